@@ -1,0 +1,382 @@
+"""
+The seams: where an application, or a test, puts its own part in.
+
+Each interface has a real provider in dtt and a fake in L{dtt.testing}; both
+pass the same tests.  The attrs classes here are the values that cross a seam.
+
+Shapes used throughout: a I{peer id} is the 32-byte Ed25519 public key of a
+member; a I{node id} is the 20-byte id of a DHT node; a I{topic id} is 32
+bytes; times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from attrs import field, frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from dtt.hints import PeerAddress
+
+PeerId: TypeAlias = bytes
+
+
+@frozen(slots=True)
+class Contact:
+    """
+    A DHT node that can be sent to (BEP5, "compact node info").
+
+    @ivar node_id: 20 bytes.
+    @ivar host: an IP literal.
+    @ivar port: 1..65535.
+    """
+
+    node_id: bytes
+    host: str
+    port: int
+
+
+@frozen(slots=True)
+class NodeAnswer:
+    """
+    What one responsive node answered to a BEP44 C{get}.
+
+    @ivar contact: who answered.
+    @ivar token: its write token, or L{None} if it gave none.
+    @ivar value: the verified mutable value that it holds (bytes of the
+        string, not bencoded), or L{None}.
+    @ivar seq: the sequence number of C{value}, or L{None}.
+    @ivar version: the C{v} of its answer (usually 4 bytes), C{b""} if absent.
+    """
+
+    contact: Contact
+    token: bytes | None
+    value: bytes | None = None
+    seq: int | None = None
+    version: bytes = b""
+
+
+@frozen(slots=True)
+class MutableRead:
+    """
+    One read of a mutable item from the nodes nearest to its target.
+
+    @ivar public_key: 32 bytes.
+    @ivar salt: at most 64 bytes.
+    @ivar answers: up to 32 I{responsive} nodes, the nearest first.
+    """
+
+    public_key: bytes
+    salt: bytes
+    answers: tuple[NodeAnswer, ...]
+
+    def values(self) -> dict[bytes, list[Contact]]:
+        """
+        Every distinct verified value, with the nodes that hold it; in the
+        order of the nearest holder.
+        """
+        held: dict[bytes, list[Contact]] = {}
+        for answer in self.answers:
+            if answer.value is not None:
+                held.setdefault(answer.value, []).append(answer.contact)
+        return held
+
+
+@frozen(slots=True)
+class PutResult:
+    """
+    What became of a put.
+
+    @ivar stored: nodes that hold the value now: they accepted it as
+        put-if-absent (C{cas=0}), or a later read showed it there.
+    @ivar acknowledged: nodes that said yes to a put without C{cas}, which
+        proves nothing (specs/dht.md section 4, rule 7).
+    @ivar refused: nodes that answered with an error, and its code.
+    @ivar unanswered: nodes that did not answer in time.
+    """
+
+    stored: tuple[Contact, ...] = ()
+    acknowledged: tuple[Contact, ...] = ()
+    refused: tuple[tuple[Contact, int], ...] = ()
+    unanswered: tuple[Contact, ...] = ()
+
+
+class IPlacement(Interface):
+    """
+    Which of the nodes that were read shall hold our value.  Pure.
+    """
+
+    def plan(read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
+        """
+        One inner sequence for each copy that is to be placed now: the nodes
+        to try for it, in order, by put-if-absent, until one of them stores.
+        A node may stand in several sequences; it is used for one at most.
+        """
+
+    def overwrite(read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
+        """
+        Nodes whose present value may be overwritten by a put without C{cas}
+        when L{plan} found fewer than two places.  Usually empty.
+        """
+
+
+class IDHT(Interface):
+    """
+    A Mainline DHT node, as applications use it.  Every Deferred that it
+    returns can be cancelled.
+    """
+
+    def when_ready() -> Deferred[int]:
+        """
+        A Deferred of its own for each caller, fired with the number of known
+        nodes once at least one node has answered.
+        """
+
+    def get_mutable(
+        public_key: bytes,
+        salt: bytes = b"",
+        on_answer: Callable[[NodeAnswer], None] | None = None,
+    ) -> Deferred[MutableRead]:
+        """
+        Look the item up and read it from the 32 nearest nodes that respond.
+
+        @param on_answer: called with each verified answer as it arrives.
+        """
+
+    def refresh(read: MutableRead) -> Deferred[MutableRead]:
+        """
+        Ask the nodes of C{read} again, directly: one round trip, no lookup.
+        A node that may not be asked now (packet limits) or does not answer in
+        time keeps the answer that it gave before.
+        """
+
+    def put_mutable(
+        signing_seed: bytes,
+        salt: bytes,
+        value: bytes,
+        placement: IPlacement,
+        read: MutableRead,
+        seq: int = 2**63 - 1,
+    ) -> Deferred[PutResult]:
+        """
+        Sign C{value} (a byte string of at most 996 bytes) and put it where
+        C{placement} says, with the tokens of C{read}.
+
+        @param signing_seed: the 32-byte Ed25519 seed of the item's key.
+        @raise ValueError: at once, if the value or the salt is too long.
+        """
+
+    def get_immutable(target: bytes) -> Deferred[bytes | None]:
+        """
+        The bytes of the I{bencoded} value whose SHA-1 is C{target}.
+        """
+
+    def put_immutable(value: bytes) -> Deferred[PutResult]:
+        """
+        Store a I{bencoded} value of at most 1000 bytes on the 8 nearest nodes.
+        """
+
+    def get_peers(
+        info_hash: bytes,
+        on_peer: Callable[[str, int], None] | None = None,
+    ) -> Deferred[frozenset[tuple[str, int]]]:
+        """
+        The (host, port) pairs announced for C{info_hash} (20 bytes).
+        """
+
+    def announce_peer(info_hash: bytes, port: int) -> Deferred[PutResult]:
+        """
+        Announce ourselves with C{port} (0: the port that we send from) on the
+        8 nearest nodes.
+        """
+
+
+class IAddressBook(Interface):
+    """
+    What is known of how to reach a peer, and what went wrong so far.
+    """
+
+    def learn(peer_id: PeerId, addresses: Sequence[PeerAddress], source: str) -> None:
+        """
+        Remember C{addresses} of C{peer_id}; C{source} says where they come
+        from: C{"record"}, C{"peer data"}, ...
+        """
+
+    def resolve(peer_id: PeerId) -> Deferred[tuple[PeerAddress, ...]]:
+        """
+        The addresses of C{peer_id} that may be dialled now, the most likely
+        first, at most 8; empty when none is known or all are in back-off.
+        """
+
+    def failed(peer_id: PeerId, addresses: Sequence[PeerAddress]) -> None:
+        """
+        A dial of C{peer_id} at C{addresses} failed, or met somebody else.
+        """
+
+    def succeeded(peer_id: PeerId) -> None:
+        """
+        C{peer_id} was reached: its back-off ends.
+        """
+
+
+class ITopicLinks(Interface):
+    """
+    What a transport tells the gossip of one topic.
+    """
+
+    def message_received(peer_id: PeerId, message: bytes) -> None:
+        """
+        One encoded gossip C{Message} from an admitted peer.
+
+        @raise dtt.errors.RemoteError: it is malformed; the transport then
+            closes the connection with that reason.
+        """
+
+    def peer_connected(peer_id: PeerId) -> None:
+        """
+        C{peer_id} is authenticated (a dial succeeded, or it dialled us).
+        """
+
+    def peer_disconnected(peer_id: PeerId) -> None:
+        """
+        The last connection to C{peer_id} ended I{unexpectedly}: not an end
+        that we asked for, and not one that followed the peer's CLOSE
+        (specs/streams.md section 4); or the peer did not admit us in time.
+        """
+
+
+class IPeerTransport(Interface):
+    """
+    How members reach each other: authenticated connections by peer id, shared
+    by all topics.
+    """
+
+    kind = Attribute("The transport's number in hints: 0 streams, 1 iroh.")
+
+    def addresses() -> tuple[PeerAddress, ...]:
+        """
+        Where we listen, as other members should dial it.
+        """
+
+    def open_topic(topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
+        """
+        Take part in a topic.
+
+        @param secret_hash: the initial secret hash (specs/records.md section 1).
+        @raise ValueError: the topic is open already.
+        """
+
+    def close_topic(topic_id: bytes) -> None:
+        """
+        Leave a topic: peers are told, connections without a shared topic are
+        closed once their bytes are out.  C{links} is not called any more.
+        """
+
+    def dial(peer_id: PeerId, addresses: Sequence[PeerAddress]) -> Deferred[None]:
+        """
+        Have an authenticated connection to C{peer_id}; at once if there is
+        one.  A dial that is running already is joined, not doubled.
+
+        Fails with L{dtt.errors.DialFailed}.
+        """
+
+    def is_connected(peer_id: PeerId) -> bool:
+        """
+        Whether an authenticated connection to C{peer_id} is up.
+        """
+
+    def send(peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+        """
+        Send one encoded gossip C{Message}; dropped when not connected.
+        """
+
+    def disconnect(peer_id: PeerId, topic_id: bytes) -> None:
+        """
+        End the topic's use of the connection to C{peer_id}.
+        """
+
+    def when_writable(peer_ids: Sequence[PeerId]) -> Deferred[None]:
+        """
+        Fires when each of C{peer_ids} that is connected has less than 256 KiB
+        unsent.
+        """
+
+
+class IGossipObserver(Interface):
+    """
+    What an application hears of a topic.  An observer that raises is logged
+    and does not disturb others.
+    """
+
+    def neighbor_up(peer_id: PeerId) -> None:
+        """C{peer_id} entered our active view."""
+
+    def neighbor_down(peer_id: PeerId) -> None:
+        """C{peer_id} left our active view."""
+
+    def message_received(message: GossipMessage) -> None:
+        """A message of the topic arrived."""
+
+
+@frozen(slots=True)
+class GossipMessage:
+    """
+    A message of a topic.
+
+    @ivar content: the bytes that were broadcast.
+    @ivar scope: C{"swarm"}, or C{"neighbors"} if it was for direct neighbours only.
+    @ivar delivered_from: the peer id of the I{last hop}, not of the author.
+    @ivar round: hops that it took so far; 0 straight from its author.
+    """
+
+    content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
+    scope: str
+    delivered_from: PeerId
+    round: int = 0
+
+
+class IGossip(Interface):
+    """
+    One topic's swarm, as the tracker's services use it.
+    """
+
+    def join(peers: Sequence[PeerId]) -> None:
+        """Ask each of C{peers} to take us in (HyParView C{Join})."""
+
+    def broadcast(content: bytes) -> Deferred[None]:
+        """
+        Send C{content} to the whole swarm.  Fires when every eager neighbour
+        has less than 256 KiB unsent.
+
+        @raise dtt.errors.ContentTooLarge: more than 4055 bytes.
+        @raise dtt.errors.DuplicateContent: equal to a message of the last 90 s.
+        @raise dtt.errors.TopicLeft: after L{leave}.
+        """
+
+    def broadcast_neighbors(content: bytes) -> Deferred[None]:
+        """As L{broadcast}, to direct neighbours only."""
+
+    def neighbors() -> tuple[PeerId, ...]:
+        """The active view."""
+
+    def message_hashes() -> tuple[bytes, ...]:
+        """
+        SHA-512[:32] of the last 5 distinct messages I{received}, oldest first.
+        """
+
+    def when_joined() -> Deferred[None]:
+        """
+        A Deferred of its own for each caller: fires once there is a
+        neighbour, fails with L{dtt.errors.TopicLeft}; can be cancelled.
+        """
+
+    def subscribe(observer: IGossipObserver) -> Callable[[], None]:
+        """
+        Tell C{observer} what happens from now on, starting with the present
+        neighbours.  The result ends the subscription.
+        """
+
+    def leave() -> Deferred[None]:
+        """Say goodbye to all neighbours; fires once that is on its way."""

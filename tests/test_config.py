@@ -1,0 +1,200 @@
+"""
+Settings, from TOML and from keyword arguments.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.config import (
+    PUBLIC_BOOTSTRAP,
+    BubbleMergeConfig,
+    Config,
+    DHTConfig,
+    PublisherConfig,
+    TopicTable,
+    load_toml,
+    parse_host_port,
+)
+from dtt.errors import UsageError
+
+
+class HostPortTests(SynchronousTestCase):
+    """
+    L{parse_host_port}.
+    """
+
+    def test_names_and_literals(self) -> None:
+        """
+        Names, IPv4 literals and IPv6 literals in brackets, each with a port.
+        """
+        self.assertEqual(parse_host_port("router.example:6881"), ("router.example", 6881))
+        self.assertEqual(parse_host_port("127.0.0.1:0"), ("127.0.0.1", 0))
+        self.assertEqual(parse_host_port("[2001:db8::1]:65535"), ("2001:db8::1", 65535))
+
+    def test_anything_else_is_refused(self) -> None:
+        """
+        What lacks a part, has a port out of range or an unbracketed IPv6
+        address is refused, and the message repeats it.
+        """
+        for text in ("", "host", "host:", ":1", "host:65536", "host:-1", "::1:80", "host:1x", "host:\u0661"):
+            error = self.assertRaises(UsageError, parse_host_port, text)
+            self.assertIn(repr(text), str(error))
+
+
+class DefaultsTests(SynchronousTestCase):
+    """
+    The defaults of specs/records.md section 6.
+    """
+
+    def test_upstream_defaults(self) -> None:
+        """
+        A sample from every section.
+        """
+        config = Config()
+        self.assertEqual(config.dht.bootstrap, PUBLIC_BOOTSTRAP)
+        self.assertEqual((config.dht.retries, config.dht.get_timeout), (3, 10.0))
+        self.assertEqual(config.bootstrap.max_bootstrap_records, 5)
+        self.assertEqual(config.bootstrap.no_peers_retry_interval, 1.5)
+        self.assertEqual((config.publisher.base_interval, config.publisher.max_jitter), (10.0, 50.0))
+        self.assertEqual(config.bubble_merge.min_neighbors, 4)
+        self.assertEqual(config.message_overlap_merge.max_join_peers, 2)
+        self.assertEqual(config.timeouts.join_peer, 5.0)
+
+    def test_impossible_values_are_refused_at_once(self) -> None:
+        """
+        Intervals below 1 s, negative waits, ports out of range and numbers that
+        are none raise where they are given.
+        """
+        self.assertRaises(UsageError, PublisherConfig, base_interval=0.5)
+        self.assertRaises(UsageError, BubbleMergeConfig, max_jitter=-1)
+        self.assertRaises(UsageError, BubbleMergeConfig, max_jitter=float("nan"))
+        self.assertRaises(UsageError, BubbleMergeConfig, max_jitter=float("inf"))
+        self.assertRaises(UsageError, DHTConfig, port=65536)
+
+
+class TOMLTests(SynchronousTestCase):
+    """
+    L{load_toml}.
+    """
+
+    def write(self, text: str) -> Path:
+        """
+        A file that holds C{text}.
+        """
+        path = Path(self.mktemp())
+        path.write_text(text, "utf-8")
+        return path
+
+    def refused(self, text: str) -> str:
+        """
+        The message for a file that holds C{text}, after its name.
+        """
+        path = self.write(text)
+        message = str(self.assertRaises(UsageError, load_toml, path))
+        self.assertTrue(message.startswith(f"{path}: "), message)
+        return message.removeprefix(f"{path}: ")
+
+    def test_every_section(self) -> None:
+        """
+        All sections are read; what is not named keeps its default.
+        """
+        config, topics = load_toml(
+            self.write(
+                """
+                state_dir = "/var/lib/x"
+                listen = "127.0.0.1:4433"
+                [dht]
+                port = 6881
+                bind = "127.0.0.1"
+                bootstrap = ["a.example:1", "[::1]:2"]
+                get_timeout = 3
+                [bootstrap]
+                publish_record_on_startup = false
+                [publisher]
+                enabled = false
+                [bubble_merge]
+                min_neighbors = 2
+                [message_overlap_merge]
+                base_interval = 5.5
+                [timeouts]
+                broadcast = 1
+                [[topic]]
+                name = "x"
+                secret_file = "/etc/secret"
+                [[topic]]
+                name = "y"
+                """
+            )
+        )
+        self.assertEqual(config.state_dir, Path("/var/lib/x"))
+        self.assertEqual(config.listen, ("127.0.0.1", 4433))
+        self.assertEqual(config.dht.bootstrap, (("a.example", 1), ("::1", 2)))
+        self.assertEqual((config.dht.get_timeout, config.dht.put_timeout), (3, 10.0))
+        self.assertFalse(config.bootstrap.publish_record_on_startup)
+        self.assertFalse(config.publisher.enabled)
+        self.assertEqual(config.bubble_merge.min_neighbors, 2)
+        self.assertEqual(config.message_overlap_merge.base_interval, 5.5)
+        self.assertEqual(config.timeouts.broadcast, 1)
+        self.assertEqual(topics, (TopicTable("x", Path("/etc/secret")), TopicTable("y")))
+
+    def test_an_empty_file_is_the_defaults(self) -> None:
+        """
+        Nothing has to be said.
+        """
+        self.assertEqual(load_toml(self.write("")), (Config(), ()))
+
+    def test_unknown_keys(self) -> None:
+        """
+        The message names the key and what there is.
+        """
+        self.assertEqual(
+            self.refused("[timeouts]\njoin = 1"),
+            "timeouts.join: unknown; expected one of join_peer, broadcast, broadcast_neighbors",
+        )
+        self.assertIn("nonsense: unknown; expected one of state_dir, listen", self.refused("nonsense = 1"))
+        self.assertIn("topic[0].secret: unknown", self.refused("[[topic]]\nname = 'x'\nsecret = 'y'"))
+
+    def test_wrong_types(self) -> None:
+        """
+        The message says what was expected and what was found.
+        """
+        for text, message in (
+            ("[dht]\nport = '1'", "dht.port: expected a whole number, not '1'"),
+            ("[dht]\nport = true", "dht.port: expected a whole number, not True"),
+            ("[dht]\nget_timeout = '1'", "dht.get_timeout: expected a number, not '1'"),
+            ("[publisher]\nenabled = 1", "publisher.enabled: expected true or false, not 1"),
+            ("dht = 1", "dht: expected a table, not 1"),
+            ("listen = 1", 'listen: expected "HOST:PORT", not 1'),
+            ("[dht]\nbootstrap = 'a:1'", "dht.bootstrap: expected a list of \"HOST:PORT\", not 'a:1'"),
+            ("topic = 'x'", "topic: expected [[topic]] tables with name and secret_file"),
+            ("[[topic]]\nname = 1", "topic[0].name: expected a string, not 1"),
+            ("state_dir = 1", "state_dir: expected a path (a string), not 1"),
+        ):
+            self.assertEqual(self.refused(text), message)
+
+    def test_impossible_values(self) -> None:
+        """
+        The message names the section, the key and the bound.
+        """
+        self.assertEqual(
+            self.refused("[publisher]\nbase_interval = 0.1"),
+            "publisher.base_interval must be a finite number of at least 1, not 0.1",
+        )
+        self.assertIn("dht.bootstrap: 'a' is not HOST:PORT", self.refused("[dht]\nbootstrap = ['a']"))
+
+    def test_a_topic_needs_a_name(self) -> None:
+        """
+        A secret alone is no topic.
+        """
+        self.assertEqual(self.refused("[[topic]]\nsecret_file = 'x'"), "topic[0].name: missing")
+
+    def test_not_toml_and_not_there(self) -> None:
+        """
+        A file that can't be read or parsed is named.
+        """
+        self.assertIn("not a TOML file", self.refused("= 1"))
+        error = self.assertRaises(UsageError, load_toml, Path("does-not-exist.toml"))
+        self.assertEqual(str(error), "does-not-exist.toml: can't be read: No such file or directory")
