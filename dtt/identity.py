@@ -1,0 +1,172 @@
+"""
+Ed25519 identities of members.
+
+Rules (specs/records.md sections 1 and 2, specs/addresses.md sections 1 and 4): a
+peer id is the 32-byte public key and the same bytes as iroh's EndpointId.
+Signatures are checked strictly: small-order keys and R, non-canonical
+encodings of keys and S are refused, as by Rust's C{verify_strict}.  A key
+file is the 32-byte seed as 64 hexadecimal digits and a newline, mode 0600.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from functools import lru_cache
+
+from attrs import Factory, field, frozen
+from nacl.bindings import (
+    crypto_core_ed25519_is_valid_point,
+    crypto_sign,
+    crypto_sign_open,
+    crypto_sign_seed_keypair,
+)
+from nacl.exceptions import BadSignatureError
+
+from dtt.errors import StateError, UsageError
+from dtt.state import StrPath, create_private_file, read_private_file
+
+#: Bytes of a seed, and of a peer id (RFC 8032, section 5.1.5).
+KEY_BYTES = 32
+#: Bytes of a signature (RFC 8032, section 5.1.6).
+SIGNATURE_BYTES = 64
+
+_Z32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
+_Z32_VALUES = {character: value for value, character in enumerate(_Z32)}
+
+
+def _check_seed(seed: bytes) -> bytes:
+    if len(seed) != KEY_BYTES:
+        raise UsageError(f"an Ed25519 seed is {KEY_BYTES} bytes, not {len(seed)}")
+    return bytes(seed)
+
+
+@frozen(slots=True)
+class PeerKey:
+    """
+    A member's own key pair.
+
+    @ivar seed: the secret, 32 bytes; not in the repr.
+    @ivar peer_id: the public key, 32 bytes.
+    """
+
+    seed: bytes = field(repr=False, converter=_check_seed)
+    _pair: tuple[bytes, bytes] = field(
+        init=False,
+        repr=False,
+        eq=False,
+        default=Factory(lambda self: crypto_sign_seed_keypair(self.seed), takes_self=True),
+    )
+    peer_id: bytes = field(
+        init=False, eq=False, repr=bytes.hex, default=Factory(lambda self: self._pair[0], takes_self=True)
+    )
+
+    @classmethod
+    def generate(cls) -> PeerKey:
+        """
+        A new key from the system's randomness.
+        """
+        return cls(os.urandom(KEY_BYTES))
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> PeerKey:
+        """
+        The key of a 32-byte seed (RFC 8032, section 5.1.5).
+
+        @raise UsageError: C{seed} has another length.
+        """
+        return cls(seed)
+
+    def sign(self, message: bytes) -> bytes:
+        """
+        The 64-byte Ed25519 signature of C{message}.
+        """
+        return crypto_sign(message, self._pair[1])[:SIGNATURE_BYTES]
+
+
+def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """
+    Whether C{signature} (64 bytes) is C{public_key}'s (32 bytes) strict
+    signature of C{message}; other lengths are no.
+    """
+    if len(public_key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        crypto_sign_open(signature + message, public_key)
+    except BadSignatureError:
+        return False
+    return True
+
+
+# Every id that gossip or a record names is asked about again and again, and
+# one check is a scalar multiplication; 4096 ids are far more than one swarm's
+# views (guess).
+@lru_cache(maxsize=4096)
+def is_valid_peer_id(peer_id: bytes) -> bool:
+    """
+    Whether C{peer_id} can be somebody's: 32 bytes, a canonical point of the
+    prime-order group, not zero (specs/addresses.md section 4).
+    """
+    return len(peer_id) == KEY_BYTES and crypto_core_ed25519_is_valid_point(peer_id)
+
+
+def z32_encode(data: bytes) -> str:
+    """
+    C{data} in z-base-32; 32 bytes are 52 characters (specs/addresses.md section 1).
+    """
+    padding = -len(data) * 8 % 5
+    number = int.from_bytes(data, "big") << padding
+    bits = len(data) * 8 + padding
+    return "".join(_Z32[number >> shift & 31] for shift in range(bits - 5, -1, -5))
+
+
+def z32_decode(text: str) -> bytes:
+    """
+    The bytes that L{z32_encode} makes C{text} of.
+
+    @raise UsageError: C{text} is not what L{z32_encode} makes of any bytes.
+    """
+    number = 0
+    for character in text:
+        value = _Z32_VALUES.get(character)
+        if value is None:
+            raise UsageError(f"not z-base-32: {text[:64]!r}")
+        number = number << 5 | value
+    size, padding = divmod(len(text) * 5, 8)
+    if padding >= 5 or number & (1 << padding) - 1:
+        raise UsageError(f"not z-base-32: {text[:64]!r}")
+    return (number >> padding).to_bytes(size, "big")
+
+
+def load_key(path: StrPath) -> PeerKey:
+    """
+    The key in a key file.
+
+    @raise StateError: it is missing, can be used by others, or holds
+        something else.
+    """
+    text = read_private_file(path).strip()
+    try:
+        seed = binascii.unhexlify(text)
+    except ValueError:
+        seed = b""
+    if len(seed) != KEY_BYTES:
+        raise StateError(
+            f"{path} is not a key file (64 hexadecimal digits); "
+            "restore it, or move it away to start with a new identity"
+        )
+    return PeerKey(seed)
+
+
+def load_or_create_key(path: StrPath) -> PeerKey:
+    """
+    The key in a key file, which is made with a new key if there is none; of
+    several processes that do this at once all get the same key.
+
+    @raise StateError: as L{load_key}, or it can't be created.
+    """
+    if not os.path.lexists(path):
+        key = PeerKey.generate()
+        if create_private_file(path, key.seed.hex().encode("ascii") + b"\n"):
+            return key
+    return load_key(path)

@@ -1,0 +1,248 @@
+"""
+Tests for L{dtt.state}.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import provider
+
+from dtt.errors import StateError
+from dtt.state import (
+    MAX_SECRET_BYTES,
+    StateDirectory,
+    create_private_file,
+    drop_final_newline,
+    read_secret_file,
+)
+
+_HOLD_LOCK = """
+import sys
+from dtt.state import StateDirectory
+StateDirectory(sys.argv[1]).lock()
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+class SecretFileTests(SynchronousTestCase):
+    """
+    Tests for L{read_secret_file}.
+    """
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+
+    def _write(self, data: bytes, mode: int = 0o600) -> None:
+        self.path.write_bytes(data)
+        self.path.chmod(mode)
+
+    def test_exact_but_one_newline(self) -> None:
+        """
+        One final newline is dropped, all else is exact.
+        """
+        for held, secret in (
+            (b"secret\n", b"secret"),
+            (b"secret", b"secret"),
+            (b" secret \n\n", b" secret \n"),
+            (b"secret\r\n", b"secret\r"),
+            (b"\x00\xff", b"\x00\xff"),
+            (b"\n", b""),
+            (b"", b""),
+        ):
+            self._write(held)
+            self.assertEqual(read_secret_file(self.path), secret)
+            self.assertEqual(drop_final_newline(held), secret)
+
+    def test_lax_mode(self) -> None:
+        """
+        A secret that group or others may read is refused, with the chmod to run.
+        """
+        for mode in (0o640, 0o604, 0o644):
+            self._write(b"secret", mode)
+            error = self.assertRaises(StateError, read_secret_file, self.path)
+            self.assertIn(f"chmod 600 {self.path}", str(error))
+            self.assertNotIn("secret\n", str(error))
+        self._write(b"secret", 0o400)
+        self.assertEqual(read_secret_file(self.path), b"secret")
+
+    def test_command_can_be_pasted(self) -> None:
+        """
+        A path with blanks is quoted in the chmod.
+        """
+        self.path = self.path.with_name("a secret")
+        self._write(b"secret", 0o644)
+        error = self.assertRaises(StateError, read_secret_file, self.path)
+        self.assertIn("chmod 600 '", str(error))
+
+    def test_unreadable(self) -> None:
+        """
+        A missing file and a directory are refused in one line.
+        """
+        self.assertRaises(StateError, read_secret_file, self.path)
+        self.path.mkdir(mode=0o700)
+        error = self.assertRaises(StateError, read_secret_file, self.path)
+        self.assertNotIn("\n", str(error))
+
+    def test_too_long(self) -> None:
+        """
+        What can't be a secret is not read into memory.
+        """
+        self._write(bytes(MAX_SECRET_BYTES))
+        self.assertEqual(len(read_secret_file(self.path)), MAX_SECRET_BYTES)
+        self._write(bytes(MAX_SECRET_BYTES + 1))
+        self.assertRaises(StateError, read_secret_file, self.path)
+
+
+class CreatePrivateFileTests(SynchronousTestCase):
+    """
+    Tests for L{create_private_file}.
+    """
+
+    def test_first_wins(self) -> None:
+        """
+        The first call writes the file, the second changes nothing.
+        """
+        path = Path(self.mktemp())
+        self.assertTrue(create_private_file(path, b"first"))
+        self.assertFalse(create_private_file(path, b"second"))
+        self.assertEqual(path.read_bytes(), b"first")
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+
+
+class StateDirectoryTests(SynchronousTestCase):
+    """
+    Tests for L{StateDirectory}.
+    """
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()) / "parent" / "state"
+
+    def test_created(self) -> None:
+        """
+        The directory is made with mode 0700, with its parents; again it is used
+        as it is.
+        """
+        StateDirectory(self.path)
+        StateDirectory(str(self.path))
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o700)
+
+    def test_lax_mode(self) -> None:
+        """
+        A directory that others may enter or read is refused, with the chmod.
+        """
+        StateDirectory(self.path)
+        for mode in (0o750, 0o755, 0o701):
+            self.path.chmod(mode)
+            error = self.assertRaises(StateError, StateDirectory, self.path)
+            self.assertIn(f"chmod 700 {self.path}", str(error))
+            self.assertEqual(self.path.stat().st_mode & 0o777, mode)
+
+    def test_not_a_directory(self) -> None:
+        """
+        A file in its place, or in the place of a parent, is refused.
+        """
+        self.path.parent.mkdir(parents=True)
+        self.path.write_bytes(b"")
+        self.assertRaises(StateError, StateDirectory, self.path)
+        self.assertRaises(StateError, StateDirectory, self.path / "below")
+
+    def test_lock_excludes(self) -> None:
+        """
+        A second user is refused with a clear word until the first one unlocks.
+        """
+        first, second = StateDirectory(self.path), StateDirectory(self.path)
+        self.addCleanup(second.unlock)
+        first.lock()
+        first.lock()
+        error = self.assertRaises(StateError, second.lock)
+        self.assertIn("in use by another process", str(error))
+        self.assertIn(str(self.path), str(error))
+        first.unlock()
+        first.unlock()
+        second.lock()
+
+    def test_kill_releases(self) -> None:
+        """
+        Another process's lock counts too, and C{kill -9} releases it.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-c", _HOLD_LOCK, str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        try:
+            assert process.stdout is not None
+            self.assertEqual(process.stdout.readline(), b"locked\n")
+            directory = StateDirectory(self.path)
+            self.assertRaises(StateError, directory.lock)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            directory.lock()
+            directory.unlock()
+        finally:
+            process.kill()
+            process.communicate()
+
+    def test_json_round_trip(self) -> None:
+        """
+        What was written last is read, also by the next user; no temporary file
+        is left.
+        """
+        directory = StateDirectory(self.path)
+        self.assertIsNone(directory.read_json("ports.json"))
+        directory.write_json("ports.json", {"dht": 1})
+        directory.write_json("ports.json", {"dht": 2, "name": "\N{SNOWMAN}"})
+        self.assertEqual(StateDirectory(self.path).read_json("ports.json"), {"dht": 2, "name": "\N{SNOWMAN}"})
+        self.assertEqual(os.listdir(self.path), ["ports.json"])
+
+    def test_failed_write_keeps_the_old(self) -> None:
+        """
+        When the new state can't be put in place the old one stays.
+        """
+        directory = StateDirectory(self.path)
+        directory.write_json("ports.json", {"dht": 1})
+
+        def fail(source: object, target: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch = self.patch(os, "replace", fail)
+        error = self.assertRaises(StateError, directory.write_json, "ports.json", {"dht": 2})
+        patch.restore()
+        self.assertIn("No space left", str(error))
+        self.assertEqual(directory.read_json("ports.json"), {"dht": 1})
+        self.assertEqual(os.listdir(self.path), ["ports.json"])
+
+    def test_damaged(self) -> None:
+        """
+        A damaged file is put aside with a warning and counts as none; what is
+        written then is read again.
+        """
+        directory = StateDirectory(self.path)
+        events: list[object] = []
+
+        @provider(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            if event["log_level"] is LogLevel.warn:
+                events.append(event["path"])
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        file = self.path / "nodes.json"
+        for damage in (b"", b"{", b"[1]", b"\xff\xfe\xfd", b'{"a": "\xff"}', b"[" * 100000, b"null"):
+            events.clear()
+            file.write_bytes(damage)
+            self.assertIsNone(directory.read_json("nodes.json"), damage[:20])
+            self.assertEqual(events, [file])
+            self.assertFalse(file.exists())
+            self.assertEqual((self.path / "nodes.json.damaged").read_bytes(), damage)
+        directory.write_json("nodes.json", {"nodes": []})
+        self.assertEqual(directory.read_json("nodes.json"), {"nodes": []})
