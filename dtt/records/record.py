@@ -1,0 +1,234 @@
+"""
+Records: what a member says of itself in a slot.  Pure.
+
+Contract: specs/records.md sections 2 and 3.  A record is topic id, LE64 minute,
+publisher, content, signature over all before it.  Encrypted: LE32 length,
+the record sealed to a one-time key, the one-time seed sealed to the slot's
+key.  Content is bytes to L{Record}; L{GossipContent} is the codec that
+members of a swarm use, applications may have their own.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from dtt.errors import ContentTooLarge, DecodeError, RecordRefused, UsageError
+from dtt.hints import PeerAddress, decode_extension, encode_extension
+from dtt.identity import PeerKey, verify
+from dtt.records.hpke import OVERHEAD, KeyPair, open_, seal
+from dtt.records.topic import Slot
+
+#: A record without content: topic id, minute, publisher, signature.
+MIN_RECORD_BYTES = 32 + 8 + 32 + 64
+
+#: The longest body (sealed record) that readers take (specs/records.md section 3).
+MAX_BODY_BYTES = 2048
+
+#: The longest byte string in a BEP44 value: 1000 bytes I{bencoded} (BEP44 and
+#: specs/records.md section 3).
+MAX_ENCRYPTED_BYTES = 996
+
+_LENGTH_BYTES = 4
+_WRAPPED_KEY_BYTES = OVERHEAD + 32
+_FRAME_BYTES = _LENGTH_BYTES + _WRAPPED_KEY_BYTES
+
+#: The most content that fits into a DHT value: 712 bytes.
+MAX_CONTENT_BYTES = MAX_ENCRYPTED_BYTES - _FRAME_BYTES - OVERHEAD - MIN_RECORD_BYTES
+
+#: Random bytes that L{encrypt} uses up: the one-time seed and an ephemeral
+#: secret for each of the two sealed parts.
+ENTROPY_BYTES = 3 * 32
+
+#: Upstream's fixed arrays (specs/records.md section 2).
+MAX_ACTIVE_PEERS = 5
+MAX_MESSAGE_HASHES = 5
+
+_ENTRY_BYTES = 32
+_UNUSED = bytes(_ENTRY_BYTES)
+_PEERS_BYTES = MAX_ACTIVE_PEERS * _ENTRY_BYTES
+_GOSSIP_BYTES = _PEERS_BYTES + MAX_MESSAGE_HASHES * _ENTRY_BYTES
+
+
+def _encode_entries(what: str, entries: tuple[bytes, ...], limit: int) -> bytes:
+    if len(entries) > limit:
+        raise UsageError(f"a record has room for {limit} {what}, not {len(entries)}")
+    if any(len(entry) != _ENTRY_BYTES for entry in entries):
+        raise UsageError(f"{what} are {_ENTRY_BYTES} bytes each")
+    return b"".join(entries).ljust(limit * _ENTRY_BYTES, b"\x00")
+
+
+def _decode_entries(data: bytes) -> tuple[bytes, ...]:
+    entries = (data[start : start + _ENTRY_BYTES] for start in range(0, len(data), _ENTRY_BYTES))
+    return tuple(entry for entry in entries if entry != _UNUSED)
+
+
+@frozen(slots=True)
+class GossipContent:
+    """
+    What a member of a swarm publishes: the content of its record.
+
+    Peers named here are hearsay, and may be no valid ids: ask
+    L{dtt.identity.is_valid_peer_id} before they are used.
+
+    @ivar active_peers: peer ids of up to 5 neighbours, 32 bytes each.
+    @ivar last_message_hashes: hashes of the last 5 messages received, oldest
+        first, 32 bytes each.
+    @ivar addresses: where the publisher says that it listens, at most 8
+        (specs/addresses.md section 3).
+    """
+
+    active_peers: tuple[bytes, ...] = ()
+    last_message_hashes: tuple[bytes, ...] = ()
+    addresses: tuple[PeerAddress, ...] = ()
+
+    def encode(self) -> bytes:
+        """
+        320 bytes and the extension with the addresses, if there are any.
+
+        @raise UsageError: too many entries, or one that is not 32 bytes.
+        """
+        return (
+            _encode_entries("active peers", self.active_peers, MAX_ACTIVE_PEERS)
+            + _encode_entries("message hashes", self.last_message_hashes, MAX_MESSAGE_HASHES)
+            + encode_extension(self.addresses)
+        )
+
+    @classmethod
+    def decode(cls, content: bytes) -> GossipContent:
+        """
+        The gossip content at the front of C{content}, without unused entries;
+        bytes after it that are no extension are ignored.
+
+        @raise DecodeError: C{content} is shorter than 320 bytes.
+        """
+        if len(content) < _GOSSIP_BYTES:
+            raise DecodeError("no gossip content")
+        return cls(
+            _decode_entries(content[:_PEERS_BYTES]),
+            _decode_entries(content[_PEERS_BYTES:_GOSSIP_BYTES]),
+            decode_extension(content[_GOSSIP_BYTES:]),
+        )
+
+
+def check_content_size(size: int) -> None:
+    """
+    @raise ContentTooLarge: content of C{size} bytes fits into no DHT value.
+    """
+    if size > MAX_CONTENT_BYTES:
+        raise ContentTooLarge(
+            f"record content of {size} bytes is too large: at most {MAX_CONTENT_BYTES} fit into "
+            f"a DHT item of {MAX_ENCRYPTED_BYTES} bytes with signature and encryption"
+        )
+
+
+@frozen(slots=True)
+class Record:
+    """
+    A signed record.  L{sign} makes one's own; L{decode} reads one that is not
+    yet verified.
+
+    @ivar topic_id: 32 bytes.
+    @ivar minute: the unix minute of its slot.
+    @ivar publisher: the peer id of its author, 32 bytes.
+    @ivar content: what the author says, 0 bytes or more.
+    @ivar signature: 64 bytes.
+    """
+
+    topic_id: bytes = field(repr=bytes.hex)
+    minute: int
+    publisher: bytes = field(repr=bytes.hex)
+    content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
+    signature: bytes = field(repr=False)
+
+    @classmethod
+    def sign(cls, key: PeerKey, slot: Slot, content: bytes) -> Record:
+        """
+        C{key}'s record for C{slot}.
+
+        @raise ContentTooLarge: more than L{MAX_CONTENT_BYTES}; no DHT node
+            would store the record.
+        """
+        check_content_size(len(content))
+        signed = slot.topic_id + slot.minute.to_bytes(8, "little") + key.peer_id + content
+        return cls(slot.topic_id, slot.minute, key.peer_id, content, key.sign(signed))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Record:
+        """
+        The record that C{data} is; nothing in it is checked.
+
+        @raise RecordRefused: C{parse}, it is too short.
+        """
+        if len(data) < MIN_RECORD_BYTES:
+            raise RecordRefused("parse", "length")
+        return cls(data[:32], int.from_bytes(data[32:40], "little"), data[40:72], data[72:-64], data[-64:])
+
+    def _signed_bytes(self) -> bytes:
+        return self.topic_id + self.minute.to_bytes(8, "little") + self.publisher + self.content
+
+    def encode(self) -> bytes:
+        """
+        The record as bytes: L{MIN_RECORD_BYTES} and the content.
+        """
+        return self._signed_bytes() + self.signature
+
+    def verify(self, slot: Slot) -> None:
+        """
+        Check that this is a record for C{slot}, signed by its publisher.
+
+        @raise RecordRefused: C{verify}, with C{topic}, C{minute} or C{signature}.
+        """
+        if self.topic_id != slot.topic_id:
+            raise RecordRefused("verify", "topic")
+        if self.minute != slot.minute:
+            raise RecordRefused("verify", "minute")
+        if not verify(self.publisher, self._signed_bytes(), self.signature):
+            raise RecordRefused("verify", "signature")
+
+
+def encrypt(record: Record, to: bytes, entropy: bytes) -> bytes:
+    """
+    C{record} for the holders of the slot's key, as it is stored in the DHT.
+
+    @param to: the public half of L{dtt.records.topic.encryption_key}.
+    @param entropy: L{ENTROPY_BYTES} fresh random bytes, never used twice.
+    @raise UsageError: C{entropy} has another length, or C{to} is no valid key.
+    """
+    if len(entropy) != ENTROPY_BYTES:
+        raise UsageError(f"encrypting a record takes {ENTROPY_BYTES} random bytes, not {len(entropy)}")
+    seed = entropy[:32]
+    body = seal(KeyPair.from_seed(seed).public, record.encode(), entropy[32:64])
+    return len(body).to_bytes(_LENGTH_BYTES, "little") + body + seal(to, seed, entropy[64:])
+
+
+def decrypt(data: bytes, key: KeyPair) -> bytes:
+    """
+    The bytes of the record in the DHT value C{data}.
+
+    @param key: L{dtt.records.topic.encryption_key}.
+    @raise RecordRefused: C{parse} with C{length}, or C{decrypt}.
+    """
+    body_end = len(data) - _WRAPPED_KEY_BYTES
+    body_length = body_end - _LENGTH_BYTES
+    if not 0 <= body_length <= MAX_BODY_BYTES or body_length != int.from_bytes(
+        data[:_LENGTH_BYTES], "little"
+    ):
+        raise RecordRefused("parse", "length")
+    try:
+        # A wrapped key is always 88 bytes, and so the seed always 32.
+        one_time = KeyPair.from_seed(open_(key, data[body_end:]))
+        return open_(one_time, data[_LENGTH_BYTES:body_end])
+    except DecodeError:
+        raise RecordRefused("decrypt", "decrypt") from None
+
+
+def open_record(data: bytes, slot: Slot, key: KeyPair) -> Record:
+    """
+    The verified record of C{slot} in the DHT value C{data}.
+
+    @param key: L{dtt.records.topic.encryption_key} of C{slot}.
+    @raise RecordRefused: at the stage C{parse}, C{decrypt} or C{verify}.
+    """
+    record = Record.decode(decrypt(data, key))
+    record.verify(slot)
+    return record
