@@ -1,0 +1,237 @@
+"""
+KRPC messages (BEP5, "KRPC Protocol") to and from bytes.  Pure.
+
+Rules: what we send has a C{t} and a C{v} of exactly 4 bytes, sorted keys, and
+in replies the C{ip} that we saw (BEP42); mainline drops anything else
+(specs/dht.md section 2).  What others send may have a C{t} of 1 to 32 bytes,
+which is echoed.  A query whose C{t} can be read can be answered, so its other
+faults are left to the responder (203); a response or an error with a fault is
+of no use and is refused here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+from dtt.errors import DecodeError
+from dtt.krpc.bencode import decode as bdecode
+from dtt.krpc.bencode import encode as bencode
+
+#: Our C{v}: two letters for the client, two bytes for its version (BEP5's
+#: convention; C{DT} is in no known list).
+VERSION: Final = b"DT\x00\x01"
+
+#: Bytes of a transaction id of ours (specs/dht.md section 2).
+TRANSACTION_SIZE: Final = 4
+
+#: The longest transaction id that we echo; the longest seen has 20.  Guess.
+MAX_TRANSACTION_SIZE: Final = 32
+
+#: Bytes of a datagram: the largest that has a use, a 1000-byte item with
+#: nodes and nodes6, has some 1700; mainline reads 2048.  Double that.
+MAX_DATAGRAM: Final = 4096
+
+#: Characters kept of the words of an error, as in L{dtt.errors.QueryRefused}.
+MAX_ERROR_TEXT: Final = 100
+
+#: Codes of errors: BEP5, and from 205 on BEP44.
+GENERIC_ERROR: Final = 201
+SERVER_ERROR: Final = 202
+PROTOCOL_ERROR: Final = 203
+METHOD_UNKNOWN: Final = 204
+VALUE_TOO_BIG: Final = 205
+INVALID_SIGNATURE: Final = 206
+SALT_TOO_BIG: Final = 207
+CAS_MISMATCH: Final = 301
+SEQ_TOO_LOW: Final = 302
+
+_V = b"1:v4:" + VERSION
+
+
+@frozen(slots=True)
+class Query:
+    """
+    Somebody asks.
+
+    @ivar transaction: C{t}, 1 to 32 bytes, to be echoed.
+    @ivar method: C{q}; C{b""} if it is missing or no byte string.
+    @ivar node_id: the sender's id, 20 bytes; C{b""} if there is none of that
+        size: such a query is answered with 203.
+    @ivar arguments: C{a} without C{id}; empty if there is none.  The values
+        may have any type.
+    @ivar read_only: the sender answers no queries (BEP43, C{ro}).
+    @ivar version: C{v}, C{b""} if absent.
+    """
+
+    transaction: bytes
+    method: bytes
+    node_id: bytes
+    arguments: dict[bytes, Any]
+    read_only: bool
+    version: bytes
+
+
+@frozen(slots=True)
+class Response:
+    """
+    Somebody answers.
+
+    @ivar transaction: C{t}, 1 to 32 bytes.
+    @ivar node_id: the sender's id, 20 bytes.
+    @ivar values: C{r} without C{id}.  The values may have any type.
+    @ivar version: C{v}, C{b""} if absent.
+    @ivar ip: our address and port as the sender sees them, 6 or 18 bytes
+        (BEP42), or L{None}.
+    """
+
+    transaction: bytes
+    node_id: bytes
+    values: dict[bytes, Any]
+    version: bytes
+    ip: bytes | None
+
+
+@frozen(slots=True)
+class Error:
+    """
+    Somebody refuses.
+
+    @ivar transaction: C{t}, 1 to 32 bytes.
+    @ivar code: the number, for instance 203.
+    @ivar text: at most L{MAX_ERROR_TEXT} characters.
+    @ivar version: C{v}, C{b""} if absent.
+    """
+
+    transaction: bytes
+    code: int
+    text: str
+    version: bytes
+
+
+Message: TypeAlias = Query | Response | Error
+
+
+def decode(data: bytes) -> Message:
+    """
+    The message in a datagram.
+
+    @raise DecodeError: there is none that could be answered or used.
+    """
+    if len(data) > MAX_DATAGRAM:
+        raise DecodeError("too large")
+    message = bdecode(data)
+    if type(message) is not dict:
+        raise DecodeError("no dictionary")
+    transaction = message.get(b"t")
+    if type(transaction) is not bytes or not 0 < len(transaction) <= MAX_TRANSACTION_SIZE:
+        raise DecodeError("bad transaction")
+    version = message.get(b"v")
+    if type(version) is not bytes:
+        version = b""
+    kind = message.get(b"y")
+    if kind == b"q":
+        return _query(message, transaction, version)
+    if kind == b"r":
+        return _response(message, transaction, version)
+    if kind == b"e":
+        return _error(message, transaction, version)
+    raise DecodeError("bad message type")
+
+
+def _query(message: dict[bytes, Any], transaction: bytes, version: bytes) -> Query:
+    method = message.get(b"q")
+    if type(method) is not bytes:
+        method = b""
+    arguments = message.get(b"a")
+    if type(arguments) is not dict:
+        arguments = {}
+    node_id = arguments.pop(b"id", None)
+    if type(node_id) is not bytes or len(node_id) != 20:
+        node_id = b""
+    return Query(transaction, method, node_id, arguments, message.get(b"ro") == 1, version)
+
+
+def _response(message: dict[bytes, Any], transaction: bytes, version: bytes) -> Response:
+    values = message.get(b"r")
+    if type(values) is not dict:
+        raise DecodeError("bad response")
+    node_id = values.pop(b"id", None)
+    if type(node_id) is not bytes or len(node_id) != 20:
+        raise DecodeError("bad response id")
+    ip = message.get(b"ip")
+    if type(ip) is not bytes or len(ip) not in (6, 18):
+        ip = None
+    return Response(transaction, node_id, values, version, ip)
+
+
+def _error(message: dict[bytes, Any], transaction: bytes, version: bytes) -> Error:
+    match message.get(b"e"):
+        case [int(code), bytes(text), *_]:
+            words = text[: 4 * MAX_ERROR_TEXT].decode("utf-8", "replace")[:MAX_ERROR_TEXT]
+            return Error(transaction, code, words, version)
+        case _:
+            raise DecodeError("bad error")
+
+
+def encode_query(
+    transaction: bytes,
+    method: bytes,
+    node_id: bytes,
+    arguments: dict[bytes, Any],
+    read_only: bool,
+) -> bytes:
+    """
+    A query.
+
+    @param transaction: L{TRANSACTION_SIZE} bytes.
+    @param arguments: without C{id}.
+    @param read_only: say that we answer no queries (BEP43).
+    """
+    return b"d1:a%b1:q%d:%b%b1:t%d:%b%b1:y1:qe" % (
+        bencode({**arguments, b"id": node_id}),
+        len(method),
+        method,
+        b"2:roi1e" if read_only else b"",
+        len(transaction),
+        transaction,
+        _V,
+    )
+
+
+def encode_response(transaction: bytes, node_id: bytes, values: dict[bytes, Any], ip: bytes | None) -> bytes:
+    """
+    The answer to a query.
+
+    @param transaction: the query's, 1 to 32 bytes.
+    @param values: without C{id}; an L{dtt.krpc.bencode.Encoded} is written as
+        it is.
+    @param ip: the querier's compact address, 6 or 18 bytes (BEP42).
+    """
+    return b"d%b1:r%b1:t%d:%b%b1:y1:re" % (
+        b"2:ip%d:%b" % (len(ip), ip) if ip else b"",
+        bencode({**values, b"id": node_id}),
+        len(transaction),
+        transaction,
+        _V,
+    )
+
+
+def encode_error(transaction: bytes, code: int, text: str, ip: bytes | None) -> bytes:
+    """
+    The refusal of a query.
+
+    @param transaction: the query's, 1 to 32 bytes.
+    @param ip: the querier's compact address, 6 or 18 bytes (BEP42).
+    """
+    words = text.encode("utf-8")
+    return b"d1:eli%de%d:%be%b1:t%d:%b%b1:y1:ee" % (
+        code,
+        len(words),
+        words,
+        b"2:ip%d:%b" % (len(ip), ip) if ip else b"",
+        len(transaction),
+        transaction,
+        _V,
+    )

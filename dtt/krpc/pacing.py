@@ -1,0 +1,112 @@
+"""
+How fast to ask, and how long to wait for an answer.  Pure.
+
+Rules: no node is sent more than 20 queries in any 10 s, bursts of 10
+(specs/dht.md section 2); a query is slow once the round trips seen so far,
+to whatever nodes, make a reply unlikely (RFC 6298, section 2).
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+#: Seconds until a query is slow, before any round trip is known (specs/dht.md
+#: section 4, "with dead nodes").
+INITIAL_SOFT_TIMEOUT: Final = 0.25
+
+#: Bounds of the soft time-out, seconds.  Below: the scheduling of a busy
+#: machine, a guess; above: libtorrent's "short" time-out.
+MIN_SOFT_TIMEOUT: Final = 0.05
+MAX_SOFT_TIMEOUT: Final = 1.0
+
+#: Queries that one node can be sent at once, and seconds until one more: at
+#: most 20 in any 10 s (specs/dht.md section 2).
+BURST: Final = 10
+REFILL_INTERVAL: Final = 1.0
+
+#: Nodes whose budget is remembered.  One is forgotten 10 s after its last
+#: packet, so that is 1600 new nodes a second.  Guess.
+MAX_BUDGETS: Final = 16384
+
+#: Times this close are equal; absorbs rounding in "now + delay".
+EPSILON: Final = 1e-6
+
+Address: TypeAlias = tuple[str, int]
+
+
+class RoundTrips:
+    """
+    The round trips seen, smoothed.
+    """
+
+    __slots__ = ("_smoothed", "_variation")
+
+    def __init__(self) -> None:
+        self._smoothed: float | None = None
+        self._variation = 0.0
+
+    def measured(self, seconds: float) -> None:
+        """
+        A reply took so long.
+        """
+        seconds = max(seconds, 0.0)
+        if self._smoothed is None:
+            self._smoothed = seconds
+            self._variation = seconds / 2
+        else:
+            self._variation += (abs(self._smoothed - seconds) - self._variation) / 4
+            self._smoothed += (seconds - self._smoothed) / 8
+
+    @property
+    def soft_timeout(self) -> float:
+        """
+        SRTT + 4 RTTVAR, within bounds; seconds.
+        """
+        if self._smoothed is None:
+            return INITIAL_SOFT_TIMEOUT
+        return min(max(self._smoothed + 4 * self._variation, MIN_SOFT_TIMEOUT), MAX_SOFT_TIMEOUT)
+
+
+class PacketBudgets:
+    """
+    For each node a token bucket, kept as the time at which it is full again.
+    """
+
+    __slots__ = ("_full",)
+
+    def __init__(self) -> None:
+        # Least recently used first.
+        self._full: dict[Address, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._full)
+
+    def wait(self, address: Address, now: float) -> float:
+        """
+        Seconds until one more packet may go to a node; 0 if it may go now.
+        """
+        full = self._full.get(address)
+        if full is None:
+            return 0.0
+        wait = full - (BURST - 1) * REFILL_INTERVAL - now
+        return wait if wait > EPSILON else 0.0
+
+    def spend(self, address: Address, now: float) -> None:
+        """
+        A packet goes to a node, now or after its L{wait}.
+        """
+        budgets = self._full
+        full = max(budgets.pop(address, now), now) + REFILL_INTERVAL
+        while budgets:
+            oldest = next(iter(budgets))
+            if budgets[oldest] > now and len(budgets) < MAX_BUDGETS:
+                break
+            del budgets[oldest]
+        budgets[address] = full
+
+    def refund(self, address: Address) -> None:
+        """
+        A packet that was waiting will not go.
+        """
+        if address in self._full:
+            self._full[address] -= REFILL_INTERVAL

@@ -1,0 +1,149 @@
+"""
+Tests for L{dtt.krpc.bencode}.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.errors import DecodeError
+from dtt.krpc.bencode import MAX_DEPTH, MAX_ELEMENTS, Encoded, decode, encode
+
+_LEAVES = st.integers(-(2**63), 2**64 - 1) | st.binary(max_size=30)
+_VALUES = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.binary(max_size=6), inner, max_size=5),
+    max_leaves=30,
+)
+
+# Bytes that are often almost bencode.
+_NEARLY = st.lists(
+    st.sampled_from([b"d", b"l", b"e", b"i", b"-", b"0", b"1", b"2:", b"1:a", b"1:b", b"0:", b"i0e", b"i-0e"])
+    | st.binary(max_size=2),
+    max_size=20,
+).map(b"".join)
+
+
+class CodecTests(SynchronousTestCase):
+    """
+    L{encode} and L{decode} are inverses.
+    """
+
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    @given(_VALUES)
+    def test_round_trip(self, value: object) -> None:
+        """
+        Every value comes back as it was.
+        """
+        self.assertEqual(decode(encode(value)), value)
+
+    @settings(derandomize=True, deadline=None, max_examples=1000)
+    @given(_NEARLY | st.binary(max_size=40))
+    def test_canonical(self, data: bytes) -> None:
+        """
+        Any bytes are refused, or are the only encoding of their value.
+        """
+        try:
+            value = decode(data)
+        except DecodeError:
+            return
+        self.assertEqual(encode(value), data)
+
+    def test_values(self) -> None:
+        """
+        The examples of BEP3.
+        """
+        for data, value in (
+            (b"4:spam", b"spam"),
+            (b"0:", b""),
+            (b"i3e", 3),
+            (b"i-3e", -3),
+            (b"i0e", 0),
+            (b"l4:spam4:eggse", [b"spam", b"eggs"]),
+            (b"d3:cow3:moo4:spam4:eggse", {b"cow": b"moo", b"spam": b"eggs"}),
+            (b"d4:spaml1:a1:bee", {b"spam": [b"a", b"b"]}),
+            (b"de", {}),
+            (b"le", []),
+            (b"ld1:adeed1:ble1:ci1eee", [{b"a": {}}, {b"b": [], b"c": 1}]),
+        ):
+            self.assertEqual(decode(data), value, data)
+            self.assertEqual(encode(value), data)
+
+    def test_encoded(self) -> None:
+        """
+        L{Encoded} bytes are written as they are.
+        """
+        self.assertEqual(encode({b"v": Encoded(b"i1e"), b"k": b"i1e"}), b"d1:k3:i1e1:vi1ee")
+
+    def test_foreign_types(self) -> None:
+        """
+        What bencode has no form for is a L{TypeError}, at any depth.
+        """
+        for value in (None, "text", 1.0, True, [("a",)], {b"a": None}):
+            self.assertRaises(TypeError, encode, value)
+
+
+class RefusalTests(SynchronousTestCase):
+    """
+    L{decode} refuses what is not the one encoding of a value.
+    """
+
+    def test_reasons(self) -> None:
+        """
+        Every fault has its own short reason, whatever bytes it comes with.
+        """
+        for reason, cases in {
+            "truncated": (b"", b"l", b"d", b"5:four", b"d1:a", b"li1e", b"99999:"),
+            "bad length": (b"01:a", b"00:", b"1", b"1x:a", b"123456:", b"1 :a", b"1_0:aaaaaaaaaa"),
+            "bad integer": (
+                b"i",
+                b"ie",
+                b"i-e",
+                b"i-0e",
+                b"i01e",
+                b"i-01e",
+                b"i+1e",
+                b"i 1e",
+                b"i1_0e",
+                b"i1",
+            ),
+            "trailing bytes": (b"i1ee", b"0:0:", b"lee", b"ded"),
+            "unexpected end": (b"e", b"d1:ae", b"d1:bi1e1:ce"),
+            "keys not sorted": (b"d1:bi1e1:ai2ee", b"d1:ai1e1:ai2ee", b"d2:aa0:1:b0:1:a0:e"),
+            "bad key": (b"di1ei2ee", b"dlee", b"ddee"),
+            "bad type": (b"x", b"lxe", b"-1", b" ", b"\xff"),
+        }.items():
+            for data in cases:
+                error = self.assertRaises(DecodeError, decode, data)
+                self.assertEqual(str(error), f"bencode: {reason}", data)
+
+    def test_digits(self) -> None:
+        """
+        64 bits fit, signed and unsigned; 21 digits don't.
+        """
+        for number in (2**63 - 1, -(2**63), 2**64 - 1):
+            self.assertEqual(decode(b"i%de" % number), number)
+        for number in (10**20, -(10**20), 10**4000):
+            self.assertRaises(DecodeError, decode, b"i%de" % number)
+
+    def test_depth(self) -> None:
+        """
+        Containers may be nested up to a limit, lists and dictionaries alike.
+        """
+        deepest = b"l" * MAX_DEPTH + b"e" * MAX_DEPTH
+        self.assertEqual(encode(decode(deepest)), deepest)
+        for data in (b"l" * (MAX_DEPTH + 1) + b"e" * (MAX_DEPTH + 1), b"d1:a" * 2000, b"l" * 1500):
+            error = self.assertRaises(DecodeError, decode, data)
+            self.assertEqual(str(error), "bencode: too deep")
+
+    def test_elements(self) -> None:
+        """
+        The number of elements is limited, of whatever kind they are.
+        """
+        for one, each in ((b"0:", 1), (b"i1e", 1), (b"le", 1), (b"de", 1), (b"l0:e", 2), (b"d0:0:e", 3)):
+            most = (MAX_ELEMENTS - 1) // each
+            self.assertEqual(len(decode(b"l" + one * most + b"e")), most)
+            error = self.assertRaises(DecodeError, decode, b"l" + one * (most + 1) + b"e")
+            self.assertEqual(str(error), "bencode: too many elements")

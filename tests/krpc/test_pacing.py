@@ -1,0 +1,110 @@
+"""
+Tests for L{dtt.krpc.pacing}.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.krpc.pacing import (
+    INITIAL_SOFT_TIMEOUT,
+    MAX_BUDGETS,
+    MAX_SOFT_TIMEOUT,
+    MIN_SOFT_TIMEOUT,
+    PacketBudgets,
+    RoundTrips,
+)
+
+_NODE = ("10.0.0.1", 1000)
+
+
+class RoundTripsTests(SynchronousTestCase):
+    """
+    L{RoundTrips}.
+    """
+
+    def test_initial(self) -> None:
+        """
+        Before any round trip there is a fixed value.
+        """
+        self.assertEqual(RoundTrips().soft_timeout, INITIAL_SOFT_TIMEOUT)
+
+    def test_rfc6298(self) -> None:
+        """
+        The first round trip counts three times; later ones are smoothed.
+        """
+        trips = RoundTrips()
+        trips.measured(0.1)
+        self.assertAlmostEqual(trips.soft_timeout, 0.3)
+        trips.measured(0.2)
+        # RTTVAR = 3/4 * 0.05 + 1/4 * 0.1; SRTT = 7/8 * 0.1 + 1/8 * 0.2
+        self.assertAlmostEqual(trips.soft_timeout, 0.1125 + 4 * 0.0625)
+
+    def test_bounds(self) -> None:
+        """
+        It stays within bounds, also when the clock went back.
+        """
+        for seconds, expected in (
+            (0.001, MIN_SOFT_TIMEOUT),
+            (1.9, MAX_SOFT_TIMEOUT),
+            (-5.0, MIN_SOFT_TIMEOUT),
+        ):
+            trips = RoundTrips()
+            for _ in range(100):
+                trips.measured(seconds)
+            self.assertEqual(trips.soft_timeout, expected)
+
+
+class PacketBudgetsTests(SynchronousTestCase):
+    """
+    L{PacketBudgets}.
+    """
+
+    def test_burst(self) -> None:
+        """
+        Ten packets may go at once, then one a second.
+        """
+        budgets = PacketBudgets()
+        waits = []
+        for _ in range(13):
+            waits.append(budgets.wait(_NODE, 100.0))
+            budgets.spend(_NODE, 100.0)
+        self.assertEqual(waits, [0.0] * 10 + [1.0, 2.0, 3.0])
+        self.assertEqual(budgets.wait(("10.0.0.1", 1001), 100.0), 0.0)
+
+    def test_any_window(self) -> None:
+        """
+        However packets are asked for and taken back, no node gets more than
+        20 in less than 10 s.
+        """
+        for seed in range(20):
+            rng = Random(seed)
+            budgets = PacketBudgets()
+            now = 0.0
+            times: list[float] = []
+            for _ in range(400):
+                now += rng.choice((0.0, 0.0, 0.05, 0.3, 1.0, 5.0))
+                if rng.random() < 0.2 and times and times[-1] > now + 0.01:
+                    times.remove(rng.choice([time for time in times if time > now + 0.01]))
+                    budgets.refund(_NODE)
+                else:
+                    wait = budgets.wait(_NODE, now)
+                    if wait < 10:
+                        budgets.spend(_NODE, now)
+                        times.append(now + wait)
+                        times.sort()
+            for first, later in zip(times, times[20:], strict=False):
+                self.assertGreater(later - first, 10 - 0.01, f"seed {seed}")
+
+    def test_bounded(self) -> None:
+        """
+        Budgets that are full again are forgotten, and there is a most.
+        """
+        budgets = PacketBudgets()
+        for port in range(MAX_BUDGETS + 100):
+            budgets.spend(("10.0.0.1", port), 0.0)
+        self.assertEqual(len(budgets), MAX_BUDGETS)
+        budgets.spend(_NODE, 100.0)
+        self.assertEqual(len(budgets), 1)
