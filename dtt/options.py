@@ -1,0 +1,199 @@
+"""
+The options that C{twistd dtt} and C{dtt chat} share.
+
+What stands on the command line wins over the TOML file of C{--config}.  A
+secret is never an option: it comes from a file or from standard input.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import evolve, field, frozen
+from twisted.logger import Logger
+from twisted.python import usage
+
+from dtt import __version__
+from dtt.config import Config, TopicTable, load_toml, parse_host_port
+from dtt.errors import DTTError
+from dtt.records.topic import TopicId
+from dtt.state import MAX_SECRET_BYTES, drop_final_newline, read_secret_file
+
+_log = Logger()
+
+
+@frozen(slots=True)
+class TopicSettings:
+    """
+    A topic to join.
+
+    @ivar name: as the operator wrote it.
+    @ivar topic_id: 32 bytes.
+    @ivar secret: any bytes; L{None}: none was given.
+    """
+
+    name: str
+    topic_id: TopicId
+    secret: bytes | None = field(repr=False)
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """
+    Where a service keeps its state: systemd's C{$STATE_DIRECTORY} (the first
+    one), else C{dtt} in the XDG state directory.
+    """
+    under_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if under_systemd:
+        return Path(under_systemd)
+    base = environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state") / "dtt"
+
+
+def options_first(parser: usage.Options, arguments: list[str]) -> list[str]:
+    """
+    C{arguments} with the options before all else: C{usage.Options} itself
+    takes none that follow, say, the topic.
+    """
+    try:
+        options, rest = getopt.gnu_getopt(arguments, parser.shortOpt, parser.longOpt)
+    except getopt.GetoptError:
+        return arguments  # whose parser says what is wrong
+    with_values = (
+        f"{option}={value}" if f"{option.removeprefix('--')}=" in parser.longOpt else option
+        for option, value in options
+    )
+    return [*with_values, "--", *rest]
+
+
+class VersionedOptions(usage.Options):
+    """
+    Options with our C{--version} instead of Twisted's.
+    """
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"dtt {__version__.public()}")
+        raise SystemExit(0)
+
+
+class CommandOptions(VersionedOptions):
+    """
+    Options of which some may follow the arguments, and whose own errors are
+    usage errors.
+    """
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """
+        As C{usage.Options}.
+        """
+        try:
+            super().parseOptions(None if options is None else options_first(self, options))
+        except DTTError as error:
+            raise usage.UsageError(str(error)) from None
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise ValueError("expected a port, 0..65535")
+    return int(text)
+
+
+class TrackerOptions(CommandOptions):
+    """
+    Options that make a L{Config}.
+    """
+
+    optFlags = [
+        ["no-publish", None, "Never write a record: join others, but don't be found."],
+        ["no-bubble-merge", None, "Don't look for other bubbles while there are few neighbours."],
+        ["no-overlap-merge", None, "Don't look for members that hear other messages than we do."],
+    ]
+    optParameters = [
+        [
+            "secret-file",
+            None,
+            None,
+            "File with the secret of the topics given here; one final newline is dropped, all else is "
+            "exact. It must not be readable by others (chmod 600). Without one the secret is empty: then "
+            "whoever knows or guesses the topic's name can read the records and join.",
+        ],
+        ["state-dir", None, None, "Directory for the key, the ports and the known DHT nodes."],
+        ["dht-port", None, None, "UDP port of the DHT node; 0: any at first, then kept.", _port],
+        [
+            "listen",
+            None,
+            None,
+            "HOST:PORT on which other members connect to us (TCP, an IP of this machine); port 0: any at "
+            "first, then kept. Default: 0.0.0.0:0.",
+            parse_host_port,
+        ],
+        ["config", None, None, "TOML file with settings; the command line wins over it."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["bootstrap"] = []
+
+    def opt_bootstrap(self, address: str) -> None:
+        """HOST:PORT of a DHT node to start from, instead of the public ones; may be given several times."""
+        self["bootstrap"].append(parse_host_port(address))
+
+    def load(self, default_state_dir: Path | None) -> tuple[Config, tuple[TopicTable, ...]]:
+        """
+        The settings of the TOML file and of the command line, and the file's
+        topics.
+
+        @param default_state_dir: if neither names one; L{None}: keep none.
+        @raise UsageError: the file is unusable.
+        """
+        config, tables = (Config(), ()) if self["config"] is None else load_toml(Path(self["config"]))
+        state_dir = self["state-dir"]
+        config = evolve(
+            config,
+            state_dir=Path(state_dir) if state_dir else config.state_dir or default_state_dir,
+            listen=self["listen"] or config.listen,
+            dht=evolve(
+                config.dht,
+                port=config.dht.port if self["dht-port"] is None else self["dht-port"],
+                bootstrap=tuple(self["bootstrap"]) or config.dht.bootstrap,
+            ),
+        )
+        if self["no-publish"]:
+            config = evolve(
+                config,
+                bootstrap=evolve(config.bootstrap, max_bootstrap_records=0),
+                publisher=evolve(config.publisher, enabled=False),
+            )
+        if self["no-bubble-merge"]:
+            config = evolve(config, bubble_merge=evolve(config.bubble_merge, enabled=False))
+        if self["no-overlap-merge"]:
+            config = evolve(config, message_overlap_merge=evolve(config.message_overlap_merge, enabled=False))
+        return config, tables
+
+    def read_secret(self) -> bytes | None:
+        """
+        The secret of the topics on the command line; C{-} is standard input.
+
+        @raise StateError: the file can't be read, or others can read it.
+        """
+        secret_file = self["secret-file"]
+        if secret_file is None:
+            return None
+        if secret_file == "-":
+            return drop_final_newline(sys.stdin.buffer.read(MAX_SECRET_BYTES))
+        return read_secret_file(secret_file)
+
+
+def warn_without_secret(name: str) -> None:
+    """
+    Say what an empty secret means.
+    """
+    _log.warn(
+        "Topic {name} has no secret: whoever knows or guesses its name can read its records, join and "
+        "write. Give a --secret-file.",
+        name=name,
+    )

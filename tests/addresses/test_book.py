@@ -1,0 +1,256 @@
+"""
+Tests for L{dtt.addresses.book}.
+"""
+
+from __future__ import annotations
+
+import random
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from dtt.addresses import book as book_module
+from dtt.addresses.book import MAX_HELD_PLACES, MAX_PEERS, AddressBook
+from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, PeerAddress
+from dtt.identity import PeerKey
+from dtt.interfaces import IAddressBook
+
+OWN_ID = PeerKey.from_seed(b"o" * 32).peer_id
+PEER = PeerKey.from_seed(b"p" * 32).peer_id
+OTHER = PeerKey.from_seed(b"q" * 32).peer_id
+A = PeerAddress(STREAMS, "192.0.2.1", 1)
+B = PeerAddress(STREAMS, "192.0.2.2", 1)
+C = PeerAddress(IROH, "192.0.2.3", 1)
+
+
+def peer_ids(count: int) -> list[bytes]:
+    """
+    Valid ids.
+    """
+    return [PeerKey.from_seed(number.to_bytes(32, "big")).peer_id for number in range(count)]
+
+
+class AddressBookTests(SynchronousTestCase):
+    """
+    Tests for L{AddressBook}.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.seed = random.randrange(2**32)
+        self.own: tuple[PeerAddress, ...] = ()
+        self.book = AddressBook(self.clock, random.Random(self.seed), lambda: self.own, OWN_ID)
+
+    def resolve(self, peer_id: bytes = PEER) -> tuple[PeerAddress, ...]:
+        """
+        What may be dialled now.
+        """
+        return self.successResultOf(self.book.resolve(peer_id))
+
+    def fail_when_free(self) -> float:
+        """
+        Let the one address fail as soon as it may be dialled; the seconds until
+        the id's back-off ends, to a sixteenth.
+        """
+        self.book.failed(PEER, [PeerAddress(STREAMS, "192.0.2.99", 1)])
+        waited = 0.0
+        while not self.resolve():
+            self.clock.advance(1 / 16)
+            waited += 1 / 16
+            self.book.learn(PEER, [A], "record")
+        return waited
+
+    def test_interface(self) -> None:
+        """
+        The book is what gossip asks for.
+        """
+        verifyObject(IAddressBook, self.book)
+
+    def test_learn(self) -> None:
+        """
+        What was learnt is resolved, in its order; of others nothing is known.
+        """
+        self.book.learn(PEER, [A, B, C], "record")
+        self.assertEqual(self.resolve(), (A, B, C))
+        self.assertEqual(self.resolve(OTHER), ())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_provenance(self) -> None:
+        """
+        Each address knows who named it and when it was last named.
+        """
+        self.book.learn(PEER, [A], "record")
+        self.clock.advance(10)
+        self.book.learn(PEER, [B], "peer data")
+        known = {k.address: (k.source, k.named_at) for k in self.book.known(PEER)}
+        self.assertEqual(known, {A: ("record", 0.0), B: ("peer data", 10.0)})
+        self.book.learn(PEER, [A], "peer data")
+        known = {k.address: (k.source, k.named_at) for k in self.book.known(PEER)}
+        self.assertEqual(known[A], ("record", 10.0))
+        self.assertEqual(self.book.known(OTHER), ())
+
+    def test_nobody(self) -> None:
+        """
+        Ids that are no valid points, zero, and our own are not remembered.
+        """
+        for peer_id in (bytes(32), b"\x02" + bytes(31), b"short", OWN_ID):
+            self.book.learn(peer_id, [A], "record")
+            self.assertEqual(self.resolve(peer_id), ())
+        self.assertEqual(len(self.book), 0)
+
+    def test_undialable(self) -> None:
+        """
+        Addresses that may not be dialled are dropped, also when that turns out later.
+        """
+        local = PeerAddress(STREAMS, "127.0.0.1", 5)
+        self.book.learn(PEER, [local], "record")
+        self.assertEqual(len(self.book), 0)
+        self.own = (PeerAddress(STREAMS, "127.0.0.1", 4),)
+        self.book.learn(PEER, [local, A], "record")
+        self.assertEqual(self.resolve(), (local, A))
+        self.own = (A,)
+        self.assertEqual(self.resolve(), ())
+
+    def test_record_before_hearsay(self) -> None:
+        """
+        What a peer says of itself comes first and can't be pushed out by what
+        others say of it; the newest comes first.
+        """
+        self.book.learn(PEER, [A], "record")
+        self.clock.advance(1)
+        flood = [PeerAddress(STREAMS, f"192.0.2.{n}", 7) for n in range(20)]
+        self.book.learn(PEER, flood[:8], "peer data")
+        self.book.learn(PEER, flood[8:16], "peer data")
+        self.assertEqual(self.resolve()[0], A)
+        self.assertEqual(len(self.resolve()), MAX_ADDRESSES)
+        self.clock.advance(1)
+        self.book.learn(PEER, [B], "record")
+        self.assertEqual(self.resolve()[:2], (B, A))
+
+    def test_expiry(self) -> None:
+        """
+        An address is forgotten 5 minutes after it was last named.
+        """
+        self.book.learn(PEER, [A, B], "record")
+        self.clock.advance(200)
+        self.book.learn(PEER, [A], "record")
+        self.clock.advance(99)
+        self.assertEqual(self.resolve(), (A, B))
+        self.clock.advance(1)
+        self.assertEqual(self.resolve(), (A,))
+        self.clock.advance(200)
+        self.assertEqual(self.resolve(), ())
+        self.assertEqual(len(self.book), 0)
+
+    def test_backoff_doubles(self) -> None:
+        """
+        The back-off of an id starts at 1 s and doubles up to 5 minutes; jitter
+        takes off at most a quarter.
+        """
+        self.book.learn(PEER, [A], "record")
+        for expected in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300):
+            waited = self.fail_when_free()
+            self.assertTrue(0.75 * expected <= waited <= expected + 1 / 16, f"{waited} seed {self.seed}")
+
+    def test_success_ends_backoff(self) -> None:
+        """
+        A peer that was reached starts again at 1 s.
+        """
+        self.book.learn(PEER, [A], "record")
+        for _ in range(5):
+            self.fail_when_free()
+        self.book.failed(PEER, [B])
+        self.assertEqual(self.resolve(), ())
+        self.book.succeeded(PEER)
+        self.assertEqual(self.resolve(), (A,))
+        self.assertLessEqual(self.fail_when_free(), 1.0625)
+        self.book.succeeded(OTHER)
+
+    def test_new_address_ends_backoff(self) -> None:
+        """
+        A new address of an id may be dialled at once; known ones change nothing.
+        """
+        self.book.learn(PEER, [A], "record")
+        self.book.failed(PEER, [A])
+        self.book.learn(PEER, [A], "record")
+        self.assertEqual(self.resolve(), ())
+        self.book.learn(PEER, [A, B], "record")
+        self.assertEqual(self.resolve(), (B,))
+
+    def test_undialable_address_ends_no_backoff(self) -> None:
+        """
+        A new address that may not be dialled, or finds no room, ends no back-off.
+        """
+        full = [PeerAddress(STREAMS, f"192.0.2.{n}", 9) for n in range(MAX_ADDRESSES)]
+        self.book.learn(PEER, full, "record")
+        self.book.failed(PEER, [B])
+        self.book.learn(PEER, [PeerAddress(STREAMS, "10.0.0.1", 1)], "record")
+        self.book.learn(PEER, [A], "peer data")
+        self.assertEqual(self.resolve(), ())
+
+    def test_no_address_is_no_failure(self) -> None:
+        """
+        An id without any address is not a failed dial.
+        """
+        self.book.learn(PEER, [A], "record")
+        self.book.failed(PEER, [])
+        self.assertEqual(self.resolve(), (A,))
+
+    def test_place_left_alone(self) -> None:
+        """
+        After a failed dial an (ip, port) is left alone for 10 s, whoever names
+        it and on every transport; other ports of the ip are not.
+        """
+        self.book.failed(OTHER, [A])
+        twin = PeerAddress(IROH, A.host, A.port)
+        neighbour = PeerAddress(STREAMS, A.host, A.port + 1)
+        self.book.learn(PEER, [A, twin, neighbour], "record")
+        self.assertEqual(self.resolve(), (neighbour,))
+        self.clock.advance(9.9)
+        self.assertEqual(self.resolve(), (neighbour,))
+        self.clock.advance(0.1)
+        self.assertEqual(self.resolve(), (A, twin, neighbour))
+
+    def test_place_held_again(self) -> None:
+        """
+        A second failure at the same place starts its 10 s anew, and does not
+        keep others from being released in time.
+        """
+        self.book.learn(PEER, [A, B], "record")
+        self.book.failed(OTHER, [A])
+        self.clock.advance(5)
+        self.book.failed(OTHER, [B])
+        self.clock.advance(3)
+        self.book.failed(OTHER, [A])
+        self.clock.advance(6.9)
+        self.assertEqual(self.resolve(), ())
+        self.clock.advance(0.1)
+        self.assertEqual(self.resolve(), (B,))
+        self.clock.advance(3)
+        self.assertEqual(self.resolve(), (A, B))
+
+    def test_bounded_ids(self) -> None:
+        """
+        A full book forgets hearsay before records, and the oldest first.
+        """
+        ids = peer_ids(2 * MAX_PEERS)
+        self.book.learn(ids[0], [A], "record")
+        for peer_id in ids[1:]:
+            self.clock.advance(0.01)
+            self.book.learn(peer_id, [B], "peer data")
+            self.assertLessEqual(len(self.book), MAX_PEERS)
+        self.assertEqual(self.resolve(ids[0]), (A,))
+        self.assertEqual(self.resolve(ids[1]), ())
+        self.assertEqual(self.resolve(ids[-1]), (B,))
+
+    def test_bounded_places(self) -> None:
+        """
+        Places that failed are remembered up to a limit, the newest ones.
+        """
+        self.patch(book_module, "MAX_HELD_PLACES", 10)
+        self.assertGreater(MAX_HELD_PLACES, 10)
+        places = [PeerAddress(STREAMS, "192.0.2.1", port) for port in range(1, 21)]
+        self.book.failed(OTHER, places)
+        self.book.learn(PEER, places[8:12], "record")
+        self.assertEqual(self.resolve(), tuple(places[8:10]))

@@ -1,0 +1,137 @@
+"""
+Tests for L{dtt.addresses.dialable}.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis.strategies import builds, integers, ip_addresses, lists, sampled_from
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.addresses.dialable import Scope, dialable, scope
+from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, PeerAddress
+
+LOOPBACK = ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1")
+LINK_LOCAL = ("169.254.1.1", "fe80::1", "::ffff:169.254.1.1")
+PRIVATE = ("10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "fd00::1", "fec0::1")
+GLOBAL = ("8.8.8.8", "172.32.0.1", "100.128.0.1", "192.0.2.1", "2001:db8::1", "2a00::1")
+NEVER = (
+    "0.0.0.0",
+    "0.1.2.3",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::7f00:1",
+    "ff02::1",
+    "::ffff:0.0.0.0",
+    "::ffff:224.0.0.1",
+    "::ffff:255.255.255.255",
+    "",
+    "localhost",
+    "1.2.3",
+    "1.2.3.4:5",
+)
+
+
+def at(*hosts: str) -> tuple[PeerAddress, ...]:
+    """
+    Streams addresses at C{hosts}, port 1.
+    """
+    return tuple(PeerAddress(STREAMS, host, 1) for host in hosts)
+
+
+class DialableTests(SynchronousTestCase):
+    """
+    Tests for L{dialable}.
+    """
+
+    def test_scopes(self) -> None:
+        """
+        Every address has the scope that its block is for.
+        """
+        for expected, hosts in (
+            (Scope.LOOPBACK, LOOPBACK),
+            (Scope.LINK_LOCAL, LINK_LOCAL),
+            (Scope.PRIVATE, PRIVATE),
+            (Scope.GLOBAL, GLOBAL),
+            (Scope.NEVER, NEVER),
+        ):
+            for host in hosts:
+                self.assertIs(scope(host), expected, host)
+
+    def test_global(self) -> None:
+        """
+        Who lists nothing dials global addresses only.
+        """
+        for host in GLOBAL:
+            self.assertEqual(dialable(at(host), ()), at(host))
+        for host in (*LOOPBACK, *LINK_LOCAL, *PRIVATE, *NEVER):
+            self.assertEqual(dialable(at(host), ()), (), host)
+
+    def test_one_of_that_kind(self) -> None:
+        """
+        Loopback, link-local and private addresses are dialled when we list one
+        of that kind ourselves, of either family; the other kinds are not.
+        """
+        kinds = (LOOPBACK, LINK_LOCAL, PRIVATE)
+        for kind in kinds:
+            for own in kind:
+                listed = (PeerAddress(STREAMS, own, 9),)
+                for other in kinds:
+                    for host in other:
+                        self.assertEqual(len(dialable(at(host), listed)), int(other is kind), (own, host))
+
+    def test_never(self) -> None:
+        """
+        Unspecified, multicast and broadcast addresses are not dialled whatever
+        we list, even the same.
+        """
+        own = tuple(PeerAddress(STREAMS, host, 9) for host in (*NEVER, *LOOPBACK, *LINK_LOCAL, *PRIVATE))
+        for host in NEVER:
+            self.assertEqual(dialable(at(host), own), (), host)
+
+    def test_own(self) -> None:
+        """
+        Our own ip and port is not dialled, however it is written; another port
+        of the same ip is.
+        """
+        own = (PeerAddress(STREAMS, "127.0.0.1", 7), PeerAddress(STREAMS, "2001:db8::1", 7))
+        for host in ("127.0.0.1", "::ffff:127.0.0.1", "2001:db8::1", "2001:db8:0:0:0:0:0:1"):
+            self.assertEqual(dialable([PeerAddress(STREAMS, host, 7), PeerAddress(IROH, host, 7)], own), ())
+            self.assertEqual(len(dialable([PeerAddress(STREAMS, host, 8)], own)), 1)
+
+    def test_ports(self) -> None:
+        """
+        Port 0 can't be dialled.
+        """
+        self.assertEqual(dialable([PeerAddress(STREAMS, "8.8.8.8", 0)], ()), ())
+        self.assertEqual(len(dialable([PeerAddress(STREAMS, "8.8.8.8", 65535)], ())), 1)
+
+    def test_canonical(self) -> None:
+        """
+        Several spellings of one address are one address.
+        """
+        spellings = at("::ffff:8.8.8.8", "8.8.8.8", "::ffff:808:808")
+        self.assertEqual(dialable(spellings, ()), at("8.8.8.8"))
+
+    def test_at_most_eight(self) -> None:
+        """
+        The first eight that may be dialled are kept, in their order.
+        """
+        many = at(*(f"8.8.8.{number}" for number in range(20)))
+        self.assertEqual(dialable([*at("0.0.0.0", "10.0.0.1"), *many], ()), many[:MAX_ADDRESSES])
+
+    addresses = lists(
+        builds(PeerAddress, sampled_from((STREAMS, IROH)), ip_addresses().map(str), integers(0, 65535))
+    )
+
+    @given(addresses, addresses)
+    def test_any(self, addresses: list[PeerAddress], own: list[PeerAddress]) -> None:
+        """
+        Whatever is given, no result is our own, and asking again changes nothing.
+        """
+        found = dialable(addresses, own)
+        self.assertEqual(set(found) & set(own), set())
+        self.assertEqual(dialable(found, own), found)
