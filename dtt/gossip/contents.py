@@ -1,0 +1,185 @@
+"""
+What a topic remembers of contents.  Pure.
+
+Rules (specs/iroh-gossip.md section 7): ids are known for a while after a
+content was seen, so that duplicates are noticed; payloads are kept for a
+shorter while, so that they can be asked for; what is announced but has not
+arrived is awaited from those who announced it, in order.  All of it is bounded
+in number and bytes, whatever peers send (L{GossipConfig}).
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from dtt.gossip.config import GossipConfig
+from dtt.gossip.messages import Gossip
+
+
+@frozen(slots=True)
+class _Cached:
+    message: Gossip
+    expires: float
+
+
+class Contents:
+    """
+    Contents that were seen.  Entries live equally long, so the dicts' order is
+    that of expiry, and the oldest go first when there are too many.
+    """
+
+    __slots__ = ("_cache", "_cached_bytes", "_config", "_received")
+
+    def __init__(self, config: GossipConfig) -> None:
+        self._config = config
+        self._received: dict[bytes, float] = {}
+        self._cache: dict[bytes, _Cached] = {}
+        self._cached_bytes = 0
+
+    def sizes(self) -> tuple[int, int, int]:
+        """
+        How many ids, payloads, and bytes of payloads are kept.
+        """
+        return len(self._received), len(self._cache), self._cached_bytes
+
+    def __contains__(self, identity: bytes) -> bool:
+        return identity in self._received
+
+    def remember(self, identity: bytes, now: float) -> None:
+        """
+        The content of C{identity} was seen; its time begins again.
+        """
+        self._received.pop(identity, None)
+        if len(self._received) >= self._config.max_received:
+            del self._received[next(iter(self._received))]
+        self._received[identity] = now + self._config.message_id_retention
+
+    def keep(self, message: Gossip, now: float) -> None:
+        """
+        Keep C{message}, as it is to be sent to whoever asks for it.
+        """
+        config = self._config
+        self._drop(message.message_id)
+        self._cache[message.message_id] = _Cached(message, now + config.message_cache_retention)
+        self._cached_bytes += len(message.content)
+        while len(self._cache) > config.max_cached or self._cached_bytes > config.max_cached_bytes:
+            self._drop(next(iter(self._cache)))
+
+    def get(self, identity: bytes) -> Gossip | None:
+        """
+        The message that is kept for C{identity}.
+        """
+        cached = self._cache.get(identity)
+        return None if cached is None else cached.message
+
+    def evict(self, now: float) -> None:
+        """
+        Forget what has expired.
+        """
+        while self._received:
+            identity = next(iter(self._received))
+            if self._received[identity] > now:
+                break
+            del self._received[identity]
+        while self._cache:
+            identity = next(iter(self._cache))
+            if self._cache[identity].expires > now:
+                break
+            self._drop(identity)
+
+    def clear(self) -> None:
+        """
+        Forget all.
+        """
+        self._received.clear()
+        self._cache.clear()
+        self._cached_bytes = 0
+
+    def _drop(self, identity: bytes) -> None:
+        cached = self._cache.pop(identity, None)
+        if cached is not None:
+            self._cached_bytes -= len(cached.message.content)
+
+
+class Announcements:
+    """
+    Contents that are awaited, and the peers that have announced each, with
+    their rounds, the first first.  A content nobody is left for is forgotten.
+    """
+
+    __slots__ = ("_by_peer", "_config", "_sources")
+
+    def __init__(self, config: GossipConfig) -> None:
+        self._config = config
+        self._sources: dict[bytes, dict[bytes, int]] = {}
+        self._by_peer: dict[bytes, dict[bytes, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def count_by(self, peer: bytes) -> int:
+        """
+        How many are awaited from C{peer}.
+        """
+        return len(self._by_peer.get(peer, ()))
+
+    def add(self, identity: bytes, peer: bytes, hops: int) -> bool:
+        """
+        C{peer} has announced C{identity}, for the first time or again.
+
+        @return: L{False} if there is no room for it.
+        """
+        sources = self._sources.get(identity)
+        if sources is not None and peer in sources:
+            return True
+        if self.count_by(peer) >= self._config.max_missing_per_peer or (
+            sources is None and len(self._sources) >= self._config.max_missing
+        ):
+            return False
+        self._sources.setdefault(identity, {})[peer] = hops
+        self._by_peer.setdefault(peer, {})[identity] = None
+        return True
+
+    def pop(self, identity: bytes) -> tuple[bytes, int] | None:
+        """
+        Remove and return the first peer and round for C{identity}.
+        """
+        sources = self._sources.get(identity)
+        if sources is None:
+            return None
+        peer, hops = next(iter(sources.items()))
+        self._remove(identity, peer)
+        return peer, hops
+
+    def take(self, identity: bytes) -> dict[bytes, int]:
+        """
+        Remove and return all peers and rounds for C{identity}.
+        """
+        sources = dict(self._sources.get(identity, {}))
+        for peer in sources:
+            self._remove(identity, peer)
+        return sources
+
+    def forget_peer(self, peer: bytes) -> None:
+        """
+        Nothing is awaited from C{peer} any more.
+        """
+        for identity in tuple(self._by_peer.get(peer, ())):
+            self._remove(identity, peer)
+
+    def clear(self) -> None:
+        """
+        Forget all.
+        """
+        self._sources.clear()
+        self._by_peer.clear()
+
+    def _remove(self, identity: bytes, peer: bytes) -> None:
+        sources = self._sources[identity]
+        del sources[peer]
+        if not sources:
+            del self._sources[identity]
+        announced = self._by_peer[peer]
+        del announced[identity]
+        if not announced:
+            del self._by_peer[peer]

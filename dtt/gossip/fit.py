@@ -1,0 +1,60 @@
+"""
+Makes a message small enough to be sent.  Pure.
+
+PeerData come from others: a message that is passed on, or that names many
+peers, can grow beyond what a Rust peer reads, and its send loop would die of
+it (specs/iroh-gossip.md sections 4 and 11, Q3 and Q10).
+"""
+
+from __future__ import annotations
+
+from dtt.gossip.messages import (
+    ForwardJoin,
+    Join,
+    Message,
+    Neighbor,
+    PeerInfo,
+    Shuffle,
+    ShuffleReply,
+    encode,
+    encode_peer_info,
+)
+
+
+def fit(message: Message, limit: int) -> Message | None:
+    """
+    C{message}, made to take at most C{limit} bytes: first PeerData are dropped,
+    the longest first, then nodes from the front, because an origin names
+    itself last (specs/iroh-gossip.md Q10).  L{None} if nothing helps.
+    """
+    excess = len(encode(message)) - limit
+    if excess <= 0:
+        return message
+    match message:
+        case Join():
+            smaller: Message = Join()
+        case Neighbor(priority=priority):
+            smaller = Neighbor(priority)
+        case ForwardJoin(peer=peer, ttl=ttl):
+            smaller = ForwardJoin(PeerInfo(peer.peer_id), ttl)
+        case Shuffle(origin=origin, nodes=nodes, ttl=ttl):
+            smaller = Shuffle(origin, _shrink(nodes, excess), ttl)
+        case ShuffleReply(nodes=nodes):
+            smaller = ShuffleReply(_shrink(nodes, excess))
+        case _:
+            return None
+    return smaller if len(encode(smaller)) <= limit else None
+
+
+def _shrink(nodes: tuple[PeerInfo, ...], excess: int) -> tuple[PeerInfo, ...]:
+    kept = list(nodes)
+    by_length = sorted(range(len(kept)), key=lambda index: -len(kept[index].data or b""))
+    for index in by_length:
+        if excess <= 0:
+            break
+        bare = PeerInfo(kept[index].peer_id)
+        excess -= len(encode_peer_info(kept[index])) - len(encode_peer_info(bare))
+        kept[index] = bare
+    while excess > 0 and kept:
+        excess -= len(encode_peer_info(kept.pop(0)))
+    return tuple(kept)

@@ -1,0 +1,257 @@
+"""
+PlumTree: broadcast over the neighbours.  Pure.
+
+Contract: specs/iroh-gossip.md section 7, with the cures of section 11: Q3
+(nothing is forwarded that could not be read), Q7 (only neighbours are eager or
+lazy), Q8 (no empty entries), Q9 (no round beyond 65535).
+
+Where we differ from upstream, all of it invisible on the wire or only earlier:
+ - An IHave leaves when it is full, not only after the dispatch timeout.
+ - The dispatch timer runs only when something is queued.
+ - A peer stands once in the list of sources of a content, and announces a
+   bounded number of contents.
+ - What is kept is bounded in number and bytes; the oldest goes first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from dtt.errors import ContentTooLarge
+from dtt.gossip.config import GossipConfig
+from dtt.gossip.contents import Announcements, Contents
+from dtt.gossip.events import (
+    Broadcast,
+    Input,
+    MessageReceived,
+    NeighborDown,
+    NeighborUp,
+    Output,
+    PeerDisconnected,
+    Quit,
+    Received,
+    SendMessage,
+)
+from dtt.gossip.messages import Gossip, Graft, IHave, Message, Prune, encode, message_id
+from dtt.gossip.timers import Timers
+
+#: Names of timers; a Graft's timer is named by its message id.
+_EVICT = b"evict"
+_DISPATCH = b"dispatch"
+
+_LAST_ROUND = 0xFFFF
+
+
+class PlumTree:
+    """
+    The broadcast machine of one topic.
+
+    @ivar eager: neighbours that get contents; read only.
+    @ivar lazy: neighbours that get announcements; read only.
+    @ivar counters: C{spoofed} messages whose id was not that of the content,
+        C{announcements_dropped} beyond the bounds.
+    """
+
+    def __init__(self, config: GossipConfig | None = None) -> None:
+        self.eager: dict[bytes, None] = {}
+        self.lazy: dict[bytes, None] = {}
+        self.counters: Counter[str] = Counter()
+        self._config = config or GossipConfig()
+        self._lazy_queues: dict[bytes, list[tuple[bytes, int]]] = {}
+        self._contents = Contents(self._config)
+        self._missing = Announcements(self._config)
+        self._timers: Timers[bytes] = Timers()
+        self._started = False
+        self._now = 0.0
+        self._out: list[Output] = []
+
+    def has_received(self, content: bytes) -> bool:
+        """
+        Whether C{content} would be a duplicate in the swarm.
+        """
+        return message_id(content) in self._contents
+
+    def handle(self, event: Input | NeighborUp | NeighborDown, now: float) -> list[Output]:
+        """
+        Take one input (commands for the membership part are ignored).
+
+        @raise ContentTooLarge: from L{Broadcast}.
+        """
+        self._now = now
+        out = self._out = []
+        if not self._started:
+            self._started = True
+            self._timers.start(_EVICT, now + self._config.cache_evict_interval)
+        match event:
+            case MessageReceived(peer=peer, message=message):
+                self._on_message(peer, message)
+            case Broadcast(content=content, neighbors_only=neighbors_only):
+                self._broadcast(content, neighbors_only)
+            case NeighborUp(peer=peer):
+                self.lazy.pop(peer, None)
+                self.eager[peer] = None
+            case NeighborDown(peer=peer) | PeerDisconnected(peer=peer):
+                self._on_peer_gone(peer)
+            case Quit():
+                self._quit()
+        return out
+
+    def next_timer(self) -> float | None:
+        """
+        When L{handle_timer} wants to be called.
+        """
+        return self._timers.next()
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """
+        Do what is due at C{now}.
+        """
+        self._now = now
+        out = self._out = []
+        while (name := self._timers.pop(now)) is not None:
+            if name == _EVICT:
+                self._contents.evict(now)
+                self._timers.start(_EVICT, now + self._config.cache_evict_interval)
+            elif name == _DISPATCH:
+                for peer in tuple(self._lazy_queues):
+                    self._dispatch(peer)
+            else:
+                self._on_graft_timer(name)
+        return out
+
+    # Commands and messages
+
+    def _broadcast(self, content: bytes, neighbors_only: bool) -> None:
+        if len(content) > self._config.max_content:
+            raise ContentTooLarge(f"{len(content)} bytes, at most {self._config.max_content}")
+        message = Gossip(message_id(content), content, None if neighbors_only else 0)
+        if not neighbors_only:
+            self._contents.remember(message.message_id, self._now)
+            self._contents.keep(message, self._now)
+            self._lazy_push(message.message_id, 0, None)
+        for peer in self.eager:
+            self._send(peer, message)
+
+    def _on_message(self, peer: bytes, message: Message) -> None:
+        match message:
+            case Gossip():
+                self._on_gossip(peer, message)
+            case Prune():
+                self._make_lazy(peer)
+            case Graft(message_id=wanted):
+                self._make_eager(peer)
+                if wanted is not None and (kept := self._contents.get(wanted)) is not None:
+                    self._send(peer, kept)
+            case IHave(entries=entries):
+                self._on_ihave(peer, entries)
+
+    def _on_gossip(self, sender: bytes, message: Gossip) -> None:
+        identity, content, hops = message.message_id, message.content, message.round
+        if message_id(content) != identity:
+            self.counters["spoofed"] += 1
+            return
+        if identity in self._contents:
+            self._make_lazy(sender)
+            self._send(sender, Prune())
+            return
+        if hops is not None:
+            self._contents.remember(identity, self._now)
+            sources = self._missing.take(identity)
+            self._timers.stop(identity)
+            self._forward(sender, message, hops)
+            if sources:
+                self._optimise(sender, hops + 1, sources)
+        self._out.append(Received(content, message.scope, sender, hops or 0))
+
+    def _forward(self, sender: bytes, message: Gossip, hops: int) -> None:
+        if hops >= _LAST_ROUND:
+            return
+        forwarded = Gossip(message.message_id, message.content, hops + 1)
+        if len(message.content) > self._config.max_content and len(encode(forwarded)) > self._config.max_sent:
+            return
+        self._contents.keep(forwarded, self._now)
+        for peer in self.eager:
+            if peer != sender:
+                self._send(peer, forwarded)
+        self._lazy_push(message.message_id, hops + 1, sender)
+
+    def _optimise(self, sender: bytes, hops: int, sources: dict[bytes, int]) -> None:
+        """
+        Take the path of the best announcement if it is much shorter than the
+        one by which the content came.
+
+        @param hops: the round with which we forward.
+        """
+        known = [peer for peer in sources if peer in self.eager or peer in self.lazy]
+        if not known:
+            return
+        best = min(known, key=lambda peer: sources[peer])
+        if hops - sources[best] < self._config.optimization_threshold:
+            return
+        if best not in self.eager:
+            self._make_eager(best)
+            self._send(best, Graft(None, sources[best]))
+        self._make_lazy(sender)
+        self._send(sender, Prune())
+
+    def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
+        for identity, hops in entries:
+            if identity in self._contents:
+                continue
+            if not self._missing.add(identity, peer, hops):
+                self.counters["announcements_dropped"] += 1
+            elif identity not in self._timers:
+                self._timers.start(identity, self._now + self._config.graft_timeout_1)
+
+    # Timers
+
+    def _on_graft_timer(self, identity: bytes) -> None:
+        source = self._missing.pop(identity)
+        if source is None:
+            return
+        peer, hops = source
+        self._make_eager(peer)
+        self._send(peer, Graft(identity, hops))
+        self._timers.start(identity, self._now + self._config.graft_timeout_2)
+
+    # Neighbours
+
+    def _make_eager(self, peer: bytes) -> None:
+        if peer in self.lazy:
+            del self.lazy[peer]
+            self.eager[peer] = None
+
+    def _make_lazy(self, peer: bytes) -> None:
+        if peer in self.eager:
+            del self.eager[peer]
+            self.lazy[peer] = None
+
+    def _on_peer_gone(self, peer: bytes) -> None:
+        self.eager.pop(peer, None)
+        self.lazy.pop(peer, None)
+        self._lazy_queues.pop(peer, None)
+        self._missing.forget_peer(peer)
+
+    def _quit(self) -> None:
+        for table in (self.eager, self.lazy, self._lazy_queues, self._contents, self._missing, self._timers):
+            table.clear()
+
+    # Sending
+
+    def _send(self, peer: bytes, message: Message) -> None:
+        self._out.append(SendMessage(peer, message))
+
+    def _lazy_push(self, identity: bytes, hops: int, excepted: bytes | None) -> None:
+        for peer in self.lazy:
+            if peer == excepted:
+                continue
+            queue = self._lazy_queues.setdefault(peer, [])
+            queue.append((identity, hops))
+            if len(queue) >= self._config.max_ihave_entries:
+                self._dispatch(peer)
+        if self._lazy_queues and _DISPATCH not in self._timers:
+            self._timers.start(_DISPATCH, self._now + self._config.dispatch_timeout)
+
+    def _dispatch(self, peer: bytes) -> None:
+        entries = self._lazy_queues.pop(peer)
+        self._send(peer, IHave(tuple(entries)))

@@ -1,0 +1,140 @@
+"""
+One topic's swarm: membership and broadcast put together.  Pure.
+
+Contract: specs/iroh-gossip.md section 8.  Each input goes to the part that it
+is for; neighbours that the membership part wins or loses are then told to the
+broadcast part.  The shell performs the outputs in order and calls
+L{Swarm.handle_timer} at L{Swarm.next_timer}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dtt.gossip.config import GossipConfig
+from dtt.gossip.events import (
+    Broadcast,
+    Input,
+    MessageReceived,
+    NeighborDown,
+    NeighborUp,
+    Output,
+    PeerDisconnected,
+    Quit,
+)
+from dtt.gossip.hyparview import HyParView
+from dtt.gossip.messages import Gossip, Graft, IHave, Prune
+from dtt.gossip.plumtree import PlumTree
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Swarm:
+    """
+    The machine of one topic.
+    """
+
+    def __init__(
+        self,
+        me: bytes,
+        rng: Random,
+        is_valid_peer_id: Callable[[bytes], bool],
+        data: bytes | None = None,
+        config: GossipConfig | None = None,
+    ) -> None:
+        """
+        @param me: our peer id.
+        @param is_valid_peer_id: whether 32 bytes can be a peer's key; ids that
+            can't are neither stored, nor dialled, nor forwarded
+            (specs/addresses.md section 4).
+        @param data: our PeerData.
+        @raise ValueError: C{data} is too long.
+        """
+        self._membership = HyParView(me, rng, is_valid_peer_id, data, config)
+        self._broadcast = PlumTree(config)
+        self._over = False
+
+    def handle(self, event: Input, now: float) -> list[Output]:
+        """
+        Take one input; nothing comes out after L{Quit}.
+
+        @param now: seconds, never less than before.
+        @raise ContentTooLarge: from L{Broadcast}.
+        """
+        if self._over:
+            return []
+        match event:
+            case MessageReceived(message=Gossip() | Prune() | Graft() | IHave()) | Broadcast():
+                return self._broadcast.handle(event, now)
+            case Quit():
+                self._over = True
+                self._broadcast.handle(event, now)
+                return self._membership.handle(event, now)
+        out = self._tell(self._membership.handle(event, now), now)
+        if isinstance(event, PeerDisconnected):
+            out += self._broadcast.handle(event, now)
+        return out
+
+    def next_timer(self) -> float | None:
+        """
+        When L{handle_timer} wants to be called.
+        """
+        membership = self._membership.next_timer()
+        broadcast = self._broadcast.next_timer()
+        if membership is None or broadcast is None:
+            return broadcast if membership is None else membership
+        return min(membership, broadcast)
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """
+        Do what is due at C{now}; harmless if nothing is.
+        """
+        out = self._tell(self._membership.handle_timer(now), now)
+        return out + self._broadcast.handle_timer(now)
+
+    def neighbors(self) -> tuple[bytes, ...]:
+        """
+        The active view, the oldest first.
+        """
+        return tuple(self._membership.views.active)
+
+    def is_neighbor(self, peer: bytes) -> bool:
+        """
+        Whether C{peer} is in the active view.
+        """
+        return peer in self._membership.views.active
+
+    def known_peers(self) -> tuple[bytes, ...]:
+        """
+        The passive view, the oldest first.
+        """
+        return tuple(self._membership.views.passive)
+
+    def eager_peers(self) -> tuple[bytes, ...]:
+        """
+        The neighbours that get contents without asking.
+        """
+        return tuple(self._broadcast.eager)
+
+    def has_received(self, content: bytes) -> bool:
+        """
+        Whether C{content} was broadcast or received lately, so that the swarm
+        would drop it.
+        """
+        return self._broadcast.has_received(content)
+
+    @property
+    def counters(self) -> Counter[str]:
+        """
+        What was dropped, by reason.
+        """
+        return self._broadcast.counters
+
+    def _tell(self, out: list[Output], now: float) -> list[Output]:
+        for output in out:
+            if isinstance(output, NeighborUp | NeighborDown):
+                self._broadcast.handle(output, now)
+        return out

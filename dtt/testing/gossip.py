@@ -1,0 +1,223 @@
+"""
+A network of topic machines without transports, under a virtual clock.
+
+L{GossipNetwork} drives L{dtt.gossip.swarm.Swarm}s: messages travel encoded,
+take time and may be lost; peers that are not connected are dialled; peers can
+vanish.  Deterministic for a given random generator.
+
+    network = GossipNetwork(Random(1))
+    for peer in peers:
+        network.add(peer)
+    network.command(peers[1], JoinPeers((peers[0],)))
+    network.advance(1.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from random import Random
+
+from attrs import define, field
+
+from dtt.gossip.config import GossipConfig
+from dtt.gossip.events import (
+    DialStarted,
+    DisconnectPeer,
+    Input,
+    MessageReceived,
+    NeighborDown,
+    NeighborUp,
+    Output,
+    PeerConnected,
+    PeerDisconnected,
+    Quit,
+    Received,
+    SendMessage,
+)
+from dtt.gossip.messages import Gossip, Graft, IHave, Message, Prune, decode, encode
+from dtt.gossip.swarm import Swarm
+
+
+@define(slots=True, eq=False)
+class GossipNode:
+    """
+    One machine on a L{GossipNetwork}.
+
+    @ivar peer_id: who it is.
+    @ivar swarm: its machine.
+    @ivar events: the NeighborUp, NeighborDown and Received that it put out.
+    @ivar sent: how many messages it sent.
+    @ivar waiting: messages for peers that it is dialling.
+    @ivar timer: when its machine wants to be called, as far as that is planned.
+    """
+
+    peer_id: bytes
+    swarm: Swarm
+    events: list[Output] = field(factory=list)
+    sent: int = 0
+    waiting: dict[bytes, list[bytes]] = field(factory=dict)
+    timer: float | None = None
+
+    def contents(self) -> list[bytes]:
+        """
+        What it received, in order.
+        """
+        return [event.content for event in self.events if isinstance(event, Received)]
+
+
+class GossipNetwork:
+    """
+    Machines, and what lies between them.
+
+    @ivar now: seconds since the start.
+    @ivar nodes: the machines that are alive, by peer id.
+    @ivar tap: told sender, receiver and message of all that is sent.
+    """
+
+    def __init__(
+        self,
+        rng: Random,
+        latency: float = 0.01,
+        loss: float = 0.0,
+        config: GossipConfig | None = None,
+    ) -> None:
+        """
+        @param latency: seconds one way; a dial takes four of them, one of an
+            absent peer 500.
+        @param loss: the share of messages that vanish.
+        """
+        self.now = 0.0
+        self.nodes: dict[bytes, GossipNode] = {}
+        self.tap: Callable[[bytes, bytes, Message], None] = lambda sender, receiver, message: None
+        self._rng = rng
+        self._latency = latency
+        self._loss = loss
+        self._config = config or GossipConfig()
+        self._connections: set[frozenset[bytes]] = set()
+        self._killed: set[bytes] = set()
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def add(self, peer_id: bytes, data: bytes | None = b"") -> GossipNode:
+        """
+        A new machine; every id is a valid one here.
+        """
+        swarm = Swarm(peer_id, Random(self._rng.random()), lambda peer: True, data, self._config)
+        self._killed.discard(peer_id)
+        node = self.nodes[peer_id] = GossipNode(peer_id, swarm)
+        return node
+
+    def command(self, peer_id: bytes, event: Input) -> None:
+        """
+        Give C{peer_id} an input now.  After L{Quit} it is no part of the
+        network any more.
+        """
+        node = self.nodes[peer_id]
+        self._perform(node, node.swarm.handle(event, self.now))
+        if isinstance(event, Quit):
+            del self.nodes[peer_id]
+
+    def kill(self, peer_id: bytes) -> None:
+        """
+        C{peer_id} vanishes; its connections break at once, and nothing arrives
+        from it any more.
+        """
+        del self.nodes[peer_id]
+        self._killed.add(peer_id)
+        for other in list(self.nodes):
+            if frozenset((peer_id, other)) in self._connections:
+                self._connections.discard(frozenset((peer_id, other)))
+                self.command(other, PeerDisconnected(peer_id))
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let time pass.
+        """
+        end = self.now + seconds
+        while self._agenda and self._agenda[0][0] <= end:
+            self.now, _, act = heappop(self._agenda)
+            act()
+        self.now = end
+
+    def connected_components(self) -> list[set[bytes]]:
+        """
+        The parts in which active views hold the living machines together.
+        """
+        parts: list[set[bytes]] = []
+        for node in self.nodes.values():
+            linked = {node.peer_id, *node.swarm.neighbors()} & self.nodes.keys()
+            touched = [part for part in parts if part & linked]
+            parts = [part for part in parts if not part & linked]
+            parts.append(linked.union(*touched))
+        return parts
+
+    def asymmetric_links(self) -> list[tuple[bytes, bytes]]:
+        """
+        Pairs of which only the first has the other in its active view.
+        """
+        return [
+            (node.peer_id, peer)
+            for node in self.nodes.values()
+            for peer in node.swarm.neighbors()
+            if peer not in self.nodes or not self.nodes[peer].swarm.is_neighbor(node.peer_id)
+        ]
+
+    def _later(self, delay: float, act: Callable[[], None]) -> None:
+        self._count += 1
+        heappush(self._agenda, (self.now + delay, self._count, act))
+
+    def _perform(self, node: GossipNode, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, SendMessage):
+                self._send(node, output.peer, output.message)
+            elif isinstance(output, DisconnectPeer):
+                # What was sent before still arrives: it is on its way already.
+                self._connections.discard(frozenset((node.peer_id, output.peer)))
+            elif isinstance(output, NeighborUp | NeighborDown | Received):
+                node.events.append(output)
+        when = node.swarm.next_timer()
+        if when is not None and (node.timer is None or when < node.timer):
+            node.timer = when
+            self._later(max(0.0, when - self.now), lambda: self._on_timer(node, when))
+
+    def _on_timer(self, node: GossipNode, when: float) -> None:
+        if self.nodes.get(node.peer_id) is node and node.timer == when:
+            node.timer = None
+            self._perform(node, node.swarm.handle_timer(max(self.now, when)))
+
+    def _send(self, node: GossipNode, peer: bytes, message: Message) -> None:
+        self.tap(node.peer_id, peer, message)
+        node.sent += 1
+        data = encode(message)
+        if frozenset((node.peer_id, peer)) in self._connections:
+            self._travel(node.peer_id, peer, data)
+        elif peer in node.waiting:
+            node.waiting[peer].append(data)
+        elif node.swarm.is_neighbor(peer) or not isinstance(message, Gossip | Prune | Graft | IHave):
+            node.waiting[peer] = [data]
+            node.swarm.handle(DialStarted(peer), self.now)
+            latencies = 4 if peer in self.nodes else 500
+            self._later(latencies * self._latency, lambda: self._dialled(node, peer))
+
+    def _dialled(self, node: GossipNode, peer: bytes) -> None:
+        queue = node.waiting.pop(peer)
+        if peer in self.nodes:
+            self._connections.add(frozenset((node.peer_id, peer)))
+            for one, other in ((node.peer_id, peer), (peer, node.peer_id)):
+                if one in self.nodes:
+                    self.command(one, PeerConnected(other))
+            for data in queue:
+                self._travel(node.peer_id, peer, data)
+        elif node.peer_id in self.nodes:
+            self.command(node.peer_id, PeerDisconnected(peer))
+
+    def _travel(self, sender: bytes, receiver: bytes, data: bytes) -> None:
+        if self._loss and self._rng.random() < self._loss:
+            return
+
+        def arrive() -> None:
+            if receiver in self.nodes and sender not in self._killed:
+                self.command(receiver, MessageReceived(sender, decode(data)))
+
+        self._later(self._latency, arrive)
