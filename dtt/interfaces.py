@@ -65,7 +65,9 @@ class MutableRead:
 
     @ivar public_key: 32 bytes.
     @ivar salt: at most 64 bytes.
-    @ivar answers: up to 32 I{responsive} nodes, the nearest first.
+    @ivar answers: the 32 nearest I{responsive} nodes, or fewer, the nearest
+        first; then further ones whose values should be looked at but that are
+        no candidates for a put.
     """
 
     public_key: bytes

@@ -1,0 +1,107 @@
+"""
+Machines on a network in memory: UDP, TCP, names and time together.
+
+What a L{dtt.Tracker} needs of a reactor, so that trackers run unchanged and
+without real time: L{MachineNetwork} joins L{dtt.testing.udp} and
+L{dtt.testing.tcp} under one clock.
+
+    network = MachineNetwork(Clock())
+    tracker = Tracker(network.reactor("10.0.0.1"), Config(listen=("10.0.0.1", 0)))
+    tracker.startService()
+    network.advance(1.0)
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IReactorPluggableNameResolver,
+    IReactorTCP,
+    IReactorTime,
+    IReactorUDP,
+)
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from dtt.testing.clock import advance
+from dtt.testing.tcp import MemoryTCPNetwork, MemoryTCPReactor
+from dtt.testing.udp import MemoryUDPNetwork, MemoryUDPPort
+
+
+@implementer(IReactorTCP, IReactorUDP, IReactorTime, IReactorPluggableNameResolver)
+class MachineReactor(MemoryTCPReactor):
+    """
+    The reactor of one machine.
+
+    @ivar host: its IP address.
+    """
+
+    def __init__(self, network: MachineNetwork, host: str) -> None:
+        super().__init__(network.tcp, host)
+        self._udp = network.udp.reactor(host)
+
+    @property
+    def nameResolver(self) -> IHostnameResolver:
+        """
+        Resolves L{MemoryUDPNetwork.names}.
+        """
+        return self._udp.nameResolver
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        """
+        Replace the resolver; returns the previous one.
+        """
+        return self._udp.installNameResolver(resolver)
+
+    def listenUDP(
+        self,
+        port: int,
+        protocol: DatagramProtocol,
+        interface: str = "",
+        maxPacketSize: int = 8192,  # noqa: N803 - Twisted's name
+    ) -> MemoryUDPPort:
+        """
+        See L{dtt.testing.udp.MemoryUDPReactor.listenUDP}.
+        """
+        return self._udp.listenUDP(port, protocol, interface, maxPacketSize)
+
+
+class MachineNetwork:
+    """
+    Machines that can reach each other.
+
+    @ivar clock: everybody's time.
+    @ivar udp: the way of datagrams.
+    @ivar tcp: the way of connections.
+    """
+
+    def __init__(self, clock: Clock, *, latency: float = 0.01, rng: Random | None = None) -> None:
+        """
+        @param latency: seconds one way.
+        """
+        self.clock = clock
+        self.udp = MemoryUDPNetwork(clock, latency=latency, rng=rng)
+        self.tcp = MemoryTCPNetwork(clock, latency=latency)
+
+    def reactor(self, host: str) -> Any:
+        """
+        A L{MachineReactor} of the machine with this IP address.
+        """
+        return MachineReactor(self, host)
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let time pass, event by event.
+        """
+        advance(self.clock, seconds)
+
+    def listening(self) -> set[tuple[str, str, int]]:
+        """
+        What is bound now: C{"udp"} or C{"tcp"}, host and port.
+        """
+        udp = {("udp", *address) for address in self.udp.addresses()}
+        return udp | {("tcp", *address) for address in self.tcp.addresses()}

@@ -1,0 +1,322 @@
+"""
+One connection: TCP, TLS, frames.
+
+Rules (specs/streams.md section 1): a handshake ends within 10 s; after 30 s
+without a byte from the peer a PING goes out, after 75 s the connection is
+closed.  What the peer does not read waits here, not in the transport's buffer,
+so that it can be counted: more than 1 MiB for 10 s, and the peer is cut off.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dtt.errors import DecodeError, DialFailed, RemoteError
+from dtt.interfaces import PeerId
+from dtt.transport.frames import PING_SIZE, FrameParser, Ping, encode_frame
+from dtt.transport.handshakes import Place
+from dtt.transport.links import WRITABLE, Link
+from dtt.transport.tls import ALPN, connection_peer_id, export_key
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL
+
+    from dtt.transport.streams import StreamsTransport
+
+#: Seconds from connect to the end of the handshake (specs/streams.md section 1).
+HANDSHAKE_TIMEOUT = 10.0
+
+#: Seconds without a byte until a PING, and until the end (specs/streams.md section 1).
+PING_AFTER, SILENCE_LIMIT = 30.0, 75.0
+
+#: More unsent bytes than this for so many seconds end a connection (specs/streams.md section 1).
+SLOW_BYTES, SLOW_SECONDS = 1024 * 1024, 10.0
+
+#: So many unsent bytes end it at once: what others send through us in those
+#: 10 s must not take all memory (guess).
+UNSENT_LIMIT = 16 * 1024 * 1024
+
+#: Seconds that a closed connection may take to write what is queued and to
+#: hear the peer's goodbye (specs/iroh-gossip.md section 1, stream finishing timeout).
+CLOSE_TIMEOUT = 5.0
+
+#: Bytes handed to TLS at once when the peer reads again (the transport's own buffer size).
+_CHUNK = 65536
+
+_BY_PEER = "by the peer"
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class StreamsConnection(Protocol):
+    """
+    A connection of a L{StreamsTransport}, from TCP's connect to its end.  As a
+    L{dtt.transport.links.Connection} it is used once it is authenticated.
+
+    @ivar peer_id: who is at the other end; the id that we dialled, or C{b""},
+        until the handshake is complete.
+    @ivar opened_by_us: whether we dialled.
+    @ivar exporter: 32 bytes that only both ends know.
+    @ivar unsent: bytes that wait because the peer reads too slowly.
+    @ivar tls: the OpenSSL side.
+    """
+
+    _log = Logger()
+
+    tls: SSL.Connection
+    exporter = b""
+
+    def __init__(self, reactor: IReactorTime, owner: StreamsTransport, dialled: PeerId | None) -> None:
+        self._reactor = reactor
+        self._owner = owner
+        self.opened_by_us = dialled is not None
+        self.peer_id = dialled or b""
+        self.unsent = 0
+        self._queue: deque[bytes] = deque()
+        self._paused = False
+        self._closing = False
+        self._lost = False
+        self._parser = FrameParser()
+        self._link: Link | None = None
+        self._place: Place | None = None
+        self._last_received = 0.0
+        self._timer: IDelayedCall | None = None
+        self._slow: IDelayedCall | None = None
+        self._authenticated: Deferred[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<StreamsConnection {'to' if self.opened_by_us else 'from'} {self.peer_id.hex()[:10]}>"
+
+    def when_authenticated(self) -> Deferred[None]:
+        """
+        Fires once the peer that we dialled has proved its id and is in the
+        multiplexer; fails with L{DialFailed}.  To cancel it ends the
+        connection.  Asked for once, before the connection is made.
+        """
+        self._authenticated = Deferred(lambda _: self.abort("cancelled"))
+        return self._authenticated
+
+    # The transport's side
+
+    def connectionMade(self) -> None:
+        """
+        TCP is there; TLS begins, or waits for its turn.
+        """
+        self._owner.connections[self] = None
+        transport = cast(ITCPTransport, self.transport)
+        transport.setTcpNoDelay(True)
+        self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.abort, "handshake timed out")
+        if self.opened_by_us:
+            return
+        self._place = self._owner.handshakes.enter(transport.getPeer().host, self._proceed)
+        if self._place is None:
+            self.abort("too many handshakes")
+        elif not self._place.running:
+            cast(Any, transport).pauseProducing()
+
+    def _proceed(self) -> None:
+        if not self._lost:
+            cast(Any, self.transport).resumeProducing()
+
+    def handshakeCompleted(self) -> None:
+        """
+        TLS is there: see who it is, and hand the connection over.
+        """
+        if self._lost:
+            return
+        try:
+            if cast(Any, self.transport).negotiatedProtocol != ALPN:
+                raise DecodeError("no ALPN")
+            peer_id = connection_peer_id(self.tls)
+        except RemoteError as error:
+            self.abort(str(error))
+            return
+        if peer_id == self._owner.peer_id:
+            self.abort("own key")
+            return
+        if self.opened_by_us and peer_id != self.peer_id:
+            self.abort("other key answered")
+            return
+        self.peer_id = peer_id
+        self.exporter = export_key(self.tls)
+        self._last_received = self._reactor.seconds()
+        self._leave_handshake()
+        self._timer = self._reactor.callLater(PING_AFTER, self._check_silence)
+        cast(Any, self.transport).registerProducer(self, True)
+        self._link = self._owner.multiplexer.connection_made(self)
+        if self._link is None:
+            self.abort("too many connections")
+            return
+        self._owner.authenticated(self)
+        if self._authenticated is not None:
+            authenticated, self._authenticated = self._authenticated, None
+            authenticated.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Bytes of frames.
+        """
+        self._last_received = self._reactor.seconds()
+        receive = self._owner.multiplexer.frame_received
+        try:
+            for frame in self._parser.feed(data):
+                if self._link is None:
+                    return
+                receive(self._link, frame)
+        except RemoteError as error:
+            # Only the texts of DecodeErrors are known to be few.
+            self.abort(str(error) if isinstance(error, DecodeError) else type(error).__name__)
+        except Exception:
+            self._log.failure("{connection}: a frame could not be handled", connection=self)
+            self.abort("internal error")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        TCP is gone.
+        """
+        self._owner.connection_lost(self)
+        if not self._lost:
+            self._end(_BY_PEER if self.exporter else "handshake failed")
+
+    # The multiplexer's side
+
+    def send(self, frame: bytes) -> None:
+        """
+        Send one encoded frame; dropped once the connection is closed.
+        """
+        if self._closing or self._lost:
+            return
+        if not self._paused:
+            cast(Any, self.transport).write(frame)
+            return
+        self._queue.append(frame)
+        self.unsent += len(frame)
+        if self.unsent > SLOW_BYTES and self._slow is None:
+            # Past the limit it ends at once, yet never inside of send().
+            self._slow = self._reactor.callLater(SLOW_SECONDS, self.abort, "slow reader")
+        if self.unsent > UNSENT_LIMIT and self._slow is not None:
+            self._closing = True
+            self._drop_queue()
+            self._slow.reset(0)
+
+    def close(self) -> None:
+        """
+        End the connection once everything sent is out.
+        """
+        if self._closing or self._lost:
+            return
+        self._closing = True
+        transport = cast(Any, self.transport)
+        for call in (self._timer, self._slow):
+            _cancel(call)
+        self._slow = None
+        self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self.abort, "did not close in time")
+        while self._queue:
+            transport.write(self._queue.popleft())
+        self.unsent = 0
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+    def abort(self, reason: str) -> None:
+        """
+        End the connection now.
+
+        @param reason: a short one, for the counters and for who dialled.
+        """
+        if not self._lost:
+            self._end(reason)
+            cast(Any, self.transport).abortConnection()
+
+    # A push producer, so that the transport's buffer stays small
+
+    def pauseProducing(self) -> None:
+        """
+        The transport has as much as it wants.
+        """
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """
+        The transport wants more.
+        """
+        self._paused = False
+        before = self.unsent
+        while self._queue and not self._paused:
+            chunk, size = [], 0
+            while self._queue and size < _CHUNK:
+                size += len(self._queue[0])
+                chunk.append(self._queue.popleft())
+            self.unsent -= size
+            cast(Any, self.transport).write(b"".join(chunk))
+        if self.unsent <= SLOW_BYTES and not self._closing:
+            _cancel(self._slow)
+            self._slow = None
+        if self.unsent < WRITABLE <= before:
+            self._owner.multiplexer.writers.check()
+
+    def stopProducing(self) -> None:
+        """
+        The transport is gone: L{connectionLost} follows.
+        """
+        self._paused = True
+
+    # Inside
+
+    def _check_silence(self) -> None:
+        # Rounded, or a remainder of 1e-15 s would be waited for again and again.
+        silence = round(self._reactor.seconds() - self._last_received, 3)
+        if silence >= SILENCE_LIMIT:
+            self.abort("silent")
+            return
+        if silence >= PING_AFTER:
+            self.send(encode_frame(Ping(bytes(PING_SIZE))))
+            delay = min(PING_AFTER, SILENCE_LIMIT - silence)
+        else:
+            delay = PING_AFTER - silence
+        self._timer = self._reactor.callLater(delay, self._check_silence)
+
+    def _leave_handshake(self) -> None:
+        _cancel(self._timer)
+        place, self._place = self._place, None
+        if place is not None:
+            self._owner.handshakes.leave(place)
+
+    def _drop_queue(self) -> None:
+        self._queue.clear()
+        self.unsent = 0
+
+    def _end(self, reason: str) -> None:
+        """
+        Nothing more happens on this connection.
+        """
+        self._lost = True
+        self._leave_handshake()
+        _cancel(self._slow)
+        self._drop_queue()
+        wanted = reason == "cancelled" or (self._closing and reason == _BY_PEER)
+        if not wanted:
+            self._owner.counters[f"closed: {reason}"] += 1
+        link, self._link = self._link, None
+        if link is not None:
+            self._owner.multiplexer.connection_lost(link)
+        authenticated, self._authenticated = self._authenticated, None
+        if authenticated is not None and not authenticated.called:
+            authenticated.errback(DialFailed("timed out" if reason == "handshake timed out" else reason))
+
+
+def _cancel(call: IDelayedCall | None) -> None:
+    if call is not None and call.active():
+        call.cancel()

@@ -1,0 +1,182 @@
+"""
+Frames of a streams connection, as bytes.  Pure.
+
+Rules (specs/streams.md section 2): C{length: u32 big-endian} counts what
+follows it, 1..8192; then one byte of kind, then the body.  A body that is
+shorter or longer than its kind demands, a message above 4096 bytes and an
+unknown kind are L{DecodeError}s: the connection is not usable any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from dtt.errors import DecodeError
+from dtt.postcard import Reader, encode_varint
+
+#: The largest C{length} (specs/streams.md section 2).
+MAX_FRAME = 8192
+
+#: The largest gossip C{Message} (specs/iroh-gossip.md section 1, max_message_size).
+MAX_MESSAGE = 4096
+
+#: Bytes of an admission tag (HMAC-SHA256).
+TAG_SIZE = 32
+
+#: Bytes that a PING carries.
+PING_SIZE = 8
+
+_OPEN, _DATA, _CLOSE, _PING, _PONG = range(5)
+_HEADER = 4
+
+
+def _size(data: bytes) -> str:
+    return f"<{len(data)} bytes>"
+
+
+@frozen(slots=True)
+class Open:
+    """
+    The sender takes part in a topic.
+
+    @ivar channel: the number that its later L{Data} for the topic carry, 0..65535.
+    @ivar tag: names the topic to those who hold it (32 bytes).
+    """
+
+    channel: int
+    tag: bytes = field(repr=_size)
+
+
+@frozen(slots=True)
+class Data:
+    """
+    One encoded gossip message, at most L{MAX_MESSAGE} bytes.
+    """
+
+    channel: int
+    message: bytes = field(repr=_size)
+
+
+@frozen(slots=True)
+class Close:
+    """
+    The sender has left the topic of C{channel}; the number is free again.
+    """
+
+    channel: int
+
+
+@frozen(slots=True)
+class Ping:
+    """
+    Asks for a L{Pong} with the same 8 bytes.
+    """
+
+    payload: bytes
+
+
+@frozen(slots=True)
+class Pong:
+    """
+    The answer to a L{Ping}.
+    """
+
+    payload: bytes
+
+
+Frame: TypeAlias = Open | Data | Close | Ping | Pong
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """
+    The bytes of C{frame}, with its length.
+    """
+    match frame:
+        case Data(channel, message):
+            body = b"\x01" + encode_varint(channel) + message
+        case Open(channel, tag):
+            body = b"\x00" + encode_varint(channel) + tag
+        case Close(channel):
+            body = b"\x02" + encode_varint(channel)
+        case Ping(payload):
+            body = b"\x03" + payload
+        case Pong(payload):
+            body = b"\x04" + payload
+    return len(body).to_bytes(4, "big") + body
+
+
+def _decode(kind: int, data: bytes, start: int, end: int) -> Frame:
+    """
+    The frame of C{kind} whose body is C{data[start:end]}.
+    """
+    if kind == _DATA:
+        # The hot path: a channel below 128 is one byte.
+        if start < end and (channel := data[start]) < 0x80:
+            start += 1
+        else:
+            reader = Reader(data[start:end])
+            channel = reader.varint(16)
+            start += reader.offset
+        if end - start > MAX_MESSAGE:
+            raise DecodeError("message too large")
+        return Data(channel, data[start:end])
+    if kind in (_PING, _PONG):
+        if end - start != PING_SIZE:
+            raise DecodeError("bad ping")
+        payload = data[start:end]
+        return Ping(payload) if kind == _PING else Pong(payload)
+    if kind not in (_OPEN, _CLOSE):
+        raise DecodeError("unknown frame")
+    reader = Reader(data[start:end])
+    channel = reader.varint(16)
+    frame = Open(channel, reader.raw(TAG_SIZE)) if kind == _OPEN else Close(channel)
+    if reader.remaining():
+        raise DecodeError("bytes after the frame")
+    return frame
+
+
+class FrameParser:
+    """
+    Cuts a byte stream, in whatever pieces it comes, into frames.  It holds
+    less than one frame, and touches each byte a fixed number of times.
+    """
+
+    __slots__ = ("_needed", "_partial")
+
+    def __init__(self) -> None:
+        self._partial = bytearray()
+        self._needed = 0
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """
+        The frames that C{data} completes, one at a time: frames before a
+        malformed one are still given out.
+
+        @raise DecodeError: on iteration; the parser must not be used again.
+        """
+        partial = self._partial
+        if partial:
+            partial += data
+            if len(partial) < self._needed:
+                return
+            data = bytes(partial)
+            partial.clear()
+        offset, available = 0, len(data)
+        needed = _HEADER
+        while available - offset >= _HEADER:
+            length = int.from_bytes(data[offset : offset + _HEADER], "big")
+            if not 1 <= length <= MAX_FRAME:
+                raise DecodeError("bad frame length")
+            needed = _HEADER + length
+            if available - offset < needed:
+                break
+            start = offset + _HEADER
+            offset += needed
+            needed = _HEADER
+            yield _decode(data[start], data, start + 1, offset)
+        if offset < available:
+            partial += data[offset:]
+            self._needed = needed

@@ -1,0 +1,114 @@
+"""
+Connections as the table of connections sees them, and who waits for them.
+
+Rule (specs/streams.md section 1): a peer is writable while less than 256 KiB
+are unsent on the connection that serves it, or when it has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from attrs import define
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+
+from dtt.interfaces import PeerId
+from dtt.transport.admission import Channels
+
+#: Unsent bytes below which a peer is writable (specs/streams.md section 1).
+WRITABLE = 256 * 1024
+
+
+class Connection(Protocol):
+    """
+    What a L{Multiplexer} needs of an authenticated connection.  Neither
+    method calls the multiplexer back before it returns.
+    """
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who is at the other end (32 bytes)."""
+
+    @property
+    def opened_by_us(self) -> bool:
+        """Whether we dialled."""
+
+    @property
+    def exporter(self) -> bytes:
+        """32 bytes that only both ends of this connection know."""
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait because the peer reads too slowly."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one encoded frame; dropped once the connection is closed."""
+
+    def close(self) -> None:
+        """End the connection once everything sent is out."""
+
+
+@define(slots=True, eq=False)
+class Link:
+    """
+    A connection, as the multiplexer sees it.
+
+    @ivar opened_at: when it was authenticated, seconds.
+    @ivar closing: we do not send on it any more.
+    @ivar linger: the end that it is heading for.
+    """
+
+    connection: Connection
+    peer_id: PeerId
+    opened_at: float
+    channels: Channels
+    closing: bool = False
+    linger: IDelayedCall | None = None
+
+
+class Writers:
+    """
+    Those who wait for peers to be writable.
+
+    @param connection: the connection that serves a peer, if any.
+    """
+
+    def __init__(self, connection: Callable[[PeerId], Connection | None]) -> None:
+        self._connection = connection
+        self._waiting: list[tuple[tuple[PeerId, ...], Deferred[None]]] = []
+
+    def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
+        """
+        As L{dtt.interfaces.IPeerTransport.when_writable}.
+        """
+        if self._writable(peer_ids):
+            return succeed(None)
+
+        def cancel(result: Deferred[None]) -> None:
+            self._waiting = [writer for writer in self._waiting if writer[1] is not result]
+
+        result: Deferred[None] = Deferred(cancel)
+        self._waiting.append((tuple(peer_ids), result))
+        return result
+
+    def check(self) -> None:
+        """
+        Some connection has been read, replaced or lost.
+        """
+        waiting, self._waiting = self._waiting, []
+        ready = []
+        for peer_ids, result in waiting:
+            if self._writable(peer_ids):
+                ready.append(result)
+            else:
+                self._waiting.append((peer_ids, result))
+        for result in ready:
+            # The callback of one may have cancelled another.
+            if not result.called:
+                result.callback(None)
+
+    def _writable(self, peer_ids: Sequence[PeerId]) -> bool:
+        connections = map(self._connection, peer_ids)
+        return all(connection is None or connection.unsent < WRITABLE for connection in connections)

@@ -1,0 +1,434 @@
+"""
+GossipMember: one topic's machine, driven over a transport.
+
+Rules (design.md, habit 1): whatever happens is handed to the L{Swarm}; its
+outputs are performed in order, also those that arise while others are being
+performed; one delayed call stands for all its timers.  Membership messages dial
+peers that are not connected; contents and what controls their flow do so for
+neighbours only (cure of Q7: no peer is dialled again because it departed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dtt.config import TimeoutsConfig
+from dtt.errors import ContentTooLarge, DecodeError, DuplicateContent, TopicLeft, UsageError
+from dtt.gossip.config import GossipConfig
+from dtt.gossip.events import (
+    Broadcast,
+    DialStarted,
+    DisconnectPeer,
+    Input,
+    JoinPeers,
+    MessageReceived,
+    NeighborDown,
+    NeighborUp,
+    Output,
+    PeerConnected,
+    PeerDataLearned,
+    PeerDisconnected,
+    Quit,
+    Received,
+    SendMessage,
+    UpdateData,
+)
+from dtt.gossip.messages import Gossip, Graft, IHave, Message, Prune, ShuffleReply, decode, encode
+from dtt.gossip.swarm import Swarm
+from dtt.hints import decode_peer_data, encode_peer_data
+from dtt.identity import is_valid_peer_id
+from dtt.interfaces import (
+    GossipMessage,
+    IAddressBook,
+    IGossip,
+    IGossipObserver,
+    IPeerTransport,
+    ITopicLinks,
+    PeerId,
+)
+from dtt.transport.courier import MAX_DIALS, Courier
+from dtt.transport.observers import Observers
+
+#: How many contents L{GossipMember.message_hashes} remembers
+#: (specs/records.md section 2).
+MAX_HASHES = 5
+
+#: Dials that may run when a ShuffleReply to a stranger asks for one more: it is
+#: a courtesy, and whoever sends Shuffles chooses whom we dial (guess).
+MAX_COURTESY_DIALS = 8
+
+
+class _State(Enum):
+    NEW = auto()
+    RUNNING = auto()
+    LEFT = auto()
+
+
+@implementer(IGossip, ITopicLinks)
+class GossipMember:
+    """
+    A member of one topic's swarm.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        rng: Random,
+        peer_id: PeerId,
+        topic_id: bytes,
+        secret_hash: bytes,
+        transport: IPeerTransport,
+        book: IAddressBook,
+        on_dialled: Callable[[PeerId], None] = lambda peer: None,
+        on_failed: Callable[[PeerId, str], None] = lambda peer, reason: None,
+        config: GossipConfig | None = None,
+        timeouts: TimeoutsConfig | None = None,
+    ) -> None:
+        """
+        @param peer_id: who we are: the transport's key.
+        @param secret_hash: the initial secret hash, 32 bytes.
+        @param on_dialled: told when a dial of ours has succeeded.
+        @param on_failed: told, with a reason, when a peer could not be reached.
+        @param config: the numbers of the protocol.
+        @param timeouts: how long operations may take.
+        """
+        self._reactor = reactor
+        self._topic_id = topic_id
+        self._secret_hash = secret_hash
+        self._transport = transport
+        self._book = book
+        self._on_dialled = on_dialled
+        self._on_failed = on_failed
+        self._config = config or GossipConfig()
+        self._timeouts = timeouts or TimeoutsConfig()
+        self._swarm = Swarm(peer_id, rng, is_valid_peer_id, None, self._config)
+        self._courier = Courier(
+            reactor,
+            topic_id,
+            transport,
+            book,
+            self._timeouts.join_peer,
+            lambda peer: self._feed(DialStarted(peer)),
+            self._dial_succeeded,
+            self._dial_failed,
+        )
+        self._state = _State.NEW
+        self._data: bytes | None = None
+        self._todo: deque[Output | None] = deque()
+        self._performing = False
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
+        self._neighbors: dict[PeerId, None] = {}
+        self._contents: dict[bytes, None] = {}
+        self._observers = Observers()
+        self._joining: dict[Deferred[None], None] = {}
+        self._pacing: dict[Deferred[None], None] = {}
+        self._leaving: list[Deferred[None]] = []
+
+    # Lifecycle
+
+    def start(self) -> None:
+        """
+        Take part in the topic.
+
+        @raise ValueError: the topic is open on the transport already, or this
+            member was started before.
+        """
+        if self._state is not _State.NEW:
+            raise UsageError("a member is started once")
+        self._transport.open_topic(self._topic_id, self._secret_hash, self)
+        self._state = _State.RUNNING
+        self.update_addresses()
+        self._feed(JoinPeers(()))
+
+    def leave(self) -> Deferred[None]:
+        """
+        As L{IGossip.leave}.  May be called at any time and again.
+        """
+        result: Deferred[None] = Deferred()
+        if self._state is _State.RUNNING:
+            self._state = _State.LEFT
+            self._leaving.append(result)
+            self._observers.clear()
+            outputs = self._swarm.handle(Quit(), self._reactor.seconds())
+            self._perform([*outputs, None])
+        elif self._leaving:
+            self._leaving.append(result)
+        else:
+            self._state = _State.LEFT
+            self._left()
+            result.callback(None)
+        return result
+
+    def update_addresses(self) -> None:
+        """
+        The transport's addresses may have changed: tell peers from now on.
+        """
+        if self._state is _State.RUNNING:
+            data = encode_peer_data(self._transport.addresses())
+            if data != self._data:
+                self._data = data
+                self._feed(UpdateData(data))
+
+    # IGossip
+
+    def join(self, peers: Sequence[PeerId]) -> None:
+        """
+        As L{IGossip.join}.  Ourselves, neighbours and ids that can't be
+        anybody's are left out.  A peer that has not opened the topic yet does
+        not answer, so join again until joined (specs/iroh-gossip.md Q12).
+
+        @raise TopicLeft: after L{leave}.
+        @raise UsageError: before L{start}.
+        """
+        self._check_running()
+        self._feed(JoinPeers(tuple(peers)))
+
+    def broadcast(self, content: bytes) -> Deferred[None]:
+        """
+        As L{IGossip.broadcast}.  The Deferred fires after C{timeouts.broadcast}
+        in any case: the content is on its way then, and a neighbour that reads
+        so slowly is the transport's business.
+        """
+        return self._broadcast(content, False, self._timeouts.broadcast)
+
+    def broadcast_neighbors(self, content: bytes) -> Deferred[None]:
+        """
+        As L{IGossip.broadcast_neighbors}.  The swarm remembers such contents
+        not as received, so the same one may be sent to neighbours again.
+        """
+        return self._broadcast(content, True, self._timeouts.broadcast_neighbors)
+
+    def neighbors(self) -> tuple[PeerId, ...]:
+        """
+        As L{IGossip.neighbors}; the oldest first.
+        """
+        return tuple(self._neighbors)
+
+    def message_hashes(self) -> tuple[bytes, ...]:
+        """
+        As L{IGossip.message_hashes}.
+        """
+        return tuple(hashlib.sha512(content).digest()[:32] for content in self._contents)
+
+    def when_joined(self) -> Deferred[None]:
+        """
+        As L{IGossip.when_joined}.
+        """
+        if self._state is _State.LEFT:
+            return fail(TopicLeft("the topic was left"))
+        if self._neighbors:
+            return succeed(None)
+        result: Deferred[None] = Deferred(lambda result: self._joining.pop(result, None))
+        self._joining[result] = None
+        return result
+
+    def subscribe(self, observer: IGossipObserver) -> Callable[[], None]:
+        """
+        As L{IGossip.subscribe}.
+
+        @raise TopicLeft: after L{leave}.
+        """
+        if self._state is _State.LEFT:
+            raise TopicLeft("the topic was left")
+        end = self._observers.add(observer)
+        for peer in tuple(self._neighbors):
+            self._observers.guard(observer.neighbor_up, peer)
+        return end
+
+    # ITopicLinks
+
+    def message_received(self, peer_id: PeerId, message: bytes) -> None:
+        """
+        As L{ITopicLinks.message_received}.
+        """
+        if len(message) > self._config.max_message_size:
+            raise DecodeError("message too large")
+        self._feed(MessageReceived(peer_id, decode(message)))
+
+    def peer_connected(self, peer_id: PeerId) -> None:
+        """
+        As L{ITopicLinks.peer_connected}.
+        """
+        self._feed(PeerConnected(peer_id))
+        if self._state is _State.RUNNING:
+            self._courier.connected(peer_id)
+
+    def peer_disconnected(self, peer_id: PeerId) -> None:
+        """
+        As L{ITopicLinks.peer_disconnected}.
+        """
+        self._feed(PeerDisconnected(peer_id))
+
+    # The machine
+
+    def _feed(self, event: Input) -> None:
+        if self._state is _State.RUNNING:
+            self._perform(self._swarm.handle(event, self._reactor.seconds()))
+
+    def _perform(self, outputs: Sequence[Output | None]) -> None:
+        self._todo.extend(outputs)
+        if self._performing:
+            return
+        self._performing = True
+        while self._todo:
+            output = self._todo.popleft()
+            try:
+                if output is None:
+                    self._left()
+                else:
+                    self._perform_one(output)
+            except Exception:
+                self._log.failure("{output} could not be performed", output=output)
+        self._performing = False
+        self._arm()
+
+    def _perform_one(self, output: Output) -> None:
+        match output:
+            case SendMessage(peer=peer, message=message):
+                self._send(peer, message)
+            case Received(content=content, scope=scope, delivered_from=last_hop, round=hops):
+                self._remember(content)
+                heard = GossipMessage(content, scope, last_hop, hops)
+                self._observers.tell(lambda observer: observer.message_received(heard))
+            case DisconnectPeer(peer=peer):
+                self._courier.disconnect(peer)
+            case NeighborUp(peer=peer):
+                self._neighbors[peer] = None
+                self._observers.tell(lambda observer: observer.neighbor_up(peer))
+                self._fire_joined()
+            case NeighborDown(peer=peer):
+                self._neighbors.pop(peer, None)
+                self._observers.tell(lambda observer: observer.neighbor_down(peer))
+            case PeerDataLearned(peer=peer, data=data):
+                self._learn(peer, data)
+
+    def _send(self, peer: PeerId, message: Message) -> None:
+        # One message goes to many peers in a row.
+        if self._encoded[0] is not message:
+            self._encoded = (message, encode(message))
+        if isinstance(message, ShuffleReply):
+            max_dials = MAX_COURTESY_DIALS
+        elif isinstance(message, Gossip | Prune | Graft | IHave) and not self._swarm.is_neighbor(peer):
+            max_dials = 0
+        else:
+            max_dials = MAX_DIALS
+        self._courier.send(peer, self._encoded[1], max_dials if self._state is _State.RUNNING else 0)
+
+    def _arm(self) -> None:
+        """
+        See to it that the machine is called no later than it wants.  A call
+        that stands too early stays: it finds nothing to do and arms the next.
+        """
+        when = self._swarm.next_timer() if self._state is _State.RUNNING else None
+        timer = self._timer
+        if timer is not None and (when is None or when < self._timer_at):
+            timer.cancel()
+            timer = self._timer = None
+        if timer is None and when is not None:
+            self._timer_at = when
+            self._timer = self._reactor.callLater(max(0.0, when - self._reactor.seconds()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        # The call may come a rounding error too early; the machine would only
+        # ask for another one, of no length.
+        now = max(self._reactor.seconds(), self._timer_at)
+        self._perform(self._swarm.handle_timer(now))
+
+    # Parts of outputs
+
+    def _dial_succeeded(self, peer: PeerId) -> None:
+        self._feed(PeerConnected(peer))
+        self._observers.guard(self._on_dialled, peer)
+
+    def _dial_failed(self, peer: PeerId, reason: str) -> None:
+        self._observers.guard(self._on_failed, peer, reason)
+        self._feed(PeerDisconnected(peer))
+
+    def _learn(self, peer: PeerId, data: bytes) -> None:
+        try:
+            _, addresses = decode_peer_data(data)
+        except DecodeError:
+            # The message around it is good (specs/iroh-gossip.md section 3).
+            return
+        if addresses:
+            self._book.learn(peer, addresses, "peer data")
+
+    def _remember(self, content: bytes) -> None:
+        self._contents.pop(content, None)
+        self._contents[content] = None
+        if len(self._contents) > MAX_HASHES:
+            del self._contents[next(iter(self._contents))]
+
+    def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
+        self._check_running()
+        if len(content) > self._config.max_content:
+            raise ContentTooLarge(f"{len(content)} bytes; at most {self._config.max_content} can be sent")
+        if self._swarm.has_received(content):
+            raise DuplicateContent("the same content was broadcast or received lately")
+        self._feed(Broadcast(content, neighbors_only))
+        written = self._transport.when_writable(self._swarm.eager_peers())
+        if written.called:
+            return written
+        written.addTimeout(timeout, self._reactor)
+        self._pacing[written] = None
+
+        def over(result: Any) -> Any:
+            self._pacing.pop(written, None)
+            if isinstance(result, Failure) and (
+                result.check(DeferredTimeoutError)
+                or (self._state is _State.LEFT and result.check(CancelledError))
+            ):
+                return None
+            return result
+
+        return written.addBoth(over)
+
+    def _check_running(self) -> None:
+        if self._state is _State.LEFT:
+            raise TopicLeft("the topic was left")
+        if self._state is _State.NEW:
+            raise UsageError("start() comes first")
+
+    def _left(self) -> None:
+        """
+        All goodbyes are out.
+        """
+        self._courier.stop()
+        self._neighbors.clear()
+        if self._leaving:
+            self._transport.close_topic(self._topic_id)
+        self._arm()
+        for written in tuple(self._pacing):
+            written.cancel()
+        joining, self._joining = self._joining, {}
+        for result in joining:
+            # The errback of one may have cancelled another.
+            if not result.called:
+                result.errback(TopicLeft("the topic was left"))
+        leaving, self._leaving = self._leaving, []
+        for result in leaving:
+            if not result.called:
+                result.callback(None)
+
+    def _fire_joined(self) -> None:
+        joining, self._joining = self._joining, {}
+        for result in joining:
+            if not result.called:
+                result.callback(None)

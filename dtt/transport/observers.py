@@ -1,0 +1,66 @@
+"""
+Who listens to a topic.
+
+Rules (L{dtt.interfaces.IGossipObserver}): an observer is told what happens
+from its subscription on, and nothing after its end; one that raises is logged
+and does not disturb others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec
+
+from twisted.logger import Logger
+
+from dtt.interfaces import IGossipObserver
+
+P = ParamSpec("P")
+
+
+class Observers:
+    """
+    The observers of one topic.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._observers: dict[object, IGossipObserver] = {}
+
+    def add(self, observer: IGossipObserver) -> Callable[[], None]:
+        """
+        Tell C{observer} too.
+
+        @return: ends that; may be called again.
+        """
+        key = object()
+        self._observers[key] = observer
+        return lambda: self._remove(key)
+
+    def tell(self, call: Callable[[IGossipObserver], None]) -> None:
+        """
+        C{call} each observer.
+        """
+        for key, observer in tuple(self._observers.items()):
+            # One that was told before may have ended another's subscription.
+            if key in self._observers:
+                self.guard(call, observer)
+
+    def guard(self, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """
+        C{call} somebody else's code.
+        """
+        try:
+            call(*args, **kwargs)
+        except Exception:
+            self._log.failure("an observer of the topic failed")
+
+    def clear(self) -> None:
+        """
+        Tell nobody any more.
+        """
+        self._observers.clear()
+
+    def _remove(self, key: object) -> None:
+        self._observers.pop(key, None)

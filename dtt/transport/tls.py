@@ -1,0 +1,142 @@
+"""
+TLS 1.3 between two peer keys.
+
+Rules (specs/streams.md section 1): the certificate is made in memory from the
+peer key, signs itself, and says nothing but the key; both sides show one, and
+neither checks anything else of it.  ALPN is C{dtt/1}; nothing is resumed.
+OpenSSL takes small-order keys, for which anybody can sign: they are refused here.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from dtt.errors import DecodeError
+from dtt.identity import PeerKey, is_valid_peer_id
+from dtt.interfaces import PeerId
+
+#: What both sides must speak (specs/streams.md section 1).
+ALPN = b"dtt/1"
+
+#: Of the TLS exporter that admission tags are bound to (specs/streams.md section 3).
+EXPORTER_LABEL = b"EXPORTER-dtt-1"
+
+
+def make_certificate(key: PeerKey) -> x509.Certificate:
+    """
+    The self-signed certificate of C{key}: the same bytes each time.
+    """
+    private = Ed25519PrivateKey.from_private_bytes(key.seed)
+    name = x509.Name([])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2000, 1, 1))
+        # RFC 5280 section 4.1.2.5: no well-defined expiration date.
+        .not_valid_after(datetime(9999, 12, 31, 23, 59, 59))
+        .sign(private, None)
+    )
+
+
+def certificate_peer_id(certificate: x509.Certificate) -> PeerId:
+    """
+    Whose certificate it is.
+
+    @raise DecodeError: its key is not Ed25519, or nobody can own it.
+    """
+    try:
+        key = certificate.public_key()
+    except Exception:  # what cryptography raises for a broken or an unknown key is not one class
+        raise DecodeError("bad peer key") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise DecodeError("bad peer key")
+    peer_id = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    if not is_valid_peer_id(peer_id):
+        raise DecodeError("bad peer key")
+    return peer_id
+
+
+def connection_peer_id(connection: SSL.Connection) -> PeerId:
+    """
+    Who is at the other end, once the handshake is complete.
+
+    @raise DecodeError: no certificate, or as L{certificate_peer_id}.
+    """
+    certificate = connection.get_peer_certificate()
+    if certificate is None:
+        raise DecodeError("no certificate")
+    try:
+        parsed = certificate.to_cryptography()
+    except Exception:  # likewise
+        raise DecodeError("bad certificate") from None
+    return certificate_peer_id(parsed)
+
+
+def export_key(connection: SSL.Connection) -> bytes:
+    """
+    32 bytes that only the two ends of C{connection} know.
+    """
+    return bytes(connection.export_keying_material(EXPORTER_LABEL, 32))
+
+
+def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+    # For want of ours the handshake goes on without ALPN; the connection then
+    # sees that none was agreed.
+    return ALPN if ALPN in offered else cast(bytes, SSL.NO_OVERLAPPING_PROTOCOLS)
+
+
+def make_context(key: PeerKey) -> SSL.Context:
+    """
+    The OpenSSL context of C{key}, for both sides of connections.
+    """
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.use_certificate(crypto.X509.from_cryptography(make_certificate(key)))
+    private: Any = Ed25519PrivateKey.from_private_bytes(key.seed)
+    context.use_privatekey(crypto.PKey.from_cryptography_key(private))
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
+    context.set_alpn_protos([ALPN])
+    context.set_alpn_select_callback(_select_alpn)
+    # pyOpenSSL can't keep a server from sending TLS 1.3 tickets.  With these
+    # options they name an entry of a cache that is off: nothing is resumed.
+    context.set_options(SSL.OP_NO_TICKET)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(ALPN)
+    return context
+
+
+@implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
+class ConnectionCreator:
+    """
+    Makes the OpenSSL side of connections with one key.  The protocol that TLS
+    wraps gets it as its attribute C{tls}, for L{connection_peer_id} and L{export_key}.
+    """
+
+    def __init__(self, key: PeerKey) -> None:
+        self._context = make_context(key)
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803
+        """
+        See L{IOpenSSLClientConnectionCreator}.
+        """
+        connection = SSL.Connection(self._context, None)
+        cast(Any, tlsProtocol.wrappedProtocol).tls = connection
+        return connection
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803
+        """
+        See L{IOpenSSLServerConnectionCreator}.
+        """
+        return self.clientConnectionForTLS(tlsProtocol)

@@ -1,0 +1,833 @@
+"""
+What every L{IPeerTransport} does: the same tests for L{StreamsTransport} over
+a TCP network in memory and for L{MemoryPeerTransport}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from dtt.errors import DecodeError, DialFailed
+from dtt.hints import IROH, STREAMS, PeerAddress
+from dtt.identity import PeerKey
+from dtt.interfaces import IPeerTransport
+from dtt.testing.tcp import MemoryTCPNetwork
+from dtt.testing.transport import MemoryHub, MemoryPeerTransport, RecordingLinks
+from dtt.transport import multiplex
+from dtt.transport.streams import StreamsTransport
+
+if TYPE_CHECKING:
+    _Base = SynchronousTestCase
+else:
+    _Base = object
+
+Transport: TypeAlias = StreamsTransport | MemoryPeerTransport
+
+TOPIC, OTHER, SECRET = b"t" * 32, b"u" * 32, b"s" * 32
+
+
+class Network(Protocol):
+    """
+    What the tests do to a network, of either kind.
+    """
+
+    clock: Clock
+    keep_alive: bool
+    """Whether a quiet connection has a timer."""
+
+    def transport(self, n: int) -> Transport:
+        """One that listens; the larger C{n}, the larger its peer id."""
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+
+    def silence(self, transport: Transport) -> None:
+        """Connects to C{transport} get no answer."""
+
+    def cut(self, one: Transport, other: Transport) -> None:
+        """All connections between two break."""
+
+    def stall(self, transport: Transport) -> None:
+        """C{transport} does not read."""
+
+    def resume(self, transport: Transport) -> None:
+        """It does again."""
+
+    def connections(self, transport: Transport) -> int:
+        """How many it has."""
+
+
+class StreamsNetwork:
+    """
+    L{Network} of L{StreamsTransport}s.
+    """
+
+    #: Sorted by peer id.
+    keys = sorted((PeerKey.from_seed(bytes((n,)) * 32) for n in range(24)), key=lambda key: key.peer_id)
+
+    keep_alive = True
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.tcp = MemoryTCPNetwork(self.clock)
+
+    def transport(self, n: int) -> Transport:
+        host = f"10.0.0.{n}"
+        transport = StreamsTransport(self.tcp.reactor(host), self.keys[n])
+        transport.listen(host, 0)
+        return transport
+
+    def _host(self, transport: Transport) -> str:
+        return f"10.0.0.{[key.peer_id for key in self.keys].index(transport.peer_id)}"
+
+    def advance(self, seconds: float) -> None:
+        self.tcp.advance(seconds)
+
+    def silence(self, transport: Transport) -> None:
+        self.tcp.silent.add(self._host(transport))
+
+    def cut(self, one: Transport, other: Transport) -> None:
+        self.tcp.cut(self._host(one), self._host(other))
+
+    def stall(self, transport: Transport) -> None:
+        for end in self.tcp.transports(self._host(transport)):
+            end.pauseProducing()
+
+    def resume(self, transport: Transport) -> None:
+        for end in self.tcp.transports(self._host(transport)):
+            end.resumeProducing()
+
+    def connections(self, transport: Transport) -> int:
+        return len(self.tcp.transports(self._host(transport)))
+
+
+class HubNetwork:
+    """
+    L{Network} of L{MemoryPeerTransport}s.
+    """
+
+    keep_alive = False
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.hub = MemoryHub(self.clock)
+
+    def transport(self, n: int) -> Transport:
+        return self.hub.transport(bytes((n + 1,)) * 32)
+
+    def advance(self, seconds: float) -> None:
+        MemoryTCPNetwork(self.clock).advance(seconds)
+
+    def silence(self, transport: Transport) -> None:
+        for address in transport.addresses():
+            self.hub.unreachable.add((address.host, address.port))
+
+    def cut(self, one: Transport, other: Transport) -> None:
+        self.hub.cut(one.peer_id, other.peer_id)
+
+    def stall(self, transport: Transport) -> None:
+        self.hub.stall(transport.peer_id)
+
+    def resume(self, transport: Transport) -> None:
+        self.hub.resume(transport.peer_id)
+
+    def connections(self, transport: Transport) -> int:
+        return self.hub.connections(transport.peer_id)
+
+
+class ContractMixin(_Base):
+    """
+    Tests for L{IPeerTransport}.
+    """
+
+    def network(self) -> Network:
+        """
+        A new network.
+        """
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.net = self.network()
+        self.a, self.b = self.net.transport(1), self.net.transport(2)
+
+    def open(
+        self, *transports: Transport, topic: bytes = TOPIC, secret: bytes = SECRET
+    ) -> list[RecordingLinks]:
+        """
+        Open a topic on each of C{transports}.
+        """
+        found = []
+        for transport in transports:
+            links = RecordingLinks()
+            transport.open_topic(topic, secret, links)
+            found.append(links)
+        return found
+
+    def connect(self, one: Transport, other: Transport) -> None:
+        """
+        C{one} dials C{other}; both know it.
+        """
+        result = one.dial(other.peer_id, other.addresses())
+        self.net.advance(0.1)
+        self.successResultOf(result)
+
+    def reason(self, result: Deferred[None]) -> str:
+        """
+        Why a dial failed.
+        """
+        return str(self.failureResultOf(result, DialFailed).value)
+
+    def test_interface(self) -> None:
+        """
+        The whole interface is there.
+        """
+        self.assertTrue(verifyObject(IPeerTransport, self.a))
+        self.assertEqual(self.a.kind, STREAMS)
+        self.assertEqual([address.transport for address in self.a.addresses()], [STREAMS])
+
+    # Dials
+
+    def test_dial(self) -> None:
+        """
+        A dial connects both sides, and each topic of each is told once.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        (also_on_a,) = self.open(self.a, topic=OTHER)
+        self.assertFalse(self.a.is_connected(self.b.peer_id))
+        self.connect(self.a, self.b)
+        self.assertTrue(self.a.is_connected(self.b.peer_id))
+        self.assertTrue(self.b.is_connected(self.a.peer_id))
+        self.assertEqual(on_a.connected, [self.b.peer_id])
+        self.assertEqual(also_on_a.connected, [self.b.peer_id])
+        self.assertEqual(on_b.connected, [self.a.peer_id])
+        self.assertEqual((self.a.counters["dialled"], self.b.counters["accepted"]), (1, 1))
+
+    def test_dial_when_connected(self) -> None:
+        """
+        A dial of a connected peer fires at once, with or without addresses.
+        """
+        self.connect(self.a, self.b)
+        self.successResultOf(self.a.dial(self.b.peer_id, []))
+        self.successResultOf(self.b.dial(self.a.peer_id, []))
+
+    def test_joined_dials(self) -> None:
+        """
+        Two dials of one peer make one connection.
+        """
+        results = [self.a.dial(self.b.peer_id, self.b.addresses()) for _ in range(2)]
+        self.net.advance(0.1)
+        for result in results:
+            self.successResultOf(result)
+        self.assertEqual(self.net.connections(self.a), 1)
+
+    def test_dial_fails(self) -> None:
+        """
+        No address, nobody there, somebody else there, oneself, no answer: each
+        has its reason.
+        """
+        c = self.net.transport(3)
+        a, b = self.a.peer_id, self.b.peer_id
+        nowhere = PeerAddress(STREAMS, "10.0.0.200", 1)
+        self.assertEqual(self.reason(self.a.dial(b, [])), "no address")
+        self.assertEqual(self.reason(self.a.dial(b, [PeerAddress(IROH, "10.0.0.2", 4433)])), "no address")
+        self.assertEqual(self.reason(self.a.dial(a, self.a.addresses())), "own key")
+        refused = self.a.dial(b, [nowhere])
+        self.net.advance(0.1)
+        self.assertEqual(self.reason(refused), "connection refused")
+        wrong = self.a.dial(b, c.addresses())
+        self.net.advance(0.1)
+        self.assertEqual(self.reason(wrong), "other key answered")
+        self.assertFalse(self.a.is_connected(c.peer_id))
+        self.net.silence(c)
+        silent = self.a.dial(c.peer_id, c.addresses())
+        self.net.advance(9.9)
+        self.assertNoResult(silent)
+        self.net.advance(0.2)
+        self.assertEqual(self.reason(silent), "timed out")
+
+    def test_one_of_several_addresses(self) -> None:
+        """
+        The address that works is found among others that don't.
+        """
+        c = self.net.transport(3)
+        addresses = [PeerAddress(STREAMS, "10.0.0.200", 1), *c.addresses(), *self.b.addresses()]
+        result = self.a.dial(self.b.peer_id, addresses)
+        self.net.advance(1)
+        self.successResultOf(result)
+        self.assertEqual(self.net.connections(self.a), 1)
+
+    def test_cancelled_dial(self) -> None:
+        """
+        A cancelled dial leaves nothing, at whatever time; the next one works.
+        """
+        for milliseconds in range(0, 60, 7):
+            result = self.a.dial(self.b.peer_id, self.b.addresses())
+            self.net.advance(milliseconds / 1000)
+            if result.called:
+                break
+            result.cancel()
+            self.failureResultOf(result, CancelledError)
+            self.net.advance(1)
+            self.assertFalse(self.a.is_connected(self.b.peer_id))
+            self.assertFalse(self.b.is_connected(self.a.peer_id))
+            self.assertEqual(self.net.connections(self.a), 0)
+        else:
+            self.fail("no dial got through")
+        self.assertGreater(milliseconds, 20)
+
+    def test_dialled_by_the_peer_meanwhile(self) -> None:
+        """
+        A dial ends well when the peer gets through to us first.
+        """
+        c = self.net.transport(3)
+        self.net.silence(c)
+        running = self.a.dial(self.b.peer_id, c.addresses())
+        self.net.advance(1)
+        self.assertNoResult(running)
+        self.connect(self.b, self.a)
+        self.successResultOf(running)
+        self.net.advance(12)
+        self.assertEqual(self.net.connections(self.a), 1)
+
+    def test_simultaneous_dials(self) -> None:
+        """
+        Of two connections that are made at once, the one that the larger peer
+        id opened stays; messages get through meanwhile and nobody is told of an end.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        for one, other in ((self.a, self.b), (self.b, self.a)):
+            one.dial(other.peer_id, other.addresses()).addCallback(
+                partial(lambda one, other, _: one.send(other.peer_id, TOPIC, b"first"), one, other)
+            )
+        self.net.advance(0.3)
+        self.assertEqual(self.a.counters["duplicate connections"], 1)
+        for number in range(20):
+            self.a.send(self.b.peer_id, TOPIC, b"%d" % number)
+            self.b.send(self.a.peer_id, TOPIC, b"%d" % number)
+            self.net.advance(0.1)
+        self.assertEqual(self.net.connections(self.a), 1)
+        self.assertEqual(self.opened_by(self.a), [False])
+        self.assertEqual(self.opened_by(self.b), [True])
+        expected = [b"first", *(b"%d" % number for number in range(20))]
+        self.assertEqual([message for _, message in on_a.messages], expected)
+        self.assertEqual([message for _, message in on_b.messages], expected)
+        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
+        self.assertEqual((len(on_a.connected), len(on_b.connected)), (1, 1))
+
+    def opened_by(self, transport: Transport) -> list[bool]:
+        """
+        For each connection of C{transport} whether it dialled.
+        """
+        return [link.connection.opened_by_us for link in self.multiplexer(transport)._links]
+
+    def multiplexer(self, transport: Transport) -> multiplex.Multiplexer:
+        """
+        The table inside.
+        """
+        return transport.multiplexer
+
+    # Messages
+
+    def test_messages(self) -> None:
+        """
+        Messages arrive in order, on their topic, from their sender.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        (others,) = self.open(self.a, topic=OTHER)
+        self.open(self.b, topic=OTHER)
+        self.connect(self.a, self.b)
+        for number in range(10):
+            self.a.send(self.b.peer_id, TOPIC, b"%d" % number)
+            self.b.send(self.a.peer_id, TOPIC, b"%d" % number)
+        self.b.send(self.a.peer_id, OTHER, b"other")
+        self.net.advance(0.1)
+        self.assertEqual(on_a.messages, [(self.b.peer_id, b"%d" % number) for number in range(10)])
+        self.assertEqual(on_b.messages, [(self.a.peer_id, b"%d" % number) for number in range(10)])
+        self.assertEqual(others.messages, [(self.b.peer_id, b"other")])
+        self.a.send(self.b.peer_id, TOPIC, bytes(4096))
+        self.net.advance(0.1)
+        self.assertEqual(on_b.messages[-1], (self.a.peer_id, bytes(4096)))
+
+    def test_not_connected(self) -> None:
+        """
+        What is sent to nobody is dropped, as is what is sent on a topic that
+        is not open; a message that is too large is the caller's fault.
+        """
+        (on_a,) = self.open(self.a)
+        self.a.send(self.b.peer_id, TOPIC, b"lost")
+        self.a.disconnect(self.b.peer_id, TOPIC)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, OTHER, b"lost")
+        self.net.advance(10)
+        self.assertEqual(on_a.disconnected, [])
+        self.assertRaises(ValueError, self.a.send, self.b.peer_id, TOPIC, bytes(4097))
+
+    def test_topic_twice(self) -> None:
+        """
+        A topic is open once.
+        """
+        self.open(self.a)
+        self.assertRaises(ValueError, self.a.open_topic, TOPIC, SECRET, RecordingLinks())
+
+    def test_peer_opens_later(self) -> None:
+        """
+        Messages wait for the peer to open the topic, up to 5 s.
+        """
+        (on_a,) = self.open(self.a)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"early")
+        self.net.advance(4.5)
+        (on_b,) = self.open(self.b)
+        self.net.advance(1)
+        self.assertEqual(on_b.messages, [(self.a.peer_id, b"early")])
+        self.b.send(self.a.peer_id, TOPIC, b"answer")
+        self.net.advance(10)
+        self.assertEqual(on_a.messages, [(self.b.peer_id, b"answer")])
+        self.assertEqual(on_a.disconnected, [])
+
+    def test_not_admitted(self) -> None:
+        """
+        A peer that has not opened the topic in 5 s is given up, once, and an
+        otherwise unused connection ends.
+        """
+        (on_a,) = self.open(self.a)
+        self.open(self.b, topic=OTHER)
+        self.connect(self.a, self.b)
+        for _ in range(3):
+            self.a.send(self.b.peer_id, TOPIC, b"lost")
+        self.net.advance(4.8)
+        self.assertEqual(on_a.disconnected, [])
+        self.net.advance(0.3)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.net.advance(2)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.assertEqual(self.net.connections(self.a), 0)
+
+    def test_other_secret(self) -> None:
+        """
+        Who has the topic but not its secret gets nothing, and nothing in.
+        """
+        (on_a,) = self.open(self.a)
+        (on_b,) = self.open(self.b, secret=b"x" * 32)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"from a")
+        self.b.send(self.a.peer_id, TOPIC, b"from b")
+        self.net.advance(5.5)
+        self.assertEqual(on_a.messages + on_b.messages, [])
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.assertEqual(on_b.disconnected, [self.a.peer_id])
+
+    def test_sixteen_wait(self) -> None:
+        """
+        Sixteen messages wait, the rest is dropped.
+        """
+        self.open(self.a)
+        self.connect(self.a, self.b)
+        for number in range(20):
+            self.a.send(self.b.peer_id, TOPIC, b"%d" % number)
+        (on_b,) = self.open(self.b)
+        self.net.advance(1)
+        self.assertEqual([message for _, message in on_b.messages], [b"%d" % number for number in range(16)])
+        self.assertEqual(self.a.counters["send: too many waiting"], 4)
+
+    def test_seventeenth_topic(self) -> None:
+        """
+        A topic for which there is no channel is given up like one that the
+        peer does not admit; the others go on.
+        """
+        topics = [bytes((n,)) * 32 for n in range(17)]
+        links = [self.open(self.a, self.b, topic=topic) for topic in topics]
+        self.connect(self.a, self.b)
+        for topic in topics:
+            self.a.send(self.b.peer_id, topic, b"hello")
+        self.net.advance(6)
+        self.assertEqual([len(on_b.messages) for _, on_b in links], [1] * 16 + [0])
+        self.assertEqual([len(on_a.disconnected) for on_a, _ in links], [0] * 16 + [1])
+        self.a.send(self.b.peer_id, topics[0], b"more")
+        self.net.advance(1)
+        self.assertEqual(len(links[0][1].messages), 2)
+
+    # Ends
+
+    def test_disconnect(self) -> None:
+        """
+        After L{IPeerTransport.disconnect} what was sent still arrives, the
+        connection ends, and no machine hears of it.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.a.send(self.b.peer_id, TOPIC, b"bye")
+        self.a.disconnect(self.b.peer_id, TOPIC)
+        self.net.advance(2)
+        self.assertEqual(on_b.messages, [(self.a.peer_id, b"hello"), (self.a.peer_id, b"bye")])
+        self.assertFalse(self.a.is_connected(self.b.peer_id))
+        self.assertFalse(self.b.is_connected(self.a.peer_id))
+        self.assertEqual(self.net.connections(self.a), 0)
+        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
+
+    def test_disconnect_by_both(self) -> None:
+        """
+        Both may do it at once.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.a.disconnect(self.b.peer_id, TOPIC)
+        self.b.disconnect(self.a.peer_id, TOPIC)
+        self.net.advance(2)
+        self.assertEqual(self.net.connections(self.a), 0)
+        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
+
+    def test_used_again(self) -> None:
+        """
+        A connection that is used again soon after its last topic ended stays.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        for wait in (0, 0.005, 0.015, 0.2, 0.9):
+            self.a.send(self.b.peer_id, TOPIC, b"one")
+            self.net.advance(0.1)
+            self.a.disconnect(self.b.peer_id, TOPIC)
+            self.net.advance(wait)
+            self.a.send(self.b.peer_id, TOPIC, b"two")
+            self.net.advance(3)
+            self.assertEqual([message for _, message in on_b.messages], [b"one", b"two"], f"after {wait} s")
+            on_b.messages.clear()
+        self.assertEqual(self.a.counters["dialled"], 1)
+        self.assertEqual(self.net.connections(self.a), 1)
+        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
+
+    def test_two_topics_share_a_connection(self) -> None:
+        """
+        One topic's end does not disturb the other.
+        """
+        self.open(self.a, self.b)
+        on_a, on_b = self.open(self.a, self.b, topic=OTHER)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.a.send(self.b.peer_id, OTHER, b"hello")
+        self.net.advance(0.1)
+        self.assertEqual(self.net.connections(self.a), 1)
+        self.a.disconnect(self.b.peer_id, TOPIC)
+        self.net.advance(10)
+        self.b.send(self.a.peer_id, OTHER, b"still here")
+        self.net.advance(0.1)
+        self.assertEqual(on_a.messages, [(self.b.peer_id, b"still here")])
+        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
+
+    def test_cut(self) -> None:
+        """
+        A connection that breaks is told to the topics that used it, and only
+        to them.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        unused = self.open(self.a, self.b, topic=OTHER)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.net.cut(self.a, self.b)
+        self.net.advance(1)
+        self.assertFalse(self.a.is_connected(self.b.peer_id))
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.assertEqual(on_b.disconnected, [self.a.peer_id])
+        self.assertEqual([links.disconnected for links in unused], [[], []])
+        self.connect(self.b, self.a)
+        self.assertEqual(on_a.connected, [self.b.peer_id] * 2)
+
+    def test_cut_while_waiting(self) -> None:
+        """
+        A connection that breaks before the peer has admitted us is told at
+        once, and not again 5 s later.
+        """
+        (on_a,) = self.open(self.a)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.cut(self.a, self.b)
+        self.net.advance(1)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.net.advance(10)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+
+    def test_close_topic(self) -> None:
+        """
+        Who leaves a topic hears nothing of it any more; the peer is not told of
+        a lost connection, and the connection ends.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.b.send(self.a.peer_id, TOPIC, b"under way")
+        self.a.send(self.b.peer_id, TOPIC, b"bye")
+        self.a.close_topic(TOPIC)
+        self.a.close_topic(TOPIC)
+        self.net.advance(2)
+        self.assertEqual(on_a.messages, [])
+        self.assertEqual(on_b.messages[-1], (self.a.peer_id, b"bye"))
+        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
+        self.assertEqual(self.net.connections(self.a), 0)
+
+    def test_topic_opened_again(self) -> None:
+        """
+        A topic that is left and opened again works on the same connection, and
+        there is no endless exchange of OPEN and CLOSE.
+        """
+        _, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.a.close_topic(TOPIC)
+        (on_a,) = self.open(self.a)
+        self.a.send(self.b.peer_id, TOPIC, b"again")
+        self.net.advance(0.5)
+        self.b.send(self.a.peer_id, TOPIC, b"answer")
+        self.net.advance(0.5)
+        self.assertEqual(on_b.messages[-1], (self.a.peer_id, b"again"))
+        self.assertEqual(on_a.messages, [(self.b.peer_id, b"answer")])
+        self.assertEqual(self.a.counters["dialled"], 1)
+
+    # Faults
+
+    def test_peer_misbehaves(self) -> None:
+        """
+        A message that its topic refuses ends the connection, for all topics;
+        the reason is counted.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+
+        def refuse(peer_id: bytes, message: bytes) -> None:
+            raise DecodeError("nonsense")
+
+        on_b.on_message = refuse
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.a.send(self.b.peer_id, TOPIC, b"more")
+        self.net.advance(1)
+        self.assertEqual(len(on_b.messages), 1)
+        self.assertEqual(self.b.counters["closed: nonsense"], 1)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.assertEqual(on_b.disconnected, [self.a.peer_id])
+        self.assertEqual(self.net.connections(self.b), 0)
+
+    def test_our_own_fault(self) -> None:
+        """
+        Any other exception is logged and ends the connection.
+        """
+        _, on_b = self.open(self.a, self.b)
+
+        def fail(peer_id: bytes, message: bytes) -> None:
+            raise ZeroDivisionError
+
+        on_b.on_message = fail
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.b.counters["closed: internal error"], 1)
+        self.assertEqual(self.net.connections(self.b), 0)
+
+    def test_everything_within_a_callback(self) -> None:
+        """
+        A topic may do anything when a message arrives.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+
+        def leave(peer_id: bytes, message: bytes) -> None:
+            self.b.send(peer_id, TOPIC, b"bye")
+            self.b.disconnect(peer_id, TOPIC)
+            self.b.close_topic(TOPIC)
+
+        on_b.on_message = leave
+        for _ in range(3):
+            self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(2)
+        self.assertEqual(len(on_b.messages), 1)
+        self.assertEqual(on_a.messages, [(self.b.peer_id, b"bye")])
+        self.assertEqual(self.net.connections(self.a), 0)
+
+    # Limits
+
+    def test_when_writable(self) -> None:
+        """
+        A peer that does not read is not writable until it has read; others,
+        and those that are not connected, are.
+        """
+        _, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.successResultOf(self.a.when_writable([self.b.peer_id, b"x" * 32]))
+        self.net.stall(self.b)
+        for _ in range(200):
+            self.a.send(self.b.peer_id, TOPIC, bytes(4000))
+        self.net.advance(1)
+        waiting, cancelled = (self.a.when_writable([self.b.peer_id]) for _ in range(2))
+        self.assertNoResult(waiting)
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        self.successResultOf(self.a.when_writable([b"x" * 32]))
+        self.successResultOf(self.a.when_writable([]))
+        self.net.resume(self.b)
+        self.net.advance(1)
+        self.successResultOf(waiting)
+        self.assertEqual(len(on_b.messages), 201)
+
+    def test_writable_when_gone(self) -> None:
+        """
+        A peer that is gone holds nobody up.
+        """
+        self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.net.stall(self.b)
+        for _ in range(200):
+            self.a.send(self.b.peer_id, TOPIC, bytes(4000))
+        self.net.advance(1)
+        waiting = self.a.when_writable([self.b.peer_id])
+        self.assertNoResult(waiting)
+        self.net.cut(self.a, self.b)
+        self.net.advance(1)
+        self.successResultOf(waiting)
+
+    def test_too_many_connections(self) -> None:
+        """
+        At the limit the oldest connection that serves no topic makes way; if
+        all serve one, the new one is refused.
+        """
+        self.patch(multiplex, "MAX_CONNECTIONS", 2)
+        others = [self.net.transport(n) for n in range(3, 7)]
+        self.open(self.b, *others)
+        for other in others[:3]:
+            self.connect(other, self.b)
+        self.net.advance(1)
+        self.assertEqual([self.b.is_connected(o.peer_id) for o in others], [False, True, True, False])
+        self.assertEqual(self.b.counters["closed: made room"], 1)
+        for other in others[1:3]:
+            other.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(1)
+        others[3].dial(self.b.peer_id, self.b.addresses()).addErrback(lambda _: None)
+        self.net.advance(1)
+        self.assertEqual([self.b.is_connected(o.peer_id) for o in others], [False, True, True, False])
+        self.assertFalse(others[3].is_connected(self.b.peer_id))
+        self.assertEqual(self.b.counters["refused: too many connections"], 1)
+
+    # The end
+
+    def test_stop(self) -> None:
+        """
+        Stopping says goodbye: the peer is not told of a lost connection;
+        what comes later fails, and no timer is left.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        self.b.send(self.a.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.b.send(self.a.peer_id, TOPIC, b"bye")
+        running = self.b.dial(b"x" * 32, [PeerAddress(STREAMS, "10.0.0.200", 1)])
+        result = self.b.stop()
+        self.assertEqual(self.reason(running), "stopped")
+        self.net.advance(1)
+        self.successResultOf(result)
+        self.assertEqual(on_a.messages[-1], (self.b.peer_id, b"bye"))
+        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
+        self.assertEqual(self.net.connections(self.a), 0)
+        self.assertEqual(self.b.addresses(), ())
+        self.assertEqual(self.reason(self.b.dial(self.a.peer_id, self.a.addresses())), "stopped")
+        self.successResultOf(self.b.stop())
+        self.net.advance(6)
+        self.assertEqual(self.net.clock.getDelayedCalls(), [])
+
+    def test_random_use(self) -> None:
+        """
+        Whatever four peers do, nothing is logged, what two sides think of each
+        other agrees once it is quiet, and nothing is left at the end.
+        """
+        for seed in range(self.random_runs):
+            self.run_randomly(seed)
+
+    random_runs = 3
+
+    def run_randomly(self, seed: int) -> None:
+        """
+        One run of L{test_random_use}.
+        """
+        rng = Random(seed)
+        self.net = self.network()
+        transports: Sequence[Transport] = [self.net.transport(n) for n in range(1, 5)]
+        topics = [TOPIC, OTHER]
+        held = {(transport.peer_id, topic): False for transport in transports for topic in topics}
+        for _ in range(200):
+            one, other = rng.sample(transports, 2)
+            topic = rng.choice(topics)
+            match rng.randrange(9):
+                case 0 | 1:
+                    one.dial(other.peer_id, other.addresses()).addErrback(lambda _: None)
+                case 2 | 3 | 4:
+                    for _ in range(rng.randrange(4)):
+                        one.send(other.peer_id, topic, rng.randbytes(100))
+                case 5:
+                    one.disconnect(other.peer_id, topic)
+                case 6 if held[one.peer_id, topic]:
+                    one.close_topic(topic)
+                    held[one.peer_id, topic] = False
+                case 6 | 7 if not held[one.peer_id, topic]:
+                    self.open(one, topic=topic)
+                    held[one.peer_id, topic] = True
+                case 8 if rng.random() < 0.2:
+                    self.net.cut(one, other)
+            self.net.advance(rng.choice((0, 0.003, 0.01, 0.05, 0.5)))
+        self.net.advance(20)
+        for one in transports:
+            for other in transports:
+                self.assertEqual(
+                    one.is_connected(other.peer_id), other.is_connected(one.peer_id), f"seed {seed}"
+                )
+        timers = sum(map(self.net.connections, transports)) if self.net.keep_alive else 0
+        self.assertEqual(len(self.net.clock.getDelayedCalls()), timers, f"seed {seed}")
+        for transport in transports:
+            transport.stop()
+        self.net.advance(10)
+        self.assertEqual(self.net.clock.getDelayedCalls(), [], f"seed {seed}")
+        for transport in transports:
+            closed = {reason for reason in transport.counters if reason.startswith("closed: ")}
+            allowed = {"closed: by the peer", "closed: cut", "closed: handshake failed"}
+            self.assertEqual(closed - allowed, set(), f"seed {seed}")
+
+
+class StreamsContractTests(ContractMixin, SynchronousTestCase):
+    """
+    Tests for L{StreamsTransport} as an L{IPeerTransport}.
+    """
+
+    def network(self) -> Network:
+        """
+        TCP in memory.
+        """
+        return StreamsNetwork()
+
+
+class MemoryContractTests(ContractMixin, SynchronousTestCase):
+    """
+    Tests for L{MemoryPeerTransport} as an L{IPeerTransport}.
+    """
+
+    random_runs = 15
+
+    def network(self) -> Network:
+        """
+        A hub.
+        """
+        return HubNetwork()

@@ -1,0 +1,216 @@
+"""
+Tests for L{dtt.transport.dialing}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.errors import DialFailed
+from dtt.hints import STREAMS, PeerAddress
+from dtt.transport.dialing import ATTEMPT_DELAY, DIAL_TIMEOUT, MAX_DIALS, Dials
+
+PEER = b"p" * 32
+
+
+def address(n: int) -> PeerAddress:
+    """
+    One of many addresses.
+    """
+    return PeerAddress(STREAMS, f"192.0.2.{n}", 4433)
+
+
+class DialsTests(SynchronousTestCase):
+    """
+    Tests for L{Dials}.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.attempts: list[tuple[bytes, str, Deferred[None]]] = []
+        self.cancelled: list[str] = []
+        self.dials = Dials(self.clock, self.attempt)
+
+    def attempt(self, peer_id: bytes, where: PeerAddress) -> Deferred[None]:
+        """
+        An attempt that the test decides.
+        """
+        result: Deferred[None] = Deferred(lambda _: self.cancelled.append(where.host))
+        self.attempts.append((peer_id, where.host, result))
+        return result
+
+    def hosts(self) -> list[str]:
+        """
+        What was tried.
+        """
+        return [host for _, host, _ in self.attempts]
+
+    def reason(self, result: Deferred[None]) -> str:
+        """
+        Why C{result} failed.
+        """
+        return str(self.failureResultOf(result, DialFailed).value)
+
+    def test_side_by_side(self) -> None:
+        """
+        The next address is tried 250 ms after the one before, while that goes on.
+        """
+        self.dials.dial(PEER, [address(1), address(2), address(3)])
+        self.assertEqual(self.hosts(), ["192.0.2.1"])
+        self.clock.advance(ATTEMPT_DELAY - 0.01)
+        self.assertEqual(len(self.attempts), 1)
+        self.clock.advance(0.01)
+        self.assertEqual(len(self.attempts), 2)
+        self.clock.advance(ATTEMPT_DELAY)
+        self.assertEqual(self.hosts(), ["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+        self.assertEqual(self.cancelled, [])
+
+    def test_next_after_a_failure(self) -> None:
+        """
+        A failed attempt is followed by the next at once, and then the delay
+        counts anew.
+        """
+        result = self.dials.dial(PEER, [address(1), address(2), address(3)])
+        self.attempts[0][2].errback(DialFailed("connection refused"))
+        self.assertEqual(len(self.attempts), 2)
+        self.clock.advance(ATTEMPT_DELAY - 0.01)
+        self.assertEqual(len(self.attempts), 2)
+        self.clock.advance(0.01)
+        self.assertEqual(len(self.attempts), 3)
+        self.assertNoResult(result)
+
+    def test_first_wins(self) -> None:
+        """
+        The first to succeed ends the dial; the others are cancelled and no
+        more are started.
+        """
+        result = self.dials.dial(PEER, [address(1), address(2), address(3)])
+        self.clock.advance(ATTEMPT_DELAY)
+        self.attempts[1][2].callback(None)
+        self.successResultOf(result)
+        self.assertEqual(self.cancelled, ["192.0.2.1"])
+        self.clock.advance(60)
+        self.assertEqual(len(self.attempts), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_all_fail(self) -> None:
+        """
+        When all have failed the dial fails, with each reason once.
+        """
+        result = self.dials.dial(PEER, [address(1), address(2), address(3)])
+        for n, reason in enumerate(("connection refused", "other key answered", "connection refused")):
+            self.assertNoResult(result)
+            self.attempts[n][2].errback(DialFailed(reason))
+        self.assertEqual(self.reason(result), "connection refused, other key answered")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_timeout(self) -> None:
+        """
+        A dial ends after 10 s.
+        """
+        result = self.dials.dial(PEER, [address(1)])
+        self.clock.advance(DIAL_TIMEOUT - 0.01)
+        self.assertNoResult(result)
+        self.clock.advance(0.01)
+        self.assertEqual(self.reason(result), "timed out")
+        self.assertEqual(self.cancelled, ["192.0.2.1"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_no_address(self) -> None:
+        """
+        Without an address there is nothing to try.
+        """
+        self.assertEqual(self.reason(self.dials.dial(PEER, [])), "no address")
+
+    def test_joined(self) -> None:
+        """
+        A second dial of a peer joins the first and adds what is new, up to 8
+        addresses; each caller has a Deferred of its own.
+        """
+        first = self.dials.dial(PEER, [address(1)])
+        second = self.dials.dial(PEER, [address(1), *(address(n) for n in range(2, 12))])
+        third = self.dials.dial(PEER, [])
+        self.clock.advance(0)
+        for _ in range(20):
+            self.clock.advance(ATTEMPT_DELAY)
+        self.assertEqual(self.hosts(), [f"192.0.2.{n}" for n in range(1, 9)])
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertEqual(self.cancelled, [])
+        self.attempts[-1][2].callback(None)
+        self.successResultOf(second)
+        self.successResultOf(third)
+
+    def test_joined_after_the_last_attempt_began(self) -> None:
+        """
+        An address that comes when all others are under way is tried at once.
+        """
+        self.dials.dial(PEER, [address(1)])
+        self.clock.advance(ATTEMPT_DELAY)
+        self.dials.dial(PEER, [address(2)])
+        self.assertEqual(len(self.attempts), 2)
+
+    def test_cancelled_by_all(self) -> None:
+        """
+        When the last caller cancels, the dial ends; the next begins anew.
+        """
+        results = [self.dials.dial(PEER, [address(1), address(2)]) for _ in range(2)]
+        for result in results:
+            result.cancel()
+            self.failureResultOf(result, CancelledError)
+        self.assertEqual(self.cancelled, ["192.0.2.1"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        again = self.dials.dial(PEER, [address(1)])
+        self.attempts[-1][2].callback(None)
+        self.successResultOf(again)
+
+    def test_connected_otherwise(self) -> None:
+        """
+        The peer's own connection ends our dial, and only that one.
+        """
+        result = self.dials.dial(PEER, [address(1)])
+        other = self.dials.dial(b"q" * 32, [address(2)])
+        self.dials.connected(PEER)
+        self.successResultOf(result)
+        self.assertNoResult(other)
+        self.assertEqual(self.cancelled, ["192.0.2.1"])
+
+    def test_caller_cancels_another(self) -> None:
+        """
+        A caller may cancel another in its callback.
+        """
+        first = self.dials.dial(PEER, [address(1)])
+        second = self.dials.dial(PEER, [address(1)])
+        first.addCallback(lambda _: second.cancel())
+        self.dials.connected(PEER)
+        self.successResultOf(first)
+        self.failureResultOf(second, CancelledError)
+
+    def test_too_many(self) -> None:
+        """
+        So many dials run at a time, and no more.
+        """
+        for n in range(MAX_DIALS):
+            self.dials.dial(bytes((n,)) * 32, [address(n)])
+        self.assertEqual(self.reason(self.dials.dial(PEER, [address(99)])), "too many dials")
+        self.dials.connected(bytes(32))
+        self.assertNoResult(self.dials.dial(PEER, [address(99)]))
+
+    def test_stop(self) -> None:
+        """
+        L{Dials.stop} fails what runs.
+        """
+        result = self.dials.dial(PEER, [address(1)])
+        self.dials.stop()
+        self.assertEqual(self.reason(result), "stopped")
+
+    def test_our_own_fault(self) -> None:
+        """
+        An attempt that fails with anything else is logged, and is a failed one.
+        """
+        result = self.dials.dial(PEER, [address(1)])
+        self.attempts[0][2].errback(ZeroDivisionError())
+        self.assertEqual(self.reason(result), "internal error")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -1,0 +1,158 @@
+"""
+Tests for L{dtt.transport.frames}.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.errors import DecodeError
+from dtt.transport.frames import (
+    MAX_FRAME,
+    MAX_MESSAGE,
+    Close,
+    Data,
+    Frame,
+    FrameParser,
+    Open,
+    Ping,
+    Pong,
+    encode_frame,
+)
+
+TAG = bytes(range(32))
+
+#: Frames and their bytes, written out by hand from specs/streams.md section 2.
+KNOWN: list[tuple[Frame, str]] = [
+    (Open(5, TAG), "00000022" + "00" + "05" + TAG.hex()),
+    (Open(300, TAG), "00000023" + "00" + "ac02" + TAG.hex()),
+    (Data(0, b"hi"), "00000004" + "01" + "00" + "6869"),
+    (Data(128, b"hi"), "00000005" + "01" + "8001" + "6869"),
+    (Data(7, b""), "00000002" + "01" + "07"),
+    (Close(65535), "00000004" + "02" + "ffff03"),
+    (Ping(b"12345678"), "00000009" + "03" + "3132333435363738"),
+    (Pong(b"12345678"), "00000009" + "04" + "3132333435363738"),
+]
+
+
+def parse(data: bytes) -> list[Frame]:
+    """
+    The frames in C{data}.
+    """
+    return list(FrameParser().feed(data))
+
+
+class EncodeTests(SynchronousTestCase):
+    """
+    Tests for L{encode_frame}.
+    """
+
+    def test_known_bytes(self) -> None:
+        """
+        Each kind has the bytes that the specification says, both ways.
+        """
+        for frame, encoded in KNOWN:
+            self.assertEqual(encode_frame(frame).hex(), encoded)
+            self.assertEqual(parse(bytes.fromhex(encoded)), [frame])
+
+    def test_repr_has_no_content(self) -> None:
+        """
+        Neither a tag nor a message is in a repr.
+        """
+        self.assertEqual(repr(Data(1, b"secret")), "Data(channel=1, message=<6 bytes>)")
+        self.assertNotIn("x01", repr(Open(1, TAG)))
+
+
+class FrameParserTests(SynchronousTestCase):
+    """
+    Tests for L{FrameParser}.
+    """
+
+    def assert_malformed(self, data: bytes, reason: str) -> None:
+        """
+        C{data} is refused for C{reason}.
+        """
+        error = self.assertRaises(DecodeError, parse, data)
+        self.assertEqual(str(error), reason)
+
+    def test_any_pieces(self) -> None:
+        """
+        The pieces that bytes come in do not matter.
+        """
+        seed = 20261123
+        rng = Random(seed)
+        frames = [frame for frame, _ in KNOWN] + [Data(1, rng.randbytes(MAX_MESSAGE)) for _ in range(3)]
+        stream = b"".join(map(encode_frame, frames))
+        for most in (1, 2, 3, 5, 40, 5000, len(stream)):
+            parser = FrameParser()
+            found: list[Frame] = []
+            offset = 0
+            while offset < len(stream):
+                size = rng.randint(1, most)
+                found += parser.feed(stream[offset : offset + size])
+                offset += size
+            self.assertEqual(found, frames, f"seed {seed}, pieces of {most}")
+
+    def test_frames_before_a_malformed_one(self) -> None:
+        """
+        What came before a malformed frame is still given out.
+        """
+        frames = FrameParser().feed(encode_frame(Close(1)) + b"\x00\x00\x00\x01\x05")
+        self.assertEqual(next(frames), Close(1))
+        self.assertRaises(DecodeError, next, frames)
+
+    def test_length(self) -> None:
+        """
+        A length of 0 or above 8192 is refused as soon as it is there.
+        """
+        self.assert_malformed(bytes(4), "bad frame length")
+        self.assert_malformed((MAX_FRAME + 1).to_bytes(4, "big"), "bad frame length")
+        self.assert_malformed(b"\xff\xff\xff\xff", "bad frame length")
+        self.assertEqual(parse(MAX_FRAME.to_bytes(4, "big")), [])
+
+    def test_message_size(self) -> None:
+        """
+        A message has at most 4096 bytes.
+        """
+        self.assertEqual(parse(encode_frame(Data(300, bytes(4096)))), [Data(300, bytes(4096))])
+        self.assert_malformed(encode_frame(Data(300, bytes(4097))), "message too large")
+
+    def test_malformed_bodies(self) -> None:
+        """
+        A body is exactly what its kind demands.
+        """
+        for body, reason in (
+            ("05", "unknown frame"),
+            ("ff", "unknown frame"),
+            ("00", "truncated"),
+            ("0005" + TAG[:31].hex(), "truncated"),
+            ("0005" + TAG.hex() + "00", "bytes after the frame"),
+            ("01", "truncated"),
+            ("0180", "truncated"),
+            ("01808004", "varint overflow"),
+            ("0180808001", "varint too long"),
+            ("02", "truncated"),
+            ("020500", "bytes after the frame"),
+            ("03", "bad ping"),
+            ("0331323334353637", "bad ping"),
+            ("04313233343536373839", "bad ping"),
+        ):
+            data = bytes.fromhex(body)
+            self.assert_malformed(len(data).to_bytes(4, "big") + data, reason)
+
+    def test_random_bytes(self) -> None:
+        """
+        Whatever comes is frames or a L{DecodeError}.
+        """
+        for seed in range(300):
+            rng = Random(seed)
+            body = bytes((rng.randrange(6),)) + rng.randbytes(rng.randrange(40))
+            try:
+                frames = parse(len(body).to_bytes(4, "big") + body)
+            except DecodeError:
+                continue
+            except Exception as error:
+                self.fail(f"seed {seed}: {error!r}")
+            self.assertEqual(len(frames), 1, f"seed {seed}")
