@@ -4,7 +4,7 @@ Sphinx: the prose.  The API is pydoctor's: C{pydoctor dtt}.
 
 project = "dtt"
 author = "the dtt contributors"
-copyright = "2026, the dtt contributors"
+project_copyright = "2026, the dtt contributors"
 extensions = ["myst_parser"]
 exclude_patterns = ["_build", "newsfragments"]
 html_theme = "alabaster"

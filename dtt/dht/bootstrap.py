@@ -1,0 +1,138 @@
+"""
+How a node finds its first nodes.
+
+Rules: all bootstrap hosts, whose names are resolved without waiting for each
+other, and nodes known from the last run are asked side by side, so that dead
+and unresolvable ones delay nothing; rounds are repeated with a growing pause
+for as long as nobody has answered.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from random import Random
+from typing import Final
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHostResolution, IResolutionReceiver
+from zope.interface import implementer
+
+from dtt.interfaces import Contact
+
+#: Seconds from the first round to the second, doubled each time up to the
+#: second number.  Guesses: a lost datagram costs a second, an hour without a
+#: network 70 rounds.
+FIRST_PAUSE: Final = 1.0
+MAX_PAUSE: Final = 60.0
+
+#: Known nodes asked in one round, and addresses of one name.  Guesses: one of
+#: 32 should live even after a week.
+KNOWN_PER_ROUND: Final = 32
+MAX_ADDRESSES: Final = 8
+
+
+@implementer(IResolutionReceiver)
+class _Receiver:
+    def __init__(self, found: Callable[[str], None]) -> None:
+        self._found = found
+        self._left = MAX_ADDRESSES
+        self.resolution: IHostResolution | None = None
+
+    def resolutionBegan(self, resolution: IHostResolution) -> None:
+        self.resolution = resolution
+
+    def addressResolved(self, address: IAddress) -> None:
+        if isinstance(address, IPv4Address) and self._left:
+            self._left -= 1
+            self._found(address.host)
+
+    def resolutionComplete(self) -> None:
+        self.resolution = None
+
+
+class Bootstrap:
+    """
+    @ivar hosts: names or IPv4 literals, and ports.
+    @ivar running: whether rounds go on.
+    """
+
+    def __init__(
+        self, reactor: object, hosts: Sequence[tuple[str, int]], ask: Callable[[str, int], None], rng: Random
+    ) -> None:
+        """
+        @param reactor: provides C{IReactorTime} and, if a host is a name,
+            C{IReactorPluggableNameResolver}.
+        @param ask: sends a query to an IP address and port.
+        """
+        self.hosts = list(hosts)
+        self.running = False
+        self._reactor = reactor
+        self._ask = ask
+        self._rng = rng
+        self._known: list[Contact] = []
+        self._pause = FIRST_PAUSE
+        self._next: IDelayedCall | None = None
+        self._receivers: list[_Receiver] = []
+
+    def start(self, known: Sequence[Contact]) -> None:
+        """
+        Begin the first round, if none is running.
+
+        @param known: nodes that were good once, the best first.
+        """
+        if not self.running:
+            self.running = True
+            self._known = list(known)
+            self._pause = FIRST_PAUSE
+            self._round()
+
+    def stop(self) -> None:
+        """
+        Somebody has answered, or nobody is interested any more.  Resolutions
+        that can't be cancelled end without effect.
+        """
+        self.running = False
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        receivers, self._receivers = self._receivers, []
+        for receiver in receivers:
+            if receiver.resolution is not None:
+                with suppress(NotImplementedError):  # Twisted's resolver of threads
+                    receiver.resolution.cancel()
+
+    def _round(self) -> None:
+        self._receivers = [receiver for receiver in self._receivers if receiver.resolution is not None]
+        batch, rest = self._known[:KNOWN_PER_ROUND], self._known[KNOWN_PER_ROUND:]
+        self._known = rest + batch
+        pause = self._pause * self._rng.uniform(0.75, 1.25)
+        self._pause = min(2 * self._pause, MAX_PAUSE)
+        self._next = self._reactor.callLater(pause, self._round)  # type: ignore[attr-defined]
+        for host, port in self.hosts:
+            self.ask(host, port)
+        for contact in batch:
+            self._ask(contact.host, contact.port)
+
+    def ask(self, host: str, port: int) -> None:
+        """
+        Ask one host now.
+        """
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            self._resolve(host, port)
+        else:
+            self._ask(host, port)
+
+    def _resolve(self, name: str, port: int) -> None:
+        def found(host: str) -> None:
+            if receiver in self._receivers:
+                self._ask(host, port)
+
+        receiver = _Receiver(found)
+        self._receivers.append(receiver)
+        self._reactor.nameResolver.resolveHostName(  # type: ignore[attr-defined]
+            receiver, name, port, [IPv4Address], "UDP"
+        )

@@ -1,0 +1,188 @@
+"""
+The nodes that a lookup knows, in one or two orders.  Pure.
+
+Rules: a lookup of slots has a second order, that of the crate mainline:
+BEP42-valid nodes first, then by distance; whatever hostile nodes tell, a bounded
+number is kept, the nearest; an IP address has few places (outside closed
+networks and our own machine); who failed makes room.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from typing import Any, Final, Generic, TypeVar
+
+from attrs import define
+
+from dtt.dht.node_id import is_loopback
+from dtt.interfaces import Contact
+
+T = TypeVar("T")
+
+#: Nodes that mainline looks at (specs/dht.md section 1, k).
+MAINLINE_WIDTH: Final = 20
+
+#: Candidates kept, the nearest.  Guess: as many as could be asked.
+MAX_CANDIDATES: Final = 256
+
+#: Candidates with one IP address outside closed networks.  Two nodes behind
+#: one NAT are common; more would let one host fill the lookup.  Guess.
+MAX_PER_HOST: Final = 2
+
+#: Bits of an id.
+BITS: Final = 160
+
+
+class State(Enum):
+    """
+    Where a candidate stands.  C{SLOW}: its query is open, but nobody waits.
+    """
+
+    NEW = auto()
+    ASKED = auto()
+    SLOW = auto()
+    FAILED = auto()
+    ANSWERED = auto()
+
+
+@define(slots=True, eq=False)
+class Candidate(Generic[T]):
+    """
+    @ivar distance: from the target (XOR).
+    @ivar held_back: its query waits for the packet budget.
+    @ivar query: the open query, a Deferred.
+    @ivar result: what the lookup's user made of its answer.
+    """
+
+    contact: Contact
+    distance: int
+    state: State = State.NEW
+    held_back: bool = False
+    query: Any = None
+    result: T | None = None
+
+
+class Order(Generic[T]):
+    """
+    One order of the candidates.
+
+    @ivar width: how many of the first, silent ones apart, have to answer.
+    @ivar ranked: key, serial number and candidate, sorted.
+    """
+
+    __slots__ = ("key", "ranked", "width")
+
+    def __init__(self, width: int, key: Callable[[Candidate[T]], int]) -> None:
+        self.width = width
+        self.key = key
+        self.ranked: list[tuple[int, int, Candidate[T]]] = []
+
+
+class Candidates(Generic[T]):
+    """
+    @ivar orders: that of the distance, and mainline's if it is wanted.
+    @ivar added: how many have come in so far.
+    """
+
+    def __init__(
+        self,
+        target: bytes,
+        width: int,
+        is_secure: Callable[[Contact], bool] | None,
+        closed: bool,
+        own_id: bytes,
+    ) -> None:
+        """
+        @param is_secure: BEP42; if given, mainline's order is wanted.
+        @param closed: many nodes share an IP address.
+        @param own_id: never a candidate.
+        """
+        self.added = 0
+        self.orders: list[Order[T]] = [Order(width, lambda candidate: candidate.distance)]
+        if is_secure is not None:
+            self.orders.append(
+                Order(
+                    MAINLINE_WIDTH,
+                    lambda candidate: candidate.distance | (not is_secure(candidate.contact)) << BITS,
+                )
+            )
+        self._number = int.from_bytes(target)
+        self._closed = closed
+        self._own_id = own_id
+        self._known: set[tuple[str, int]] = set()
+        self._per_host: Counter[str] = Counter()
+
+    def all(self) -> list[Candidate[T]]:
+        """
+        All that have not failed, the nearest first.
+        """
+        return [candidate for _, _, candidate in self.orders[0].ranked]
+
+    def answered(self) -> list[Candidate[T]]:
+        """
+        The nearest that have answered, no more than have to.
+        """
+        answered = [candidate for candidate in self.all() if candidate.state is State.ANSWERED]
+        return answered[: self.orders[0].width]
+
+    def learn(self, contacts: Iterable[Contact]) -> None:
+        """
+        Take in whom there is room for.
+        """
+        for contact in contacts:
+            address = (contact.host, contact.port)
+            if address in self._known or contact.node_id == self._own_id:
+                continue
+            if self._per_host[contact.host] >= MAX_PER_HOST and not (
+                self._closed or is_loopback(contact.host)
+            ):
+                continue
+            candidate: Candidate[T] = Candidate(contact, int.from_bytes(contact.node_id) ^ self._number)
+            ranked = self.orders[0].ranked
+            if len(ranked) >= MAX_CANDIDATES:
+                farthest, _, last = ranked[-1]
+                if farthest <= candidate.distance or last.state is not State.NEW:
+                    continue
+                self.drop(last)
+            self._known.add(address)
+            self._per_host[contact.host] += 1
+            self._rank(candidate)
+
+    def drop(self, candidate: Candidate[T]) -> None:
+        """
+        Make room: it failed, or is too far.
+        """
+        for order in self.orders:
+            order.ranked = [place for place in order.ranked if place[2] is not candidate]
+
+    def renamed(self, candidate: Candidate[T], node_id: bytes) -> None:
+        """
+        It has another id than we were told: its rank is by its own.
+        """
+        self.drop(candidate)
+        contact = candidate.contact
+        candidate.contact = Contact(node_id, contact.host, contact.port)
+        candidate.distance = int.from_bytes(node_id) ^ self._number
+        self._rank(candidate)
+
+    def results(self) -> list[T]:
+        """
+        Of those that had to answer and did, in any order; the nearest first.
+        """
+        found: dict[int, T] = {}
+        for order in self.orders:
+            left = order.width
+            for _, _, candidate in order.ranked:
+                if left and candidate.state is State.ANSWERED:
+                    left -= 1
+                    if candidate.result is not None:
+                        found[candidate.distance] = candidate.result
+        return [found[distance] for distance in sorted(found)]
+
+    def _rank(self, candidate: Candidate[T]) -> None:
+        self.added += 1
+        for order in self.orders:
+            insort(order.ranked, (order.key(candidate), self.added, candidate))

@@ -1,0 +1,248 @@
+"""
+What a node asks of others: lookups, and the reads and writes upon them.
+
+Rules: every query goes through L{Client.ask}, where the routing table learns
+who does not answer; plain operations use the 8 nearest nodes (BEP5, BEP44),
+slots the 32 nearest (specs/dht.md section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtt.dht.lookup import SLOT_WIDTH, Lookup
+from dtt.dht.node_id import is_valid
+from dtt.dht.puts import Holder, store_on
+from dtt.dht.reads import answer_in, contacts_in, read_arguments, token_in
+from dtt.dht.routing import K, RoutingTable
+from dtt.errors import DecodeError, QueryTimeout
+from dtt.interfaces import Contact, MutableRead, NodeAnswer, PutResult
+from dtt.krpc.bencode import Encoded, encode
+from dtt.krpc.compact import decode_peers
+from dtt.krpc.items import immutable_target, mutable_target
+from dtt.krpc.messages import Response
+from dtt.krpc.protocol import KRPCProtocol
+
+T = TypeVar("T")
+
+#: Peers of one info hash that are collected.  Guess.
+MAX_PEERS: Final = 2000
+
+#: Nodes that we were told of while our table is all but empty.  Guess: eight
+#: answers of libtorrent.
+MAX_HEARSAY: Final = 64
+
+
+class Client:
+    """
+    @ivar table: the routing table; may be replaced.
+    @ivar hearsay: contacts to begin with while the table has fewer than 8.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        krpc: KRPCProtocol,
+        table: RoutingTable,
+        *,
+        closed: bool,
+        asking: Callable[[Contact], None],
+        timed_out: Callable[[Contact], None],
+    ) -> None:
+        """
+        @param closed: as in L{RoutingTable}.
+        @param asking: told whom a query is sent to.
+        @param timed_out: told who did not answer.
+        """
+        self.table = table
+        self.hearsay: list[Contact] = []
+        self._krpc = krpc
+        self._closed = closed
+        self._asking = asking
+        self._timed_out = timed_out
+        self._lookups: WeakSet[Lookup[Any]] = WeakSet()
+
+    def ask(
+        self,
+        contact: Contact,
+        method: bytes,
+        arguments: dict[bytes, Any],
+        on_slow: Callable[[], None] | None = None,
+    ) -> Deferred[Response]:
+        """
+        One query; see L{KRPCProtocol.query}.
+        """
+        self._asking(contact)
+        host, port = contact.host, contact.port
+        # A query that waits for its budget may fail without having been sent.
+        at_once = self._krpc.may_query(host, port)
+        query = self._krpc.query(host, port, method, arguments, on_slow)
+        if at_once:
+            query.addErrback(self._failed, contact)
+        return query
+
+    def may_ask(self, contact: Contact) -> bool:
+        """
+        Would a query be sent now?
+        """
+        return self._krpc.may_query(contact.host, contact.port)
+
+    def _failed(self, failure: Failure, contact: Contact) -> Failure:
+        if isinstance(failure.value, QueryTimeout):
+            self._timed_out(contact)
+        return failure
+
+    def heard_of(self, contacts: Iterable[Contact]) -> None:
+        """
+        Contacts for the first lookups, also for those that are under way.
+        """
+        contacts = list(contacts)
+        for lookup in list(self._lookups):
+            lookup.learn(contacts)
+        self.hearsay = [*self.hearsay, *contacts][:MAX_HEARSAY]
+
+    def lookup(
+        self,
+        target: bytes,
+        method: bytes,
+        arguments: dict[bytes, Any],
+        interpret: Callable[[Contact, Response], T],
+        *,
+        slot: bool = False,
+    ) -> Lookup[T]:
+        """
+        A lookup, not yet started.
+
+        @param slot: as wide as reads of slots need it.
+        """
+        lookup = Lookup(
+            target,
+            method,
+            arguments,
+            ask=self.ask,
+            may_ask=self.may_ask,
+            nodes_of=contacts_in,
+            interpret=interpret,
+            starts=partial(self._starts, target),
+            is_secure=_is_secure if slot and not self._closed else None,
+            width=SLOT_WIDTH if slot else K,
+            closed=self._closed,
+            own_id=self.table.own_id,
+        )
+        self._lookups.add(lookup)
+        return lookup
+
+    def _starts(self, target: bytes) -> list[Contact]:
+        starts = self.table.nearest(target, SLOT_WIDTH)
+        return [*starts, *self.hearsay] if len(starts) < K else starts
+
+    def find_node(self, target: bytes) -> Deferred[list[Contact]]:
+        """
+        Look the nodes near C{target} up.
+        """
+        lookup = self.lookup(target, b"find_node", {b"target": target}, lambda contact, _: contact)
+        return lookup.start()
+
+    async def get_mutable(
+        self, public_key: bytes, salt: bytes, on_answer: Callable[[NodeAnswer], None] | None
+    ) -> MutableRead:
+        """
+        See L{dtt.interfaces.IDHT.get_mutable}.
+        """
+        target = mutable_target(public_key, salt)
+
+        def interpret(contact: Contact, response: Response) -> NodeAnswer:
+            answer = answer_in(contact, response, public_key, salt)
+            self.tell(on_answer, answer)
+            return answer
+
+        lookup = self.lookup(target, b"get", read_arguments(target), interpret, slot=True)
+        return MutableRead(public_key, salt, tuple(await lookup.start()))
+
+    async def get_immutable(self, target: bytes) -> bytes | None:
+        """
+        See L{dtt.interfaces.IDHT.get_immutable}.
+        """
+        found: list[bytes] = []
+
+        def interpret(contact: Contact, response: Response) -> None:
+            if b"v" in response.values:
+                encoded = encode(response.values[b"v"])
+                if immutable_target(encoded) == target:
+                    found.append(encoded)
+                    lookup.stop()
+
+        lookup = self.lookup(target, b"get", {b"target": target}, interpret)
+        await lookup.start()
+        return found[0] if found else None
+
+    async def put_immutable(self, value: bytes) -> PutResult:
+        """
+        See L{dtt.interfaces.IDHT.put_immutable}.
+        """
+        target = immutable_target(value)
+        holders = await self._holders(target, b"get", {b"target": target})
+        # The target says it all to BEP44, but mainline reads it (section 2).
+        return await store_on(self.ask, holders, b"put", {b"target": target, b"v": Encoded(value)})
+
+    async def get_peers(
+        self, info_hash: bytes, on_peer: Callable[[str, int], None] | None
+    ) -> frozenset[tuple[str, int]]:
+        """
+        See L{dtt.interfaces.IDHT.get_peers}.
+        """
+        peers: set[tuple[str, int]] = set()
+
+        def interpret(contact: Contact, response: Response) -> None:
+            try:
+                found = decode_peers(response.values.get(b"values", []))
+            except DecodeError:
+                return
+            for peer in found:
+                if peer not in peers and len(peers) < MAX_PEERS:
+                    peers.add(peer)
+                    self.tell(on_peer, *peer)
+
+        lookup = self.lookup(info_hash, b"get_peers", {b"info_hash": info_hash}, interpret)
+        await lookup.start()
+        return frozenset(peers)
+
+    async def announce_peer(self, info_hash: bytes, port: int) -> PutResult:
+        """
+        See L{dtt.interfaces.IDHT.announce_peer}.
+        """
+        holders = await self._holders(info_hash, b"get_peers", {b"info_hash": info_hash})
+        arguments: dict[bytes, Any] = {b"info_hash": info_hash, b"port": port}
+        if port == 0:
+            # BEP5: the node then takes the port that it sees; the number must
+            # still be one to those that look at it.
+            arguments.update({b"implied_port": 1, b"port": 1})
+        return await store_on(self.ask, holders, b"announce_peer", arguments)
+
+    async def _holders(self, target: bytes, method: bytes, arguments: dict[bytes, Any]) -> list[Holder]:
+        lookup = self.lookup(
+            target, method, arguments, lambda contact, response: Holder(contact, token_in(response))
+        )
+        return await lookup.start()
+
+    def tell(self, observer: Callable[..., None] | None, *args: Any) -> None:
+        """
+        Call an application's C{observer}, whose faults are its own.
+        """
+        try:
+            if observer is not None:
+                observer(*args)
+        except Exception:
+            self._log.failure("An observer of a lookup failed; the lookup goes on.")
+
+
+def _is_secure(contact: Contact) -> bool:
+    return is_valid(contact.node_id, contact.host)

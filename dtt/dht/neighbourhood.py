@@ -1,0 +1,260 @@
+"""
+What a node knows of others and shows to them: its table, its answers, its id.
+
+Rules: whoever answers us enters the routing table, if there is a place; who
+asks and is not read-only is pinged first (BEP5), a bounded number at a time;
+our id is made valid for the external address that others agree on (BEP42);
+we call ourselves read-only while no stranger's query comes through (BEP43).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+
+from dtt.dht.client import Client
+from dtt.dht.limits import AnswerLimits
+from dtt.dht.node_id import generate, is_valid
+from dtt.dht.reads import contacts_in
+from dtt.dht.responder import Responder
+from dtt.dht.routing import RoutingTable
+from dtt.dht.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
+from dtt.dht.votes import AddressVotes
+from dtt.interfaces import Contact
+from dtt.krpc.compact import decode_address, encode_address
+from dtt.krpc.messages import Query, Response
+from dtt.krpc.protocol import KRPCProtocol
+
+#: Seconds between looks at what is due.  Guess: fine enough for 5 and 15
+#: minutes.
+UPKEEP_INTERVAL: Final = 60.0
+
+#: Seconds without a query from a stranger until we call ourselves read-only
+#: (specs/dht.md section 2, BEP43).
+READ_ONLY_AFTER: Final = 300.0
+
+#: Hosts that we sent to and that are therefore no strangers.  Guess: several
+#: hours of a busy node.
+MAX_SENT_TO: Final = 16384
+
+#: Nodes that asked us and are pinged at the same time.  Guess: with the time-out
+#: of 2 s, 16 pings a second at most to addresses that may be forged.
+MAX_PINGS: Final = 32
+
+
+def _ignore(_: object) -> None:
+    """
+    Of a lookup that is made for the table's sake, nobody waits for the end.
+    """
+
+
+class Neighbourhood:
+    """
+    @ivar node_id: our 20-byte id.
+    @ivar table: the routing table.
+    @ivar responder: answers the queries of others.
+    @ivar krpc: the protocol; a new one for each L{open}.
+    @ivar client: asks others, by that protocol.
+    """
+
+    krpc: KRPCProtocol
+    client: Client
+
+    def __init__(
+        self,
+        reactor: Any,
+        node_id: bytes,
+        *,
+        closed: bool,
+        always_serves: bool,
+        rng: Random,
+        on_response: Callable[[Response], None],
+        on_empty: Callable[[], None],
+        on_external_host: Callable[[str], None] | None,
+    ) -> None:
+        """
+        @param closed: as in L{RoutingTable}.
+        @param always_serves: never read-only.
+        @param on_response: told each response, once the table knows of it.
+        @param on_empty: told that no node in the table is alive any more.
+        @param on_external_host: told the IP address that others see us at.
+        """
+        self.node_id = node_id
+        self._reactor = reactor
+        self._closed = closed
+        self._always_serves = always_serves
+        self._rng = rng
+        self._on_response = on_response
+        self._on_empty = on_empty
+        self._on_external_host = on_external_host
+        now = reactor.seconds()
+        self.table = RoutingTable(node_id, now, closed=closed)
+        # On one machine all belong to one network, which may fill the store.
+        self.responder = Responder(
+            reactor,
+            node_id,
+            lambda target: self.table.nearest_compact(target),
+            rng=rng,
+            limits=AnswerLimits(closed=closed),
+            items=ItemStore(node_id, share=MAX_ITEMS) if closed else None,
+            peers=PeerStore(node_id, share=MAX_PEERS) if closed else None,
+        )
+        self._votes = AddressVotes()
+        # Used as an ordered set.
+        self._sent_to: dict[str, None] = {}
+        self._last_stranger = now
+        self._pings = 0
+        self._finding = False
+        self._lookups: set[Deferred[list[Contact]]] = set()
+        self._upkeep = LoopingCall(self._keep_up)
+        self._upkeep.clock = reactor
+
+    def open(self) -> KRPCProtocol:
+        """
+        A fresh protocol, to be connected to a port.
+        """
+        self.krpc = KRPCProtocol(
+            self._reactor, self.node_id, answer=self.answer, seen=self.seen, rng=self._rng
+        )
+        self.client = Client(
+            self.krpc,
+            self.table,
+            closed=self._closed,
+            asking=lambda contact: self._sending(contact.host),
+            timed_out=self._timed_out,
+        )
+        return self.krpc
+
+    def start(self) -> None:
+        """
+        Begin the upkeep.
+        """
+        self._last_stranger = self._reactor.seconds()
+        self._upkeep.start(UPKEEP_INTERVAL, now=False)
+
+    def close(self) -> None:
+        """
+        Cancel all queries; nothing is sent or heard any more.
+        """
+        if self._upkeep.running:
+            self._upkeep.stop()
+        for lookup in list(self._lookups):
+            lookup.cancel()
+        self.krpc.close()
+
+    # The first nodes
+
+    def ask_host(self, host: str, port: int) -> None:
+        """
+        Ask whoever is at an IP address for nodes near us.
+        """
+        self._sending(host)
+        query = self.krpc.query(host, port, b"find_node", {b"target": self.node_id})
+        query.addCallbacks(self._host_answered, _ignore)
+
+    def _host_answered(self, response: Response) -> None:
+        if self._finding:
+            self.client.heard_of(contacts_in(response))
+
+    def find_neighbours(self, response: Response | None = None) -> None:
+        """
+        Look our own id up.
+
+        @param response: the first answer: until the table has grown, all
+            lookups begin with its nodes, too.
+        """
+        client = self.client
+        client.hearsay = []
+        if response is not None:
+            client.heard_of(contacts_in(response))
+
+        def ended(_: object) -> None:
+            self._finding = False
+            client.hearsay = []
+
+        self._finding = True
+        self._look_up(self.node_id).addBoth(ended)
+
+    def _look_up(self, target: bytes) -> Deferred[None]:
+        lookup = self.client.find_node(target)
+        self._lookups.add(lookup)
+
+        def ended(_: object) -> None:
+            self._lookups.discard(lookup)
+
+        return lookup.addBoth(ended)
+
+    # What the network tells us
+
+    def seen(self, response: Response, host: str, port: int) -> None:
+        """
+        A response to a query of ours.
+        """
+        now = self._reactor.seconds()
+        if not self._closed:
+            self.responder.limits.prove(encode_address(host, port)[:-2], now)
+        doubtful = self.table.responded(Contact(response.node_id, host, port), now)
+        if doubtful is not None:
+            self._ping(doubtful)
+        self._on_response(response)
+        if response.ip is not None and not self._closed and self._votes.vote(host, response.ip[:-2]):
+            self._move()
+
+    def answer(self, query: Query, host: str, port: int) -> bytes | None:
+        """
+        The reply to a query, or L{None} if there shall be none.
+        """
+        reply = self.responder.answer(query, host, port)
+        now = self._reactor.seconds()
+        if host not in self._sent_to:
+            self._last_stranger = now
+            self.krpc.read_only = False
+        if query.node_id and not query.read_only and self._pings < MAX_PINGS:
+            contact = Contact(query.node_id, host, port)
+            if self.table.heard(contact, now):
+                self._ping(contact)
+        return reply
+
+    def _sending(self, host: str) -> None:
+        if host not in self._sent_to:
+            self._sent_to[host] = None
+            if len(self._sent_to) > MAX_SENT_TO:
+                del self._sent_to[next(iter(self._sent_to))]
+
+    def _timed_out(self, contact: Contact) -> None:
+        self.table.failed(contact)
+        if not len(self.table):
+            self._on_empty()
+
+    def _ping(self, contact: Contact) -> None:
+        if not self.client.may_ask(contact):
+            return
+
+        def ended(_: object) -> None:
+            self._pings -= 1
+
+        self._pings += 1
+        self.client.ask(contact, b"ping", {}).addBoth(ended)
+
+    def _move(self) -> None:
+        assert self._votes.elected is not None
+        ip, _ = decode_address(self._votes.elected + b"\0\0")
+        self.client.tell(self._on_external_host, ip)
+        if is_valid(self.node_id, ip):
+            return
+        self.node_id = self.krpc.node_id = self.responder.node_id = generate(ip, self._rng)
+        self.table = self.client.table = self.table.with_id(self.node_id, self._reactor.seconds())
+        self.find_neighbours()
+
+    def _keep_up(self) -> None:
+        now = self._reactor.seconds()
+        if not len(self.table):
+            self._on_empty()
+        for target in self.table.refresh_targets(now, self._rng):
+            self._look_up(target)
+        if not self._always_serves and now - self._last_stranger >= READ_ONLY_AFTER:
+            self.krpc.read_only = True

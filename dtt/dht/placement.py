@@ -1,0 +1,175 @@
+"""
+Which of the nodes near a slot keep our record.  Pure.
+
+Rules (specs/dht.md section 4, writer rules 2-6): every member of a topic
+writes to the same target, so a writer takes free nodes only, few of them, and
+each writer others.  Candidates are the 32 nearest responsive nodes in three
+bands of ranks: inner (1-12), middle (13-20), outer (21-32).  Within a band
+they are ordered by the rendezvous hash H(own id, node id).  First one inner
+and one outer copy; later, with our record seen in the slot, more.  Only a
+writer that has fewer than two copies and finds no free node overwrites: junk
+first, then one record of the publisher that has the most.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from hashlib import sha512
+from typing import Final
+
+from attrs import frozen
+from zope.interface import implementer
+
+from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
+
+#: Candidates, and the last ranks of the inner and the middle band
+#: (specs/dht.md section 4, rules 2 and 3).
+CANDIDATES: Final = 32
+INNER: Final = 12
+MIDDLE: Final = 20
+
+#: Below this many copies a writer may overwrite (rules 5 and 6).
+FEW: Final = 2
+
+#: A publisher with this many copies can lose one (rule 6).
+MANY: Final = 3
+
+#: The highest sequence number (BEP44): what every record is written with.
+MAX_SEQ: Final = 2**63 - 1
+
+#: How the Rust crate mainline starts its C{v}: with an equal C{seq} it
+#: replaces the value, as no other does (specs/dht.md section 1).
+_MAINLINE: Final = b"RS"
+
+
+def default_copies(publishers: int) -> int:
+    """
+    How many copies each of C{publishers} (at least 1) should have
+    (specs/dht.md section 4, rule 4).
+    """
+    return max(2, min(6, 20 // publishers))
+
+
+def _can_be_overwritten(answer: NodeAnswer) -> bool:
+    return answer.version.startswith(_MAINLINE) or (answer.seq is not None and answer.seq < MAX_SEQ)
+
+
+@frozen(slots=True)
+class _Survey:
+    """
+    What a read says.
+
+    @ivar bands: the answers of each band, in order of preference.
+    @ivar publishers: of each node id that holds one's record, the publisher.
+    @ivar junk: node ids that hold something that is no record.
+    @ivar copies: how many nodes hold our record.
+    """
+
+    bands: tuple[list[NodeAnswer], list[NodeAnswer], list[NodeAnswer]]
+    publishers: dict[bytes, bytes]
+    junk: frozenset[bytes]
+    copies: int
+
+
+@implementer(IPlacement)
+class Placement:
+    """
+    The placement of one member's records.
+
+    @ivar own_id: what C{classify} returns for our own records.
+    """
+
+    def __init__(
+        self,
+        own_id: bytes,
+        classify: Callable[[bytes], bytes | None],
+        copies: Callable[[int], int] = default_copies,
+    ) -> None:
+        """
+        @param classify: the publisher of a value found in the slot, or
+            L{None} if it is junk (can't be decrypted or verified).
+        @param copies: from the number of publishers in the slot, ours
+            included, to the copies that each should have.
+        """
+        self.own_id = own_id
+        self._classify = classify
+        self._copies = copies
+
+    def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
+        """
+        See L{IPlacement.plan}: rules 2, 3 and 4.
+        """
+        survey = self._survey(read, value)
+        inner, middle, outer = [
+            [answer for answer in band if answer.value is None and answer.token is not None]
+            for band in survey.bands
+        ]
+        from_inside = [*inner, *middle, *outer]
+        if not from_inside:
+            return []
+        if survey.copies == 0:
+            # The second copy leaves the inner ranks to the first ones of
+            # others, unless there is no outer rank at all.
+            return [from_inside, outer if len(read.answers) > MIDDLE else from_inside]
+        publishers = len({*survey.publishers.values(), self.own_id})
+        return [from_inside] * min(self._copies(publishers) - survey.copies, len(from_inside))
+
+    def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
+        """
+        See L{IPlacement.overwrite}: rules 5 and 6.  The first ones are to be
+        tried first; one is enough for each copy that is missing.
+        """
+        survey = self._survey(read, value)
+        answers = [answer for band in survey.bands for answer in band if answer.token is not None]
+        if survey.copies >= FEW or any(answer.value is None for answer in answers):
+            return []
+        junk = [answer for answer in answers if answer.contact.node_id in survey.junk]
+        # What can't work on libtorrent, a replacement at equal seq, may work
+        # on a client that we do not know: last.
+        junk.sort(key=lambda answer: not _can_be_overwritten(answer))
+        return [*junk, *self._from_the_richest(survey, answers)]
+
+    def _from_the_richest(self, survey: _Survey, answers: list[NodeAnswer]) -> list[NodeAnswer]:
+        left = Counter(survey.publishers.values())
+        del left[self.own_id]
+        chosen: list[NodeAnswer] = []
+        candidates = [answer for answer in answers if _can_be_overwritten(answer)]
+        for _ in range(FEW - survey.copies):
+            rich = [publisher for publisher, copies in left.items() if copies >= MANY]
+            rich.sort(key=lambda publisher: (-left[publisher], self._rendezvous(publisher)))
+            for answer in (
+                answer
+                for publisher in rich
+                for answer in candidates
+                if survey.publishers.get(answer.contact.node_id) == publisher
+            ):
+                candidates.remove(answer)
+                left[survey.publishers[answer.contact.node_id]] -= 1
+                chosen.append(answer)
+                break
+        return chosen
+
+    def _survey(self, read: MutableRead, value: bytes) -> _Survey:
+        answers = read.answers[:CANDIDATES]
+        known = {held: self._classify(held) for held in {answer.value for answer in answers} if held}
+        known[value] = self.own_id
+        publishers: dict[bytes, bytes] = {}
+        junk = set()
+        for answer in answers:
+            if answer.value is None:
+                continue
+            publisher = known.get(answer.value)
+            if publisher is None:
+                junk.add(answer.contact.node_id)
+            else:
+                publishers[answer.contact.node_id] = publisher
+        inner, middle, outer = (
+            sorted(band, key=lambda answer: self._rendezvous(answer.contact.node_id))
+            for band in (answers[:INNER], answers[INNER:MIDDLE], answers[MIDDLE:])
+        )
+        copies = sum(1 for publisher in publishers.values() if publisher == self.own_id)
+        return _Survey((inner, middle, outer), publishers, frozenset(junk), copies)
+
+    def _rendezvous(self, other_id: bytes) -> bytes:
+        return sha512(self.own_id + other_id).digest()[:32]

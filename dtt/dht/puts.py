@@ -1,0 +1,241 @@
+"""
+Writing to nodes that gave tokens; above all a mutable item where a placement says (specs/dht.md section 4).
+
+Rules: each sequence of the plan is tried in order by put-if-absent (C{cas=0})
+until one node stores; the sequences run side by side and a node is used once.
+A slow node is left to answer in its own time, and the next one is tried: what
+it says still counts while the put runs.  With fewer than two copies, what the
+placement allows is overwritten by a put without C{cas}, and read back, because
+the answer to such a put proves nothing (rule 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.python.failure import Failure
+
+from dtt.dht.lookup import Ask
+from dtt.dht.reads import answer_in, read_arguments
+from dtt.errors import QueryRefused, QueryTimeout
+from dtt.interfaces import Contact, IPlacement, MutableRead, NodeAnswer, PutResult
+from dtt.krpc.items import MutableItem
+from dtt.krpc.messages import Response
+
+#: With fewer copies than this a placement is asked what may be overwritten
+#: (specs/dht.md section 4, rules 5 and 6).
+ENOUGH: Final = 2
+
+#: Nodes that one put tries to overwrite.  Guess: most of them will not be
+#: mainline's, and a later put tries again.
+MAX_OVERWRITES: Final = 8
+
+
+@frozen(slots=True)
+class Holder:
+    """
+    A node that answered, and its write token.
+    """
+
+    contact: Contact
+    token: bytes | None
+
+
+def store_on(
+    ask: Ask, holders: Iterable[Holder], method: bytes, arguments: dict[bytes, Any]
+) -> Deferred[PutResult]:
+    """
+    Send the same write to all nodes that gave a token, at once.
+
+    @return: fires when each has answered or is slow, and one has stored; or
+        when it is known that none did.  Cancelling it ends all queries.
+    """
+    stored: list[Contact] = []
+    refused: list[tuple[Contact, int]] = []
+    # Without an answer yet, and whether it is slow.
+    waiting: dict[Contact, bool] = {}
+    queries: list[Deferred[Response]] = []
+
+    def cancel(_: Deferred[PutResult]) -> None:
+        for query in queries:
+            query.cancel()
+
+    done: Deferred[PutResult] = Deferred(cancel)
+
+    def check() -> None:
+        if not done.called and all(waiting.values()) and (stored or not waiting):
+            done.callback(PutResult(tuple(stored), (), tuple(refused), (*waiting, *unanswered)))
+
+    def slow(contact: Contact) -> None:
+        waiting[contact] = True
+        check()
+
+    def said_yes(_: Response, contact: Contact) -> None:
+        del waiting[contact]
+        stored.append(contact)
+        check()
+
+    def said_no(failure: Failure, contact: Contact) -> None:
+        del waiting[contact]
+        if isinstance(failure.value, QueryRefused):
+            refused.append((contact, failure.value.code))
+        elif isinstance(failure.value, QueryTimeout):
+            unanswered.append(contact)
+        elif not done.called:
+            done.errback(failure)
+        check()
+
+    unanswered: list[Contact] = []
+    targets = {holder.contact: holder.token for holder in holders if holder.token is not None}
+    waiting.update(dict.fromkeys(targets, False))
+    for contact, token in targets.items():
+        query = ask(contact, method, {**arguments, b"token": token}, partial(slow, contact))
+        queries.append(query)
+        query.addCallbacks(said_yes, said_no, callbackArgs=(contact,), errbackArgs=(contact,))
+    check()
+    return done
+
+
+class Put:
+    """
+    One put of one mutable item.
+    """
+
+    def __init__(
+        self, ask: Ask, read: MutableRead, item: MutableItem, value: bytes, placement: IPlacement
+    ) -> None:
+        """
+        @param read: where its tokens come from.
+        @param item: C{value}, signed.
+        """
+        self._ask = ask
+        self._read = read
+        self._item = item
+        self._value = value
+        self._placement = placement
+        # Dictionaries for their order.
+        self._stored = dict.fromkeys(answer.contact for answer in read.answers if answer.value == value)
+        self._acknowledged: dict[Contact, None] = {}
+        self._refused: dict[Contact, int] = {}
+        self._unanswered: dict[Contact, None] = {}
+        self._open: dict[Contact, Deferred[Response]] = {}
+
+    def run(self) -> Deferred[PutResult]:
+        """
+        Do it.  Cancelling the Deferred ends all queries.
+        """
+        return Deferred.fromCoroutine(self._run())
+
+    async def _run(self) -> PutResult:
+        try:
+            used: set[Contact] = set()
+            plan = self._placement.plan(self._read, self._value)
+            await self._side_by_side(self._place(sequence, used) for sequence in plan)
+            if not self._stored and self._open:
+                # Every node is slow: then it is our own network, and it is
+                # worth waiting for.
+                await self._answers()
+            missing = ENOUGH - len(self._stored)
+            if missing > 0:
+                answers = self._placement.overwrite(self._as_it_is_now(used), self._value)
+                candidates = iter([a for a in answers if a.contact not in used][:MAX_OVERWRITES])
+                await self._side_by_side(self._overwrite(candidates) for _ in range(missing))
+        except BaseException:
+            for query in list(self._open.values()):
+                query.cancel()
+            raise
+        return PutResult(
+            tuple(self._stored),
+            tuple(self._acknowledged),
+            tuple(self._refused.items()),
+            tuple(self._unanswered),
+        )
+
+    async def _side_by_side(self, tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
+        try:
+            await gatherResults([Deferred.fromCoroutine(task) for task in tasks], consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+
+    async def _place(self, sequence: Iterable[NodeAnswer], used: set[Contact]) -> None:
+        for answer in sequence:
+            if answer.contact not in used and answer.contact not in self._stored:
+                used.add(answer.contact)
+                if await self._put(answer, self._stored, {b"cas": 0}):
+                    return
+
+    async def _overwrite(self, candidates: Iterator[NodeAnswer]) -> None:
+        for answer in candidates:
+            if await self._put(answer, self._acknowledged, {}) and await self._is_there(answer.contact):
+                self._acknowledged.pop(answer.contact, None)
+                self._stored[answer.contact] = None
+                return
+
+    def _as_it_is_now(self, used: set[Contact]) -> MutableRead:
+        # Who refused or did not answer is neither free nor junk any more.
+        answers = (
+            evolve(answer, value=self._value) if answer.contact in self._stored else answer
+            for answer in self._read.answers
+            if answer.contact in self._stored or answer.contact not in used
+        )
+        return evolve(self._read, answers=tuple(answers))
+
+    def _put(
+        self, answer: NodeAnswer, accepted: dict[Contact, None], more: dict[bytes, Any]
+    ) -> Deferred[bool]:
+        """
+        Put the item on one node; C{accepted} gets it if it says yes.
+
+        @return: fires with whether it did, with L{False} as soon as it is slow.
+        """
+        contact = answer.contact
+        outcome: Deferred[bool] = Deferred(lambda _: query.cancel())
+
+        def settle(yes: bool) -> None:
+            if not outcome.called:
+                outcome.callback(yes)
+
+        def said_yes(_: Response) -> None:
+            del self._open[contact]
+            del self._unanswered[contact]
+            accepted[contact] = None
+            settle(True)
+
+        def said_no(failure: Failure) -> None:
+            del self._open[contact]
+            if isinstance(failure.value, QueryRefused):
+                del self._unanswered[contact]
+                self._refused[contact] = failure.value.code
+            elif not isinstance(failure.value, QueryTimeout) and not outcome.called:
+                outcome.errback(failure)
+            settle(False)
+
+        arguments = {**self._item.arguments(), b"target": self._item.target, b"token": answer.token, **more}
+        self._unanswered[contact] = None
+        query = self._ask(contact, b"put", arguments, lambda: settle(False))
+        self._open[contact] = query
+        query.addCallbacks(said_yes, said_no)
+        return outcome
+
+    async def _is_there(self, contact: Contact) -> bool:
+        try:
+            response = await self._ask(contact, b"get", read_arguments(self._item.target), lambda: None)
+        except (QueryRefused, QueryTimeout):
+            return False
+        return answer_in(contact, response, self._item.public_key, self._item.salt).value == self._value
+
+    async def _answers(self) -> None:
+        # What a query says was dealt with by L{_put}; its end is enough here.
+        waiting: list[Deferred[None]] = []
+        for query in self._open.values():
+            ended: Deferred[None] = Deferred()
+            query.addCallback(self._end, ended)
+            waiting.append(ended)
+        await gatherResults(waiting)
+
+    def _end(self, _: object, ended: Deferred[None]) -> None:
+        ended.callback(None)

@@ -1,0 +1,115 @@
+"""
+Reading one mutable item from the nodes near its target (specs/dht.md section 4).
+
+Rules: a read asks with C{seq=0}, so that an immutable item that was put under
+the same target does not hide the real one; what a node says is verified before
+anybody sees it; a node with a wrong item is not written to either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from dtt.dht.lookup import Ask
+from dtt.errors import DecodeError, QueryRefused, QueryTimeout
+from dtt.interfaces import Contact, MutableRead, NodeAnswer
+from dtt.krpc import bencode
+from dtt.krpc.compact import decode_nodes
+from dtt.krpc.items import mutable_target, read_item
+from dtt.krpc.messages import Response
+
+#: Bytes of the longest write token that is kept; the longest seen has 20.  Guess.
+MAX_TOKEN_SIZE = 64
+
+
+def contacts_in(response: Response) -> list[Contact]:
+    """
+    The IPv4 nodes in a response; none if there are none or they are malformed.
+    """
+    nodes = response.values.get(b"nodes")
+    if not nodes:
+        return []
+    try:
+        return decode_nodes(nodes)
+    except DecodeError:
+        return []
+
+
+def token_in(response: Response) -> bytes | None:
+    """
+    The write token in a response.
+    """
+    token = response.values.get(b"token")
+    return token if type(token) is bytes and len(token) <= MAX_TOKEN_SIZE else None
+
+
+def read_arguments(target: bytes) -> dict[bytes, Any]:
+    """
+    The arguments of a C{get} for a mutable item.
+    """
+    return {b"target": target, b"seq": 0}
+
+
+def answer_in(contact: Contact, response: Response, public_key: bytes, salt: bytes) -> NodeAnswer:
+    """
+    What a response to C{get} says of a mutable item.  A value that is no byte
+    string is given as its encoding: nobody's record, but the place is taken.
+    """
+    try:
+        item = read_item(response.values, public_key, salt)
+    except DecodeError:
+        return NodeAnswer(contact, None, version=response.version)
+    token = token_in(response)
+    if item is None:
+        return NodeAnswer(contact, token, version=response.version)
+    value = bencode.decode(item.encoded)
+    return NodeAnswer(
+        contact, token, value if type(value) is bytes else item.encoded, item.seq, response.version
+    )
+
+
+def read_again(read: MutableRead, ask: Ask, may_ask: Callable[[Contact], bool]) -> Deferred[MutableRead]:
+    """
+    Ask the nodes of C{read} once more, all at once.  Ends when each has
+    answered or is slow; who did not answer, or may not be asked now, keeps its
+    earlier answer.
+    """
+    answers = {answer.contact: answer for answer in read.answers}
+    arguments = read_arguments(mutable_target(read.public_key, read.salt))
+    waiting = dict.fromkeys(contact for contact in answers if may_ask(contact))
+    queries: list[Deferred[Response]] = []
+
+    def cancel(_: Deferred[MutableRead]) -> None:
+        for query in queries:
+            query.cancel()
+
+    done: Deferred[MutableRead] = Deferred(cancel)
+
+    def over(contact: Contact) -> None:
+        waiting.pop(contact, None)
+        if not waiting and not done.called:
+            done.callback(evolve(read, answers=tuple(answers.values())))
+
+    def answered(response: Response, contact: Contact) -> None:
+        if not done.called:
+            answers[contact] = answer_in(contact, response, read.public_key, read.salt)
+        over(contact)
+
+    def failed(failure: Failure, contact: Contact) -> None:
+        if not done.called and not isinstance(failure.value, QueryRefused | QueryTimeout):
+            done.errback(failure)
+        over(contact)
+
+    if not waiting:
+        over(Contact(b"", "", 0))
+    for contact in list(waiting):
+        query = ask(contact, b"get", arguments, partial(over, contact))
+        queries.append(query)
+        query.addCallbacks(answered, failed, callbackArgs=(contact,), errbackArgs=(contact,))
+    return done

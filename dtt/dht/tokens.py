@@ -1,0 +1,71 @@
+"""
+Write tokens (BEP5, "announce_peer"; BEP44, "put").  Pure.
+
+Rules (specs/dht.md section 3): a token is a keyed hash of the asker's IP and
+the target, so it can't be forged or carried over; the secret changes every
+5 minutes and the previous one is still good, so a token lives 5 to 10 minutes.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from random import Random
+
+#: Seconds that a secret is used for new tokens (BEP5).
+ROTATION_INTERVAL: Final = 300.0
+
+#: Bytes of a token (specs/dht.md section 3: at least 8).
+TOKEN_SIZE: Final = 8
+
+_SECRET_SIZE = 32
+
+
+class Tokens:
+    """
+    Makes tokens and recognises its own.
+    """
+
+    __slots__ = ("_previous", "_rng", "_secret", "_since")
+
+    def __init__(self, rng: Random, now: float) -> None:
+        """
+        @param rng: where the secrets come from; must not be predictable.
+        @param now: seconds.
+        """
+        self._rng = rng
+        self._secret = rng.randbytes(_SECRET_SIZE)
+        self._previous = rng.randbytes(_SECRET_SIZE)
+        self._since = now
+
+    def _rotate(self, now: float) -> None:
+        age = now - self._since
+        if age < ROTATION_INTERVAL:
+            return
+        stale = age >= 2 * ROTATION_INTERVAL
+        self._previous = self._rng.randbytes(_SECRET_SIZE) if stale else self._secret
+        self._secret = self._rng.randbytes(_SECRET_SIZE)
+        self._since = now
+
+    def token(self, ip: bytes, target: bytes, now: float) -> bytes:
+        """
+        The token for an asker.
+
+        @param ip: the asker's address, 4 or 16 bytes.
+        @param target: 20 bytes: a target or an info hash.
+        """
+        self._rotate(now)
+        return blake2b(ip + target, digest_size=TOKEN_SIZE, key=self._secret).digest()
+
+    def is_valid(self, token: bytes, ip: bytes, target: bytes, now: float) -> bool:
+        """
+        Did we give this token to this asker in the last minutes?
+        """
+        self._rotate(now)
+        return any(
+            compare_digest(token, blake2b(ip + target, digest_size=TOKEN_SIZE, key=secret).digest())
+            for secret in (self._secret, self._previous)
+        )

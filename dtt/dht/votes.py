@@ -1,0 +1,48 @@
+"""
+Our external address, as other nodes see it (BEP42, "ip").  Pure.
+
+Rules: every host has one vote, its latest; an address is elected by a majority
+of enough hosts, so that neither one liar nor one odd NAT decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+#: Hosts whose votes are kept, and that must have voted.  Guesses; a first
+#: lookup hears some 40.
+MAX_VOTERS: Final = 64
+MIN_VOTERS: Final = 8
+
+
+class AddressVotes:
+    """
+    @ivar elected: our IP address, 4 or 16 bytes, or L{None} while it is unknown.
+    """
+
+    __slots__ = ("_votes", "elected")
+
+    def __init__(self) -> None:
+        self.elected: bytes | None = None
+        # The latest voters last.
+        self._votes: dict[str, bytes] = {}
+
+    def vote(self, voter: str, ip: bytes) -> bool:
+        """
+        C{voter} sees us at C{ip}.
+
+        @return: whether another address is elected now.
+        """
+        votes = self._votes
+        votes.pop(voter, None)
+        votes[voter] = ip
+        if len(votes) > MAX_VOTERS:
+            del votes[next(iter(votes))]
+        if ip == self.elected or len(votes) < MIN_VOTERS:
+            return False
+        leader, count = Counter(votes.values()).most_common(1)[0]
+        if leader == self.elected or 2 * count <= len(votes):
+            return False
+        self.elected = leader
+        return True

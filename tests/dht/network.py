@@ -1,0 +1,119 @@
+"""
+Networks of real nodes in memory, for the tests of L{dtt.dht}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from nacl.bindings import crypto_sign_seed_keypair
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from dtt.dht.node import DHTNode
+from dtt.testing.udp import MemoryUDPNetwork
+
+T = TypeVar("T")
+
+#: A slot.
+SEED = b"s" * 32
+PUBLIC_KEY = crypto_sign_seed_keypair(SEED)[0]
+SALT = b"x" * 32
+
+
+def classify(value: bytes) -> bytes | None:
+    """
+    Test records begin with their publisher's id; C{junk...} is junk.
+    """
+    return None if value.startswith(b"junk") else value[:32]
+
+
+def record(number: int) -> bytes:
+    """
+    The record of publisher C{number}.
+    """
+    return number.to_bytes(32) + b"content"
+
+
+def outcome(deferred: Deferred[T]) -> list[Any]:
+    """
+    A list that gets the result or the L{Failure}.
+    """
+    results: list[Any] = []
+
+    def keep(result: T | Failure) -> None:
+        results.append(result)
+
+    deferred.addBoth(keep)
+    return results
+
+
+class Network:
+    """
+    Nodes on hosts 10.0.0.1, 10.0.1.1, ... that know each other.
+
+    @ivar udp: the network.
+    @ivar nodes: running.
+    """
+
+    def __init__(self, count: int, *, seed: int = 0, closed: bool = False) -> None:
+        self.clock = Clock()
+        self.udp = MemoryUDPNetwork(self.clock, rng=Random(seed))
+        self.nodes: list[DHTNode] = []
+        self._closed = closed
+        self._seed = seed
+        for _ in range(count):
+            self.node()
+            self.udp.advance(0.2)
+
+    def host(self, number: int) -> str:
+        """
+        The address of the node with this number.
+        """
+        return "10.9.9.9" if self._closed else f"10.0.{number}.1"
+
+    def node(
+        self, *, start: bool = True, bootstrap: Sequence[tuple[str, int]] | None = None, **more: Any
+    ) -> DHTNode:
+        """
+        One more node, that knows the first one.
+        """
+        number = len(self.nodes)
+        if bootstrap is None:
+            bootstrap = [(self.host(0), self.nodes[0].port)] if number else []
+        node = DHTNode(
+            self.udp.reactor(self.host(number)),
+            bootstrap=bootstrap,
+            closed=self._closed,
+            rng=Random(f"{self._seed} {number}"),
+            **more,
+        )
+        self.nodes.append(node)
+        if start:
+            node.startService()
+        return node
+
+    def result(self, deferred: Deferred[T], seconds: float = 5.0) -> T:
+        """
+        Let time pass until C{deferred} fires.
+        """
+        results = outcome(deferred)
+        end = self.clock.seconds() + seconds
+        while not results and self.clock.seconds() < end:
+            self.udp.advance(0.005)
+        if not results:
+            raise AssertionError(f"nothing after {seconds} s")
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        result: T = results[0]
+        return result
+
+    def stop(self) -> None:
+        """
+        Stop all nodes.
+        """
+        for node in self.nodes:
+            node.stopService()

@@ -1,0 +1,110 @@
+"""
+Tests for L{dtt.dht.bootstrap}.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.dht.bootstrap import KNOWN_PER_ROUND, MAX_ADDRESSES, MAX_PAUSE, Bootstrap
+from dtt.interfaces import Contact
+from dtt.testing.udp import MemoryUDPNetwork
+
+
+class BootstrapTests(SynchronousTestCase):
+    """
+    Who is asked, and when again.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.network = MemoryUDPNetwork(self.clock, latency=0.1)
+        self.asked: list[tuple[float, str, int]] = []
+
+    def make(self, *hosts: tuple[str, int]) -> Bootstrap:
+        return Bootstrap(
+            self.network.reactor("10.0.0.1"),
+            hosts,
+            lambda host, port: self.asked.append((self.clock.seconds(), host, port)),
+            Random(1),
+        )
+
+    def test_side_by_side(self) -> None:
+        """
+        Literals and known nodes are asked at once, names as soon as each is
+        resolved, whatever becomes of the others.
+        """
+        self.network.names = {"good": ["10.1.0.1", "10.1.0.2"], "never": None}
+        bootstrap = self.make(("never", 1), ("bad", 2), ("good", 3), ("10.2.0.1", 4))
+        bootstrap.start([Contact(b"n" * 20, "10.3.0.1", 5)])
+        self.assertEqual(self.asked, [(0.0, "10.2.0.1", 4), (0.0, "10.3.0.1", 5)])
+        self.network.advance(0.5)
+        self.assertEqual(self.asked[2:], [(0.1, "10.1.0.1", 3), (0.1, "10.1.0.2", 3)])
+
+    def test_addresses_of_a_name(self) -> None:
+        """
+        Of a name's addresses a bounded number is asked.
+        """
+        self.network.names = {"big": [f"10.1.0.{number}" for number in range(99)]}
+        self.make(("big", 1)).start([])
+        self.network.advance(0.5)
+        self.assertEqual(len(self.asked), MAX_ADDRESSES)
+
+    def test_rounds(self) -> None:
+        """
+        Rounds are repeated with a pause that grows to a minute; further known
+        nodes have their turn.
+        """
+        known = [Contact(bytes(20), f"10.3.{number}.1", 5) for number in range(KNOWN_PER_ROUND + 1)]
+        bootstrap = self.make(("10.2.0.1", 4))
+        bootstrap.start(known)
+        bootstrap.start(known)
+        self.assertEqual(len(self.asked), 1 + KNOWN_PER_ROUND)
+        self.network.advance(1.25)
+        self.assertIn("10.3.32.1", [host for _, host, _ in self.asked])
+        self.network.advance(600.0)
+        times = [when for when, host, _ in self.asked if host == "10.2.0.1"]
+        pauses = [later - sooner for sooner, later in pairwise(times)]
+        self.assertTrue(0.75 <= pauses[0] <= 1.25, pauses)
+        self.assertTrue(all(0.75 * MAX_PAUSE <= pause <= 1.25 * MAX_PAUSE for pause in pauses[7:]), pauses)
+        self.assertGreater(len(pauses), 10)
+
+    def test_stop(self) -> None:
+        """
+        After stopping nothing is asked, resolved or scheduled; it can start again.
+        """
+        self.network.names = {"good": ["10.1.0.1"]}
+        bootstrap = self.make(("good", 3))
+        bootstrap.start([])
+        bootstrap.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.network.advance(10.0)
+        self.assertEqual(self.asked, [])
+        bootstrap.start([])
+        self.network.advance(0.5)
+        self.assertEqual(len(self.asked), 1)
+
+    def test_resolver_that_cannot_cancel(self) -> None:
+        """
+        A resolution that can't be cancelled, as those of Twisted's own
+        resolver, has no effect after stopping.
+        """
+        self.network.names = {"good": ["10.1.0.1"]}
+        bootstrap = self.make(("good", 3))
+        bootstrap.start([])
+        (receiver,) = bootstrap._receivers
+        resolution = receiver.resolution
+
+        class Stubborn:
+            def cancel(self) -> None:
+                raise NotImplementedError
+
+        receiver.resolution = Stubborn()  # type: ignore[assignment]
+        bootstrap.stop()
+        self.network.advance(1.0)
+        self.assertEqual(self.asked, [])
+        self.assertIsNotNone(resolution)

@@ -1,0 +1,296 @@
+"""
+What every provider of L{IDHT} does: L{DHTNode} over a network in memory, and
+L{FakeDHT}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from dtt.dht.placement import Placement
+from dtt.interfaces import IDHT, MutableRead, NodeAnswer
+from dtt.krpc.items import immutable_target
+from dtt.testing.dht import FakeDHT
+from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
+
+T = TypeVar("T")
+
+
+class ContractMixin:
+    """
+    The tests; C{one} and C{two} are two members' DHTs.
+    """
+
+    one: Any
+    two: Any
+    wait: Callable[[Deferred[Any]], Any]
+    assertEqual: Callable[..., Any]
+    assertTrue: Callable[..., Any]
+    assertIn: Callable[..., Any]
+    assertIsNone: Callable[..., Any]
+    assertRaises: Callable[..., Any]
+    assertGreaterEqual: Callable[..., Any]
+
+    def get(self, dht: Any) -> MutableRead:
+        read: MutableRead = self.wait(dht.get_mutable(PUBLIC_KEY, SALT))
+        return read
+
+    def put(self, dht: Any, number: int, read: MutableRead, **more: Any) -> Any:
+        value = record(number)
+        return self.wait(dht.put_mutable(SEED, SALT, value, Placement(value[:32], classify), read, **more))
+
+    def test_interface(self) -> None:
+        """
+        It provides L{IDHT}.
+        """
+        verifyObject(IDHT, self.one)
+
+    def test_ready(self) -> None:
+        """
+        It becomes ready, with a number of nodes; each caller is told.
+        """
+        self.assertGreaterEqual(self.wait(self.one.when_ready()), 1)
+        self.assertGreaterEqual(self.wait(self.one.when_ready()), 1)
+
+    def test_empty_slot(self) -> None:
+        """
+        A slot that nobody wrote to: up to 32 responsive nodes with tokens, the
+        nearest first, and no value.
+        """
+        read = self.get(self.one)
+        self.assertEqual((read.public_key, read.salt, read.values()), (PUBLIC_KEY, SALT, {}))
+        self.assertGreaterEqual(len(read.answers), 20)
+        self.assertTrue(all(answer.token for answer in read.answers))
+
+    def test_roundtrip(self) -> None:
+        """
+        What one member put, another gets, from the nodes that stored it.
+        """
+        result = self.put(self.one, 1, self.get(self.one))
+        self.assertEqual(len(result.stored), 2)
+        self.assertEqual((result.acknowledged, result.refused, result.unanswered), ((), (), ()))
+        read = self.get(self.two)
+        self.assertEqual(list(read.values()), [record(1)])
+        holders = read.values()[record(1)]
+        self.assertEqual({c.node_id for c in holders}, {c.node_id for c in result.stored})
+        holder = next(answer for answer in read.answers if answer.value)
+        self.assertEqual((holder.seq, len(holder.version)), (2**63 - 1, 4))
+
+    def test_on_answer(self) -> None:
+        """
+        Answers are handed out one by one, values included.
+        """
+        self.put(self.one, 1, self.get(self.one))
+        answers: list[NodeAnswer] = []
+        read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, answers.append))
+        self.assertTrue(set(read.answers) <= set(answers))
+        self.assertTrue(any(answer.value == record(1) for answer in answers))
+
+    def test_refresh(self) -> None:
+        """
+        The same nodes asked again show what was put meanwhile.
+        """
+        before = self.get(self.two)
+        self.put(self.one, 1, self.get(self.one))
+        after = self.wait(self.two.refresh(before))
+        count = len(before.answers)
+        self.assertEqual([a.contact for a in after.answers][:count], [a.contact for a in before.answers])
+        self.assertEqual(list(after.values()), [record(1)])
+
+    def test_nobody_is_overwritten(self) -> None:
+        """
+        With a read from before another's put, both records end up in the slot.
+        """
+        old = self.get(self.two)
+        self.put(self.one, 1, self.get(self.one))
+        self.put(self.two, 2, old)
+        values = self.get(self.one).values()
+        self.assertEqual({value: len(nodes) for value, nodes in values.items()}, {record(1): 2, record(2): 2})
+
+    def test_many_publishers(self) -> None:
+        """
+        Ten publishers that read the slot while it was empty are all found.
+        """
+        read = self.get(self.one)
+        waiting = [
+            self.one.put_mutable(SEED, SALT, record(n), Placement(record(n)[:32], classify), read)
+            for n in range(10)
+        ]
+        for each in waiting:
+            self.wait(each)
+        self.assertEqual(set(self.get(self.two).values()), {record(n) for n in range(10)})
+
+    def test_top_up(self) -> None:
+        """
+        The second put of the only publisher brings it to six copies; its
+        result counts the old ones.
+        """
+        self.put(self.one, 1, self.get(self.one))
+        result = self.put(self.one, 1, self.get(self.one))
+        self.assertEqual(len(result.stored), 6)
+        # A lookup may miss a far node.
+        self.assertIn(len(self.get(self.two).values()[record(1)]), (5, 6))
+
+    def test_wrong_arguments(self) -> None:
+        """
+        Sizes are checked at the call.
+        """
+        read = self.get(self.one)
+        placement = Placement(bytes(32), classify)
+        for call in (
+            lambda: self.one.put_mutable(SEED, SALT, bytes(997), placement, read),
+            lambda: self.one.put_mutable(SEED, bytes(65), b"value", placement, read),
+            lambda: self.one.put_mutable(bytes(32), SALT, b"value", placement, read),
+            lambda: self.one.put_mutable(SEED, SALT, b"value", placement, read, 2**63),
+            lambda: self.one.get_mutable(PUBLIC_KEY, bytes(65)),
+            lambda: self.one.get_mutable(bytes(31)),
+            lambda: self.one.put_immutable(b"998:" + bytes(998)),
+            lambda: self.one.put_immutable(b"not bencoded"),
+        ):
+            self.assertRaises(ValueError, call)
+
+    def test_largest_value(self) -> None:
+        """
+        A value of 996 bytes can be stored and read.
+        """
+        value = bytes(996)
+        read = self.get(self.one)
+        self.wait(self.one.put_mutable(SEED, SALT, value, Placement(bytes(32), classify), read))
+        self.assertEqual(list(self.get(self.two).values()), [value])
+
+    def test_immutable(self) -> None:
+        """
+        A bencoded value is found by its SHA-1 by others; another is not.
+        """
+        value = b"d3:agei7e4:name3:Idae"
+        result = self.wait(self.one.put_immutable(value))
+        self.assertEqual(len(result.stored), 8)
+        self.assertEqual(self.wait(self.two.get_immutable(immutable_target(value))), value)
+        self.assertIsNone(self.wait(self.two.get_immutable(b"\x55" * 20)))
+
+    def test_peers(self) -> None:
+        """
+        An announced port is found by others, once, and by callback; with 0 it
+        is the port that we send from.
+        """
+        info_hash = b"i" * 20
+        self.assertEqual(self.wait(self.two.get_peers(info_hash)), frozenset())
+        self.assertEqual(len(self.wait(self.one.announce_peer(info_hash, 4321)).stored), 8)
+        called: list[tuple[str, int]] = []
+        peers = self.wait(self.two.get_peers(info_hash, lambda *peer: called.append(peer)))
+        self.assertEqual([port for _, port in peers], [4321])
+        self.assertEqual(called, list(peers))
+        self.wait(self.one.announce_peer(b"j" * 20, 0))
+        ((_, port),) = self.wait(self.two.get_peers(b"j" * 20))
+        self.assertGreaterEqual(port, 1024)
+
+
+class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
+    """
+    L{FakeDHT} without latency.
+    """
+
+    def setUp(self) -> None:
+        self.one = self.two = FakeDHT(Clock(), rng=Random(1))
+        self.wait = self.successResultOf
+
+
+class NodeContractTests(ContractMixin, SynchronousTestCase):
+    """
+    L{DHTNode}, in a network of 24.
+    """
+
+    def setUp(self) -> None:
+        self.network = Network(24, seed=1)
+        self.one, self.two = self.network.node(), self.network.node()
+        self.wait = self.network.result
+
+    def tearDown(self) -> None:
+        self.network.stop()
+
+    def test_cancel(self) -> None:
+        """
+        Each operation can be cancelled, and then sends nothing more.
+        """
+        read = self.get(self.one)
+        for call in (
+            lambda: self.one.get_mutable(PUBLIC_KEY, SALT),
+            lambda: self.one.refresh(read),
+            lambda: self.one.put_mutable(SEED, SALT, b"value", Placement(bytes(32), classify), read),
+            lambda: self.one.get_immutable(bytes(20)),
+            lambda: self.one.put_immutable(b"1:x"),
+            lambda: self.one.get_peers(bytes(20)),
+            lambda: self.one.announce_peer(bytes(20), 5),
+        ):
+            self.network.udp.advance(20.0)
+            results = outcome(deferred := call())
+            self.network.udp.advance(0.005)
+            deferred.cancel()
+            assert isinstance(results[0], Failure)
+            results[0].trap(CancelledError)
+            sent = sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent."))
+            self.network.udp.advance(1.0)
+            self.assertEqual(
+                sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent.")), sent
+            )
+
+
+class FakeDHTTests(SynchronousTestCase):
+    """
+    What L{FakeDHT} has for tests.
+    """
+
+    def test_latency(self) -> None:
+        """
+        With a latency each round trip takes that long, and can be cancelled.
+        """
+        clock = Clock()
+        dht = FakeDHT(clock, latency=0.5)
+        results = outcome(dht.get_mutable(PUBLIC_KEY, SALT))
+        clock.advance(0.4)
+        self.assertEqual(results, [])
+        clock.advance(0.1)
+        self.assertEqual(len(results), 1)
+        cancelled = dht.get_mutable(PUBLIC_KEY, SALT)
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_ready(self) -> None:
+        """
+        It can be made to wait for L{FakeDHT.become_ready}.
+        """
+        dht = FakeDHT(Clock(), ready=False)
+        ready, read = outcome(dht.when_ready()), outcome(dht.get_mutable(PUBLIC_KEY))
+        self.assertEqual((ready, read), ([], []))
+        dht.become_ready()
+        self.assertEqual((ready, len(read)), ([40], 1))
+
+    def test_dead(self) -> None:
+        """
+        Dead nodes are not among the answers, and refuse no refresh.
+        """
+        dht = FakeDHT(Clock(), nodes=10)
+        read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT))
+        dht.dead = set(dht.contacts[:4])
+        self.assertEqual(self.successResultOf(dht.refresh(read)).answers, read.answers)
+        self.assertEqual(len(self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT)).answers), 6)
+
+    def test_stored(self) -> None:
+        """
+        Tests can look into a slot.
+        """
+        dht = FakeDHT(Clock())
+        read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT))
+        self.successResultOf(
+            dht.put_mutable(SEED, SALT, record(1), Placement(record(1)[:32], classify), read)
+        )
+        self.assertEqual(dht.stored(PUBLIC_KEY, SALT), {record(1): 2})

@@ -1,0 +1,416 @@
+"""
+Tests for L{dtt.dht.lookup} and L{dtt.dht.candidates}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.dht.candidates import MAX_CANDIDATES, MAX_PER_HOST, Candidates
+from dtt.dht.lookup import ALPHA, MAX_NODES, MAX_QUERIES, SLOT_WIDTH, Lookup, neighbouring_targets
+from dtt.dht.node_id import distance
+from dtt.errors import QueryTimeout
+from dtt.interfaces import Contact
+from dtt.krpc.messages import Response
+
+TARGET = bytes(20)
+
+
+class Swarm:
+    """
+    Nodes that each know the nodes near them, and some others; asked through a
+    clock: an answer takes 10 ms, slow is after 50 ms, a dead node's query fails
+    after 2 s.
+    """
+
+    def __init__(self, count: int, seed: int = 0) -> None:
+        self.clock = Clock()
+        self.rng = Random(seed)
+        self.contacts = [
+            Contact(self.rng.randbytes(20), f"10.{number >> 8}.{number & 255}.1", 1)
+            for number in range(count)
+        ]
+        self.dead: set[Contact] = set()
+        self.lags: dict[Contact, float] = {}
+        self.asked: list[Contact] = []
+        self.open = 0
+        self.most_open = 0
+        self.exhausted: set[Contact] = set()
+        self.cancelled = 0
+        self.nodes: Callable[[Contact, bytes], list[Contact]] = self.honest
+
+    def near(self, target: bytes, count: int) -> list[Contact]:
+        return sorted(self.contacts, key=lambda contact: distance(contact.node_id, target))[:count]
+
+    def honest(self, contact: Contact, target: bytes) -> list[Contact]:
+        """
+        The 8 nearest.
+        """
+        return self.near(target, 8)
+
+    def ask(
+        self, contact: Contact, method: bytes, arguments: dict[bytes, Any], on_slow: Callable[[], None]
+    ) -> Deferred[Response]:
+        def cancel(_: Deferred[Response]) -> None:
+            self.cancelled += 1
+            for call in (answering, slow):
+                if call.active():
+                    call.cancel()
+
+        self.asked.append(contact)
+        answer: Deferred[Response] = Deferred(cancel)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        slow = self.clock.callLater(0.05, self._slow, on_slow)
+        if contact in self.dead:
+            answering = self.clock.callLater(2.0, answer.errback, QueryTimeout("no reply"))
+        else:
+            lag = self.lags.get(contact, 0.01)
+            answering = self.clock.callLater(
+                lag, self._answer, contact, arguments[b"target"], answer, slow, lag
+            )
+        return answer
+
+    def _slow(self, on_slow: Callable[[], None]) -> None:
+        self.open -= 1
+        on_slow()
+
+    def _answer(
+        self, contact: Contact, target: bytes, answer: Deferred[Response], slow: Any, lag: float
+    ) -> None:
+        if slow.active():
+            slow.cancel()
+            self.open -= 1
+        values = {b"nodes": self.nodes(contact, target)}
+        answer.callback(Response(b"tttt", contact.node_id, values, b"", None))
+
+    def lookup(self, starts: Iterable[Contact], /, **more: Any) -> Lookup[Contact]:
+        """
+        A lookup of L{TARGET} with the answering contacts as results.
+        """
+        starts = list(starts)
+        arguments = {
+            "ask": self.ask,
+            "may_ask": lambda contact: contact not in self.exhausted,
+            "nodes_of": lambda response: response.values[b"nodes"],
+            "interpret": lambda contact, response: contact,
+            "starts": lambda: starts,
+        }
+        return Lookup(TARGET, b"get", {b"target": TARGET}, **(arguments | more))
+
+    def run(self, deferred: Deferred[list[Contact]], seconds: float = 5.0) -> tuple[list[Any], float]:
+        """
+        The outcome, and how long it took.
+        """
+        results: list[Any] = []
+        start = self.clock.seconds()
+        deferred.addBoth(results.append)
+        while not results and self.clock.seconds() < start + seconds:
+            self.clock.advance(0.01)
+        return results, self.clock.seconds() - start
+
+
+class LookupTests(SynchronousTestCase):
+    """
+    Who is asked, and when a lookup ends.
+    """
+
+    def assertFinds(
+        self, swarm: Swarm, lookup: Lookup[Contact], expected: list[Contact], within: float
+    ) -> None:
+        results, seconds = swarm.run(lookup.start())
+        self.assertEqual(results, [expected])
+        self.assertLessEqual(seconds, within + 1e-9)
+
+    def test_nearest(self) -> None:
+        """
+        From one node on, the 8 nearest of a network are found, in order.
+        """
+        for seed in range(5):
+            swarm = Swarm(300, seed)
+            self.assertFinds(swarm, swarm.lookup(swarm.contacts[:1]), swarm.near(TARGET, 8), 0.05)
+            self.assertEqual(len(swarm.asked), len(set(swarm.asked)), f"seed {seed}")
+
+    def test_no_node(self) -> None:
+        """
+        Without a node to begin with it ends at once, with nothing.
+        """
+        self.assertEqual(self.successResultOf(Swarm(0).lookup([]).start()), [])
+
+    def test_alpha(self) -> None:
+        """
+        No more than alpha queries are in flight.
+        """
+        swarm = Swarm(300)
+        swarm.run(swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH).start())
+        self.assertEqual(swarm.most_open, ALPHA)
+
+    def test_wide_lookup_fills_its_width(self) -> None:
+        """
+        All nodes tell the same 8 nearest; a wide lookup finds the ranks behind
+        them all the same.
+        """
+        for count, share in ((10, 1.0), (16, 1.0), (30, 1.0), (60, 0.85), (300, 0.85)):
+            found = expected = 0
+            for seed in range(5):
+                swarm = Swarm(count, seed)
+                results, seconds = swarm.run(swarm.lookup(swarm.contacts[:1], width=SLOT_WIDTH).start())
+                nearest = swarm.near(TARGET, SLOT_WIDTH)
+                found += len(set(nearest) & set(results[0]))
+                expected += len(nearest)
+                self.assertLess(seconds, 0.1)
+                self.assertLess(len(swarm.asked), 100)
+            self.assertGreaterEqual(found, share * expected, f"{count} nodes")
+
+    def test_dead_nodes_cost_a_soft_timeout(self) -> None:
+        """
+        With 20 % dead nodes a lookup ends without waiting for any of them.
+        """
+        for seed in range(5):
+            swarm = Swarm(100, seed)
+            swarm.dead = set(swarm.rng.sample(swarm.contacts[1:], 20))
+            expected = [contact for contact in swarm.near(TARGET, 100) if contact not in swarm.dead]
+            results, seconds = swarm.run(swarm.lookup(swarm.contacts[:40], width=SLOT_WIDTH).start())
+            self.assertEqual(results[0][:5], expected[:5], f"seed {seed}")
+            self.assertLess(seconds, 0.3, f"seed {seed}")
+
+    def test_late_answer_counts(self) -> None:
+        """
+        The answer of a slow node is among the results if the lookup still runs.
+        """
+        swarm = Swarm(20)
+        nearest, *others = swarm.near(TARGET, 8)
+        swarm.lags = {nearest: 0.07, others[0]: 0.03}
+        swarm.lags |= {contact: 0.04 for contact in swarm.contacts if contact not in swarm.lags}
+        results, _ = swarm.run(swarm.lookup(swarm.contacts).start())
+        self.assertNotIn(nearest, results[0])
+        swarm.nodes = lambda contact, target: []
+        swarm.lags = dict.fromkeys(swarm.contacts, 0.01) | {nearest: 0.07}
+        far = swarm.near(TARGET, 20)[-1]
+        swarm.lags[far] = 0.04
+        chain = dict(zip(others, [*others[1:], far], strict=True))
+        swarm.lags |= dict.fromkeys(others, 0.02)
+        swarm.nodes = lambda contact, target: [chain[contact]] if contact in chain else []
+        results, _ = swarm.run(swarm.lookup([nearest, others[0]]).start())
+        self.assertEqual(results[0][0], nearest)
+
+    def test_own_silence(self) -> None:
+        """
+        When most of the few near nodes are silent, it may be our own network:
+        the lookup waits until most have answered.
+        """
+        swarm = Swarm(5)
+        swarm.lags = dict.fromkeys(swarm.contacts, 0.3)
+        results, _ = swarm.run(swarm.lookup(swarm.contacts).start())
+        self.assertEqual(len(results[0]), 3)
+
+    def test_all_dead(self) -> None:
+        """
+        When nobody answers at all it ends with the hard time-outs.
+        """
+        swarm = Swarm(5)
+        swarm.dead = set(swarm.contacts)
+        self.assertFinds(swarm, swarm.lookup(swarm.contacts), [], 2.01)
+
+    def test_endless_nodes(self) -> None:
+        """
+        Against nodes that invent ever nearer ones, queries are bounded.
+        """
+        swarm = Swarm(20)
+        serial = iter(range(1 << 30))
+
+        def invent(contact: Contact, target: bytes) -> list[Contact]:
+            return [
+                Contact(
+                    (int.from_bytes(contact.node_id) >> 1 ^ next(serial)).to_bytes(20),
+                    f"11.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
+                    1,
+                )
+                for number in (next(serial) for _ in range(100))
+            ]
+
+        swarm.nodes = invent
+        results, _ = swarm.run(swarm.lookup(swarm.contacts, width=SLOT_WIDTH).start())
+        self.assertEqual(len(results), 1)
+        self.assertLessEqual(len(swarm.asked), MAX_QUERIES + 7)
+
+    def test_answer_with_another_id(self) -> None:
+        """
+        A node that has another id than we were told is ranked by its own.
+        """
+        swarm = Swarm(10)
+        liar = Contact(TARGET, "10.77.0.1", 1)
+        true = Contact(b"\xff" * 20, "10.77.0.1", 1)
+
+        def ask(contact: Contact, *rest: Any) -> Deferred[Response]:
+            return Swarm.ask(swarm, true if contact == liar else contact, *rest)
+
+        lookup = swarm.lookup([liar, *swarm.contacts], ask=ask)
+        results, _ = swarm.run(lookup.start())
+        self.assertEqual(results[0], swarm.near(TARGET, 8))
+
+    def test_cancel(self) -> None:
+        """
+        Cancelling ends all queries.
+        """
+        swarm = Swarm(30)
+        done = swarm.lookup(swarm.contacts, width=SLOT_WIDTH).start()
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.assertEqual(swarm.cancelled, ALPHA)
+        self.assertEqual([call for call in swarm.clock.getDelayedCalls() if call.active()], [])
+
+    def test_stop(self) -> None:
+        """
+        It can be ended early, with what there is.
+        """
+        swarm = Swarm(30)
+
+        def interpret(contact: Contact, response: Response) -> Contact:
+            lookup.stop()
+            return contact
+
+        lookup: Lookup[Contact] = swarm.lookup(swarm.contacts[:1], interpret=interpret)
+        _, seconds = swarm.run(lookup.start())
+        self.assertFalse(lookup.running)
+        self.assertEqual(len(swarm.asked), 1)
+        self.assertLess(seconds, 0.02)
+
+    def test_packet_budget(self) -> None:
+        """
+        A node that may not be sent to now is not waited for, and its waiting
+        query is given up at the end.
+        """
+        swarm = Swarm(20)
+        swarm.exhausted = {swarm.near(TARGET, 1)[0]}
+        swarm.dead = set(swarm.exhausted)
+        results, seconds = swarm.run(swarm.lookup(swarm.contacts).start())
+        self.assertEqual(results[0], swarm.near(TARGET, 9)[1:])
+        self.assertLess(seconds, 0.05)
+        self.assertEqual(swarm.cancelled, 1)
+
+    def test_further_starts(self) -> None:
+        """
+        Whoever has become known elsewhere meanwhile is asked before it ends.
+        """
+        swarm = Swarm(20)
+        swarm.nodes = lambda contact, target: []
+        starts = [swarm.contacts[:1], swarm.contacts]
+        lookup = swarm.lookup([], starts=lambda: starts[min(len(swarm.asked), 1)])
+        self.assertFinds(swarm, lookup, swarm.near(TARGET, 8), 0.03)
+
+    def test_learn(self) -> None:
+        """
+        Contacts can be added while it runs, not afterwards.
+        """
+        swarm = Swarm(20)
+        swarm.nodes = lambda contact, target: []
+        lookup = swarm.lookup(swarm.contacts[:1])
+        done = lookup.start()
+        lookup.learn(swarm.contacts)
+        self.assertEqual(swarm.run(done)[0], [swarm.near(TARGET, 8)])
+        asked = len(swarm.asked)
+        lookup.learn([Contact(TARGET, "10.99.0.1", 1)])
+        self.assertEqual(len(swarm.asked), asked)
+
+    def test_nodes_of_one_answer(self) -> None:
+        """
+        No more than the first nodes of an answer are taken.
+        """
+        swarm = Swarm(200)
+        swarm.nodes = lambda contact, target: swarm.contacts if contact == swarm.contacts[0] else []
+        swarm.run(swarm.lookup(swarm.contacts[:1], width=150).start())
+        self.assertEqual(set(swarm.asked), set(swarm.contacts[:MAX_NODES]))
+
+    def test_mainlines_order(self) -> None:
+        """
+        With some BEP42-invalid nodes, the 20 nearest valid ones are asked too
+        and stand behind the 32 nearest.
+        """
+        swarm = Swarm(120)
+        valid = set(swarm.contacts[::3])
+        lookup = swarm.lookup(swarm.contacts, width=SLOT_WIDTH, is_secure=lambda contact: contact in valid)
+        results, _ = swarm.run(lookup.start())
+        everybody = swarm.near(TARGET, 120)
+        theirs = [contact for contact in everybody if contact in valid][:20]
+        self.assertEqual(results[0][:SLOT_WIDTH], everybody[:SLOT_WIDTH])
+        self.assertEqual(set(results[0]), set(everybody[:SLOT_WIDTH]) | set(theirs))
+        self.assertGreater(len(results[0]), SLOT_WIDTH)
+
+
+class CandidatesTests(SynchronousTestCase):
+    """
+    What is kept.
+    """
+
+    def make(self, closed: bool = False) -> Candidates[Contact]:
+        return Candidates(TARGET, 8, None, closed, b"\x07" * 20)
+
+    def test_nearest_are_kept(self) -> None:
+        """
+        Over the limit the farthest go.
+        """
+        candidates = self.make()
+        contacts = [
+            Contact(number.to_bytes(20), f"10.{number >> 8}.{number & 255}.1", 1)
+            for number in range(1, 2 * MAX_CANDIDATES)
+        ]
+        Random(2).shuffle(contacts)
+        candidates.learn(contacts)
+        self.assertEqual(
+            [candidate.distance for candidate in candidates.all()], list(range(1, MAX_CANDIDATES + 1))
+        )
+
+    def test_places_of_a_host(self) -> None:
+        """
+        An IP address has few places, except in a closed network.
+        """
+        contacts = [Contact(bytes((port,)) * 20, "10.0.0.1", port) for port in range(20, 30)]
+        for closed, expected in ((False, MAX_PER_HOST), (True, 10)):
+            candidates = self.make(closed)
+            candidates.learn(contacts)
+            candidates.learn(contacts)
+            self.assertEqual(len(candidates.all()), expected)
+
+    def test_not_ourselves(self) -> None:
+        """
+        Our own id is no candidate.
+        """
+        candidates = self.make()
+        candidates.learn([Contact(b"\x07" * 20, "10.0.0.1", 1)])
+        self.assertEqual(candidates.all(), [])
+
+
+class NeighbouringTargetsTests(SynchronousTestCase):
+    """
+    Where gaps are filled from.
+    """
+
+    def test_prefixes(self) -> None:
+        """
+        One target in the sibling at that depth, two and four in the next ones.
+        """
+        targets = neighbouring_targets(TARGET, 9)
+        self.assertEqual([160 - distance(t, TARGET).bit_length() for t in targets], [9, 8, 8, 7, 7, 7, 7])
+        self.assertEqual(len(set(targets)), 7)
+
+    def test_finer(self) -> None:
+        """
+        Each halving doubles the targets.
+        """
+        self.assertEqual(len(set(neighbouring_targets(TARGET, 9, 1))), 14)
+
+    def test_ends(self) -> None:
+        """
+        At both ends of the range the targets are ids.
+        """
+        for depth in (0, 1, 2, 157, 158, 159, 160):
+            for target in neighbouring_targets(b"\xff" * 20, depth):
+                self.assertEqual(len(target), 20)
+        self.assertEqual(len(neighbouring_targets(TARGET, 0)), 4)

@@ -1,0 +1,470 @@
+"""
+Tests for L{dtt.dht.node}, L{dtt.dht.neighbourhood} and L{dtt.dht.client}.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from dtt.dht.neighbourhood import MAX_PINGS
+from dtt.dht.node_id import is_valid
+from dtt.dht.placement import Placement
+from dtt.dht.routing import FRESH
+from dtt.errors import ListenError, LocalError
+from dtt.interfaces import Contact, NodeAnswer
+from dtt.krpc.messages import Query, Response, decode, encode_query, encode_response
+from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
+
+
+class LifeTests(SynchronousTestCase):
+    """
+    Binding, becoming ready, stopping.
+    """
+
+    def setUp(self) -> None:
+        self.network = Network(0)
+        self.addCleanup(lambda: self.network.stop())
+
+    def warnings(self) -> list[str]:
+        """
+        What is logged from now on.
+        """
+        lines: list[str] = []
+
+        @implementer(ILogObserver)
+        def observe(event: dict[str, Any]) -> None:
+            if event["log_level"].name == "warn":
+                lines.append(event["log_format"].format(**event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        return lines
+
+    def test_port(self) -> None:
+        """
+        The port is bound by C{privilegedStartService}; 0 becomes the real one.
+        """
+        node = self.network.node(start=False)
+        node.privilegedStartService()
+        self.assertEqual(self.network.udp.addresses(), [("10.0.0.1", node.port)])
+        node.startService()
+        self.assertEqual(len(self.network.udp.addresses()), 1)
+
+    def test_port_taken(self) -> None:
+        """
+        A port that is taken is one line that says what to do.
+        """
+        self.network.udp.reactor("10.0.0.1").listenUDP(6881, DatagramProtocol())
+        node = self.network.node(start=False, port=6881)
+        error = self.assertRaises(ListenError, node.privilegedStartService)
+        self.assertIn("6881", str(error))
+        self.assertNotIn("\n", str(error))
+
+    def test_ready_after_one_round_trip(self) -> None:
+        """
+        A node is ready with the first answer; dead and unresolvable hosts
+        delay nothing.
+        """
+        first = self.network.node()
+        self.network.udp.names = {"never": None, "good": ["10.0.0.1"]}
+        hosts = [("10.66.0.1", 1), ("never", 2), ("unknown", 3), ("10.0.0.1", first.port)]
+        start = self.network.clock.seconds()
+        node = self.network.node(bootstrap=hosts)
+        ready = outcome(node.when_ready()), outcome(node.when_ready())
+        self.network.udp.advance(0.02)
+        self.assertEqual(ready, ([1], [1]))
+        self.assertEqual(self.network.clock.seconds() - start, 0.02)
+        self.assertEqual(self.successResultOf(node.when_ready()), 1)
+
+    def test_known_nodes(self) -> None:
+        """
+        The nodes of an earlier run are enough; they are there to be stored
+        even before anybody has answered.
+        """
+        first = self.network.node()
+        known = [
+            Contact(b"d" * 20, "10.77.0.1", 1),
+            Contact(first.node_id, "10.0.0.1", first.port),
+        ]
+        node = self.network.node(bootstrap=[], known_nodes=known)
+        self.assertEqual(node.known_nodes(), known)
+        self.network.udp.advance(0.1)
+        self.assertEqual(node.known_nodes(), known[1:])
+
+    def test_node_id_is_kept(self) -> None:
+        """
+        The id can be given; otherwise it is random.
+        """
+        self.assertEqual(self.network.node(start=False, node_id=b"i" * 20).node_id, b"i" * 20)
+        self.assertEqual(len(self.network.node(start=False).node_id), 20)
+
+    def test_unreachable(self) -> None:
+        """
+        After 10 s without an answer there is one warning that names the
+        hosts; the node goes on trying, and is ready when one comes up.
+        """
+        lines = self.warnings()
+        node = self.network.node(bootstrap=[("10.0.1.1", 6881)])
+        ready = outcome(node.when_ready())
+        self.network.udp.advance(9.9)
+        self.assertEqual((lines, node.unreachable), ([], False))
+        self.network.udp.advance(100.0)
+        self.assertEqual(len(lines), 1)
+        self.assertIn("10.0.1.1:6881", lines[0])
+        self.assertTrue(node.unreachable)
+        self.network.node(bootstrap=[], port=6881)
+        self.network.udp.advance(80.0)
+        self.assertEqual((ready, node.unreachable), ([1], False))
+
+    def test_first_node_is_not_unreachable(self) -> None:
+        """
+        Who has nobody to ask waits for others without a warning, and is ready
+        when one has come.
+        """
+        lines = self.warnings()
+        first = self.network.node()
+        ready = outcome(first.when_ready())
+        self.network.udp.advance(60.0)
+        self.assertEqual((lines, ready), ([], []))
+        self.network.node()
+        self.network.udp.advance(0.1)
+        self.assertEqual(ready, [1])
+
+    def test_add_node(self) -> None:
+        """
+        A host can be added at any time.
+        """
+        first = self.network.node()
+        node = self.network.node(bootstrap=[])
+        node.add_node("10.0.0.1", first.port)
+        self.network.udp.advance(0.1)
+        self.assertEqual(len(node.table), 1)
+
+    def test_operations_wait_until_ready(self) -> None:
+        """
+        A read that is asked for before the start is made with the first answer.
+        """
+        self.network.node()
+        node = self.network.node(start=False)
+        results = outcome(node.get_mutable(PUBLIC_KEY, SALT))
+        self.network.udp.advance(1.0)
+        self.assertEqual(results, [])
+        node.startService()
+        self.network.udp.advance(0.1)
+        self.assertEqual(len(results[0].answers), 1)
+
+    def test_stop(self) -> None:
+        """
+        Stopping cancels all that is under way and leaves no call, no port.
+        """
+        for _ in range(5):
+            self.network.node()
+            self.network.udp.advance(0.1)
+        self.network.udp.names = {"never": None}
+        waiting = self.network.node(bootstrap=[("never", 1), ("10.66.0.1", 1)])
+        busy = self.network.nodes[1]
+        results = [
+            outcome(waiting.when_ready()),
+            outcome(waiting.get_mutable(PUBLIC_KEY, SALT)),
+            outcome(busy.get_mutable(PUBLIC_KEY, SALT)),
+            outcome(busy.get_peers(b"i" * 20)),
+        ]
+        self.network.udp.advance(0.005)
+        for node in self.network.nodes:
+            self.successResultOf(node.stopService())
+        self.assertEqual([type(result[0].value) for result in results], [CancelledError] * 4)
+        self.assertEqual(self.network.udp.addresses(), [])
+        self.network.udp.advance(0.1)
+        self.assertEqual(self.network.clock.getDelayedCalls(), [])
+        self.failureResultOf(waiting.when_ready(), LocalError)
+        self.failureResultOf(busy.get_mutable(PUBLIC_KEY), LocalError)
+
+    def test_restart(self) -> None:
+        """
+        A stopped node can be started again, on the same port with the same id.
+        """
+        self.network.node()
+        node = self.network.node()
+        self.network.udp.advance(0.1)
+        port, node_id = node.port, node.node_id
+        self.successResultOf(node.stopService())
+        node.startService()
+        self.assertEqual((node.port, node.node_id), (port, node_id))
+        self.network.result(node.when_ready())
+        self.assertEqual(len(self.network.result(node.get_mutable(PUBLIC_KEY, SALT)).answers), 1)
+
+
+class NeighbourhoodTests(SynchronousTestCase):
+    """
+    The routing table's upkeep, BEP42 and BEP43.
+    """
+
+    def setUp(self) -> None:
+        self.network = Network(6)
+        self.addCleanup(lambda: self.network.stop())
+        self.node = self.network.nodes[1]
+
+    def test_everybody_knows_everybody(self) -> None:
+        """
+        In a small network all nodes enter all tables.
+        """
+        self.assertEqual([len(node.table) for node in self.network.nodes], [5] * 6)
+
+    def test_closed_network_on_one_host(self) -> None:
+        """
+        16 nodes on one address make a network.
+        """
+        network = Network(16, closed=True)
+        read = network.result(network.nodes[0].get_mutable(PUBLIC_KEY, SALT))
+        self.assertEqual(len(read.answers), 15)
+        network.stop()
+
+    def test_table_empties(self) -> None:
+        """
+        When all nodes have died the node looks for others, and finds the
+        first one that comes back.
+        """
+        self.network.udp.dead = {self.network.host(number) for number in (0, 2, 3, 4, 5)}
+        for _ in range(3):
+            outcome(self.node.get_mutable(PUBLIC_KEY, SALT))
+            self.network.udp.advance(5.0)
+        self.assertEqual(len(self.node.table), 0)
+        ready = outcome(self.node.when_ready())
+        self.network.udp.advance(200.0)
+        self.assertEqual(ready, [])
+        self.network.udp.dead.remove(self.network.host(3))
+        self.network.udp.advance(80.0)
+        self.assertEqual(ready, [1])
+
+    def test_refresh(self) -> None:
+        """
+        After 15 minutes of silence the buckets are refreshed.
+        """
+        sent = self.node.krpc.counters
+        before = sent["sent.find_node"]
+        self.network.udp.advance(FRESH - 61)
+        self.assertEqual(sent["sent.find_node"], before)
+        self.network.udp.advance(122.0)
+        self.assertGreater(sent["sent.find_node"], before)
+
+    def test_read_only_nodes_stay_out(self) -> None:
+        """
+        A read-only node is answered, but neither pinged nor remembered.
+        """
+        stranger = self.network.udp.reactor("10.50.0.1")
+        replies: list[bytes] = []
+
+        class Protocol(DatagramProtocol):
+            def datagramReceived(self, datagram: bytes, addr: object) -> None:
+                replies.append(datagram)
+
+        port = stranger.listenUDP(1, Protocol())
+        for read_only, expected in ((True, 1), (False, 3)):
+            port.write(
+                encode_query(b"tttt", b"ping", b"s" * 20, {}, read_only),
+                (self.network.host(1), self.node.port),
+            )
+            self.network.udp.advance(1.0)
+            self.assertEqual(len(replies), expected)
+        self.assertEqual([type(decode(reply)) for reply in replies].count(Query), 1)
+
+    def test_pings_are_bounded(self) -> None:
+        """
+        A flood of strangers is answered with a bounded number of pings.
+        """
+        before = self.node.krpc.counters["sent.ping"]
+        rng = Random(3)
+        for number in range(200):
+            query = Query(b"tttt", b"ping", rng.randbytes(20), {}, False, b"")
+            self.node._neighbourhood.answer(query, f"10.60.{number}.1", 1)
+        self.assertEqual(self.node.krpc.counters["sent.ping"] - before, MAX_PINGS)
+
+    def test_read_only_rule(self) -> None:
+        """
+        Without a query from a stranger for 5 minutes we are read-only; the
+        first one ends that.  Plain nodes are not.
+        """
+        plain = self.network.node(plain=True)
+        self.network.udp.advance(0.1)
+        self.assertFalse(self.node.krpc.read_only)
+        self.network.udp.advance(420.0)
+        self.assertTrue(self.node.krpc.read_only)
+        self.assertFalse(plain.krpc.read_only)
+        query = Query(b"tttt", b"ping", b"s" * 20, {}, False, b"")
+        self.node._neighbourhood.answer(query, self.network.host(0), 1)
+        self.assertTrue(self.node.krpc.read_only)
+        self.node._neighbourhood.answer(query, "10.70.0.1", 1)
+        self.assertFalse(self.node.krpc.read_only)
+
+    def test_external_address(self) -> None:
+        """
+        When the hosts agree on our external address, we take an id that is
+        valid there, and keep our nodes.
+        """
+        told: list[str] = []
+        self.node = self.network.node(on_external_host=told.append)
+        self.network.udp.advance(1.0)
+        before = self.node.node_id
+        ip = bytes((203, 0, 113, 9))
+        for number in range(8):
+            response = Response(
+                b"tttt", bytes((32 * number,)) + bytes((number,)) * 19, {}, b"", ip + b"\x1a\xe1"
+            )
+            self.node._neighbourhood.seen(response, f"10.80.{number}.1", 1)
+        self.assertEqual(told[-1], "203.0.113.9")
+        self.assertNotEqual(self.node.node_id, before)
+        self.assertTrue(is_valid(self.node.node_id, "203.0.113.9"))
+        self.assertEqual(self.node.table.own_id, self.node.node_id)
+        self.assertEqual(self.node.krpc.node_id, self.node.node_id)
+        self.assertEqual(self.node.responder.node_id, self.node.node_id)
+        self.assertEqual(len(self.node.table), 14)
+        self.network.udp.advance(1.0)
+        read = self.network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
+        hosts = {answer.contact.host for answer in read.answers}
+        self.assertEqual(hosts, {self.network.host(number) for number in range(6)})
+
+    def test_hostile_responses(self) -> None:
+        """
+        A node that answers nonsense does no harm.
+        """
+        network = self.network
+        nonsense: list[dict[bytes, Any]] = [
+            {b"nodes": 7, b"token": [], b"v": {b"x": 1}, b"values": {b"y": 2}},
+            {b"nodes": b"\xff" * 26 * 20, b"values": [b"123456", 5], b"seq": b"x"},
+            {b"nodes": b"\0" * 52, b"v": 5, b"k": PUBLIC_KEY, b"seq": -1, b"sig": bytes(64)},
+        ]
+
+        class Hostile(DatagramProtocol):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                query = decode(datagram)
+                if isinstance(query, Query) and self.transport is not None:
+                    values = nonsense[len(network.udp.log) % 3]
+                    self.transport.write(encode_response(query.transaction, b"h" * 20, values, None), addr)
+
+        network.udp.reactor("10.90.0.1").listenUDP(1, Hostile())
+        self.node.add_node("10.90.0.1", 1)
+        network.udp.advance(1.0)
+        self.assertEqual(len(self.node.table), 6)
+        for _ in range(3):
+            read = network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
+            self.assertEqual(read.values(), {})
+            network.result(self.node.get_peers(b"i" * 20))
+            network.result(self.node.get_immutable(b"i" * 20))
+            network.result(self.node.put_immutable(b"1:x"))
+        self.assertEqual(self.node.krpc.counters["faults"], 0)
+
+
+class SlotTests(SynchronousTestCase):
+    """
+    Slots in a real network; see also C{test_contract}.
+    """
+
+    def setUp(self) -> None:
+        self.network = Network(30, seed=4)
+        self.addCleanup(lambda: self.network.stop())
+
+    def test_cold_start(self) -> None:
+        """
+        From the start to a stored record it takes six round trips at most.
+        """
+        node = self.network.node()
+        start = self.network.clock.seconds()
+        read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
+        self.network.result(
+            node.put_mutable(SEED, SALT, record(1), Placement(record(1)[:32], classify), read)
+        )
+        self.assertLess(self.network.clock.seconds() - start, 6.5 * 0.02)
+
+    def test_dead_nodes(self) -> None:
+        """
+        With 20 % of the nodes dead a newcomer reads and puts without waiting
+        for a time-out of 2 s; a lost packet is no harm either.
+        """
+        self.network.udp.dead = {self.network.host(number) for number in range(24, 30)}
+        self.network.udp.loss = 0.02
+        node = self.network.node()
+        start = self.network.clock.seconds()
+        read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
+        result = self.network.result(
+            node.put_mutable(SEED, SALT, record(1), Placement(record(1)[:32], classify), read)
+        )
+        self.assertEqual(len(result.stored), 2)
+        self.assertGreaterEqual(len(read.answers), 18)
+        self.assertLess(self.network.clock.seconds() - start, 0.6)
+
+    def test_on_answer_that_raises(self) -> None:
+        """
+        A fault of the application is logged; the read goes on.
+        """
+
+        def on_answer(answer: NodeAnswer) -> None:
+            raise RuntimeError("mine")
+
+        read = self.network.result(self.network.nodes[3].get_mutable(PUBLIC_KEY, SALT, on_answer))
+        self.assertGreater(len(read.answers), 20)
+        self.assertGreater(len(self.flushLoggedErrors(RuntimeError)), 20)
+
+    def test_own_store(self) -> None:
+        """
+        What others have put on this very node is in its reads, and told.
+        """
+        node, other = self.network.nodes[:2]
+        read = self.network.result(other.get_mutable(PUBLIC_KEY, SALT))
+        there = [answer for answer in read.answers if answer.contact.node_id == node.node_id]
+
+        class Here(Placement):
+            def plan(self, read: object, value: bytes) -> Any:
+                return [there]
+
+        self.network.result(other.put_mutable(SEED, SALT, record(1), Here(bytes(32), classify), read))
+        answers: list[NodeAnswer] = []
+        own = self.network.result(node.get_mutable(PUBLIC_KEY, SALT, answers.append))
+        self.assertEqual(list(own.values()), [record(1)])
+        self.assertEqual(answers[0], own.answers[-1])
+        again = self.network.result(node.refresh(own))
+        self.assertEqual(len(again.answers), len(own.answers))
+        self.assertIsNone(again.answers[-1].token)
+
+    def test_packet_limits(self) -> None:
+        """
+        Fifty refreshes within a second send no node more than 20 packets in
+        10 s, and what can't be asked keeps its answer.
+        """
+        node = self.network.nodes[5]
+        read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
+        self.network.udp.log.clear()
+        start = self.network.clock.seconds()
+        for _ in range(50):
+            again = self.network.result(node.refresh(read))
+            self.assertEqual(len(again.answers), len(read.answers))
+        self.assertLess(self.network.clock.seconds() - start, 2.0)
+        sent: dict[str, int] = {}
+        for datagram in self.network.udp.log:
+            if datagram.source[0] == self.network.host(5) and b"1:q3:get" in datagram.data:
+                sent[datagram.destination[0]] = sent.get(datagram.destination[0], 0) + 1
+        self.assertLessEqual(max(sent.values()), 20)
+
+    def test_put_sender_id(self) -> None:
+        """
+        A put comes from our own id, and has a target and C{cas=0}.
+        """
+        node = self.network.nodes[5]
+        read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
+        self.network.udp.log.clear()
+        self.network.result(
+            node.put_mutable(SEED, SALT, record(1), Placement(record(1)[:32], classify), read)
+        )
+        puts = [datagram.data for datagram in self.network.udp.log if b"1:q3:put" in datagram.data]
+        self.assertEqual(len(puts), 2)
+        for data in puts:
+            query = decode(data)
+            assert isinstance(query, Query)
+            self.assertEqual((query.node_id, query.arguments[b"cas"]), (node.node_id, 0))
+            self.assertEqual(len(query.arguments[b"target"]), 20)

@@ -1,0 +1,93 @@
+"""
+What the README shows works as shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import twisted.internet
+from twisted.application.service import IService
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import dtt
+from dtt import Config, DHTNode, Tracker
+from dtt.config import PUBLIC_BOOTSTRAP
+from dtt.testing.machines import MachineNetwork
+from dtt.tracker import tracker
+
+README = Path(dtt.__file__).parents[1] / "README.md"
+
+
+class ReadmeTests(SynchronousTestCase):
+    """
+    The Python block, run on a network in memory with a DHT at the addresses of
+    the public bootstrap hosts.
+    """
+
+    def test_embedding(self) -> None:
+        """
+        The C{.tac} file joins another member, which gets its message.
+        """
+        if not README.exists():
+            raise SkipTest("the README is not beside an installed package")
+        (code,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+        seed = 1
+        clock = Clock()
+        clock.advance(1_800_000_000)
+        network = MachineNetwork(clock, rng=Random(seed))
+        (name, port), *_ = PUBLIC_BOOTSTRAP
+        network.udp.names[name] = ["10.0.0.1"]
+        nodes = [
+            DHTNode(
+                network.reactor(f"10.0.{number}.1"),
+                port=port,
+                bootstrap=[("10.0.0.1", port)] if number else [],
+                rng=Random(seed + number),
+            )
+            for number in range(16)
+        ]
+        for node in nodes:
+            node.privilegedStartService()
+            node.startService()
+            network.advance(1)
+
+        self.patch(twisted.internet, "reactor", network.reactor("10.1.1.1"))
+        self.patch(tracker, "SystemRandom", lambda: Random(seed + 200))
+        names: dict[str, Any] = {}
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(compile(code, str(README), "exec"), names)
+            application = IService(names["application"])
+            application.privilegedStartService()
+            application.startService()
+            other = Tracker(network.reactor("10.1.2.1"), Config(), rng=Random(seed + 100))
+            other.startService()
+            topic = other.join("garden party", secret=b"between us")
+            got = []
+
+            class Observer:
+                def neighbor_up(self, peer_id: bytes) -> None:
+                    got.append(peer_id)
+
+                def neighbor_down(self, peer_id: bytes) -> None:
+                    got.append(peer_id)
+
+                def message_received(self, message: dtt.GossipMessage) -> None:
+                    got.append(message.content)
+
+            topic.subscribe(Observer())
+            network.advance(30)
+            self.assertEqual(got, [names["tracker"].peer_id, b"hello, all"])
+            for service in (application, other, *nodes):
+                service.stopService()
+            network.advance(5)
+        self.assertIn(f"here: {other.peer_id.hex()}", output.getvalue())
+        self.assertEqual(network.listening(), set())
+        self.assertEqual(clock.getDelayedCalls(), [])
