@@ -9,6 +9,7 @@ and times are seconds.
 
 from __future__ import annotations
 
+import ipaddress
 import tomllib
 import types
 from collections.abc import Callable, Mapping
@@ -72,6 +73,22 @@ def _port(instance: Any, attribute: Attribute[Any], value: int) -> None:
         raise UsageError(f"{attribute.name} must be 0..65535, not {value!r}")
 
 
+def _listen(instance: Any, attribute: Attribute[Any], value: HostPort) -> None:
+    host, port = value
+    _port(instance, attribute, port)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise UsageError(f"{attribute.name} must name an IP of this machine, not {host!r}") from None
+
+
+def _bind(instance: Any, attribute: Attribute[Any], value: str) -> None:
+    try:
+        ipaddress.IPv4Address(value or "0.0.0.0")
+    except ValueError:
+        raise UsageError(f"{attribute.name} must be an IPv4 address of this machine, not {value!r}") from None
+
+
 def _interval(default: float) -> Any:
     """
     An interval of a periodic service: never below 1 s (records).
@@ -93,7 +110,7 @@ class DHTConfig:
     The DHT node, and how often and how long a record is tried.
 
     @ivar port: UDP; 0: any at first, then the same one over restarts.
-    @ivar bind: the local IP to bind; empty for all.
+    @ivar bind: the local IPv4 address to bind; empty for all.
     @ivar bootstrap: (host, port) pairs asked for a start; names or IPs.
     @ivar retries: how often a failed put is tried again (records).
     @ivar base_retry_interval: before each retry (records).
@@ -103,7 +120,7 @@ class DHTConfig:
     """
 
     port: int = field(default=0, validator=_port)
-    bind: str = ""
+    bind: str = field(default="", validator=_bind)
     bootstrap: tuple[HostPort, ...] = PUBLIC_BOOTSTRAP
     retries: int = _count(3)
     base_retry_interval: float = _duration(5.0)
@@ -213,7 +230,7 @@ class Config:
     """
 
     state_dir: Path | None = None
-    listen: HostPort = ("0.0.0.0", 0)
+    listen: HostPort = field(default=("0.0.0.0", 0), validator=_listen)
     dht: DHTConfig = field(factory=DHTConfig)
     bootstrap: BootstrapConfig = field(factory=BootstrapConfig)
     publisher: PublisherConfig = field(factory=PublisherConfig)

@@ -19,7 +19,7 @@ from twisted.python import usage
 
 from dtt import __version__
 from dtt.config import Config, TopicTable, load_toml, parse_host_port
-from dtt.errors import DTTError
+from dtt.errors import DTTError, StateError
 from dtt.records.topic import TopicId
 from dtt.state import MAX_SECRET_BYTES, drop_final_newline, read_secret_file
 
@@ -57,16 +57,20 @@ def options_first(parser: usage.Options, arguments: list[str]) -> list[str]:
     """
     C{arguments} with the options before all else: C{usage.Options} itself
     takes none that follow, say, the topic.
+
+    @raise UsageError: Twisted's; an option is unknown, or lacks its value.
     """
     try:
         options, rest = getopt.gnu_getopt(arguments, parser.shortOpt, parser.longOpt)
-    except getopt.GetoptError:
-        return arguments  # whose parser says what is wrong
-    with_values = (
-        f"{option}={value}" if f"{option.removeprefix('--')}=" in parser.longOpt else option
-        for option, value in options
-    )
-    return [*with_values, "--", *rest]
+    except getopt.GetoptError as error:
+        raise usage.UsageError(str(error)) from None
+    first: list[str] = []
+    for option, value in options:
+        if option.startswith("--"):
+            first.append(f"{option}={value}" if f"{option[2:]}=" in parser.longOpt else option)
+        else:
+            first.extend((option, value) if f"{option[1:]}:" in parser.shortOpt else (option,))
+    return [*first, "--", *rest]
 
 
 class VersionedOptions(usage.Options):
@@ -94,15 +98,38 @@ class CommandOptions(VersionedOptions):
             super().parseOptions(None if options is None else options_first(self, options))
         except DTTError as error:
             raise usage.UsageError(str(error)) from None
+        except usage.UsageError as error:
+            # What Twisted puts before the words of a parser of ours.
+            words = str(error).removeprefix("Parameter type enforcement failed: ")
+            raise usage.UsageError(words) from None
 
 
-def _port(text: str) -> int:
+def port_number(text: str) -> int:
+    """
+    A UDP or TCP port.
+
+    @raise ValueError: it is none.
+    """
     if not (text.isascii() and text.isdigit() and int(text) < 65536):
-        raise ValueError("expected a port, 0..65535")
+        raise ValueError(f"{text[:80]!r} is not a port, 0..65535")
     return int(text)
 
 
-class TrackerOptions(CommandOptions):
+class BootstrapOptions(CommandOptions):
+    """
+    Options with C{--bootstrap}.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["bootstrap"] = []
+
+    def opt_bootstrap(self, address: str) -> None:
+        """HOST:PORT of a DHT node to start from, instead of the public ones; may be given several times."""
+        self["bootstrap"].append(parse_host_port(address))
+
+
+class TrackerOptions(BootstrapOptions):
     """
     Options that make a L{Config}.
     """
@@ -122,7 +149,7 @@ class TrackerOptions(CommandOptions):
             "whoever knows or guesses the topic's name can read the records and join.",
         ],
         ["state-dir", None, None, "Directory for the key, the ports and the known DHT nodes."],
-        ["dht-port", None, None, "UDP port of the DHT node; 0: any at first, then kept.", _port],
+        ["dht-port", None, None, "UDP port of the DHT node; 0: any at first, then kept.", port_number],
         [
             "listen",
             None,
@@ -133,14 +160,6 @@ class TrackerOptions(CommandOptions):
         ],
         ["config", None, None, "TOML file with settings; the command line wins over it."],
     ]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self["bootstrap"] = []
-
-    def opt_bootstrap(self, address: str) -> None:
-        """HOST:PORT of a DHT node to start from, instead of the public ones; may be given several times."""
-        self["bootstrap"].append(parse_host_port(address))
 
     def load(self, default_state_dir: Path | None) -> tuple[Config, tuple[TopicTable, ...]]:
         """
@@ -178,13 +197,19 @@ class TrackerOptions(CommandOptions):
         """
         The secret of the topics on the command line; C{-} is standard input.
 
-        @raise StateError: the file can't be read, or others can read it.
+        @raise StateError: the file can't be read, others can read it, or it is
+            too large.
         """
         secret_file = self["secret-file"]
         if secret_file is None:
             return None
         if secret_file == "-":
-            return drop_final_newline(sys.stdin.buffer.read(MAX_SECRET_BYTES))
+            secret = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
+            if len(secret) > MAX_SECRET_BYTES:
+                raise StateError(
+                    f"standard input holds more than {MAX_SECRET_BYTES} bytes: this is no secret"
+                )
+            return drop_final_newline(secret)
         return read_secret_file(secret_file)
 
 

@@ -15,9 +15,10 @@ import twisted.internet
 from twisted.application.service import IService
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from zope.interface import implementer
 
 import dtt
-from dtt import Config, DHTNode, Tracker
+from dtt import Config, DHTNode, IGossipObserver, Tracker
 from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.testing.machines import MachineNetwork
 from dtt.tracker import tracker
@@ -72,6 +73,7 @@ class ReadmeTests(SynchronousTestCase):
             topic = other.join("garden party", secret=b"between us")
             got = []
 
+            @implementer(IGossipObserver)
             class Observer:
                 def neighbor_up(self, peer_id: bytes) -> None:
                     got.append(peer_id)

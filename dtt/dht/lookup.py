@@ -91,8 +91,7 @@ def neighbouring_targets(target: bytes, depth: int, finer: int = 0) -> list[byte
     """
     number = int.from_bytes(target)
     targets = []
-    outer = ((depth - 3 - more, 2) for more in range(further))
-    for level, few in ((depth, 0), (depth - 1, 1), (depth - 2, 2), *outer):
+    for level, few in ((depth, 0), (depth - 1, 1), (depth - 2, 2)):
         bits = finer + (few if level else 2)
         if 0 <= level < BITS - bits:
             sibling = number ^ 1 << (BITS - 1 - level)
@@ -296,7 +295,7 @@ class Lookup(Generic[T]):
         # Are there gaps that answers which are still waited for won't fill?
         candidates = self._candidates
         added = candidates.added
-        if self._widenings >= MAX_WIDENINGS or self.queries >= MAX_QUERIES:
+        if self._widenings >= MAX_WIDENINGS or self.queries >= MAX_QUERIES or added == self._added_before:
             return
         width = candidates.orders[0].width
         known = candidates.all()

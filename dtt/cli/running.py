@@ -1,0 +1,73 @@
+"""
+The reactor, run for a command.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
+from twisted.python.failure import Failure
+
+from dtt.errors import DTTError
+
+
+def warnings_to_stderr() -> None:
+    """
+    From now on, log warnings and errors to standard error; the rest is dropped.
+    """
+    warnings = LogLevelFilterPredicate(LogLevel.warn)
+    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [warnings])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None]) -> int:
+    """
+    Run the reactor for one job.
+
+    @param start: given the reactor, begins the job; its Deferred fires with
+        the exit code.
+    @param stop: called on SIGINT and SIGTERM; must make that Deferred fire soon.
+    @return: the exit code; 1 if the job failed, after saying why.
+    """
+    from twisted.internet import reactor
+
+    codes: list[int] = []
+    stopping = False
+
+    def failed(failure: Failure) -> None:
+        if failure.check(DTTError):
+            print(f"dtt: {failure.getErrorMessage()}", file=sys.stderr)
+        else:
+            failure.printTraceback(file=sys.stderr)
+
+    def end(_: object) -> None:
+        if not stopping:
+            reactor.stop()
+
+    def begin() -> None:
+        job = maybeDeferred(start, reactor)
+
+        def shut_down() -> Deferred[Any]:
+            nonlocal stopping
+            stopping = True
+            if not job.called:
+                stop()
+            return job
+
+        reactor.addSystemEventTrigger("before", "shutdown", shut_down)
+        job.addCallbacks(codes.append, failed)
+        job.addBoth(end)
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    return codes[0] if codes else 1

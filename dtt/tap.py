@@ -1,0 +1,142 @@
+"""
+C{twistd dtt}: options and the service.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import IO, Any, cast
+
+from twisted.application.service import IService, MultiService
+from twisted.logger import ILogObserver
+from twisted.python import usage
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
+
+from dtt.errors import DTTError
+from dtt.eventlog import JSONLogObserver
+from dtt.options import TopicSettings, TrackerOptions, default_state_dir, warn_without_secret
+from dtt.records.topic import TopicId
+from dtt.state import read_secret_file
+from dtt.tracker.tracker import Tracker
+
+
+class CannotStart(SystemExit, Exception):
+    """
+    Ends C{twistd} with one line and exit code 1.
+
+    It is a C{SystemExit}, so that no traceback is shown, and an C{Exception},
+    so that twistd removes its PID file and tells the process that waits for
+    the daemon.
+    """
+
+
+class Options(TrackerOptions):
+    """
+    The options of C{twistd dtt}.
+    """
+
+    synopsis = "[options] --topic NAME"
+    longdesc = (
+        "Finds the other members of topics through the BitTorrent DHT and keeps them connected. "
+        "Events are logged in words, or as JSON lines with --log-format json."
+    )
+    optParameters = [["log-format", None, "text", "How events are logged: text or json."]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["topics"] = []
+
+    def opt_topic(self, name: str) -> None:
+        """Topic to join, a name, or hex: and 64 digits for a ready topic id; may be given several times."""
+        self["topics"].append(name)
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """
+        Whatever is wrong ends C{twistd} with one line: its own way is to print
+        all of the help and to exit with 0.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise CannotStart(f"twistd dtt: {error}") from None
+
+    def postOptions(self) -> None:
+        """
+        Read the files that are named.
+        """
+        if self["log-format"] not in ("text", "json"):
+            raise usage.UsageError(f"--log-format: expected text or json, not {self['log-format']!r}")
+        if self["log-format"] == "json" and self.parent is not None and self.parent.get("syslog"):
+            raise usage.UsageError("--log-format json goes to --logfile or standard output, not to --syslog")
+        self.config, tables = self.load(default_state_dir(os.environ))
+        secret = self.read_secret()
+        self.topics = [TopicSettings(name, TopicId.parse(name), secret) for name in self["topics"]]
+        for table in tables:
+            secret = None if table.secret_file is None else read_secret_file(table.secret_file)
+            self.topics.append(TopicSettings(table.name, TopicId.parse(table.name), secret))
+        if not self.topics:
+            raise usage.UsageError("no topic: give --topic NAME, or [[topic]] in the file of --config")
+
+
+class TrackerRunner(MultiService):
+    """
+    A tracker under C{twistd}: it can say in one line why it can't start, and
+    write its log as JSON.
+    """
+
+    def __init__(self, tracker: Tracker, log_observer: JSONLogObserver | None) -> None:
+        super().__init__()
+        self._log_observer = log_observer
+        tracker.setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """
+        Give twistd's logger our observer: it asks the application for one.
+        """
+        super().setServiceParent(parent)
+        if self._log_observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._log_observer)
+
+    def privilegedStartService(self) -> None:
+        """
+        Claim the state directory and bind the ports.
+
+        @raise CannotStart: one of them can't be had.
+        """
+        try:
+            super().privilegedStartService()
+        except DTTError as error:
+            raise CannotStart(f"twistd dtt: {error}") from None
+
+
+def _log_file(twistd_options: Mapping[str, Any]) -> IO[Any]:
+    """
+    Where twistd would log to.
+    """
+    name = twistd_options.get("logfile")
+    if name == "-" or (not name and twistd_options.get("nodaemon")):
+        return sys.stdout
+    return cast("IO[Any]", LogFile.fromFullPath(name or "twistd.log"))
+
+
+def makeService(options: Options) -> IService:
+    """
+    The service of C{twistd dtt}.
+    """
+    from twisted.internet import reactor
+
+    observer = None
+    if options["log-format"] == "json":
+        observer = JSONLogObserver(_log_file(options.parent or {}))
+    try:
+        tracker = Tracker(reactor, options.config)
+        for topic in options.topics:
+            if not topic.secret:
+                warn_without_secret(topic.name)
+            tracker.join(topic.topic_id, secret=topic.secret or b"")
+    except DTTError as error:
+        raise CannotStart(f"twistd dtt: {error}") from None
+    return TrackerRunner(tracker, observer)

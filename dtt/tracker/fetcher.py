@@ -1,0 +1,268 @@
+"""
+The fetcher: from knowing nobody to the first neighbour.
+
+Rules (specs/records.md section 6, "Fetcher" and "dtt's pace"): whenever we have
+no neighbour, read the slots of the last and the current minute, join the
+members named there one at a time, publish our own record once a minute, wait,
+again; the waits are short at first and grow.  After the last neighbour has gone
+it starts anew at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dtt.config import BootstrapConfig
+from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossip, IGossipObserver
+from dtt.records.record import GossipContent
+from dtt.records.topic import unix_minute
+from dtt.tracker.loop import LoopService
+from dtt.tracker.record_client import FoundRecord, RecordClient, candidates, recent_minutes
+
+#: The first waits between two reads (specs/records.md section 6, "dtt's pace").
+FIRST_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)
+
+#: (alone for at least this long, wait at least this long) (the same source).
+SLOWER_WHEN_ALONE = ((600.0, 15.0), (60.0, 5.0))
+
+#: So long after a turn of the minute, the last minute is read with every poll.
+TURN_OF_MINUTE = 5.0
+
+#: A second put within a minute, which tops the copies up, comes this much
+#: after the one before (specs/dht.md section 4 says "later in the minute"; guess).
+TOP_UP_AFTER = 10.0
+
+#: The first put, and the one that tops up (the same source).
+PUTS_IN_A_MINUTE = 2
+
+#: Alone for so long though others were found and dialled: the operator is told
+#: (guess; two rounds of everything have failed by then).
+UNREACHABLE_AFTER = 60.0
+
+
+def wait_after(polls: int, alone_for: float, setting: float) -> float:
+    """
+    How long to wait after a read that did not lead to a neighbour.
+
+    @param polls: how many reads there have been, including this one.
+    @param alone_for: seconds since we began to look.
+    @param setting: the configured interval.
+    """
+    for threshold, wait in SLOWER_WHEN_ALONE:
+        if alone_for >= threshold:
+            return max(wait, setting)
+    return min(FIRST_WAITS[polls - 1], setting) if polls <= len(FIRST_WAITS) else setting
+
+
+def minutes_to_read(now: float, polls: int, older_first: bool) -> tuple[int, ...]:
+    """
+    Which slots the next read covers.
+
+    @param now: unix seconds.
+    @param polls: how many reads there have been.
+    @param older_first: whether the first read begins a minute earlier.
+    """
+    minute = int(now // 60)
+    if polls == 0 and older_first:
+        return recent_minutes(max(0, minute - 1))
+    if polls % 2 == 0 or now % 60 < TURN_OF_MINUTE:
+        return recent_minutes(minute)
+    return (minute,)
+
+
+@define
+class _Search:
+    """
+    One time of being without neighbours.
+
+    @ivar since: when it began.
+    @ivar polls: reads so far.
+    @ivar minute: the minute of our last put.
+    @ivar puts: how often we put in that minute.
+    @ivar put_at: when the last time.
+    @ivar tried: whether anybody was there to be joined.
+    @ivar told: whether the operator was told that nobody can be reached.
+    """
+
+    since: float
+    polls: int = 0
+    minute: int | None = None
+    puts: int = 0
+    put_at: float = 0.0
+    tried: bool = False
+    told: bool = False
+
+
+@implementer(IGossipObserver)
+class Fetcher(LoopService):
+    """
+    Looks for members whenever the topic has no neighbour.
+
+    @param content: makes the content of our record.
+    @param reachable: whether anybody has ever connected to us.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        rng: Random,
+        config: BootstrapConfig,
+        dht: IDHT,
+        gossip: IGossip,
+        book: IAddressBook,
+        records: RecordClient,
+        content: Callable[[], GossipContent],
+        reachable: Callable[[], bool],
+    ) -> None:
+        self._reactor = reactor
+        self._rng = rng
+        self._config = config
+        self._dht = dht
+        self._gossip = gossip
+        self._book = book
+        self._records = records
+        self._content = content
+        self._reachable = reachable
+        self._alone: Deferred[None] | None = None
+        self._publishing: Deferred[None] | None = None
+
+    async def run(self) -> None:
+        """
+        Look; be joined until the last neighbour goes; again.
+        """
+        unsubscribe = self._gossip.subscribe(self)
+        try:
+            await self._dht.when_ready()
+            while True:
+                if self._gossip.neighbors():
+                    self._alone = Deferred()
+                    await self._alone
+                await self._look()
+        finally:
+            unsubscribe()
+            if self._publishing is not None:
+                self._publishing.cancel()
+
+    async def _look(self) -> None:
+        """
+        Read, join, publish, wait, until there is a neighbour.
+        """
+        search = _Search(since=self._reactor.seconds())
+        if self._config.publish_record_on_startup:
+            self._publish(search)
+        while not self._gossip.neighbors():
+            minutes = minutes_to_read(
+                self._reactor.seconds(), search.polls, self._config.check_older_records_first_on_startup
+            )
+            found = await self._records.fetch(minutes, "fetcher")
+            search.polls += 1
+            if self._gossip.neighbors() or await self._join_each(search, found):
+                return
+            self._publish(search)
+            self._tell_if_unreachable(search)
+            if await self._joined_within(self._wait(search, bool(found))):
+                return
+
+    def _wait(self, search: _Search, anybody_found: bool) -> float:
+        setting = (
+            self._config.discovery_poll_interval if anybody_found else self._config.no_peers_retry_interval
+        )
+        return wait_after(search.polls, self._reactor.seconds() - search.since, setting)
+
+    async def _join_each(self, search: _Search, found: list[FoundRecord]) -> bool:
+        """
+        Join the members that were found, publishers before hearsay, one at a
+        time.
+
+        @return: whether one of them became a neighbour.
+        """
+        publishers, hearsay = candidates(found)
+        self._rng.shuffle(publishers)
+        self._rng.shuffle(hearsay)
+        asked = False
+        for peer in publishers + hearsay:
+            # An id without an address that may be dialled now is no candidate
+            # to wait for: there may be a hundred of them.
+            if not await self._book.resolve(peer):
+                continue
+            asked = search.tried = True
+            self._gossip.join((peer,))
+            if await self._joined_within(self._config.per_peer_join_settle_time):
+                return True
+        return asked and await self._joined_within(self._config.join_confirmation_wait_time)
+
+    async def _joined_within(self, seconds: float) -> bool:
+        try:
+            await self._gossip.when_joined().addTimeout(seconds, self._reactor)
+        except TimeoutError:
+            return False
+        return True
+
+    def _publish(self, search: _Search) -> None:
+        """
+        Put our record, in the background: once a minute, and once more to top
+        its copies up.
+        """
+        now = self._reactor.seconds()
+        minute = unix_minute(now)
+        if minute != search.minute:
+            search.minute, search.puts = minute, 0
+            if self._publishing is not None:  # it tries again, for a minute that is over
+                self._publishing.cancel()
+        if self._publishing is not None or search.puts == PUTS_IN_A_MINUTE:
+            return
+        if search.puts and now - search.put_at < TOP_UP_AFTER:
+            return
+        search.puts += 1
+        search.put_at = now
+
+        async def publish() -> None:
+            try:
+                await self._records.publish(minute, self._content(), "fetcher")
+            except CancelledError:
+                pass
+            except Exception:
+                self._log.failure("the record could not be published, by a mistake of ours")
+            self._publishing = None
+
+        publishing = Deferred.fromCoroutine(publish())
+        if not publishing.called:
+            self._publishing = publishing
+
+    def _tell_if_unreachable(self, search: _Search) -> None:
+        alone_for = self._reactor.seconds() - search.since
+        if search.told or not search.tried or alone_for < UNREACHABLE_AFTER or self._reachable():
+            return
+        search.told = True
+        self._log.warn(
+            "Other members are there, but none of them can be reached, and nobody has reached us: "
+            "both sides are probably behind NATs or firewalls. One side must be reachable: open or "
+            "forward the TCP port of --listen on one of the machines."
+        )
+
+    def neighbor_up(self, peer_id: bytes) -> None:
+        """
+        Nothing: whoever looks waits for it with C{when_joined}.
+        """
+
+    def neighbor_down(self, peer_id: bytes) -> None:
+        """
+        Look again, if that was the last one.
+        """
+        if self._alone is not None and not self._gossip.neighbors():
+            alone, self._alone = self._alone, None
+            alone.callback(None)
+
+    def message_received(self, message: GossipMessage) -> None:
+        """
+        Nothing.
+        """

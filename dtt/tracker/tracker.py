@@ -1,0 +1,262 @@
+"""
+The tracker: one DHT node, one listener, many topics.  All wiring is here.
+
+    Tracker
+     +- DHTNode                 the DHT, as a service
+     +- TopicService            one for each topic
+         +- Fetcher, Publisher, BubbleMerge, MessageOverlapMerge
+
+Lifecycle: the constructor reads the state directory; C{privilegedStartService}
+claims it and binds the ports; C{startService} begins to talk; C{stopService}
+leaves every topic, closes everything and writes the state.  A tracker that has
+stopped is done: make a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random, SystemRandom
+from typing import Any
+
+from attrs import evolve
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from dtt.addresses.book import AddressBook
+from dtt.config import Config
+from dtt.dht.node import DHTNode
+from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft
+from dtt.events import DHTReady, Event, EventSink, NodeStarted
+from dtt.hints import STREAMS, PeerAddress
+from dtt.identity import PeerKey, load_or_create_key
+from dtt.records.topic import Rotation, TopicId, default_rotation, initial_secret_hash
+from dtt.state import StateDirectory
+from dtt.tracker.saved import SavedNode
+from dtt.tracker.topic import Parts, TopicService
+from dtt.transport.streams import StreamsTransport
+
+_log = Logger()
+
+#: Files of the state directory.
+KEY_FILE = "peer.key"
+NODE_FILE = "node.json"
+
+#: The state is written so often, and when the tracker stops (guess).
+SAVE_INTERVAL = 300.0
+
+
+def log_event(event: Event) -> None:
+    """
+    The default of C{on_event}: a line in Twisted's log.
+    """
+    _log.info("{dtt_event_text}", dtt_event=event, dtt_event_text=event.text())
+
+
+class Tracker(MultiService):
+    """
+    Finds the other members of topics, and connects to them.
+
+    @ivar peer_id: our id, 32 bytes.
+    @ivar config: as given.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config | None = None,
+        on_event: EventSink = log_event,
+        rng: Random | None = None,
+    ) -> None:
+        """
+        @param reactor: provides IReactorTime, IReactorTCP, IReactorUDP and
+            IReactorPluggableNameResolver.
+        @param on_event: told of everything that happens; one that raises is
+            logged.
+        @param rng: must not be predictable; the system's by default.
+        @raise StateError: the state directory or the key can't be used.
+        """
+        super().__init__()
+        self.config = config = config or Config()
+        self._reactor = reactor
+        self._on_event = on_event
+        self._bound = self._stopped = False
+        self._topics: dict[bytes, TopicService] = {}
+        self._state = None if config.state_dir is None else StateDirectory(config.state_dir)
+        key = PeerKey.generate() if self._state is None else load_or_create_key(self._state.path / KEY_FILE)
+        self.peer_id = key.peer_id
+        rng = rng or SystemRandom()
+        self._saved = self._load()
+        self._transport = StreamsTransport(reactor, key)
+        self._dht = DHTNode(
+            reactor,
+            port=config.dht.port,
+            interface=config.dht.bind,
+            bootstrap=config.dht.bootstrap,
+            known_nodes=self._saved.nodes,
+            node_id=self._saved.node_id,
+            on_external_host=self._moved,
+            rng=rng,
+        )
+        self._dht.setServiceParent(self)
+        self._parts = Parts(
+            reactor,
+            rng,
+            config,
+            key,
+            self._dht,
+            AddressBook(reactor, rng, self._transport.addresses, key.peer_id),
+            self._transport,
+            self._emit,
+            reachable=lambda: self._transport.counters["accepted"] > 0,
+        )
+        self._saving = LoopingCall(self._save)
+        self._saving.clock = reactor
+
+    def join(
+        self,
+        name: str | bytes | TopicId,
+        secret: bytes = b"",
+        rotation: Rotation = default_rotation,
+    ) -> TopicService:
+        """
+        Take part in a topic.  Returns at once, also before the tracker has
+        started; L{TopicService.when_joined} waits.
+
+        @param name: text, any bytes, or a ready L{TopicId}.
+        @param secret: what the members share; without it whoever knows the
+            name can read the records and join.
+        @param rotation: how the records' key comes about, for all members alike.
+        @raise AlreadyJoined: we take part already.
+        @raise TopicLeft: the tracker has stopped.
+        @raise UsageError: the name is no text, or the rotation does not give 32 bytes.
+        """
+        topic_id = name if isinstance(name, TopicId) else TopicId.from_name(name)
+        if self._stopped:
+            raise TopicLeft("the tracker has stopped; make a new one")
+        if topic_id in self._topics:
+            raise AlreadyJoined(f"topic {topic_id.hex()} is joined already; leave it first")
+        topic = TopicService(self._parts, topic_id, initial_secret_hash(secret), rotation, self._forget)
+        self._topics[topic_id] = topic
+        topic.setServiceParent(self)
+        return topic
+
+    def privilegedStartService(self) -> None:
+        """
+        Claim the state directory and bind the ports.
+
+        @raise StateError: another process uses the state directory.
+        @raise ListenError: a port can't be bound.
+        """
+        self._bind()
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """
+        Begin to talk.
+        """
+        self._bind()
+        host, _ = self.config.listen
+        listening = PeerAddress(STREAMS, host, self._transport.port or 0)
+        self._emit(NodeStarted(self.peer_id, self._dht.port, str(listening)))
+        self._dht.when_ready().addCallbacks(
+            lambda nodes: self._emit(DHTReady(nodes)), lambda failure: failure.trap(CancelledError)
+        )
+        super().startService()
+        if self._state is not None:
+            self._saving.start(SAVE_INTERVAL)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Leave every topic, close everything, write the state.
+
+        @return: fires when it is done, within 2 s.
+        """
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._stopped = True
+        if self._saving.running:
+            self._saving.stop()
+        await gatherResults([topic.leave() for topic in tuple(self._topics.values())])
+        await self._transport.stop()
+        self._save()
+        await maybeDeferred(super().stopService)
+        if self._state is not None:
+            self._state.unlock()
+
+    def _bind(self) -> None:
+        if self._stopped:
+            raise LocalError("a tracker that has stopped can't start again; make a new one")
+        if self._bound:
+            return
+        if self._state is not None:
+            self._state.lock()
+        try:
+            self._bind_port(self.config.dht.port, self._saved.dht_port, self._bind_dht)
+            host, port = self.config.listen
+            self._bind_port(port, self._saved.listen_port, lambda port: self._transport.listen(host, port))
+        except ListenError:
+            self._dht.stopService()
+            if self._state is not None:
+                self._state.unlock()
+            raise
+        self._bound = True
+
+    def _bind_dht(self, port: int) -> None:
+        self._dht.port = port
+        self._dht.privilegedStartService()
+
+    def _bind_port(self, wanted: int, kept: int, bind: Callable[[int], None]) -> None:
+        """
+        Bind the port that is asked for, else the one of the last run, else any.
+        """
+        if wanted or not kept:
+            bind(wanted)
+            return
+        try:
+            bind(kept)
+        except ListenError as error:
+            _log.warn("The port of the last run is not free: {error}. Taking another one.", error=error)
+            bind(0)
+
+    def _emit(self, event: Event) -> None:
+        try:
+            self._on_event(event)
+        except Exception:
+            _log.failure("on_event failed at {event}", event=event)
+
+    def _moved(self, host: str) -> None:
+        self._transport.set_external_host(host)
+        for topic in self._topics.values():
+            topic.update_addresses()
+
+    def _forget(self, topic: TopicService) -> None:
+        if self._topics.get(topic.topic_id) is topic:
+            del self._topics[topic.topic_id]
+
+    def _load(self) -> SavedNode:
+        value = None if self._state is None else self._state.read_json(NODE_FILE)
+        if value is None:
+            return SavedNode()
+        try:
+            return SavedNode.from_json(value)
+        except ValueError as error:
+            _log.warn("{file} is not usable ({error}); starting without it.", file=NODE_FILE, error=error)
+            return SavedNode()
+
+    def _save(self) -> None:
+        if self._state is None or not self._bound:
+            return
+        self._saved = evolve(
+            self._saved,
+            dht_port=self._dht.port,
+            listen_port=self._transport.port or 0,
+            node_id=self._dht.node_id,
+            nodes=tuple(self._dht.known_nodes()),
+        )
+        try:
+            self._state.write_json(NODE_FILE, self._saved.to_json())
+        except StateError as error:
+            _log.error("The state was not written: {error}", error=error)

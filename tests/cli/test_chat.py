@@ -1,0 +1,287 @@
+"""
+Tests for L{dtt.cli.chat}.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.cli.chat import MAX_LINE, MAX_WAITING, Chat, ChatLine, ChatOptions, Console, describe, printable
+from dtt.events import DHTReady, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished
+from dtt.testing.members import FakeGossip
+
+TOPIC, ME, PEER = b"t" * 32, b"\x11" * 32, b"\x22" * 32
+
+
+class LineTests(SynchronousTestCase):
+    """
+    What is said, on the wire and on the screen.
+    """
+
+    def test_encode(self) -> None:
+        """UTF-8 JSON with from, n and text."""
+        content = ChatLine("ab", 7, "grüße").encode()
+        self.assertEqual(json.loads(content.decode("utf-8")), {"from": "ab", "n": 7, "text": "grüße"})
+        self.assertIn("grüße".encode(), content)
+        self.assertEqual(ChatLine.decode(content), ChatLine("ab", 7, "grüße"))
+
+    def test_no_line(self) -> None:
+        """Anything else is none, whatever it is."""
+        for content in (
+            b"",
+            b"hello",
+            b"\xff\xfe",
+            b"[1]",
+            b"null",
+            b'{"from": "ab", "n": 7}',
+            b'{"from": "ab", "n": "7", "text": "x"}',
+            b'{"from": 5, "n": 7, "text": "x"}',
+            b'{"from": "ab", "n": 7, "text": ["x"]}',
+            b"[" * 4000,
+            b'{"from": "ab", "n": ' + b"9" * 4900 + b', "text": "x"}',
+            '{"from": "ab", "n": 7, "text": "x"}'.encode("utf-16"),
+        ):
+            self.assertIsNone(ChatLine.decode(content), content[:50])
+
+    def test_more_keys(self) -> None:
+        """Further keys do no harm."""
+        self.assertEqual(
+            ChatLine.decode(b'{"from": "ab", "n": 7, "text": "x", "color": "red"}'), ChatLine("ab", 7, "x")
+        )
+
+    def test_printable(self) -> None:
+        """Whatever a terminal would obey is replaced: escapes, newlines, turns of direction."""
+        self.assertEqual(printable("Grüße, 世界 👋"), "Grüße, 世界 👋")
+        for character in "\x1b\r\n\t\b\x00\x7f\x9b\u202e\u2028\ud800":
+            self.assertEqual(printable(f"a{character}b"), "a\ufffdb", repr(character))
+
+    def test_describe(self) -> None:
+        """A line is shown with who claims to say it, anything else as it is, with the last hop."""
+
+        def shown(content: bytes) -> str | None:
+            return describe(Message(TOPIC, PEER, "swarm", content))
+
+        self.assertEqual(shown(ChatLine(ME.hex(), 1, "hello").encode()), "<1111111111> hello")
+        self.assertEqual(shown(b"raw"), "[via 2222222222] raw")
+        self.assertEqual(shown(b"\xff\x1b[2J"), "[via 2222222222] \ufffd\ufffd[2J")
+        self.assertEqual(
+            shown(ChatLine("\x1b[2J", 1, "\x1b]0;x\x07").encode()), "<\ufffd[2J> \ufffd]0;x\ufffd"
+        )
+
+    def test_describe_others(self) -> None:
+        """Who comes and goes is shown; what is of no interest to a person is not."""
+        self.assertEqual(describe(NeighborUp(TOPIC, PEER)), "* 2222222222 is here")
+        self.assertEqual(describe(NeighborDown(TOPIC, PEER)), "* 2222222222 is gone")
+        self.assertEqual(describe(DHTReady(8)), "* The DHT answers; 8 nodes known.")
+        self.assertIsNone(describe(PeerFailed(TOPIC, PEER, "timed out")))
+        self.assertIsNone(describe(RecordPublished(TOPIC, 1, 2)))
+
+
+class ChatTests(SynchronousTestCase):
+    """
+    Tests for L{Chat} and L{Console}.
+    """
+
+    def chat(self, as_json: bool = False, stay: bool = False) -> Chat:
+        """A chat that has begun."""
+        self.gossip = FakeGossip()
+        self.console = Console()
+        self.clock = Clock()
+        chat = Chat(self.clock, self.console, as_json, stay)
+        self.transport = StringTransport()
+        self.console.makeConnection(self.transport)
+        tracker: Any = SimpleNamespace(peer_id=ME)
+        topic: Any = self.gossip
+        chat.start(tracker, topic)
+        return chat
+
+    def type(self, text: str | bytes) -> None:
+        """Somebody types, or pipes."""
+        self.console.dataReceived(text if isinstance(text, bytes) else text.encode())
+
+    def said(self) -> list[str]:
+        """What was broadcast, as text."""
+        lines = [ChatLine.decode(content) for content in self.gossip.broadcasts]
+        return [line.text for line in lines if line is not None]
+
+    def shown(self) -> str:
+        """What is on the screen."""
+        return str(self.transport.value().decode())
+
+    def test_waits_until_joined(self) -> None:
+        """Lines wait until there is a neighbour, and are then said in order."""
+        chat = self.chat()
+        self.type("one\ntw")
+        self.type("o\n")
+        self.assertEqual(self.said(), [])
+        self.gossip.up(PEER)
+        self.type("three\n")
+        self.assertEqual(self.said(), ["one", "two", "three"])
+        self.assertNoResult(chat.done)
+
+    def test_lines(self) -> None:
+        """Empty lines are not said; carriage returns and bytes that are no text do no harm."""
+        self.chat()
+        self.gossip.up(PEER)
+        self.type(b"\n\r\na\r\n\xff\n\n")
+        self.assertEqual(self.said(), ["a", "\ufffd"])
+
+    def test_same_line_twice(self) -> None:
+        """The counter makes equal lines different, also over restarts; the sender is us."""
+        self.chat()
+        self.gossip.up(PEER)
+        self.type("a\na\n")
+        lines = [json.loads(content) for content in self.gossip.broadcasts]
+        self.assertEqual([line["from"] for line in lines], [ME.hex()] * 2)
+        self.assertEqual(lines[1]["n"], lines[0]["n"] + 1)
+        self.clock.advance(1)
+        again = Chat(self.clock, Console(), False, False)
+        self.assertGreater(again._n, lines[1]["n"])
+
+    def test_end_of_input(self) -> None:
+        """At the end of the input what waits is sent, also a last line without newline; then it is over."""
+        chat = self.chat()
+        self.type("one\ntwo")
+        self.console.readConnectionLost()
+        self.assertNoResult(chat.done)
+        self.gossip.up(PEER)
+        self.assertEqual(self.said(), ["one", "two"])
+        self.successResultOf(chat.done)
+
+    def test_end_of_input_waits_for_sending(self) -> None:
+        """It is not over before the neighbours have taken what was said."""
+        chat = self.chat()
+        sending: Deferred[None] = Deferred()
+        self.gossip.broadcast = lambda content: sending  # type: ignore[method-assign]
+        self.gossip.up(PEER)
+        self.type("one\n")
+        self.console.readConnectionLost()
+        self.assertNoResult(chat.done)
+        sending.callback(None)
+        self.successResultOf(chat.done)
+
+    def test_end_of_empty_input(self) -> None:
+        """With nothing to say it is over at once."""
+        chat = self.chat()
+        self.console.readConnectionLost()
+        self.successResultOf(chat.done)
+
+    def test_stay(self) -> None:
+        """With --stay it goes on listening after the end of the input."""
+        chat = self.chat(stay=True)
+        self.type("one\n")
+        self.console.readConnectionLost()
+        self.gossip.up(PEER)
+        self.assertEqual(self.said(), ["one"])
+        self.assertNoResult(chat.done)
+        chat.finish()
+        chat.finish()
+        self.successResultOf(chat.done)
+
+    def test_nobody_reads(self) -> None:
+        """When nobody reads its output any more, or both ends are gone, it is over, even with --stay."""
+        for end in ("writeConnectionLost", "connectionLost"):
+            chat = self.chat(stay=True)
+            getattr(self.console, end)()
+            self.successResultOf(chat.done)
+
+    def test_topic_left(self) -> None:
+        """When the topic is left before it is joined, it is over, silently."""
+        chat = self.chat()
+        self.gossip.leave()
+        self.successResultOf(chat.done)
+
+    def test_too_long(self) -> None:
+        """A line that can't be broadcast is told of, and the next one is said."""
+        self.chat()
+        self.gossip.up(PEER)
+        self.type("x" * 4055 + "\nafter\n")
+        self.assertEqual(self.said(), ["after"])
+        self.assertIn("! not sent:", self.shown())
+
+    def test_far_too_long(self) -> None:
+        """
+        A line without end fills no memory, is told of once, and no part of it
+        is said; the next line is.
+        """
+        self.chat()
+        self.gossip.up(PEER)
+        for _ in range(10):
+            self.type("x" * (MAX_LINE // 3))
+            self.assertLessEqual(len(self.console._rest), MAX_LINE)
+        self.type("its end\nafter\nmore")
+        self.type("\n")
+        self.assertEqual(self.said(), ["after", "more"])
+        self.assertEqual(self.shown().count("too long"), 1)
+
+    def test_many_wait(self) -> None:
+        """Only so many lines wait; that others are dropped is told."""
+        self.chat()
+        for number in range(MAX_WAITING + 2):
+            self.type(f"{number}\n")
+        self.gossip.up(PEER)
+        self.assertEqual(len(self.said()), MAX_WAITING)
+        self.assertEqual(self.shown().count("dropped"), 2)
+
+    def test_events(self) -> None:
+        """Events are shown as text, or as JSON lines with --json; notes then go to standard error."""
+        chat = self.chat()
+        chat.on_event(DHTReady(8))
+        chat.on_event(RecordPublished(TOPIC, 1, 2))
+        self.assertEqual(self.shown(), "* The DHT answers; 8 nodes known.\n")
+        chat = self.chat(as_json=True)
+        self.clock.advance(5)
+        chat.on_event(RecordPublished(TOPIC, 1, 2))
+        self.assertEqual(
+            json.loads(self.shown()),
+            {"event": "record.published", "time": 5, "topic": TOPIC.hex(), "minute": 1, "stored": 2},
+        )
+        errors = io.StringIO()
+        self.patch(sys, "stderr", errors)
+        chat.show("a note")
+        self.assertEqual(errors.getvalue(), "a note\n")
+        self.assertEqual(self.shown().count("\n"), 1)
+
+
+class OptionsTests(SynchronousTestCase):
+    """
+    Tests for L{ChatOptions}.
+    """
+
+    def parse(self, *arguments: str) -> ChatOptions:
+        """The options in C{arguments}."""
+        options = ChatOptions()
+        options.parseOptions(list(arguments))
+        return options
+
+    def test_topic(self) -> None:
+        """One topic, before or after options."""
+        for arguments in (("x", "--json", "--stay"), ("--json", "x", "--stay"), ("--json", "--stay", "x")):
+            options = self.parse(*arguments)
+            self.assertEqual((options["topic"], options["json"], options["stay"]), ("x", 1, 1))
+
+    def test_no_state_by_default(self) -> None:
+        """Without --state-dir it keeps nothing on disk."""
+        self.assertIsNone(self.parse("x").load(None)[0].state_dir)
+
+    def test_wrong(self) -> None:
+        """No topic, two, an unknown option, or a secret on standard input."""
+        for arguments, expected in (
+            ((), "one TOPIC"),
+            (("x", "y"), "one TOPIC"),
+            (("x", "--nonsense"), "nonsense"),
+            (("x", "--secret-file", "-"), "standard input"),
+        ):
+            with self.assertRaises(usage.UsageError) as raised:
+                self.parse(*arguments)
+            self.assertIn(expected, str(raised.exception))

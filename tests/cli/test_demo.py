@@ -1,0 +1,251 @@
+"""
+Tests for the parts of L{dtt.cli.demo} that need no processes.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python import usage
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.cli.chat import ChatLine
+from dtt.cli.demo import SPEAK_INTERVAL, TIME_LIMIT, Demo, DemoOptions, Member, MemberProcess
+
+IDS = ["a" * 64, "b" * 64, "c" * 64]
+
+
+class MemberTests(SynchronousTestCase):
+    """
+    Tests for L{Member.trouble}.
+    """
+
+    def test_trouble(self) -> None:
+        """The first thing that is wrong, in words; nothing if it is joined and has heard everybody else."""
+        everybody = frozenset(IDS)
+        member = Member(1, 0.0)
+        self.assertEqual(member.trouble(everybody), "member 1 did not start")
+        member.peer_id = IDS[0]
+        self.assertIn("member 1 did not join", member.trouble(everybody))
+        member.joined = 1.0
+        self.assertEqual(member.trouble(everybody), "member 1 heard nothing of bbbbbbbbbb, cccccccccc")
+        member.heard = {IDS[1], IDS[2]}
+        self.assertEqual(member.trouble(everybody), "")
+        member.heard.add(IDS[0])
+        self.assertEqual(member.trouble(everybody), "")
+        member.ended = "exit code 1"
+        self.assertEqual(member.trouble(everybody), "member 1 ended early (exit code 1)")
+
+    def test_errors(self) -> None:
+        """The last words of its standard error are added, if anything is wrong."""
+        member = Member(2, 0.0, errors=["one", "two", "three", "four"])
+        self.assertEqual(member.trouble(frozenset()), "member 2 did not start | two | three | four")
+
+
+class MemberProcessTests(SynchronousTestCase):
+    """
+    Tests for L{MemberProcess}.
+    """
+
+    def test_lines(self) -> None:
+        """Output comes as whole lines, however it is cut."""
+        lines: list[bytes] = []
+        errors: list[str] = []
+        process = MemberProcess(lines.append, errors.append)
+        for data in (b'{"a"', b": 1}\n{}\n{", b"}\n"):
+            process.outReceived(data)
+        process.errReceived(b"warning\n\xff\n")
+        self.assertEqual((lines, errors), ([b'{"a": 1}', b"{}", b"{}"], ["warning", "\ufffd"]))
+
+    def test_end(self) -> None:
+        """How it ended is told."""
+        process = MemberProcess(lambda line: None, lambda error: None)
+        process.processEnded(Failure(ProcessTerminated(1)))
+        self.assertIn("exit code 1", self.successResultOf(process.ended))
+        process = MemberProcess(lambda line: None, lambda error: None)
+        process.processEnded(Failure(ProcessDone(0)))
+        self.successResultOf(process.ended)
+
+
+class Quiet(Demo):
+    """
+    A demo whose members are told of by the test.
+    """
+
+    def __init__(self, members: int, keep: bool = False) -> None:
+        self.shown: list[str] = []
+        self.clock = Clock()
+        self._reactor = self.clock
+        self._wanted = members
+        self._keep = keep
+        self._show = self.shown.append
+        self._start = 0.0
+        self._members = []
+        self._summed_up = False
+        self._calls = []
+        self._bootstrap = "127.0.0.1:1"
+        self._folder = SimpleNamespace(name="/folder")  # type: ignore[assignment]
+        self._verdict = Deferred()
+        self.written: list[tuple[int, bytes]] = []
+
+    def begin(self, number: int) -> Member:
+        """A member has been started."""
+        member = Member(number, self.clock.seconds())
+        member.process = SimpleNamespace(write=lambda data: self.written.append((number, data)))
+        self._members.append(member)
+        return member
+
+    def tell(self, member: Member, name: str, **fields: Any) -> None:
+        """An event of a member."""
+        self._event(member, json.loads(json.dumps({"event": name, "time": self.clock.seconds(), **fields})))
+
+    def started(self, member: Member) -> None:
+        """It has said who it is."""
+        self.tell(member, "node.started", peer_id=IDS[member.number - 1], dht_port=5, listen="127.0.0.1:6")
+
+    def hears(self, member: Member, *numbers: int) -> None:
+        """It gets lines of others."""
+        for number in numbers:
+            line = ChatLine(IDS[number - 1], 1, f"hello from {number}")
+            self.tell(member, "message", content=line.encode().decode())
+
+
+class DemoTests(SynchronousTestCase):
+    """
+    The timeline and the verdict.
+    """
+
+    def joined(self, demo: Quiet) -> list[Member]:
+        """As many members as are wanted, all joined."""
+        members = [demo.begin(number) for number in range(1, demo._wanted + 1)]
+        for member in members:
+            demo.started(member)
+            demo.clock.advance(0.25)
+            demo.tell(member, "topic.joined")
+        return members
+
+    def test_all_well(self) -> None:
+        """When all are joined they speak; when everybody heard everybody the summary says so: 0."""
+        demo = Quiet(3)
+        members = self.joined(demo)
+        self.assertEqual([number for number, _ in demo.written], [1, 2, 3])
+        demo.hears(members[0], 2, 3)
+        demo.hears(members[1], 1, 3, 2)
+        demo.hears(members[2], 1)
+        self.assertNoResult(demo._verdict)
+        demo.hears(members[2], 2)
+        self.assertEqual(self.successResultOf(demo._verdict), 0)
+        self.assertEqual(demo.shown[-1], "3 of 3 joined, first after 0.25 s; every member heard every other")
+
+    def test_timeline(self) -> None:
+        """Each event is a line with the time since the start; others' text is made harmless."""
+        demo = Quiet(2)
+        one, two = demo.begin(1), demo.begin(2)
+        demo.started(one)
+        demo.started(two)
+        demo.clock.advance(1.5)
+        demo.tell(one, "dht.ready", nodes=8)
+        demo.tell(one, "record.published", minute=1, stored=2)
+        demo.tell(one, "record.found", minute=1, publisher=IDS[1], source="fetcher")
+        demo.tell(one, "peer.dialled", peer=IDS[1])
+        demo.tell(one, "peer.failed", peer="f" * 64, reason="timed out")
+        demo.tell(one, "neighbor.up", peer=IDS[1])
+        demo.tell(one, "neighbor.down", peer=IDS[1])
+        demo.tell(one, "message", content=ChatLine(IDS[1], 1, "\x1b[2J").encode().decode())
+        demo.tell(one, "message", content="no chat line")
+        demo.tell(one, "message", content_hex="ff")
+        demo.tell(one, "something.new")
+        self.assertEqual(
+            demo.shown[2:],
+            [
+                f"   1.500 s  member 1  {what}"
+                for what in (
+                    "DHT ready, 8 nodes known",
+                    "record stored on 2 nodes",
+                    "found the record of member 2",
+                    "dialled member 2",
+                    "could not reach ffffffffff: timed out",
+                    "neighbour up: member 2",
+                    "neighbour down: member 2",
+                    "message of member 2 received: \ufffd[2J",
+                    "something.new",
+                )
+            ],
+        )
+
+    def test_speaks_again(self) -> None:
+        """As long as somebody has not heard everybody, all speak again."""
+        demo = Quiet(2)
+        members = self.joined(demo)
+        self.assertEqual(len(demo.written), 2)
+        demo.clock.advance(SPEAK_INTERVAL)
+        self.assertEqual(len(demo.written), 4)
+        demo.hears(members[0], 2)
+        demo.hears(members[1], 1)
+        demo.clock.advance(10 * SPEAK_INTERVAL)
+        self.assertEqual(len(demo.written), 4)
+
+    def test_time_is_up(self) -> None:
+        """When it takes too long, it says who failed and why: 1."""
+        demo = Quiet(3)
+        one, two = demo.begin(1), demo.begin(2)
+        demo.started(one)
+        demo.tell(one, "topic.joined")
+        two.errors.append("a warning")
+        demo.clock.advance(TIME_LIMIT)
+        demo._time_is_up()
+        self.assertEqual(self.successResultOf(demo._verdict), 1)
+        self.assertEqual(
+            demo.shown[-3:],
+            [
+                "1 of 3 joined, first after 0.00 s; not every member heard every other",
+                "member 2 did not start | a warning",
+                "member 3 was not started",
+            ],
+        )
+
+    def test_member_ends(self) -> None:
+        """A member that ends early is the end."""
+        demo = Quiet(2)
+        members = self.joined(demo)
+        demo._gone(members[1], "exit code 3")
+        self.assertEqual(self.successResultOf(demo._verdict), 1)
+        self.assertTrue(any("member 2 ended early (exit code 3)" in line for line in demo.shown))
+        self.successResultOf(members[1].gone)
+
+    def test_keep(self) -> None:
+        """With --keep it goes on after the summary, until Ctrl-C, and says how to join."""
+        demo = Quiet(2, keep=True)
+        members = self.joined(demo)
+        demo.hears(members[0], 2)
+        demo.hears(members[1], 1)
+        self.assertNoResult(demo._verdict)
+        self.assertIn("dtt chat demo --bootstrap 127.0.0.1:1", demo.shown[-1])
+        self.assertIn("2 of 2 joined", demo.shown[-2])
+        demo.hears(members[1], 1)
+        self.assertIn("dtt chat demo", demo.shown[-1])
+        demo.stop()
+        self.assertEqual(self.successResultOf(demo._verdict), 0)
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C before all is well is a 1."""
+        demo = Quiet(2)
+        self.joined(demo)
+        demo.stop()
+        demo.stop()
+        self.assertEqual(self.successResultOf(demo._verdict), 1)
+
+    def test_options(self) -> None:
+        """Numbers have a minimum, and are numbers."""
+        options = DemoOptions()
+        options.parseOptions(["--members", "5", "--dht-nodes", "2", "--keep"])
+        self.assertEqual((options["members"], options["dht-nodes"], options["keep"]), (5, 2, 1))
+        for arguments in (["--members", "1"], ["--dht-nodes", "0"], ["--members", "x"], ["extra"]):
+            with self.assertRaises(usage.UsageError):
+                DemoOptions().parseOptions(arguments)

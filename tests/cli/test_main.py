@@ -1,0 +1,93 @@
+"""
+Tests for L{dtt.cli.main}.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.cli import main
+from dtt.cli.main import MainOptions, run
+from dtt.errors import StateError, UsageError
+
+
+class MainTests(SynchronousTestCase):
+    """
+    Tests for L{run}.
+    """
+
+    def setUp(self) -> None:
+        """Output is kept."""
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+
+    def command(self, error: Exception | None = None, code: int = 0) -> None:
+        """Replace all commands by one, C{do}, with an option."""
+
+        class Options(usage.Options):
+            optParameters = [["number", None, 0, "A number.", int]]
+
+            def run(self) -> int:
+                if error is not None:
+                    raise error
+                return code
+
+        self.patch(MainOptions, "subCommands", [["do", None, Options, "Do it."]])
+
+    def test_exit_codes(self) -> None:
+        """The command's own; 2 for wrong usage, 1 for other errors of ours, with one line each."""
+        self.command(code=0)
+        self.assertEqual(run(["do"]), 0)
+        self.command(code=1)
+        self.assertEqual(run(["do"]), 1)
+        self.assertEqual(self.err.getvalue(), "")
+        self.command(error=UsageError("wrong"))
+        self.assertEqual(run(["do"]), 2)
+        self.command(error=StateError("bad file"))
+        self.assertEqual(run(["do"]), 1)
+        self.assertEqual(self.err.getvalue(), "dtt: wrong\ndtt: bad file\n")
+
+    def test_wrong_usage(self) -> None:
+        """No command, an unknown one, an unknown option or a wrong value: one line, exit code 2."""
+        self.command()
+        for arguments in ([], ["nonsense"], ["--nonsense"], ["do", "--nonsense"], ["do", "--number", "x"]):
+            self.err.truncate(0)
+            self.err.seek(0)
+            self.assertEqual(run(arguments), 2, arguments)
+            self.assertRegex(self.err.getvalue(), r"\Adtt: [^\n]+\n\Z", str(arguments))
+
+    def test_help(self) -> None:
+        """--help names all commands and exits with 0; so does --version, and --help of each command."""
+        for arguments in (["--help"], ["--version"], *([name, "--help"] for name in self.names())):
+            with self.assertRaises(SystemExit) as raised:
+                run(arguments)
+            self.assertIn(raised.exception.code, (0, None), arguments)
+        text = self.out.getvalue()
+        for name in self.names():
+            self.assertIn(name, text)
+            self.assertIn(f"Usage: dtt {name}", text)
+
+    def names(self) -> list[str]:
+        """All commands."""
+        names = [str(command[0]) for command in MainOptions.subCommands]
+        self.assertLessEqual({"demo", "chat", "slot", "open", "seal"}, set(names))
+        return names
+
+    def test_main(self) -> None:
+        """The console script exits with the code."""
+        self.command(code=1)
+        self.patch(sys, "argv", ["dtt", "do"])
+        with self.assertRaises(SystemExit) as raised:
+            main.main()
+        self.assertEqual(raised.exception.code, 1)
+
+    def test_commands_are_lazy(self) -> None:
+        """Listing the commands imports none of them."""
+        lazily: Any = MainOptions.subCommands[0][2]
+        self.assertEqual((lazily._module, lazily._name), ("dtt.cli.demo", "DemoOptions"))

@@ -1,0 +1,193 @@
+"""
+What the tests of the tracker share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer, provider
+
+from dtt.config import DHTConfig
+from dtt.dht.placement import Placement
+from dtt.events import Event
+from dtt.hints import STREAMS, PeerAddress
+from dtt.identity import PeerKey
+from dtt.interfaces import IDHT, IAddressBook, PeerId
+from dtt.records.record import GossipContent
+from dtt.records.topic import Slot, TopicId, default_rotation, initial_secret_hash
+from dtt.testing.dht import FakeDHT
+from dtt.tracker.record_client import RecordClient
+
+T = TypeVar("T")
+
+MINUTE = 30_000_000
+#: Ten seconds into L{MINUTE}, in 2027.
+START = MINUTE * 60 + 10.0
+
+TOPIC = TopicId.from_name("a topic")
+SECRET_HASH = initial_secret_hash(b"a secret")
+KEYS = [PeerKey.from_seed(bytes((number,)) * 32) for number in range(1, 30)]
+IDS = [key.peer_id for key in KEYS]
+
+
+def address(number: int, port: int = 4433) -> PeerAddress:
+    """Where member C{number} listens: a public address."""
+    return PeerAddress(STREAMS, f"198.18.0.{number + 1}", port)
+
+
+@implementer(IAddressBook)
+class Book:
+    """An L{IAddressBook} that believes everything."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, tuple[PeerAddress, ...]] = {}
+        self.backing_off: set[bytes] = set()
+
+    def learn(self, peer_id: PeerId, addresses: Sequence[PeerAddress], source: str) -> None:
+        self.known[peer_id] = tuple(addresses)
+
+    def failed(self, peer_id: PeerId, addresses: Sequence[PeerAddress]) -> None:
+        self.backing_off.add(peer_id)
+
+    def succeeded(self, peer_id: PeerId) -> None:
+        self.backing_off.discard(peer_id)
+
+    def resolve(self, peer_id: bytes) -> Deferred[tuple[PeerAddress, ...]]:
+        found: Deferred[tuple[PeerAddress, ...]] = Deferred()
+        found.callback(() if peer_id in self.backing_off else self.known.get(peer_id, ()))
+        return found
+
+
+def start_clock() -> Clock:
+    """A clock that stands at L{START}."""
+    clock = Clock()
+    clock.rightNow = START
+    return clock
+
+
+class Member:
+    """A member's record client, and what it needs."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        dht: Any,
+        number: int = 0,
+        *,
+        config: DHTConfig | None = None,
+        max_bootstrap_records: int = 5,
+        secret_hash: bytes = SECRET_HASH,
+        topic_id: bytes = TOPIC,
+    ) -> None:
+        self.key = KEYS[number]
+        self._started: list[Deferred[Any]] = []
+        self.book = Book()
+        self.events: list[Event] = []
+        rng = Random(number)
+        self.client = RecordClient(
+            clock,
+            rng,
+            config or DHTConfig(),
+            max_bootstrap_records,
+            self.key,
+            topic_id,
+            secret_hash,
+            default_rotation,
+            dht,
+            self.book,
+            self.events.append,
+            rng.randbytes,
+        )
+        self.content = GossipContent(addresses=(address(number),))
+
+    def fetch(self, *minutes: int) -> Deferred[Any]:
+        """As L{RecordClient.fetch}."""
+        return self._start(self.client.fetch(minutes or (MINUTE,), "test"))
+
+    def publish(self, content: GossipContent | None = None, minute: int = MINUTE) -> Deferred[int]:
+        """As L{RecordClient.publish}."""
+        return self._start(self.client.publish(minute, content or self.content, "test"))
+
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
+        started = Deferred.fromCoroutine(coroutine)
+        self._started.append(started)
+        return started
+
+    def end(self) -> None:
+        """Cancel what still runs: left to the garbage collector, it would end within other tests."""
+        for started in self._started:
+            started.addErrback(lambda failure: failure.trap(CancelledError))
+            started.cancel()
+
+
+def store(
+    dht: IDHT, value: bytes, minute: int = MINUTE, own_id: bytes = b"nobody", topic: bytes = TOPIC
+) -> None:
+    """Put any value into the slot, twice, as an outsider can; with a C{dht} that has no latency."""
+    slot = Slot(topic, minute)
+    read: list[Any] = []
+    dht.get_mutable(slot.public_key, slot.salt).addCallback(read.append)
+    dht.put_mutable(slot.signing_seed, slot.salt, value, Placement(own_id, lambda held: held), read[0])
+
+
+class CountingDHT:
+    """
+    Counts what a L{FakeDHT} is asked to do; and may be told to do it otherwise.
+
+    @ivar calls: the names of the calls.
+    """
+
+    def __init__(self, dht: FakeDHT) -> None:
+        self.dht = dht
+        self.calls: list[str] = []
+        self.instead: dict[str, Callable[..., Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kw: Any) -> Any:
+            self.calls.append(name)
+            return self.instead.get(name, getattr(self.dht, name))(*args, **kw)
+
+        return call
+
+
+class SilentDHT:
+    """An L{IDHT} that never answers; remembers what is cancelled."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.cancelled: list[str] = []
+
+    def when_ready(self) -> Deferred[int]:
+        return self._never("when_ready")
+
+    def get_mutable(self, *args: Any) -> Deferred[Any]:
+        return self._never("get_mutable")
+
+    def refresh(self, read: Any) -> Deferred[Any]:
+        return self._never("refresh")
+
+    def put_mutable(self, *args: Any) -> Deferred[Any]:
+        return self._never("put_mutable")
+
+    def _never(self, what: str) -> Deferred[Any]:
+        self.calls.append(what)
+        return Deferred(lambda _: self.cancelled.append(what))
+
+
+def collect_warnings(case: SynchronousTestCase, warnings: list[str]) -> None:
+    """Append the text of each warning that is logged until the end of the test."""
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event["log_level"] is LogLevel.warn:
+            warnings.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    case.addCleanup(globalLogPublisher.removeObserver, observe)

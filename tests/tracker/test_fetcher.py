@@ -1,0 +1,391 @@
+"""
+Tests for L{dtt.tracker.fetcher}.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from dtt.config import BootstrapConfig
+from dtt.interfaces import IGossipObserver
+from dtt.records.record import GossipContent
+from dtt.testing.clock import advance
+from dtt.testing.dht import FakeDHT
+from dtt.testing.members import FakeGossip
+from dtt.tracker.fetcher import Fetcher, minutes_to_read, wait_after
+from dtt.tracker.record_client import FoundRecord
+from tests.tracker.common import IDS, MINUTE, START, Book, address, collect_warnings, start_clock
+
+
+class WaitTests(SynchronousTestCase):
+    """
+    Tests for L{wait_after}.
+    """
+
+    def test_first_waits(self) -> None:
+        """0.05, 0.1, 0.25, 0.5, 1 s, then the setting."""
+        self.assertEqual(
+            [wait_after(polls, 0.0, 1.5) for polls in range(1, 8)], [0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 1.5]
+        )
+
+    def test_setting_is_the_ceiling(self) -> None:
+        """No wait of the first minute is longer than the setting."""
+        self.assertEqual(
+            [wait_after(polls, 59.9, 0.2) for polls in range(1, 8)], [0.05, 0.1, 0.2, 0.2, 0.2, 0.2, 0.2]
+        )
+
+    def test_alone(self) -> None:
+        """Who stays alone polls every 5 s after a minute and every 15 s after ten, or as rarely as is set."""
+        self.assertEqual(wait_after(40, 59.9, 2.0), 2.0)
+        self.assertEqual(wait_after(40, 60.0, 2.0), 5.0)
+        self.assertEqual(wait_after(1, 60.0, 2.0), 5.0)
+        self.assertEqual(wait_after(40, 599.9, 2.0), 5.0)
+        self.assertEqual(wait_after(400, 600.0, 2.0), 15.0)
+        self.assertEqual(wait_after(400, 60.0, 8.0), 8.0)
+        self.assertEqual(wait_after(400, 600.0, 30.0), 30.0)
+
+
+class MinutesTests(SynchronousTestCase):
+    """
+    Tests for L{minutes_to_read}.
+    """
+
+    def test_every_second_poll(self) -> None:
+        """Later in a minute the last one is read with every second poll, the first included."""
+        now = 100 * 60 + 5.0
+        self.assertEqual(
+            [minutes_to_read(now, polls, False) for polls in range(4)], [(99, 100), (100,), (99, 100), (100,)]
+        )
+
+    def test_turn_of_the_minute(self) -> None:
+        """In the first 5 s of a minute it is read with every poll."""
+        for now in (6000.0, 6004.99):
+            self.assertEqual([minutes_to_read(now, polls, False) for polls in range(3)], [(99, 100)] * 3)
+
+    def test_older_first(self) -> None:
+        """If so configured, the first read is of the two minutes before."""
+        now = 100 * 60 + 30.0
+        self.assertEqual(
+            [minutes_to_read(now, polls, True) for polls in range(3)], [(98, 99), (100,), (99, 100)]
+        )
+
+    def test_saturates(self) -> None:
+        """There is no minute before minute 0."""
+        self.assertEqual(minutes_to_read(30.0, 0, False), (0,))
+        self.assertEqual(minutes_to_read(30.0, 0, True), (0,))
+        self.assertEqual(minutes_to_read(90.0, 0, True), (0,))
+
+
+class Records:
+    """
+    A record client that finds what it is told.
+
+    @ivar found: what each fetch finds.
+    @ivar log: everything that is asked, with its time.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self.clock = clock
+        self.found: list[FoundRecord] = []
+        self.log: list[tuple[float, str, Any]] = []
+        self.contents: list[GossipContent] = []
+        self.publishing: Deferred[int] | None = None
+
+    async def fetch(self, minutes: tuple[int, ...], source: str) -> list[FoundRecord]:
+        assert source == "fetcher"
+        self.log.append((round(self.clock.seconds() - START, 6), "fetch", minutes))
+        return self.found
+
+    async def publish(self, minute: int, content: GossipContent, source: str) -> int:
+        assert source == "fetcher"
+        self.log.append((round(self.clock.seconds() - START, 6), "publish", minute))
+        self.contents.append(content)
+        return 2 if self.publishing is None else await self.publishing
+
+    def times(self, what: str) -> list[float]:
+        """When C{what} was asked."""
+        return [time for time, name, _ in self.log if name == what]
+
+
+class FetcherTests(SynchronousTestCase):
+    """
+    Tests for L{Fetcher}.
+    """
+
+    def setUp(self) -> None:
+        """Nobody is there."""
+        self.clock = start_clock()
+        self.gossip = FakeGossip()
+        self.records = Records(self.clock)
+        self.book = Book()
+        self.dht = FakeDHT(self.clock)
+        self.reached = False
+        self.warnings: list[str] = []
+
+        collect_warnings(self, self.warnings)
+
+    def start(self, **config: Any) -> Fetcher:
+        """A running fetcher."""
+        fetcher = Fetcher(
+            self.clock,
+            Random(1),
+            BootstrapConfig(**config),
+            self.dht,
+            self.gossip,
+            self.book,
+            self.records,  # type: ignore[arg-type]
+            lambda: GossipContent(self.gossip.neighbors()),
+            lambda: self.reached,
+        )
+        fetcher.startService()
+        self.addCleanup(self.ended, fetcher)
+        return fetcher
+
+    def ended(self, fetcher: Fetcher) -> None:
+        """It can be stopped at any time, and leaves nothing behind."""
+        self.successResultOf(fetcher.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.gossip._joining, {})
+        self.assertEqual(self.gossip._observers, {})
+
+    def find(self, *numbers: int, hearsay: tuple[int, ...] = ()) -> None:
+        """Members have published, and can be dialled."""
+        for number in (*numbers, *hearsay):
+            self.book.known[IDS[number]] = (address(number),)
+        self.records.found += [
+            FoundRecord(IDS[number], MINUTE, tuple(IDS[other] for other in hearsay)) for number in numbers
+        ]
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        advance(self.clock, seconds)
+
+    def test_interface(self) -> None:
+        """It observes the gossip."""
+        verifyObject(IGossipObserver, self.start())
+
+    def test_waits_for_the_dht(self) -> None:
+        """Nothing happens before the DHT is ready; then everything at once."""
+        self.dht = FakeDHT(self.clock, ready=False)
+        self.start()
+        self.advance(30)
+        self.assertEqual(self.records.log, [])
+        self.dht.become_ready()
+        self.assertEqual(self.records.log, [(30.0, "publish", MINUTE), (30.0, "fetch", (MINUTE - 1, MINUTE))])
+
+    def test_publishes_first(self) -> None:
+        """A record goes out at once, and the read does not wait for it."""
+        self.records.publishing = Deferred()
+        self.start()
+        self.assertEqual([what for _, what, _ in self.records.log], ["publish", "fetch"])
+        self.assertEqual(self.records.contents, [GossipContent()])
+
+    def test_publishes_after_the_first_read(self) -> None:
+        """If it is not to publish on startup, the read comes first."""
+        self.start(publish_record_on_startup=False)
+        self.assertEqual([what for _, what, _ in self.records.log], ["fetch", "publish"])
+
+    def test_nobody(self) -> None:
+        """Alone, it polls with dtt's pace."""
+        self.start()
+        self.advance(10)
+        expected = [0, 0.05, 0.15, 0.4, 0.9, 1.9, 3.4, 4.9, 6.4, 7.9, 9.4]
+        self.assertEqual(self.records.times("fetch"), expected)
+
+    def test_nobody_for_long(self) -> None:
+        """After a minute alone it polls every 5 s, after ten every 15 s."""
+        self.start()
+        self.advance(700)
+        times = self.records.times("fetch")
+        for start, end, wait in ((4, 60, 1.5), (65, 600, 5.0), (615, 700, 15.0)):
+            steps = [
+                round(later - earlier, 6)
+                for earlier, later in pairwise(times)
+                if start <= earlier and later <= end
+            ]
+            self.assertEqual(set(steps), {wait})
+
+    def test_polled_minutes(self) -> None:
+        """The last minute is read with every second poll, and with each early in the minute."""
+        self.start(no_peers_retry_interval=0.5)
+        self.advance(54.9)
+        reads = [(time, minutes) for time, what, minutes in self.records.log if what == "fetch"]
+        early = [minutes for time, minutes in reads if time >= 50]
+        self.assertGreater(len(early), 5)
+        self.assertEqual(set(early), {(MINUTE, MINUTE + 1)})
+        late = [minutes for time, minutes in reads if time < 50]
+        self.assertEqual(late[:4], [(MINUTE - 1, MINUTE), (MINUTE,)] * 2)
+
+    def test_older_first(self) -> None:
+        """The minute before the last is read first if so configured."""
+        self.start(check_older_records_first_on_startup=True)
+        self.assertEqual(self.records.log[1][2], (MINUTE - 2, MINUTE - 1))
+
+    def test_publishes_twice_a_minute(self) -> None:
+        """Alone, it puts its record once a minute, and once more to top it up."""
+        self.start()
+        self.advance(109.9)  # the minutes turn after 50 and 110 s
+        minutes = [minute for _, what, minute in self.records.log if what == "publish"]
+        self.assertEqual(minutes, [MINUTE] * 2 + [MINUTE + 1] * 2)
+        times = self.records.times("publish")
+        self.assertEqual(times[0], 0.0)
+        self.assertTrue(10 <= times[1] < 12, times)
+        self.assertTrue(50 <= times[2] < 52, times)
+        self.assertTrue(times[2] + 10 <= times[3] < times[2] + 17, times)
+
+    def test_put_that_hangs(self) -> None:
+        """There is one put at a time; one of a minute that is over gives way."""
+        self.records.publishing = Deferred()
+        self.start()
+        self.advance(49.9)
+        self.assertEqual(self.records.times("publish"), [0.0])
+        self.advance(5)
+        self.assertEqual(len(self.records.times("publish")), 2)
+
+    def test_put_that_breaks(self) -> None:
+        """A mistake of ours while publishing is logged, and the search goes on."""
+        self.records.publishing = Deferred()
+        self.start()
+        self.records.publishing.errback(ZeroDivisionError())
+        self.advance(5)
+        self.assertGreater(len(self.records.times("fetch")), 5)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2 - 1)
+
+    def test_joined_already(self) -> None:
+        """With a neighbour there is nothing to look for."""
+        self.gossip.up(IDS[1])
+        self.start()
+        self.advance(100)
+        self.assertEqual(self.records.log, [])
+
+    def test_starts_anew(self) -> None:
+        """When the last neighbour goes, and only then, it looks again, at once."""
+        self.gossip.up(IDS[1])
+        self.gossip.up(IDS[2])
+        self.start()
+        self.advance(20)
+        self.gossip.down(IDS[1])
+        self.assertEqual(self.records.log, [])
+        self.gossip.down(IDS[2])
+        self.assertEqual(self.records.times("fetch"), [20.0])
+        self.gossip.up(IDS[3])
+        self.advance(20)
+        self.assertEqual(self.records.times("fetch"), [20.0])
+        self.gossip.down(IDS[3])
+        self.advance(0.06)
+        self.assertEqual(self.records.times("fetch"), [20.0, 40.0, 40.05])
+
+    def test_joins_one_at_a_time(self) -> None:
+        """Candidates are joined one by one, with the settle time after each, then the confirmation time."""
+        self.find(1, 2, 3)
+        self.start()
+        self.assertEqual(len(self.gossip.joins), 1)
+        self.advance(0.15)
+        self.assertEqual(len(self.gossip.joins), 2)
+        self.advance(0.1)
+        self.assertEqual(sorted(self.gossip.joins), sorted((IDS[n],) for n in (1, 2, 3)))
+        self.advance(0.54)  # 0.3 + 0.5 s
+        self.assertEqual(len(self.records.times("fetch")), 1)
+        self.advance(0.07)  # and the first wait
+        self.assertEqual(self.records.times("fetch"), [0.0, 0.85])
+
+    def test_stops_when_joined(self) -> None:
+        """The first neighbour ends the round; nothing goes on behind."""
+        self.find(1, 2, 3)
+        self.gossip.on_join = lambda peers: self.clock.callLater(0.03, self.gossip.up, peers[0])
+        self.start()
+        self.advance(60)
+        self.assertEqual(len(self.gossip.joins), 1)
+        self.assertEqual(self.records.times("fetch"), [0.0])
+        self.assertEqual(self.records.times("publish"), [0.0])
+
+    def test_joined_in_the_confirmation_time(self) -> None:
+        """A neighbour that comes up late counts, too."""
+        self.find(1)
+        self.gossip.on_join = lambda peers: self.clock.callLater(0.4, self.gossip.up, peers[0])
+        self.start()
+        self.advance(60)
+        self.assertEqual(len(self.records.times("fetch")), 1)
+
+    def test_joined_by_somebody_during_the_read(self) -> None:
+        """Who was joined while it read joins nobody."""
+        reading: Deferred[list[FoundRecord]] = Deferred()
+
+        async def fetch(*args: Any) -> list[FoundRecord]:
+            return await reading
+
+        self.records.fetch = fetch  # type: ignore[method-assign, assignment]
+        self.find(1)
+        self.start()
+        self.gossip.up(IDS[5])
+        reading.callback(self.records.found)
+        self.advance(5)
+        self.assertEqual(self.gossip.joins, [])
+
+    def test_publishers_before_hearsay(self) -> None:
+        """Everybody who published is tried before anybody that they only name."""
+        self.find(1, 2, hearsay=(3, 4, 5))
+        self.start()
+        self.advance(0.55)
+        joined = [peer for (peer,) in self.gossip.joins]
+        self.assertEqual(set(joined[:2]), {IDS[1], IDS[2]})
+        self.assertEqual(set(joined[2:]), {IDS[3], IDS[4], IDS[5]})
+
+    def test_back_off(self) -> None:
+        """Candidates that can't be dialled now take no time; without any other the round is over."""
+        self.find(1, 2, hearsay=(3,))
+        self.book.backing_off = {IDS[1], IDS[3]}
+        self.start()
+        self.advance(0.7)
+        self.assertEqual(self.gossip.joins[:1], [(IDS[2],)])
+        self.assertEqual(set(self.gossip.joins), {(IDS[2],)})
+        self.book.backing_off.add(IDS[2])
+        before = len(self.gossip.joins)
+        times = len(self.records.times("fetch"))
+        self.advance(2)
+        self.assertEqual(len(self.gossip.joins), before)
+        self.assertGreater(len(self.records.times("fetch")), times)
+
+    def test_poll_interval_with_members(self) -> None:
+        """When others are there but can't be joined, the discovery poll interval is the ceiling."""
+        self.find(1)
+        self.book.backing_off = {IDS[1]}
+        self.start(discovery_poll_interval=3.0, no_peers_retry_interval=1.5)
+        self.advance(30)
+        times = self.records.times("fetch")
+        self.assertEqual([round(b - a, 6) for a, b in pairwise(times[6:])][:3], [3.0] * 3)
+
+    def test_unreachable(self) -> None:
+        """When nobody can be reached, and we by nobody, the operator is told, once, after a minute."""
+        self.find(1)
+        self.start()
+        self.advance(59)
+        self.assertEqual(self.warnings, [])
+        self.advance(10)
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("behind NATs", self.warnings[0])
+        self.advance(1000)
+        self.assertEqual(len(self.warnings), 1)
+
+    def test_not_unreachable(self) -> None:
+        """Not when nobody is there, nor when somebody has reached us."""
+        self.start()
+        self.advance(100)
+        self.reached = True
+        self.find(1)
+        self.advance(100)
+        self.assertEqual(self.warnings, [])
+
+    def test_stop_while_publishing(self) -> None:
+        """The put in the background ends with the service."""
+        cancelled: list[object] = []
+        self.records.publishing = Deferred(cancelled.append)
+        fetcher = self.start()
+        self.successResultOf(fetcher.stopService())
+        self.assertEqual(len(cancelled), 1)

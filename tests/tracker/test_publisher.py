@@ -1,0 +1,75 @@
+"""
+Tests for L{dtt.tracker.publisher}.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.config import PublisherConfig
+from dtt.records.record import GossipContent
+from dtt.testing.clock import advance
+from dtt.testing.members import FakeGossip
+from dtt.tracker.publisher import Publisher
+from tests.tracker.common import IDS, MINUTE, start_clock
+
+
+class PublisherTests(SynchronousTestCase):
+    """
+    Tests for L{Publisher}.
+    """
+
+    def setUp(self) -> None:
+        """One that is not joined; ticks without jitter."""
+        self.clock = start_clock()
+        self.gossip = FakeGossip()
+        self.published: list[tuple[float, int, GossipContent, str]] = []
+        self.publisher = Publisher(
+            self.clock,
+            Random(1),
+            PublisherConfig(max_jitter=0.0),
+            self.gossip,
+            self,  # type: ignore[arg-type]
+            lambda: GossipContent(self.gossip.neighbors(), self.gossip.message_hashes()),
+        )
+        self.publisher.startService()
+
+    async def publish(self, minute: int, content: GossipContent, source: str) -> int:
+        """As L{dtt.tracker.record_client.RecordClient.publish}."""
+        self.published.append((self.clock.seconds() - MINUTE * 60, minute, content, source))
+        return 2
+
+    def test_delays(self) -> None:
+        """
+        Once joined, it waits the initial delay and publishes for the current
+        minute, then each time after the base interval.
+        """
+        advance(self.clock, 100)
+        self.assertEqual(self.published, [])
+        self.gossip.up(IDS[1])
+        advance(self.clock, 25)
+        self.assertEqual(
+            [(time, minute) for time, minute, _, _ in self.published],
+            [(120.0, MINUTE + 2), (130.0, MINUTE + 2)],
+        )
+
+    def test_content(self) -> None:
+        """Each record says what is known when it is made."""
+        self.gossip.up(IDS[1])
+        advance(self.clock, 10)
+        self.gossip.up(IDS[2])
+        self.gossip.receive(b"hello", IDS[2])
+        advance(self.clock, 10)
+        contents = [content for _, _, content, _ in self.published]
+        self.assertEqual(contents[0], GossipContent((IDS[1],)))
+        self.assertEqual(contents[1], GossipContent((IDS[1], IDS[2]), self.gossip.message_hashes()))
+        self.assertEqual({source for *_, source in self.published}, {"publisher"})
+
+    def test_stop(self) -> None:
+        """Nothing is left."""
+        self.gossip.up(IDS[1])
+        advance(self.clock, 15)
+        self.successResultOf(self.publisher.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
