@@ -136,7 +136,7 @@ class Demo:
         self._show = show
         self._start = reactor.seconds()
         self._members: list[Member] = []
-        self._summed_up = False
+        self._speaking = self._summed_up = False
         self._calls: list[Any] = []
         self._verdict: Deferred[int] = Deferred()
         self._folder = tempfile.TemporaryDirectory(prefix="dtt-demo-")
@@ -170,7 +170,7 @@ class Demo:
             for number in range(1, self._wanted):
                 self._spawn(number)
             self._later(NEWCOMER_AFTER if self._wanted > 2 else 0, self._spawn, self._wanted)
-            self._later(TIME_LIMIT, self._time_is_up)
+            self._later(TIME_LIMIT, self._conclude)
             return await self._verdict
         finally:
             await self._end()
@@ -274,7 +274,8 @@ class Demo:
             case other:
                 what = other
         self._tell(f"member {member.number}", what, event["time"])
-        if event["event"] == "topic.joined" and self._all_joined():
+        if event["event"] == "topic.joined" and self._all_joined() and not self._speaking:
+            self._speaking = True
             self._speak()
         if self._all_well():
             self._conclude()
@@ -299,10 +300,6 @@ class Demo:
             if not member.ended:
                 member.process.write(f"hello from member {member.number}\n".encode())
         self._later(SPEAK_INTERVAL, self._speak)
-
-    def _time_is_up(self) -> None:
-        if not self._keep:
-            self._conclude()
 
     def _conclude(self) -> None:
         """

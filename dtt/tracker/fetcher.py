@@ -23,8 +23,9 @@ from dtt.config import BootstrapConfig
 from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossip, IGossipObserver
 from dtt.records.record import GossipContent
 from dtt.records.topic import unix_minute
+from dtt.tracker.found import FoundRecord, candidates, recent_minutes
 from dtt.tracker.loop import LoopService
-from dtt.tracker.record_client import FoundRecord, RecordClient, candidates, recent_minutes
+from dtt.tracker.record_client import RecordClient
 
 #: The first waits between two reads (specs/records.md section 6, "dtt's pace").
 FIRST_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -41,6 +42,11 @@ TOP_UP_AFTER = 10.0
 
 #: The first put, and the one that tops up (the same source).
 PUTS_IN_A_MINUTE = 2
+
+#: A neighbour that was one for a shorter time does not end the search: else a
+#: member that takes us in and drops us at once would have us ask without any
+#: pause (guess).
+FLAPPING = 1.0
 
 #: Alone for so long though others were found and dialled: the operator is told
 #: (guess; two rounds of everything have failed by then).
@@ -142,21 +148,27 @@ class Fetcher(LoopService):
         unsubscribe = self._gossip.subscribe(self)
         try:
             await self._dht.when_ready()
+            search: _Search | None = None
             while True:
                 if self._gossip.neighbors():
+                    joined_at = self._reactor.seconds()
                     self._alone = Deferred()
                     await self._alone
-                await self._look()
+                    if search is not None and self._reactor.seconds() - joined_at < FLAPPING:
+                        await self._joined_within(self._wait(search, True))
+                    else:
+                        search = None
+                search = search or _Search(since=self._reactor.seconds())
+                await self._look(search)
         finally:
             unsubscribe()
             if self._publishing is not None:
                 self._publishing.cancel()
 
-    async def _look(self) -> None:
+    async def _look(self, search: _Search) -> None:
         """
         Read, join, publish, wait, until there is a neighbour.
         """
-        search = _Search(since=self._reactor.seconds())
         if self._config.publish_record_on_startup:
             self._publish(search)
         while not self._gossip.neighbors():

@@ -17,8 +17,9 @@ from twisted.internet.interfaces import IReactorTime
 from dtt.config import BubbleMergeConfig, MessageOverlapMergeConfig
 from dtt.interfaces import IGossip
 from dtt.records.topic import unix_minute
+from dtt.tracker.found import FoundRecord, candidates, recent_minutes
 from dtt.tracker.loop import PeriodicService
-from dtt.tracker.record_client import FoundRecord, RecordClient, candidates, recent_minutes
+from dtt.tracker.record_client import RecordClient
 
 
 class _Merger(PeriodicService):

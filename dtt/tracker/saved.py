@@ -60,7 +60,7 @@ class SavedNode:
                 _port(value["listen_port"]),
                 None if node_id is None else _node_id(node_id),
                 tuple(
-                    Contact(_node_id(id_), str(ipaddress.ip_address(host)), _port(port))
+                    Contact(_node_id(id_), str(ipaddress.IPv4Address(host)), _port(port, 1))
                     for id_, host, port in value["nodes"]
                 ),
             )
@@ -68,8 +68,8 @@ class SavedNode:
             raise ValueError(f"unusable: {error!r}") from None
 
 
-def _port(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 65536:
+def _port(value: Any, lowest: int = 0) -> int:
+    if type(value) is not int or not lowest <= value < 65536:
         raise ValueError(f"not a port: {value!r}")
     return value
 

@@ -404,7 +404,7 @@ class GossipMember:
         if self._state is _State.LEFT:
             raise TopicLeft("the topic was left")
         if self._state is _State.NEW:
-            raise UsageError("start() comes first")
+            raise UsageError("the topic has not started yet: wait for when_joined()")
 
     def _left(self) -> None:
         """

@@ -14,8 +14,8 @@ from dtt.config import BubbleMergeConfig, MessageOverlapMergeConfig
 from dtt.records.topic import truncated_sha512
 from dtt.testing.clock import advance
 from dtt.testing.members import FakeGossip
+from dtt.tracker.found import FoundRecord
 from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
-from dtt.tracker.record_client import FoundRecord
 from tests.tracker.common import IDS, MINUTE, start_clock
 
 

@@ -19,8 +19,8 @@ from dtt.interfaces import MutableRead, PutResult
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
 from dtt.records.topic import Slot, TopicId, default_rotation, encryption_key, initial_secret_hash
 from dtt.testing.dht import FakeDHT
-from dtt.tracker import record_client
-from dtt.tracker.record_client import FoundRecord, candidates, recent_minutes, unite
+from dtt.tracker import record_client, slot_reader
+from dtt.tracker.found import FoundRecord
 from tests.tracker.common import (
     IDS,
     KEYS,
@@ -36,45 +36,6 @@ from tests.tracker.common import (
 )
 
 HASHES = [bytes((number,)) * 32 for number in range(1, 10)]
-
-
-class PureTests(SynchronousTestCase):
-    """
-    Tests for the functions beside L{record_client.RecordClient}.
-    """
-
-    def test_recent_minutes(self) -> None:
-        """The last minute and this one; minute - 1 saturates at 0."""
-        self.assertEqual(recent_minutes(7), (6, 7))
-        self.assertEqual(recent_minutes(1), (0, 1))
-        self.assertEqual(recent_minutes(0), (0,))
-
-    def test_candidates(self) -> None:
-        """Publishers and hearsay, each once; a publisher is no hearsay; some are left out."""
-        records = [
-            FoundRecord(IDS[1], 1, (IDS[2], IDS[3])),
-            FoundRecord(IDS[2], 1, (IDS[3], IDS[4], IDS[0])),
-            FoundRecord(IDS[1], 2),
-            FoundRecord(IDS[5], 2),
-        ]
-        self.assertEqual(candidates(records, without=[IDS[0], IDS[5]]), ([IDS[1], IDS[2]], [IDS[3], IDS[4]]))
-
-    def test_unite(self) -> None:
-        """Everything that any record of a publisher says, once each, what comes first first."""
-        united = unite(
-            [
-                FoundRecord(IDS[1], 1, (IDS[2],), (HASHES[0],), (address(1),)),
-                FoundRecord(IDS[3], 1),
-                FoundRecord(IDS[1], 1, (IDS[4], IDS[2]), (HASHES[1],), (address(1), address(2))),
-            ]
-        )
-        self.assertEqual(
-            united,
-            [
-                FoundRecord(IDS[1], 1, (IDS[2], IDS[4]), (HASHES[0], HASHES[1]), (address(1), address(2))),
-                FoundRecord(IDS[3], 1),
-            ],
-        )
 
 
 class RecordClientTestCase(SynchronousTestCase):
@@ -207,14 +168,14 @@ class FetchTests(RecordClientTestCase):
         Nodes that make up new values with each read fill no memory, and do not
         keep a record out that comes later.
         """
-        self.patch(record_client, "MAX_VALUES", 8)
+        self.patch(slot_reader, "MAX_VALUES", 8)
         reader = self.member(0)
         for number in range(10):
             store(self.dht, b"junk %d" % number)
         self.successResultOf(reader.fetch())
         self.successResultOf(self.member(1).publish())
         self.assertEqual(len(self.successResultOf(reader.fetch())), 1)
-        self.assertLessEqual(max(len(state.opened) for state in reader.client._slots.values()), 8)
+        self.assertLessEqual(max(len(state.reader._opened) for state in reader.client._slots.values()), 8)
 
     def test_slots_are_forgotten(self) -> None:
         """Only the state of a few slots is kept."""
@@ -272,16 +233,16 @@ class ReadTests(RecordClientTestCase):
 
     def test_refresh(self) -> None:
         """The second read asks the same nodes again, directly; after a while they are looked up anew."""
-        for seconds in (0.2, 1.0, record_client.LOOKUP_LIFETIME, 1.0):
+        for seconds in (0.2, 1.0, slot_reader.LOOKUP_LIFETIME, 1.0):
             self.reader.fetch()
             self.advance(seconds + 0.1)
         self.assertEqual(self.counting.calls, ["get_mutable", "refresh", "refresh", "get_mutable"])
 
     def test_thin_read(self) -> None:
         """A lookup that found few nodes is soon done again."""
-        self.dht.dead.update(self.dht.contacts[record_client.THIN - 1 :])
+        self.dht.dead.update(self.dht.contacts[slot_reader.THIN - 1 :])
         self.reader.fetch()
-        self.advance(record_client.THIN_LIFETIME + 0.2)
+        self.advance(slot_reader.THIN_LIFETIME + 0.2)
         self.reader.fetch()
         self.assertEqual(self.counting.calls, ["get_mutable", "get_mutable"])
 
@@ -412,7 +373,7 @@ class PublishTests(RecordClientTestCase):
                 (content.active_peers, content.last_message_hashes, content.addresses),
                 f"content {count}",
             )
-            self.clock.advance(record_client.LOOKUP_LIFETIME + 1)
+            self.clock.advance(slot_reader.LOOKUP_LIFETIME + 1)
 
     def test_no_place_for_grown_content(self) -> None:
         """

@@ -60,7 +60,7 @@ class Member:
     def end(self) -> None:
         """Leave everything, so that nothing ends within another test."""
         for topic in tuple(self.parent):
-            topic.leave()  # type: ignore[attr-defined]
+            topic.leave()
         advance(self.parts.reactor, 0.1)  # type: ignore[arg-type]
 
     def of(self, kind: type[Event]) -> list[Any]:

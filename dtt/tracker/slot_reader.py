@@ -1,0 +1,191 @@
+"""
+One slot: who near it holds what, and which of it are records.
+
+Rules: specs/records.md section 4.  The slot is looked up once; then the same
+nodes are asked again directly, until the lookup is too old or has found too
+few.  Whoever asks while a read is under way shares it.  Every value is opened
+once; one that is no record of the slot is counted by reason and dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtt.dht.placement import MAX_SEQ
+from dtt.errors import DecodeError, RecordRefused
+from dtt.identity import is_valid_peer_id
+from dtt.interfaces import IDHT, Contact, MutableRead
+from dtt.records.hpke import KeyPair
+from dtt.records.record import GossipContent, Record, open_record
+from dtt.records.topic import Slot
+from dtt.tracker.found import FoundRecord, unite
+
+#: Values of one slot that are remembered; then the oldest is forgotten, and
+#: opened again if it is still there.  32 nodes answer with one each; more than
+#: this come only from nodes that make them up (guess).
+MAX_VALUES: Final = 256
+
+#: After so many seconds a slot is looked up anew instead of asking the same
+#: nodes again: nearer ones may have become known (guess).
+LOOKUP_LIFETIME: Final = 20.0
+
+#: A read from fewer nodes than a bucket has (BEP5) is built upon for so many
+#: seconds only: the network is coming up, or the machine was busy (guess; no
+#: less, for the sake of packet budgets, which refill once a second).
+THIN: Final = 8
+THIN_LIFETIME: Final = 2.0
+
+
+class SlotReader:
+    """
+    Reads one slot.
+
+    @ivar slot: which.
+    @ivar key: what its records are sealed to.
+    @ivar latest: the last read, or L{None}.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        dht: IDHT,
+        slot: Slot,
+        key: KeyPair,
+        own_id: bytes,
+        timeout: float,
+        counters: Counter[str],
+    ) -> None:
+        """
+        @param own_id: our peer id, which no record names as a neighbour.
+        @param timeout: for one read, seconds.
+        @param counters: C{opened} and C{refused.REASON} are counted here.
+        """
+        self.slot = slot
+        self.key = key
+        self.latest: MutableRead | None = None
+        self._reactor = reactor
+        self._dht = dht
+        self._own_id = own_id
+        self._timeout = timeout
+        self._counters = counters
+        self._read_at = self._looked_up = 0.0
+        self._reading: Deferred[MutableRead] | None = None
+        self._waiting: list[Deferred[MutableRead]] = []
+        # Of each value seen, its record, or None if it is none; the first seen first.
+        self._opened: dict[bytes, FoundRecord | None] = {}
+
+    def read(self, max_age: float | None = None) -> Deferred[MutableRead]:
+        """
+        Read the slot.
+
+        @param max_age: a read that ended at most so many seconds ago will do.
+        @return: can be cancelled; fails with L{RemoteError<dtt.errors.RemoteError>}
+            or L{TimeoutError<twisted.internet.defer.TimeoutError>}.
+        """
+
+        def cancel(waiter: Deferred[MutableRead]) -> None:
+            if waiter in self._waiting:  # else the read has just ended
+                self._waiting.remove(waiter)
+                if not self._waiting and self._reading is not None:
+                    self._reading.cancel()
+
+        waiter: Deferred[MutableRead] = Deferred(cancel)
+        age = self._reactor.seconds() - self._read_at
+        if self.latest is not None and max_age is not None and age <= max_age:
+            waiter.callback(self.latest)
+            return waiter
+        self._waiting.append(waiter)
+        if self._reading is None:
+            self._start()
+        return waiter
+
+    def records(self, read: MutableRead) -> list[FoundRecord]:
+        """
+        The records in C{read}, ours too, one for each publisher, the newest seen
+        first.
+        """
+        held = read.values()
+        for value in held:
+            self._open(value)
+        newest_first = reversed(self._opened.items())
+        return unite([record for value, record in newest_first if value in held and record is not None])
+
+    def publisher(self, value: bytes) -> bytes | None:
+        """
+        Whose record C{value} is; L{None} if it is none.
+        """
+        record = self._open(value)
+        return None if record is None else record.publisher
+
+    def stored(self, value: bytes, holders: Sequence[Contact]) -> None:
+        """
+        Remember that C{holders} hold C{value} now.
+        """
+        if self.latest is not None:
+            answers = (
+                evolve(answer, value=value, seq=MAX_SEQ) if answer.contact in holders else answer
+                for answer in self.latest.answers
+            )
+            self.latest = evolve(self.latest, answers=tuple(answers))
+
+    def _start(self) -> None:
+        now = self._reactor.seconds()
+        latest = self.latest
+        lifetime = LOOKUP_LIFETIME if latest and len(latest.answers) >= THIN else THIN_LIFETIME
+        if latest is None or now - self._looked_up > lifetime:
+            self._looked_up = now
+            reading = self._dht.get_mutable(self.slot.public_key, self.slot.salt)
+        else:
+            reading = self._dht.refresh(latest)
+        # Before anything is told of its end: it may have ended already, when
+        # no node may be asked now.
+        self._reading = reading
+        reading.addTimeout(self._timeout, self._reactor).addBoth(self._ended).addErrback(
+            lambda failure: self._log.failure("a read ended badly", failure)
+        )
+
+    def _ended(self, result: MutableRead | Failure) -> None:
+        self._reading = None
+        waiting, self._waiting = self._waiting, []
+        if isinstance(result, MutableRead):
+            self.latest, self._read_at = result, self._reactor.seconds()
+        for waiter in waiting:
+            # What one does with it may have cancelled another.
+            if not waiter.called:
+                waiter.callback(result)
+
+    def _open(self, value: bytes) -> FoundRecord | None:
+        if value in self._opened:
+            return self._opened[value]
+        if len(self._opened) >= MAX_VALUES:
+            del self._opened[next(iter(self._opened))]
+        found = None
+        try:
+            record = open_record(value, self.slot, self.key)
+            found = self._found(record, GossipContent.decode(record.content))
+            self._counters["opened"] += 1
+        except RecordRefused as refused:
+            self._counters[f"refused.{refused.reason}"] += 1
+        except DecodeError:
+            self._counters["refused.content"] += 1
+        self._opened[value] = found
+        return found
+
+    def _found(self, record: Record, content: GossipContent) -> FoundRecord:
+        return FoundRecord(
+            record.publisher,
+            record.minute,
+            tuple(peer for peer in content.active_peers if peer != self._own_id and is_valid_peer_id(peer)),
+            content.last_message_hashes,
+            content.addresses,
+        )
