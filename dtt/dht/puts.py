@@ -235,7 +235,10 @@ class Put:
             ended: Deferred[None] = Deferred()
             query.addCallback(self._end, ended)
             waiting.append(ended)
-        await gatherResults(waiting)
+        try:
+            await gatherResults(waiting, consumeErrors=True)
+        except FirstError as error:  # it can only have been cancelled
+            error.subFailure.raiseException()
 
     def _end(self, _: object, ended: Deferred[None]) -> None:
         ended.callback(None)

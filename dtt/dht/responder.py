@@ -10,6 +10,10 @@ Rules (specs/dht.md section 3):
     C{find_node}, any other by 204.
   - Answers to addresses that may be forged are limited; a valid token proves
     an address.
+
+What a query of a kind is answered with is made as it is sent, bencoded, keys
+in order: a dictionary and its encoding would take longer than all the rest
+(specs/dht.md section 6).
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from twisted.logger import Logger
 from dtt.dht.limits import AnswerLimits, network
 from dtt.dht.node_id import ID_SIZE
 from dtt.dht.storage import ItemStore, PeerStore
-from dtt.dht.tokens import Tokens
+from dtt.dht.tokens import TOKEN_SIZE, Tokens
 from dtt.krpc.bencode import Encoded, encode
 from dtt.krpc.compact import ADDRESS6_SIZE, ADDRESS_SIZE, encode_address
 from dtt.krpc.items import (
@@ -46,8 +50,8 @@ from dtt.krpc.messages import (
     SERVER_ERROR,
     VALUE_TOO_BIG,
     Query,
+    encode_answer,
     encode_error,
-    encode_response,
 )
 
 #: Peers in an answer to C{get_peers}: of IPv4, 400 bytes; of IPv6, 1000.
@@ -93,7 +97,8 @@ def _integer(arguments: dict[bytes, Any], name: bytes, low: int, high: int) -> i
 class Responder:
     """
     A node as others see it.  L{answer} is made for
-    L{KRPCProtocol<dtt.krpc.protocol.KRPCProtocol>}.
+    L{KRPCProtocol<dtt.krpc.protocol.KRPCProtocol>}.  A handler, one for each
+    kind of query, returns the entries of C{r} that follow C{id}.
 
     @ivar items: what is stored by BEP44.
     @ivar peers: what is announced by BEP5.
@@ -135,7 +140,7 @@ class Responder:
         self._sample = b""
         self._sample_total = 0
         self._sample_until = reactor.seconds()
-        self._handlers: dict[bytes, Callable[[dict[bytes, Any], bytes, int, float], dict[bytes, Any]]] = {
+        self._handlers: dict[bytes, Callable[[dict[bytes, Any], bytes, int, float], bytes]] = {
             b"ping": self._ping,
             b"find_node": self._find_node,
             b"get_peers": self._get_peers,
@@ -175,8 +180,8 @@ class Responder:
             self.counters["limited"] += 1
             return None
         try:
-            values = self._values(query, ip, port, now)
-            reply = encode_response(query.transaction, self._node_id, values, address)
+            entries = self._entries(query, ip, port, now)
+            reply = encode_answer(query.transaction, self._node_id, entries, address)
         except _Refusal as refusal:
             reply = self._error(query, refusal.code, refusal.text, address)
         except Exception:
@@ -195,7 +200,7 @@ class Responder:
         self.counters[f"error.{code}"] += 1
         return encode_error(query.transaction, code, text, address)
 
-    def _values(self, query: Query, ip: bytes, port: int, now: float) -> dict[bytes, Any]:
+    def _entries(self, query: Query, ip: bytes, port: int, now: float) -> bytes:
         if not query.node_id:
             raise _Refusal(PROTOCOL_ERROR, "missing or invalid id")
         if not query.method:
@@ -210,7 +215,7 @@ class Responder:
                 return self._nodes(target, arguments, ip)
         raise _Refusal(METHOD_UNKNOWN, "method unknown")
 
-    def _nodes(self, target: bytes, arguments: dict[bytes, Any], ip: bytes) -> dict[bytes, Any]:
+    def _nodes(self, target: bytes, arguments: dict[bytes, Any], ip: bytes) -> bytes:
         # BEP32: without "want", those of the family that was asked by.
         want = arguments.get(b"want")
         four = six = False
@@ -219,32 +224,31 @@ class Responder:
         if not four and not six:
             four = len(ip) == 4
             six = not four
-        values: dict[bytes, Any] = {}
+        entries = b""
         if four:
-            values[b"nodes"] = self._nearest(target)
+            nodes = self._nearest(target)
+            entries = b"5:nodes%d:%b" % (len(nodes), nodes)
         if six and self._nearest6 is not None:
-            values[b"nodes6"] = self._nearest6(target)
-        return values
+            nodes = self._nearest6(target)
+            entries += b"6:nodes6%d:%b" % (len(nodes), nodes)
+        return entries
 
-    def _ping(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> dict[bytes, Any]:
-        return {}
+    def _ping(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> bytes:
+        return b""
 
-    def _find_node(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> dict[bytes, Any]:
+    def _find_node(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> bytes:
         return self._nodes(_string(arguments, b"target", ID_SIZE), arguments, ip)
 
-    def _get_peers(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> dict[bytes, Any]:
+    def _get_peers(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> bytes:
         info_hash = _string(arguments, b"info_hash", ID_SIZE)
-        values = self._nodes(info_hash, arguments, ip)
-        values[b"token"] = self._tokens.token(ip, info_hash, now)
+        nodes = self._nodes(info_hash, arguments, ip)
+        token = self._tokens.token(ip, info_hash, now)
         size = ADDRESS_SIZE if len(ip) == 4 else ADDRESS6_SIZE
         peers = self.peers.peers(info_hash, size, MAX_PEERS_ANSWERED, self._rng, now)
-        if peers:
-            values[b"values"] = peers
-        return values
+        values = b"6:values" + encode(peers) if peers else b""
+        return b"%b5:token%d:%b%b" % (nodes, TOKEN_SIZE, token, values)
 
-    def _announce_peer(
-        self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float
-    ) -> dict[bytes, Any]:
+    def _announce_peer(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> bytes:
         info_hash = _string(arguments, b"info_hash", ID_SIZE)
         implied = arguments.get(b"implied_port")
         if type(implied) is not int or implied == 0:
@@ -252,38 +256,45 @@ class Responder:
         self._check_token(arguments, ip, info_hash, now)
         self.peers.announce(info_hash, ip + port.to_bytes(2, "big"), network(ip), now)
         self.counters["announced"] += 1
-        return {}
+        return b""
 
-    def _sample_infohashes(
-        self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float
-    ) -> dict[bytes, Any]:
-        values = self._nodes(_string(arguments, b"target", ID_SIZE), arguments, ip)
+    def _sample_infohashes(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> bytes:
+        nodes = self._nodes(_string(arguments, b"target", ID_SIZE), arguments, ip)
         if now >= self._sample_until or not self._sample:
             hashes, self._sample_total = self.peers.sample(MAX_SAMPLES, self._rng, now)
             self._sample = b"".join(hashes)
             self._sample_until = now + SAMPLE_INTERVAL
-        values[b"interval"] = SAMPLE_INTERVAL
-        values[b"num"] = self._sample_total
-        values[b"samples"] = self._sample
-        return values
+        return b"8:intervali%de%b3:numi%de7:samples%d:%b" % (
+            SAMPLE_INTERVAL,
+            nodes,
+            self._sample_total,
+            len(self._sample),
+            self._sample,
+        )
 
-    def _get(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> dict[bytes, Any]:
+    def _get(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> bytes:
         target = _string(arguments, b"target", ID_SIZE)
-        values = self._nodes(target, arguments, ip)
-        values[b"token"] = self._tokens.token(ip, target, now)
+        nodes = self._nodes(target, arguments, ip)
+        token = self._tokens.token(ip, target, now)
         item = self.items.get(target, now)
-        if isinstance(item, MutableItem):
-            values[b"seq"] = item.seq
-            known = arguments.get(b"seq")
-            if type(known) is not int or known < item.seq:
-                values[b"k"] = item.public_key
-                values[b"sig"] = item.signature
-                values[b"v"] = item.encoded
-        elif item is not None:
-            values[b"v"] = item
-        return values
+        if item is None:
+            return b"%b5:token%d:%b" % (nodes, TOKEN_SIZE, token)
+        if not isinstance(item, MutableItem):
+            return b"%b5:token%d:%b1:v%b" % (nodes, TOKEN_SIZE, token, item)
+        known = arguments.get(b"seq")
+        if type(known) is int and known >= item.seq:
+            return b"%b3:seqi%de5:token%d:%b" % (nodes, item.seq, TOKEN_SIZE, token)
+        return b"1:k32:%b%b3:seqi%de3:sig64:%b5:token%d:%b1:v%b" % (
+            item.public_key,
+            nodes,
+            item.seq,
+            item.signature,
+            TOKEN_SIZE,
+            token,
+            item.encoded,
+        )
 
-    def _put(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> dict[bytes, Any]:
+    def _put(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> bytes:
         if b"v" not in arguments:
             raise _Refusal(PROTOCOL_ERROR, "missing v")
         encoded = Encoded(encode(arguments[b"v"]))
@@ -294,8 +305,8 @@ class Responder:
         else:
             target = immutable_target(encoded)
             self._check_token(arguments, ip, target, now)
-            self._store(target, encoded, ip, now)
-        return {}
+            self._store(target, encoded, self.items.get(target, now), ip, now)
+        return b""
 
     def _put_mutable(self, arguments: dict[bytes, Any], encoded: Encoded, ip: bytes, now: float) -> None:
         salt = arguments.get(b"salt", b"")
@@ -313,15 +324,27 @@ class Responder:
         conflict = self.items.conflict(target, item, cas, now)
         if conflict is not None:
             raise _Refusal(conflict, _TEXTS[conflict])
-        if self.items.get(target, now) != item:
+        stored = self.items.get(target, now)
+        if stored != item:
             self.counters["verified"] += 1
             if not item.is_genuine():
                 raise _Refusal(INVALID_SIGNATURE, "invalid signature")
-        self._store(target, item, ip, now)
+        self._store(target, item, stored, ip, now)
 
-    def _store(self, target: bytes, item: MutableItem | bytes, ip: bytes, now: float) -> None:
-        self.counters["refreshed" if self.items.get(target, now) == item else "stored"] += 1
-        self.items.put(target, item, network(ip), now)
+    def _store(
+        self,
+        target: bytes,
+        item: MutableItem | bytes,
+        stored: MutableItem | bytes | None,
+        ip: bytes,
+        now: float,
+    ) -> None:
+        if item == stored:
+            self.counters["refreshed"] += 1
+            self.items.refresh(target, now)
+        else:
+            self.counters["stored"] += 1
+            self.items.put(target, item, network(ip), now)
 
     def _check_token(self, arguments: dict[bytes, Any], ip: bytes, target: bytes, now: float) -> None:
         token = arguments.get(b"token")

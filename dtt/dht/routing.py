@@ -118,7 +118,9 @@ class RoutingTable:
         return self._alive
 
     def _index(self, number: int) -> int:
-        return min(_BITS - (number ^ self._own).bit_length(), len(self._buckets) - 1)
+        index = _BITS - (number ^ self._own).bit_length()
+        last = len(self._buckets) - 1
+        return index if index < last else last
 
     def _place(self, host: str, port: int) -> tuple[str, int] | str:
         return (host, port) if self.closed or is_loopback(host) else host
@@ -176,7 +178,8 @@ class RoutingTable:
             entry.seen = now
             return False
         number = int.from_bytes(contact.node_id)
-        if number == self._own:
+        bucket = self._buckets[self._index(number)]
+        if bucket.compact is not None and bucket is not self._buckets[-1]:
             return False
         for holder in (
             self._by_id.get(contact.node_id),
@@ -184,8 +187,7 @@ class RoutingTable:
         ):
             if holder is not None and not holder.bad:
                 return False
-        bucket = self._buckets[self._index(number)]
-        return bucket is self._buckets[-1] or len(bucket.entries) < K or bucket.compact is None
+        return number != self._own
 
     def failed(self, contact: Contact) -> None:
         """

@@ -105,6 +105,15 @@ class Shelf(Generic[K, V]):
         entry = self._entries.get(key)
         return None if entry is None or now - entry.since >= self._lifetime else entry.value
 
+    def _refresh(self, key: K, now: float) -> None:
+        # Youngest again, in both; who puts it does not matter.
+        entry = self._entries.pop(key)
+        entry.since = now
+        self._entries[key] = entry
+        theirs = self._networks[entry.network]
+        del theirs[key]
+        theirs[key] = None
+
     def _put(self, key: K, value: V, network: bytes, now: float) -> None:
         self._expire(now)
         if key in self._entries:
@@ -165,6 +174,16 @@ class ItemStore(Shelf[bytes, MutableItem | bytes]):
             return SEQ_TOO_LOW
         return None
 
+    def refresh(self, target: bytes, now: float) -> None:
+        """
+        The item that is stored at a target was put again.
+
+        Anybody can repeat a put.  It stays in the share of the network that
+        it came from: otherwise one could draw items into one's own share and
+        push them out there.
+        """
+        self._refresh(target, now)
+
     def put(self, target: bytes, item: MutableItem | bytes, network: bytes, now: float) -> None:
         """
         Store an item that is genuine and has no L{conflict}, or refresh it.
@@ -173,9 +192,7 @@ class ItemStore(Shelf[bytes, MutableItem | bytes]):
         """
         entry = self._entries.get(target)
         if entry is not None and _same_value(entry.value, item):
-            # Anybody can repeat a put.  It stays in the share of the network
-            # that it came from: otherwise one could draw items into one's own
-            # share and push them out there.
+            # The same under another signature: as in refresh.
             network = entry.network
         self._put(target, item, network, now)
 

@@ -24,6 +24,10 @@ TOKEN_SIZE: Final = 8
 _SECRET_SIZE = 32
 
 
+def _token(secret: bytes, ip: bytes, target: bytes) -> bytes:
+    return blake2b(ip + target, digest_size=TOKEN_SIZE, key=secret).digest()
+
+
 class Tokens:
     """
     Makes tokens and recognises its own.
@@ -58,14 +62,13 @@ class Tokens:
         @param target: 20 bytes: a target or an info hash.
         """
         self._rotate(now)
-        return blake2b(ip + target, digest_size=TOKEN_SIZE, key=self._secret).digest()
+        return _token(self._secret, ip, target)
 
     def is_valid(self, token: bytes, ip: bytes, target: bytes, now: float) -> bool:
         """
         Did we give this token to this asker in the last minutes?
         """
         self._rotate(now)
-        return any(
-            compare_digest(token, blake2b(ip + target, digest_size=TOKEN_SIZE, key=secret).digest())
-            for secret in (self._secret, self._previous)
+        return compare_digest(token, _token(self._secret, ip, target)) or compare_digest(
+            token, _token(self._previous, ip, target)
         )

@@ -7,10 +7,15 @@ in replies the C{ip} that we saw (BEP42); mainline drops anything else
 which is echoed.  A query whose C{t} can be read can be answered, so its other
 faults are left to the responder (203); a response or an error with a fault is
 of no use and is refused here.
+
+Nearly all that a node reads are queries of a few shapes: each is recognised
+by a regular expression, ten times as fast as by the decoder and with the same
+result.  Whatever looks the least bit different goes to the decoder.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, TypeAlias
 
 from attrs import frozen
@@ -48,6 +53,25 @@ CAS_MISMATCH: Final = 301
 SEQ_TOO_LOW: Final = 302
 
 _V = b"1:v4:" + VERSION
+
+# The usual queries.  Lengths are fixed, or looked at afterwards: so what
+# matches has one reading only, which is the decoder's.
+_NUMBER = rb"(0|[1-9]\d{0,18})"
+_END = rb"(?:2:roi([01])e)?1:t(2:.{2}|4:.{4})(?:1:v4:(.{4}))?1:y1:qe"
+_READ = re.compile(
+    rb"d1:ad2:id20:(.{20})"
+    rb"(?:9:info_hash20:(.{20})|(?:3:seqi" + _NUMBER + rb"e)?6:target20:(.{20}))?"
+    rb"(?:4:want(l2:n4e|l2:n6e|l2:n42:n6e))?"
+    rb"e1:q(4:ping|9:find_node|9:get_peers|3:get)" + _END,
+    re.DOTALL,
+)
+_PUT = re.compile(
+    rb"d1:ad(?:3:casi" + _NUMBER + rb"e)?2:id20:(.{20})1:k32:(.{32})"
+    rb"(?:4:salt([1-9]\d?):(.{1,64}?))?3:seqi" + _NUMBER + rb"e3:sig64:(.{64})"
+    rb"(?:6:target20:(.{20}))?5:token8:(.{8})1:v([1-9]\d{0,2}):",
+    re.DOTALL,
+)
+_PUT_END = re.compile(rb"e1:q3:put" + _END, re.DOTALL)
 
 
 @frozen(slots=True)
@@ -121,6 +145,9 @@ def decode(data: bytes) -> Message:
     """
     if len(data) > MAX_DATAGRAM:
         raise DecodeError("too large")
+    usual = _usual_read(data) or _usual_put(data)
+    if usual is not None:
+        return usual
     message = bdecode(data)
     if type(message) is not dict:
         raise DecodeError("no dictionary")
@@ -138,6 +165,44 @@ def decode(data: bytes) -> Message:
     if kind == b"e":
         return _error(message, transaction, version)
     raise DecodeError("bad message type")
+
+
+def _usual_read(data: bytes) -> Query | None:
+    match = _READ.fullmatch(data)
+    if match is None:
+        return None
+    node_id, info_hash, seq, target, want, method, read_only, transaction, version = match.groups()
+    arguments: dict[bytes, Any] = {}
+    if target is not None:
+        arguments[b"target"] = target
+        if seq is not None:
+            arguments[b"seq"] = int(seq)
+    elif info_hash is not None:
+        arguments[b"info_hash"] = info_hash
+    if want is not None:
+        arguments[b"want"] = bdecode(want)
+    return Query(transaction[2:], method[2:], node_id, arguments, read_only == b"1", version or b"")
+
+
+def _usual_put(data: bytes) -> Query | None:
+    match = _PUT.match(data)
+    if match is None:
+        return None
+    cas, node_id, key, salt_size, salt, seq, signature, target, token, size = match.groups()
+    start = match.end()
+    end = start + int(size)
+    match = _PUT_END.fullmatch(data, end)
+    if match is None or (salt is not None and len(salt) != int(salt_size)):
+        return None
+    read_only, transaction, version = match.groups()
+    arguments = {b"k": key, b"seq": int(seq), b"sig": signature, b"token": token, b"v": data[start:end]}
+    if salt is not None:
+        arguments[b"salt"] = salt
+    if cas is not None:
+        arguments[b"cas"] = int(cas)
+    if target is not None:
+        arguments[b"target"] = target
+    return Query(transaction[2:], b"put", node_id, arguments, read_only == b"1", version or b"")
 
 
 def _query(message: dict[bytes, Any], transaction: bytes, version: bytes) -> Query:
@@ -212,6 +277,23 @@ def encode_response(transaction: bytes, node_id: bytes, values: dict[bytes, Any]
     return b"d%b1:r%b1:t%d:%b%b1:y1:re" % (
         b"2:ip%d:%b" % (len(ip), ip) if ip else b"",
         bencode({**values, b"id": node_id}),
+        len(transaction),
+        transaction,
+        _V,
+    )
+
+
+def encode_answer(transaction: bytes, node_id: bytes, entries: bytes, ip: bytes) -> bytes:
+    """
+    The same as L{encode_response}, of what is bencoded already.
+
+    @param entries: keys and values that follow C{id}, in order.
+    """
+    return b"d2:ip%d:%b1:rd2:id20:%b%be1:t%d:%b%b1:y1:re" % (
+        len(ip),
+        ip,
+        node_id,
+        entries,
         len(transaction),
         transaction,
         _V,

@@ -87,7 +87,7 @@ class Quiet(Demo):
         self._show = self.shown.append
         self._start = 0.0
         self._members = []
-        self._summed_up = False
+        self._speaking = self._summed_up = False
         self._calls = []
         self._bootstrap = "127.0.0.1:1"
         self._folder = SimpleNamespace(name="/folder")  # type: ignore[assignment]
@@ -199,7 +199,7 @@ class DemoTests(SynchronousTestCase):
         demo.tell(one, "topic.joined")
         two.errors.append("a warning")
         demo.clock.advance(TIME_LIMIT)
-        demo._time_is_up()
+        demo._conclude()
         self.assertEqual(self.successResultOf(demo._verdict), 1)
         self.assertEqual(
             demo.shown[-3:],
