@@ -1,0 +1,296 @@
+"""
+How long two strangers take to meet.
+
+C{python -m benchmarks.coldstart [--quick] [--runs N]}, in a checkout, with
+libtorrent installed.  In each run, on a DHT of its own on loopback, two members
+are started together and a third one a second after they have joined; members
+are processes (C{dtt chat --json}), the figures come from their own events.
+Times are counted from C{node.started}; those of a pair from that of the later
+one to the moment when both have joined.  Goals: issue 3, section 4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from attrs import Factory, define, frozen
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults
+from twisted.internet.task import deferLater, react
+
+from benchmarks.members import MemberProcess, environment
+from dtt.dht.node import DHTNode
+from tests.interop.libtorrent_swarm import LibtorrentSwarm
+from tests.interop.support import LOOPBACK, dtt_swarm, stop_all
+
+#: Nodes of the two kinds of DHT, and how many die where some do (20 %).
+LIBTORRENT_NODES, LIBTORRENT_DEAD = 30, 6
+DTT_NODES, DTT_DEAD = 16, 3
+
+#: Bootstrap nodes that a member is told.
+BOOTSTRAP = 3
+
+#: Seconds from a pair that has joined to the newcomer, and at most to joining.
+NEWCOMER_AFTER = 1.0
+LIMIT = 15.0
+
+#: Goals, seconds: (pair, newcomer) on a healthy DHT, with dead nodes; from
+#: the start of the process; and what C{import dtt} may cost.
+HEALTHY_GOALS = (0.15, 0.1)
+DEAD_GOAL = 0.5
+PROCESS_GOAL = 0.8
+IMPORT_GOAL = 0.045
+
+#: The steps that events tell of.
+STEPS = ("dht.ready", "record.published", "record.found", "peer.dialled", "topic.joined")
+
+IMPORTS = """
+from time import perf_counter as now
+from twisted.internet import reactor
+a = now()
+import dtt
+b = now()
+dtt.Tracker
+print(b - a, now() - a)
+"""
+
+
+class Network(Protocol):
+    """
+    A DHT.
+    """
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]: ...
+
+    async def kill(self, count: int) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class _Libtorrent:
+    def __init__(self) -> None:
+        self._swarm = LibtorrentSwarm(LIBTORRENT_NODES)
+
+    @classmethod
+    async def start(cls, reactor: Any) -> Network:
+        network = cls()
+        await network._swarm.settled(reactor)
+        return network
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return self._swarm.addresses
+
+    async def kill(self, count: int) -> None:
+        self._swarm.kill(count)
+
+    async def stop(self) -> None:
+        self._swarm.stop()
+
+
+class _DTT:
+    def __init__(self, nodes: list[DHTNode]) -> None:
+        self._nodes = nodes
+
+    @classmethod
+    async def start(cls, reactor: Any) -> Network:
+        network = cls(await dtt_swarm(reactor, DTT_NODES))
+        await deferLater(reactor, 0.5)
+        return network
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return [(LOOPBACK, node.port) for node in self._nodes]
+
+    async def kill(self, count: int) -> None:
+        dead = self._nodes[-count:]
+        del self._nodes[-count:]
+        await stop_all(dead)
+
+    async def stop(self) -> None:
+        await stop_all(self._nodes)
+
+
+@frozen(slots=True)
+class Scene:
+    """
+    One kind of DHT.
+
+    @ivar dead: nodes killed after they knew each other.
+    """
+
+    name: str
+    start: Any
+    dead: int
+
+
+SCENES = (
+    Scene(f"{LIBTORRENT_NODES} libtorrent nodes", _Libtorrent.start, 0),
+    Scene(f"{LIBTORRENT_NODES} libtorrent nodes, {LIBTORRENT_DEAD} dead", _Libtorrent.start, LIBTORRENT_DEAD),
+    Scene(f"{DTT_NODES} dtt nodes", _DTT.start, 0),
+    Scene(f"{DTT_NODES} dtt nodes, {DTT_DEAD} dead", _DTT.start, DTT_DEAD),
+)
+
+
+@define
+class Times:
+    """
+    What was measured, a value for each run.
+
+    @ivar steps: of each step, a value for each member that took it.
+    @ivar failed: runs in which somebody did not join.
+    """
+
+    joined: list[float] = Factory(list)
+    from_process: list[float] = Factory(list)
+    steps: dict[str, list[float]] = Factory(lambda: {step: [] for step in STEPS})
+    failed: int = 0
+
+    def add(self, members: Sequence[MemberProcess]) -> None:
+        """
+        Members that were started together have joined.
+        """
+        joined = max(member.first["topic.joined"] for member in members)
+        self.joined.append(joined - max(member.first["node.started"] for member in members))
+        self.from_process.append(joined - max(member.spawned for member in members))
+        for step, values in self.steps.items():
+            values += [since for member in members if (since := member.since_start(step)) is not None]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """
+    The value that C{share} of C{values} do not exceed.
+    """
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def report(scene: Scene, what: str, times: Times, goal: float) -> bool:
+    """
+    Print a line and its steps.
+
+    @return: whether the goals were reached.
+    """
+    if not times.joined:
+        print(f"{scene.name:30} {what:9} nobody joined")
+        return False
+    middle, late = statistics.median(times.joined), percentile(times.joined, 0.95)
+    process = statistics.median(times.from_process)
+    process_late = percentile(times.from_process, 0.95)
+    reached = middle <= goal and process <= PROCESS_GOAL and not times.failed
+    print(
+        f"{scene.name:30} {what:9} joined p50 {1000 * middle:5.0f} p95 {1000 * late:5.0f} ms"
+        f" (goal {1000 * goal:.0f})"
+        f"   from process p50 {1000 * process:5.0f} p95 {1000 * process_late:5.0f} ms"
+        f"   {'reached' if reached else 'MISSED'}" + (f"   {times.failed} failed" if times.failed else "")
+    )
+    steps = (f"{step} {1000 * statistics.median(v):.1f}" for step, v in times.steps.items() if v)
+    print(f"{'':41}p50 of a member, ms: " + ", ".join(steps), flush=True)
+    return reached
+
+
+async def _together(
+    reactor: Any, members: Sequence[MemberProcess], environ: dict[str, str], times: Times
+) -> bool:
+    for member in members:
+        member.spawn(environ)
+    try:
+        await gatherResults([member.joined for member in members]).addTimeout(LIMIT, reactor)
+    except TimeoutError:
+        times.failed += 1
+        return False
+    times.add(members)
+    return True
+
+
+async def run_once(
+    reactor: Any, scene: Scene, secret_file: str, environ: dict[str, str], pair: Times, newcomer: Times
+) -> None:
+    """
+    One DHT, three members.
+    """
+    network: Network = await scene.start(reactor)
+    members: list[MemberProcess] = []
+    try:
+        if scene.dead:
+            await network.kill(scene.dead)
+        topic = os.urandom(8).hex()
+        bootstrap = network.addresses[:BOOTSTRAP]
+        members = [MemberProcess(reactor, topic, secret_file, bootstrap) for _ in range(3)]
+        if await _together(reactor, members[:2], environ, pair):
+            await deferLater(reactor, NEWCOMER_AFTER)
+            await _together(reactor, members[2:], environ, newcomer)
+    finally:
+        await gatherResults([member.stop() for member in members if hasattr(member, "spawned")])
+        await network.stop()
+
+
+def imports(environ: dict[str, str], runs: int) -> bool:
+    """
+    What C{import dtt} adds to Twisted's reactor.
+    """
+    bare, tracker = [], []
+    for _ in range(runs + 1):
+        output = subprocess.run(
+            [sys.executable, "-c", IMPORTS], env=environ, check=True, capture_output=True, text=True
+        ).stdout
+        first, second = map(float, output.split())
+        bare.append(first)
+        tracker.append(second)
+    # The first run compiles.
+    cost = statistics.median(bare[1:])
+    print(
+        f"import dtt: {1000 * cost:.1f} ms over Twisted's reactor (goal {1000 * IMPORT_GOAL:.0f}); "
+        f"with dtt.Tracker: {1000 * statistics.median(tracker[1:]):.1f} ms"
+    )
+    return cost <= IMPORT_GOAL
+
+
+async def measure(reactor: Any, runs: int) -> None:
+    """
+    Everything.
+
+    @raise SystemExit: with 1, if a goal was missed.
+    """
+    with tempfile.TemporaryDirectory(prefix="dtt-coldstart-") as folder:
+        environ = environment(folder)
+        secret = Path(folder) / "secret"
+        secret.touch(mode=0o600)
+        secret.write_text(os.urandom(16).hex())
+        reached = [imports(environ, max(runs, 5))]
+        for scene in SCENES:
+            pair, newcomer = Times(), Times()
+            for _ in range(runs):
+                await run_once(reactor, scene, str(secret), environ, pair, newcomer)
+            goals = (DEAD_GOAL, DEAD_GOAL) if scene.dead else HEALTHY_GOALS
+            reached.append(report(scene, "pair", pair, goals[0]))
+            reached.append(report(scene, "newcomer", newcomer, goals[1]))
+    if not all(reached):
+        raise SystemExit(1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """
+    The command.
+    """
+    parser = argparse.ArgumentParser(description="How long two strangers take to meet.")
+    parser.add_argument("--runs", type=int, default=20, help="runs on each kind of DHT")
+    parser.add_argument("--quick", action="store_true", help="two runs, under a minute")
+    options = parser.parse_args(arguments)
+    runs = 2 if options.quick else options.runs
+
+    def begin(reactor: Any) -> Deferred[None]:
+        return Deferred.fromCoroutine(measure(reactor, runs))
+
+    react(begin)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

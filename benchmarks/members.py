@@ -1,0 +1,98 @@
+"""
+Members as processes of their own, for benchmarks: C{dtt chat --json}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+
+def environment(folder: str) -> dict[str, str]:
+    """
+    The environment of a process that finds its modules compiled, as installed
+    ones are.
+
+    @param folder: where compiled modules are kept.
+    """
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**environ, "PYTHONPYCACHEPREFIX": folder}
+
+
+class MemberProcess(ProcessProtocol):
+    """
+    One member.
+
+    @ivar spawned: when its process was started, unix seconds.
+    @ivar first: of each event's name, the time of the first one.
+    @ivar joined: fires when it has joined; fails if it ends before.
+    @ivar ended: fires when it is gone.
+    """
+
+    def __init__(
+        self, reactor: Any, topic: str, secret_file: str, bootstrap: Sequence[tuple[str, int]]
+    ) -> None:
+        self.first: dict[str, float] = {}
+        self.joined: Deferred[None] = Deferred()
+        self.ended: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._rest = b""
+        self._errors = b""
+        self._command = [sys.executable, "-m", "dtt", "chat", topic, "--json", "--stay"]
+        self._command += ["--secret-file", secret_file, "--listen", "127.0.0.1:0"]
+        for host, port in bootstrap:
+            self._command += ["--bootstrap", f"{host}:{port}"]
+
+    def spawn(self, environ: Mapping[str, str]) -> None:
+        """
+        Start it.
+        """
+        self.spawned = self._reactor.seconds()
+        self._reactor.spawnProcess(self, sys.executable, self._command, env=environ)
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        Events, a line each.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            event = json.loads(line)
+            self.first.setdefault(event["event"], event["time"])
+        if "topic.joined" in self.first and not self.joined.called:
+            self.joined.callback(None)
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        Kept for the message if it ends early.
+        """
+        self._errors += data
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It is gone.
+        """
+        if not self.joined.called:
+            self.joined.errback(RuntimeError(f"a member ended early: {reason.value} {self._errors.decode()}"))
+        self.ended.callback(None)
+
+    def stop(self) -> Deferred[None]:
+        """
+        End it, if it runs.
+        """
+        self.joined.addErrback(lambda _: None)  # nobody waits for it any more
+        if not self.ended.called and self.transport is not None:
+            self.transport.signalProcess("TERM")
+        return self.ended
+
+    def since_start(self, name: str) -> float | None:
+        """
+        Seconds from C{node.started} to an event.
+        """
+        return self.first[name] - self.first["node.started"] if name in self.first else None
