@@ -6,7 +6,7 @@ libtorrent installed.  In each run, on a DHT of its own on loopback, two members
 are started together and a third one a second after they have joined; members
 are processes (C{dtt chat --json}), the figures come from their own events.
 Times are counted from C{node.started}; those of a pair from that of the later
-one to the moment when both have joined.  Goals: issue 3, section 4.
+one to the moment when both have joined.
 """
 
 from __future__ import annotations

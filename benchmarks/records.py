@@ -4,7 +4,7 @@ How much opening and sealing a record costs beyond its primitive operations.
 C{python benchmarks/records.py [--quick]}.  Each round measures the operation
 and, right after it, every primitive that it consists of, so that both see the
 same machine; what is printed is the median over the rounds with the spread from
-the 10th to the 90th percentile.  Goal (issue 3, section 4): a ratio of at most 1.5.
+the 10th to the 90th percentile.  Goal: a ratio of at most 1.5.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Files that outlive the process: the state directory and files with secrets.
 
-Rules (issue "Identity and state"): the directory is 0700 and files with
+Rules: the directory is 0700 and files with
 secrets are at most 0600; laxer modes are refused with the C{chmod} to run,
 never repaired silently, because whoever could read them may have done so.
 Every write is atomic: a temporary file in the same directory, fsync, then one
@@ -108,7 +108,7 @@ def create_private_file(path: StrPath, data: bytes) -> bool:
 
 def drop_final_newline(data: bytes) -> bytes:
     """
-    C{data} without I{one} final line feed; all else is exact (issue 1.3).
+    C{data} without I{one} final line feed; all else is exact.
     """
     return data.removesuffix(b"\n")
 

@@ -46,8 +46,8 @@ from dtt.krpc.protocol import KRPCProtocol
 
 T = TypeVar("T")
 
-#: Seconds without any answer after which the operator is told (issue 3,
-#: section 3).
+#: Seconds without any answer after which the operator is told: before
+#: somebody who waits gives up.  Guess.
 UNREACHABLE_AFTER: Final = 10.0
 
 #: Contacts for the state file (more than a full table usually has).  Guess.
