@@ -23,7 +23,7 @@ from dtt.hints import PeerAddress
 PeerId: TypeAlias = bytes
 
 
-@frozen(slots=True)
+@frozen(slots=True, weakref_slot=False)
 class Contact:
     """
     A DHT node that can be sent to (BEP5, "compact node info").
@@ -68,11 +68,14 @@ class MutableRead:
     @ivar answers: the 32 nearest I{responsive} nodes, or fewer, the nearest
         first; then further ones whose values should be looked at but that are
         no candidates for a put.
+    @ivar silent: nodes as near as these that had not answered yet when the read
+        ended; L{IDHT.refresh} asks them once more.
     """
 
     public_key: bytes
     salt: bytes
     answers: tuple[NodeAnswer, ...]
+    silent: tuple[Contact, ...] = ()
 
     def values(self) -> dict[bytes, list[Contact]]:
         """

@@ -128,6 +128,15 @@ class Candidates(Generic[T]):
         answered = [candidate for candidate in self.all() if candidate.state is State.ANSWERED]
         return answered[: self.orders[0].width]
 
+    def silent(self) -> list[Contact]:
+        """
+        Those as near as the ones that had to answer, who have not done so yet.
+        """
+        answered = self.answered()
+        last = answered[-1].distance if len(answered) == self.orders[0].width else 1 << BITS
+        slow = [each for each in self.all() if each.state is State.SLOW and each.distance < last]
+        return [candidate.contact for candidate in slow[: self.orders[0].width]]
+
     def learn(self, contacts: Iterable[Contact]) -> None:
         """
         Take in whom there is room for.

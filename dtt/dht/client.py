@@ -165,7 +165,8 @@ class Client:
             return answer
 
         lookup = self.lookup(target, b"get", read_arguments(target), interpret, slot=True)
-        return MutableRead(public_key, salt, tuple(await lookup.start()))
+        answers = await lookup.start()
+        return MutableRead(public_key, salt, tuple(answers), tuple(lookup.silent()))
 
     async def get_immutable(self, target: bytes) -> bytes | None:
         """

@@ -179,6 +179,12 @@ class Lookup(Generic[T]):
         self._step()
         return done
 
+    def silent(self) -> list[Contact]:
+        """
+        Near nodes that are slow: they may be dead, or only late.
+        """
+        return self._candidates.silent()
+
     def learn(self, contacts: Iterable[Contact]) -> None:
         """
         Take further candidates in, while it runs.

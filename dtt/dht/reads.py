@@ -8,7 +8,7 @@ anybody sees it; a node with a wrong item is not written to either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dtt.dht.lookup import Ask
+from dtt.dht.node_id import distance
 from dtt.errors import DecodeError, QueryRefused, QueryTimeout
 from dtt.interfaces import Contact, MutableRead, NodeAnswer
 from dtt.krpc import bencode
@@ -74,15 +75,29 @@ def answer_in(contact: Contact, response: Response, public_key: bytes, salt: byt
     )
 
 
+def _placed(target: bytes, answers: list[NodeAnswer], late: Iterable[NodeAnswer]) -> tuple[NodeAnswer, ...]:
+    """
+    Late answers among the others, each before the first that is farther.
+    """
+    for answer in late:
+        own = distance(target, answer.contact.node_id)
+        farther = (
+            place for place, other in enumerate(answers) if distance(target, other.contact.node_id) > own
+        )
+        answers.insert(next(farther, len(answers)), answer)
+    return tuple(answers)
+
+
 def read_again(read: MutableRead, ask: Ask, may_ask: Callable[[Contact], bool]) -> Deferred[MutableRead]:
     """
-    Ask the nodes of C{read} once more, all at once.  Ends when each has
-    answered or is slow; who did not answer, or may not be asked now, keeps its
-    earlier answer.
+    Ask the nodes of C{read} once more, all at once, also those that were
+    silent.  Ends when each has answered or is slow; who did not answer, or may
+    not be asked now, keeps its earlier answer.
     """
     answers = {answer.contact: answer for answer in read.answers}
-    arguments = read_arguments(mutable_target(read.public_key, read.salt))
-    waiting = dict.fromkeys(contact for contact in answers if may_ask(contact))
+    target = mutable_target(read.public_key, read.salt)
+    arguments = read_arguments(target)
+    waiting = dict.fromkeys(contact for contact in (*answers, *read.silent) if may_ask(contact))
     queries: list[Deferred[Response]] = []
 
     def cancel(_: Deferred[MutableRead]) -> None:
@@ -94,7 +109,8 @@ def read_again(read: MutableRead, ask: Ask, may_ask: Callable[[Contact], bool]) 
     def over(contact: Contact) -> None:
         waiting.pop(contact, None)
         if not waiting and not done.called:
-            done.callback(evolve(read, answers=tuple(answers.values())))
+            late = [answers.pop(contact) for contact in read.silent if contact in answers]
+            done.callback(evolve(read, answers=_placed(target, [*answers.values()], late), silent=()))
 
     def answered(response: Response, contact: Contact) -> None:
         if not done.called:

@@ -188,8 +188,10 @@ class LookupTests(SynchronousTestCase):
         nearest, *others = swarm.near(TARGET, 8)
         swarm.lags = {nearest: 0.07, others[0]: 0.03}
         swarm.lags |= {contact: 0.04 for contact in swarm.contacts if contact not in swarm.lags}
-        results, _ = swarm.run(swarm.lookup(swarm.contacts).start())
+        lookup = swarm.lookup(swarm.contacts)
+        results, _ = swarm.run(lookup.start())
         self.assertNotIn(nearest, results[0])
+        self.assertIn(nearest, lookup.silent())
         swarm.nodes = lambda contact, target: []
         swarm.lags = dict.fromkeys(swarm.contacts, 0.01) | {nearest: 0.07}
         far = swarm.near(TARGET, 20)[-1]

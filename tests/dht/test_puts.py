@@ -11,6 +11,7 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.dht.node_id import distance
 from dtt.dht.placement import Placement
 from dtt.dht.puts import MAX_OVERWRITES, Holder, Put, store_on
 from dtt.dht.reads import MAX_TOKEN_SIZE, answer_in, contacts_in, read_again
@@ -347,6 +348,27 @@ class ReadAgainTests(SynchronousTestCase):
         self.assertEqual(first, NodeAnswer(contact(1), b"new", version=b"RS\x00\x01"))
         self.assertEqual(tuple(others), self.read.answers[1:])
         self.wire.answer(contact(3), b"get", {b"token": b"late"})
+
+    def test_silent_ones(self) -> None:
+        """
+        Who was silent during the lookup is asked once more: an answer takes
+        its place by distance, whoever is silent again is given up.
+        """
+        by_distance = sorted(
+            (answer.contact for answer in self.read.answers),
+            key=lambda each: distance(ITEM.target, each.node_id),
+        )
+        late, gone = by_distance[1], contact(9)
+        earlier = tuple(NodeAnswer(each, b"old") for each in by_distance if each != late)
+        read = evolve(self.read, answers=earlier, silent=(late, gone))
+        results = outcome(read_again(read, self.wire.ask, lambda each: True))
+        for each in by_distance:
+            self.wire.answer(each, b"get", {b"token": b"new"})
+        self.assertEqual(results, [])
+        self.wire.slow(gone, b"get")
+        self.assertEqual([answer.contact for answer in results[0].answers], by_distance)
+        self.assertEqual(results[0].silent, ())
+        self.wire.answer(gone, b"get", {b"token": b"late"})
 
     def test_nobody_may_be_asked(self) -> None:
         """

@@ -130,6 +130,21 @@ class BoundsTests(SynchronousTestCase):
         self.assertIsNotNone(store.get(_TARGET, 4.0))
         self.assertEqual(len(store), 4)
 
+    def test_refresh(self) -> None:
+        """
+        A refreshed item lives on, is the youngest of its network, and stays
+        in that network's share.
+        """
+        store = ItemStore(_ME, capacity=100, share=3)
+        store.put(_TARGET, _item(5), _NET, 1.0)
+        store.put(_target(1), b"1:x", _NET, 2.0)
+        store.put(_target(2), b"1:x", _NET, 3.0)
+        store.refresh(_TARGET, 4.0)
+        store.put(_target(3), b"1:x", _NET, 5.0)
+        self.assertIsNone(store.get(_target(1), 5.0))
+        self.assertEqual(store.get(_TARGET, 3.5 + ITEM_LIFETIME), _item(5))
+        self.assertIsNone(store.get(_TARGET, 4.0 + ITEM_LIFETIME))
+
     def test_capacity(self) -> None:
         """
         When all is full, the farthest of the oldest goes; the newest and the
