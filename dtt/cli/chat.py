@@ -248,9 +248,9 @@ class Chat:
 
     def _on_joined(self, _: None) -> None:
         self._joined = True
-        waiting, self._waiting = self._waiting, []
-        for text in waiting:
-            self.say(text)
+        while self._waiting:
+            # One by one: with the last of them we may be done.
+            self.say(self._waiting.pop(0))
         self._finish_if_done()
 
     def _not_joined(self, failure: Failure) -> None:

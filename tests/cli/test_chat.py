@@ -154,9 +154,10 @@ class ChatTests(SynchronousTestCase):
         self.type("one\ntwo")
         self.console.readConnectionLost()
         self.assertNoResult(chat.done)
+        said_when_done: list[list[str]] = []
+        chat.done.addCallback(lambda _: said_when_done.append(self.said()))
         self.gossip.up(PEER)
-        self.assertEqual(self.said(), ["one", "two"])
-        self.successResultOf(chat.done)
+        self.assertEqual(said_when_done, [["one", "two"]])
 
     def test_end_of_input_waits_for_sending(self) -> None:
         """It is not over before the neighbours have taken what was said."""
