@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from random import Random, SystemRandom
+from socket import inet_aton
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -78,6 +79,13 @@ class _Refusal(Exception):
         super().__init__(code, text)
         self.code = code
         self.text = text
+
+
+def _address(host: str, port: int) -> bytes:
+    # Every reply has one; inet_aton takes an eighth of the time.
+    if ":" in host:
+        return encode_address(host, port)
+    return inet_aton(host) + port.to_bytes(2, "big")
 
 
 def _string(arguments: dict[bytes, Any], name: bytes, size: int) -> bytes:
@@ -169,8 +177,8 @@ class Responder:
         """
         now = self._reactor.seconds()
         try:
-            address = encode_address(host, port)
-        except ValueError:
+            address = _address(host, port)
+        except (OSError, ValueError, OverflowError):
             return None
         ip = address[:-2]
         limits = self.limits
@@ -218,6 +226,9 @@ class Responder:
     def _nodes(self, target: bytes, arguments: dict[bytes, Any], ip: bytes) -> bytes:
         # BEP32: without "want", those of the family that was asked by.
         want = arguments.get(b"want")
+        if want is None and len(ip) == 4:
+            nodes = self._nearest(target)
+            return b"5:nodes%d:%b" % (len(nodes), nodes)
         four = six = False
         if type(want) is list:
             four, six = b"n4" in want, b"n6" in want

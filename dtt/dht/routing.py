@@ -43,13 +43,16 @@ MAX_WAITING: Final = K
 _BITS: Final = 160
 
 
-@define(slots=True, eq=False)
+@define(slots=True, eq=False, weakref_slot=False)
 class _Entry:
     contact: Contact
-    number: int
     compact: bytes
     seen: float
     failures: int = 0
+
+    @property
+    def number(self) -> int:
+        return int.from_bytes(self.contact.node_id)
 
     @property
     def bad(self) -> bool:
@@ -163,7 +166,7 @@ class RoutingTable:
             if bad is None:
                 return self._wait(bucket, contact, now)
             self._remove(bad)
-        self._add(bucket, contact, number, now)
+        self._add(bucket, contact, now)
         return None
 
     def heard(self, contact: Contact, now: float) -> bool:
@@ -207,7 +210,7 @@ class RoutingTable:
             if self._make_way(candidate):
                 if entry in bucket.entries:
                     self._remove(entry)
-                self._add(bucket, candidate, int.from_bytes(candidate.node_id), seen)
+                self._add(bucket, candidate, seen)
                 return
 
     def _make_way(self, contact: Contact) -> bool:
@@ -230,8 +233,8 @@ class RoutingTable:
         oldest = min(bucket.entries, key=lambda entry: entry.seen)
         return oldest.contact if now - oldest.seen >= FRESH else None
 
-    def _add(self, bucket: _Bucket, contact: Contact, number: int, now: float) -> None:
-        entry = _Entry(contact, number, _compact(contact), now)
+    def _add(self, bucket: _Bucket, contact: Contact, now: float) -> None:
+        entry = _Entry(contact, _compact(contact), now)
         bucket.entries.append(entry)
         bucket.changed = max(bucket.changed, now)
         bucket.update()

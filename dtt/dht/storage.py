@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from attrs import define
 
-from dtt.dht.node_id import distance
 from dtt.krpc.items import MutableItem
 from dtt.krpc.messages import CAS_MISMATCH, SEQ_TOO_LOW
 
@@ -53,7 +52,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-@define(slots=True)
+@define(slots=True, weakref_slot=False)
 class _Entry(Generic[V]):
     value: V
     network: bytes
@@ -119,11 +118,15 @@ class Shelf(Generic[K, V]):
         if key in self._entries:
             self._remove(key)
         theirs = self._networks.get(network)
-        if theirs is not None and len(theirs) >= self._share:
-            self._remove(next(iter(theirs)))
+        if theirs is not None:
+            # One object for all of its entries.
+            network = self._entries[next(iter(theirs))].network
+            if len(theirs) >= self._share:
+                self._remove(next(iter(theirs)))
         if len(self._entries) >= self._capacity:
+            own = int.from_bytes(self.node_id)
             oldest = islice(self._entries, _CANDIDATES)
-            self._remove(max(oldest, key=lambda old: distance(self._target(old), self.node_id)))
+            self._remove(max(oldest, key=lambda old: int.from_bytes(self._target(old)) ^ own))
         self._entries[key] = _Entry(value, network, now)
         self._networks.setdefault(network, {})[key] = None
 
@@ -243,6 +246,8 @@ class PeerStore(Shelf[tuple[bytes, bytes], None]):
         @param size: bytes of an address: 6 for IPv4, 18 for IPv6.
         @param count: at most so many.
         """
+        if info_hash not in self._torrents:
+            return []
         self._expire(now)
         peers = [peer for peer in self._torrents.get(info_hash, ()) if len(peer) == size]
         return peers if len(peers) <= count else rng.sample(peers, count)

@@ -176,6 +176,8 @@ def encode(value: Any) -> bytes:
 
     @raise TypeError: C{value} holds something else.
     """
+    if type(value) is bytes:
+        return b"%d:%b" % (len(value), value)
     out: list[bytes] = []
     _write(value, out)
     return b"".join(out)

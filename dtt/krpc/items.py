@@ -38,7 +38,7 @@ PUBLIC_KEY_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 64
 
 
-@frozen(slots=True)
+@frozen(slots=True, weakref_slot=False)
 class MutableItem:
     """
     A mutable item with a well-formed, though perhaps wrong, signature.

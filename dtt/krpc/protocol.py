@@ -218,6 +218,7 @@ class KRPCProtocol(DatagramProtocol):
         """
         if self._closed:
             return
+        host, port = addr
         try:
             message = decode(datagram)
         except DecodeError as error:
@@ -225,9 +226,9 @@ class KRPCProtocol(DatagramProtocol):
             return
         try:
             if isinstance(message, Query):
-                self._query_received(message, addr)
+                self._query_received(message, host, port)
             else:
-                self._reply_received(message, *addr)
+                self._reply_received(message, host, port)
         except Exception:
             # A mistake of ours must not cost more than this datagram, nor
             # let a peer who has found it fill the log.
@@ -235,20 +236,20 @@ class KRPCProtocol(DatagramProtocol):
             if self.counters["faults"] == 1:
                 self._log.failure("A datagram could not be handled; later faults are only counted.")
 
-    def _query_received(self, query: Query, addr: Any) -> None:
+    def _query_received(self, query: Query, host: str, port: int) -> None:
         counters = self.counters
         counters[_RECEIVED.get(query.method, "received.other")] += 1
         if self._answer is None:
             return
-        reply = self._answer(query, *addr)
+        reply = self._answer(query, host, port)
         if reply is None:
             return
         counters["answered"] += 1
         if self._send_back is None:
-            self._write(reply, *addr)
+            self._write(reply, host, port)
             return
         try:
-            self._send_back(reply, addr)
+            self._send_back(reply, (host, port))
         except (OSError, OverflowError):
             counters["write failed"] += 1
 

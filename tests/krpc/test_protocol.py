@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from random import Random
 from typing import Any, cast
+from unittest.mock import Mock
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IUDPTransport
@@ -522,6 +523,35 @@ class AnswerTests(ProtocolTestCase):
         self.successResultOf(deferred)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class SocketTests(ProtocolTestCase):
+    """
+    On a real port, answers go out by its socket.
+    """
+
+    def test_answer(self) -> None:
+        """
+        An answer is sent back to where the query came from; one that can't be
+        sent is counted.
+        """
+        sent: list[tuple[bytes, tuple[str, int]]] = []
+
+        def sendto(datagram: bytes, address: tuple[str, int]) -> None:
+            if self.transport.error is not None:
+                raise self.transport.error
+            sent.append((datagram, address))
+
+        self.transport.getHandle = lambda: Mock(sendto=sendto)  # type: ignore[attr-defined]
+        self.protocol.startProtocol()
+        query = encode_query(b"aaaa", b"ping", _THEM, {}, False)
+        self.protocol.datagramReceived(query, _NODE)
+        self.transport.error = BlockingIOError()
+        self.protocol.datagramReceived(query, _NODE)
+        self.assertEqual(sent, [(b"reply", _NODE)])
+        self.assertEqual(self.transport.sent, [])
+        self.assertEqual(self.protocol.counters["write failed"], 1)
+        self.assertEqual(self.protocol.counters["faults"], 0)
 
 
 class CloseTests(ProtocolTestCase):
