@@ -173,6 +173,9 @@ class StateDirectory:
                 "stop that one, or choose another --state-dir"
             ) from None
         self._lock = descriptor
+        # What a killed writer left; nobody else writes here now.
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         """

@@ -154,6 +154,18 @@ class StateDirectoryTests(SynchronousTestCase):
         self.assertRaises(StateError, StateDirectory, self.path)
         self.assertRaises(StateError, StateDirectory, self.path / "below")
 
+    def test_leftovers(self) -> None:
+        """
+        What a writer left that was killed goes when the directory is claimed;
+        nothing else does.
+        """
+        state = StateDirectory(self.path)
+        state.write_json("node.json", {})
+        (self.path / ".abc.tmp").write_bytes(b"half of a wri")
+        state.lock()
+        state.unlock()
+        self.assertEqual(sorted(path.name for path in self.path.iterdir()), ["lock", "node.json"])
+
     def test_lock_excludes(self) -> None:
         """
         A second user is refused with a clear word until the first one unlocks.
