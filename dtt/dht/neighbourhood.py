@@ -26,6 +26,7 @@ from dtt.dht.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
 from dtt.dht.votes import AddressVotes
 from dtt.interfaces import Contact
 from dtt.krpc.compact import decode_address, encode_address
+from dtt.krpc.flood import FloodGate
 from dtt.krpc.messages import Query, Response
 from dtt.krpc.protocol import KRPCProtocol
 
@@ -118,7 +119,12 @@ class Neighbourhood:
         A fresh protocol, to be connected to a port.
         """
         self.krpc = KRPCProtocol(
-            self._reactor, self.node_id, answer=self.answer, seen=self.seen, rng=self._rng
+            self._reactor,
+            self.node_id,
+            answer=self.answer,
+            seen=self.seen,
+            gate=None if self._closed else FloodGate(),
+            rng=self._rng,
         )
         self.client = Client(
             self.krpc,

@@ -24,6 +24,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from dtt.errors import DecodeError, QueryRefused, QueryTimeout
+from dtt.krpc.flood import FloodGate
 from dtt.krpc.messages import TRANSACTION_SIZE, Error, Query, Response, decode, encode_query
 from dtt.krpc.pacing import EPSILON, PacketBudgets, RoundTrips
 
@@ -94,6 +95,7 @@ class KRPCProtocol(DatagramProtocol):
         *,
         answer: Callable[[Query, str, int], bytes | None] | None = None,
         seen: Callable[[Response, str, int], None] | None = None,
+        gate: FloodGate | None = None,
         rng: Random | None = None,
     ) -> None:
         """
@@ -101,6 +103,7 @@ class KRPCProtocol(DatagramProtocol):
             L{None} to be silent.
         @param seen: told every response to a query of ours, before the
             query's Deferred fires.
+        @param gate: whose datagrams are ignored; L{None}: nobody's.
         @param rng: where transaction ids come from; the system's by default,
             since they must not be predictable.
         """
@@ -110,6 +113,7 @@ class KRPCProtocol(DatagramProtocol):
         self._reactor = reactor
         self._answer = answer
         self._seen = seen
+        self._gate = gate
         self._rng = SystemRandom() if rng is None else rng
         self._open: dict[_Key, _Transaction] = {}
         self._held_back = 0
@@ -219,6 +223,9 @@ class KRPCProtocol(DatagramProtocol):
         if self._closed:
             return
         host, port = addr
+        if self._gate is not None and not self._gate.admits(host, self._reactor.seconds()):
+            self.counters["dropped.flood"] += 1
+            return
         try:
             message = decode(datagram)
         except DecodeError as error:
@@ -258,6 +265,8 @@ class KRPCProtocol(DatagramProtocol):
         if transaction is None or transaction.sent is None:
             self.counters["dropped.unknown transaction"] += 1
             return
+        if self._gate is not None:
+            self._gate.refund(host)
         now = self._reactor.seconds()
         self._round_trips.measured(now - transaction.sent)
         del self._open[transaction.key]

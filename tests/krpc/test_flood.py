@@ -1,0 +1,125 @@
+"""
+Tests for L{dtt.krpc.flood}.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import cast
+
+from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.krpc import flood
+from dtt.krpc.flood import MAX_IN_WINDOW, MAX_SOURCES, PENALTY, WINDOW, FloodGate
+from dtt.krpc.messages import decode, encode_query, encode_response
+from dtt.krpc.protocol import KRPCProtocol
+from tests.krpc.test_protocol import RecordingTransport
+
+
+class FloodGateTests(SynchronousTestCase):
+    """
+    One gate, and time as the tests give it.
+    """
+
+    def setUp(self) -> None:
+        self.gate = FloodGate()
+
+    def send(self, host: str, rate: float, begin: float, seconds: float) -> list[float]:
+        """
+        Datagrams of C{host}; the times of those that were looked at.
+        """
+        times = [begin + number / rate for number in range(int(rate * seconds))]
+        return [time for time in times if self.gate.admits(host, time)]
+
+    def test_honest(self) -> None:
+        """
+        A source that stays below the limit is never touched.
+        """
+        rate = (MAX_IN_WINDOW - 1) / WINDOW
+        self.assertEqual(len(self.send("a", rate, 0, 100)), int(rate * 100))
+
+    def test_flood(self) -> None:
+        """
+        500 datagrams a second are cut off within 10 s, for as long as they go on.
+        """
+        admitted = self.send("a", 500, 0, 300)
+        self.assertEqual(len(admitted), MAX_IN_WINDOW)
+        self.assertLess(max(admitted), 10)
+
+    def test_let_in_again(self) -> None:
+        """
+        Some time after it has stopped, it is let in again.
+        """
+        self.send("a", 500, 0, 20)
+        self.assertFalse(self.gate.admits("a", 21))
+        self.assertTrue(self.gate.admits("a", 21 + PENALTY))
+
+    def test_replies_are_free(self) -> None:
+        """
+        What we asked for does not count: many nodes may share an address.
+        """
+        for number in range(10 * MAX_IN_WINDOW):
+            self.assertTrue(self.gate.admits("a", number / 10_000))
+            self.gate.refund("a")
+
+    def test_others_are_not_touched(self) -> None:
+        """
+        A thousand honest sources send in the midst of a flood.
+        """
+        for second in range(30):
+            self.send("flood", 500, second, 1)
+            for number in range(1000):
+                self.assertTrue(self.gate.admits(f"honest {number}", second + 0.5))
+
+    def test_fixed_size(self) -> None:
+        """
+        Any number of sources takes the room of so many.
+        """
+        self.patch(flood, "MAX_SOURCES", 64)
+        for number in range(1000):
+            self.gate.admits(f"source {number}", number / 1000)
+        self.assertEqual(len(self.gate), 64)
+        self.assertLess(64, MAX_SOURCES)
+
+
+class GatedProtocolTests(SynchronousTestCase):
+    """
+    L{KRPCProtocol} with a gate.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.transport = RecordingTransport()
+        self.protocol = KRPCProtocol(
+            self.clock, b"m" * 20, answer=lambda *_: b"reply", gate=FloodGate(), rng=Random(1)
+        )
+        self.protocol.makeConnection(cast(IUDPTransport, self.transport))
+
+    def test_flood_is_not_answered(self) -> None:
+        """
+        A flooding source gets no more answers; another one still does.
+        """
+        query = encode_query(b"tttt", b"ping", b"q" * 20, {}, False)
+        for _ in range(2 * MAX_IN_WINDOW):
+            self.protocol.datagramReceived(query, ("10.0.0.1", 7))
+        self.assertEqual(len(self.transport.sent), MAX_IN_WINDOW)
+        self.assertEqual(self.protocol.counters["dropped.flood"], MAX_IN_WINDOW)
+        self.protocol.datagramReceived(query, ("10.0.0.2", 7))
+        self.assertEqual(len(self.transport.sent), MAX_IN_WINDOW + 1)
+
+    def test_junk_counts_and_replies_do_not(self) -> None:
+        """
+        What can't be decoded counts; the replies that we asked for do not.
+        """
+        for number in range(2 * MAX_IN_WINDOW):
+            response = self.protocol.query("10.0.0.1", number + 1, b"ping", {})
+            transaction = decode(self.transport.sent.pop()[0]).transaction
+            self.protocol.datagramReceived(
+                encode_response(transaction, b"r" * 20, {}, None), ("10.0.0.1", number + 1)
+            )
+            self.successResultOf(response)
+        for _ in range(2 * MAX_IN_WINDOW):
+            self.protocol.datagramReceived(b"junk", ("10.0.0.1", 7))
+        self.assertGreaterEqual(self.protocol.counters["dropped.flood"], MAX_IN_WINDOW)
