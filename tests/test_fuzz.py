@@ -1,0 +1,32 @@
+"""
+A taste of the fuzzer; C{python -m tests.fuzz} runs it for longer.
+"""
+
+from __future__ import annotations
+
+from random import SystemRandom
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.fuzz import Fuzzer
+
+
+class FuzzTests(SynchronousTestCase):
+    """
+    Some thousand hostile datagrams.
+    """
+
+    def test_node(self) -> None:
+        """
+        Nothing is raised, nothing is sent for what can't be decoded, and some
+        datagrams of each kind went through.
+        """
+        seed = SystemRandom().randrange(10**9)
+        fuzzer = Fuzzer(seed)
+        try:
+            for _ in range(5000):
+                fuzzer.step()
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+        self.assertGreaterEqual(set(fuzzer.kinds), {"Query", "Response", "undecodable"}, f"seed {seed}")
+        self.assertGreater(fuzzer.responder.counters["stored"], 0, f"seed {seed}")
