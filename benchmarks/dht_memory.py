@@ -5,7 +5,7 @@ C{python -m benchmarks.dht_memory [--quick]}, in a checkout, on Linux.  Bytes
 of RSS of one more stored mutable item of 604 bytes, and of one more node in the
 routing table, each measured in a process of its own with many of them, as the
 median of several runs; RSS of a dtt node (and of a libtorrent one, for
-comparison) that has nothing to do.  Goals: issue 4, section 3.
+comparison) that has nothing to do.
 
 The items arrive as datagrams, through decoder and responder, 100 from each
 network, as many as one may keep; the nodes are those of many tables with some
@@ -36,7 +36,7 @@ from dtt.interfaces import Contact
 from dtt.krpc.items import MAX_SEQ
 from dtt.krpc.messages import Query, Response, decode, encode_query
 
-#: (must, ambition) in bytes: issue 4, section 3.
+#: (must, ambition) in bytes.
 GOALS = {
     "stored item": (1100, 850),
     "routing entry": (500, 430),

@@ -13,7 +13,7 @@ in changing order.  What was measured while other processes had the cores is
 measured again and in the end left out: a server or the load generator had to
 wait for its core, or the machine was busy with something else.  Ratios are
 those of one round; printed are their median and the spread from the 10th to
-the 90th percentile, beside the goals of issue 4, section 3.
+the 90th percentile, beside the goals.
 
   - C{ping}, C{find_node}, C{get_peers}: random targets, nothing stored;
   - C{get}: one of 200 stored mutable items with a 604-byte value;
@@ -63,7 +63,7 @@ MAX_FOREIGN = 0.08
 #: How often a measurement is tried.
 ATTEMPTS = 4
 
-#: Goals, (must, ambition), as ratios of dtt's throughput (issue 4, section 3).
+#: Goals, (must, ambition), as ratios of dtt's throughput.
 GOALS = {
     "libtorrent": {
         "ping": (0.7, 0.9),

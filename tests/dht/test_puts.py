@@ -423,7 +423,9 @@ class AnswerTests(SynchronousTestCase):
         A genuine item whose value is no byte string takes its place.
         """
         encoded = Encoded(b"li1ee")
-        values = values_of(evolve(ITEM, seq=1, signature=sign(SEED, SALT, 1, encoded))) | {b"v": [1]}
+        values = values_of(MutableItem(ITEM.public_key, SALT, 1, encoded, sign(SEED, SALT, 1, encoded))) | {
+            b"v": [1]
+        }
         self.assertEqual(self.answer(values).value, b"li1ee")
 
     def test_bad_tokens(self) -> None:
