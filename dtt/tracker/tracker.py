@@ -225,7 +225,7 @@ class Tracker(MultiService):
         try:
             self._on_event(event)
         except Exception:
-            _log.failure("on_event failed at {event}", event=event)
+            _log.failure("on_event failed at {event}", event=event.name)
 
     def _moved(self, host: str) -> None:
         self._transport.set_external_host(host)

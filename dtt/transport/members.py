@@ -294,7 +294,7 @@ class GossipMember:
                 else:
                     self._perform_one(output)
             except Exception:
-                self._log.failure("{output} could not be performed", output=output)
+                self._log.failure("{output} could not be performed", output=type(output).__name__)
         self._performing = False
         self._arm()
 
