@@ -89,6 +89,13 @@ def _bind(instance: Any, attribute: Attribute[Any], value: str) -> None:
         raise UsageError(f"{attribute.name} must be an IPv4 address of this machine, not {value!r}") from None
 
 
+def _bind6(instance: Any, attribute: Attribute[Any], value: str) -> None:
+    try:
+        ipaddress.IPv6Address(value or "::")
+    except ValueError:
+        raise UsageError(f"{attribute.name} must be an IPv6 address of this machine, not {value!r}") from None
+
+
 def _interval(default: float) -> Any:
     """
     An interval of a periodic service: never below 1 s (records).
@@ -111,6 +118,8 @@ class DHTConfig:
 
     @ivar port: UDP; 0: any at first, then the same one over restarts.
     @ivar bind: the local IPv4 address to bind; empty for all.
+    @ivar bind6: the local IPv6 address to bind, C{::} for all; empty for no
+        IPv6: the default, since not every host has it.
     @ivar bootstrap: (host, port) pairs asked for a start; names or IPs.
     @ivar retries: how often a failed put is tried again (records).
     @ivar base_retry_interval: before each retry (records).
@@ -121,6 +130,7 @@ class DHTConfig:
 
     port: int = field(default=0, validator=_port)
     bind: str = field(default="", validator=_bind)
+    bind6: str = field(default="", validator=_bind6)
     bootstrap: tuple[HostPort, ...] = PUBLIC_BOOTSTRAP
     retries: int = _count(3)
     base_retry_interval: float = _duration(5.0)

@@ -1,8 +1,9 @@
 """
 C{dtt node}: a plain DHT node without topics, in the foreground.
 
-It prints one line, C{ready HOST:PORT ID}, when its port is bound, and serves
-until SIGINT or SIGTERM.
+It prints one line, C{ready HOST:PORT ID}, when its ports are bound, and serves
+until SIGINT or SIGTERM; with C{--bind6} the line has a further C{[HOST]:PORT}
+behind the id, or without IPv4 that instead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from dtt.cli.running import run_reactor, warnings_to_stderr
 from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.dht.node import DHTNode
+from dtt.errors import UsageError
 from dtt.options import BootstrapOptions, port_number
 
 
@@ -26,7 +28,8 @@ class NodeOptions(BootstrapOptions):
     longdesc = "A Mainline DHT node without topics. Prints 'ready HOST:PORT ID' once its port is bound."
     optParameters = [
         ["port", None, 0, "UDP port; 0: any.", port_number],
-        ["bind", None, "0.0.0.0", "Local IPv4 address."],
+        ["bind", None, "0.0.0.0", "Local IPv4 address; 'none': IPv6 only."],
+        ["bind6", None, None, "Local IPv6 address, '::' for all; without it there is no IPv6."],
     ]
     optFlags = [
         [
@@ -37,6 +40,13 @@ class NodeOptions(BootstrapOptions):
         ]
     ]
 
+    def postOptions(self) -> None:
+        """
+        There must be an address.
+        """
+        if self["bind"] == "none" and self["bind6"] is None:
+            raise UsageError("--bind none needs --bind6")
+
     def run(self) -> int:
         """
         Serve until a signal.
@@ -45,20 +55,26 @@ class NodeOptions(BootstrapOptions):
         """
         warnings_to_stderr()
         bootstrap = self["bootstrap"] or (() if self["closed"] else PUBLIC_BOOTSTRAP)
+        interface = None if self["bind"] == "none" else self["bind"]
+        interface6 = self["bind6"]
         over: Deferred[None] = Deferred()
 
         async def serve(reactor: Any) -> int:
             node = DHTNode(
                 reactor,
                 port=self["port"],
-                interface=self["bind"],
+                interface=interface,
+                interface6=interface6,
                 bootstrap=bootstrap,
                 closed=bool(self["closed"]),
                 plain=True,
             )
             node.privilegedStartService()
             node.startService()
-            print(f"ready {self['bind']}:{node.port} {node.node_id.hex()}", flush=True)
+            addresses = [] if interface is None else [f"{interface}:{node.port}"]
+            if interface6 is not None:
+                addresses.append(f"[{interface6}]:{node.port6}")
+            print("ready", addresses[0], node.node_id.hex(), *addresses[1:], flush=True)
             await over
             await maybeDeferred(node.stopService)
             return 0

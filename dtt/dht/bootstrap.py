@@ -1,10 +1,11 @@
 """
 How a node finds its first nodes.
 
-Rules: all bootstrap hosts, whose names are resolved without waiting for each
-other, and nodes known from the last run are asked side by side, so that dead
-and unresolvable ones delay nothing; rounds are repeated with a growing pause
-for as long as nobody has answered.
+Rules: nodes of one address family are looked for; all bootstrap hosts, whose
+names are resolved without waiting for each other, and nodes known from the
+last run are asked side by side, so that dead and unresolvable ones delay
+nothing; rounds are repeated with a growing pause for as long as nobody has
+answered.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from contextlib import suppress
 from random import Random
 from typing import Final
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHostResolution, IResolutionReceiver
 from zope.interface import implementer
 
 from dtt.interfaces import Contact
+from dtt.krpc.compact import IPV4, Family
 
 #: Seconds from the first round to the second, doubled each time up to the
 #: second number.  Guesses: a lost datagram costs a second, an hour without a
@@ -35,7 +37,8 @@ MAX_ADDRESSES: Final = 8
 
 @implementer(IResolutionReceiver)
 class _Receiver:
-    def __init__(self, found: Callable[[str], None]) -> None:
+    def __init__(self, kind: type[IPv4Address | IPv6Address], found: Callable[[str], None]) -> None:
+        self._kind = kind
         self._found = found
         self._left = MAX_ADDRESSES
         self.resolution: IHostResolution | None = None
@@ -44,7 +47,7 @@ class _Receiver:
         self.resolution = resolution
 
     def addressResolved(self, address: IAddress) -> None:
-        if isinstance(address, IPv4Address) and self._left:
+        if isinstance(address, IPv4Address | IPv6Address) and type(address) is self._kind and self._left:
             self._left -= 1
             self._found(address.host)
 
@@ -54,23 +57,31 @@ class _Receiver:
 
 class Bootstrap:
     """
-    @ivar hosts: names or IPv4 literals, and ports.
+    @ivar hosts: names or IP literals, and ports.
     @ivar running: whether rounds go on.
     """
 
     def __init__(
-        self, reactor: object, hosts: Sequence[tuple[str, int]], ask: Callable[[str, int], None], rng: Random
+        self,
+        reactor: object,
+        hosts: Sequence[tuple[str, int]],
+        ask: Callable[[str, int], None],
+        rng: Random,
+        family: Family = IPV4,
     ) -> None:
         """
         @param reactor: provides C{IReactorTime} and, if a host is a name,
             C{IReactorPluggableNameResolver}.
         @param ask: sends a query to an IP address and port.
+        @param family: of whom to ask.
         """
         self.hosts = list(hosts)
         self.running = False
         self._reactor = reactor
         self._ask = ask
         self._rng = rng
+        self._family = family
+        self._kind = IPv4Address if family is IPV4 else IPv6Address
         self._known: list[Contact] = []
         self._pause = FIRST_PAUSE
         self._next: IDelayedCall | None = None
@@ -117,22 +128,24 @@ class Bootstrap:
 
     def ask(self, host: str, port: int) -> None:
         """
-        Ask one host now.
+        Ask one host now; not a literal of the other family.
         """
         try:
-            ipaddress.ip_address(host)
+            address = ipaddress.ip_address(host)
         except ValueError:
             self._resolve(host, port)
         else:
-            self._ask(host, port)
+            # As the socket will write it.
+            if self._family.has(str(address)):
+                self._ask(str(address), port)
 
     def _resolve(self, name: str, port: int) -> None:
         def found(host: str) -> None:
             if receiver in self._receivers:
                 self._ask(host, port)
 
-        receiver = _Receiver(found)
+        receiver = _Receiver(self._kind, found)
         self._receivers.append(receiver)
         self._reactor.nameResolver.resolveHostName(  # type: ignore[attr-defined]
-            receiver, name, port, [IPv4Address], "UDP"
+            receiver, name, port, [self._kind], "UDP"
         )

@@ -3,8 +3,8 @@ The nodes that a lookup knows, in one or two orders.  Pure.
 
 Rules: a lookup of slots has a second order, that of the crate mainline:
 BEP42-valid nodes first, then by distance; whatever hostile nodes tell, a bounded
-number is kept, the nearest; an IP address has few places (outside closed
-networks and our own machine); who failed makes room.
+number is kept, the nearest; an IP address (of IPv6, a /64) has few places
+(outside closed networks and our own machine); who failed makes room.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import define
 
-from dtt.dht.node_id import is_loopback
+from dtt.dht.node_id import is_loopback, site
 from dtt.interfaces import Contact
 
 T = TypeVar("T")
@@ -85,6 +85,7 @@ class Candidates(Generic[T]):
     """
     @ivar orders: that of the distance, and mainline's if it is wanted.
     @ivar added: how many have come in so far.
+    @ivar own_id: never a candidate; may be changed.
     """
 
     def __init__(
@@ -98,7 +99,6 @@ class Candidates(Generic[T]):
         """
         @param is_secure: BEP42; if given, mainline's order is wanted.
         @param closed: many nodes share an IP address.
-        @param own_id: never a candidate.
         """
         self.added = 0
         self.orders: list[Order[T]] = [Order(width, lambda candidate: candidate.distance)]
@@ -111,7 +111,7 @@ class Candidates(Generic[T]):
             )
         self._number = int.from_bytes(target)
         self._closed = closed
-        self._own_id = own_id
+        self.own_id = own_id
         self._known: set[tuple[str, int]] = set()
         self._per_host: Counter[str] = Counter()
 
@@ -143,11 +143,10 @@ class Candidates(Generic[T]):
         """
         for contact in contacts:
             address = (contact.host, contact.port)
-            if address in self._known or contact.node_id == self._own_id:
+            if address in self._known or contact.node_id == self.own_id:
                 continue
-            if self._per_host[contact.host] >= MAX_PER_HOST and not (
-                self._closed or is_loopback(contact.host)
-            ):
+            host = site(contact.host)
+            if self._per_host[host] >= MAX_PER_HOST and not (self._closed or is_loopback(contact.host)):
                 continue
             candidate: Candidate[T] = Candidate(contact, int.from_bytes(contact.node_id) ^ self._number)
             ranked = self.orders[0].ranked
@@ -157,7 +156,7 @@ class Candidates(Generic[T]):
                     continue
                 self.drop(last)
             self._known.add(address)
-            self._per_host[contact.host] += 1
+            self._per_host[host] += 1
             self._rank(candidate)
 
     def drop(self, candidate: Candidate[T]) -> None:

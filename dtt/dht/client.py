@@ -1,9 +1,10 @@
 """
 What a node asks of others: lookups, and the reads and writes upon them.
 
-Rules: every query goes through L{Client.ask}, where the routing table learns
-who does not answer; plain operations use the 8 nearest nodes (BEP5, BEP44),
-slots the 32 nearest (specs/dht.md section 4).
+Rules: a client asks nodes of one address family; every query goes through
+L{Client.ask}, where the routing table learns who does not answer; plain
+operations use the 8 nearest nodes (BEP5, BEP44), slots the 32 nearest
+(specs/dht.md section 4).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dtt.dht.routing import K, RoutingTable
 from dtt.errors import DecodeError, QueryTimeout
 from dtt.interfaces import Contact, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.bencode import Encoded, encode
-from dtt.krpc.compact import decode_peers
+from dtt.krpc.compact import IPV4, Family, decode_peers
 from dtt.krpc.items import immutable_target, mutable_target
 from dtt.krpc.messages import Response
 from dtt.krpc.protocol import KRPCProtocol
@@ -35,6 +36,11 @@ T = TypeVar("T")
 #: Peers of one info hash that are collected.  Guess.
 MAX_PEERS: Final = 2000
 
+#: Queries whose answers have nodes, and what asks for those of both families
+#: (BEP32).
+_WITH_NODES: Final = frozenset((b"find_node", b"get_peers", b"get"))
+_WANT_BOTH: Final = [b"n4", b"n6"]
+
 #: Nodes that we were told of while our table is all but empty.  Guess: eight
 #: answers of libtorrent.
 MAX_HEARSAY: Final = 64
@@ -42,7 +48,7 @@ MAX_HEARSAY: Final = 64
 
 class Client:
     """
-    @ivar table: the routing table; may be replaced.
+    @ivar table: the routing table.
     @ivar hearsay: contacts to begin with while the table has fewer than 8.
     """
 
@@ -52,20 +58,26 @@ class Client:
         self,
         krpc: KRPCProtocol,
         table: RoutingTable,
+        family: Family = IPV4,
         *,
         closed: bool,
+        wants_both: Callable[[], bool] = lambda: False,
         asking: Callable[[Contact], None],
         timed_out: Callable[[Contact], None],
     ) -> None:
         """
+        @param family: of the nodes to ask.
         @param closed: as in L{RoutingTable}.
+        @param wants_both: should others tell us nodes of both families?
         @param asking: told whom a query is sent to.
         @param timed_out: told who did not answer.
         """
         self.table = table
         self.hearsay: list[Contact] = []
         self._krpc = krpc
+        self._family = family
         self._closed = closed
+        self._wants_both = wants_both
         self._asking = asking
         self._timed_out = timed_out
         self._lookups: WeakSet[Lookup[Any]] = WeakSet()
@@ -81,6 +93,8 @@ class Client:
         One query; see L{KRPCProtocol.query}.
         """
         self._asking(contact)
+        if method in _WITH_NODES and self._wants_both():
+            arguments = {**arguments, b"want": _WANT_BOTH}
         host, port = contact.host, contact.port
         # A query that waits for its budget may fail without having been sent.
         at_once = self._krpc.may_query(host, port)
@@ -109,6 +123,14 @@ class Client:
             lookup.learn(contacts)
         self.hearsay = [*self.hearsay, *contacts][:MAX_HEARSAY]
 
+    def moved(self, table: RoutingTable) -> None:
+        """
+        We have another id, and a table around it.
+        """
+        self.table = table
+        for lookup in list(self._lookups):
+            lookup.moved(table.own_id)
+
     def lookup(
         self,
         target: bytes,
@@ -129,7 +151,7 @@ class Client:
             arguments,
             ask=self.ask,
             may_ask=self.may_ask,
-            nodes_of=contacts_in,
+            nodes_of=partial(contacts_in, family=self._family),
             interpret=interpret,
             starts=partial(self._starts, target),
             is_secure=_is_secure if slot and not self._closed else None,

@@ -193,6 +193,12 @@ class Lookup(Generic[T]):
             self._candidates.learn(contacts)
             self._step()
 
+    def moved(self, own_id: bytes) -> None:
+        """
+        We have another id now (BEP42), by which others may name us.
+        """
+        self._own_id = self._candidates.own_id = own_id
+
     def stop(self) -> None:
         """
         End now, with what there is.

@@ -1,15 +1,20 @@
 """
 What a node knows of others and shows to them: its table, its answers, its id.
 
-Rules: whoever answers us enters the routing table, if there is a place; who
-asks and is not read-only is pinged first (BEP5), a bounded number at a time;
-our id is made valid for the external address that others agree on (BEP42);
+Rules: each address family has a neighbourhood of its own, and what others have
+stored is one for both (BEP32); while one of them knows few nodes, those that
+the other one asks are asked for its nodes, too (C{want}); whoever answers us
+enters the routing table, if there is a place; who asks and is not read-only is
+pinged first (BEP5), a bounded number at a time;
+our id is made valid for the external address that others agree on, each
+network having one vote (BEP42);
 we call ourselves read-only while no stranger's query comes through (BEP43).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -18,14 +23,14 @@ from twisted.internet.task import LoopingCall
 
 from dtt.dht.client import Client
 from dtt.dht.limits import AnswerLimits
-from dtt.dht.node_id import generate, is_valid
+from dtt.dht.node_id import generate, is_valid, site
 from dtt.dht.reads import contacts_in
 from dtt.dht.responder import Responder
-from dtt.dht.routing import RoutingTable
+from dtt.dht.routing import K, RoutingTable
 from dtt.dht.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
 from dtt.dht.votes import AddressVotes
 from dtt.interfaces import Contact
-from dtt.krpc.compact import decode_address, encode_address
+from dtt.krpc.compact import IPV4, IPV6, Family, decode_address, encode_address
 from dtt.krpc.flood import FloodGate
 from dtt.krpc.messages import Query, Response
 from dtt.krpc.protocol import KRPCProtocol
@@ -55,6 +60,7 @@ def _ignore(_: object) -> None:
 
 class Neighbourhood:
     """
+    @ivar family: of all addresses here.
     @ivar node_id: our 20-byte id.
     @ivar table: the routing table.
     @ivar responder: answers the queries of others.
@@ -69,6 +75,8 @@ class Neighbourhood:
         self,
         reactor: Any,
         node_id: bytes,
+        family: Family = IPV4,
+        beside: Neighbourhood | None = None,
         *,
         closed: bool,
         always_serves: bool,
@@ -78,12 +86,15 @@ class Neighbourhood:
         on_external_host: Callable[[str], None] | None,
     ) -> None:
         """
+        @param beside: that of the other family, if there is one: what others
+            stored there is stored here, and the limits are common.
         @param closed: as in L{RoutingTable}.
         @param always_serves: never read-only.
         @param on_response: told each response, once the table knows of it.
         @param on_empty: told that no node in the table is alive any more.
         @param on_external_host: told the IP address that others see us at.
         """
+        self.family = family
         self.node_id = node_id
         self._reactor = reactor
         self._closed = closed
@@ -94,25 +105,47 @@ class Neighbourhood:
         self._on_external_host = on_external_host
         now = reactor.seconds()
         self.table = RoutingTable(node_id, now, closed=closed)
-        # On one machine all belong to one network, which may fill the store.
-        self.responder = Responder(
-            reactor,
-            node_id,
-            lambda target: self.table.nearest_compact(target),
-            rng=rng,
-            limits=AnswerLimits(closed=closed),
-            items=ItemStore(node_id, share=MAX_ITEMS) if closed else None,
-            peers=PeerStore(node_id, share=MAX_PEERS) if closed else None,
-        )
+        self._beside = beside
+        if beside is not None:
+            beside._beside = self
+        self.responder = self._make_responder(beside)
         self._votes = AddressVotes()
         # Used as an ordered set.
         self._sent_to: dict[str, None] = {}
         self._last_stranger = now
         self._pings = 0
+        self._introduced: set[Contact] = set()
         self._finding = False
         self._lookups: set[Deferred[list[Contact]]] = set()
         self._upkeep = LoopingCall(self._keep_up)
         self._upkeep.clock = reactor
+
+    def _make_responder(self, beside: Neighbourhood | None) -> Responder:
+        closed, node_id = self._closed, self.node_id
+        if beside is not None:
+            limits, items, peers = beside.responder.limits, beside.responder.items, beside.responder.peers
+        else:
+            limits = AnswerLimits(closed=closed)
+            # On one machine all belong to one network, which may fill the store.
+            items = ItemStore(node_id, share=MAX_ITEMS) if closed else ItemStore(node_id)
+            peers = PeerStore(node_id, share=MAX_PEERS) if closed else PeerStore(node_id)
+        here, there = self._nearest, self._nearest_beside
+        return Responder(
+            self._reactor,
+            node_id,
+            here if self.family is IPV4 else there,
+            nearest6=here if self.family is IPV6 else there if beside is not None else None,
+            rng=self._rng,
+            limits=limits,
+            items=items,
+            peers=peers,
+        )
+
+    def _nearest(self, target: bytes) -> bytes:
+        return self.table.nearest_compact(target)
+
+    def _nearest_beside(self, target: bytes) -> bytes:
+        return b"" if self._beside is None else self._beside.table.nearest_compact(target)
 
     def open(self) -> KRPCProtocol:
         """
@@ -129,7 +162,9 @@ class Neighbourhood:
         self.client = Client(
             self.krpc,
             self.table,
+            self.family,
             closed=self._closed,
+            wants_both=lambda: self._beside is not None and self._beside.is_lonely,
             asking=lambda contact: self._sending(contact.host),
             timed_out=self._timed_out,
         )
@@ -159,12 +194,34 @@ class Neighbourhood:
         Ask whoever is at an IP address for nodes near us.
         """
         self._sending(host)
-        query = self.krpc.query(host, port, b"find_node", {b"target": self.node_id})
+        arguments: dict[bytes, Any] = {b"target": self.node_id}
+        if self._beside is not None:
+            # The first nodes of one family may know the first of the other.
+            arguments[b"want"] = [b"n4", b"n6"]
+        query = self.krpc.query(host, port, b"find_node", arguments)
         query.addCallbacks(self._host_answered, _ignore)
+
+    @property
+    def is_lonely(self) -> bool:
+        """
+        Are further first nodes welcome?
+        """
+        return len(self.table) < K
+
+    def introduce(self, contacts: Iterable[Contact]) -> None:
+        """
+        Nodes that one of the other family told us of: a bounded number is
+        asked at a time.
+        """
+        known = self.table.contacts()
+        for contact in contacts:
+            if contact not in known and contact not in self._introduced and len(self._introduced) < K:
+                self._introduced.add(contact)
+                self._ping(contact, partial(self._introduced.discard, contact))
 
     def _host_answered(self, response: Response) -> None:
         if self._finding:
-            self.client.heard_of(contacts_in(response))
+            self.client.heard_of(contacts_in(response, self.family))
 
     def find_neighbours(self, response: Response | None = None) -> None:
         """
@@ -176,7 +233,7 @@ class Neighbourhood:
         client = self.client
         client.hearsay = []
         if response is not None:
-            client.heard_of(contacts_in(response))
+            client.heard_of(contacts_in(response, self.family))
 
         def ended(_: object) -> None:
             self._finding = False
@@ -207,7 +264,12 @@ class Neighbourhood:
         if doubtful is not None:
             self._ping(doubtful)
         self._on_response(response)
-        if response.ip is not None and not self._closed and self._votes.vote(host, response.ip[:-2]):
+        if self._beside is not None and self._beside.is_lonely:
+            self._beside.introduce(contacts_in(response, self._beside.family)[:K])
+        ip = None if response.ip is None else response.ip[:-2]
+        if ip is None or len(ip) != self.family.ip_size or self._closed:
+            return
+        if self._votes.vote(site(host), ip):
             self._move()
 
     def answer(self, query: Query, host: str, port: int) -> bytes | None:
@@ -236,12 +298,14 @@ class Neighbourhood:
         if not len(self.table):
             self._on_empty()
 
-    def _ping(self, contact: Contact) -> None:
+    def _ping(self, contact: Contact, over: Callable[[], None] = lambda: None) -> None:
         if not self.client.may_ask(contact):
+            over()
             return
 
         def ended(_: object) -> None:
             self._pings -= 1
+            over()
 
         self._pings += 1
         self.client.ask(contact, b"ping", {}).addBoth(ended)
@@ -253,7 +317,8 @@ class Neighbourhood:
         if is_valid(self.node_id, ip):
             return
         self.node_id = self.krpc.node_id = self.responder.node_id = generate(ip, self._rng)
-        self.table = self.client.table = self.table.with_id(self.node_id, self._reactor.seconds())
+        self.table = self.table.with_id(self.node_id, self._reactor.seconds())
+        self.client.moved(self.table)
         self.find_neighbours()
 
     def _keep_up(self) -> None:

@@ -1,38 +1,38 @@
 """
-A Mainline node as a service: one UDP port, one routing table, L{IDHT}.
+A Mainline node as a service: a side for IPv4, one for IPv6, or both; L{IDHT}.
 
-What happens: the port is bound; bootstrap hosts and nodes known from the last
-run are asked side by side; with the first answer the node is I{ready}, so that
-slots can be read at once, and looks its own id up meanwhile.  From then on
-whoever answers enters the routing table, who asks is answered by
-L{Responder}: see L{dtt.dht.neighbourhood}.
+What happens: the ports are bound and each side looks for its first nodes, see
+L{dtt.dht.side}; with the first answer on one of them the node is I{ready}, so
+that slots can be read at once.  Each operation is made on all sides that are
+ready, and their results are merged; what others store with us is one store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import zip_longest
 from random import Random, SystemRandom
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dtt.dht.bootstrap import Bootstrap
-from dtt.dht.client import Client
+from dtt.dht.merging import merge_puts, merge_reads, part_of, side_by_side
 from dtt.dht.neighbourhood import Neighbourhood
 from dtt.dht.node_id import random_id
 from dtt.dht.puts import Put
 from dtt.dht.reads import read_again
 from dtt.dht.responder import Responder
 from dtt.dht.routing import RoutingTable
+from dtt.dht.side import Side, make_sides
 from dtt.errors import DecodeError, ListenError, LocalError
 from dtt.interfaces import IDHT, Contact, IPlacement, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.bencode import decode
+from dtt.krpc.compact import IPV6
 from dtt.krpc.items import (
     MAX_SALT_SIZE,
     MAX_VALUE_SIZE,
@@ -41,7 +41,7 @@ from dtt.krpc.items import (
     mutable_target,
     sign_item,
 )
-from dtt.krpc.messages import VERSION, Response
+from dtt.krpc.messages import VERSION
 from dtt.krpc.protocol import KRPCProtocol
 
 T = TypeVar("T")
@@ -53,11 +53,6 @@ UNREACHABLE_AFTER: Final = 10.0
 #: Contacts for the state file (more than a full table usually has).  Guess.
 MAX_KNOWN_NODES: Final = 200
 
-#: Bytes of events that the reactor reads from the port before it looks at its
-#: timers: the default of 256 KiB makes them 34 ms late under a flood
-#: (specs/dht.md section 6).
-MAX_THROUGHPUT: Final = 16 * 1024
-
 
 @implementer(IDHT)
 class DHTNode(Service):
@@ -67,7 +62,11 @@ class DHTNode(Service):
 
     @ivar node_id: 20 bytes, to be kept over restarts; changes when our
         external address becomes known and it is not valid there (BEP42).
-    @ivar port: the UDP port; once bound, the real one.
+    @ivar port: the UDP port of the first side; once bound, the real one.
+    @ivar port6: that of IPv6, once bound: the same one, or if it was to be any
+        and that one is taken, another; L{None} without IPv6.
+    @ivar sides: that of IPv4, that of IPv6; one may be missing.  What follows
+        is the first one's:
     @ivar table: the routing table.
     @ivar responder: answers the queries of others.
     @ivar krpc: the protocol, once bound; its counters tell what happened.
@@ -82,7 +81,8 @@ class DHTNode(Service):
         reactor: Any,
         *,
         port: int = 0,
-        interface: str = "",
+        interface: str | None = "",
+        interface6: str | None = None,
         bootstrap: Sequence[tuple[str, int]] = (),
         known_nodes: Sequence[Contact] = (),
         node_id: bytes | None = None,
@@ -95,40 +95,48 @@ class DHTNode(Service):
         @param reactor: provides C{IReactorTime}, C{IReactorUDP} and
             C{IReactorPluggableNameResolver}.
         @param port: 0 for any.
-        @param interface: an IPv4 literal, or C{""} for all.
-        @param bootstrap: names or IPv4 literals, and ports.
+        @param interface: an IPv4 literal, C{""} for all, or L{None} for no
+            IPv4.
+        @param interface6: an IPv6 literal, C{"::"} for all, or L{None} for no
+            IPv6: the default, since not every host has it.
+        @param bootstrap: names or IP literals, and ports.
         @param known_nodes: what L{known_nodes} returned in an earlier run.
         @param closed: a network of our own, where many nodes share an IP
             address and nobody has to be protected.
         @param plain: a node for its own sake: never read-only.
         @param on_external_host: told the IP address that others see us at,
-            once they agree on it, and again when it changes.
+            once they agree on it, and again when it changes; if there are two
+            sides, of IPv4.
         @param rng: must not be predictable; the system's by default.
         """
         self.port = port
         self.unreachable = False
+        self.port6: int | None = None
         self._reactor = reactor
-        self._interface = interface
-        self._rng = SystemRandom() if rng is None else rng
-        self._known = list(known_nodes)
-        self._bootstrap = Bootstrap(reactor, bootstrap, self._ask_host, self._rng)
-        self._neighbourhood = Neighbourhood(
+        rng = SystemRandom() if rng is None else rng
+        self.sides = make_sides(
             reactor,
-            random_id(self._rng) if node_id is None else node_id,
+            interface,
+            interface6,
+            random_id(rng) if node_id is None else node_id,
+            bootstrap=bootstrap,
+            known_nodes=known_nodes,
             closed=closed,
             always_serves=plain or closed,
-            rng=self._rng,
-            on_response=self._heard,
-            on_empty=self._find_first_nodes,
+            on_ready=self._ready,
+            on_searching=self._searching,
             on_external_host=on_external_host,
+            rng=rng,
         )
-        self._listening: IListeningPort | None = None
         self._warning: IDelayedCall | None = None
-        self._ready = False
         self._stopped = False
         # Callers of when_ready, and what is under way; in their order.
         self._waiting: dict[Deferred[int], None] = {}
         self._operations: dict[Deferred[Any], None] = {}
+
+    @property
+    def _neighbourhood(self) -> Neighbourhood:
+        return self.sides[0].neighbourhood
 
     @property
     def node_id(self) -> bytes:
@@ -162,9 +170,9 @@ class DHTNode(Service):
 
     def privilegedStartService(self) -> None:
         """
-        Bind the port.
+        Bind the ports.
 
-        @raise ListenError: it can't be bound.
+        @raise ListenError: one can't be bound.
         """
         super().privilegedStartService()
         self._bind()
@@ -175,44 +183,45 @@ class DHTNode(Service):
         """
         self._bind()
         super().startService()
-        self._neighbourhood.start()
-        self._find_first_nodes()
+        for side in self.sides:
+            side.start()
 
     def stopService(self) -> Deferred[None]:
         """
-        End all that is under way; fires when the port is closed.
+        End all that is under way; fires when the ports are closed.
         """
         super().stopService()
         self._stopped = True
-        self._ready = False
-        self._bootstrap.stop()
         self._cancel_warning()
+        for side in self.sides:
+            side.ready = False
         for operation in [*self._operations, *self._waiting]:
             operation.cancel()
-        listening, self._listening = self._listening, None
-        if listening is None:
-            return succeed(None)
-        self._neighbourhood.close()
-        closed: Deferred[None] = maybeDeferred(cast("Callable[[], Deferred[None]]", listening.stopListening))
-        return closed
+        return gatherResults([side.stop() for side in self.sides]).addCallback(lambda _: None)
 
     def _bind(self) -> None:
-        if self._listening is not None:
+        first, *others = self.sides
+        if first.bound:
             return
-        protocol = self._neighbourhood.open()
+        port = first.bind(self.port)
         try:
-            listening = self._reactor.listenUDP(
-                self.port, protocol, interface=self._interface, maxPacketSize=8192
-            )
-        except CannotListenError as error:
-            where = f"{self._interface or '*'}:{self.port}"
-            raise ListenError(
-                f"UDP {where} can't be bound ({error.socketError}): choose another DHT port, or 0 for any"
-            ) from error
+            for side in others:
+                self.port6 = self._bind_beside(side, port)
+        except ListenError:
+            first.stop()
+            raise
+        self.port = port
+        if self.port6 is None and first.family is IPV6:
+            self.port6 = port
         self._stopped = False
-        self._listening = listening
-        listening.maxThroughput = MAX_THROUGHPUT
-        self.port = listening.getHost().port
+
+    def _bind_beside(self, side: Side, port: int) -> int:
+        try:
+            return side.bind(self.port6 or port)
+        except ListenError:
+            if self.port:
+                raise
+            return side.bind(0)
 
     # The first nodes
 
@@ -220,8 +229,8 @@ class DHTNode(Service):
         """
         See L{IDHT.when_ready}.
         """
-        if self._ready:
-            return succeed(len(self.table))
+        if any(side.ready for side in self.sides):
+            return succeed(self._count())
         if self._stopped:
             return fail(LocalError("the DHT node has been stopped"))
 
@@ -234,32 +243,34 @@ class DHTNode(Service):
 
     def add_node(self, host: str, port: int) -> None:
         """
-        A further bootstrap host, a name or an IPv4 literal; asked at once if
+        A further bootstrap host, a name or an IP literal; asked at once if
         the node runs.
         """
-        self._bootstrap.hosts.append((host, port))
-        if self.running:
-            self._bootstrap.ask(host, port)
+        for side in self.sides:
+            side.add_host(host, port)
 
     def known_nodes(self) -> list[Contact]:
         """
-        Up to L{MAX_KNOWN_NODES} contacts for the next run, the best first.
+        Up to L{MAX_KNOWN_NODES} contacts for the next run, the best of each
+        family first.
         """
-        return (self.table.contacts() or self._known)[:MAX_KNOWN_NODES]
+        groups = zip_longest(*(side.known_nodes() for side in self.sides))
+        known = [contact for group in groups for contact in group if contact is not None]
+        return known[:MAX_KNOWN_NODES]
 
-    def _find_first_nodes(self) -> None:
-        if self._bootstrap.running or not self.running:
+    def _count(self) -> int:
+        return sum(len(side.neighbourhood.table) for side in self.sides)
+
+    def _searching(self) -> None:
+        if any(side.ready for side in self.sides) or self.unreachable or self._warning is not None:
             return
-        self._ready = False
-        known = self.known_nodes()
-        if (known or self._bootstrap.hosts) and self._warning is None and not self.unreachable:
+        if self.sides[0].hosts or self.known_nodes():
             self._warning = self._reactor.callLater(UNREACHABLE_AFTER, self._warn)
-        self._bootstrap.start(known)
 
     def _warn(self) -> None:
         self._warning = None
         self.unreachable = True
-        hosts = ", ".join(f"{host}:{port}" for host, port in self._bootstrap.hosts) or "none"
+        hosts = ", ".join(f"{host}:{port}" for host, port in self.sides[0].hosts) or "none"
         self._log.warn(
             "No DHT node has answered for {seconds:.0f} s; trying on."
             " Check this machine's network, whether UDP passes its firewall,"
@@ -273,21 +284,13 @@ class DHTNode(Service):
             self._warning.cancel()
             self._warning = None
 
-    def _ask_host(self, host: str, port: int) -> None:
-        self._neighbourhood.ask_host(host, port)
-
-    def _heard(self, response: Response) -> None:
-        if self._ready or not self.running or not len(self.table):
-            return
-        self._ready = True
+    def _ready(self) -> None:
         self.unreachable = False
-        self._bootstrap.stop()
         self._cancel_warning()
-        self._neighbourhood.find_neighbours(response)
         waiting, self._waiting = self._waiting, {}
         for deferred in waiting:
             if not deferred.called:
-                deferred.callback(len(self.table))
+                deferred.callback(self._count())
 
     # IDHT
 
@@ -300,12 +303,24 @@ class DHTNode(Service):
 
         return deferred.addBoth(over)
 
-    def _run(self, operation: Callable[[Client], Coroutine[Any, Any, T]]) -> Deferred[T]:
+    def _run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> Deferred[T]:
         async def run() -> T:
             await self.when_ready()
-            return await operation(self._neighbourhood.client)
+            return await operation()
 
         return self._operation(Deferred.fromCoroutine(run()))
+
+    def _on_each(
+        self,
+        operation: Callable[[Side], Coroutine[Any, Any, T]],
+        enough: Callable[[T], bool] | None = None,
+    ) -> Deferred[list[T]]:
+        """
+        Make an operation on all sides that are ready: a family without a
+        network delays nothing.
+        """
+        ready = [side for side in self.sides if side.ready]
+        return side_by_side([Deferred.fromCoroutine(operation(side)) for side in ready], enough)
 
     def get_mutable(
         self,
@@ -319,11 +334,12 @@ class DHTNode(Service):
         if len(public_key) != PUBLIC_KEY_SIZE or len(salt) > MAX_SALT_SIZE:
             raise ValueError(f"a public key has {PUBLIC_KEY_SIZE} bytes, a salt at most {MAX_SALT_SIZE}")
 
-        async def get(client: Client) -> MutableRead:
+        async def get() -> MutableRead:
             own = self._own_answer(public_key, salt)
             for answer in own:
-                client.tell(on_answer, answer)
-            read = await client.get_mutable(public_key, salt, on_answer)
+                self.sides[0].client.tell(on_answer, answer)
+            reads = await self._on_each(lambda side: side.client.get_mutable(public_key, salt, on_answer))
+            read = merge_reads(reads)
             return evolve(read, answers=(*read.answers, *own))
 
         return self._run(get)
@@ -339,16 +355,21 @@ class DHTNode(Service):
         value = decode(item.encoded)
         if type(value) is not bytes:
             return ()
-        return (NodeAnswer(Contact(self.node_id, "127.0.0.1", self.port), None, value, item.seq, VERSION),)
+        contact = Contact(self.node_id, self.sides[0].family.loopback, self.port)
+        return (NodeAnswer(contact, None, value, item.seq, VERSION),)
 
     def refresh(self, read: MutableRead) -> Deferred[MutableRead]:
         """
         See L{IDHT.refresh}.
         """
 
-        async def again(client: Client) -> MutableRead:
-            others = tuple(a for a in read.answers if a.contact.node_id != self.node_id)
-            again = await read_again(evolve(read, answers=others), client.ask, client.may_ask)
+        others = evolve(read, answers=tuple(a for a in read.answers if a.contact.node_id != self.node_id))
+
+        async def again_on(side: Side) -> MutableRead:
+            return await read_again(part_of(others, side.family), side.client.ask, side.client.may_ask)
+
+        async def again() -> MutableRead:
+            again = merge_reads(await self._on_each(again_on))
             return evolve(again, answers=(*again.answers, *self._own_answer(read.public_key, read.salt)))
 
         return self._run(again)
@@ -369,8 +390,12 @@ class DHTNode(Service):
         if (item.public_key, salt) != (read.public_key, read.salt):
             raise ValueError("the read is of another item")
 
-        async def put(client: Client) -> PutResult:
-            return await Put(client.ask, read, item, value, placement).run()
+        async def put_on(side: Side) -> PutResult:
+            # Who knows one family only has to find the record, too.
+            return await Put(side.client.ask, part_of(read, side.family), item, value, placement).run()
+
+        async def put() -> PutResult:
+            return merge_puts(await self._on_each(put_on))
 
         return self._run(put)
 
@@ -378,7 +403,14 @@ class DHTNode(Service):
         """
         See L{IDHT.get_immutable}.
         """
-        return self._run(lambda client: client.get_immutable(target))
+
+        async def get() -> bytes | None:
+            found = await self._on_each(
+                lambda side: side.client.get_immutable(target), lambda value: value is not None
+            )
+            return next((value for value in found if value is not None), None)
+
+        return self._run(get)
 
     def put_immutable(self, value: bytes) -> Deferred[PutResult]:
         """
@@ -392,7 +424,11 @@ class DHTNode(Service):
             decode(value)
         except DecodeError as error:
             raise ValueError(f"the value is not bencoded: {error}") from None
-        return self._run(lambda client: client.put_immutable(value))
+
+        async def put() -> PutResult:
+            return merge_puts(await self._on_each(lambda side: side.client.put_immutable(value)))
+
+        return self._run(put)
 
     def get_peers(
         self,
@@ -402,10 +438,19 @@ class DHTNode(Service):
         """
         See L{IDHT.get_peers}.
         """
-        return self._run(lambda client: client.get_peers(info_hash, on_peer))
+
+        async def get() -> frozenset[tuple[str, int]]:
+            peers = await self._on_each(lambda side: side.client.get_peers(info_hash, on_peer))
+            return frozenset().union(*peers)
+
+        return self._run(get)
 
     def announce_peer(self, info_hash: bytes, port: int) -> Deferred[PutResult]:
         """
         See L{IDHT.announce_peer}.
         """
-        return self._run(lambda client: client.announce_peer(info_hash, port))
+
+        async def announce() -> PutResult:
+            return merge_puts(await self._on_each(lambda side: side.client.announce_peer(info_hash, port)))
+
+        return self._run(announce)

@@ -94,6 +94,19 @@ def is_loopback(ip: str) -> bool:
     return ip.startswith("127.") or ip == "::1"
 
 
+@lru_cache(maxsize=4096)
+def site(ip: str) -> str:
+    """
+    What one host can't have many of: of IPv4 the address, of IPv6 its network
+    (/64), in which a host may take any address it likes.
+
+    @param ip: an IP literal.
+    """
+    if ":" not in ip:
+        return ip
+    return str(ipaddress.IPv6Address(int(ipaddress.IPv6Address(ip)) >> 64 << 64)) + "/64"
+
+
 def _prefix(ip: str, seed: int) -> int:
     # The 21 bits for an address and the last byte of the id.
     packed = ipaddress.ip_address(ip).packed

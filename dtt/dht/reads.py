@@ -21,7 +21,7 @@ from dtt.dht.node_id import distance
 from dtt.errors import DecodeError, QueryRefused, QueryTimeout
 from dtt.interfaces import Contact, MutableRead, NodeAnswer
 from dtt.krpc import bencode
-from dtt.krpc.compact import decode_nodes
+from dtt.krpc.compact import IPV4, Family, decode_nodes, decode_nodes6
 from dtt.krpc.items import mutable_target, read_item
 from dtt.krpc.messages import Response
 
@@ -29,15 +29,16 @@ from dtt.krpc.messages import Response
 MAX_TOKEN_SIZE = 64
 
 
-def contacts_in(response: Response) -> list[Contact]:
+def contacts_in(response: Response, family: Family = IPV4) -> list[Contact]:
     """
-    The IPv4 nodes in a response; none if there are none or they are malformed.
+    The nodes of a family in a response; none if there are none or they are
+    malformed.
     """
-    nodes = response.values.get(b"nodes")
+    nodes = response.values.get(family.nodes)
     if not nodes:
         return []
     try:
-        return decode_nodes(nodes)
+        return decode_nodes(nodes) if family is IPV4 else decode_nodes6(nodes)
     except DecodeError:
         return []
 

@@ -9,8 +9,9 @@ A bad node is handed out no more and is the first to be replaced, but it stays
 while nobody waits for its place: when it was our own network that was down,
 it answers again.  Read-only nodes (BEP43) are the caller's to keep out.
 
-Outside closed networks an IP address has one place in the whole table, so that
-one host can't fill it.
+Outside closed networks an IP address (of IPv6, a /64) has one place in the
+whole table, so that one host can't fill it.  A table has nodes of one address
+family (BEP32).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define
 
-from dtt.dht.node_id import is_loopback
+from dtt.dht.node_id import is_loopback, site
 from dtt.interfaces import Contact
 from dtt.krpc.compact import encode_nodes
 
@@ -80,7 +81,7 @@ class _Bucket:
         Make C{compact} true again.
         """
         alive = [entry.compact for entry in self.entries if not entry.bad]
-        self.compact = b"".join(alive) if len(alive) >= K and all(alive) else None
+        self.compact = b"".join(alive) if len(alive) >= K else None
 
     def sorted(self, number: int) -> list[_Entry]:
         """
@@ -91,13 +92,9 @@ class _Bucket:
         )
 
 
-def _compact(contact: Contact) -> bytes:
-    return b"" if ":" in contact.host else encode_nodes((contact,))
-
-
 class RoutingTable:
     """
-    The nodes that we know.
+    The nodes of one address family that we know.
 
     @ivar own_id: 20 bytes; never enters the table.
     @ivar closed: whether many nodes may share an IP address (a network on
@@ -110,7 +107,7 @@ class RoutingTable:
         self._own = int.from_bytes(own_id)
         self._buckets = [_Bucket(now)]
         self._by_id: dict[bytes, _Entry] = {}
-        # By (host, port) in a closed network and on loopback, else by host.
+        # By (host, port) in a closed network and on loopback, else by L{site}.
         self._by_place: dict[tuple[str, int] | str, _Entry] = {}
         self._alive = 0
 
@@ -126,7 +123,7 @@ class RoutingTable:
         return index if index < last else last
 
     def _place(self, host: str, port: int) -> tuple[str, int] | str:
-        return (host, port) if self.closed or is_loopback(host) else host
+        return (host, port) if self.closed or is_loopback(host) else site(host)
 
     def _entry(self, contact: Contact) -> _Entry | None:
         entry = self._by_id.get(contact.node_id)
@@ -221,8 +218,10 @@ class RoutingTable:
         if same_id is not None and not same_id.bad:
             return False
         same_place = self._by_place.get(self._place(contact.host, contact.port))
-        if same_place is not None and not same_place.bad and same_place.contact.port != contact.port:
-            return False
+        if same_place is not None and not same_place.bad:
+            there = same_place.contact
+            if (there.host, there.port) != (contact.host, contact.port):
+                return False
         for entry in {id(e): e for e in (same_id, same_place) if e is not None}.values():
             self._remove(entry)
         return True
@@ -234,7 +233,7 @@ class RoutingTable:
         return oldest.contact if now - oldest.seen >= FRESH else None
 
     def _add(self, bucket: _Bucket, contact: Contact, now: float) -> None:
-        entry = _Entry(contact, _compact(contact), now)
+        entry = _Entry(contact, encode_nodes((contact,)), now)
         bucket.entries.append(entry)
         bucket.changed = max(bucket.changed, now)
         bucket.update()
@@ -275,9 +274,9 @@ class RoutingTable:
 
     def nearest_compact(self, target: bytes) -> bytes:
         """
-        The 8 nearest IPv4 nodes as compact node info (BEP5; 26 bytes each), in
-        no particular order: a full bucket's are kept ready (specs/dht.md
-        section 6).
+        The 8 nearest nodes as compact node info (BEP5, BEP32; 26 or 38 bytes
+        each), in no particular order: a full bucket's are kept ready
+        (specs/dht.md section 6).
         """
         compact = self._buckets[self._index(int.from_bytes(target))].compact
         if compact is not None:

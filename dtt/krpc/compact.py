@@ -13,6 +13,8 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Any, Final
 
+from attrs import frozen
+
 from dtt.errors import DecodeError
 from dtt.interfaces import Contact
 
@@ -24,6 +26,33 @@ NODE6_SIZE: Final = 38
 
 _ID_SIZE = 20
 _MAPPED = bytes(10) + b"\xff\xff"
+
+
+@frozen(slots=True)
+class Family:
+    """
+    An address family: BEP32 makes a DHT of its own of each.
+
+    @ivar name: for people.
+    @ivar ip_size: bytes of an IP.
+    @ivar nodes: the key of its nodes in a response.
+    @ivar loopback: our own machine.
+    """
+
+    name: str
+    ip_size: int
+    nodes: bytes
+    loopback: str
+
+    def has(self, host: str) -> bool:
+        """
+        Is the IP literal C{host} one of this family?
+        """
+        return (":" in host) == (self.ip_size == 16)
+
+
+IPV4: Final = Family("IPv4", 4, b"nodes", "127.0.0.1")
+IPV6: Final = Family("IPv6", 16, b"nodes6", "::1")
 
 
 def encode_address(host: str, port: int) -> bytes:

@@ -1,7 +1,8 @@
 """
 A UDP network in memory, under L{twisted.internet.task.Clock}.
 
-Rules: each host has a reactor of its own, all share one clock; a datagram
+Rules: each host has a reactor of its own and an IPv4 address, an IPv6 address
+or one of each; all share one clock; a datagram
 arrives C{latency} seconds after it was written, or is lost; the same seed
 gives the same losses; nothing arrives from or at a dead address.  Code under
 test runs unchanged: it calls C{listenUDP}, C{callLater} and C{seconds}.
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from attrs import frozen
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -37,6 +38,10 @@ from dtt.testing.clock import advance
 
 #: The first port of those that are given out for port 0 (IANA's dynamic ones).
 _FIRST_FREE = 49152
+
+
+def _address(kind: Literal["TCP", "UDP"], host: str, port: int) -> IPv4Address | IPv6Address:
+    return IPv6Address(kind, host, port) if ":" in host else IPv4Address(kind, host, port)
 
 
 @frozen(slots=True)
@@ -71,11 +76,11 @@ class MemoryUDPPort:
         Bound from the start.
         """
 
-    def getHost(self) -> IPv4Address:
+    def getHost(self) -> IPv4Address | IPv6Address:
         """
         Host and port.
         """
-        return IPv4Address("UDP", *self._address)
+        return _address("UDP", *self._address)
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """
@@ -134,12 +139,14 @@ class MemoryUDPReactor:
     The reactor of one host: what a UDP service needs of one.
 
     @ivar host: its IP address.
+    @ivar host6: its IPv6 address, if it has two.
     @ivar nameResolver: resolves L{MemoryUDPNetwork.names}.
     """
 
-    def __init__(self, network: MemoryUDPNetwork, host: str) -> None:
+    def __init__(self, network: MemoryUDPNetwork, host: str, host6: str | None = None) -> None:
         self._network = network
         self.host = host
+        self.host6 = host6
         self.nameResolver: IHostnameResolver = self
 
     def seconds(self) -> float:
@@ -176,9 +183,13 @@ class MemoryUDPReactor:
         """
         Bind C{port} of this host; 0 is the next free one.
 
+        @param interface: this host's address; empty or C{::}: any of it.
         @raise CannotListenError: it is taken, or C{interface} is not this host.
         """
-        return self._network._listen(self.host, port, protocol, interface)
+        host = self.host if self.host6 is None or ":" not in interface else self.host6
+        if interface == "::" and ":" in host:
+            interface = ""
+        return self._network._listen(host, port, protocol, interface)
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
         """
@@ -205,10 +216,10 @@ class MemoryUDPReactor:
         if addresses is not None:
 
             def answer() -> None:
-                for address in addresses:
-                    resolutionReceiver.addressResolved(
-                        IPv4Address("UDP" if transportSemantics == "UDP" else "TCP", address, portNumber)
-                    )
+                for host in addresses:
+                    address = _address("UDP" if transportSemantics == "UDP" else "TCP", host, portNumber)
+                    if addressTypes is None or type(address) in addressTypes:
+                        resolutionReceiver.addressResolved(address)
                 resolutionReceiver.resolutionComplete()
 
             resolution.call = self._network.clock.callLater(self._network.latency, answer)
@@ -239,11 +250,13 @@ class MemoryUDPNetwork:
         self._rng = Random(0) if rng is None else rng
         self._ports: dict[tuple[str, int], MemoryUDPPort] = {}
 
-    def reactor(self, host: str) -> MemoryUDPReactor:
+    def reactor(self, host: str, host6: str | None = None) -> MemoryUDPReactor:
         """
         A reactor of the host with this IP address.
+
+        @param host6: an IPv6 address that it has besides.
         """
-        return MemoryUDPReactor(self, host)
+        return MemoryUDPReactor(self, host, host6)
 
     def addresses(self) -> list[tuple[str, int]]:
         """

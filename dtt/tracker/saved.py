@@ -60,7 +60,7 @@ class SavedNode:
                 _port(value["listen_port"]),
                 None if node_id is None else _node_id(node_id),
                 tuple(
-                    Contact(_node_id(id_), str(ipaddress.IPv4Address(host)), _port(port, 1))
+                    Contact(_node_id(id_), str(ipaddress.ip_address(host)), _port(port, 1))
                     for id_, host, port in value["nodes"]
                 ),
             )

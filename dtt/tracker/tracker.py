@@ -93,6 +93,7 @@ class Tracker(MultiService):
             reactor,
             port=config.dht.port,
             interface=config.dht.bind,
+            interface6=config.dht.bind6 or None,
             bootstrap=config.dht.bootstrap,
             known_nodes=self._saved.nodes,
             node_id=self._saved.node_id,

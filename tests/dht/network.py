@@ -53,18 +53,23 @@ def outcome(deferred: Deferred[T]) -> list[Any]:
 
 class Network:
     """
-    Nodes on hosts 10.0.0.1, 10.0.1.1, ... that know each other.
+    Nodes on hosts 10.0.0.1, 10.0.1.1, ... or 2001:db8:0:0::1, 2001:db8:0:1::1,
+    ... or both, that know each other.
 
     @ivar udp: the network.
     @ivar nodes: running.
     """
 
-    def __init__(self, count: int, *, seed: int = 0, closed: bool = False) -> None:
+    def __init__(self, count: int, *, seed: int = 0, closed: bool = False, families: str = "4") -> None:
+        """
+        @param families: of the nodes: C{"4"}, C{"6"} or C{"46"}.
+        """
         self.clock = Clock()
         self.udp = MemoryUDPNetwork(self.clock, rng=Random(seed))
         self.nodes: list[DHTNode] = []
         self._closed = closed
         self._seed = seed
+        self._families = families
         for _ in range(count):
             self.node()
             self.udp.advance(0.2)
@@ -75,17 +80,35 @@ class Network:
         """
         return "10.9.9.9" if self._closed else f"10.0.{number}.1"
 
+    def host6(self, number: int) -> str:
+        """
+        Its IPv6 address.
+        """
+        return f"2001:db8:0:{number + 1:x}::1"
+
     def node(
-        self, *, start: bool = True, bootstrap: Sequence[tuple[str, int]] | None = None, **more: Any
+        self,
+        *,
+        start: bool = True,
+        bootstrap: Sequence[tuple[str, int]] | None = None,
+        families: str | None = None,
+        **more: Any,
     ) -> DHTNode:
         """
         One more node, that knows the first one.
         """
         number = len(self.nodes)
         if bootstrap is None:
-            bootstrap = [(self.host(0), self.nodes[0].port)] if number else []
+            bootstrap = []
+            if number:
+                port = self.nodes[0].port
+                bootstrap = [(self.host(0), port), (self.host6(0), port)]
+        if families is None:
+            families = self._families
         node = DHTNode(
-            self.udp.reactor(self.host(number)),
+            self.udp.reactor(self.host(number), self.host6(number)),
+            interface="" if "4" in families else None,
+            interface6="::" if "6" in families else None,
             bootstrap=bootstrap,
             closed=self._closed,
             rng=Random(f"{self._seed} {number}"),

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.bootstrap import KNOWN_PER_ROUND, MAX_ADDRESSES, MAX_PAUSE, Bootstrap
 from dtt.interfaces import Contact
+from dtt.krpc.compact import IPV4, IPV6
 from dtt.testing.udp import MemoryUDPNetwork
 
 
@@ -53,6 +54,29 @@ class BootstrapTests(SynchronousTestCase):
         self.make(("big", 1)).start([])
         self.network.advance(0.5)
         self.assertEqual(len(self.asked), MAX_ADDRESSES)
+
+    def test_ipv6(self) -> None:
+        """
+        The nodes of one family are asked; literals become what a socket
+        writes.
+        """
+        self.network.names = {"both": ["10.1.0.1", "2001:db8::1"]}
+        hosts = (("both", 1), ("10.2.0.1", 2), ("2001:DB8:0::2", 3))
+        reactor = self.network.reactor("2001:db8::9")
+        for family, expected in (
+            (IPV4, {("10.1.0.1", 1), ("10.2.0.1", 2)}),
+            (IPV6, {("2001:db8::1", 1), ("2001:db8::2", 3)}),
+        ):
+            asked: set[tuple[str, int]] = set()
+
+            def ask(host: str, port: int, to: set[tuple[str, int]] = asked) -> None:
+                to.add((host, port))
+
+            bootstrap = Bootstrap(reactor, hosts, ask, Random(1), family)
+            bootstrap.start([])
+            self.network.advance(0.2)
+            bootstrap.stop()
+            self.assertEqual(asked, expected)
 
     def test_rounds(self) -> None:
         """

@@ -208,8 +208,10 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
     L{DHTNode}, in a network of 24.
     """
 
+    families = "4"
+
     def setUp(self) -> None:
-        self.network = Network(24, seed=1)
+        self.network = Network(24, seed=1, families=self.families)
         self.one, self.two = self.network.node(), self.network.node()
         self.wait = self.network.result
 
@@ -241,6 +243,14 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
             self.assertEqual(
                 sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent.")), sent
             )
+
+
+class IPv6NodeContractTests(NodeContractTests):
+    """
+    The same over IPv6 alone.
+    """
+
+    families = "6"
 
 
 class FakeDHTTests(SynchronousTestCase):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from random import Random
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
@@ -166,6 +166,24 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
         self.successResultOf(self.port_one.stopListening())
         self.assertEqual(self.one.stopped, 1)
         reactor.listenUDP(1000, Recorder(self.clock), interface="10.0.0.1")
+
+    def test_ipv6(self) -> None:
+        """
+        A host may have an address of each family; the interface says which
+        one is bound.
+        """
+        reactor = self.network.reactor("10.0.0.3", "2001:db8::3")
+        one, two = Recorder(self.clock), Recorder(self.clock)
+        four = reactor.listenUDP(1, one)
+        six = reactor.listenUDP(1, two, interface="::")
+        self.assertEqual(four.getHost(), IPv4Address("UDP", "10.0.0.3", 1))
+        self.assertEqual(six.getHost(), IPv6Address("UDP", "2001:db8::3", 1))
+        six.write(b"x", ("2001:db8::3", 1))
+        self.network.advance(1.0)
+        self.assertEqual([len(one.received), len(two.received)], [0, 1])
+        alone = self.network.reactor("2001:db8::4")
+        three = Recorder(self.clock)
+        self.assertEqual(alone.listenUDP(1, three, interface="::").getHost().host, "2001:db8::4")
 
     def test_names(self) -> None:
         """
