@@ -42,6 +42,9 @@ DEPTHS = [depth for depth in range(22) for _ in range(max(20, 128 >> depth))]
 #: Seconds that a server may take to begin.
 _STARTS_WITHIN = 20.0
 
+#: Seconds that a build or an installation may take.
+_BUILT_WITHIN = 900.0
+
 #: Queries that L{Asker} has open at a time, and seconds until one is repeated.
 _WINDOW = 32
 _REPEAT_AFTER = 0.5
@@ -56,7 +59,12 @@ class UnavailableError(Exception):
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, timeout=_BUILT_WITHIN
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"{' '.join(command)}: took too long") from error
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise UnavailableError(f"{' '.join(command)}: {words[-1] if words else done.returncode}")
@@ -70,7 +78,8 @@ def _needs(*programs: str) -> None:
 
 def _mainline() -> list[str]:
     binary = _CARGO / "target" / "release" / "mainline-server"
-    if not binary.exists():
+    source = _CARGO / "src" / "main.rs"
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         _needs("cargo")
         print("building the mainline server: minutes, once", flush=True)
         _run(["cargo", "build", "--release", "--locked"], _CARGO)

@@ -10,9 +10,8 @@ never enter tables).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from hashlib import sha512
-from typing import Any
+from typing import Any, TypeAlias
 
 import libtorrent
 from attrs import frozen
@@ -22,7 +21,7 @@ from twisted.internet.task import deferLater
 SETTLE = 1.5
 
 #: Seconds between two looks at a session's alerts.
-POLL = 0.01
+POLL = 0.001
 
 
 def settings(alerts: bool = False) -> Any:
@@ -41,9 +40,18 @@ def settings(alerts: bool = False) -> Any:
         "dht_restrict_search_ips": False,
         "dht_block_ratelimit": 1000000,
         "dht_upload_rate_limit": 100000000,
-        "alert_mask": int(libtorrent.alert.category_t.all_categories) if alerts else 0,
+        "alert_mask": int(libtorrent.alert.category_t.dht_notification) if alerts else 0,
         "listen_interfaces": "127.0.0.1:0",
     }
+
+
+def default_settings(host: str) -> Any:
+    """
+    What concerns the DHT is as libtorrent ships it, but for the public
+    bootstrap nodes (specs/dht.md section 5, "realistic").
+    """
+    strangers = {key: value for key, value in settings().items() if not key.startswith("dht_")}
+    return {**strangers, "dht_bootstrap_nodes": "", "listen_interfaces": f"{host}:0"}
 
 
 class LibtorrentSwarm:
@@ -51,9 +59,17 @@ class LibtorrentSwarm:
     @ivar addresses: (host, port) of the nodes that live.
     """
 
-    def __init__(self, count: int = 30) -> None:
-        self._sessions = [libtorrent.session(settings()) for _ in range(count)]
-        self.addresses = [("127.0.0.1", session.listen_port()) for session in self._sessions]
+    def __init__(self, count: int = 30, defaults: bool = False) -> None:
+        """
+        @param defaults: leave libtorrent's protections as they are; node i is
+            on C{127.0.i.1}.
+        """
+        hosts = [f"127.0.{number}.1" if defaults else "127.0.0.1" for number in range(1, count + 1)]
+        self._sessions = [
+            libtorrent.session(default_settings(host) if defaults else settings()) for host in hosts
+        ]
+        ports = [session.listen_port() for session in self._sessions]
+        self.addresses = list(zip(hosts, ports, strict=True))
         for session in self._sessions:
             for address in self.addresses:
                 session.add_dht_node(address)
@@ -97,14 +113,22 @@ class Found:
     seq: int = 0
 
 
+_Key: TypeAlias = tuple[str, bytes, bytes]
+
+
 class LibtorrentClient:
     """
     A session that puts and gets items through libtorrent's own API.
+
+    @ivar address: its host and port.
     """
 
     def __init__(self, reactor: Any, bootstrap: list[tuple[str, int]]) -> None:
         self._reactor = reactor
         self._session = libtorrent.session(settings(alerts=True))
+        self.address = ("127.0.0.1", self._session.listen_port())
+        # What it told that nobody has waited for yet.
+        self._news: list[tuple[_Key, Found | int]] = []
         for address in bootstrap:
             self._session.add_dht_node(address)
 
@@ -119,10 +143,9 @@ class LibtorrentClient:
         @param target: 20 bytes.
         """
         self._session.dht_get_immutable_item(libtorrent.sha1_hash(target))
-        alert = await self._alert(
-            libtorrent.dht_immutable_item_alert, lambda alert: bytes(alert.target.to_bytes()) == target
-        )
-        return Found(alert.item)
+        found = await self._told(("immutable", target, b""))
+        assert isinstance(found, Found)
+        return found
 
     def put_mutable(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
         """
@@ -136,20 +159,36 @@ class LibtorrentClient:
 
     async def put_done(self) -> int:
         """
-        @return: on how many nodes the last item put was stored.
+        @return: on how many nodes an item was stored, of the first put that
+            is done and was not asked for yet.
         """
-        alert = await self._alert(libtorrent.dht_put_alert, lambda alert: True)
-        return int(alert.num_success)
+        done = await self._told(("put", b"", b""))
+        assert isinstance(done, int)
+        return done
 
     async def get_mutable(self, public_key: bytes, salt: bytes) -> Found:
         """
         The item when libtorrent has ended its lookup.
         """
         self._session.dht_get_mutable_item(public_key, salt)
-        alert = await self._alert(
-            libtorrent.dht_mutable_item_alert, lambda alert: alert.salt == salt and alert.authoritative
-        )
-        return Found(alert.item or None, alert.seq)
+        found = await self._told(("mutable", public_key, salt))
+        assert isinstance(found, Found)
+        return found
+
+    async def get_first(self, public_key: bytes, salt: bytes) -> Found:
+        """
+        The first value that libtorrent hears of, if there is one.
+        """
+        self._session.dht_get_mutable_item(public_key, salt)
+        found = await self._told(("first", public_key, salt))
+        assert isinstance(found, Found)
+        return found
+
+    def meet(self, address: tuple[str, int]) -> None:
+        """
+        Tell it of a node.
+        """
+        self._session.add_dht_node(address)
 
     def nodes(self) -> int:
         """
@@ -157,11 +196,32 @@ class LibtorrentClient:
         """
         return int(self._session.status().dht_nodes)  # deprecated, without a successor
 
-    async def _alert(self, kind: type, wanted: Callable[[Any], bool]) -> Any:
+    def _listen(self) -> None:
+        # An alert is gone with the next look at them.
+        for alert in self._session.pop_alerts():
+            value: Any = getattr(alert, "item", None)
+            if isinstance(alert, libtorrent.dht_immutable_item_alert):
+                key = ("immutable", bytes(alert.target.to_bytes()), b"")
+                self._news.append((key, Found(value)))
+            elif isinstance(alert, libtorrent.dht_mutable_item_alert):
+                if value:
+                    self._news.append(
+                        (("first", bytes(alert.key), bytes(alert.salt)), Found(value, alert.seq))
+                    )
+                if not alert.authoritative:
+                    continue
+                key = ("mutable", bytes(alert.key), bytes(alert.salt))
+                self._news.append((key, Found(value or None, alert.seq)))
+            elif isinstance(alert, libtorrent.dht_put_alert):
+                self._news.append((("put", b"", b""), int(alert.num_success)))
+
+    async def _told(self, wanted: _Key) -> Found | int:
         while True:
-            for alert in self._session.pop_alerts():
-                if isinstance(alert, kind) and wanted(alert):
-                    return alert
+            self._listen()
+            for number, (key, news) in enumerate(self._news):
+                if key == wanted:
+                    del self._news[number]
+                    return news
             await deferLater(self._reactor, POLL)
 
     async def known(self, count: int) -> None:

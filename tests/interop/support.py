@@ -83,10 +83,12 @@ class Member:
     @ivar listener: what was said.
     """
 
-    def __init__(self, reactor: Any, bootstrap: list[Address], name: str, secret: bytes) -> None:
+    def __init__(
+        self, reactor: Any, bootstrap: list[Address], name: str, secret: bytes, host: str = LOOPBACK
+    ) -> None:
         self.events: list[Event] = []
         self.listener = Listener()
-        config = Config(listen=(LOOPBACK, 0), dht=DHTConfig(bind=LOOPBACK, bootstrap=tuple(bootstrap)))
+        config = Config(listen=(host, 0), dht=DHTConfig(bind=host, bootstrap=tuple(bootstrap)))
         self.tracker = Tracker(reactor, config, self.events.append)
         self.node: DHTNode = self.tracker.getServiceNamed("dht")
         self.topic: TopicService = self.tracker.join(name, secret)

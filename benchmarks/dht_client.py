@@ -1,0 +1,311 @@
+"""
+How long a DHT client takes, dtt beside libtorrent in the same run.
+
+C{python -m benchmarks.dht_client [--quick] [--runs N] [--sizes A,B]}, in a checkout,
+with libtorrent installed.  The swarms are of dtt nodes, all in one process of
+their own (benchmarks/servers/dtt_swarm.py): 300 libtorrent sessions are too
+much for a small machine, and both clients meet the same nodes.  Clients take
+turns; times are from the call to the result, seen by the same reactor, in
+milliseconds:
+
+  - C{cold boot + put}: from a new client that is told 3 nodes to the stored
+    mutable item.  libtorrent is looked at each millisecond, and puts as soon
+    as it knows a node: before, it gives up at once;
+  - C{warm get}: an item that somebody else has put, by a client that has run
+    for some time;
+  - the same of an immutable item: here both look for the 8 nearest nodes, while
+    dtt's mutable reads and puts are those of slots, which hear 32 nodes
+    (specs/dht.md section 4);
+  - C{idle round trip}: one ping to a client that has nothing else to do, by a
+    socket in this process: dtt's and libtorrent's nodes, each in a process of
+    its own;
+  - C{put, 20 % dead} and C{get, 20 % dead}: the same with clients that know
+    the swarm, right after a fifth of it has died.
+
+Beside each of them stand the goals of issue 4, section 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import Factory, define
+from nacl.bindings import crypto_sign_seed_keypair
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.task import deferLater, react
+
+from benchmarks.dht_support import LOOPBACK, Address, Server
+from dtt.krpc.messages import encode_query
+from tests.interop.peers import LibtorrentPeer, Peer, immutable_target, start_peer
+
+#: Who is measured.
+CLIENTS = ("dtt", "libtorrent")
+
+#: Nodes that a client is told.
+BOOTSTRAP = 3
+
+#: The part of a swarm that dies.
+DEAD = 0.2
+
+#: Seconds until a client is warm, and that an operation may take.
+WARM = 1.5
+LIMIT = 40.0
+
+#: Runs on one swarm, and seconds between them: with more, dtt would wait for its own
+#: limit of 20 packets in 10 s to one node (specs/dht.md section 2), since on 40
+#: nodes nearly every operation asks every one.
+RUNS = 5
+PAUSE = 2.5
+
+#: Pings of one measurement.
+PINGS = 200
+
+#: Goals, (must, ambition): dtt's time as a ratio to libtorrent's, or seconds.
+RATIO_GOALS = {"cold boot + put": (0.6, 0.3), "same, immutable": (0.6, 0.3), "idle round trip": (1.25, 1.1)}
+SECONDS_GOALS = {"put, 20 % dead": (1.0, 0.35), "get, 20 % dead": (1.0, 0.35)}
+
+_SWARM = Path(__file__).parent / "servers" / "dtt_swarm.py"
+
+
+class Swarm:
+    """
+    A process with dtt nodes.
+
+    @ivar addresses: of all.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(_SWARM), str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        ports = self._line()[1:]
+        self.addresses: list[Address] = [(LOOPBACK, int(port)) for port in ports]
+
+    def _line(self) -> list[str]:
+        assert self._process.stdout is not None
+        words = self._process.stdout.readline().split()
+        if not words:
+            raise SystemExit("the swarm has ended")
+        return words
+
+    def kill(self, count: int) -> None:
+        """
+        The last nodes die.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.flush()
+        self._line()
+
+    def stop(self) -> None:
+        """
+        End it.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(20)
+
+
+@define
+class Times:
+    """
+    Seconds, by what was measured and who did it.
+    """
+
+    seconds: dict[tuple[str, str], list[float]] = Factory(dict)
+
+    def add(self, what: str, kind: str, seconds: float) -> None:
+        """
+        One measurement.
+        """
+        self.seconds.setdefault((what, kind), []).append(seconds)
+
+    def report(self, size: int) -> None:
+        """
+        Print medians, ratios and goals.
+        """
+        head = f"\n{f'{size} nodes, ms':20}" + "".join(f"{kind:>22}" for kind in CLIENTS)
+        print(head + f"{'ratio':>8}{'must':>9}{'ambition':>10}")
+        for what in dict.fromkeys(what for what, _ in self.seconds):
+            mine, theirs = (self.seconds[what, kind] for kind in CLIENTS)
+            line = f"{what:20}"
+            for values in (mine, theirs):
+                spread = f"({1000 * min(values):.2f}-{1000 * max(values):.2f})"
+                line += f"{1000 * statistics.median(values):9.2f}{spread:>13}"
+            ratio = statistics.median(mine) / statistics.median(theirs)
+            line += f"{ratio:8.2f}"
+            if what in RATIO_GOALS:
+                line += _verdict(ratio, *RATIO_GOALS[what], unit="")
+            elif what in SECONDS_GOALS:
+                line += _verdict(max(mine), *SECONDS_GOALS[what], unit=" s")
+            print(line)
+
+
+def _verdict(figure: float, must: float, ambition: float, unit: str) -> str:
+    word = "ambition" if figure <= ambition else "must" if figure <= must else "MISSED"
+    return f"{f'{must:.2f}{unit}':>9}{f'{ambition:.2f}{unit}':>10}   {word}"
+
+
+def round_trips(server: Server) -> float:
+    """
+    The median of some pings, one after another, seconds.
+    """
+    ping = encode_query(b"ping", b"ping", os.urandom(20), {}, True)
+    seconds = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.connect((LOOPBACK, server.port))
+        asker.settimeout(2)
+        for _ in range(PINGS):
+            began = time.perf_counter()
+            asker.send(ping)
+            asker.recv(2048)
+            seconds.append(time.perf_counter() - began)
+            time.sleep(0.002)
+    return statistics.median(seconds)
+
+
+class Benchmark:
+    """
+    One swarm.
+    """
+
+    def __init__(self, reactor: Any, swarm: Swarm, times: Times) -> None:
+        self._reactor = reactor
+        self._swarm = swarm
+        self._times = times
+
+    async def _timed(self, what: str, kind: str, action: Any) -> Any:
+        began = time.perf_counter()
+        operation = Deferred.fromCoroutine(action)
+        try:
+            result = await operation.addTimeout(LIMIT, self._reactor)
+        except TimeoutError:
+            raise SystemExit(f"{kind}: {what} took more than {LIMIT:.0f} s") from None
+        self._times.add(what, kind, time.perf_counter() - began)
+        return result
+
+    async def _put(self, peer: Peer) -> tuple[bytes, bytes]:
+        seed = os.urandom(32)
+        key = crypto_sign_seed_keypair(seed)[0]
+        await peer.put(seed, key, b"", seed)
+        return key, seed
+
+    async def _boot_and_put(self, kind: str, immutable: bool) -> Peer:
+        peer = await start_peer(self._reactor, kind, self._swarm.addresses[:BOOTSTRAP])
+        if immutable:
+            await peer.put_immutable(os.urandom(32))
+        else:
+            await self._put(peer)
+        return peer
+
+    async def _get(self, peer: Peer, key: bytes, value: bytes) -> None:
+        # As complete a read as libtorrent makes, not the first value.
+        if isinstance(peer, LibtorrentPeer):
+            found = (await peer.client.get_mutable(key, b"")).value
+        else:
+            found = await peer.get(key, b"")
+        if found != value:
+            raise SystemExit(f"{peer.kind} does not find what was put")
+
+    async def _get_immutable(self, peer: Peer, value: bytes) -> None:
+        if await peer.get_immutable(immutable_target(value)) != value:
+            raise SystemExit(f"{peer.kind} does not find what was put")
+
+    async def cold(self, runs: int) -> None:
+        """
+        New clients.
+        """
+        # They stay to the end: libtorrent would wait 15 s for those that left.
+        peers = []
+        for _ in range(runs):
+            for kind in CLIENTS:
+                for what, immutable in (("cold boot + put", False), ("same, immutable", True)):
+                    boot = self._boot_and_put(kind, immutable)
+                    peers.append(await self._timed(what, kind, boot))
+                    await deferLater(self._reactor, 0.1)
+        for peer in peers:
+            await peer.stop()
+
+    async def warm(self, runs: int) -> None:
+        """
+        Clients that know the swarm: before and after a part of it dies.
+        """
+        writer = await start_peer(self._reactor, "dtt", self._swarm.addresses[:BOOTSTRAP])
+        addresses = self._swarm.addresses[: 2 * BOOTSTRAP]
+        peers = [await start_peer(self._reactor, kind, addresses) for kind in CLIENTS]
+        await deferLater(self._reactor, WARM)
+        for _ in range(min(runs, RUNS)):
+            await deferLater(self._reactor, PAUSE)
+            for peer in peers:
+                key, value = await self._put(writer)
+                await self._timed("warm get", peer.kind, self._get(peer, key, value))
+                await writer.put_immutable(value)
+                await self._timed("warm get, immutable", peer.kind, self._get_immutable(peer, value))
+        await deferLater(self._reactor, PAUSE)
+        items = [await self._put(writer) for _ in peers]
+        self._swarm.kill(int(DEAD * len(self._swarm.addresses)))
+        for peer, (key, value) in zip(peers, items, strict=True):
+            await self._timed("get, 20 % dead", peer.kind, self._get(peer, key, value))
+        for peer in peers:
+            await self._timed("put, 20 % dead", peer.kind, self._put(peer))
+        for peer in (*peers, writer):
+            await peer.stop()
+
+
+async def _measure(reactor: Any, sizes: Sequence[int], runs: int) -> None:
+    for size in sizes:
+        times = Times()
+        swarm = Swarm(size)
+        try:
+            benchmark = Benchmark(reactor, swarm, times)
+            await benchmark.cold(runs)
+        finally:
+            swarm.stop()
+        for _ in range(-(-runs // RUNS)):
+            swarm = Swarm(size)
+            try:
+                await Benchmark(reactor, swarm, times).warm(runs)
+            finally:
+                swarm.stop()
+        for _ in range(max(3, runs // 2) if size == sizes[0] else 0):
+            for kind in CLIENTS:
+                server = Server(kind)
+                time.sleep(0.2)
+                times.add("idle round trip", kind, round_trips(server))
+                server.stop()
+        times.report(size)
+
+
+def _sizes(words: str) -> list[int]:
+    return [int(word) for word in words.split(",")]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """
+    The command.
+    """
+    parser = argparse.ArgumentParser(description="How long DHT clients take.")
+    parser.add_argument("--quick", action="store_true", help="three runs on 40 nodes")
+    parser.add_argument("--runs", type=int, help="runs (15; quick: 3)")
+    parser.add_argument("--sizes", type=_sizes, help="nodes of the swarms (40,300; quick: 40)", metavar="A,B")
+    options = parser.parse_args(arguments)
+    runs = options.runs or (3 if options.quick else 15)
+    sizes = options.sizes or ([40] if options.quick else [40, 300])
+    react(lambda reactor: Deferred.fromCoroutine(_measure(reactor, sizes, runs)), [])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

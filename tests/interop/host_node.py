@@ -1,0 +1,113 @@
+"""
+A dtt node on all addresses of its host, for L{tests.interop.test_namespaces}:
+C{python -m tests.interop.host_node ID HOST:PORT...} (C{-}: a new id; its
+bootstrap nodes) says C{ready} and its port, and obeys the lines of its standard
+input, until that is closed, as benchmarks/servers do: C{NUMBER put SEED SALT SEQ
+VALUE}, C{NUMBER get KEY SALT}, and C{NUMBER status}: its id, the address that
+others see it at, and how many nodes it knows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from nacl.bindings import crypto_sign_seed_keypair
+from twisted.internet.defer import Deferred
+from twisted.internet.stdio import StandardIO
+from twisted.internet.task import react
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+
+from dtt.dht.node import DHTNode
+from tests.interop.peers import NearestPlacement
+
+#: Every host's.
+PORT = 6881
+
+
+class HostNode(LineOnlyReceiver):
+    """
+    @ivar closed: fires when nobody commands any more.
+    """
+
+    delimiter = b"\n"
+
+    def __init__(self, reactor: Any, node_id: bytes | None, bootstrap: Sequence[tuple[str, int]]) -> None:
+        self.closed: Deferred[None] = Deferred()
+        self._external = "-"
+        self._node = DHTNode(
+            reactor,
+            port=PORT,
+            bootstrap=bootstrap,
+            node_id=node_id,
+            plain=True,
+            on_external_host=self._seen_at,
+        )
+        self._node.privilegedStartService()
+        self._node.startService()
+
+    def _seen_at(self, host: str) -> None:
+        self._external = host
+
+    def connectionMade(self) -> None:
+        """
+        It runs.
+        """
+        self.sendLine(b"ready %d" % self._node.port)
+
+    def lineReceived(self, line: bytes) -> None:
+        """
+        A command.
+        """
+        number, name, *words = line.decode().split()
+        arguments = ["" if word == "-" else word for word in words]
+        done = Deferred.fromCoroutine(getattr(self, f"do_{name}")(*arguments))
+        done.addErrback(lambda failure: f"error {failure.getErrorMessage()}")
+        done.addCallback(lambda answer: self.sendLine(f"{number} {answer}".encode()))
+
+    async def do_put(self, seed: str, salt: str, seq: str, value: str) -> str:
+        """
+        Put a mutable item; the answer is how many nodes hold it.
+        """
+        key, salt_bytes = bytes.fromhex(seed), bytes.fromhex(salt)
+        read = await self._node.get_mutable(crypto_sign_seed_keypair(key)[0], salt_bytes)
+        result = await self._node.put_mutable(
+            key, salt_bytes, bytes.fromhex(value), NearestPlacement(), read, int(seq)
+        )
+        return str(len(result.stored))
+
+    async def do_get(self, key: str, salt: str) -> str:
+        """
+        The value of a mutable item.
+        """
+        read = await self._node.get_mutable(bytes.fromhex(key), bytes.fromhex(salt))
+        return next(iter(read.values()), b"").hex() or "-"
+
+    async def do_status(self) -> str:
+        """
+        See the module.
+        """
+        return f"{self._node.node_id.hex()} {self._external} {len(self._node.table)}"
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """
+        The end.
+        """
+        self.closed.callback(None)
+
+
+def main(reactor: Any, node_id: str, *bootstrap: str) -> Deferred[None]:
+    """
+    The command.
+    """
+    split = [address.rpartition(":") for address in bootstrap]
+    own_id = None if node_id == "-" else bytes.fromhex(node_id)
+    node = HostNode(reactor, own_id, [(host, int(port)) for host, _, port in split])
+    StandardIO(node, reactor=reactor)
+    return node.closed
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])

@@ -1,0 +1,377 @@
+"""
+One face for four kinds of DHT nodes: dtt's, libtorrent, bittorrent-dht (npm)
+and the Rust crate mainline.
+
+A L{Peer} puts and gets values by its own program's own calls.  The latter two
+are the small programs of benchmarks/servers, which read commands from their
+standard input; what they need is built on the first use, in folders that git
+ignores.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha1
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest
+from zope.interface import implementer
+
+from benchmarks.dht_support import SERVERS, UnavailableError
+from dtt.dht.node import DHTNode
+from dtt.dht.routing import K
+from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
+from dtt.krpc.bencode import decode, encode
+from tests.interop.support import LOOPBACK, Address
+
+if find_spec("libtorrent") is not None:
+    from tests.interop.libtorrent_swarm import LibtorrentClient
+
+#: Where dtt is.
+ROOT = Path(__file__).parents[2]
+
+#: What bittorrent-dht can't answer is 2^63-1 (specs/dht.md section 1).
+SEQ = 1
+
+
+class Peer(Protocol):
+    """
+    @ivar kind: which program it is.
+    @ivar address: its host and port.
+    """
+
+    kind: str
+    address: Address
+
+    def meet(self, address: Address) -> None:
+        """
+        Told of a node that came later; only libtorrent needs it (specs/dht.md
+        section 5).
+        """
+
+    async def put(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
+        """
+        Store a mutable item, a byte string.
+        """
+
+    async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
+        """
+        The value of a mutable item.
+        """
+
+    async def put_immutable(self, value: bytes) -> None:
+        """
+        Store a byte string.
+        """
+
+    async def get_immutable(self, target: bytes) -> bytes | None:
+        """
+        A byte string.
+        """
+
+    async def stop(self) -> None:
+        """
+        End it.
+        """
+
+
+def immutable_target(value: bytes) -> bytes:
+    """
+    Of a byte string.
+    """
+    return sha1(b"%d:%b" % (len(value), value)).digest()
+
+
+@implementer(IPlacement)
+class NearestPlacement:
+    """
+    BEP44's own: a plain reader looks at the 8 nearest nodes only.
+    """
+
+    def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
+        """
+        A copy on each of them.
+        """
+        return [[answer] for answer in read.answers[:K] if answer.token is not None]
+
+    def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
+        """
+        Never.
+        """
+        return []
+
+
+class DTTPeer:
+    """
+    A node in this process.
+    """
+
+    kind = "dtt"
+
+    def __init__(self, reactor: Any, bootstrap: Sequence[Address]) -> None:
+        self.node = DHTNode(reactor, interface=LOOPBACK, closed=True, bootstrap=bootstrap)
+        self.node.privilegedStartService()
+        self.node.startService()
+        self.address = (LOOPBACK, self.node.port)
+
+    def meet(self, address: Address) -> None:
+        """
+        Nothing.
+        """
+
+    async def put(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
+        """
+        See L{Peer.put}.
+        """
+        read = await self.node.get_mutable(public_key, salt)
+        result = await self.node.put_mutable(seed, salt, value, NearestPlacement(), read, SEQ)
+        assert result.stored, result
+
+    async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
+        """
+        See L{Peer.get}.
+        """
+        return next(iter((await self.node.get_mutable(public_key, salt)).values()), None)
+
+    async def put_immutable(self, value: bytes) -> None:
+        """
+        See L{Peer.put_immutable}.
+        """
+        result = await self.node.put_immutable(encode(value))
+        assert result.stored, result
+
+    async def get_immutable(self, target: bytes) -> bytes | None:
+        """
+        See L{Peer.get_immutable}.
+        """
+        encoded = await self.node.get_immutable(target)
+        if encoded is None:
+            return None
+        value = decode(encoded)
+        assert type(value) is bytes
+        return value
+
+    async def stop(self) -> None:
+        """
+        See L{Peer.stop}.
+        """
+        await self.node.stopService()
+
+
+class LibtorrentPeer:
+    """
+    A session in this process.
+    """
+
+    kind = "libtorrent"
+
+    def __init__(self, reactor: Any, bootstrap: Sequence[Address]) -> None:
+        self.client = LibtorrentClient(reactor, list(bootstrap))
+        self.address = self.client.address
+        self.meet = self.client.meet
+
+    async def put(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
+        """
+        See L{Peer.put}.
+        """
+        # With an empty table it gives up at once.
+        await self.client.known(1)
+        self.client.put_mutable(seed, public_key, salt, value)
+        assert await self.client.put_done(), "stored nowhere"
+
+    async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
+        """
+        See L{Peer.get}.
+        """
+        return (await self.client.get_first(public_key, salt)).value
+
+    async def put_immutable(self, value: bytes) -> None:
+        """
+        See L{Peer.put_immutable}.
+        """
+        await self.client.known(1)
+        self.client.put_immutable(value)
+        assert await self.client.put_done(), "stored nowhere"
+
+    async def get_immutable(self, target: bytes) -> bytes | None:
+        """
+        See L{Peer.get_immutable}.
+        """
+        return (await self.client.get_immutable(target)).value
+
+    async def stop(self) -> None:
+        """
+        See L{Peer.stop}.
+        """
+        self.client.stop()
+
+
+class Program(ProcessProtocol):
+    """
+    A process that says C{ready}, C{PORT} or C{HOST:PORT}, and answers
+    the numbered lines of its input by lines with the same number.
+
+    @ivar port: fires with its port.
+    """
+
+    transport: IProcessTransport
+
+    def __init__(self, reactor: Any, command: Sequence[str]) -> None:
+        self.port: Deferred[int] = Deferred()
+        self._ended: Deferred[None] = Deferred()
+        self._waiting: dict[int, Deferred[str]] = {}
+        self._number = 0
+        self._rest = self._errors = b""
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        reactor.spawnProcess(self, command[0], list(command), env=environ)
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        Lines.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            text = line.decode()
+            if text.startswith("ready "):
+                self.port.callback(int(text.split()[1].rpartition(":")[2]))
+            else:
+                number, _, answer = text.partition(" ")
+                self._waiting.pop(int(number)).callback(answer)
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        Kept.
+        """
+        self._errors += data
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It is gone.
+        """
+        error = RuntimeError(f"ended: {reason.value} {self._errors.decode()}")
+        if not self.port.called:
+            self.port.errback(error)
+        for answer in self._waiting.values():
+            if not answer.called:
+                answer.errback(error)
+        self._ended.callback(None)
+
+    def command(self, *words: bytes | int | str) -> Deferred[str]:
+        """
+        @param words: bytes are sent in hex.
+        """
+        texts = [(word.hex() or "-") if isinstance(word, bytes) else str(word) for word in words]
+        answer: Deferred[str] = Deferred()
+        self._number += 1
+        self._waiting[self._number] = answer
+        self.transport.write(" ".join([str(self._number), *texts]).encode() + b"\n")
+        return answer
+
+    async def stop(self) -> None:
+        """
+        Kill it.
+        """
+        if not self._ended.called:
+            with suppress(ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
+            await self._ended
+
+
+class ProgramPeer:
+    """
+    One of benchmarks/servers.
+    """
+
+    def __init__(self, kind: str, program: Program, port: int) -> None:
+        self.kind = kind
+        self.address = (LOOPBACK, port)
+        self._program = program
+
+    def meet(self, address: Address) -> None:
+        """
+        Nothing.
+        """
+
+    async def _command(self, *words: bytes | int | str) -> bytes | None:
+        answer = await self._program.command(*words)
+        assert not answer.startswith("error"), (self.kind, words, answer)
+        return None if answer == "-" else bytes.fromhex(answer)
+
+    async def put(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
+        """
+        See L{Peer.put}.
+        """
+        await self._command("put", seed, salt, SEQ, value)
+
+    async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
+        """
+        See L{Peer.get}.
+        """
+        return await self._command("get", public_key, salt)
+
+    async def put_immutable(self, value: bytes) -> None:
+        """
+        See L{Peer.put_immutable}.
+        """
+        assert await self._command("put_immutable", value) == immutable_target(value)
+
+    async def get_immutable(self, target: bytes) -> bytes | None:
+        """
+        See L{Peer.get_immutable}.
+        """
+        return await self._command("get_immutable", target)
+
+    async def stop(self) -> None:
+        """
+        See L{Peer.stop}.
+        """
+        await self._program.stop()
+
+
+def require(kind: str) -> list[str]:
+    """
+    The command of a program; it is built if need be.
+
+    @raise SkipTest: it can't be had here.
+    """
+    try:
+        return SERVERS[kind]()
+    except UnavailableError as error:
+        raise SkipTest(f"{kind} can't be had: {error}") from None
+
+
+def dtt_command(bootstrap: Sequence[Address]) -> list[str]:
+    """
+    C{dtt node --closed}.
+    """
+    command = [sys.executable, "-m", "dtt", "node", "--closed", "--bind", LOOPBACK]
+    for host, port in bootstrap:
+        command += ["--bootstrap", f"{host}:{port}"]
+    return command
+
+
+async def start_peer(reactor: Any, kind: str, bootstrap: Sequence[Address], serves: bool = True) -> Peer:
+    """
+    A running node of a kind.
+
+    @param serves: L{False}: mainline only asks.
+    """
+    if kind == "dtt":
+        return DTTPeer(reactor, bootstrap)
+    command = require(kind)
+    if kind == "libtorrent":
+        return LibtorrentPeer(reactor, bootstrap)
+    if kind == "mainline" and not serves:
+        command.append("--client")
+    program = Program(reactor, [*command, *(f"{host}:{port}" for host, port in bootstrap)])
+    return ProgramPeer(kind, program, await program.port)
