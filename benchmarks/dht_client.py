@@ -22,7 +22,7 @@ milliseconds:
   - C{put, 20 % dead} and C{get, 20 % dead}: the same with clients that know
     the swarm, right after a fifth of it has died.
 
-Beside each of them stand the goals of issue 4, section 3.
+Beside each of them stand its goals.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class Neighbourhood:
             self.node_id,
             answer=self.answer,
             seen=self.seen,
-            gate=None if self._closed else FloodGate(),
+            gate=None if self._closed else FloodGate(None if self.family is IPV4 else site),
             rng=self._rng,
         )
         self.client = Client(

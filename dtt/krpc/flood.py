@@ -1,7 +1,7 @@
 """
 Whose datagrams are not even looked at.  Pure.
 
-Rules: a source, that is, an IP address, may send so many datagrams in a window
+Rules: a source, that is, an IPv4 address or a /64 of IPv6, may send so many datagrams in a window
 of 10 s; one that sends more is ignored for as long as it goes on, and a while
 longer.  The table is of fixed size; the source whose window began first is
 forgotten first, so that a flood from many addresses costs no memory.  Replies
@@ -10,6 +10,7 @@ to our own queries are free.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 #: Seconds of a window, and datagrams that one source may send in it.  libtorrent
@@ -46,9 +47,14 @@ class FloodGate:
     Counts datagrams by source.
     """
 
-    __slots__ = ("_windows",)
+    __slots__ = ("_source", "_windows")
 
-    def __init__(self) -> None:
+    def __init__(self, source: Callable[[str], str] | None = None) -> None:
+        """
+        @param source: what counts as one source, from an IP literal; L{None}:
+            each address.
+        """
+        self._source = source
         # The window that began first comes first.
         self._windows: dict[str, _Window] = {}
 
@@ -62,6 +68,8 @@ class FloodGate:
         """
         Is a datagram that C{host} has sent to be looked at?
         """
+        if self._source is not None:
+            host = self._source(host)
         window = self._windows.get(host)
         if window is None or now >= window.ends:
             self._begin(host, now)
@@ -78,7 +86,7 @@ class FloodGate:
         """
         The datagram that was just admitted is one that we asked for.
         """
-        window = self._windows.get(host)
+        window = self._windows.get(host if self._source is None else self._source(host))
         if window is not None:
             window.left += 1
 

@@ -64,6 +64,16 @@ class FloodGateTests(SynchronousTestCase):
             self.assertTrue(self.gate.admits("a", number / 10_000))
             self.gate.refund("a")
 
+    def test_networks(self) -> None:
+        """
+        What is one source can be said: a /64 of IPv6, say.
+        """
+        gate = FloodGate(lambda host: host.split("::")[0])
+        admitted = [
+            gate.admits(f"2001:db8:0:{number % 2}::{number}", 0.0) for number in range(3 * MAX_IN_WINDOW)
+        ]
+        self.assertEqual(sum(admitted), 2 * MAX_IN_WINDOW)
+
     def test_others_are_not_touched(self) -> None:
         """
         A thousand honest sources send in the midst of a flood.
