@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
@@ -20,8 +21,13 @@ from dtt.postcard import Reader, encode_bytes, encode_option, encode_varint
 STREAMS = 0
 IROH = 1
 
-#: At most this many addresses are written, read, or dialled for one peer.
+#: At most this many addresses are written, read, or dialled for one peer; one
+#: relay may stand beside them (specs/iroh-gossip.md Q10).
 MAX_ADDRESSES = 8
+
+#: Characters of a relay's URL: with C{relay=} it must fit a string of DNS TXT
+#: (specs/addresses.md section 1).
+MAX_RELAY_URL = 249
 
 _MAGIC = b"dtt1"
 
@@ -44,6 +50,32 @@ class PeerAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@frozen(slots=True)
+class RelayAddress:
+    """
+    The iroh relay through which a peer can be reached by its id.
+
+    @ivar url: as iroh writes it, for instance C{https://relay.example/}; at
+        most L{MAX_RELAY_URL} characters.
+    """
+
+    url: str
+    transport: ClassVar[int] = IROH
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Address: TypeAlias = PeerAddress | RelayAddress
+
+
+def direct_addresses(addresses: Iterable[Address], transport: int) -> list[PeerAddress]:
+    """
+    Those of C{addresses} that C{transport} can dial without a relay.
+    """
+    return [a for a in addresses if isinstance(a, PeerAddress) and a.transport == transport]
+
+
 def _encode_socket_address(address: PeerAddress) -> bytes:
     ip = ipaddress.ip_address(address.host)
     return (b"\x00" if ip.version == 4 else b"\x01") + ip.packed + encode_varint(address.port)
@@ -64,12 +96,20 @@ def _read_socket_address(reader: Reader) -> tuple[str, int]:
     return host, reader.varint(16)
 
 
-def encode_extension(addresses: Iterable[PeerAddress]) -> bytes:
+def _direct(addresses: Iterable[Address]) -> list[PeerAddress]:
     """
-    The extension for the first L{MAX_ADDRESSES} of C{addresses}; C{b""} for none.
+    The first L{MAX_ADDRESSES} of C{addresses} that are no relays.
+    """
+    return [address for address in addresses if isinstance(address, PeerAddress)][:MAX_ADDRESSES]
+
+
+def encode_extension(addresses: Iterable[Address]) -> bytes:
+    """
+    The extension for the first L{MAX_ADDRESSES} of C{addresses}; C{b""} for
+    none.  It has no place for relays.
     """
     by_transport: dict[int, list[PeerAddress]] = {}
-    for address in tuple(addresses)[:MAX_ADDRESSES]:
+    for address in _direct(addresses):
         by_transport.setdefault(address.transport, []).append(address)
     if not by_transport:
         return b""
@@ -104,29 +144,36 @@ def decode_extension(data: bytes) -> tuple[PeerAddress, ...]:
     return tuple(known[:MAX_ADDRESSES])
 
 
-def encode_peer_data(addresses: Sequence[PeerAddress], relay_url: str | None = None) -> bytes:
+def encode_peer_data(addresses: Sequence[Address]) -> bytes:
     """
-    PeerData for gossip: AddrInfo with the iroh addresses, then the extension
-    with the addresses of all transports.
+    PeerData for gossip: AddrInfo with the first relay and the iroh addresses,
+    then the extension with the addresses of all transports.
     """
-    limited = tuple(addresses)[:MAX_ADDRESSES]
-    iroh = [address for address in limited if address.transport == IROH]
-    relay = None if relay_url is None else encode_bytes(relay_url.encode("utf-8"))
-    return encode_option(relay) + _encode_socket_addresses(iroh) + encode_extension(limited)
+    limited = _direct(addresses)
+    iroh = direct_addresses(limited, IROH)
+    relay = next((address.url for address in addresses if isinstance(address, RelayAddress)), None)
+    return (
+        encode_option(None if relay is None else encode_bytes(relay.encode("utf-8")))
+        + _encode_socket_addresses(iroh)
+        + encode_extension(limited)
+    )
 
 
-def decode_peer_data(data: bytes) -> tuple[str | None, tuple[PeerAddress, ...]]:
+def decode_peer_data(data: bytes) -> tuple[Address, ...]:
     """
-    The relay URL and the addresses of all transports in PeerData, each
-    address once, at most L{MAX_ADDRESSES}.
+    The addresses of all transports in PeerData, each once, at most
+    L{MAX_ADDRESSES}; then the relay, if there is one whose URL is not too long.
 
     @raise DecodeError: AddrInfo is malformed.
     """
     if not data:
-        return None, ()
+        return ()
     reader = Reader(data)
     relay_url = reader.option(reader.text)
     pairs = reader.sequence(lambda: _read_socket_address(reader))
     extension = decode_extension(reader.raw(reader.remaining()))
     iroh = [PeerAddress(IROH, host, port) for host, port in pairs]
-    return relay_url, tuple(dict.fromkeys((*extension, *iroh)))[:MAX_ADDRESSES]
+    direct = tuple(dict.fromkeys((*extension, *iroh)))[:MAX_ADDRESSES]
+    if relay_url is None or len(relay_url) > MAX_RELAY_URL:
+        return direct
+    return (*direct, RelayAddress(relay_url))

@@ -18,7 +18,7 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from dtt.hints import PeerAddress
+from dtt.hints import Address
 
 PeerId: TypeAlias = bytes
 
@@ -203,19 +203,19 @@ class IAddressBook(Interface):
     What is known of how to reach a peer, and what went wrong so far.
     """
 
-    def learn(peer_id: PeerId, addresses: Sequence[PeerAddress], source: str) -> None:
+    def learn(peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         """
         Remember C{addresses} of C{peer_id}; C{source} says where they come
         from: C{"record"}, C{"peer data"}, ...
         """
 
-    def resolve(peer_id: PeerId) -> Deferred[tuple[PeerAddress, ...]]:
+    def resolve(peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """
         The addresses of C{peer_id} that may be dialled now, the most likely
         first, at most 8; empty when none is known or all are in back-off.
         """
 
-    def failed(peer_id: PeerId, addresses: Sequence[PeerAddress]) -> None:
+    def failed(peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
         A dial of C{peer_id} at C{addresses} failed, or met somebody else.
         """
@@ -260,7 +260,7 @@ class IPeerTransport(Interface):
 
     kind = Attribute("The transport's number in hints: 0 streams, 1 iroh.")
 
-    def addresses() -> tuple[PeerAddress, ...]:
+    def addresses() -> tuple[Address, ...]:
         """
         Where we listen, as other members should dial it.
         """
@@ -279,7 +279,7 @@ class IPeerTransport(Interface):
         closed once their bytes are out.  C{links} is not called any more.
         """
 
-    def dial(peer_id: PeerId, addresses: Sequence[PeerAddress]) -> Deferred[None]:
+    def dial(peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """
         Have an authenticated connection to C{peer_id}; at once if there is
         one.  A dial that is running already is joined, not doubled.

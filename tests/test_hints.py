@@ -16,8 +16,10 @@ from dtt.errors import DecodeError
 from dtt.hints import (
     IROH,
     MAX_ADDRESSES,
+    MAX_RELAY_URL,
     STREAMS,
     PeerAddress,
+    RelayAddress,
     decode_extension,
     decode_peer_data,
     encode_extension,
@@ -28,6 +30,7 @@ EXTENSIONS = json.loads((Path(__file__).parent / "vectors" / "records.json").rea
 
 V4 = PeerAddress(STREAMS, "127.0.0.1", 4433)
 V6 = PeerAddress(IROH, "2001:db8::1", 65535)
+RELAY = RelayAddress("https://relay.example./")
 
 addresses = lists(
     builds(PeerAddress, sampled_from((STREAMS, IROH)), ip_addresses().map(str), integers(0, 65535)),
@@ -46,6 +49,7 @@ class PeerAddressTests(SynchronousTestCase):
         """
         self.assertEqual(str(V4), "127.0.0.1:4433")
         self.assertEqual(str(V6), "[2001:db8::1]:65535")
+        self.assertEqual(str(RELAY), "https://relay.example./")
 
 
 class ExtensionTests(SynchronousTestCase):
@@ -126,36 +130,44 @@ class PeerDataTests(SynchronousTestCase):
         """
         Empty PeerData says that there are no addresses.
         """
-        self.assertEqual(decode_peer_data(b""), (None, ()))
+        self.assertEqual(decode_peer_data(b""), ())
 
     def test_rust_reads_addr_info(self) -> None:
         """
         AddrInfo with the iroh addresses comes first, for Rust peers; all
         transports follow in the extension.
         """
-        data = encode_peer_data([V4, V6], "https://relay.example./")
+        data = encode_peer_data([V4, RELAY, V6])
         addr_info = (
             b"\x01\x17https://relay.example./"
             + b"\x01\x01"
             + bytes.fromhex("20010db8" + "00" * 11 + "01ffff03")
         )
         self.assertEqual(data, addr_info + encode_extension([V4, V6]))
-        self.assertEqual(decode_peer_data(data), ("https://relay.example./", (V4, V6)))
-        self.assertEqual(decode_peer_data(addr_info), ("https://relay.example./", (V6,)))
+        self.assertEqual(decode_peer_data(data), (V4, V6, RELAY))
+        self.assertEqual(decode_peer_data(addr_info), (V6, RELAY))
+
+    def test_relay_besides_eight(self) -> None:
+        """
+        Eight addresses leave room for a relay; a URL that is too long is none.
+        """
+        eight = tuple(PeerAddress(IROH, "192.0.2.1", port) for port in range(1, 9))
+        self.assertEqual(decode_peer_data(encode_peer_data([RELAY, *eight])), (*eight, RELAY))
+        too_long = RelayAddress("https://" + "r" * (MAX_RELAY_URL - 7))
+        self.assertEqual(decode_peer_data(encode_peer_data([too_long, V6])), (V6,))
 
     def test_malformed_extension(self) -> None:
         """
         AddrInfo counts even when what follows it is no extension.
         """
-        self.assertEqual(decode_peer_data(encode_peer_data([V6])[:25]), (None, (V6,)))
+        self.assertEqual(decode_peer_data(encode_peer_data([V6])[:25]), (V6,))
 
     @given(addresses)
     def test_round_trip(self, given_addresses: list[PeerAddress]) -> None:
         """
         Each of the first eight addresses comes back once.
         """
-        relay, decoded = decode_peer_data(encode_peer_data(given_addresses))
-        self.assertIsNone(relay)
+        decoded = decode_peer_data(encode_peer_data(given_addresses))
         self.assertEqual(set(decoded), set(given_addresses[:MAX_ADDRESSES]))
         self.assertEqual(len(decoded), len(set(decoded)))
 

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from dtt.addresses.dialable import dialable
-from dtt.hints import MAX_ADDRESSES, PeerAddress
+from dtt.hints import MAX_ADDRESSES, Address, PeerAddress
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IAddressBook, PeerId
 
@@ -64,7 +64,7 @@ class KnownAddress:
     @ivar named_at: when it was last named, in the reactor's seconds.
     """
 
-    address: PeerAddress
+    address: Address
     source: str
     named_at: float
 
@@ -95,6 +95,13 @@ def _rank(known: KnownAddress) -> tuple[bool, float]:
     return known.source != RECORD, -known.named_at
 
 
+def _place(address: Address) -> tuple[str, int] | None:
+    """
+    What is left alone after a failed dial; a relay serves many peers, and is not.
+    """
+    return (address.host, address.port) if isinstance(address, PeerAddress) else None
+
+
 @implementer(IAddressBook)
 class AddressBook:
     """
@@ -105,7 +112,7 @@ class AddressBook:
         self,
         reactor: IReactorTime,
         rng: Random,
-        own_addresses: Callable[[], Sequence[PeerAddress]],
+        own_addresses: Callable[[], Sequence[Address]],
         own_id: PeerId,
     ) -> None:
         """
@@ -127,7 +134,7 @@ class AddressBook:
         """
         return len(self._entries)
 
-    def learn(self, peer_id: PeerId, addresses: Sequence[PeerAddress], source: str) -> None:
+    def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         """
         See L{IAddressBook.learn}.  Ids that can't be anybody's and addresses
         that may not be dialled are dropped.
@@ -156,13 +163,13 @@ class AddressBook:
         if any(known.address not in before for known in entry.known):
             entry.failures, entry.retry_at = 0, 0.0
 
-    def resolve(self, peer_id: PeerId) -> Deferred[tuple[PeerAddress, ...]]:
+    def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """
         See L{IAddressBook.resolve}.
         """
         return succeed(self._dialable_now(peer_id))
 
-    def _dialable_now(self, peer_id: PeerId) -> tuple[PeerAddress, ...]:
+    def _dialable_now(self, peer_id: PeerId) -> tuple[Address, ...]:
         now = self._reactor.seconds()
         entry = self._entries.get(peer_id)
         if entry is None or entry.retry_at > now:
@@ -172,14 +179,10 @@ class AddressBook:
             del self._entries[peer_id]
             return ()
         self._release_places(now)
-        free = (
-            known.address
-            for known in entry.known
-            if (known.address.host, known.address.port) not in self._held
-        )
+        free = (known.address for known in entry.known if _place(known.address) not in self._held)
         return dialable(free, self._own_addresses())
 
-    def failed(self, peer_id: PeerId, addresses: Sequence[PeerAddress]) -> None:
+    def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
         See L{IAddressBook.failed}.  Without addresses it was not a dial.
         """
@@ -228,10 +231,9 @@ class AddressBook:
         for peer_id in by_worth[: MAX_PEERS // 8]:
             del self._entries[peer_id]
 
-    def _hold_places(self, addresses: Iterable[PeerAddress], now: float) -> None:
+    def _hold_places(self, addresses: Iterable[Address], now: float) -> None:
         self._release_places(now)
-        for address in addresses:
-            place = (address.host, address.port)
+        for place in filter(None, map(_place, addresses)):
             self._held.pop(place, None)
             self._held[place] = now + PLACE_HOLD
         while len(self._held) > MAX_HELD_PLACES:

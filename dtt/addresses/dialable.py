@@ -5,7 +5,8 @@ Rules (specs/addresses.md section 4): never an unspecified, multicast or broadca
 address, nor one of our own; loopback, link-local and private ones only when
 we list one of that kind ourselves, or any member could have us knock on the
 doors of our own network.  An IPv4 address inside an IPv6 one is judged, and
-given back, as what it is.
+given back, as what it is.  A relay is judged by the host in its URL; a name
+must be one that the public DNS could know.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from urllib.parse import urlsplit
 
-from dtt.hints import MAX_ADDRESSES, PeerAddress
+from dtt.hints import MAX_ADDRESSES, MAX_RELAY_URL, Address, PeerAddress, RelayAddress
 
 
 class Scope(Enum):
@@ -77,30 +79,61 @@ def scope(host: str) -> Scope:
     return Scope.NEVER if ip is None else _scope(ip)
 
 
-def dialable(addresses: Iterable[PeerAddress], own: Sequence[PeerAddress]) -> tuple[PeerAddress, ...]:
+def _relay_scope(url: str) -> Scope:
+    """
+    From where a relay can be reached; L{Scope.NEVER} for what is no URL of one.
+    """
+    if len(url) > MAX_RELAY_URL or not url.isascii() or not url.isprintable() or " " in url:
+        return Scope.NEVER
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return Scope.NEVER
+    if parts.scheme not in ("http", "https") or not host or port == 0 or parts.username is not None:
+        return Scope.NEVER
+    name = host.rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 section 6.3
+        return Scope.LOOPBACK
+    last_label = name.rpartition(".")[2]
+    if ":" in host or last_label.isdigit() or last_label.startswith("0x"):
+        return scope(host)
+    return Scope.GLOBAL if "." in name else Scope.PRIVATE
+
+
+def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Address, ...]:
     """
     Those of C{addresses} that may be dialled, in their order, each once and in
-    canonical form, at most L{MAX_ADDRESSES}.
+    canonical form, at most L{MAX_ADDRESSES} and one relay.
 
     @param own: what we list ourselves (specs/addresses.md section 3).
     """
     own_places = set()
     allowed = {Scope.GLOBAL}
     for address in own:
-        ip = _canonical(address.host)
-        if ip is not None:
+        if isinstance(address, RelayAddress):
+            allowed.add(_relay_scope(address.url))
+        elif (ip := _canonical(address.host)) is not None:
             own_places.add((str(ip), address.port))
             allowed.add(_scope(ip))
     allowed.discard(Scope.NEVER)
 
-    found: dict[PeerAddress, None] = {}
+    found: dict[Address, None] = {}
+    direct = relays = 0
     for address in addresses:
+        if address in found:
+            continue
+        if isinstance(address, RelayAddress):
+            if relays < 1 and _relay_scope(address.url) in allowed:
+                found[address] = None
+                relays += 1
+            continue
         ip = _canonical(address.host)
         if ip is None or not 0 < address.port < 65536 or _scope(ip) not in allowed:
             continue
         host = str(ip)
-        if (host, address.port) not in own_places:
-            found[PeerAddress(address.transport, host, address.port)] = None
-            if len(found) == MAX_ADDRESSES:
-                break
+        canonical = PeerAddress(address.transport, host, address.port)
+        if (host, address.port) not in own_places and canonical not in found and direct < MAX_ADDRESSES:
+            found[canonical] = None
+            direct += 1
     return tuple(found)

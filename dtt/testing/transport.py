@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.errors import DecodeError, DialFailed, RemoteError
-from dtt.hints import STREAMS, PeerAddress
+from dtt.hints import STREAMS, Address, PeerAddress, direct_addresses
 from dtt.interfaces import IPeerTransport, ITopicLinks, PeerId
 from dtt.transport.dialing import Dials
 from dtt.transport.frames import FrameParser
@@ -287,7 +287,7 @@ class MemoryPeerTransport:
         """As L{IPeerTransport.close_topic}."""
         self.multiplexer.close_topic(topic_id)
 
-    def dial(self, peer_id: PeerId, addresses: Sequence[PeerAddress]) -> Deferred[None]:
+    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """As L{IPeerTransport.dial}."""
         if peer_id == self.peer_id:
             return fail(DialFailed("own key"))
@@ -295,7 +295,7 @@ class MemoryPeerTransport:
             return succeed(None)
         if not self._listening:
             return fail(DialFailed("stopped"))
-        return self._dials.dial(peer_id, [a for a in addresses if a.transport == self.kind])
+        return self._dials.dial(peer_id, direct_addresses(addresses, self.kind))
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """As L{IPeerTransport.is_connected}."""

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from dtt.config import Config
 from dtt.events import EventSink, Message, NeighborDown, NeighborUp, PeerDialled, PeerFailed, TopicJoined
+from dtt.hints import PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossipObserver, IPeerTransport
 from dtt.records.record import MAX_ACTIVE_PEERS, MAX_MESSAGE_HASHES, GossipContent
@@ -107,7 +108,7 @@ class TopicService(MultiService):
             return GossipContent(
                 gossip.neighbors()[:MAX_ACTIVE_PEERS],
                 gossip.message_hashes()[-MAX_MESSAGE_HASHES:],
-                parts.transport.addresses(),
+                tuple(a for a in parts.transport.addresses() if isinstance(a, PeerAddress)),
             )
 
         Fetcher(

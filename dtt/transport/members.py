@@ -363,7 +363,7 @@ class GossipMember:
 
     def _learn(self, peer: PeerId, data: bytes) -> None:
         try:
-            _, addresses = decode_peer_data(data)
+            addresses = decode_peer_data(data)
         except DecodeError:
             # The message around it is good (specs/iroh-gossip.md section 3).
             return

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.errors import DialFailed, ListenError
-from dtt.hints import MAX_ADDRESSES, STREAMS, PeerAddress
+from dtt.hints import MAX_ADDRESSES, STREAMS, Address, PeerAddress, direct_addresses
 from dtt.identity import PeerKey
 from dtt.interfaces import IPeerTransport, ITopicLinks, PeerId
 from dtt.transport.connection import HANDSHAKE_TIMEOUT, StreamsConnection
@@ -209,7 +209,7 @@ class StreamsTransport:
         """
         self.multiplexer.close_topic(topic_id)
 
-    def dial(self, peer_id: PeerId, addresses: Sequence[PeerAddress]) -> Deferred[None]:
+    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """
         As L{IPeerTransport.dial}.
         """
@@ -219,7 +219,7 @@ class StreamsTransport:
             return succeed(None)
         if self._stopped:
             return fail(DialFailed("stopped"))
-        return self._dials.dial(peer_id, [a for a in addresses if a.transport == STREAMS])
+        return self._dials.dial(peer_id, direct_addresses(addresses, STREAMS))
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from dtt.addresses import book as book_module
 from dtt.addresses.book import MAX_HELD_PLACES, MAX_PEERS, AddressBook
-from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, PeerAddress
+from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IAddressBook
 
@@ -39,10 +39,10 @@ class AddressBookTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.seed = random.randrange(2**32)
-        self.own: tuple[PeerAddress, ...] = ()
+        self.own: tuple[Address, ...] = ()
         self.book = AddressBook(self.clock, random.Random(self.seed), lambda: self.own, OWN_ID)
 
-    def resolve(self, peer_id: bytes = PEER) -> tuple[PeerAddress, ...]:
+    def resolve(self, peer_id: bytes = PEER) -> tuple[Address, ...]:
         """
         What may be dialled now.
         """

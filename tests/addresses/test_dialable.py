@@ -9,7 +9,7 @@ from hypothesis.strategies import builds, integers, ip_addresses, lists, sampled
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.addresses.dialable import Scope, dialable, scope
-from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, PeerAddress
+from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, PeerAddress, RelayAddress
 
 LOOPBACK = ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1")
 LINK_LOCAL = ("169.254.1.1", "fe80::1", "::ffff:169.254.1.1")
@@ -135,3 +135,61 @@ class DialableTests(SynchronousTestCase):
         found = dialable(addresses, own)
         self.assertEqual(set(found) & set(own), set())
         self.assertEqual(dialable(found, own), found)
+
+
+class RelayTests(SynchronousTestCase):
+    """
+    Tests for L{dialable} with relays.
+    """
+
+    def test_public(self) -> None:
+        """
+        A relay with a public name or address may be used, besides eight
+        addresses; a second one is left out.
+        """
+        eight = [PeerAddress(IROH, "192.0.2.1", port) for port in range(1, 10)]
+        relay = RelayAddress("https://relay.example./")
+        second = RelayAddress("http://198.51.100.7:3340/")
+        self.assertEqual(dialable([*eight, relay, second], ()), (*eight[:8], relay))
+        self.assertEqual(dialable([second], ()), (second,))
+
+    def test_own_network(self) -> None:
+        """
+        A relay on loopback or in a private network is used only by one that
+        lists such a place itself.
+        """
+        for url, own in (
+            ("http://127.0.0.1:3340/", "127.0.0.1"),
+            ("http://localhost:3340/", "127.0.0.1"),
+            ("http://[::1]:3340/", "::1"),
+            ("https://10.1.2.3/", "192.168.0.1"),
+            ("https://intranet/", "192.168.0.1"),
+        ):
+            relay = RelayAddress(url)
+            self.assertEqual(dialable([relay], ()), (), url)
+            self.assertEqual(dialable([relay], [PeerAddress(STREAMS, own, 1)]), (relay,), url)
+        own_relay = RelayAddress("http://127.0.0.1:3340/")
+        self.assertEqual(dialable([own_relay], [own_relay]), (own_relay,))
+
+    def test_no_url(self) -> None:
+        """
+        What is no URL of a relay is never used.
+        """
+        for url in (
+            "",
+            "relay.example",
+            "ftp://relay.example/",
+            "https:///",
+            "https://user@relay.example/",
+            "https://relay.example:0/",
+            "https://relay.example:99999/",
+            "https://[::1/",
+            "https://relay.example/\n",
+            "https://relay .example/",
+            "https://r\N{LATIN SMALL LETTER E WITH ACUTE}lay.example/",
+            "https://0.0.0.0/",
+            "https://0x7f.1/",
+            "https://2130706433/",
+            "https://relay.example/" + "x" * 255,
+        ):
+            self.assertEqual(dialable([RelayAddress(url)], [PeerAddress(STREAMS, "127.0.0.1", 1)]), (), url)

@@ -17,7 +17,7 @@ from zope.interface import implementer, provider
 from dtt.config import DHTConfig
 from dtt.dht.placement import Placement
 from dtt.events import Event
-from dtt.hints import STREAMS, PeerAddress
+from dtt.hints import STREAMS, Address, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, IAddressBook, PeerId
 from dtt.records.record import GossipContent
@@ -47,20 +47,20 @@ class Book:
     """An L{IAddressBook} that believes everything."""
 
     def __init__(self) -> None:
-        self.known: dict[bytes, tuple[PeerAddress, ...]] = {}
+        self.known: dict[bytes, tuple[Address, ...]] = {}
         self.backing_off: set[bytes] = set()
 
-    def learn(self, peer_id: PeerId, addresses: Sequence[PeerAddress], source: str) -> None:
+    def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         self.known[peer_id] = tuple(addresses)
 
-    def failed(self, peer_id: PeerId, addresses: Sequence[PeerAddress]) -> None:
+    def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         self.backing_off.add(peer_id)
 
     def succeeded(self, peer_id: PeerId) -> None:
         self.backing_off.discard(peer_id)
 
-    def resolve(self, peer_id: bytes) -> Deferred[tuple[PeerAddress, ...]]:
-        found: Deferred[tuple[PeerAddress, ...]] = Deferred()
+    def resolve(self, peer_id: bytes) -> Deferred[tuple[Address, ...]]:
+        found: Deferred[tuple[Address, ...]] = Deferred()
         found.callback(() if peer_id in self.backing_off else self.known.get(peer_id, ()))
         return found
 

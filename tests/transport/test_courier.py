@@ -13,7 +13,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dtt.errors import DialFailed
-from dtt.hints import STREAMS, PeerAddress
+from dtt.hints import STREAMS, Address, PeerAddress
 from dtt.interfaces import IAddressBook, IPeerTransport, ITopicLinks, PeerId
 from dtt.transport.courier import MAX_DIALS, MAX_QUEUE, Courier
 
@@ -33,7 +33,7 @@ class ManualTransport:
         self.dials: list[tuple[PeerId, Deferred[None]]] = []
         self.done: list[tuple[PeerId, bytes | None]] = []
 
-    def addresses(self) -> tuple[PeerAddress, ...]:
+    def addresses(self) -> tuple[Address, ...]:
         """None."""
         return ()
 
@@ -43,7 +43,7 @@ class ManualTransport:
     def close_topic(self, topic_id: bytes) -> None:
         """Not used."""
 
-    def dial(self, peer_id: PeerId, addresses: Sequence[PeerAddress]) -> Deferred[None]:
+    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """Remember the dial."""
         result: Deferred[None] = Deferred()
         self.dials.append((peer_id, result))
@@ -77,21 +77,21 @@ class ManualBook:
     """A book that knows one address of everybody."""
 
     def __init__(self) -> None:
-        self.answer: tuple[PeerAddress, ...] | Deferred[tuple[PeerAddress, ...]] = (ADDRESS,)
+        self.answer: tuple[Address, ...] | Deferred[tuple[Address, ...]] = (ADDRESS,)
         self.heard: list[tuple[str, PeerId]] = []
 
-    def learn(self, peer_id: PeerId, addresses: Sequence[PeerAddress], source: str) -> None:
+    def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         """Not used."""
 
-    def resolve(self, peer_id: PeerId) -> Deferred[tuple[PeerAddress, ...]]:
+    def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """The answer."""
         if isinstance(self.answer, Deferred):
             return self.answer
-        result: Deferred[tuple[PeerAddress, ...]] = Deferred()
+        result: Deferred[tuple[Address, ...]] = Deferred()
         result.callback(self.answer)
         return result
 
-    def failed(self, peer_id: PeerId, addresses: Sequence[PeerAddress]) -> None:
+    def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """Remember it."""
         self.heard.append(("failed", peer_id))
 
@@ -193,7 +193,7 @@ class CourierTests(SynchronousTestCase):
 
     def test_peer_is_connected_after_lookup(self) -> None:
         """A peer that connected during the look-up is not dialled."""
-        looked_up: Deferred[tuple[PeerAddress, ...]] = Deferred()
+        looked_up: Deferred[tuple[Address, ...]] = Deferred()
         self.book.answer = looked_up
         self.courier.send(PEER, b"1")
         self.transport.connected.add(PEER)
