@@ -258,7 +258,7 @@ class IPeerTransport(Interface):
     by all topics.
     """
 
-    kind = Attribute("The transport's number in hints: 0 streams, 1 iroh.")
+    finds_peers = Attribute("Whether L{dial} may find a peer by its id alone, without any address.")
 
     def addresses() -> tuple[Address, ...]:
         """
@@ -306,6 +306,38 @@ class IPeerTransport(Interface):
         """
         Fires when each of C{peer_ids} that is connected has less than 256 KiB
         unsent.
+        """
+
+
+class IListener(IPeerTransport):
+    """
+    An L{IPeerTransport} with places of its own: one way to be reached.
+    """
+
+    kind = Attribute("Its number in hints: 0 streams, 1 iroh.")
+    port = Attribute("What it is bound to, first of all; L{None} before L{listen}.")
+    counters = Attribute(
+        "What happened, by reason.  C{'accepted'} counts authenticated connections that others opened."
+    )
+
+    def listen(host: str, port: int) -> None:
+        """
+        Bind now, and accept connections.
+
+        @param host: an IP literal; C{"0.0.0.0"} is every address.
+        @param port: 0 for a free one.
+        @raise dtt.errors.ListenError: it can't be bound.
+        """
+
+    def set_external_host(host: str | None) -> None:
+        """
+        What others see as our address, for instance what DHT nodes agree on.
+        """
+
+    def stop() -> Deferred[None]:
+        """
+        Say goodbye on all topics, close everything, listen no more.  Fires when
+        all is gone, within 1.5 s; cancelling it aborts what is left.
         """
 
 

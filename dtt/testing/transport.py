@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.hints import STREAMS, Address, PeerAddress, direct_addresses
-from dtt.interfaces import IPeerTransport, ITopicLinks, PeerId
+from dtt.interfaces import IListener, ITopicLinks, PeerId
 from dtt.transport.dialing import Dials
 from dtt.transport.frames import FrameParser
 from dtt.transport.links import WRITABLE, Link
@@ -243,18 +243,21 @@ class _End:
             self._transport.multiplexer.connection_lost(link)
 
 
-@implementer(IPeerTransport)
+@implementer(IListener)
 class MemoryPeerTransport:
     """
-    An L{IPeerTransport} on a L{MemoryHub}; made by L{MemoryHub.transport}.
+    An L{IListener} on a L{MemoryHub}; made by L{MemoryHub.transport}.
 
     @ivar peer_id: who we are (32 bytes).
     @ivar counters: what happened, by reason.
     @ivar multiplexer: the table of connections.
     """
 
+    finds_peers = False
+
     def __init__(self, hub: MemoryHub, peer_id: PeerId, address: PeerAddress) -> None:
         self.kind = address.transport
+        self.port: int | None = address.port
         self.peer_id = peer_id
         self.counters: Counter[str] = Counter()
         self._hub = hub
@@ -262,6 +265,16 @@ class MemoryPeerTransport:
         self._listening = True
         self.multiplexer = Multiplexer(hub.clock, peer_id, self.counters)
         self._dials = Dials(hub.clock, self._attempt)
+
+    def listen(self, host: str, port: int) -> None:
+        """
+        Nothing: the hub gave us our place.
+        """
+
+    def set_external_host(self, host: str | None) -> None:
+        """
+        Nothing: all see the same addresses.
+        """
 
     def stop(self) -> Deferred[None]:
         """

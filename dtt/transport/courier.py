@@ -159,7 +159,7 @@ class Courier:
         addresses = await self._book.resolve(peer)
         if self._transport.is_connected(peer):
             return False
-        if not addresses:
+        if not addresses and not self._transport.finds_peers:
             # Not a failed dial: no back-off (specs/addresses.md section 4).
             raise DialFailed("no address")
         try:

@@ -32,7 +32,7 @@ from zope.interface import implementer
 from dtt.errors import DialFailed, ListenError
 from dtt.hints import MAX_ADDRESSES, STREAMS, Address, PeerAddress, direct_addresses
 from dtt.identity import PeerKey
-from dtt.interfaces import IPeerTransport, ITopicLinks, PeerId
+from dtt.interfaces import IListener, ITopicLinks, PeerId
 from dtt.transport.connection import HANDSHAKE_TIMEOUT, StreamsConnection
 from dtt.transport.dialing import Dials
 from dtt.transport.handshakes import Handshakes
@@ -67,12 +67,11 @@ class _Factory(Factory):
         return "dtt streams"
 
 
-@implementer(IPeerTransport)
+@implementer(IListener)
 class StreamsTransport:
     """
     An L{IPeerTransport} over TCP and TLS 1.3.
 
-    @ivar kind: L{STREAMS}.
     @ivar peer_id: who we are (32 bytes).
     @ivar port: what the first listener is bound to, or L{None}.
     @ivar counters: what happened, by reason.  C{"accepted"} counts inbound
@@ -83,6 +82,7 @@ class StreamsTransport:
     """
 
     kind = STREAMS
+    finds_peers = False
 
     def __init__(
         self,

@@ -26,9 +26,8 @@ ADDRESS = PeerAddress(STREAMS, "192.0.2.1", 4433)
 class ManualTransport:
     """A transport whose dials end when the test says so."""
 
-    kind = STREAMS
-
     def __init__(self) -> None:
+        self.finds_peers = False
         self.connected: set[PeerId] = set()
         self.dials: list[tuple[PeerId, Deferred[None]]] = []
         self.done: list[tuple[PeerId, bytes | None]] = []
@@ -165,6 +164,14 @@ class CourierTests(SynchronousTestCase):
         self.courier.send(PEER, b"1")
         self.assertEqual(self.told, [("started",), ("failed", "no address")])
         self.assertEqual((self.transport.dials, self.book.heard), ([], []))
+
+    def test_found_by_id(self) -> None:
+        """A transport that finds peers by their ids is asked also without an address."""
+        self.book.answer = ()
+        self.transport.finds_peers = True
+        self.courier.send(PEER, b"1")
+        self.transport.succeed()
+        self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def test_timeout(self) -> None:
         """Look-up and dial end after the time given."""
