@@ -46,7 +46,7 @@ class MemberProcess(ProcessProtocol):
         self._rest = b""
         self._errors = b""
         self._command = [sys.executable, "-m", "dtt", "chat", topic, "--json", "--stay"]
-        self._command += ["--secret-file", secret_file, "--listen", "127.0.0.1:0"]
+        self._command += ["--secret-file", secret_file, "--transport", "streams", "--listen", "127.0.0.1:0"]
         for host, port in bootstrap:
             self._command += ["--bootstrap", f"{host}:{port}"]
 

@@ -15,10 +15,12 @@ import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from attrs import NOTHING, Attribute, AttrsInstance, field, fields, frozen
 
 from dtt.errors import UsageError
+from dtt.hints import MAX_RELAY_URL
 
 HostPort: TypeAlias = tuple[str, int]
 
@@ -94,6 +96,26 @@ def _bind6(instance: Any, attribute: Attribute[Any], value: str) -> None:
         ipaddress.IPv6Address(value or "::")
     except ValueError:
         raise UsageError(f"{attribute.name} must be an IPv6 address of this machine, not {value!r}") from None
+
+
+def _one_of(*allowed: str | None) -> Callable[[Any, Attribute[Any], Any], None]:
+    def check(instance: Any, attribute: Attribute[Any], value: Any) -> None:
+        if value not in allowed:
+            names = ", ".join(name for name in allowed if name is not None)
+            raise UsageError(f"{attribute.name} must be one of {names}, not {value!r}")
+
+    return check
+
+
+def _relay_urls(instance: Any, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
+    for url in value:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or len(url) > MAX_RELAY_URL or not (url.isascii() and url.isprintable()):
+            raise UsageError(f"{attribute.name}: {url[:80]!r} is no URL of a relay (https://HOST/)")
 
 
 def _interval(default: float) -> Any:
@@ -229,18 +251,38 @@ class TimeoutsConfig:
 
 
 @frozen(slots=True)
+class IrohConfig:
+    """
+    The iroh transport, which Rust peers speak (extra C{dtt[iroh]}).
+
+    @ivar listen: (IP, port), UDP; port 0: any at first, then the same one over restarts.
+    @ivar preset: C{none}: no server of anyone's.  C{n0}: the relays, DNS and
+        pkarr publishing of n0, which most Rust programs use and which help behind NATs.
+    @ivar relays: URLs of relays of one's own, used in place of the preset's.
+    """
+
+    listen: HostPort = field(default=("0.0.0.0", 0), validator=_listen)
+    preset: str = field(default="none", validator=_one_of("none", "n0"))
+    relays: tuple[str, ...] = field(default=(), validator=_relay_urls)
+
+
+@frozen(slots=True)
 class Config:
     """
     Everything that a tracker can be told.
 
     @ivar state_dir: where the key, the ports and the known DHT nodes are kept;
         L{None}: a key of the moment, nothing on disk.
+    @ivar transport: how members reach each other: C{streams}, C{iroh} or
+        C{both}; L{None}: both when the C{iroh} package is installed, else streams.
     @ivar listen: (IP, port) of the streams transport; port 0: any at first,
         then the same one over restarts.
     """
 
     state_dir: Path | None = None
+    transport: str | None = field(default=None, validator=_one_of(None, "streams", "iroh", "both"))
     listen: HostPort = field(default=("0.0.0.0", 0), validator=_listen)
+    iroh: IrohConfig = field(factory=IrohConfig)
     dht: DHTConfig = field(factory=DHTConfig)
     bootstrap: BootstrapConfig = field(factory=BootstrapConfig)
     publisher: PublisherConfig = field(factory=PublisherConfig)
@@ -320,6 +362,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise UsageError(f'{where}: expected a list of "HOST:PORT", not {value!r}')
         return tuple(_host_port(item, where) for item in value)
+    if hint == tuple[str, ...]:
+        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise UsageError(f"{where}: expected a list of strings, not {value!r}")
+        return tuple(value)
     expected, accepted = _SCALARS[hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{where}: expected {expected}, not {value!r}")

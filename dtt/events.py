@@ -54,17 +54,18 @@ class NodeStarted(Event):
 
     @ivar peer_id: our id, 32 bytes.
     @ivar dht_port: the UDP port of the DHT node.
-    @ivar listen: C{host:port} of the streams transport.
+    @ivar listen: where members reach us, C{transport:host:port} each.
     """
 
     name: ClassVar[str] = "node.started"
     peer_id: bytes
     dht_port: int
-    listen: str
+    listen: tuple[str, ...]
 
     def text(self) -> str:
         return (
-            f"Started as {self.peer_id.hex()}: DHT on UDP port {self.dht_port}, members on TCP {self.listen}."
+            f"Started as {self.peer_id.hex()}: DHT on UDP port {self.dht_port}, "
+            f"members on {' and '.join(self.listen)}."
         )
 
 

@@ -19,9 +19,10 @@ from twisted.python import usage
 
 from dtt import __version__
 from dtt.config import Config, TopicTable, load_toml, parse_host_port
-from dtt.errors import DTTError, StateError
+from dtt.errors import DTTError, StateError, UsageError
 from dtt.records.topic import TopicId
 from dtt.state import MAX_SECRET_BYTES, drop_final_newline, read_secret_file
+from dtt.tracker.listeners import transport_names
 
 _log = Logger()
 
@@ -151,15 +152,42 @@ class TrackerOptions(BootstrapOptions):
         ["state-dir", None, None, "Directory for the key, the ports and the known DHT nodes."],
         ["dht-port", None, None, "UDP port of the DHT node; 0: any at first, then kept.", port_number],
         [
-            "listen",
+            "transport",
             None,
             None,
-            "HOST:PORT on which other members connect to us (TCP, an IP of this machine); port 0: any at "
-            "first, then kept. Default: 0.0.0.0:0.",
-            parse_host_port,
+            "How members reach each other: streams (TCP, dtt only), iroh (QUIC, also with Rust peers) or "
+            "both. Default: both when the iroh package is installed (pip install 'dtt[iroh]'), else streams.",
+        ],
+        [
+            "iroh-preset",
+            None,
+            None,
+            "none: no server of anyone's (the default); n0: the relays, DNS and pkarr publishing of n0, "
+            "which most Rust programs use and which help behind NATs.",
         ],
         ["config", None, None, "TOML file with settings; the command line wins over it."],
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = {}
+        self["relay"] = []
+
+    def opt_listen(self, address: str) -> None:
+        """
+        streams:HOST:PORT or iroh:HOST:PORT on which other members connect to us (an IP of this machine;
+        TCP for streams, UDP for iroh); port 0: any at first, then kept. Without a prefix it is streams.
+        May be given once for each. Default: streams:0.0.0.0:0 and iroh:0.0.0.0:0.
+        """
+        prefix, colon, rest = address.partition(":")
+        transport = prefix if colon and prefix in ("streams", "iroh") else "streams"
+        if transport in self["listen"]:
+            raise usage.UsageError(f"--listen: there are two addresses for {transport}")
+        self["listen"][transport] = parse_host_port(rest if transport == prefix else address)
+
+    def opt_relay(self, url: str) -> None:
+        """URL of an iroh relay of your own, in place of the preset's; may be given several times."""
+        self["relay"].append(url)
 
     def load(self, default_state_dir: Path | None) -> tuple[Config, tuple[TopicTable, ...]]:
         """
@@ -167,20 +195,31 @@ class TrackerOptions(BootstrapOptions):
         topics.
 
         @param default_state_dir: if neither names one; L{None}: keep none.
-        @raise UsageError: the file is unusable.
+        @raise UsageError: the file is unusable, or what was asked for does not
+            fit together or is not installed.
         """
         config, tables = (Config(), ()) if self["config"] is None else load_toml(Path(self["config"]))
         state_dir = self["state-dir"]
         config = evolve(
             config,
             state_dir=Path(state_dir) if state_dir else config.state_dir or default_state_dir,
-            listen=self["listen"] or config.listen,
+            transport=self["transport"] or config.transport,
+            listen=self["listen"].get("streams", config.listen),
+            iroh=evolve(
+                config.iroh,
+                listen=self["listen"].get("iroh", config.iroh.listen),
+                preset=self["iroh-preset"] or config.iroh.preset,
+                relays=tuple(self["relay"]) or config.iroh.relays,
+            ),
             dht=evolve(
                 config.dht,
                 port=config.dht.port if self["dht-port"] is None else self["dht-port"],
                 bootstrap=tuple(self["bootstrap"]) or config.dht.bootstrap,
             ),
         )
+        names = transport_names(config.transport)
+        if (self["relay"] or self["iroh-preset"] or "iroh" in self["listen"]) and "iroh" not in names:
+            raise UsageError("--listen iroh:, --relay and --iroh-preset need --transport iroh or both")
         if self["no-publish"]:
             config = evolve(
                 config,

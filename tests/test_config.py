@@ -154,7 +154,9 @@ class TOMLTests(SynchronousTestCase):
             self.refused("[timeouts]\njoin = 1"),
             "timeouts.join: unknown; expected one of join_peer, broadcast, broadcast_neighbors",
         )
-        self.assertIn("nonsense: unknown; expected one of state_dir, listen", self.refused("nonsense = 1"))
+        self.assertIn(
+            "nonsense: unknown; expected one of state_dir, transport, listen", self.refused("nonsense = 1")
+        )
         self.assertIn("topic[0].secret: unknown", self.refused("[[topic]]\nname = 'x'\nsecret = 'y'"))
 
     def test_wrong_types(self) -> None:
@@ -167,6 +169,10 @@ class TOMLTests(SynchronousTestCase):
             ("[dht]\nget_timeout = '1'", "dht.get_timeout: expected a number, not '1'"),
             ("[publisher]\nenabled = 1", "publisher.enabled: expected true or false, not 1"),
             ("dht = 1", "dht: expected a table, not 1"),
+            ("transport = 'tcp'", "transport must be one of streams, iroh, both, not 'tcp'"),
+            ("[iroh]\nrelays = 'a'", "iroh.relays: expected a list of strings, not 'a'"),
+            ("[iroh]\nrelays = [1]", "iroh.relays: expected a list of strings, not [1]"),
+            ("[iroh]\nrelays = ['a']", "iroh.relays: 'a' is no URL of a relay (https://HOST/)"),
             ("listen = 1", 'listen: expected "HOST:PORT", not 1'),
             ("[dht]\nbootstrap = 'a:1'", "dht.bootstrap: expected a list of \"HOST:PORT\", not 'a:1'"),
             ("topic = 'x'", "topic: expected [[topic]] tables with name and secret_file"),

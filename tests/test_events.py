@@ -22,8 +22,13 @@ PEER = b"\x02" * 32
 
 SAMPLES: tuple[tuple[Event, dict[str, Any]], ...] = (
     (
-        events.NodeStarted(PEER, 6881, "127.0.0.1:1"),
-        {"event": "node.started", "peer_id": PEER.hex(), "dht_port": 6881, "listen": "127.0.0.1:1"},
+        events.NodeStarted(PEER, 6881, ("streams:127.0.0.1:1",)),
+        {
+            "event": "node.started",
+            "peer_id": PEER.hex(),
+            "dht_port": 6881,
+            "listen": ("streams:127.0.0.1:1",),
+        },
     ),
     (events.DHTReady(8), {"event": "dht.ready", "nodes": 8}),
     (

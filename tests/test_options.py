@@ -12,10 +12,11 @@ from typing import Any
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.config import PUBLIC_BOOTSTRAP, Config
+from dtt.config import PUBLIC_BOOTSTRAP, Config, IrohConfig
 from dtt.errors import StateError, UsageError
 from dtt.options import CommandOptions, TrackerOptions, VersionedOptions, default_state_dir
 from dtt.state import MAX_SECRET_BYTES
+from dtt.tracker import listeners
 
 
 class StateDirTests(SynchronousTestCase):
@@ -137,6 +138,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         )
         self.assertEqual(config.state_dir, Path("/s"))
         self.assertEqual((config.dht.port, config.listen), (7001, ("192.0.2.7", 7002)))
+        self.assertEqual((config.transport, config.iroh), (None, IrohConfig()))
         self.assertEqual(config.dht.bootstrap, (("a.example", 1), ("2001:db8::1", 2)))
 
     def test_switches(self) -> None:
@@ -184,6 +186,60 @@ class TrackerOptionsTests(SynchronousTestCase):
             with self.assertRaises(usage.UsageError, msg=str(arguments)) as raised:
                 self.parse(*arguments)
             self.assertIn(expected, str(raised.exception))
+
+    def test_transports(self) -> None:
+        """
+        Each transport has an address of its own; the iroh options go to its
+        table, and the command line wins over the file.
+        """
+        self.patch(listeners, "find_spec", lambda name: object())
+        path = self.file('transport = "iroh"\n[iroh]\npreset = "n0"\nrelays = ["https://a.example/"]\n')
+        config = self.load("--config", str(path))
+        self.assertEqual((config.transport, config.iroh.preset), ("iroh", "n0"))
+        self.assertEqual(config.iroh.relays, ("https://a.example/",))
+        config = self.load(
+            *("--config", str(path), "--transport", "both", "--iroh-preset", "none"),
+            *("--listen", "streams:127.0.0.1:1", "--listen", "iroh:[::1]:2"),
+            *("--relay", "https://b.example/", "--relay", "http://[::1]:3340/"),
+        )
+        self.assertEqual((config.transport, config.listen), ("both", ("127.0.0.1", 1)))
+        self.assertEqual(
+            config.iroh, IrohConfig(("::1", 2), "none", ("https://b.example/", "http://[::1]:3340/"))
+        )
+
+    def test_transports_wrong(self) -> None:
+        """
+        What does not fit together is refused, and so is what is no transport,
+        preset or relay.
+        """
+        self.patch(listeners, "find_spec", lambda name: object())
+        for arguments, expected in (
+            (("--transport", "quic"), "streams, iroh, both"),
+            (("--iroh-preset", "n1"), "none, n0"),
+            (("--relay", "relay.example"), "relays: 'relay.example' is no URL of a relay"),
+            (("--relay", "https://[/"), "no URL of a relay"),
+            (("--transport", "streams", "--listen", "iroh:127.0.0.1:0"), "need --transport iroh or both"),
+            (("--transport", "streams", "--relay", "https://a.example/"), "need --transport iroh or both"),
+            (("--transport", "streams", "--iroh-preset", "none"), "need --transport iroh or both"),
+            (("--listen", "iroh:localhost:0"), "IP"),
+        ):
+            with self.assertRaises(UsageError, msg=str(arguments)) as raised:
+                self.load(*arguments)
+            self.assertIn(expected, str(raised.exception))
+        with self.assertRaises(usage.UsageError) as twice:
+            self.parse("--listen", "127.0.0.1:1", "--listen", "streams:127.0.0.1:2")
+        self.assertIn("two addresses for streams", str(twice.exception))
+
+    def test_iroh_not_installed(self) -> None:
+        """
+        Without the iroh package its options say how to install it.
+        """
+        self.patch(listeners, "find_spec", lambda name: None)
+        for arguments in (("--transport", "iroh"), ("--transport", "both", "--relay", "https://a.example/")):
+            with self.assertRaises(UsageError) as raised:
+                self.load(*arguments)
+            self.assertIn("pip install 'dtt[iroh]'", str(raised.exception))
+        self.assertIsNone(self.load().transport)
 
     def test_listen_on_a_name(self) -> None:
         """The address to listen on is an IP: our records carry it."""
@@ -238,8 +294,9 @@ class TrackerOptionsTests(SynchronousTestCase):
         for option in (
             *("no-publish", "no-bubble-merge", "no-overlap-merge", "secret-file", "state-dir"),
             *("dht-port", "listen", "bootstrap", "config", "version"),
+            *("transport", "iroh-preset", "relay"),
         ):
-            self.assertRegex(text, rf"--{option}=? [A-Z]", option)
+            self.assertRegex(text, rf"--{option}=? \w+", option)
 
 
 class _Stdin:

@@ -22,6 +22,7 @@ from dtt import Config, DHTNode, IGossipObserver, Tracker
 from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.testing.machines import MachineNetwork
 from dtt.tracker import tracker
+from tests.tracker.common import without_iroh
 
 README = Path(dtt.__file__).parents[1] / "README.md"
 
@@ -60,6 +61,7 @@ class ReadmeTests(SynchronousTestCase):
             network.advance(1)
 
         self.patch(twisted.internet, "reactor", network.reactor("10.1.1.1"))
+        without_iroh(self)
         self.patch(tracker, "SystemRandom", lambda: Random(seed + 200))
         names: dict[str, Any] = {}
         output = io.StringIO()

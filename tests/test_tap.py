@@ -23,7 +23,7 @@ from dtt.eventlog import JSONLogObserver
 from dtt.records.topic import TopicId
 from dtt.testing.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
-from tests.tracker.common import collect_warnings
+from tests.tracker.common import collect_warnings, without_iroh
 
 
 class PluginTests(SynchronousTestCase):
@@ -47,6 +47,7 @@ class TapTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """The default state directory is a fresh one."""
+        without_iroh(self)
         self.state_dir = Path(self.mktemp()).absolute()
         self.patch(os, "environ", {**os.environ, "STATE_DIRECTORY": str(self.state_dir)})
 

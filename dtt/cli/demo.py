@@ -217,7 +217,7 @@ class Demo:
         protocol = MemberProcess(lambda line: self._event(member, json.loads(line)), member.errors.append)
         command = [sys.executable, "-m", "dtt", "chat", "demo", "--json", "--stay"]
         command += ["--secret-file", str(folder / "secret"), "--state-dir", str(folder / f"member-{number}")]
-        command += ["--bootstrap", self._bootstrap, "--listen", "127.0.0.1:0"]
+        command += ["--bootstrap", self._bootstrap, "--transport", "streams", "--listen", "127.0.0.1:0"]
         member.process = self._reactor.spawnProcess(protocol, sys.executable, command, env=os.environ)
         protocol.ended.addCallback(lambda how: self._gone(member, how))
         self._members.append(member)
@@ -241,9 +241,8 @@ class Demo:
         match event["event"]:
             case "node.started":
                 member.peer_id = event["peer_id"]
-                what = (
-                    f"is {event['peer_id'][:10]}, DHT port {event['dht_port']}, listens on {event['listen']}"
-                )
+                where = ", ".join(event["listen"])
+                what = f"is {event['peer_id'][:10]}, DHT port {event['dht_port']}, listens on {where}"
             case "dht.ready":
                 what = f"DHT ready, {event['nodes']} nodes known"
             case "record.published":
@@ -323,7 +322,7 @@ class Demo:
         if self._keep and not troubles:
             self._show(
                 f"Running until Ctrl-C. More members: dtt chat demo --bootstrap {self._bootstrap} "
-                f"--listen 127.0.0.1:0 --secret-file {self._folder.name}/secret"
+                f"--transport streams --listen 127.0.0.1:0 --secret-file {self._folder.name}/secret"
             )
             self._summed_up = True
             return

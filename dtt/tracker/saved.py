@@ -23,12 +23,14 @@ class SavedNode:
 
     @ivar dht_port: UDP; 0: none yet.
     @ivar listen_port: TCP of the streams transport; 0: none yet.
+    @ivar iroh_port: UDP of the iroh transport; 0: none yet.
     @ivar node_id: 20 bytes, or L{None}.
     @ivar nodes: DHT nodes that were good, the best first.
     """
 
     dht_port: int = 0
     listen_port: int = 0
+    iroh_port: int = 0
     node_id: bytes | None = None
     nodes: tuple[Contact, ...] = ()
 
@@ -40,6 +42,7 @@ class SavedNode:
             "version": VERSION,
             "dht_port": self.dht_port,
             "listen_port": self.listen_port,
+            "iroh_port": self.iroh_port,
             "node_id": None if self.node_id is None else self.node_id.hex(),
             "nodes": [[node.node_id.hex(), node.host, node.port] for node in self.nodes],
         }
@@ -58,6 +61,7 @@ class SavedNode:
             return cls(
                 _port(value["dht_port"]),
                 _port(value["listen_port"]),
+                _port(value["iroh_port"]),
                 None if node_id is None else _node_id(node_id),
                 tuple(
                     Contact(_node_id(id_), str(ipaddress.ip_address(host)), _port(port, 1))

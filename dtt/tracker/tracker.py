@@ -2,6 +2,7 @@
 The tracker: one DHT node, one listener, many topics.  All wiring is here.
 
     Tracker
+     +- Listeners               the transports
      +- DHTNode                 the DHT, as a service
      +- TopicService            one for each topic
          +- Fetcher, Publisher, BubbleMerge, MessageOverlapMerge
@@ -14,7 +15,6 @@ stopped is done: make a new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random, SystemRandom
 from typing import Any
 
@@ -29,13 +29,12 @@ from dtt.config import Config
 from dtt.dht.node import DHTNode
 from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft
 from dtt.events import DHTReady, Event, EventSink, NodeStarted
-from dtt.hints import STREAMS, PeerAddress
 from dtt.identity import PeerKey, load_or_create_key
 from dtt.records.topic import Rotation, TopicId, default_rotation, initial_secret_hash
 from dtt.state import StateDirectory
+from dtt.tracker.listeners import Listeners, bind_port
 from dtt.tracker.saved import SavedNode
 from dtt.tracker.topic import Parts, TopicService
-from dtt.transport.streams import StreamsTransport
 
 _log = Logger()
 
@@ -88,7 +87,8 @@ class Tracker(MultiService):
         self.peer_id = key.peer_id
         rng = rng or SystemRandom()
         self._saved = self._load()
-        self._transport = StreamsTransport(reactor, key)
+        self._listeners = Listeners(reactor, key, config, self._addresses_changed)
+        transport = self._listeners.transport
         self._dht = DHTNode(
             reactor,
             port=config.dht.port,
@@ -97,7 +97,7 @@ class Tracker(MultiService):
             bootstrap=config.dht.bootstrap,
             known_nodes=self._saved.nodes,
             node_id=self._saved.node_id,
-            on_external_host=self._moved,
+            on_external_host=self._listeners.set_external_host,
             rng=rng,
         )
         self._dht.setServiceParent(self)
@@ -107,10 +107,10 @@ class Tracker(MultiService):
             config,
             key,
             self._dht,
-            AddressBook(reactor, rng, self._transport.addresses, key.peer_id),
-            self._transport,
+            AddressBook(reactor, rng, transport.addresses, key.peer_id),
+            transport,
             self._emit,
-            reachable=lambda: self._transport.counters["accepted"] > 0,
+            reachable=self._listeners.reachable,
         )
         self._saving = LoopingCall(self._save)
         self._saving.clock = reactor
@@ -158,9 +158,7 @@ class Tracker(MultiService):
         Begin to talk.
         """
         self._bind()
-        host, _ = self.config.listen
-        listening = PeerAddress(STREAMS, host, self._transport.port or 0)
-        self._emit(NodeStarted(self.peer_id, self._dht.port, str(listening)))
+        self._emit(NodeStarted(self.peer_id, self._dht.port, self._listeners.places()))
         self._dht.when_ready().addCallbacks(
             lambda nodes: self._emit(DHTReady(nodes)), lambda failure: failure.trap(CancelledError)
         )
@@ -181,7 +179,7 @@ class Tracker(MultiService):
         if self._saving.running:
             self._saving.stop()
         await gatherResults([topic.leave() for topic in tuple(self._topics.values())])
-        await self._transport.stop()
+        await self._listeners.stop()
         self._save()
         await maybeDeferred(super().stopService)
         if self._state is not None:
@@ -195,9 +193,8 @@ class Tracker(MultiService):
         if self._state is not None:
             self._state.lock()
         try:
-            self._bind_port(self.config.dht.port, self._saved.dht_port, self._bind_dht)
-            host, port = self.config.listen
-            self._bind_port(port, self._saved.listen_port, lambda port: self._transport.listen(host, port))
+            bind_port(self.config.dht.port, self._saved.dht_port, self._bind_dht)
+            self._listeners.listen(self._saved)
         except ListenError:
             self._dht.stopService()
             if self._state is not None:
@@ -209,27 +206,13 @@ class Tracker(MultiService):
         self._dht.port = port
         self._dht.privilegedStartService()
 
-    def _bind_port(self, wanted: int, kept: int, bind: Callable[[int], None]) -> None:
-        """
-        Bind the port that is asked for, else the one of the last run, else any.
-        """
-        if wanted or not kept:
-            bind(wanted)
-            return
-        try:
-            bind(kept)
-        except ListenError as error:
-            _log.warn("The port of the last run is not free: {error}. Taking another one.", error=error)
-            bind(0)
-
     def _emit(self, event: Event) -> None:
         try:
             self._on_event(event)
         except Exception:
             _log.failure("on_event failed at {event}", event=event.name)
 
-    def _moved(self, host: str) -> None:
-        self._transport.set_external_host(host)
+    def _addresses_changed(self) -> None:
         for topic in self._topics.values():
             topic.update_addresses()
 
@@ -251,9 +234,8 @@ class Tracker(MultiService):
         if self._state is None or not self._bound:
             return
         self._saved = evolve(
-            self._saved,
+            self._listeners.ports_in(self._saved),
             dht_port=self._dht.port,
-            listen_port=self._transport.port or 0,
             node_id=self._dht.node_id,
             nodes=tuple(self._dht.known_nodes()),
         )

@@ -88,7 +88,9 @@ class Member:
     ) -> None:
         self.events: list[Event] = []
         self.listener = Listener()
-        config = Config(listen=(host, 0), dht=DHTConfig(bind=host, bootstrap=tuple(bootstrap)))
+        config = Config(
+            transport="streams", listen=(host, 0), dht=DHTConfig(bind=host, bootstrap=tuple(bootstrap))
+        )
         self.tracker = Tracker(reactor, config, self.events.append)
         self.node: DHTNode = self.tracker.getServiceNamed("dht")
         self.topic: TopicService = self.tracker.join(name, secret)

@@ -23,6 +23,7 @@ from dtt.interfaces import IDHT, IAddressBook, PeerId
 from dtt.records.record import GossipContent
 from dtt.records.topic import Slot, TopicId, default_rotation, initial_secret_hash
 from dtt.testing.dht import FakeDHT
+from dtt.tracker import listeners
 from dtt.tracker.record_client import RecordClient
 
 T = TypeVar("T")
@@ -63,6 +64,11 @@ class Book:
         found: Deferred[tuple[Address, ...]] = Deferred()
         found.callback(() if peer_id in self.backing_off else self.known.get(peer_id, ()))
         return found
+
+
+def without_iroh(case: SynchronousTestCase) -> None:
+    """As where the iroh package is not installed: it knows no memory network."""
+    case.patch(listeners, "find_spec", lambda name: None)
 
 
 def start_clock() -> Clock:

@@ -13,7 +13,7 @@ from dtt.interfaces import Contact
 from dtt.tracker.saved import SavedNode
 
 FULL = SavedNode(
-    6881, 4433, b"n" * 20, (Contact(b"a" * 20, "192.0.2.1", 6881), Contact(b"b" * 20, "192.0.2.2", 1))
+    6881, 4433, 4434, b"n" * 20, (Contact(b"a" * 20, "192.0.2.1", 6881), Contact(b"b" * 20, "192.0.2.2", 1))
 )
 
 
@@ -37,6 +37,7 @@ class SavedNodeTests(SynchronousTestCase):
             ("dht_port", "1"),
             ("dht_port", True),
             ("listen_port", 1.5),
+            ("iroh_port", -1),
             ("node_id", "zz"),
             ("node_id", "00"),
             ("node_id", 5),

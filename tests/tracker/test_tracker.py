@@ -79,6 +79,7 @@ class TrackerTestCase(SynchronousTestCase):
             self.net.reactor(host),
             Config(
                 state_dir=state_dir,
+                transport="streams",
                 listen=listen,
                 dht=DHTConfig(bind=host, **{"bootstrap": (("10.1.0.1", 6881),), **dht}),
                 **kw,
@@ -237,7 +238,8 @@ class LifeTests(TrackerTestCase):
         tracker = self.tracker()
         ports = self.ports()
         self.assertEqual(
-            self.events[tracker], [NodeStarted(tracker.peer_id, ports["udp"], f"10.0.0.1:{ports['tcp']}")]
+            self.events[tracker],
+            [NodeStarted(tracker.peer_id, ports["udp"], (f"streams:10.0.0.1:{ports['tcp']}",))],
         )
         self.net.advance(0.1)
         self.assertEqual(len(self.of(tracker, DHTReady)), 1)
@@ -355,10 +357,10 @@ class LifeTests(TrackerTestCase):
         one.join("x")
         two.join("x")
         self.net.advance(1)
-        before = one._transport.addresses()
-        one._moved("198.18.7.7")
-        self.assertEqual(one._transport.addresses()[0].host, "198.18.7.7")
-        self.assertNotEqual(one._transport.addresses(), before)
+        before = one._listeners.transport.addresses()
+        one._listeners.set_external_host("198.18.7.7")
+        self.assertEqual(str(one._listeners.transport.addresses()[0]).partition(":")[0], "198.18.7.7")
+        self.assertNotEqual(one._listeners.transport.addresses(), before)
         topic = next(iter(one._topics.values()))
         self.assertIn(b"\xc6\x12\x07\x07", topic._gossip._data or b"")
         self.stop(one, two)
@@ -441,7 +443,7 @@ class StateTests(TrackerTestCase):
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o700)
         second = self.tracker(state_dir=path, dht={"bootstrap": ()})
         self.assertEqual((second.peer_id, second._dht.node_id), (first.peer_id, node_id))
-        self.assertEqual((second._dht.port, second._transport.port), (ports["udp"], ports["tcp"]))
+        self.assertEqual(self.ports(), ports)
         self.net.advance(1)
         self.assertEqual(len(self.of(second, DHTReady)), 1)
         self.stop(second)
@@ -475,7 +477,8 @@ class StateTests(TrackerTestCase):
         ]
         second = self.tracker(state_dir=path)
         self.assertNotIn(second._dht.port, (0, ports["udp"]))
-        self.assertNotIn(second._transport.port, (0, ports["tcp"]))
+        place = second._listeners.places()[0]
+        self.assertNotIn(int(place.rpartition(":")[2]), (0, ports["tcp"]))
         self.assertEqual(len(self.warnings), 2)
         for port in taken:
             port.stopListening()

@@ -1,0 +1,148 @@
+"""
+The transports of a tracker: which ones, on which ports, and as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from dtt.config import Config, HostPort
+from dtt.errors import ListenError, UsageError
+from dtt.hints import IROH, STREAMS, PeerAddress
+from dtt.identity import PeerKey
+from dtt.interfaces import IListener, IPeerTransport
+from dtt.tracker.saved import SavedNode
+from dtt.transport.several import SeveralTransports
+from dtt.transport.streams import StreamsTransport
+
+_log = Logger()
+
+#: What the transports are called in settings and events.
+NAMES = {STREAMS: "streams", IROH: "iroh"}
+
+
+def transport_names(wanted: str | None) -> tuple[str, ...]:
+    """
+    The transports that a setting stands for, the preferred one first.
+
+    @param wanted: C{streams}, C{iroh}, C{both}, or L{None}: what is installed.
+    @raise UsageError: iroh is wanted and not installed.
+    """
+    installed = find_spec("iroh") is not None
+    if wanted is None:
+        wanted = "both" if installed else "streams"
+    if wanted != "streams" and not installed:
+        raise UsageError(f"transport {wanted} needs the iroh package: pip install 'dtt[iroh]'")
+    return ("streams", "iroh") if wanted == "both" else (wanted,)
+
+
+def bind_port(wanted: int, kept: int, bind: Callable[[int], None]) -> None:
+    """
+    Bind the port that is asked for, else the one of the last run, else any.
+
+    @raise ListenError: it can't be bound.
+    """
+    if wanted or not kept:
+        bind(wanted)
+        return
+    try:
+        bind(kept)
+    except ListenError as error:
+        _log.warn("The port of the last run is not free: {error}. Taking another one.", error=error)
+        bind(0)
+
+
+class Listeners:
+    """
+    All transports of a tracker.
+
+    @ivar transport: them as one, for the gossip.
+    """
+
+    def __init__(
+        self, reactor: Any, key: PeerKey, config: Config, on_addresses_changed: Callable[[], None]
+    ) -> None:
+        """
+        @param on_addresses_changed: told when L{transport} lists other addresses.
+        @raise UsageError: a transport is not installed.
+        """
+        self._on_addresses_changed = on_addresses_changed
+        self._hosts: dict[IListener, HostPort] = {}
+        for name in transport_names(config.transport):
+            if name == "streams":
+                self._hosts[StreamsTransport(reactor, key)] = config.listen
+            else:
+                from dtt.transport.quic import IrohTransport
+
+                iroh = IrohTransport(
+                    reactor,
+                    key,
+                    preset=config.iroh.preset,
+                    relay_urls=config.iroh.relays,
+                    on_addresses_changed=on_addresses_changed,
+                )
+                self._hosts[iroh] = config.iroh.listen
+        listeners = tuple(self._hosts)
+        self.transport: IPeerTransport = (
+            listeners[0] if len(listeners) == 1 else SeveralTransports(reactor, listeners)
+        )
+
+    def listen(self, saved: SavedNode) -> None:
+        """
+        Bind all; the ports of the last run where none is asked for.
+
+        @raise ListenError: one of them can't be bound.
+        """
+        for listener, (host, port) in self._hosts.items():
+            kept = saved.listen_port if listener.kind == STREAMS else saved.iroh_port
+
+            def bind(port: int, listener: IListener = listener, host: str = host) -> None:
+                listener.listen(host, port)
+
+            bind_port(port, kept, bind)
+
+    def ports_in(self, saved: SavedNode) -> SavedNode:
+        """
+        C{saved} with the ports that are bound.
+        """
+        for listener in self._hosts:
+            port = listener.port or 0
+            saved = (
+                evolve(saved, listen_port=port) if listener.kind == STREAMS else evolve(saved, iroh_port=port)
+            )
+        return saved
+
+    def places(self) -> tuple[str, ...]:
+        """
+        What is listened on, C{transport:host:port} each.
+        """
+        return tuple(
+            f"{NAMES[listener.kind]}:{PeerAddress(listener.kind, host, listener.port or 0)}"
+            for listener, (host, _) in self._hosts.items()
+        )
+
+    def set_external_host(self, host: str) -> None:
+        """
+        What others see as our address.
+        """
+        for listener in self._hosts:
+            listener.set_external_host(host)
+        self._on_addresses_changed()
+
+    def reachable(self) -> bool:
+        """
+        Whether a connection of another member has ever reached us.
+        """
+        return any(listener.counters["accepted"] for listener in self._hosts)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Close everything; fires within 1.5 s.
+        """
+        return gatherResults([listener.stop() for listener in self._hosts]).addCallback(lambda _: None)
