@@ -258,7 +258,7 @@ class Fetcher(LoopService):
         self._log.warn(
             "Other members are there, but none of them can be reached, and nobody has reached us: "
             "both sides are probably behind NATs or firewalls. One side must be reachable: open or "
-            "forward the TCP port of --listen on one of the machines."
+            "forward the ports of --listen on one of the machines, or use iroh with a relay."
         )
 
     def neighbor_up(self, peer_id: bytes) -> None:
