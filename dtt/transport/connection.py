@@ -29,7 +29,7 @@ from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.interfaces import PeerId
 from dtt.transport.frames import PING_SIZE, FrameParser, Ping, encode_frame
 from dtt.transport.handshakes import Place
-from dtt.transport.links import WRITABLE, Link
+from dtt.transport.links import SLOW_BYTES, SLOW_SECONDS, UNSENT_LIMIT, WRITABLE, Link
 from dtt.transport.tls import ALPN, connection_peer_id, export_key
 
 if TYPE_CHECKING:
@@ -42,13 +42,6 @@ HANDSHAKE_TIMEOUT = 10.0
 
 #: Seconds without a byte until a PING, and until the end (specs/streams.md section 1).
 PING_AFTER, SILENCE_LIMIT = 30.0, 75.0
-
-#: More unsent bytes than this for so many seconds end a connection (specs/streams.md section 1).
-SLOW_BYTES, SLOW_SECONDS = 1024 * 1024, 10.0
-
-#: So many unsent bytes end it at once: what others send through us in those
-#: 10 s must not take all memory (guess).
-UNSENT_LIMIT = 16 * 1024 * 1024
 
 #: Seconds that a closed connection may take to write what is queued and to
 #: hear the peer's goodbye (specs/iroh-gossip.md section 1, stream finishing timeout).

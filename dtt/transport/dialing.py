@@ -10,7 +10,8 @@ dial, and adds the addresses that it does not know yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail
@@ -19,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.errors import DialFailed
-from dtt.hints import MAX_ADDRESSES, PeerAddress
+from dtt.hints import MAX_ADDRESSES
 from dtt.interfaces import PeerId
 
 #: Seconds between two attempts (RFC 8305 section 8, Connection Attempt Delay).
@@ -32,8 +33,12 @@ DIAL_TIMEOUT = 10.0
 MAX_DIALS = 32
 
 
+#: What one attempt is made at: usually an address.
+A = TypeVar("A", bound=Hashable)
+
+
 @define(slots=True, eq=False)
-class _Dial:
+class _Dial(Generic[A]):
     """
     @ivar todo: addresses not tried yet, in order.
     @ivar running: attempts under way.
@@ -42,8 +47,8 @@ class _Dial:
 
     peer_id: PeerId
     timeout: IDelayedCall
-    known: list[PeerAddress] = field(factory=list)
-    todo: list[PeerAddress] = field(factory=list)
+    known: list[A] = field(factory=list)
+    todo: list[A] = field(factory=list)
     running: list[Deferred[None]] = field(factory=list)
     callers: list[Deferred[None]] = field(factory=list)
     reasons: list[str] = field(factory=list)
@@ -59,7 +64,7 @@ class _Dial:
         return ", ".join(self.reasons)
 
 
-class Dials:
+class Dials(Generic[A]):
     """
     The running dials of a transport.
 
@@ -69,12 +74,12 @@ class Dials:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, attempt: Callable[[PeerId, PeerAddress], Deferred[None]]) -> None:
+    def __init__(self, clock: IReactorTime, attempt: Callable[[PeerId, A], Deferred[None]]) -> None:
         self._clock = clock
         self._attempt = attempt
-        self._dials: dict[PeerId, _Dial] = {}
+        self._dials: dict[PeerId, _Dial[A]] = {}
 
-    def dial(self, peer_id: PeerId, addresses: Sequence[PeerAddress]) -> Deferred[None]:
+    def dial(self, peer_id: PeerId, addresses: Sequence[A]) -> Deferred[None]:
         """
         Fires when C{peer_id} is connected; a Deferred of its own for each
         caller.  The dial ends when all of them are cancelled.
@@ -113,7 +118,7 @@ class Dials:
         for peer_id in tuple(self._dials):
             self._failed(peer_id, "stopped")
 
-    def _next(self, dial: _Dial) -> None:
+    def _next(self, dial: _Dial[A]) -> None:
         """
         Start the next attempt, if there is one.
         """
@@ -135,7 +140,7 @@ class Dials:
             lambda failure: self._attempt_failed(dial, attempt, failure),
         )
 
-    def _attempt_failed(self, dial: _Dial, attempt: Deferred[None], failure: Failure) -> None:
+    def _attempt_failed(self, dial: _Dial[A], attempt: Deferred[None], failure: Failure) -> None:
         if dial.done:
             return
         if isinstance(failure.value, DialFailed):
@@ -154,7 +159,7 @@ class Dials:
     def _timed_out(self, peer_id: PeerId) -> None:
         self._failed(peer_id, self._dials[peer_id].fail_reason("timed out"))
 
-    def _left(self, dial: _Dial, result: Deferred[None]) -> None:
+    def _left(self, dial: _Dial[A], result: Deferred[None]) -> None:
         """
         A caller has cancelled.
         """
@@ -163,7 +168,7 @@ class Dials:
         if not dial.callers:
             self._end(dial.peer_id, dial)
 
-    def _end(self, peer_id: PeerId, only: _Dial | None = None) -> list[Deferred[None]]:
+    def _end(self, peer_id: PeerId, only: _Dial[A] | None = None) -> list[Deferred[None]]:
         dial = self._dials.get(peer_id)
         if dial is None or only not in (None, dial):
             return []

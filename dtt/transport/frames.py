@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 from dtt.errors import DecodeError
 from dtt.postcard import Reader, encode_varint
+from dtt.transport.length_prefix import LengthPrefixed, prefix
 
 #: The largest C{length} (specs/streams.md section 2).
 MAX_FRAME = 8192
@@ -30,7 +31,6 @@ TAG_SIZE = 32
 PING_SIZE = 8
 
 _OPEN, _DATA, _CLOSE, _PING, _PONG = range(5)
-_HEADER = 4
 
 
 def _size(data: bytes) -> str:
@@ -105,7 +105,7 @@ def encode_frame(frame: Frame) -> bytes:
             body = b"\x03" + payload
         case Pong(payload):
             body = b"\x04" + payload
-    return len(body).to_bytes(4, "big") + body
+    return prefix(body)
 
 
 def _decode(kind: int, data: bytes, start: int, end: int) -> Frame:
@@ -144,11 +144,10 @@ class FrameParser:
     less than one frame, and touches each byte a fixed number of times.
     """
 
-    __slots__ = ("_needed", "_partial")
+    __slots__ = ("_pieces",)
 
     def __init__(self) -> None:
-        self._partial = bytearray()
-        self._needed = 0
+        self._pieces = LengthPrefixed(MAX_FRAME)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """
@@ -157,26 +156,5 @@ class FrameParser:
 
         @raise DecodeError: on iteration; the parser must not be used again.
         """
-        partial = self._partial
-        if partial:
-            partial += data
-            if len(partial) < self._needed:
-                return
-            data = bytes(partial)
-            partial.clear()
-        offset, available = 0, len(data)
-        needed = _HEADER
-        while available - offset >= _HEADER:
-            length = int.from_bytes(data[offset : offset + _HEADER], "big")
-            if not 1 <= length <= MAX_FRAME:
-                raise DecodeError("bad frame length")
-            needed = _HEADER + length
-            if available - offset < needed:
-                break
-            start = offset + _HEADER
-            offset += needed
-            needed = _HEADER
-            yield _decode(data[start], data, start + 1, offset)
-        if offset < available:
-            partial += data[offset:]
-            self._needed = needed
+        for piece, start, end in self._pieces.feed(data):
+            yield _decode(piece[start], piece, start + 1, end)

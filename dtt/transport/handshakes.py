@@ -2,11 +2,12 @@
 How many strangers may be in a handshake with us.  Pure.
 
 Rules (specs/streams.md section 1): 4 of one /24 (IPv4) or /64 (IPv6) at a
-time, loopback exempt.  TCP's own backlog is one queue for all sources, so that
-one of them would hold up the others; instead a further connection is accepted
-and not read: its bytes stay in the kernel, it costs a descriptor, and it takes
-its turn when another of its network is through.  At most 12 of a network wait, and
-at most 64 are in a handshake or wait for one in all; the rest are refused.
+time, loopback exempt; for iroh, those through relays count as one network.
+TCP's own backlog is one queue for all sources, so that one of them would hold
+up the others; instead a further connection is accepted and not read: its bytes
+stay in the kernel, it costs a descriptor, and it takes its turn when another of
+its network is through.  At most 12 of a network wait, and at most 64 are in a
+handshake or wait for one in all; the rest are refused.
 """
 
 from __future__ import annotations
@@ -63,15 +64,20 @@ class Handshakes:
     def __init__(self) -> None:
         self._places: dict[Place, None] = {}
 
-    def enter(self, host: str, proceed: Callable[[], None]) -> Place | None:
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def enter(self, host: str | None, proceed: Callable[[], None]) -> Place | None:
         """
         A connection from C{host}; L{None}: refuse it.
 
+        @param host: an IP literal; L{None}: it comes through a relay.  All of
+            those count as one network.
         @param proceed: called when it may begin, if C{running} is not true yet.
         """
         if len(self._places) >= MAX_UNAUTHENTICATED:
             return None
-        network = network_of(host)
+        network = "relays" if host is None else network_of(host)
         same = [] if network is None else [place for place in self._places if place.network == network]
         if len(same) >= MAX_PER_NETWORK + MAX_WAITING_PER_NETWORK:
             return None

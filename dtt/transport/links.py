@@ -20,8 +20,25 @@ from dtt.transport.admission import Channels
 #: Unsent bytes below which a peer is writable (specs/streams.md section 1).
 WRITABLE = 256 * 1024
 
+#: More unsent bytes than this for so many seconds end a connection (specs/streams.md section 1).
+SLOW_BYTES, SLOW_SECONDS = 1024 * 1024, 10.0
 
-class Connection(Protocol):
+#: So many unsent bytes end it at once: what others send through us in those
+#: 10 s must not take all memory (guess).
+UNSENT_LIMIT = 16 * 1024 * 1024
+
+
+class Queue(Protocol):
+    """
+    What L{Writers} want to know of a connection.
+    """
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait because the peer reads too slowly."""
+
+
+class Connection(Queue, Protocol):
     """
     What a L{Multiplexer} needs of an authenticated connection.  Neither
     method calls the multiplexer back before it returns.
@@ -38,10 +55,6 @@ class Connection(Protocol):
     @property
     def exporter(self) -> bytes:
         """32 bytes that only both ends of this connection know."""
-
-    @property
-    def unsent(self) -> int:
-        """How many bytes wait because the peer reads too slowly."""
 
     def send(self, frame: bytes) -> None:
         """Send one encoded frame; dropped once the connection is closed."""
@@ -75,7 +88,7 @@ class Writers:
     @param connection: the connection that serves a peer, if any.
     """
 
-    def __init__(self, connection: Callable[[PeerId], Connection | None]) -> None:
+    def __init__(self, connection: Callable[[PeerId], Queue | None]) -> None:
         self._connection = connection
         self._waiting: list[tuple[tuple[PeerId, ...], Deferred[None]]] = []
 

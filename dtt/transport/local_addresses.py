@@ -1,5 +1,5 @@
 """
-Which address this machine has.
+Which address this machine has, and what others should dial.
 
 Rule: a UDP socket is "connected" to an address that nobody has; nothing is
 sent, but the kernel picks the address that it would send from.  That names
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterable, Sequence
 
 #: Documentation addresses (RFC 5737, RFC 3849): global, and nobody's.
 _PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -33,3 +34,29 @@ def local_addresses() -> tuple[str, ...]:
         if not (address.is_loopback or address.is_unspecified or address.is_link_local):
             found.append(str(address))
     return tuple(found)
+
+
+def listening_addresses(
+    bound: Iterable[tuple[str, int]], external_host: str | None, interfaces: Sequence[str]
+) -> list[tuple[str, int]]:
+    """
+    How others should dial what we listen on (specs/addresses.md section 3): the
+    bound address, or of one that is bound to all the external address and those
+    of its interfaces; loopback only when there is nothing else.
+
+    @param bound: (IP literal, port) of each socket.
+    @param external_host: what others see as our address.
+    @param interfaces: IP literals of this machine.
+    """
+    found: dict[tuple[str, int], None] = {}
+    for host, port in bound:
+        address = ipaddress.ip_address(host)
+        if not address.is_unspecified:
+            found[host, port] = None
+            continue
+        known = (*([external_host] if external_host else []), *interfaces)
+        same_family = [h for h in known if ipaddress.ip_address(h).version == address.version]
+        for each in same_family or ["127.0.0.1" if address.version == 4 else "::1"]:
+            found[each, port] = None
+    public = [pair for pair in found if not ipaddress.ip_address(pair[0]).is_loopback]
+    return public or list(found)

@@ -10,7 +10,6 @@ Here they are put together, and here we listen.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,7 +35,7 @@ from dtt.interfaces import IListener, ITopicLinks, PeerId
 from dtt.transport.connection import HANDSHAKE_TIMEOUT, StreamsConnection
 from dtt.transport.dialing import Dials
 from dtt.transport.handshakes import Handshakes
-from dtt.transport.local_addresses import local_addresses
+from dtt.transport.local_addresses import listening_addresses, local_addresses
 from dtt.transport.multiplex import Multiplexer
 from dtt.transport.tls import ConnectionCreator
 
@@ -150,18 +149,9 @@ class StreamsTransport:
         Where we listen, as others should dial it, at most 8
         (specs/addresses.md section 3).
         """
-        hosts: dict[tuple[str, int], None] = {}
-        for _, host, port in self._listeners:
-            bound = ipaddress.ip_address(host)
-            if not bound.is_unspecified:
-                hosts[host, port] = None
-                continue
-            known = (*([self._external_host] if self._external_host else []), *self._interface_addresses())
-            same_family = [h for h in known if ipaddress.ip_address(h).version == bound.version]
-            for each in same_family or ["127.0.0.1" if bound.version == 4 else "::1"]:
-                hosts[each, port] = None
-        public = [pair for pair in hosts if not ipaddress.ip_address(pair[0]).is_loopback]
-        return tuple(PeerAddress(STREAMS, *pair) for pair in public or hosts)[:MAX_ADDRESSES]
+        bound = [(host, port) for _, host, port in self._listeners]
+        pairs = listening_addresses(bound, self._external_host, self._interface_addresses())
+        return tuple(PeerAddress(STREAMS, *pair) for pair in pairs)[:MAX_ADDRESSES]
 
     def stop(self) -> Deferred[None]:
         """

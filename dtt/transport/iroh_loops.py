@@ -1,0 +1,87 @@
+"""
+The loops that serve one iroh connection, and end together.
+
+Rule: to stop them cancels what they wait for, not they themselves: the one that
+is running right now (it may be the one that stops) ends at its next wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from dtt.transport.iroh_calls import Calls
+
+T = TypeVar("T")
+
+
+class Loops:
+    """
+    Coroutines, and what they wait for.
+
+    @ivar clock: time.
+    @ivar stopped: after L{stop}.
+    """
+
+    def __init__(self, clock: IReactorTime, calls: Calls) -> None:
+        self.clock = clock
+        self.stopped = False
+        self._calls = calls
+        self._waiting: dict[Deferred[Any], None] = {}
+
+    def run(self, loop: Coroutine[Any, Any, None], on_failed: Callable[[Failure], None]) -> Deferred[None]:
+        """
+        Start a coroutine.
+
+        @param on_failed: told what it raised, but not that it was stopped.
+        @return: fires at its end, however it comes; not to be cancelled.
+        """
+
+        def failed(failure: Failure) -> None:
+            if not self.stopped:
+                on_failed(failure)
+
+        return Deferred.fromCoroutine(loop).addErrback(failed)
+
+    async def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """
+        Wait for a call of the bindings.
+        """
+        return await self.wait(self._calls.call(coroutine))
+
+    async def wait(self, what: Deferred[T]) -> T:
+        """
+        Wait for whatever it is.
+        """
+        if self.stopped:
+            what.addErrback(lambda _: None).cancel()
+            raise CancelledError
+        if what.called:
+            return await what
+        self._waiting[what] = None
+        try:
+            result = await what
+        finally:
+            del self._waiting[what]
+        if self.stopped:
+            raise CancelledError
+        return result
+
+    async def turn(self) -> None:
+        """
+        Let the reactor see to others.
+        """
+        await self.wait(deferLater(self.clock, 0))
+
+    def stop(self) -> None:
+        """
+        End all loops.
+        """
+        self.stopped = True
+        for what in tuple(self._waiting):
+            what.cancel()

@@ -1,0 +1,77 @@
+"""
+Cuts a byte stream into pieces that tell their length first.  Pure.
+
+Rule (specs/streams.md section 2, specs/iroh-gossip.md section 4): C{length: u32
+big-endian} counts what follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dtt.errors import DecodeError
+
+_HEADER = 4
+
+
+def prefix(body: bytes) -> bytes:
+    """
+    C{body} with its length before it.
+    """
+    return len(body).to_bytes(_HEADER, "big") + body
+
+
+class LengthPrefixed:
+    """
+    The pieces of one byte stream, however it is cut.  It holds less than one
+    piece, and touches each byte a fixed number of times.
+    """
+
+    __slots__ = ("_largest", "_needed", "_partial")
+
+    def __init__(self, largest: int) -> None:
+        """
+        @param largest: the length that a piece may have; it has at least one byte.
+        """
+        self._largest = largest
+        self._partial = bytearray()
+        self._needed = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, int, int]]:
+        """
+        The pieces that C{data} completes, one at a time: those before a
+        malformed one are still given out.  Each as bytes, and where in them it
+        begins and ends.
+
+        @raise DecodeError: on iteration; the object must not be used again.
+        """
+        partial = self._partial
+        if partial:
+            partial += data
+            if len(partial) < self._needed:
+                return
+            data = bytes(partial)
+            partial.clear()
+        offset, available = 0, len(data)
+        needed = _HEADER
+        while available - offset >= _HEADER:
+            length = int.from_bytes(data[offset : offset + _HEADER], "big")
+            if not 1 <= length <= self._largest:
+                raise DecodeError("bad frame length")
+            needed = _HEADER + length
+            if available - offset < needed:
+                break
+            start = offset + _HEADER
+            offset += needed
+            needed = _HEADER
+            yield data, start, offset
+        if offset < available:
+            partial += data[offset:]
+            self._needed = needed
+
+    def within(self) -> bool:
+        """
+        Whether a piece has begun and not ended; one whose length is not
+        complete has not begun.
+        """
+        return len(self._partial) >= _HEADER

@@ -1,0 +1,114 @@
+"""
+Who connects to our iroh endpoint.
+
+Rules: a handshake ends within 10 s; how many go on at a time is bounded for each
+network and in all (L{dtt.transport.handshakes}); those through relays count as
+one network.  When many go on, a peer must prove its address before it costs us
+anything (QUIC Retry, RFC 9000 section 8.1.2), so that invented addresses can't
+take all places.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtt.transport.connection import HANDSHAKE_TIMEOUT
+from dtt.transport.handshakes import Handshakes
+from dtt.transport.iroh_bindings import IrohConnection, IrohEndpoint, IrohIncoming, split_address
+from dtt.transport.iroh_calls import Calls, IrohFailure
+
+#: Handshakes at a time from which on addresses must be proved (guess: a quarter
+#: of the places).
+MANY_HANDSHAKES = 16
+
+
+class Acceptor:
+    """
+    Accepts connections.
+
+    @ivar handshakes: those that are not authenticated.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        calls: Calls,
+        counters: Counter[str],
+        on_connection: Callable[[IrohConnection], None],
+    ) -> None:
+        """
+        @param on_connection: given each authenticated connection.
+        """
+        self._clock = clock
+        self._calls = calls
+        self._counters = counters
+        self._on_connection = on_connection
+        self.handshakes = Handshakes()
+        self._running: dict[Deferred[None], None] = {}
+        self._stopped = False
+
+    def start(self, endpoint: IrohEndpoint) -> None:
+        """
+        Accept what comes to C{endpoint}, until it is closed.
+        """
+        self._run(Deferred.fromCoroutine(self._accept(endpoint)))
+
+    def stop(self) -> None:
+        """
+        Accept nothing more, and give up what is in its handshake.
+        """
+        self._stopped = True
+        for running in tuple(self._running):
+            running.cancel()
+
+    def _run(self, running: Deferred[None]) -> None:
+        self._running[running] = None
+
+        def over(result: Failure | None) -> None:
+            self._running.pop(running, None)
+            if result is None or self._stopped:
+                return
+            if result.check(IrohFailure, DeferredTimeoutError, CancelledError):
+                self._counters["closed: handshake failed"] += 1
+            else:
+                self._log.failure("a connection could not be accepted", result)
+
+        running.addBoth(over)
+
+    async def _accept(self, endpoint: IrohEndpoint) -> None:
+        while (incoming := await self._calls.call(endpoint.accept_next())) is not None:
+            admitting = Deferred.fromCoroutine(self._admit(incoming))
+            self._run(admitting.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
+
+    async def _admit(self, incoming: IrohIncoming) -> None:
+        source = await self._calls.call(incoming.remote_addr())
+        if len(self.handshakes) >= MANY_HANDSHAKES and not await self._calls.call(
+            incoming.remote_addr_validated()
+        ):
+            self._counters["handshakes: address to be proved"] += 1
+            await self._calls.call(incoming.retry())
+            return
+        turn: Deferred[None] = Deferred()
+        host = split_address(source.addr)[0] if source.is_ip() else None
+        place = self.handshakes.enter(host, lambda: turn.callback(None))
+        if place is None:
+            self._counters["closed: too many handshakes"] += 1
+            await self._calls.call(incoming.refuse())
+            return
+        try:
+            if not place.running:
+                await turn
+            accepting = await self._calls.call(incoming.accept())
+            connection = await self._calls.call(accepting.connect())
+        finally:
+            self.handshakes.leave(place)
+        self._on_connection(connection)

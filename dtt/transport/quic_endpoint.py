@@ -1,0 +1,209 @@
+"""
+Our sockets: an iroh endpoint, from its binding to its end.
+
+Rules (specs/iroh-gossip.md section 14): an endpoint has a socket for each
+family, and one that is not asked for is bound to all addresses; so when we are
+to listen on a certain address only, the other family's is bound to loopback.  An
+endpoint that is alive when the interpreter ends crashes it: what nobody has
+closed is closed at exit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+from twisted.internet.defer import Deferred, succeed
+
+from dtt.errors import ListenError, UsageError
+from dtt.hints import MAX_RELAY_URL, PeerAddress, RelayAddress
+from dtt.identity import PeerKey
+from dtt.transport.iroh_bindings import Bindings, IrohEndpoint, join_address, split_address
+from dtt.transport.iroh_calls import Calls, IrohFailure
+
+#: What iroh-gossip speaks (specs/iroh-gossip.md section 1).
+ALPN = b"/iroh-gossip/1"
+
+#: Nothing of anybody's, or n0's relays, DNS and pkarr publishing.
+PRESETS = ("none", "n0")
+
+#: Seconds that binding may take, and closing at exit; the thread waits for it.
+#: Guess: either takes milliseconds.
+BIND_TIMEOUT, EXIT_TIMEOUT = 10.0, 1.0
+
+
+class QuicEndpoint:
+    """
+    One endpoint.
+
+    @ivar bound: (IP literal, port) of the sockets that others may reach, that
+        of the family that was asked for first.
+    @ivar has_relays: whether it uses relays.
+    @ivar finds_peers: whether it finds peers by their ids alone.
+    """
+
+    def __init__(
+        self, bindings: Bindings, calls: Calls, key: PeerKey, preset: str, relay_urls: Sequence[str]
+    ) -> None:
+        """
+        @param preset: one of L{PRESETS}.
+        @param relay_urls: relays to use in place of the preset's.
+        @raise UsageError: there is no such preset, or a URL can't be a relay's.
+        """
+        if preset not in PRESETS:
+            raise UsageError(f"the iroh preset is one of {', '.join(PRESETS)}, not {preset!r}")
+        self.bound: list[tuple[str, int]] = []
+        self.has_relays = bool(relay_urls) or preset == "n0"
+        self.finds_peers = preset == "n0"
+        self._bindings = bindings
+        self._calls = calls
+        self._key = key
+        self._preset = preset
+        self._relay_urls = list(relay_urls)
+        self._endpoint: IrohEndpoint | None = None
+        self._pid = 0
+        try:
+            self._relay_mode()
+        except bindings.IrohError as error:
+            raise UsageError(f"the URL of a relay is wrong: {_words(error)}") from None
+
+    def bind(self, host: str, port: int) -> IrohEndpoint:
+        """
+        Bind now, while the thread waits.
+
+        @param host: an IP literal.
+        @raise ListenError: it can't be bound.
+        """
+        where = f"can't listen on UDP {host} port {port}"
+        if self._endpoint is not None:
+            raise ListenError(f"{where}: iroh listens already")
+        # The library takes half a second to say that a port is in use, and does not say it well.
+        if (reason := _why_not(host, port)) is not None:
+            raise ListenError(f"{where}: {reason}")
+        own = ipaddress.ip_address(host)
+        other = "[::1]:0" if own.version == 4 else "127.0.0.1:0"
+        restricted = not own.is_unspecified and _why_not(*split_address(other)) is None
+        addresses = [join_address(host, port), *([other] if restricted else [])]
+        try:
+            endpoint: IrohEndpoint = self._calls.wait(self._builder(addresses).bind(), BIND_TIMEOUT)
+        except (IrohFailure, self._bindings.IrohError) as error:
+            raise ListenError(f"{where}: {_words(error)}") from None
+        sockets = [split_address(each) for each in endpoint.bound_sockets()]
+        wanted = [pair for pair in sockets if (":" in pair[0]) == (own.version == 6)]
+        self.bound = wanted if restricted else [*wanted, *(pair for pair in sockets if pair not in wanted)]
+        self._endpoint = endpoint
+        self._pid = os.getpid()
+        _alive.add(self)
+        return endpoint
+
+    def known_addresses(self) -> list[tuple[str, int]]:
+        """
+        Where the library believes that it can be reached directly.
+        """
+        if self._endpoint is None:
+            return []
+        return [split_address(each) for each in self._endpoint.addr().direct_addresses()]
+
+    def relay(self) -> RelayAddress | None:
+        """
+        The relay through which we can be reached, once there is one.
+        """
+        url = None if self._endpoint is None else self._endpoint.addr().relay_url()
+        return None if url is None or len(url) > MAX_RELAY_URL else RelayAddress(url)
+
+    def address_of(self, peer_id: bytes, direct: Sequence[PeerAddress], relay: RelayAddress | None) -> Any:
+        """
+        What the library wants to know of a peer.
+
+        @raise Exception: an C{IrohError} of the bindings: the id is no key.
+        """
+        return self._bindings.EndpointAddr(
+            self._bindings.EndpointId.from_bytes(peer_id),
+            None if relay is None else relay.url,
+            [str(address) for address in direct],
+        )
+
+    def close(self) -> Deferred[None]:
+        """
+        Close all connections and sockets; nothing if it is not bound.
+        """
+        endpoint, self._endpoint = self._endpoint, None
+        self.bound = []
+        if endpoint is None:
+            return succeed(None)
+        _alive.discard(self)
+        return self._calls.call(endpoint.close())
+
+    def close_at_exit(self) -> None:
+        """
+        Close it while the thread waits, and cancel whatever goes on.
+        """
+        self._calls.cancel_all()
+        endpoint, self._endpoint = self._endpoint, None
+        # A child that was forked has none of the library's threads.
+        if endpoint is not None and os.getpid() == self._pid:
+            with suppress(IrohFailure):
+                self._calls.wait(endpoint.close(), EXIT_TIMEOUT)
+
+    # Inside
+
+    def _relay_mode(self) -> Any:
+        if self._relay_urls:
+            return self._bindings.RelayMode.custom_from_urls(self._relay_urls)
+        return None if self._preset == "n0" else self._bindings.RelayMode.disabled()
+
+    def _builder(self, addresses: Sequence[str]) -> Any:
+        builder = self._bindings.EndpointBuilder()
+        if self._preset == "n0":
+            builder.apply_n0()
+        else:
+            builder.apply_minimal()
+        if (relay_mode := self._relay_mode()) is not None:
+            builder.relay_mode(relay_mode)
+        builder.secret_key(self._key.seed)
+        builder.alpns([ALPN])
+        for address in addresses:
+            builder.bind_addr(address)
+        return builder
+
+
+def _why_not(host: str, port: int) -> str | None:
+    """
+    Why a UDP socket can't be bound; L{None}: it can.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trying:
+            if family == socket.AF_INET6:
+                trying.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            trying.bind((host, port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _words(error: Exception) -> str:
+    """
+    The first line of what the library says.
+    """
+    described: Any = error
+    text = error.text if isinstance(error, IrohFailure) else described.message()
+    return text.partition("\n")[0]
+
+
+#: Endpoints that are bound and not closed.
+_alive: WeakSet[QuicEndpoint] = WeakSet()
+
+
+def _close_all() -> None:
+    for endpoint in tuple(_alive):
+        endpoint.close_at_exit()
+
+
+atexit.register(_close_all)
