@@ -3,7 +3,7 @@ Whose datagrams are not even looked at.  Pure.
 
 Rules: a source, that is, an IPv4 address or a /64 of IPv6, may send so many datagrams in a window
 of 10 s; one that sends more is ignored for as long as it goes on, and a while
-longer.  The table is of fixed size; the source whose window began first is
+longer.  The table is of fixed size; the source that was silent for longest is
 forgotten first, so that a flood from many addresses costs no memory.  Replies
 to our own queries are free.
 """
@@ -55,7 +55,7 @@ class FloodGate:
             each address.
         """
         self._source = source
-        # The window that began first comes first.
+        # The source that sent something last comes last.
         self._windows: dict[str, _Window] = {}
 
     def __len__(self) -> int:
@@ -70,10 +70,14 @@ class FloodGate:
         """
         if self._source is not None:
             host = self._source(host)
-        window = self._windows.get(host)
+        windows = self._windows
+        window = windows.pop(host, None)
         if window is None or now >= window.ends:
-            self._begin(host, now)
+            if len(windows) >= MAX_SOURCES:
+                del windows[next(iter(windows))]
+            windows[host] = _Window(now + WINDOW)
             return True
+        windows[host] = window
         window.left -= 1
         if window.left > 0:
             return True
@@ -89,10 +93,3 @@ class FloodGate:
         window = self._windows.get(host if self._source is None else self._source(host))
         if window is not None:
             window.left += 1
-
-    def _begin(self, host: str, now: float) -> None:
-        windows = self._windows
-        windows.pop(host, None)
-        if len(windows) >= MAX_SOURCES:
-            del windows[next(iter(windows))]
-        windows[host] = _Window(now + WINDOW)

@@ -93,6 +93,17 @@ class FloodGateTests(SynchronousTestCase):
         self.assertEqual(len(self.gate), 64)
         self.assertLess(64, MAX_SOURCES)
 
+    def test_least_recent_is_forgotten(self) -> None:
+        """
+        Who sends all the time is remembered, however many others come.
+        """
+        self.patch(flood, "MAX_SOURCES", 64)
+        admitted = 0
+        for number in range(5000):
+            admitted += self.gate.admits("flood", number / 500)
+            self.gate.admits(f"source {number}", number / 500)
+        self.assertEqual(admitted, MAX_IN_WINDOW)
+
 
 class GatedProtocolTests(SynchronousTestCase):
     """
