@@ -1,32 +1,42 @@
 """
-How much we send to addresses that may be forged.  Pure.
+How much we send in answers.  Pure.
 
-Rules (specs/dht.md section 3): an address is proven by a completed round trip,
-that is, by a reply to a query of ours or by a valid token; answers to proven
-addresses are free.  Answers to all others are limited to so many bytes a
-second for each network (/24, or /64 of IPv6) and in all, so that nobody can
-use us to flood a third party.  Bytes are charged after an answer was made, so
-the first answers to a network always fit, whatever their size.
+Rules (specs/dht.md section 3): all answers together have an upload limit.  An
+address is proven by a completed round trip, that is, by a reply to a query of
+ours or by a valid token; answers to all others, whose addresses may be forged,
+are limited for each network (/24, or /64 of IPv6), so that nobody can use us
+to flood a third party.  A proven address may have half of the upload.  When
+that is short, answers to proven addresses go first.  Bytes are charged after
+an answer was made, so the first answers always fit, whatever their size.  Our
+own queries are not limited by this.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Bytes a second to one network, and in all (specs/dht.md section 3;
-#: libtorrent's upload limit is 8 kB/s, too).
-NETWORK_RATE: Final = 2000.0
-TOTAL_RATE: Final = 8000.0
+from dtt.krpc.pacing import make_room
 
-#: A limit may run ahead by this many seconds' worth of bytes.  Guess.
+#: Bytes a second to one network of unproven addresses, and in all
+#: (specs/dht.md section 3; libtorrent's upload limit is 8 kB/s, too).
+NETWORK_RATE: Final = 2000.0
+UPLOAD_RATE: Final = 8000.0
+
+#: What one proven address may have of all.  Guess.
+PROVEN_SHARE: Final = 0.5
+
+#: A limit may run ahead by this many seconds' worth of bytes; for proven
+#: addresses, that of the upload by so many more.  Guesses.
 BURST_SECONDS: Final = 1.0
+RESERVE_SECONDS: Final = 1.0
 
 #: Seconds that an address stays proven: the lifetime of a token.
 PROVEN_SECONDS: Final = 600.0
 
-#: Proven addresses, and charged networks, that are remembered.  Guesses.
+#: Proven addresses, and those and networks that are charged, that are
+#: remembered.  Guesses.
 MAX_PROVEN: Final = 8192
-MAX_NETWORKS: Final = 4096
+MAX_CHARGED: Final = 4096
 
 
 def network(ip: bytes) -> bytes:
@@ -43,21 +53,23 @@ class AnswerLimits:
     @ivar closed: everybody may: a network of our own machines, or a test.
     """
 
-    __slots__ = ("_charged", "_network_rate", "_proven", "_total", "_total_rate", "closed")
+    __slots__ = ("_charged", "_network_rate", "_proven", "_proven_rate", "_upload", "_upload_rate", "closed")
 
     def __init__(
-        self, network_rate: float = NETWORK_RATE, total_rate: float = TOTAL_RATE, closed: bool = False
+        self, network_rate: float = NETWORK_RATE, upload_rate: float = UPLOAD_RATE, closed: bool = False
     ) -> None:
         """
-        @param network_rate: bytes a second to one network.
-        @param total_rate: bytes a second to all unproven addresses.
+        @param network_rate: bytes a second to the unproven addresses of one
+            network.
+        @param upload_rate: bytes a second in all.
         """
         self.closed = closed
         self._network_rate = network_rate
-        self._total_rate = total_rate
-        # When all that was sent will have been earned: in all, and for each
-        # network, the least recently charged first.
-        self._total = 0.0
+        self._upload_rate = upload_rate
+        self._proven_rate = max(network_rate, upload_rate * PROVEN_SHARE)
+        # When all that was sent will have been earned: in all, and by each
+        # network and proven address, the least recently charged first.
+        self._upload = 0.0
         self._charged: dict[bytes, float] = {}
         self._proven: dict[bytes, float] = {}
 
@@ -67,42 +79,36 @@ class AnswerLimits:
 
         @param ip: 4 or 16 bytes.
         """
-        proven = self._proven
-        proven.pop(ip, None)
-        while proven:
-            oldest = next(iter(proven))
-            if now - proven[oldest] < PROVEN_SECONDS and len(proven) < MAX_PROVEN:
-                break
-            del proven[oldest]
-        proven[ip] = now
+        self._proven.pop(ip, None)
+        make_room(self._proven, now - PROVEN_SECONDS, MAX_PROVEN)
+        self._proven[ip] = now
 
     def is_proven(self, ip: bytes, now: float) -> bool:
         """
-        Are answers to this address free?
+        Has this address completed a round trip lately?
         """
-        if self.closed:
-            return True
         since = self._proven.get(ip)
         return since is not None and now - since < PROVEN_SECONDS
 
     def allows(self, ip: bytes, now: float) -> bool:
         """
-        May an unproven address be answered now?
+        May this address be answered now?
         """
+        if self.closed:
+            return True
         horizon = now + BURST_SECONDS
-        return self._total < horizon and self._charged.get(network(ip), 0.0) < horizon
+        if self.is_proven(ip, now):
+            return self._upload < horizon + RESERVE_SECONDS and self._charged.get(ip, 0.0) < horizon
+        return self._upload < horizon and self._charged.get(network(ip), 0.0) < horizon
 
     def charge(self, ip: bytes, size: int, now: float) -> None:
         """
-        An answer of C{size} bytes goes to an unproven address.
+        An answer of C{size} bytes goes to this address.
         """
-        self._total = max(self._total, now) + size / self._total_rate
-        charged = self._charged
-        key = network(ip)
-        busy = max(charged.pop(key, now), now) + size / self._network_rate
-        while charged:
-            oldest = next(iter(charged))
-            if charged[oldest] > now and len(charged) < MAX_NETWORKS:
-                break
-            del charged[oldest]
-        charged[key] = busy
+        if self.closed:
+            return
+        self._upload = max(self._upload, now) + size / self._upload_rate
+        key, rate = (ip, self._proven_rate) if self.is_proven(ip, now) else (network(ip), self._network_rate)
+        busy = max(self._charged.pop(key, now), now) + size / rate
+        make_room(self._charged, now, MAX_CHARGED)
+        self._charged[key] = busy

@@ -80,6 +80,7 @@ class Neighbourhood:
         *,
         closed: bool,
         always_serves: bool,
+        upload_rate: float,
         rng: Random,
         on_response: Callable[[Response], None],
         on_empty: Callable[[], None],
@@ -90,6 +91,7 @@ class Neighbourhood:
             stored there is stored here, and the limits are common.
         @param closed: as in L{RoutingTable}.
         @param always_serves: never read-only.
+        @param upload_rate: bytes a second that answers may take.
         @param on_response: told each response, once the table knows of it.
         @param on_empty: told that no node in the table is alive any more.
         @param on_external_host: told the IP address that others see us at.
@@ -108,7 +110,7 @@ class Neighbourhood:
         self._beside = beside
         if beside is not None:
             beside._beside = self
-        self.responder = self._make_responder(beside)
+        self.responder = self._make_responder(beside, upload_rate)
         self._votes = AddressVotes()
         # Used as an ordered set.
         self._sent_to: dict[str, None] = {}
@@ -120,12 +122,12 @@ class Neighbourhood:
         self._upkeep = LoopingCall(self._keep_up)
         self._upkeep.clock = reactor
 
-    def _make_responder(self, beside: Neighbourhood | None) -> Responder:
+    def _make_responder(self, beside: Neighbourhood | None, upload_rate: float) -> Responder:
         closed, node_id = self._closed, self.node_id
         if beside is not None:
             limits, items, peers = beside.responder.limits, beside.responder.items, beside.responder.peers
         else:
-            limits = AnswerLimits(closed=closed)
+            limits = AnswerLimits(upload_rate=upload_rate, closed=closed)
             # On one machine all belong to one network, which may fill the store.
             items = ItemStore(node_id, share=MAX_ITEMS) if closed else ItemStore(node_id)
             peers = PeerStore(node_id, share=MAX_PEERS) if closed else PeerStore(node_id)
@@ -323,6 +325,7 @@ class Neighbourhood:
 
     def _keep_up(self) -> None:
         now = self._reactor.seconds()
+        self.responder.expire(now)
         if not len(self.table):
             self._on_empty()
         for target in self.table.refresh_targets(now, self._rng):

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dtt.dht.limits import UPLOAD_RATE
 from dtt.dht.merging import merge_puts, merge_reads, part_of, side_by_side
 from dtt.dht.neighbourhood import Neighbourhood
 from dtt.dht.node_id import random_id
@@ -88,6 +89,7 @@ class DHTNode(Service):
         node_id: bytes | None = None,
         closed: bool = False,
         plain: bool = False,
+        upload_rate: float = UPLOAD_RATE,
         on_external_host: Callable[[str], None] | None = None,
         rng: Random | None = None,
     ) -> None:
@@ -104,6 +106,8 @@ class DHTNode(Service):
         @param closed: a network of our own, where many nodes share an IP
             address and nobody has to be protected.
         @param plain: a node for its own sake: never read-only.
+        @param upload_rate: bytes a second that answers may take; of no effect
+            in a closed network.
         @param on_external_host: told the IP address that others see us at,
             once they agree on it, and again when it changes; if there are two
             sides, of IPv4.
@@ -123,6 +127,7 @@ class DHTNode(Service):
             known_nodes=known_nodes,
             closed=closed,
             always_serves=plain or closed,
+            upload_rate=upload_rate,
             on_ready=self._ready,
             on_searching=self._searching,
             on_external_host=on_external_host,

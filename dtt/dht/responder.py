@@ -8,8 +8,8 @@ Rules (specs/dht.md section 3):
     second verification.
   - An unknown method with a C{target} or C{info_hash} is answered like
     C{find_node}, any other by 204.
-  - Answers to addresses that may be forged are limited; a valid token proves
-    an address.
+  - The upload is limited, above all that to addresses that may be forged; a
+    valid token proves an address.
 
 What a query of a kind is answered with is made as it is sent, bencoded, keys
 in order: a dictionary and its encoding would take longer than all the rest
@@ -64,6 +64,10 @@ MAX_PEERS_ANSWERED: Final = 50
 MAX_SAMPLES: Final = 20
 SAMPLE_INTERVAL: Final = 300
 
+#: Items, and peers, that one call of L{Responder.expire} removes: less than a
+#: millisecond.  Guess.
+EXPIRE_AT_ONCE: Final = 512
+
 _TEXTS: Final = {
     301: "CAS mismatch",
     302: "sequence number too low",
@@ -110,7 +114,7 @@ class Responder:
 
     @ivar items: what is stored by BEP44.
     @ivar peers: what is announced by BEP5.
-    @ivar limits: whose addresses are proven, and what others may get.
+    @ivar limits: who may be answered now.
     @ivar counters: C{stored}, C{refreshed}, C{verified}, C{announced},
         C{limited}, C{faults} and C{error.CODE}.
     """
@@ -182,9 +186,8 @@ class Responder:
             return None
         ip = address[:-2]
         limits = self.limits
-        limited = not limits.is_proven(ip, now)
         # A put or an announcement may prove the address by its token.
-        if limited and query.method not in (b"put", b"announce_peer") and not limits.allows(ip, now):
+        if not limits.allows(ip, now) and query.method not in (b"put", b"announce_peer"):
             self.counters["limited"] += 1
             return None
         try:
@@ -197,12 +200,18 @@ class Responder:
             if self.counters["faults"] == 1:
                 self._log.failure("A query could not be answered; later faults are only counted.")
             reply = self._error(query, SERVER_ERROR, "server error", address)
-        if limited and not limits.is_proven(ip, now):
-            if not limits.allows(ip, now):
-                self.counters["limited"] += 1
-                return None
-            limits.charge(ip, len(reply), now)
+        if not limits.allows(ip, now):
+            self.counters["limited"] += 1
+            return None
+        limits.charge(ip, len(reply), now)
         return reply
+
+    def expire(self, now: float) -> None:
+        """
+        Free the memory of what has expired: to be called now and then.
+        """
+        self.items.expire(now, EXPIRE_AT_ONCE)
+        self.peers.expire(now, EXPIRE_AT_ONCE)
 
     def _error(self, query: Query, code: int, text: str, address: bytes) -> bytes:
         self.counters[f"error.{code}"] += 1
@@ -272,7 +281,7 @@ class Responder:
     def _sample_infohashes(self, arguments: dict[bytes, Any], ip: bytes, port: int, now: float) -> bytes:
         nodes = self._nodes(_string(arguments, b"target", ID_SIZE), arguments, ip)
         if now >= self._sample_until or not self._sample:
-            hashes, self._sample_total = self.peers.sample(MAX_SAMPLES, self._rng, now)
+            hashes, self._sample_total = self.peers.sample(MAX_SAMPLES, now)
             self._sample = b"".join(hashes)
             self._sample_until = now + SAMPLE_INTERVAL
         return b"8:intervali%de%b3:numi%de7:samples%d:%b" % (

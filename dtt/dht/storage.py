@@ -48,6 +48,10 @@ PEER_LIFETIME: Final = 2700.0
 # How many of the oldest entries are looked at for the farthest.
 _CANDIDATES = 8
 
+# Expired entries that one query may have to remove: when thousands expire
+# together, no datagram shall wait for all of them.
+_SWEEP = 8
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -93,11 +97,17 @@ class Shelf(Generic[K, V]):
         if not keys:
             del self._networks[network]
 
-    def _expire(self, now: float) -> None:
-        while self._entries:
-            key = next(iter(self._entries))
-            if now - self._entries[key].since < self._lifetime:
+    def expire(self, now: float, most: int) -> None:
+        """
+        Remove what has expired, the oldest first, C{most} entries at a time.
+        An expired one that is still there is found by nobody.
+        """
+        expired = []
+        for key, entry in islice(self._entries.items(), most):
+            if now - entry.since < self._lifetime:
                 break
+            expired.append(key)
+        for key in expired:
             self._remove(key)
 
     def _find(self, key: K, now: float) -> V | None:
@@ -114,7 +124,7 @@ class Shelf(Generic[K, V]):
         theirs[key] = None
 
     def _put(self, key: K, value: V, network: bytes, now: float) -> None:
-        self._expire(now)
+        self.expire(now, _SWEEP)
         if key in self._entries:
             self._remove(key)
         theirs = self._networks.get(network)
@@ -213,7 +223,8 @@ class PeerStore(Shelf[tuple[bytes, bytes], None]):
         lifetime: float = PEER_LIFETIME,
     ) -> None:
         super().__init__(node_id, capacity, share, lifetime)
-        self._torrents: dict[bytes, dict[bytes, None]] = {}
+        # The peers of each info hash, and when they were announced; the oldest first.
+        self._torrents: dict[bytes, dict[bytes, float]] = {}
 
     def _target(self, key: tuple[bytes, bytes]) -> bytes:
         return key[0]
@@ -236,8 +247,7 @@ class PeerStore(Shelf[tuple[bytes, bytes], None]):
         if peer not in peers and len(peers) >= MAX_PEERS_OF_TORRENT:
             self._remove((info_hash, next(iter(peers))))
         self._put((info_hash, peer), None, network, now)
-        peers = self._torrents.setdefault(info_hash, {})
-        peers[peer] = None
+        self._torrents.setdefault(info_hash, {})[peer] = now
 
     def peers(self, info_hash: bytes, size: int, count: int, rng: Random, now: float) -> list[bytes]:
         """
@@ -246,18 +256,32 @@ class PeerStore(Shelf[tuple[bytes, bytes], None]):
         @param size: bytes of an address: 6 for IPv4, 18 for IPv6.
         @param count: at most so many.
         """
-        if info_hash not in self._torrents:
+        announced = self._torrents.get(info_hash)
+        if announced is None:
             return []
-        self._expire(now)
-        peers = [peer for peer in self._torrents.get(info_hash, ()) if len(peer) == size]
+        oldest = now - self._lifetime
+        peers = [peer for peer, since in announced.items() if since > oldest and len(peer) == size]
         return peers if len(peers) <= count else rng.sample(peers, count)
 
-    def sample(self, count: int, rng: Random, now: float) -> tuple[list[bytes], int]:
+    def sample(self, count: int, now: float) -> tuple[list[bytes], int]:
         """
-        Some of the info hashes, and how many there are (BEP51).
+        Some of the info hashes, those that were given out least recently, and
+        how many there are (BEP51).
 
         @param count: at most so many.
         """
-        self._expire(now)
-        hashes = list(self._torrents)
-        return (hashes if len(hashes) <= count else rng.sample(hashes, count)), len(hashes)
+        self.expire(now, count)
+        oldest = now - self._lifetime
+        chosen = list(islice(self._torrents, count))
+        for info_hash in chosen:
+            # Behind all others: a choice from a list of all takes a millisecond.
+            self._torrents[info_hash] = self._torrents.pop(info_hash)
+        alive = [each for each in chosen if next(reversed(self._torrents[each].values())) > oldest]
+        return alive, len(self._torrents)
+
+    @property
+    def info_hashes(self) -> int:
+        """
+        How many there are with peers.
+        """
+        return len(self._torrents)

@@ -8,7 +8,8 @@ to whatever nodes, make a reply unlikely (RFC 6298, section 2).
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from itertools import islice
+from typing import Any, Final, TypeAlias
 
 #: Seconds until a query is slow, before any round trip is known (specs/dht.md
 #: section 4, "with dead nodes").
@@ -28,10 +29,26 @@ REFILL_INTERVAL: Final = 1.0
 #: packet, so that is 1600 new nodes a second.  Guess.
 MAX_BUDGETS: Final = 16384
 
+#: Entries without a use that are removed when one is added.
+SWEEP: Final = 8
+
 #: Times this close are equal; absorbs rounding in "now + delay".
 EPSILON: Final = 1e-6
 
 Address: TypeAlias = tuple[str, int]
+
+
+def make_room(table: dict[Any, float], over: float, most: int) -> None:
+    """
+    Room for one more entry in a table with the oldest first: of those whose
+    number is C{over} or less a few are removed, so that none has to wait until
+    thousands are; of C{most} that are not, the oldest is.
+    """
+    old = [key for key, number in islice(table.items(), SWEEP) if number <= over]
+    for key in old:
+        del table[key]
+    if len(table) >= most:
+        del table[next(iter(table))]
 
 
 class RoundTrips:
@@ -97,11 +114,7 @@ class PacketBudgets:
         """
         budgets = self._full
         full = max(budgets.pop(address, now), now) + REFILL_INTERVAL
-        while budgets:
-            oldest = next(iter(budgets))
-            if budgets[oldest] > now and len(budgets) < MAX_BUDGETS:
-                break
-            del budgets[oldest]
+        make_room(budgets, now, MAX_BUDGETS)
         budgets[address] = full
 
     def refund(self, address: Address) -> None:

@@ -8,7 +8,8 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.limits import MAX_NETWORKS, MAX_PROVEN, PROVEN_SECONDS, AnswerLimits, network
+from dtt.dht.limits import MAX_CHARGED, MAX_PROVEN, PROVEN_SECONDS, AnswerLimits, network
+from dtt.krpc.pacing import SWEEP
 
 
 def _ip(net: int, host: int = 1) -> bytes:
@@ -54,7 +55,7 @@ class AnswerLimitsTests(SynchronousTestCase):
         A network gets 2 kB/s in the long run, all its addresses together;
         another one is not affected.
         """
-        limits = AnswerLimits(total_rate=1e9)
+        limits = AnswerLimits(upload_rate=1e9)
         rng = Random(1)
         total = sum(
             self.send(limits, _ip(1, rng.randrange(256)), rng.randrange(60, 1500), 1000 + second / 10)
@@ -75,10 +76,50 @@ class AnswerLimitsTests(SynchronousTestCase):
         )
         self.assertLess(abs(total - 8000 * 100), 9000)
 
+    def test_upload_rate(self) -> None:
+        """
+        All proven addresses together get no more than that either; the rate
+        can be chosen.
+        """
+        limits = AnswerLimits(upload_rate=20_000.0)
+        total = 0
+        for second in range(100):
+            for host in range(50):
+                limits.prove(_ip(host), 1000.0 + second)
+                total += self.send(limits, _ip(host), 300, 1000.0 + second)
+        self.assertLess(abs(total - 20_000 * 100), 41_000)
+
+    def test_proven_first(self) -> None:
+        """
+        While unproven addresses of many networks use the upload up, proven
+        ones are still answered, and then have nearly all of it.
+        """
+        limits = AnswerLimits()
+        limits.prove(_ip(0), 1000.0)
+        limits.prove(_ip(1), 1000.0)
+        sent = [0, 0, 0]
+        for step in range(1000):
+            now = 1000.0 + step / 10
+            for net in range(2, 40):
+                sent[2] += self.send(limits, _ip(net), 300, now)
+            sent[0] += self.send(limits, _ip(0), 300, now)
+            sent[1] += self.send(limits, _ip(1), 300, now)
+        self.assertGreater(min(sent[:2]), 0.45 * 8000 * 100)
+        self.assertLess(sum(sent), 8000 * 100 + 20_000)
+
+    def test_share_of_proven(self) -> None:
+        """
+        One proven address has half of the upload at most.
+        """
+        limits = AnswerLimits()
+        limits.prove(_ip(0), 1000.0)
+        total = sum(self.send(limits, _ip(0), 300, 1000.0 + step / 10) for step in range(1000))
+        self.assertLess(abs(total - 4000 * 100), 5000)
+
     def test_proven(self) -> None:
         """
-        A proven address is free for as long as a token lives; its
-        neighbour's is not proven.
+        An address stays proven for as long as a token lives; its neighbour's
+        is not proven.
         """
         limits = AnswerLimits()
         limits.prove(_ip(1, 1), 1000.0)
@@ -89,21 +130,36 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """
-        In a closed network everybody is proven.
+        In a closed network nothing is limited.
         """
-        self.assertTrue(AnswerLimits(closed=True).is_proven(_ip(1), 1000.0))
+        limits = AnswerLimits(closed=True)
+        for _ in range(1000):
+            limits.charge(_ip(1), 1000, 1000.0)
+            self.assertTrue(limits.allows(_ip(1), 1000.0))
 
     def test_bounded(self) -> None:
         """
         What is remembered is bounded, and forgotten when it has no use.
         """
         limits = AnswerLimits(network_rate=1.0)
-        for number in range(max(MAX_PROVEN, MAX_NETWORKS) + 100):
+        for number in range(max(MAX_PROVEN, MAX_CHARGED) + 100):
             limits.prove(_ip(number), 1000.0)
-            limits.charge(_ip(number), 100, 1000.0)
+            limits.charge(_ip(number, 2), 100, 1000.0)
         self.assertEqual(len(limits._proven), MAX_PROVEN)
-        self.assertEqual(len(limits._charged), MAX_NETWORKS)
+        self.assertEqual(len(limits._charged), MAX_CHARGED)
         self.assertFalse(limits.is_proven(_ip(0), 1000.0))
-        limits.prove(_ip(1), 1000.0 + PROVEN_SECONDS)
-        limits.charge(_ip(1), 1, 1200.0)
-        self.assertEqual((len(limits._proven), len(limits._charged)), (1, 1))
+        for number in range(MAX_PROVEN):
+            limits.prove(_ip(number), 1000.0 + PROVEN_SECONDS)
+            limits.charge(_ip(1, number % 8), 1, 1000.0 + PROVEN_SECONDS)
+        self.assertEqual(len(limits._proven), MAX_PROVEN)
+        self.assertLessEqual(len(limits._charged), 9)
+
+    def test_forgotten_bit_by_bit(self) -> None:
+        """
+        However many entries have no use any more, one call removes a few.
+        """
+        limits = AnswerLimits()
+        for number in range(1000):
+            limits.prove(_ip(number), 1000.0)
+        limits.prove(_ip(2000), 9000.0)
+        self.assertEqual(len(limits._proven), 1001 - SWEEP)

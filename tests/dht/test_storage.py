@@ -226,7 +226,25 @@ class PeerStoreTests(SynchronousTestCase):
         self.store.announce(_TARGET, b"peer-1", _NET, 100.0)
         self.assertEqual(self.peers(1.0 + PEER_LIFETIME), [b"peer-1"])
         self.assertEqual(self.peers(100.0 + PEER_LIFETIME), [])
-        self.assertEqual((len(self.store), self.store._torrents), (0, {}))
+        self.assertEqual(self.store.sample(20, 100.0 + PEER_LIFETIME), ([], 0))
+        self.assertEqual((len(self.store), self.store.info_hashes), (0, 0))
+
+    def test_expire_bit_by_bit(self) -> None:
+        """
+        However many expire together, one announcement removes a few of them;
+        the others are not given out.
+        """
+        for number in range(1000):
+            self.store.announce(_target(number), b"peer-1", b"%d" % (number % 10), 1.0)
+        now = 1.0 + PEER_LIFETIME
+        self.store.announce(_TARGET, b"peer-2", _NET, now)
+        self.assertEqual(self.store.info_hashes, 1001 - 8)
+        self.assertEqual(self.store.peers(_target(999), 6, 50, self.rng, now), [])
+        sample, total = self.store.sample(20, now)
+        self.assertLessEqual(set(sample), {_TARGET})
+        self.assertEqual(total, 1001 - 8 - 20)
+        self.store.expire(now, 1000)
+        self.assertEqual((len(self.store), self.store.info_hashes), (1, 1))
 
     def test_bounds(self) -> None:
         """
@@ -253,7 +271,10 @@ class PeerStoreTests(SynchronousTestCase):
         hashes = {_target(number) for number in range(30)}
         for info_hash in hashes:
             self.store.announce(info_hash, b"peer-1", _NET, 1.0)
-        sample, total = self.store.sample(20, self.rng, 1.0)
+        sample, total = self.store.sample(20, 1.0)
         self.assertEqual((len(set(sample)), set(sample) <= hashes, total), (20, True, 30))
-        sample, total = self.store.sample(20, self.rng, 1.0 + PEER_LIFETIME)
+        others, _ = self.store.sample(20, 1.0)
+        self.assertEqual(set(sample) | set(others), hashes)
+        self.store.expire(1.0 + PEER_LIFETIME, 100)
+        sample, total = self.store.sample(20, 1.0 + PEER_LIFETIME)
         self.assertEqual((sample, total), ([], 0))
