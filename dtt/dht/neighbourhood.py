@@ -260,8 +260,9 @@ class Neighbourhood:
         A response to a query of ours.
         """
         now = self._reactor.seconds()
+        address = encode_address(host, port)[:-2]
         if not self._closed:
-            self.responder.limits.prove(encode_address(host, port)[:-2], now)
+            self.responder.limits.prove(address, now)
         doubtful = self.table.responded(Contact(response.node_id, host, port), now)
         if doubtful is not None:
             self._ping(doubtful)
@@ -271,7 +272,7 @@ class Neighbourhood:
         ip = None if response.ip is None else response.ip[:-2]
         if ip is None or len(ip) != self.family.ip_size or self._closed:
             return
-        if self._votes.vote(site(host), ip):
+        if self._votes.vote(address, ip):
             self._move()
 
     def answer(self, query: Query, host: str, port: int) -> bytes | None:

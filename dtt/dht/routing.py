@@ -7,7 +7,9 @@ answered a query.  Good: it answered, or having answered once it asked us
 something, within 15 minutes.  Bad: it failed to answer two queries in a row.
 A bad node is handed out no more and is the first to be replaced, but it stays
 while nobody waits for its place: when it was our own network that was down,
-it answers again.  Read-only nodes (BEP43) are the caller's to keep out.
+it answers again.  In a full bucket a node whose id is valid for its address
+(BEP42) takes the place of one whose id is not; where there is room, both are
+welcome.  Read-only nodes (BEP43) are the caller's to keep out.
 
 Outside closed networks an IP address (of IPv6, a /64) has one place in the
 whole table, so that one host can't fill it.  A table has nodes of one address
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define
 
-from dtt.dht.node_id import is_loopback, site
+from dtt.dht.node_id import is_loopback, is_valid, site
 from dtt.interfaces import Contact
 from dtt.krpc.compact import encode_nodes
 
@@ -49,6 +51,7 @@ class _Entry:
     contact: Contact
     compact: bytes
     seen: float
+    secure: bool
     failures: int = 0
 
     @property
@@ -66,20 +69,23 @@ class _Bucket:
     @ivar waiting: contacts that answered while the bucket was full, and when, the latest last.
     @ivar changed: when a node in it last gave a sign of life.
     @ivar compact: the compact form of all entries while there are L{K} and none is bad.
+    @ivar secure: whether the ids of all entries are valid (BEP42).
     """
 
-    __slots__ = ("changed", "compact", "entries", "waiting")
+    __slots__ = ("changed", "compact", "entries", "secure", "waiting")
 
     def __init__(self, changed: float) -> None:
         self.entries: list[_Entry] = []
         self.waiting: list[tuple[Contact, float]] = []
         self.changed = changed
         self.compact: bytes | None = None
+        self.secure = True
 
     def update(self) -> None:
         """
-        Make C{compact} true again.
+        Make C{compact} and C{secure} true again.
         """
+        self.secure = all(entry.secure for entry in self.entries)
         alive = [entry.compact for entry in self.entries if not entry.bad]
         self.compact = b"".join(alive) if len(alive) >= K else None
 
@@ -159,12 +165,26 @@ class RoutingTable:
             self._split()
             bucket = self._buckets[self._index(number)]
         if len(bucket.entries) >= K:
-            bad = next((entry for entry in bucket.entries if entry.bad), None)
-            if bad is None:
+            yielding = self._yielding(bucket, contact)
+            if yielding is None:
                 return self._wait(bucket, contact, now)
-            self._remove(bad)
+            self._remove(yielding)
+            if not yielding.bad:
+                self._wait(bucket, yielding.contact, yielding.seen)
         self._add(bucket, contact, now)
         return None
+
+    def _is_secure(self, contact: Contact) -> bool:
+        return self.closed or is_valid(contact.node_id, contact.host)
+
+    def _yielding(self, bucket: _Bucket, contact: Contact) -> _Entry | None:
+        """
+        Who leaves a full bucket for C{contact}?
+        """
+        bad = next((entry for entry in bucket.entries if entry.bad), None)
+        if bad is not None or bucket.secure or not self._is_secure(contact):
+            return bad
+        return min((entry for entry in bucket.entries if not entry.secure), key=lambda entry: entry.seen)
 
     def heard(self, contact: Contact, now: float) -> bool:
         """
@@ -180,7 +200,8 @@ class RoutingTable:
         number = int.from_bytes(contact.node_id)
         bucket = self._buckets[self._index(number)]
         if bucket.compact is not None and bucket is not self._buckets[-1]:
-            return False
+            if bucket.secure or not self._is_secure(contact):
+                return False
         for holder in (
             self._by_id.get(contact.node_id),
             self._by_place.get(self._place(contact.host, contact.port)),
@@ -202,6 +223,8 @@ class RoutingTable:
         self._alive -= 1
         bucket = self._buckets[self._index(entry.number)]
         bucket.update()
+        # The latest whose ids are valid, then the latest of the others.
+        bucket.waiting.sort(key=lambda place: (self._is_secure(place[0]), place[1]))
         while bucket.waiting:
             candidate, seen = bucket.waiting.pop()
             if self._make_way(candidate):
@@ -233,7 +256,7 @@ class RoutingTable:
         return oldest.contact if now - oldest.seen >= FRESH else None
 
     def _add(self, bucket: _Bucket, contact: Contact, now: float) -> None:
-        entry = _Entry(contact, encode_nodes((contact,)), now)
+        entry = _Entry(contact, encode_nodes((contact,)), now, self._is_secure(contact))
         bucket.entries.append(entry)
         bucket.changed = max(bucket.changed, now)
         bucket.update()

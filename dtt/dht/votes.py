@@ -1,8 +1,9 @@
 """
 Our external address, as other nodes see it (BEP42, "ip").  Pure.
 
-Rules: every host has one vote, its latest; an address is elected by a majority
-of enough hosts, so that neither one liar nor one odd NAT decides.
+Rules: every network (/24, or /64 of IPv6) has one vote, its latest; an address
+is elected by a majority of enough networks, so that neither one liar with many
+addresses nor one odd NAT decides.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-#: Hosts whose votes are kept, and that must have voted.  Guesses; a first
+from dtt.dht.limits import network
+
+#: Networks whose votes are kept, and that must have voted.  Guesses; a first
 #: lookup hears some 40.
 MAX_VOTERS: Final = 64
 MIN_VOTERS: Final = 8
@@ -26,17 +29,18 @@ class AddressVotes:
     def __init__(self) -> None:
         self.elected: bytes | None = None
         # The latest voters last.
-        self._votes: dict[str, bytes] = {}
+        self._votes: dict[bytes, bytes] = {}
 
-    def vote(self, voter: str, ip: bytes) -> bool:
+    def vote(self, voter: bytes, ip: bytes) -> bool:
         """
-        C{voter} sees us at C{ip}.
+        Somebody at the address C{voter} (4 or 16 bytes) sees us at C{ip}.
 
         @return: whether another address is elected now.
         """
         votes = self._votes
-        votes.pop(voter, None)
-        votes[voter] = ip
+        key = network(voter)
+        votes.pop(key, None)
+        votes[key] = ip
         if len(votes) > MAX_VOTERS:
             del votes[next(iter(votes))]
         if ip == self.elected or len(votes) < MIN_VOTERS:

@@ -8,7 +8,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.node_id import distance
+from dtt.dht.node_id import distance, generate
 from dtt.dht.routing import FRESH, MAX_FAILURES, K, RoutingTable
 from dtt.interfaces import Contact
 from dtt.krpc.compact import decode_nodes
@@ -186,6 +186,44 @@ class RoutingTableTests(SynchronousTestCase):
         self.fill(0x40, 1)
         self.assertIsNone(self.table.responded(contact(0x80, 50), FRESH - 1))
         self.assertEqual(self.table.responded(contact(0x80, 51), FRESH), contacts[0])
+
+    def test_valid_id_preferred(self) -> None:
+        """
+        In a full bucket a node with a valid id (BEP42) takes the place of the
+        one that was silent longest among those without; where there is room
+        both are welcome, and who has a valid id keeps its place.
+        """
+        rng = Random(3)
+        invalid = [Contact(bytes((0x80,)) + rng.randbytes(19), f"80.1.{n}.1", 1) for n in range(K - 1)]
+        for number, each in enumerate(invalid):
+            self.table.responded(each, 10.0 - number)
+        self.table.responded(self.valid(0), 20.0)
+        self.table.responded(contact(0x40), 20.0)
+        self.assertEqual(len(self.table), K + 1)
+        for number in range(1, K):
+            self.assertTrue(self.table.heard(self.valid(number), 21.0))
+            self.assertIsNone(self.table.responded(self.valid(number), 21.0))
+            left = {each for each in self.table.contacts() if each in invalid}
+            self.assertEqual(left, set(invalid[: K - 1 - number]))
+        self.assertFalse(self.table.heard(self.valid(K), 22.0))
+        self.table.responded(self.valid(K), 22.0)
+        self.table.responded(invalid[0], 23.0)
+        self.assertEqual({self.valid(n) for n in range(K)}, set(self.table.contacts()) - {contact(0x40)})
+        for _ in range(MAX_FAILURES):
+            self.table.failed(self.valid(0))
+        # Those with a valid id also stand first in the queue.
+        self.assertIn(self.valid(K), self.table.contacts())
+
+    def valid(self, number: int) -> Contact:
+        """
+        A node of the farthest bucket with a valid id.
+        """
+        rng = Random(number)
+        host = f"90.{number}.1.1"
+        while True:
+            node_id = generate(host, rng)
+            if node_id[0] & 0x80:
+                return Contact(node_id, host, 1)
 
     def test_heard(self) -> None:
         """

@@ -21,7 +21,7 @@ class AddressVotesTests(SynchronousTestCase):
         self.votes = AddressVotes()
 
     def elect(self, ip: bytes, first: int, count: int) -> list[bool]:
-        return [self.votes.vote(f"10.0.0.{number}", ip) for number in range(first, first + count)]
+        return [self.votes.vote(bytes((10, 0, number, 1)), ip) for number in range(first, first + count)]
 
     def test_enough_voters(self) -> None:
         """
@@ -34,10 +34,14 @@ class AddressVotesTests(SynchronousTestCase):
 
     def test_one_vote_each(self) -> None:
         """
-        A host that says it again and again has one vote.
+        A host that says it again and again has one vote, as have all hosts of
+        a network (/24, or /64 of IPv6).
         """
+        for number in range(100):
+            self.assertFalse(self.votes.vote(bytes((10, 0, 0, number)), LIE))
+            self.assertFalse(self.votes.vote(bytes(15) + bytes((number,)), LIE))
         for _ in range(100):
-            self.assertFalse(self.votes.vote("10.0.0.1", LIE))
+            self.assertFalse(self.votes.vote(b"\x0a\0\0\x01", LIE))
         self.assertIsNone(self.votes.elected)
 
     def test_majority(self) -> None:
