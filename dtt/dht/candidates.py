@@ -3,21 +3,22 @@ The nodes that a lookup knows, in one or two orders.  Pure.
 
 Rules: a lookup of slots has a second order, that of the crate mainline:
 BEP42-valid nodes first, then by distance; whatever hostile nodes tell, a bounded
-number is kept, the nearest; an IP address (of IPv6, a /64) has few places
-(outside closed networks and our own machine); who failed makes room.
+number is kept, the nearest; a network (/24; of IPv6, /64) has one place among the
+nearest, that of its nearest node, and few candidates to fill it, outside closed
+networks and our own machine; who failed makes room.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 from typing import Any, Final, Generic, TypeVar
 
 from attrs import define
 
-from dtt.dht.node_id import is_loopback, site
+from dtt.dht.node_id import is_loopback, subnet
 from dtt.interfaces import Contact
 
 T = TypeVar("T")
@@ -28,9 +29,9 @@ MAINLINE_WIDTH: Final = 20
 #: Candidates kept, the nearest.  Guess: as many as could be asked.
 MAX_CANDIDATES: Final = 256
 
-#: Candidates with one IP address outside closed networks.  Two nodes behind
-#: one NAT are common; more would let one host fill the lookup.  Guess.
-MAX_PER_HOST: Final = 2
+#: Candidates of one network outside closed ones: should the first fail, another
+#: takes its place.  More would let one network fill the lookup.  Guess.
+MAX_PER_NETWORK: Final = 4
 
 #: Bits of an id.
 BITS: Final = 160
@@ -52,6 +53,7 @@ class State(Enum):
 class Candidate(Generic[T]):
     """
     @ivar distance: from the target (XOR).
+    @ivar network: what has one place among the nearest; L{None}: no matter.
     @ivar held_back: its query waits for the packet budget.
     @ivar query: the open query, a Deferred.
     @ivar result: what the lookup's user made of its answer.
@@ -59,6 +61,7 @@ class Candidate(Generic[T]):
 
     contact: Contact
     distance: int
+    network: str | None
     state: State = State.NEW
     held_back: bool = False
     query: Any = None
@@ -86,6 +89,7 @@ class Candidates(Generic[T]):
     @ivar orders: that of the distance, and mainline's if it is wanted.
     @ivar added: how many have come in so far.
     @ivar own_id: never a candidate; may be changed.
+    @ivar crowded: whether a network has more than one.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Candidates(Generic[T]):
         @param closed: many nodes share an IP address.
         """
         self.added = 0
+        self.crowded = False
         self.orders: list[Order[T]] = [Order(width, lambda candidate: candidate.distance)]
         if is_secure is not None:
             self.orders.append(
@@ -113,7 +118,7 @@ class Candidates(Generic[T]):
         self._closed = closed
         self.own_id = own_id
         self._known: set[tuple[str, int]] = set()
-        self._per_host: Counter[str] = Counter()
+        self._per_network: Counter[str] = Counter()
 
     def all(self) -> list[Candidate[T]]:
         """
@@ -125,7 +130,7 @@ class Candidates(Generic[T]):
         """
         The nearest that have answered, no more than have to.
         """
-        answered = [candidate for candidate in self.all() if candidate.state is State.ANSWERED]
+        answered = [each for each in self.alone(self.orders[0]) if each.state is State.ANSWERED]
         return answered[: self.orders[0].width]
 
     def silent(self) -> list[Contact]:
@@ -137,6 +142,20 @@ class Candidates(Generic[T]):
         slow = [each for each in self.all() if each.state is State.SLOW and each.distance < last]
         return [candidate.contact for candidate in slow[: self.orders[0].width]]
 
+    def alone(self, order: Order[T]) -> Iterator[Candidate[T]]:
+        """
+        In an order, those that are not silent, each network's first only.
+        """
+        networks: set[str] = set()
+        for _, _, candidate in order.ranked:
+            network = candidate.network
+            if network in networks:
+                continue
+            yield candidate
+            # As it is now: it may just have been asked.
+            if network is not None and candidate.state not in (State.SLOW, State.FAILED):
+                networks.add(network)
+
     def learn(self, contacts: Iterable[Contact]) -> None:
         """
         Take in whom there is room for.
@@ -145,10 +164,13 @@ class Candidates(Generic[T]):
             address = (contact.host, contact.port)
             if address in self._known or contact.node_id == self.own_id:
                 continue
-            host = site(contact.host)
-            if self._per_host[host] >= MAX_PER_HOST and not (self._closed or is_loopback(contact.host)):
-                continue
-            candidate: Candidate[T] = Candidate(contact, int.from_bytes(contact.node_id) ^ self._number)
+            network = None if self._closed or is_loopback(contact.host) else subnet(contact.host)
+            if network is not None:
+                self.crowded = self.crowded or self._per_network[network] > 0
+                if self._per_network[network] >= MAX_PER_NETWORK:
+                    continue
+            distance = int.from_bytes(contact.node_id) ^ self._number
+            candidate: Candidate[T] = Candidate(contact, distance, network)
             ranked = self.orders[0].ranked
             if len(ranked) >= MAX_CANDIDATES:
                 farthest, _, last = ranked[-1]
@@ -156,7 +178,8 @@ class Candidates(Generic[T]):
                     continue
                 self.drop(last)
             self._known.add(address)
-            self._per_host[host] += 1
+            if network is not None:
+                self._per_network[network] += 1
             self._rank(candidate)
 
     def drop(self, candidate: Candidate[T]) -> None:
@@ -183,7 +206,7 @@ class Candidates(Generic[T]):
         found: dict[int, T] = {}
         for order in self.orders:
             left = order.width
-            for _, _, candidate in order.ranked:
+            for candidate in self.alone(order):
                 if left and candidate.state is State.ANSWERED:
                     left -= 1
                     if candidate.result is not None:

@@ -10,7 +10,8 @@ Rules:
     does the lookup wait for them: then the silence may be our own.
   - Nodes tell the 8 nearest that they know, all of them the same ones.  A wide
     lookup that is left with gaps behind those asks for the nodes of the
-    neighbouring subtrees, by C{find_node}, and goes on.
+    neighbouring subtrees, by C{find_node}, and goes on; so does any one when a
+    network has more than one of these 8, since only one of them counts.
   - Whatever hostile nodes send, queries and candidates are bounded.
   - BEP42-invalid nodes are as good as others; but readers that order nodes as
     the crate mainline does, valid ones first, must find what we write, and we
@@ -217,7 +218,7 @@ class Lookup(Generic[T]):
             if self._candidates.added == added:
                 break
             added = self._candidates.added
-        if self._wide and not self._widening:
+        if (self._wide or self._candidates.crowded) and not self._widening:
             self._widen(waiting > 0)
         self._stepping = False
         if not waiting and not self._widening and not self._silent():
@@ -228,7 +229,7 @@ class Lookup(Generic[T]):
         left = order.width
         spare = SPARE if self._wide else 0
         waiting = False
-        for _, _, candidate in order.ranked:
+        for candidate in self._candidates.alone(order):
             if candidate.state is State.NEW:
                 if self.queries >= MAX_QUERIES:
                     continue

@@ -107,6 +107,18 @@ def site(ip: str) -> str:
     return str(ipaddress.IPv6Address(int(ipaddress.IPv6Address(ip)) >> 64 << 64)) + "/64"
 
 
+@lru_cache(maxsize=4096)
+def subnet(ip: str) -> str:
+    """
+    What one operator can't have many of: of public IPv4 addresses the /24, of
+    IPv6 the /64.  In local networks (L{is_exempt}), where there is one operator
+    anyway, each address is one.
+
+    @param ip: an IP literal.
+    """
+    return site(ip) if ":" in ip or is_exempt(ip) else ip.rpartition(".")[0]
+
+
 def _prefix(ip: str, seed: int) -> int:
     # The 21 bits for an address and the last byte of the id.
     packed = ipaddress.ip_address(ip).packed

@@ -12,8 +12,9 @@ it answers again.  In a full bucket a node whose id is valid for its address
 welcome.  Read-only nodes (BEP43) are the caller's to keep out.
 
 Outside closed networks an IP address (of IPv6, a /64) has one place in the
-whole table, so that one host can't fill it.  A table has nodes of one address
-family (BEP32).
+whole table, and a /24 one in a bucket, so that one host can't fill the table,
+nor one network the nearest nodes.  A table has nodes of one address family
+(BEP32).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define
 
-from dtt.dht.node_id import is_loopback, is_valid, site
+from dtt.dht.node_id import is_loopback, is_valid, site, subnet
 from dtt.interfaces import Contact
 from dtt.krpc.compact import encode_nodes
 
@@ -205,6 +206,7 @@ class RoutingTable:
         for holder in (
             self._by_id.get(contact.node_id),
             self._by_place.get(self._place(contact.host, contact.port)),
+            self._neighbour(contact),
         ):
             if holder is not None and not holder.bad:
                 return False
@@ -245,9 +247,22 @@ class RoutingTable:
             there = same_place.contact
             if (there.host, there.port) != (contact.host, contact.port):
                 return False
-        for entry in {id(e): e for e in (same_id, same_place) if e is not None}.values():
+        neighbour = self._neighbour(contact)
+        if neighbour is not None and neighbour is not same_place and not neighbour.bad:
+            return False
+        for entry in {id(e): e for e in (same_id, same_place, neighbour) if e is not None}.values():
             self._remove(entry)
         return True
+
+    def _neighbour(self, contact: Contact) -> _Entry | None:
+        """
+        Who has the place of C{contact}'s network in its bucket?
+        """
+        if self.closed or is_loopback(contact.host):
+            return None
+        network = subnet(contact.host)
+        bucket = self._buckets[self._index(int.from_bytes(contact.node_id))]
+        return next((entry for entry in bucket.entries if subnet(entry.contact.host) == network), None)
 
     def _wait(self, bucket: _Bucket, contact: Contact, now: float) -> Contact | None:
         waiting = [place for place in bucket.waiting if place[0].node_id != contact.node_id]

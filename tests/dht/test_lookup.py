@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.candidates import MAX_CANDIDATES, MAX_PER_HOST, Candidates
+from dtt.dht.candidates import MAX_CANDIDATES, MAX_PER_NETWORK, Candidates, State
 from dtt.dht.lookup import ALPHA, MAX_NODES, MAX_QUERIES, SLOT_WIDTH, Lookup, neighbouring_targets
 from dtt.dht.node_id import distance
 from dtt.errors import QueryTimeout
@@ -120,6 +120,24 @@ class LookupTests(SynchronousTestCase):
     """
     Who is asked, and when a lookup ends.
     """
+
+    def test_one_of_a_network(self) -> None:
+        """
+        Of the nearest nodes in one /24 only one is asked and counts, and the
+        next one when that does not answer.
+        """
+        for dead in (0, 2):
+            swarm = Swarm(60)
+            near = swarm.near(TARGET, 60)
+            crowd = [Contact(each.node_id, f"80.0.0.{n + 1}", 1) for n, each in enumerate(near[:6])]
+            swarm.contacts = [*crowd, *near[6:]]
+            swarm.dead = set(crowd[:dead])
+            lookup = swarm.lookup([near[-1]])
+            results, _ = swarm.run(lookup.start())
+            found = [contact for contact in results[0] if contact in crowd]
+            self.assertEqual(len(results[0]), 8)
+            self.assertEqual(found, crowd[dead : dead + 1])
+            self.assertEqual(len([c for c in swarm.asked if c in crowd]), dead + 1)
 
     def assertFinds(
         self, swarm: Swarm, lookup: Lookup[Contact], expected: list[Contact], within: float
@@ -369,16 +387,32 @@ class CandidatesTests(SynchronousTestCase):
             [candidate.distance for candidate in candidates.all()], list(range(1, MAX_CANDIDATES + 1))
         )
 
-    def test_places_of_a_host(self) -> None:
+    def test_places_of_a_network(self) -> None:
         """
-        An IP address has few places, except in a closed network.
+        A network (/24, or /64 of IPv6) has few candidates and one place among
+        the nearest, that of its nearest node that answers; on our own machine
+        and in a closed network each node has one, in a local network each
+        address.
         """
-        contacts = [Contact(bytes((port,)) * 20, "10.0.0.1", port) for port in range(20, 30)]
-        for closed, expected in ((False, MAX_PER_HOST), (True, 10)):
-            candidates = self.make(closed)
-            candidates.learn(contacts)
-            candidates.learn(contacts)
-            self.assertEqual(len(candidates.all()), expected)
+        for pattern, candidates_of, places_of in (
+            ("80.0.0.{}", MAX_PER_NETWORK, 1),
+            ("2001:db8::{}", MAX_PER_NETWORK, 1),
+            ("10.0.0.{}", 10, 10),
+            ("127.0.0.{}", 10, 10),
+        ):
+            contacts = [Contact(bytes((number,)) * 20, pattern.format(number), 1) for number in range(20, 30)]
+            for closed, kept, places in ((False, candidates_of, places_of), (True, 10, 10)):
+                candidates = self.make(closed)
+                candidates.learn(contacts)
+                candidates.learn(contacts)
+                self.assertEqual(len(candidates.all()), kept)
+                self.assertEqual(len(list(candidates.alone(candidates.orders[0]))), places)
+                for candidate in candidates.all()[1:]:
+                    candidate.state, candidate.result = State.ANSWERED, candidate.contact.node_id
+                self.assertEqual(len(candidates.answered()), 0 if places == 1 else min(8, places - 1))
+                candidates.all()[0].state = State.SLOW
+                self.assertEqual(len(candidates.answered()), 1 if places == 1 else 8)
+                self.assertEqual(candidates.results()[0], candidates.all()[1].contact.node_id)
 
     def test_not_ourselves(self) -> None:
         """

@@ -101,6 +101,34 @@ class RoutingTableTests(SynchronousTestCase):
             table.responded(second, 0.0)
             self.assertEqual(len(table), expected)
 
+    def test_one_of_a_network_in_a_bucket(self) -> None:
+        """
+        A /24 of public addresses has one place in a bucket, that of a bad node
+        goes to the next; local networks, closed ones and loopback are free.
+        """
+        for pattern, closed, places in (
+            ("80.0.0.{}", False, 1),
+            ("80.0.0.{}", True, K),
+            ("10.0.0.{}", False, K),
+            ("127.0.0.{}", False, K),
+        ):
+            table = RoutingTable(OWN, 0.0, closed=closed)
+            for number in range(K):
+                table.responded(contact(0x40, number << 8), 0.0)
+            crowd = [Contact(bytes((0x80, n)) * 10, pattern.format(n), 1) for n in range(K)]
+            for number, each in enumerate(crowd):
+                self.assertEqual(table.heard(each, 0.0), number < places)
+                table.responded(each, 0.0)
+            self.assertEqual(len(table), K + places)
+            other = Contact(b"\x20" * 20, pattern.format(99), 1)
+            table.responded(other, 0.0)
+            self.assertIn(other, table.contacts())
+            for _ in range(MAX_FAILURES):
+                table.failed(crowd[0])
+            table.responded(crowd[1], 1.0)
+            self.assertIn(crowd[1], table.contacts())
+            self.assertEqual(len(table), K + places + 1 - (places == K))
+
     def test_new_id_at_same_address(self) -> None:
         """
         A node that comes back with another id replaces its old self.
