@@ -8,6 +8,8 @@ enters the routing table, if there is a place; who asks and is not read-only is
 pinged first (BEP5), a bounded number at a time;
 our id is made valid for the external address that others agree on, each
 network having one vote (BEP42);
+when the machine has slept, or all of a sudden nobody answers any more, the
+first nodes are looked for anew, while the table is kept;
 we call ourselves read-only while no stranger's query comes through (BEP43).
 """
 
@@ -35,9 +37,18 @@ from dtt.krpc.flood import FloodGate
 from dtt.krpc.messages import Query, Response
 from dtt.krpc.protocol import KRPCProtocol
 
-#: Seconds between looks at what is due.  Guess: fine enough for 5 and 15
-#: minutes.
-UPKEEP_INTERVAL: Final = 60.0
+#: Seconds between looks at what is due.  Guess: so late is it noticed that the
+#: machine has slept.
+UPKEEP_INTERVAL: Final = 10.0
+
+#: Seconds by which such a look may be late before the machine counts as having
+#: slept: more than any load delays it, less than a NAT keeps its mappings.
+#: Guess.
+SLEPT: Final = 30.0
+
+#: Queries in a row without any answer after which it is not the others that are
+#: gone.  Guess: as many as a lookup begins with.
+SILENCE: Final = 16
 
 #: Seconds without a query from a stranger until we call ourselves read-only
 #: (specs/dht.md section 2, BEP43).
@@ -83,7 +94,7 @@ class Neighbourhood:
         upload_rate: float,
         rng: Random,
         on_response: Callable[[Response], None],
-        on_empty: Callable[[], None],
+        on_lost: Callable[[], None],
         on_external_host: Callable[[str], None] | None,
     ) -> None:
         """
@@ -93,7 +104,8 @@ class Neighbourhood:
         @param always_serves: never read-only.
         @param upload_rate: bytes a second that answers may take.
         @param on_response: told each response, once the table knows of it.
-        @param on_empty: told that no node in the table is alive any more.
+        @param on_lost: told that no node in the table is alive any more, or
+            that it may be so; again and again.
         @param on_external_host: told the IP address that others see us at.
         """
         self.family = family
@@ -103,7 +115,7 @@ class Neighbourhood:
         self._always_serves = always_serves
         self._rng = rng
         self._on_response = on_response
-        self._on_empty = on_empty
+        self._on_lost = on_lost
         self._on_external_host = on_external_host
         now = reactor.seconds()
         self.table = RoutingTable(node_id, now, closed=closed)
@@ -116,6 +128,9 @@ class Neighbourhood:
         self._sent_to: dict[str, None] = {}
         self._last_stranger = now
         self._pings = 0
+        # Time-outs since the last response.
+        self._silence = 0
+        self._next_upkeep = now + UPKEEP_INTERVAL
         self._introduced: set[Contact] = set()
         self._finding = False
         self._lookups: set[Deferred[list[Contact]]] = set()
@@ -176,7 +191,8 @@ class Neighbourhood:
         """
         Begin the upkeep.
         """
-        self._last_stranger = self._reactor.seconds()
+        self._last_stranger = now = self._reactor.seconds()
+        self._next_upkeep = now + UPKEEP_INTERVAL
         self._upkeep.start(UPKEEP_INTERVAL, now=False)
 
     def close(self) -> None:
@@ -260,6 +276,7 @@ class Neighbourhood:
         A response to a query of ours.
         """
         now = self._reactor.seconds()
+        self._silence = 0
         address = encode_address(host, port)[:-2]
         if not self._closed:
             self.responder.limits.prove(address, now)
@@ -298,8 +315,9 @@ class Neighbourhood:
 
     def _timed_out(self, contact: Contact) -> None:
         self.table.failed(contact)
-        if not len(self.table):
-            self._on_empty()
+        self._silence += 1
+        if not len(self.table) or self._silence % SILENCE == 0:
+            self._on_lost()
 
     def _ping(self, contact: Contact, over: Callable[[], None] = lambda: None) -> None:
         if not self.client.may_ask(contact):
@@ -327,8 +345,10 @@ class Neighbourhood:
     def _keep_up(self) -> None:
         now = self._reactor.seconds()
         self.responder.expire(now)
-        if not len(self.table):
-            self._on_empty()
+        slept = now > self._next_upkeep + SLEPT
+        self._next_upkeep = now + UPKEEP_INTERVAL
+        if slept or not len(self.table):
+            self._on_lost()
         for target in self.table.refresh_targets(now, self._rng):
             self._look_up(target)
         if not self._always_serves and now - self._last_stranger >= READ_ONLY_AFTER:

@@ -200,9 +200,9 @@ class RoutingTable:
             return False
         number = int.from_bytes(contact.node_id)
         bucket = self._buckets[self._index(number)]
-        if bucket.compact is not None and bucket is not self._buckets[-1]:
-            if bucket.secure or not self._is_secure(contact):
-                return False
+        full = bucket.compact is not None and bucket is not self._buckets[-1]
+        if full and (bucket.secure or not self._is_secure(contact)):
+            return False
         for holder in (
             self._by_id.get(contact.node_id),
             self._by_place.get(self._place(contact.host, contact.port)),

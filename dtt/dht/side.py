@@ -91,7 +91,7 @@ class Side:
             upload_rate=upload_rate,
             rng=rng,
             on_response=self._heard,
-            on_empty=self._find_first_nodes,
+            on_lost=self._find_first_nodes,
             on_external_host=on_external_host,
         )
         self._listening: IListeningPort | None = None
@@ -198,19 +198,21 @@ class Side:
         self.neighbourhood.ask_host(host, port)
 
     def _find_first_nodes(self) -> None:
-        if self._bootstrap.running or not self._running:
+        if not self._running:
             return
-        self.ready = False
-        self._on_searching()
+        self.ready = self.ready and len(self.neighbourhood.table) > 0
+        if not self.ready:
+            self._on_searching()
         self._bootstrap.start(self.known_nodes())
 
     def _heard(self, response: Response) -> None:
-        if self.ready or not self._running or not len(self.neighbourhood.table):
+        if not self._bootstrap.running or not len(self.neighbourhood.table):
             return
-        self.ready = True
         self._bootstrap.stop()
         self.neighbourhood.find_neighbours(response)
-        self._on_ready()
+        if not self.ready:
+            self.ready = True
+            self._on_ready()
 
 
 def make_sides(

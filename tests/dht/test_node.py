@@ -243,6 +243,51 @@ class NeighbourhoodTests(SynchronousTestCase):
         self.network.udp.advance(80.0)
         self.assertEqual(ready, [1])
 
+    def asked_again(self) -> set[str]:
+        """
+        Which hosts does C{node} ask within the next second?
+        """
+        self.network.udp.log.clear()
+        self.network.udp.advance(1.0)
+        sources = {(self.network.host(1), self.node.port)}
+        return {each.destination[0] for each in self.network.udp.log if each.source in sources}
+
+    def test_sleep(self) -> None:
+        """
+        When the machine has slept, or its clock jumps, all known nodes and
+        bootstrap hosts are asked side by side; what is known stays of use.
+        """
+        everybody = {self.network.host(number) for number in (0, 2, 3, 4, 5)}
+        self.network.udp.advance(60.0)
+        self.assertNotEqual(self.asked_again(), everybody)
+        self.network.clock.advance(300.0)
+        self.assertTrue(self.node.sides[0].ready)
+        self.assertEqual(self.asked_again(), everybody)
+        self.assertEqual(len(self.node.table), 5)
+        self.assertFalse(self.node.sides[0]._bootstrap.running)
+
+    def test_silence(self) -> None:
+        """
+        When nobody answers any more, the first nodes are looked for before
+        each node of the table has failed twice; an answer ends that.
+        """
+        network = Network(40, seed=9)
+        node = network.nodes[1]
+        network.udp.dead = {network.host(number) for number in range(40) if number != 1}
+        lookups = 0
+        while not node.sides[0]._bootstrap.running:
+            lookups += 1
+            outcome(node.get_mutable(PUBLIC_KEY, SALT))
+            network.udp.advance(3.0)
+        self.assertLessEqual(lookups, 2)
+        self.assertGreater(len(node.table), 8)
+        self.assertTrue(node.sides[0].ready)
+        network.udp.dead = set()
+        network.udp.advance(5.0)
+        self.assertFalse(node.sides[0]._bootstrap.running)
+        self.assertEqual(len(network.result(node.get_mutable(PUBLIC_KEY, SALT)).answers), 32)
+        network.stop()
+
     def test_refresh(self) -> None:
         """
         After 15 minutes of silence the buckets are refreshed.
