@@ -88,6 +88,33 @@ class MutableRead:
                 held.setdefault(answer.value, []).append(answer.contact)
         return held
 
+    def latest(self) -> NodeAnswer | None:
+        """
+        The answer with the highest sequence number, the nearest of several:
+        what counts where a key has one writer (BEP44); L{None} if nobody has
+        a value.
+        """
+        held = [answer for answer in self.answers if answer.seq is not None]
+        return max(held, key=lambda answer: answer.seq or 0, default=None)
+
+
+@frozen(slots=True)
+class InfohashSample:
+    """
+    What one node said of the info hashes that it has peers for (BEP51).
+
+    @ivar contact: who.
+    @ivar info_hashes: some of them, 20 bytes each.
+    @ivar total: how many it has, as it says.
+    @ivar interval: seconds after which it has others, 0..21600; until then
+        it is not asked again.
+    """
+
+    contact: Contact
+    info_hashes: tuple[bytes, ...]
+    total: int
+    interval: float
+
 
 @frozen(slots=True)
 class PutResult:
@@ -95,9 +122,11 @@ class PutResult:
     What became of a put.
 
     @ivar stored: nodes that hold the value now: they accepted it as
-        put-if-absent (C{cas=0}), or a later read showed it there.
-    @ivar acknowledged: nodes that said yes to a put without C{cas}, which
-        proves nothing (specs/dht.md section 4, rule 7).
+        put-if-absent (C{cas=0}) or where they had none or an older one, or a
+        later read showed it there.
+    @ivar acknowledged: nodes that said yes to a put without C{cas} although
+        they had as new a value, which proves nothing (specs/dht.md section 4,
+        rule 7).
     @ivar refused: nodes that answered with an error, and its code.
     @ivar unanswered: nodes that did not answer in time.
     """
@@ -173,6 +202,31 @@ class IDHT(Interface):
         @raise ValueError: at once, if the value or the salt is too long.
         """
 
+    def put_latest(
+        signing_seed: bytes,
+        value: bytes,
+        seq: int,
+        salt: bytes = b"",
+        *,
+        cas: int | None = None,
+        read: MutableRead | None = None,
+        copies: int = 8,
+    ) -> Deferred[PutResult]:
+        """
+        A mutable item as BEP44 means it: one writer, and the highest sequence
+        number wins.  Sign C{value} (a byte string of at most 996 bytes) and
+        put it on the nearest nodes that gave a token, of each address family.
+
+        @param signing_seed: the 32-byte Ed25519 seed of the item's key.
+        @param seq: 0..2^63-1, higher than before if the value is another one:
+            L{MutableRead.latest} tells what there is.
+        @param cas: the sequence number that shall be replaced; a node that has
+            another one refuses with 301, one that has no value does not mind.
+        @param read: a read of this item of the last 5 minutes, to save another one.
+        @param copies: on how many nodes.
+        @raise ValueError: at once, if something is too long or out of range.
+        """
+
     def get_immutable(target: bytes) -> Deferred[bytes | None]:
         """
         The bytes of the I{bencoded} value whose SHA-1 is C{target}.
@@ -195,6 +249,19 @@ class IDHT(Interface):
         """
         Announce ourselves with C{port} (0: the port that we send from) on the
         8 nearest nodes.
+        """
+
+    def sample_infohashes(
+        target: bytes,
+        on_sample: Callable[[InfohashSample], None] | None = None,
+    ) -> Deferred[tuple[InfohashSample, ...]]:
+        """
+        Ask the nodes near C{target} (20 bytes) which info hashes they have
+        peers for (BEP51); those whose interval is not over are left out, and
+        so are those that know no such query.
+
+        @param on_sample: called with each answer as it arrives.
+        @return: fires with the answers, the nearest node's first.
         """
 
 

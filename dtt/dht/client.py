@@ -20,14 +20,15 @@ from twisted.python.failure import Failure
 
 from dtt.dht.lookup import SLOT_WIDTH, Lookup
 from dtt.dht.node_id import is_valid
-from dtt.dht.puts import Holder, store_on
+from dtt.dht.puts import Holder, put_latest, store_on
 from dtt.dht.reads import answer_in, contacts_in, read_arguments, token_in
 from dtt.dht.routing import K, RoutingTable
+from dtt.dht.samples import Sampler
 from dtt.errors import DecodeError, QueryTimeout
-from dtt.interfaces import Contact, MutableRead, NodeAnswer, PutResult
+from dtt.interfaces import Contact, InfohashSample, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.bencode import Encoded, encode
 from dtt.krpc.compact import IPV4, Family, decode_peers
-from dtt.krpc.items import immutable_target, mutable_target
+from dtt.krpc.items import MutableItem, immutable_target, mutable_target
 from dtt.krpc.messages import Response
 from dtt.krpc.protocol import KRPCProtocol
 
@@ -64,6 +65,7 @@ class Client:
         wants_both: Callable[[], bool] = lambda: False,
         asking: Callable[[Contact], None],
         timed_out: Callable[[Contact], None],
+        seconds: Callable[[], float],
     ) -> None:
         """
         @param family: of the nodes to ask.
@@ -71,6 +73,7 @@ class Client:
         @param wants_both: should others tell us nodes of both families?
         @param asking: told whom a query is sent to.
         @param timed_out: told who did not answer.
+        @param seconds: what time it is.
         """
         self.table = table
         self.hearsay: list[Contact] = []
@@ -81,6 +84,7 @@ class Client:
         self._asking = asking
         self._timed_out = timed_out
         self._lookups: WeakSet[Lookup[Any]] = WeakSet()
+        self._sampler = Sampler(self.ask, seconds)
 
     def ask(
         self,
@@ -190,6 +194,14 @@ class Client:
         answers = await lookup.start()
         return MutableRead(public_key, salt, tuple(answers), tuple(lookup.silent()))
 
+    async def put_latest(
+        self, item: MutableItem, value: bytes, read: MutableRead, cas: int | None, copies: int
+    ) -> PutResult:
+        """
+        See L{dtt.interfaces.IDHT.put_latest}.
+        """
+        return await put_latest(self.ask, item, value, read, cas, copies)
+
     async def get_immutable(self, target: bytes) -> bytes | None:
         """
         See L{dtt.interfaces.IDHT.get_immutable}.
@@ -249,6 +261,15 @@ class Client:
             # still be one to those that look at it.
             arguments.update({b"implied_port": 1, b"port": 1})
         return await store_on(self.ask, holders, b"announce_peer", arguments)
+
+    async def sample_infohashes(
+        self, target: bytes, on_sample: Callable[[InfohashSample], None] | None
+    ) -> tuple[InfohashSample, ...]:
+        """
+        See L{dtt.interfaces.IDHT.sample_infohashes}.
+        """
+        contacts = await self.find_node(target)
+        return await self._sampler.sample(contacts, lambda sample: self.tell(on_sample, sample))
 
     async def _holders(self, target: bytes, method: bytes, arguments: dict[bytes, Any]) -> list[Holder]:
         lookup = self.lookup(

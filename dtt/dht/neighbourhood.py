@@ -184,6 +184,7 @@ class Neighbourhood:
             wants_both=lambda: self._beside is not None and self._beside.is_lonely,
             asking=lambda contact: self._sending(contact.host),
             timed_out=self._timed_out,
+            seconds=self._reactor.seconds,
         )
         return self.krpc
 

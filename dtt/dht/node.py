@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
 from dtt.dht.limits import UPLOAD_RATE
 from dtt.dht.merging import merge_puts, merge_reads, part_of, side_by_side
 from dtt.dht.neighbourhood import Neighbourhood
@@ -28,20 +29,13 @@ from dtt.dht.node_id import random_id
 from dtt.dht.puts import Put
 from dtt.dht.reads import read_again
 from dtt.dht.responder import Responder
-from dtt.dht.routing import RoutingTable
+from dtt.dht.routing import K, RoutingTable
 from dtt.dht.side import Side, make_sides
-from dtt.errors import DecodeError, ListenError, LocalError
-from dtt.interfaces import IDHT, Contact, IPlacement, MutableRead, NodeAnswer, PutResult
+from dtt.errors import ListenError, LocalError
+from dtt.interfaces import IDHT, Contact, InfohashSample, IPlacement, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.bencode import decode
 from dtt.krpc.compact import IPV6
-from dtt.krpc.items import (
-    MAX_SALT_SIZE,
-    MAX_VALUE_SIZE,
-    PUBLIC_KEY_SIZE,
-    MutableItem,
-    mutable_target,
-    sign_item,
-)
+from dtt.krpc.items import MutableItem, mutable_target
 from dtt.krpc.messages import VERSION
 from dtt.krpc.protocol import KRPCProtocol
 
@@ -336,8 +330,7 @@ class DHTNode(Service):
         """
         See L{IDHT.get_mutable}.
         """
-        if len(public_key) != PUBLIC_KEY_SIZE or len(salt) > MAX_SALT_SIZE:
-            raise ValueError(f"a public key has {PUBLIC_KEY_SIZE} bytes, a salt at most {MAX_SALT_SIZE}")
+        check_key(public_key, salt)
 
         async def get() -> MutableRead:
             own = self._own_answer(public_key, salt)
@@ -391,9 +384,7 @@ class DHTNode(Service):
         """
         See L{IDHT.put_mutable}.
         """
-        item = sign_item(signing_seed, salt, seq, value)
-        if (item.public_key, salt) != (read.public_key, read.salt):
-            raise ValueError("the read is of another item")
+        item = item_to_put(signing_seed, salt, seq, value, None, read)
 
         async def put_on(side: Side) -> PutResult:
             # Who knows one family only has to find the record, too.
@@ -404,10 +395,37 @@ class DHTNode(Service):
 
         return self._run(put)
 
+    def put_latest(
+        self,
+        signing_seed: bytes,
+        value: bytes,
+        seq: int,
+        salt: bytes = b"",
+        *,
+        cas: int | None = None,
+        read: MutableRead | None = None,
+        copies: int = K,
+    ) -> Deferred[PutResult]:
+        """
+        See L{IDHT.put_latest}.
+        """
+        item = item_to_put(signing_seed, salt, seq, value, cas, read)
+
+        async def put() -> PutResult:
+            found = await self.get_mutable(item.public_key, salt) if read is None else read
+            return merge_puts(
+                await self._on_each(
+                    lambda side: side.client.put_latest(item, value, part_of(found, side.family), cas, copies)
+                )
+            )
+
+        return self._run(put)
+
     def get_immutable(self, target: bytes) -> Deferred[bytes | None]:
         """
         See L{IDHT.get_immutable}.
         """
+        check_target(target)
 
         async def get() -> bytes | None:
             found = await self._on_each(
@@ -423,12 +441,7 @@ class DHTNode(Service):
 
         @raise ValueError: at once, if the value is too long or not bencoded.
         """
-        if len(value) > MAX_VALUE_SIZE:
-            raise ValueError(f"the value has more than {MAX_VALUE_SIZE} bytes")
-        try:
-            decode(value)
-        except DecodeError as error:
-            raise ValueError(f"the value is not bencoded: {error}") from None
+        check_immutable(value)
 
         async def put() -> PutResult:
             return merge_puts(await self._on_each(lambda side: side.client.put_immutable(value)))
@@ -443,6 +456,7 @@ class DHTNode(Service):
         """
         See L{IDHT.get_peers}.
         """
+        check_target(info_hash)
 
         async def get() -> frozenset[tuple[str, int]]:
             peers = await self._on_each(lambda side: side.client.get_peers(info_hash, on_peer))
@@ -454,8 +468,27 @@ class DHTNode(Service):
         """
         See L{IDHT.announce_peer}.
         """
+        check_target(info_hash)
+        if not 0 <= port < 0x10000:
+            raise ValueError("not a port")
 
         async def announce() -> PutResult:
             return merge_puts(await self._on_each(lambda side: side.client.announce_peer(info_hash, port)))
 
         return self._run(announce)
+
+    def sample_infohashes(
+        self,
+        target: bytes,
+        on_sample: Callable[[InfohashSample], None] | None = None,
+    ) -> Deferred[tuple[InfohashSample, ...]]:
+        """
+        See L{IDHT.sample_infohashes}.
+        """
+        check_target(target)
+
+        async def sample() -> tuple[InfohashSample, ...]:
+            samples = await self._on_each(lambda side: side.client.sample_infohashes(target, on_sample))
+            return tuple(sample for each in samples for sample in each)
+
+        return self._run(sample)

@@ -1,8 +1,9 @@
 """
 Writing to nodes that gave tokens; above all a mutable item where a placement says (specs/dht.md section 4).
 
-Rules: each sequence of the plan is tried in order by put-if-absent (C{cas=0})
-until one node stores; the sequences run side by side and a node is used once.
+Rules: a plain put goes to the nearest nodes, all at once.  With a placement,
+each sequence of its plan is tried in order by put-if-absent (C{cas=0}) until
+one node stores; the sequences run side by side and a node is used once.
 A slow node is left to answer in its own time, and the next one is tried: what
 it says still counts while the put runs.  With fewer than two copies, what the
 placement allows is overwritten by a put without C{cas}, and read back, because
@@ -98,6 +99,32 @@ def store_on(
         query.addCallbacks(said_yes, said_no, callbackArgs=(contact,), errbackArgs=(contact,))
     check()
     return done
+
+
+async def put_latest(
+    ask: Ask, item: MutableItem, value: bytes, read: MutableRead, cas: int | None, copies: int
+) -> PutResult:
+    """
+    Put C{value}, signed, on the nearest nodes of C{read}; see
+    L{dtt.interfaces.IDHT.put_latest}.
+    """
+    answers = [answer for answer in read.answers if answer.token is not None][:copies]
+    arguments: dict[bytes, Any] = {**item.arguments(), b"target": item.target}
+    if cas is not None:
+        arguments[b"cas"] = cas
+    holders = [Holder(answer.contact, answer.token) for answer in answers]
+    result = await store_on(ask, holders, b"put", arguments)
+    # libtorrent says yes to an equal seq, and keeps what it has (section 1).
+    doubtful = {
+        answer.contact
+        for answer in answers
+        if answer.seq is not None and answer.seq >= item.seq and answer.value != value
+    }
+    return evolve(
+        result,
+        stored=tuple(contact for contact in result.stored if contact not in doubtful),
+        acknowledged=tuple(contact for contact in result.stored if contact in doubtful),
+    )
 
 
 class Put:

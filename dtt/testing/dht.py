@@ -16,25 +16,20 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
 from dtt.dht.limits import AnswerLimits
 from dtt.dht.lookup import SLOT_WIDTH
 from dtt.dht.node_id import distance, random_id
-from dtt.dht.puts import Holder, Put, store_on
+from dtt.dht.puts import Holder, Put, put_latest, store_on
 from dtt.dht.reads import read_again, token_in
 from dtt.dht.responder import Responder
 from dtt.dht.routing import K
-from dtt.errors import DecodeError, QueryRefused, QueryTimeout
-from dtt.interfaces import IDHT, Contact, IPlacement, MutableRead, NodeAnswer, PutResult
+from dtt.dht.samples import Sampler
+from dtt.errors import QueryRefused, QueryTimeout
+from dtt.interfaces import IDHT, Contact, InfohashSample, IPlacement, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.bencode import Encoded, decode, encode
 from dtt.krpc.compact import decode_peers
-from dtt.krpc.items import (
-    MAX_SALT_SIZE,
-    MAX_VALUE_SIZE,
-    PUBLIC_KEY_SIZE,
-    immutable_target,
-    mutable_target,
-    sign_item,
-)
+from dtt.krpc.items import immutable_target, mutable_target
 from dtt.krpc.messages import Error, Query, Response
 from dtt.krpc.messages import decode as decode_message
 
@@ -78,6 +73,7 @@ class FakeDHT:
         self.contacts = tuple(self._nodes)
         self._ready = ready
         self._waiting: list[Deferred[int]] = []
+        self._sampler = Sampler(self._ask, reactor.seconds)
 
     # For tests
 
@@ -125,8 +121,7 @@ class FakeDHT:
         """
         See L{IDHT.get_mutable}.
         """
-        if len(public_key) != PUBLIC_KEY_SIZE or len(salt) > MAX_SALT_SIZE:
-            raise ValueError("the public key or the salt has a wrong size")
+        check_key(public_key, salt)
         target = mutable_target(public_key, salt)
 
         async def get() -> MutableRead:
@@ -158,15 +153,36 @@ class FakeDHT:
         """
         See L{IDHT.put_mutable}.
         """
-        item = sign_item(signing_seed, salt, seq, value)
-        if (item.public_key, salt) != (read.public_key, read.salt):
-            raise ValueError("the read is of another item")
+        item = item_to_put(signing_seed, salt, seq, value, None, read)
         return Put(self._ask, read, item, value, placement).run()
+
+    def put_latest(
+        self,
+        signing_seed: bytes,
+        value: bytes,
+        seq: int,
+        salt: bytes = b"",
+        *,
+        cas: int | None = None,
+        read: MutableRead | None = None,
+        copies: int = K,
+    ) -> Deferred[PutResult]:
+        """
+        See L{IDHT.put_latest}.
+        """
+        item = item_to_put(signing_seed, salt, seq, value, cas, read)
+
+        async def put() -> PutResult:
+            found = await self.get_mutable(item.public_key, salt) if read is None else read
+            return await put_latest(self._ask, item, value, found, cas, copies)
+
+        return Deferred.fromCoroutine(put())
 
     def get_immutable(self, target: bytes) -> Deferred[bytes | None]:
         """
         See L{IDHT.get_immutable}.
         """
+        check_target(target)
 
         async def get() -> bytes | None:
             for response in await self._responses(target, b"get", {b"target": target}):
@@ -182,12 +198,7 @@ class FakeDHT:
         """
         See L{IDHT.put_immutable}.
         """
-        if len(value) > MAX_VALUE_SIZE:
-            raise ValueError(f"the value has more than {MAX_VALUE_SIZE} bytes")
-        try:
-            decode(value)
-        except DecodeError as error:
-            raise ValueError(f"the value is not bencoded: {error}") from None
+        check_immutable(value)
         target = immutable_target(value)
         return Deferred.fromCoroutine(
             self._store(
@@ -203,6 +214,7 @@ class FakeDHT:
         """
         See L{IDHT.get_peers}.
         """
+        check_target(info_hash)
 
         async def get() -> frozenset[tuple[str, int]]:
             peers: dict[tuple[str, int], None] = {}
@@ -219,10 +231,29 @@ class FakeDHT:
         """
         See L{IDHT.announce_peer}.
         """
+        check_target(info_hash)
+        if not 0 <= port < 0x10000:
+            raise ValueError("not a port")
         arguments = {b"info_hash": info_hash, b"port": port or 1, b"implied_port": int(port == 0)}
         return Deferred.fromCoroutine(
             self._store(info_hash, b"get_peers", {b"info_hash": info_hash}, b"announce_peer", arguments)
         )
+
+    def sample_infohashes(
+        self,
+        target: bytes,
+        on_sample: Callable[[InfohashSample], None] | None = None,
+    ) -> Deferred[tuple[InfohashSample, ...]]:
+        """
+        See L{IDHT.sample_infohashes}.
+        """
+        check_target(target)
+
+        async def sample() -> tuple[InfohashSample, ...]:
+            await self.when_ready()
+            return await self._sampler.sample(self._nearest(target, K), on_sample or (lambda _: None))
+
+        return Deferred.fromCoroutine(sample())
 
     # The nodes
 

@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.dht.placement import Placement
-from dtt.interfaces import IDHT, MutableRead, NodeAnswer
+from dtt.dht.responder import SAMPLE_INTERVAL
+from dtt.interfaces import IDHT, InfohashSample, MutableRead, NodeAnswer
 from dtt.krpc.items import immutable_target
 from dtt.testing.dht import FakeDHT
 from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
@@ -139,6 +140,73 @@ class ContractMixin:
         # A lookup may miss a far node.
         self.assertIn(len(self.get(self.two).values()[record(1)]), (5, 6))
 
+    def test_put_latest(self) -> None:
+        """
+        The highest sequence number wins on the 8 nearest nodes; a yes counts as
+        stored, since they are known to have had none or an older one.
+        """
+        first = self.wait(self.one.put_latest(SEED, b"old", 1_700_000_000_000_000))
+        self.assertEqual(len(first.stored), 8)
+        self.assertEqual((first.acknowledged, first.refused, first.unanswered), ((), (), ()))
+        second = self.wait(self.two.put_latest(SEED, b"new", 1_700_000_000_000_001))
+        # Each of the two may be near, but does not ask itself.
+        self.assertGreaterEqual(len(set(second.stored) & set(first.stored)), 7)
+        read = self.wait(self.one.get_mutable(PUBLIC_KEY))
+        self.assertEqual(next(iter(read.values())), b"new")
+        latest = read.latest()
+        self.assertEqual((latest.value, latest.seq), (b"new", 1_700_000_000_000_001))
+        late = self.wait(self.two.put_latest(SEED, b"older", 5))
+        self.assertEqual({code for _, code in late.refused}, {302})
+        self.assertEqual((len(late.refused), late.stored), (8, ()))
+        again = self.wait(self.two.put_latest(SEED, b"new", 1_700_000_000_000_001, copies=3))
+        self.assertEqual(len(again.stored), 3)
+
+    def test_put_latest_cas(self) -> None:
+        """
+        With C{cas} only that sequence number is replaced.
+        """
+        read = self.get(self.one)
+        self.wait(self.one.put_latest(SEED, b"one", 1, SALT, read=read))
+        refused = self.wait(self.two.put_latest(SEED, b"two", 2, SALT, cas=5))
+        self.assertEqual({code for _, code in refused.refused}, {301})
+        self.assertGreaterEqual(len(refused.refused), 7)
+        put = self.wait(self.two.put_latest(SEED, b"two", 2, SALT, cas=1))
+        self.assertGreaterEqual(len(put.stored), 7)
+        latest = self.get(self.one).latest()
+        self.assertEqual((latest and latest.value), b"two")
+
+    def test_latest(self) -> None:
+        """
+        Of different values the one with the highest sequence number is the
+        latest, and each is there with its number.
+        """
+        read = self.wait(self.one.get_mutable(PUBLIC_KEY))
+        self.assertIsNone(read.latest())
+        for seq, copies in ((1, 8), (2, 5), (3, 2)):
+            self.wait(self.one.put_latest(SEED, b"%d" % seq, seq, read=read, copies=copies))
+        read = self.wait(self.two.get_mutable(PUBLIC_KEY))
+        self.assertEqual(
+            sorted({(a.seq, a.value) for a in read.answers if a.seq}), [(1, b"1"), (2, b"2"), (3, b"3")]
+        )
+        self.assertEqual(read.latest().value, b"3")
+
+    def test_sample_infohashes(self) -> None:
+        """
+        Nodes tell the info hashes that they have peers for, once in their
+        interval; also by callback.
+        """
+        info_hash = b"i" * 20
+        holders = self.wait(self.one.announce_peer(info_hash, 4321)).stored
+        told: list[InfohashSample] = []
+        samples = self.wait(self.two.sample_infohashes(info_hash, told.append))
+        self.assertEqual(sorted(told, key=repr), sorted(samples, key=repr))
+        self.assertEqual(len(samples), 8)
+        for sample in samples:
+            expected = ((info_hash,), 1) if sample.contact in holders else ((), 0)
+            self.assertEqual((sample.info_hashes, sample.total), expected)
+            self.assertEqual(sample.interval, SAMPLE_INTERVAL)
+        self.assertEqual(self.wait(self.two.sample_infohashes(info_hash)), ())
+
     def test_wrong_arguments(self) -> None:
         """
         Sizes are checked at the call.
@@ -152,6 +220,15 @@ class ContractMixin:
             lambda: self.one.put_mutable(SEED, SALT, b"value", placement, read, 2**63),
             lambda: self.one.get_mutable(PUBLIC_KEY, bytes(65)),
             lambda: self.one.get_mutable(bytes(31)),
+            lambda: self.one.put_latest(SEED, bytes(997), 1),
+            lambda: self.one.put_latest(SEED, b"value", -1),
+            lambda: self.one.put_latest(SEED, b"value", 1, cas=2**63),
+            lambda: self.one.put_latest(SEED, b"value", 1, b"other salt", read=read),
+            lambda: self.one.get_immutable(bytes(19)),
+            lambda: self.one.get_peers(bytes(21)),
+            lambda: self.one.announce_peer(bytes(20), 65536),
+            lambda: self.one.announce_peer(b"", 1),
+            lambda: self.one.sample_infohashes(b""),
             lambda: self.one.put_immutable(b"998:" + bytes(998)),
             lambda: self.one.put_immutable(b"not bencoded"),
         ):
@@ -231,6 +308,8 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
             lambda: self.one.put_immutable(b"1:x"),
             lambda: self.one.get_peers(bytes(20)),
             lambda: self.one.announce_peer(bytes(20), 5),
+            lambda: self.one.put_latest(SEED, b"value", 1, SALT, read=read),
+            lambda: self.one.sample_infohashes(bytes(20)),
         ):
             self.network.udp.advance(20.0)
             results = outcome(deferred := call())

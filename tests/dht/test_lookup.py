@@ -408,11 +408,11 @@ class CandidatesTests(SynchronousTestCase):
                 self.assertEqual(len(candidates.all()), kept)
                 self.assertEqual(len(list(candidates.alone(candidates.orders[0]))), places)
                 for candidate in candidates.all()[1:]:
-                    candidate.state, candidate.result = State.ANSWERED, candidate.contact.node_id
+                    candidate.state, candidate.result = State.ANSWERED, candidate.contact
                 self.assertEqual(len(candidates.answered()), 0 if places == 1 else min(8, places - 1))
                 candidates.all()[0].state = State.SLOW
                 self.assertEqual(len(candidates.answered()), 1 if places == 1 else 8)
-                self.assertEqual(candidates.results()[0], candidates.all()[1].contact.node_id)
+                self.assertEqual(candidates.results()[0], candidates.all()[1].contact)
 
     def test_not_ourselves(self) -> None:
         """
