@@ -28,9 +28,10 @@ from pathlib import Path
 from twisted.internet.task import Clock
 
 from benchmarks.dht_support import Items, Server, UnavailableError, put_arguments, resident
+from dtt.dht.buckets import K
 from dtt.dht.limits import AnswerLimits
 from dtt.dht.responder import Responder
-from dtt.dht.routing import K, RoutingTable
+from dtt.dht.routing import RoutingTable
 from dtt.dht.storage import MAX_ITEMS_OF_NETWORK, ItemStore
 from dtt.interfaces import Contact
 from dtt.krpc.items import MAX_SEQ

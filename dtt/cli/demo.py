@@ -27,8 +27,8 @@ from twisted.python.failure import Failure
 
 from dtt.cli.chat import ChatLine, printable
 from dtt.cli.running import run_reactor
+from dtt.dht.buckets import K
 from dtt.dht.node import DHTNode
-from dtt.dht.routing import K
 from dtt.errors import LocalError
 from dtt.options import CommandOptions
 

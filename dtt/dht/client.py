@@ -18,11 +18,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dtt.dht.buckets import K
 from dtt.dht.lookup import SLOT_WIDTH, Lookup
 from dtt.dht.node_id import is_valid
 from dtt.dht.puts import Holder, put_latest, store_on
 from dtt.dht.reads import answer_in, contacts_in, read_arguments, token_in
-from dtt.dht.routing import K, RoutingTable
+from dtt.dht.routing import RoutingTable
 from dtt.dht.samples import Sampler
 from dtt.errors import DecodeError, QueryTimeout
 from dtt.interfaces import Contact, InfohashSample, MutableRead, NodeAnswer, PutResult

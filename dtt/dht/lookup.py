@@ -28,9 +28,9 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from dtt.dht.buckets import K
 from dtt.dht.candidates import BITS, Candidate, Candidates, Order, State
 from dtt.dht.node_id import is_loopback
-from dtt.dht.routing import K
 from dtt.interfaces import Contact
 from dtt.krpc.messages import Response
 

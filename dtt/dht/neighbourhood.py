@@ -23,12 +23,13 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
+from dtt.dht.buckets import K
 from dtt.dht.client import Client
 from dtt.dht.limits import AnswerLimits
 from dtt.dht.node_id import generate, is_valid, site
 from dtt.dht.reads import contacts_in
 from dtt.dht.responder import Responder
-from dtt.dht.routing import K, RoutingTable
+from dtt.dht.routing import RoutingTable
 from dtt.dht.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
 from dtt.dht.votes import AddressVotes
 from dtt.interfaces import Contact

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
+from dtt.dht.buckets import K
 from dtt.dht.limits import UPLOAD_RATE
 from dtt.dht.merging import merge_puts, merge_reads, part_of, side_by_side
 from dtt.dht.neighbourhood import Neighbourhood
@@ -29,7 +30,7 @@ from dtt.dht.node_id import random_id
 from dtt.dht.puts import Put
 from dtt.dht.reads import read_again
 from dtt.dht.responder import Responder
-from dtt.dht.routing import K, RoutingTable
+from dtt.dht.routing import RoutingTable
 from dtt.dht.side import Side, make_sides
 from dtt.errors import ListenError, LocalError
 from dtt.interfaces import IDHT, Contact, InfohashSample, IPlacement, MutableRead, NodeAnswer, PutResult

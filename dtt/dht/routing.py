@@ -21,24 +21,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from attrs import define
-
-from dtt.dht.node_id import is_loopback, is_valid, site, subnet
+from dtt.dht.buckets import MAX_FAILURES, Bucket, Entry, K, contact_of
+from dtt.dht.node_id import ID_SIZE, is_exempt, is_valid
 from dtt.interfaces import Contact
-from dtt.krpc.compact import encode_nodes
+from dtt.krpc.compact import ADDRESS_SIZE, encode_address, encode_nodes
 
 if TYPE_CHECKING:
     from random import Random
 
-#: Nodes in a bucket (BEP5, k).
-K: Final = 8
-
 #: Seconds that a node stays good without a sign of life, and a bucket fresh
 #: without a change (BEP5).
 FRESH: Final = 15 * 60.0
-
-#: Unanswered queries in a row that make a node bad (BEP5 says "multiple").
-MAX_FAILURES: Final = 2
 
 #: Nodes that wait for a place in a full bucket (Kademlia section 4.1; as many
 #: as places: guess).
@@ -46,57 +39,9 @@ MAX_WAITING: Final = K
 
 _BITS: Final = 160
 
-
-@define(slots=True, eq=False, weakref_slot=False)
-class _Entry:
-    contact: Contact
-    compact: bytes
-    seen: float
-    secure: bool
-    failures: int = 0
-
-    @property
-    def number(self) -> int:
-        return int.from_bytes(self.contact.node_id)
-
-    @property
-    def bad(self) -> bool:
-        return self.failures >= MAX_FAILURES
-
-
-class _Bucket:
-    """
-    @ivar entries: at most L{K}.
-    @ivar waiting: contacts that answered while the bucket was full, and when, the latest last.
-    @ivar changed: when a node in it last gave a sign of life.
-    @ivar compact: the compact form of all entries while there are L{K} and none is bad.
-    @ivar secure: whether the ids of all entries are valid (BEP42).
-    """
-
-    __slots__ = ("changed", "compact", "entries", "secure", "waiting")
-
-    def __init__(self, changed: float) -> None:
-        self.entries: list[_Entry] = []
-        self.waiting: list[tuple[Contact, float]] = []
-        self.changed = changed
-        self.compact: bytes | None = None
-        self.secure = True
-
-    def update(self) -> None:
-        """
-        Make C{compact} and C{secure} true again.
-        """
-        self.secure = all(entry.secure for entry in self.entries)
-        alive = [entry.compact for entry in self.entries if not entry.bad]
-        self.compact = b"".join(alive) if len(alive) >= K else None
-
-    def sorted(self, number: int) -> list[_Entry]:
-        """
-        The entries that are not bad, the nearest to C{number} first.
-        """
-        return sorted(
-            (entry for entry in self.entries if not entry.bad), key=lambda entry: entry.number ^ number
-        )
+# How compact addresses of our own machine begin.
+_LOOPBACK4: Final = 127
+_LOOPBACK6: Final = bytes(15) + b"\x01"
 
 
 class RoutingTable:
@@ -112,10 +57,8 @@ class RoutingTable:
         self.own_id = own_id
         self.closed = closed
         self._own = int.from_bytes(own_id)
-        self._buckets = [_Bucket(now)]
-        self._by_id: dict[bytes, _Entry] = {}
-        # By (host, port) in a closed network and on loopback, else by L{site}.
-        self._by_place: dict[tuple[str, int] | str, _Entry] = {}
+        self._buckets = [Bucket(now)]
+        self._by_place: dict[bytes, Entry] = {}
         self._alive = 0
 
     def __len__(self) -> int:
@@ -124,17 +67,33 @@ class RoutingTable:
         """
         return self._alive
 
+    @property
+    def bad(self) -> int:
+        """
+        How many are.
+        """
+        return len(self._by_place) - self._alive
+
     def _index(self, number: int) -> int:
         index = _BITS - (number ^ self._own).bit_length()
         last = len(self._buckets) - 1
         return index if index < last else last
 
-    def _place(self, host: str, port: int) -> tuple[str, int] | str:
-        return (host, port) if self.closed or is_loopback(host) else site(host)
+    def _bucket(self, node_id: bytes) -> Bucket:
+        return self._buckets[self._index(int.from_bytes(node_id))]
 
-    def _entry(self, contact: Contact) -> _Entry | None:
-        entry = self._by_id.get(contact.node_id)
-        return entry if entry is not None and entry.contact == contact else None
+    def _place(self, address: bytes) -> bytes:
+        # What has one place in the table, of a compact address: in a closed
+        # network and on loopback the address, else the IP, or its /64.
+        if len(address) == ADDRESS_SIZE:
+            return address if self.closed or address[0] == _LOOPBACK4 else address[:4]
+        return address if self.closed or address.startswith(_LOOPBACK6) else address[:8]
+
+    def _entry(self, contact: Contact) -> Entry | None:
+        entry = self._bucket(contact.node_id).find(contact.node_id)
+        if entry is None or entry.address != encode_address(contact.host, contact.port):
+            return None
+        return entry
 
     # Changes
 
@@ -149,7 +108,7 @@ class RoutingTable:
         entry = self._entry(contact)
         if entry is not None:
             entry.seen = now
-            bucket = self._buckets[self._index(entry.number)]
+            bucket = self._bucket(contact.node_id)
             bucket.changed = now
             if entry.failures:
                 revived = entry.bad
@@ -158,27 +117,26 @@ class RoutingTable:
                     self._alive += 1
                     bucket.update()
             return None
-        number = int.from_bytes(contact.node_id)
-        if number == self._own or not self._make_way(contact):
+        if contact.node_id == self.own_id or not self._make_way(contact):
             return None
-        bucket = self._buckets[self._index(number)]
+        bucket = self._bucket(contact.node_id)
         while len(bucket.entries) >= K and bucket is self._buckets[-1] and len(self._buckets) < _BITS:
             self._split()
-            bucket = self._buckets[self._index(number)]
+            bucket = self._bucket(contact.node_id)
         if len(bucket.entries) >= K:
             yielding = self._yielding(bucket, contact)
             if yielding is None:
-                return self._wait(bucket, contact, now)
+                return self._wait(bucket, encode_nodes((contact,)), now)
             self._remove(yielding)
             if not yielding.bad:
-                self._wait(bucket, yielding.contact, yielding.seen)
+                self._wait(bucket, yielding.compact, yielding.seen)
         self._add(bucket, contact, now)
         return None
 
     def _is_secure(self, contact: Contact) -> bool:
         return self.closed or is_valid(contact.node_id, contact.host)
 
-    def _yielding(self, bucket: _Bucket, contact: Contact) -> _Entry | None:
+    def _yielding(self, bucket: Bucket, contact: Contact) -> Entry | None:
         """
         Who leaves a full bucket for C{contact}?
         """
@@ -194,23 +152,18 @@ class RoutingTable:
         @return: whether it should be pinged: it is new, and there is room for
             it if it answers.
         """
-        entry = self._entry(contact)
-        if entry is not None:
+        bucket = self._bucket(contact.node_id)
+        entry = bucket.find(contact.node_id)
+        if entry is not None and entry.address == encode_address(contact.host, contact.port):
             entry.seen = now
             return False
-        number = int.from_bytes(contact.node_id)
-        bucket = self._buckets[self._index(number)]
         full = bucket.compact is not None and bucket is not self._buckets[-1]
         if full and (bucket.secure or not self._is_secure(contact)):
             return False
-        for holder in (
-            self._by_id.get(contact.node_id),
-            self._by_place.get(self._place(contact.host, contact.port)),
-            self._neighbour(contact),
-        ):
+        for holder in (entry, *self._in_place(contact)):
             if holder is not None and not holder.bad:
                 return False
-        return number != self._own
+        return contact.node_id != self.own_id
 
     def failed(self, contact: Contact) -> None:
         """
@@ -223,81 +176,81 @@ class RoutingTable:
         if entry.failures != MAX_FAILURES:
             return
         self._alive -= 1
-        bucket = self._buckets[self._index(entry.number)]
+        bucket = self._bucket(contact.node_id)
         bucket.update()
         # The latest whose ids are valid, then the latest of the others.
-        bucket.waiting.sort(key=lambda place: (self._is_secure(place[0]), place[1]))
+        bucket.waiting.sort(key=lambda place: (self._is_secure(contact_of(place[0])), place[1]))
         while bucket.waiting:
-            candidate, seen = bucket.waiting.pop()
+            compact, seen = bucket.waiting.pop()
+            candidate = contact_of(compact)
             if self._make_way(candidate):
                 if entry in bucket.entries:
                     self._remove(entry)
                 self._add(bucket, candidate, seen)
                 return
 
+    def _in_place(self, contact: Contact) -> tuple[Entry | None, Entry | None]:
+        """
+        Who has the place of C{contact}'s address in the table, and that of its
+        network in its bucket?
+        """
+        address = encode_address(contact.host, contact.port)
+        there = self._by_place.get(self._place(address))
+        if self.closed or is_exempt(contact.host):
+            return there, None
+        size = 3 if len(address) == ADDRESS_SIZE else 8
+        entries = self._bucket(contact.node_id).entries
+        network = address[:size]
+        return there, next((each for each in entries if each.address.startswith(network)), None)
+
     def _make_way(self, contact: Contact) -> bool:
         # Whether neither id nor address is taken; what gives way is removed.
         # A good node keeps its id against a claim from elsewhere (BEP5); a
         # node that came back with a new id replaces itself.
-        same_id = self._by_id.get(contact.node_id)
+        same_id = self._bucket(contact.node_id).find(contact.node_id)
         if same_id is not None and not same_id.bad:
             return False
-        same_place = self._by_place.get(self._place(contact.host, contact.port))
-        if same_place is not None and not same_place.bad:
-            there = same_place.contact
-            if (there.host, there.port) != (contact.host, contact.port):
-                return False
-        neighbour = self._neighbour(contact)
-        if neighbour is not None and neighbour is not same_place and not neighbour.bad:
+        there, neighbour = self._in_place(contact)
+        moved = there is not None and there.address != encode_address(contact.host, contact.port)
+        if there is not None and not there.bad and moved:
             return False
-        for entry in {id(e): e for e in (same_id, same_place, neighbour) if e is not None}.values():
+        if neighbour is not None and neighbour is not there and not neighbour.bad:
+            return False
+        for entry in {id(e): e for e in (same_id, there, neighbour) if e is not None}.values():
             self._remove(entry)
         return True
 
-    def _neighbour(self, contact: Contact) -> _Entry | None:
-        """
-        Who has the place of C{contact}'s network in its bucket?
-        """
-        if self.closed or is_loopback(contact.host):
-            return None
-        network = subnet(contact.host)
-        bucket = self._buckets[self._index(int.from_bytes(contact.node_id))]
-        return next((entry for entry in bucket.entries if subnet(entry.contact.host) == network), None)
-
-    def _wait(self, bucket: _Bucket, contact: Contact, now: float) -> Contact | None:
-        waiting = [place for place in bucket.waiting if place[0].node_id != contact.node_id]
-        bucket.waiting = [*waiting[-(MAX_WAITING - 1) :], (contact, now)]
+    def _wait(self, bucket: Bucket, compact: bytes, now: float) -> Contact | None:
+        waiting = [place for place in bucket.waiting if place[0][:ID_SIZE] != compact[:ID_SIZE]]
+        bucket.waiting = [*waiting[-(MAX_WAITING - 1) :], (compact, now)]
         oldest = min(bucket.entries, key=lambda entry: entry.seen)
         return oldest.contact if now - oldest.seen >= FRESH else None
 
-    def _add(self, bucket: _Bucket, contact: Contact, now: float) -> None:
-        entry = _Entry(contact, encode_nodes((contact,)), now, self._is_secure(contact))
+    def _add(self, bucket: Bucket, contact: Contact, now: float) -> None:
+        entry = Entry(encode_nodes((contact,)), now, self._is_secure(contact))
         bucket.entries.append(entry)
         bucket.changed = max(bucket.changed, now)
         bucket.update()
-        self._by_id[contact.node_id] = entry
-        self._by_place[self._place(contact.host, contact.port)] = entry
+        self._by_place[self._place(entry.address)] = entry
         self._alive += 1
 
-    def _remove(self, entry: _Entry) -> None:
+    def _remove(self, entry: Entry) -> None:
         bucket = self._buckets[self._index(entry.number)]
         bucket.entries.remove(entry)
         bucket.update()
-        contact = entry.contact
-        del self._by_id[contact.node_id]
-        del self._by_place[self._place(contact.host, contact.port)]
+        del self._by_place[self._place(entry.address)]
         self._alive -= not entry.bad
 
     def _split(self) -> None:
         old = self._buckets[-1]
-        new = _Bucket(old.changed)
+        new = Bucket(old.changed)
         self._buckets.append(new)
         last = len(self._buckets) - 1
         new.entries = [entry for entry in old.entries if self._index(entry.number) == last]
         old.entries = [entry for entry in old.entries if self._index(entry.number) != last]
         waiting, old.waiting = old.waiting, []
         for place in waiting:
-            self._buckets[self._index(int.from_bytes(place[0].node_id))].waiting.append(place)
+            self._bucket(place[0][:ID_SIZE]).waiting.append(place)
         old.update()
         new.update()
 
@@ -321,7 +274,7 @@ class RoutingTable:
             return compact
         return b"".join([entry.compact for entry in self._nearest(target, K)])
 
-    def _nearest(self, target: bytes, count: int) -> list[_Entry]:
+    def _nearest(self, target: bytes, count: int) -> list[Entry]:
         # Seen from the target, its own bucket is nearest, then all the deeper
         # ones mixed, then the shallower ones one after another.
         number = int.from_bytes(target)
@@ -340,7 +293,7 @@ class RoutingTable:
         """
         All nodes, those that were heard of last first, bad ones at the end.
         """
-        entries = sorted(self._by_id.values(), key=lambda entry: (entry.bad, -entry.seen))
+        entries = sorted(self._by_place.values(), key=lambda entry: (entry.bad, -entry.seen))
         return [entry.contact for entry in entries]
 
     def refresh_targets(self, now: float, rng: Random) -> list[bytes]:
@@ -368,7 +321,7 @@ class RoutingTable:
         external address became known).
         """
         table = RoutingTable(own_id, now, closed=self.closed)
-        for entry in sorted(self._by_id.values(), key=lambda entry: -entry.seen):
+        for entry in sorted(self._by_place.values(), key=lambda entry: -entry.seen):
             if not entry.bad:
                 table.responded(entry.contact, entry.seen)
         return table

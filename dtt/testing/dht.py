@@ -17,13 +17,13 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
+from dtt.dht.buckets import K
 from dtt.dht.limits import AnswerLimits
 from dtt.dht.lookup import SLOT_WIDTH
 from dtt.dht.node_id import distance, random_id
 from dtt.dht.puts import Holder, Put, put_latest, store_on
 from dtt.dht.reads import read_again, token_in
 from dtt.dht.responder import Responder
-from dtt.dht.routing import K
 from dtt.dht.samples import Sampler
 from dtt.errors import QueryRefused, QueryTimeout
 from dtt.interfaces import IDHT, Contact, InfohashSample, IPlacement, MutableRead, NodeAnswer, PutResult

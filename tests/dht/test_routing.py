@@ -8,8 +8,9 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.dht.buckets import MAX_FAILURES, K
 from dtt.dht.node_id import distance, generate
-from dtt.dht.routing import FRESH, MAX_FAILURES, K, RoutingTable
+from dtt.dht.routing import FRESH, RoutingTable
 from dtt.interfaces import Contact
 from dtt.krpc.compact import decode_nodes
 

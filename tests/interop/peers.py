@@ -28,8 +28,8 @@ from twisted.trial.unittest import SkipTest
 from zope.interface import implementer
 
 from benchmarks.dht_support import SERVERS, UnavailableError
+from dtt.dht.buckets import K
 from dtt.dht.node import DHTNode
-from dtt.dht.routing import K
 from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
 from dtt.krpc.bencode import decode, encode
 from tests.interop.support import LOOPBACK, Address

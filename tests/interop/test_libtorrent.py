@@ -17,9 +17,9 @@ from zope.interface import implementer
 
 from dtt.addresses.book import AddressBook
 from dtt.config import DHTConfig
+from dtt.dht.buckets import K
 from dtt.dht.node import DHTNode
 from dtt.dht.placement import MAX_SEQ
-from dtt.dht.routing import K
 from dtt.events import RecordPublished
 from dtt.identity import PeerKey
 from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
