@@ -27,7 +27,7 @@ from pathlib import Path
 
 from twisted.internet.task import Clock
 
-from benchmarks.dht_support import Items, Server, UnavailableError, put_arguments, resident
+from benchmarks.dht_support import LOOPBACK, Items, Server, UnavailableError, put_arguments, resident
 from dtt.dht.buckets import K
 from dtt.dht.limits import AnswerLimits
 from dtt.dht.responder import Responder
@@ -129,9 +129,24 @@ def in_own_process(what: str, count: int) -> float:
     return float(subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout)
 
 
+def idle_dtt() -> float:
+    """
+    RSS of C{dtt node} without a network.
+    """
+    command = [sys.executable, "-m", "dtt", "node", "--closed", "--bind", LOOPBACK]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline().startswith("ready")
+            time.sleep(SETTLE)
+            return float(resident(process.pid))
+        finally:
+            process.terminate()
+
+
 def idle(name: str) -> float:
     """
-    RSS of a server without a network.
+    RSS of another server without a network.
     """
     server = Server(name)
     try:
@@ -170,7 +185,7 @@ def main(arguments: Sequence[str]) -> None:
     runs, count = (2, 10_000) if options.quick else (5, 30_000)
     report("stored item", [in_own_process("items", count) for _ in range(runs)], 1, "B")
     report("routing entry", [in_own_process("nodes", count) for _ in range(runs)], 1, "B")
-    report("idle node", [idle("dtt") for _ in range(runs)], 1e6, "MB")
+    report("idle node", [idle_dtt() for _ in range(runs)], 1e6, "MB")
     try:
         print(f"a libtorrent node in the same shape: {idle('libtorrent') / 1e6:.1f} MB")
     except UnavailableError as error:
