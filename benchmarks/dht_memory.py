@@ -137,7 +137,8 @@ def idle_dtt() -> float:
     root = Path(__file__).parents[1]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stdout is not None and process.stdout.readline().startswith("ready")
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready")
             time.sleep(SETTLE)
             return float(resident(process.pid))
         finally:
