@@ -207,13 +207,26 @@ class StateDirectory:
                 return value
         except (ValueError, RecursionError):
             pass
-        aside = self.path / f"{name}.damaged"
+        self.put_aside(name, "no JSON object")
+        return None
+
+    def put_aside(self, name: str, reason: str) -> None:
+        """
+        The file C{name} is damaged: rename it to C{name.damaged}, with a warning.
+
+        @raise StateError: that is not possible.
+        """
+        path, aside = self.path / name, self.path / f"{name}.damaged"
         try:
             os.replace(path, aside)
         except OSError as error:
             raise StateError(f"{path} is damaged and can't be put aside: {error.strerror}") from error
-        self._log.warn("{path} is damaged: starting without it, it is now {aside}", path=path, aside=aside)
-        return None
+        self._log.warn(
+            "{path} is damaged ({reason}): starting without it, it is now {aside}",
+            path=path,
+            reason=reason,
+            aside=aside,
+        )
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """

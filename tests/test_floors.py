@@ -57,6 +57,8 @@ PURE = (
     "dht/limits",
     "dht/votes",
     "dht/node_id",
+    "dht/arguments",
+    "dht/buckets",
     "dht/routing",
     "dht/storage",
     "dht/tokens",

@@ -16,8 +16,10 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from dtt.cli.running import run_reactor, warnings_to_stderr
 from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.dht.node import DHTNode
+from dtt.dht.saved import SavedNode, Saver, load
 from dtt.errors import UsageError
 from dtt.options import BootstrapOptions, port_number
+from dtt.state import StateDirectory
 
 
 def _without_tls() -> None:
@@ -39,6 +41,12 @@ class NodeOptions(BootstrapOptions):
     optParameters = [
         ["port", None, 0, "UDP port; 0: any.", port_number],
         ["bind", None, "0.0.0.0", "Local IPv4 address; 'none': IPv6 only."],
+        [
+            "state-dir",
+            None,
+            None,
+            "Directory for the node's id, known nodes and address; without it nothing is kept.",
+        ],
         ["bind6", None, None, "Local IPv6 address, '::' for all; without it there is no IPv6."],
     ]
     optFlags = [
@@ -68,6 +76,11 @@ class NodeOptions(BootstrapOptions):
         bootstrap = self["bootstrap"] or (() if self["closed"] else PUBLIC_BOOTSTRAP)
         interface = None if self["bind"] == "none" else self["bind"]
         interface6 = self["bind6"]
+        directory = None if self["state-dir"] is None else StateDirectory(self["state-dir"])
+        saved = SavedNode()
+        if directory is not None:
+            directory.lock()
+            saved = load(directory)
         over: Deferred[None] = Deferred()
 
         async def serve(reactor: Any) -> int:
@@ -79,6 +92,9 @@ class NodeOptions(BootstrapOptions):
                 bootstrap=bootstrap,
                 closed=bool(self["closed"]),
                 plain=True,
+                node_id=saved.node_id,
+                known_nodes=saved.nodes,
+                external_host=saved.external_host,
             )
             node.privilegedStartService()
             node.startService()
@@ -86,7 +102,12 @@ class NodeOptions(BootstrapOptions):
             if interface6 is not None:
                 addresses.append(f"[{interface6}]:{node.port6}")
             print("ready", addresses[0], node.node_id.hex(), *addresses[1:], flush=True)
+            saver = None if directory is None else Saver(reactor, node, directory)
+            if saver is not None:
+                saver.startService()
             await over
+            if saver is not None:
+                saver.stopService()
             await maybeDeferred(node.stopService)
             return 0
 

@@ -93,6 +93,7 @@ class Neighbourhood:
         closed: bool,
         always_serves: bool,
         upload_rate: float,
+        external_host: str | None,
         rng: Random,
         on_response: Callable[[Response], None],
         on_lost: Callable[[], None],
@@ -104,6 +105,8 @@ class Neighbourhood:
         @param closed: as in L{RoutingTable}.
         @param always_serves: never read-only.
         @param upload_rate: bytes a second that answers may take.
+        @param external_host: the IP address that others saw us at in an earlier
+            run; of no effect if it is of another family.
         @param on_response: told each response, once the table knows of it.
         @param on_lost: told that no node in the table is alive any more, or
             that it may be so; again and again.
@@ -124,7 +127,8 @@ class Neighbourhood:
         if beside is not None:
             beside._beside = self
         self.responder = self._make_responder(beside, upload_rate)
-        self._votes = AddressVotes()
+        known = external_host is not None and family.has(external_host)
+        self._votes = AddressVotes(encode_address(external_host, 0)[:-2] if known and external_host else None)
         # Used as an ordered set.
         self._sent_to: dict[str, None] = {}
         self._last_stranger = now
@@ -188,6 +192,13 @@ class Neighbourhood:
             seconds=self._reactor.seconds,
         )
         return self.krpc
+
+    @property
+    def external_host(self) -> str | None:
+        """
+        The IP address that others see us at, once they agree on it.
+        """
+        return None if self._votes.elected is None else decode_address(self._votes.elected + bytes(2))[0]
 
     def start(self) -> None:
         """
@@ -334,8 +345,8 @@ class Neighbourhood:
         self.client.ask(contact, b"ping", {}).addBoth(ended)
 
     def _move(self) -> None:
-        assert self._votes.elected is not None
-        ip, _ = decode_address(self._votes.elected + b"\0\0")
+        ip = self.external_host
+        assert ip is not None
         self.client.tell(self._on_external_host, ip)
         if is_valid(self.node_id, ip):
             return

@@ -26,12 +26,13 @@ from dtt.dht.buckets import K
 from dtt.dht.limits import UPLOAD_RATE
 from dtt.dht.merging import merge_puts, merge_reads, part_of, side_by_side
 from dtt.dht.neighbourhood import Neighbourhood
-from dtt.dht.node_id import random_id
+from dtt.dht.node_id import generate, random_id
 from dtt.dht.puts import Put
 from dtt.dht.reads import read_again
 from dtt.dht.responder import Responder
 from dtt.dht.routing import RoutingTable
 from dtt.dht.side import Side, make_sides
+from dtt.dht.statistics import statistics
 from dtt.errors import ListenError, LocalError
 from dtt.interfaces import IDHT, Contact, InfohashSample, IPlacement, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.bencode import decode
@@ -85,6 +86,7 @@ class DHTNode(Service):
         closed: bool = False,
         plain: bool = False,
         upload_rate: float = UPLOAD_RATE,
+        external_host: str | None = None,
         on_external_host: Callable[[str], None] | None = None,
         rng: Random | None = None,
     ) -> None:
@@ -103,6 +105,7 @@ class DHTNode(Service):
         @param plain: a node for its own sake: never read-only.
         @param upload_rate: bytes a second that answers may take; of no effect
             in a closed network.
+        @param external_host: what L{external_host} was in an earlier run.
         @param on_external_host: told the IP address that others see us at,
             once they agree on it, and again when it changes; if there are two
             sides, of IPv4.
@@ -113,16 +116,19 @@ class DHTNode(Service):
         self.port6: int | None = None
         self._reactor = reactor
         rng = SystemRandom() if rng is None else rng
+        if node_id is None:
+            node_id = random_id(rng) if external_host is None else generate(external_host, rng)
         self.sides = make_sides(
             reactor,
             interface,
             interface6,
-            random_id(rng) if node_id is None else node_id,
+            node_id,
             bootstrap=bootstrap,
             known_nodes=known_nodes,
             closed=closed,
             always_serves=plain or closed,
             upload_rate=upload_rate,
+            external_host=external_host,
             on_ready=self._ready,
             on_searching=self._searching,
             on_external_host=on_external_host,
@@ -144,6 +150,14 @@ class DHTNode(Service):
         See the class.
         """
         return self._neighbourhood.node_id
+
+    @property
+    def external_host(self) -> str | None:
+        """
+        The IP address that others see us at, or L{None} while they do not
+        agree on one; if there are two sides, of IPv4.
+        """
+        return self._neighbourhood.external_host
 
     @property
     def table(self) -> RoutingTable:
@@ -257,6 +271,13 @@ class DHTNode(Service):
         groups = zip_longest(*(side.known_nodes() for side in self.sides))
         known = [contact for group in groups for contact in group if contact is not None]
         return known[:MAX_KNOWN_NODES]
+
+    def statistics(self) -> dict[str, float]:
+        """
+        All that was counted, and how much there is of what: see
+        L{dtt.dht.statistics}.
+        """
+        return statistics(self.sides)
 
     def _count(self) -> int:
         return sum(len(side.neighbourhood.table) for side in self.sides)

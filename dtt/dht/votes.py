@@ -26,8 +26,11 @@ class AddressVotes:
 
     __slots__ = ("_votes", "elected")
 
-    def __init__(self) -> None:
-        self.elected: bytes | None = None
+    def __init__(self, elected: bytes | None = None) -> None:
+        """
+        @param elected: what it was in an earlier run.
+        """
+        self.elected = elected
         # The latest voters last.
         self._votes: dict[bytes, bytes] = {}
 

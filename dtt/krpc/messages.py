@@ -52,6 +52,9 @@ SALT_TOO_BIG: Final = 207
 CAS_MISMATCH: Final = 301
 SEQ_TOO_LOW: Final = 302
 
+#: All of them.
+CODES: Final = frozenset((*range(GENERIC_ERROR, SALT_TOO_BIG + 1), CAS_MISMATCH, SEQ_TOO_LOW))
+
 _V = b"1:v4:" + VERSION
 
 # The usual queries.  Lengths are fixed, or looked at afterwards: so what

@@ -75,6 +75,13 @@ class RoundTrips:
             self._smoothed += (seconds - self._smoothed) / 8
 
     @property
+    def smoothed(self) -> float | None:
+        """
+        SRTT, seconds; L{None} before the first.
+        """
+        return self._smoothed
+
+    @property
     def soft_timeout(self) -> float:
         """
         SRTT + 4 RTTVAR, within bounds; seconds.

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 
 from dtt.errors import DecodeError, QueryRefused, QueryTimeout
 from dtt.krpc.flood import FloodGate
-from dtt.krpc.messages import TRANSACTION_SIZE, Error, Query, Response, decode, encode_query
+from dtt.krpc.messages import CODES, TRANSACTION_SIZE, Error, Query, Response, decode, encode_query
 from dtt.krpc.pacing import EPSILON, PacketBudgets, RoundTrips
 
 #: Seconds until a query has failed: what mainline and bittorrent-dht wait
@@ -80,7 +80,8 @@ class KRPCProtocol(DatagramProtocol):
     @ivar node_id: our 20-byte id; may be changed.
     @ivar read_only: say in our queries that we answer none (BEP43).
     @ivar counters: C{sent.METHOD}, C{received.METHOD} (C{other} for unknown
-        ones), C{answered}, C{responses}, C{errors}, C{timeouts}, C{slow},
+        ones), C{answered}, C{responses}, C{errors.CODE}
+        (C{other} for unknown ones), C{timeouts}, C{slow},
         C{cancelled}, C{held back}, C{refused.hold}, C{write failed}, C{faults}
         (mistakes of ours) and C{dropped.REASON}.
     """
@@ -133,6 +134,21 @@ class KRPCProtocol(DatagramProtocol):
         Seconds after which a query is slow, from the round trips to all nodes.
         """
         return self._round_trips.soft_timeout
+
+    @property
+    def round_trip(self) -> float | None:
+        """
+        Seconds that a round trip takes, to whatever node, smoothed; L{None}
+        before the first.
+        """
+        return self._round_trips.smoothed
+
+    @property
+    def transactions(self) -> int:
+        """
+        How many queries have no answer so far.
+        """
+        return len(self._open)
 
     def may_query(self, host: str, port: int) -> bool:
         """
@@ -272,7 +288,8 @@ class KRPCProtocol(DatagramProtocol):
         del self._open[transaction.key]
         try:
             if isinstance(reply, Error):
-                self.counters["errors"] += 1
+                code = reply.code if reply.code in CODES else "other"
+                self.counters[f"errors.{code}"] += 1
                 transaction.deferred.errback(QueryRefused(reply.code, reply.text))
             else:
                 self.counters["responses"] += 1

@@ -1,0 +1,226 @@
+"""
+Tests for L{dtt.dht.saved} and what L{DHTNode} makes of it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from dtt.dht.node_id import is_valid
+from dtt.dht.saved import FILE, SAVE_INTERVAL, SavedNode, Saver, load
+from dtt.interfaces import Contact
+from dtt.state import StateDirectory
+from tests.dht.network import Network
+
+ID = "61" * 20
+SAVED = SavedNode(
+    b"i" * 20, (Contact(b"a" * 20, "10.0.0.1", 6881), Contact(b"b" * 20, "2001:db8::1", 1)), "203.0.113.9"
+)
+
+
+class SavedNodeTests(SynchronousTestCase):
+    """
+    The object in the file.
+    """
+
+    def test_round_trip(self) -> None:
+        """
+        What was written is read.
+        """
+        for saved in (SAVED, SavedNode()):
+            self.assertEqual(SavedNode.from_json(json.loads(json.dumps(saved.to_json()))), saved)
+
+    def test_refused(self) -> None:
+        """
+        Another version, and whatever is out of place, is not read.
+        """
+        wrong: dict[str, tuple[Any, ...]] = {
+            "version": (0, 2, None, "1"),
+            "node_id": ("00", 5, "x" * 40),
+            "external_host": (5, "somewhere", []),
+            "nodes": (5, [5], [["00", "10.0.0.1", 1]], [[ID, "name", 1]], [[ID, "10.0.0.1", 0]]),
+        }
+        for key, values in wrong.items():
+            for value in values:
+                self.assertRaises(ValueError, SavedNode.from_json, {**SAVED.to_json(), key: value})
+        for key in SAVED.to_json():
+            incomplete = SAVED.to_json()
+            del incomplete[key]
+            self.assertRaises(ValueError, SavedNode.from_json, incomplete)
+
+
+class FileTests(SynchronousTestCase):
+    """
+    The file itself.
+    """
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.directory = StateDirectory(self.path)
+        self.network = Network(6)
+
+    def tearDown(self) -> None:
+        """
+        Stop all nodes.
+        """
+        self.network.stop()
+
+    def test_nothing(self) -> None:
+        """
+        Without a file there is nothing.
+        """
+        self.assertEqual(load(self.directory), SavedNode())
+
+    def test_unusable(self) -> None:
+        """
+        A file of another version is put aside with a warning.
+        """
+        warnings: list[str] = []
+
+        @implementer(ILogObserver)
+        def observer(event: object) -> None:
+            assert isinstance(event, dict)
+            if event["log_level"] is LogLevel.warn:
+                warnings.append(event["reason"])
+
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.directory.write_json(FILE, {"version": 99})
+        self.assertEqual(load(self.directory), SavedNode())
+        self.assertEqual(warnings, ["unknown version"])
+        self.assertEqual(json.loads((self.path / f"{FILE}.damaged").read_text()), {"version": 99})
+        self.assertFalse((self.path / FILE).exists())
+
+    def test_saver(self) -> None:
+        """
+        The state is written at the start, now and then, and at the end; a
+        node made of it has the same id and asks the same nodes.
+        """
+        node = self.network.nodes[3]
+        saver = Saver(self.network.clock, node, self.directory)
+        saver.startService()
+        first = load(self.directory)
+        self.assertEqual((first.node_id, len(first.nodes), first.external_host), (node.node_id, 5, None))
+        self.network.node()
+        self.network.udp.advance(SAVE_INTERVAL + 1)
+        self.assertEqual(len(load(self.directory).nodes), 6)
+        (self.path / FILE).unlink()
+        saver.stopService()
+        saved = load(self.directory)
+        again = self.network.node(bootstrap=[], node_id=saved.node_id, known_nodes=saved.nodes)
+        self.network.result(again.when_ready())
+        self.assertEqual(again.node_id, node.node_id)
+
+    def test_disk_full(self) -> None:
+        """
+        What can't be written is logged, and the node goes on.
+        """
+        saver = Saver(self.network.clock, self.network.nodes[0], self.directory)
+        self.path.rmdir()
+        logged: list[object] = []
+
+        @implementer(ILogObserver)
+        def observer(event: object) -> None:
+            assert isinstance(event, dict)
+            if event["log_level"] is LogLevel.error:
+                logged.append(event)
+
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        saver.save()
+        self.assertEqual(len(logged), 1)
+
+
+class ExternalHostTests(SynchronousTestCase):
+    """
+    The external address of an earlier run.
+    """
+
+    def setUp(self) -> None:
+        self.network = Network(2)
+
+    def tearDown(self) -> None:
+        """
+        Stop all nodes.
+        """
+        self.network.stop()
+
+    def test_new_id(self) -> None:
+        """
+        A node without an id takes one that is valid there; one that has an id
+        keeps it.
+        """
+        node = self.network.node(external_host="203.0.113.9", start=False)
+        self.assertTrue(is_valid(node.node_id, "203.0.113.9"))
+        self.assertEqual(node.external_host, "203.0.113.9")
+        node = self.network.node(external_host="203.0.113.9", start=False, node_id=b"i" * 20)
+        self.assertEqual(node.node_id, b"i" * 20)
+
+    def test_other_family(self) -> None:
+        """
+        An address of the other family says nothing.
+        """
+        node = self.network.node(external_host="2001:db8::1", start=False, node_id=b"i" * 20)
+        self.assertIsNone(node.external_host)
+        self.assertIsNone(self.network.nodes[0].external_host)
+
+
+class StatisticsTests(SynchronousTestCase):
+    """
+    L{DHTNode.statistics}.
+    """
+
+    def test_statistics(self) -> None:
+        """
+        Queries by kind, answers, errors by code, drops by reason, what is
+        stored, the tables, round trips and open transactions.
+        """
+        network = Network(10, seed=3, families="46")
+        node, other = network.nodes[:2]
+        self.assertEqual(network.node(start=False).statistics()["ipv4.nodes.alive"], 0)
+        network.result(other.put_immutable(b"5:value"))
+        network.result(other.announce_peer(b"i" * 20, 1))
+        contact = Contact(node.node_id, network.host(0), node.port)
+        refused = other.krpc.query(contact.host, contact.port, b"nonsense", {})
+        network.udp.advance(0.5)
+        refused.addErrback(lambda _: None)
+        node.krpc.datagramReceived(b"junk", ("10.3.3.3", 1))
+        other.krpc.query("10.77.0.1", 1, b"ping", {}).addErrback(lambda _: None)
+        found, theirs = node.statistics(), other.statistics()
+        for name in (
+            "ipv4.received.find_node", "ipv6.received.find_node", "ipv4.received.get", "ipv4.sent.find_node",
+            "ipv4.answered", "ipv4.responses", "ipv6.responses",
+        ):  # fmt: skip
+            self.assertGreater(found[name], 0, name)
+        self.assertEqual(found["ipv4.answer.error.204"], 1)
+        self.assertEqual(theirs["ipv4.errors.204"], 1)
+        self.assertEqual(sum(count for name, count in found.items() if "ipv4.dropped." in name), 1)
+        self.assertEqual((found["items"], found["peers"], found["info hashes"]), (1, 1, 1))
+        self.assertEqual((found["ipv4.nodes.alive"], found["ipv6.nodes.alive"]), (9, 9))
+        self.assertEqual((found["ipv4.nodes.bad"], theirs["ipv4.transactions"]), (0, 1))
+        self.assertTrue(0 < found["ipv4.round trip"] < found["ipv4.soft timeout"])
+        self.assertTrue(all(type(value) in (int, float) for value in found.values()))
+        network.stop()
+        self.assertEqual(node.statistics()["items"], 1)
+
+
+class RandomTests(SynchronousTestCase):
+    """
+    Any state.
+    """
+
+    def test_any(self) -> None:
+        """
+        200 nodes, as many as are kept, survive.
+        """
+        rng = Random(1)
+        nodes = tuple(Contact(rng.randbytes(20), f"10.0.{n}.1", rng.randrange(1, 65536)) for n in range(200))
+        saved = SavedNode(rng.randbytes(20), nodes, None)
+        self.assertEqual(SavedNode.from_json(json.loads(json.dumps(saved.to_json()))), saved)
