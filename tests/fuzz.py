@@ -2,11 +2,13 @@
 Feed a DHT node with what no honest node would send.
 
 C{python -m tests.fuzz [--seconds S] [--datagrams N] [--seed N]}: datagrams made by
-a grammar of KRPC, and mutations of real ones, go to the protocol and the
-responder of a node without a network.  It ends with exit code 1 if anything
-was raised, if something was sent for what can't be decoded, or if the node's
-tables grew beyond their bounds; it prints its seed, what was dropped and why,
-and the dearest datagram (microseconds; the smallest of three tries).
+a grammar of KRPC, recorded ones of real programs, and mutations of both go to
+two whole nodes without a network, a closed and an open one; so do replies to
+what they ask, while they look up, read and write.  It ends with exit code 1 if
+anything was raised, if something was sent for what can't be decoded, if a table
+grew beyond its bound, or if an operation did not end; it prints its seed, what
+was dropped and why, and what datagrams cost (microseconds of CPU; the dearest is
+the smallest of three tries, unless it was a reply, which counts once).
 """
 
 from __future__ import annotations
@@ -15,202 +17,131 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random, SystemRandom
 from typing import Any, cast
 
-from nacl.bindings import crypto_sign_seed_keypair
-from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
-from dtt.dht.limits import AnswerLimits
-from dtt.dht.responder import Responder
+from dtt.dht import neighbourhood
+from dtt.dht.limits import MAX_CHARGED, MAX_PROVEN
+from dtt.dht.node import DHTNode
 from dtt.dht.storage import MAX_ITEMS, MAX_PEERS
 from dtt.errors import DecodeError
-from dtt.krpc.bencode import encode
-from dtt.krpc.items import mutable_target, sign
-from dtt.krpc.messages import Error, Query, Response, decode, encode_query, encode_response
-from dtt.krpc.protocol import KRPCProtocol
+from dtt.krpc.flood import MAX_SOURCES
+from dtt.krpc.messages import Query, Response, decode, encode_query
+from dtt.krpc.pacing import MAX_BUDGETS
+from tests.fuzz_grammar import KEY, SEED, Grammar
 
-_SEED = b"f" * 32
-_KEY = crypto_sign_seed_keypair(_SEED)[0]
+#: Operations of a node at the same time, and clock seconds that one may take.
+OPERATIONS = 8
+LIMIT = 60.0
 
-_METHODS = (b"ping", b"find_node", b"get_peers", b"announce_peer", b"get", b"put", b"sample_infohashes", b"x")
-_KEYS = (
-    b"id", b"target", b"info_hash", b"port", b"implied_port", b"token", b"k", b"v", b"seq", b"cas", b"sig",
-    b"salt", b"want", b"nodes", b"values", b"ro", b"x",
-)  # fmt: skip
+#: Queries of a node that may still be replied to.
+PENDING = 64
+
+#: Transactions of one node: each lookup may have 256.
+MAX_TRANSACTIONS = 256 * (OPERATIONS + 4)
 
 
-class _Sink:
+class _Port:
     """
-    A transport that counts.
+    A UDP port that keeps what is sent.
     """
+
+    maxThroughput = 0
 
     def __init__(self) -> None:
-        self.sent: list[bytes] = []
+        self.sent: list[tuple[bytes, tuple[str, int]]] = []
 
     def write(self, datagram: bytes, address: tuple[str, int]) -> None:
         """
         Keep it.
         """
-        self.sent.append(datagram)
+        self.sent.append((datagram, address))
+
+    def getHost(self) -> IPv4Address:
+        """
+        Its address.
+        """
+        return IPv4Address("UDP", "10.0.0.99", 6881)
+
+    def stopListening(self) -> None:
+        """
+        Nothing.
+        """
 
 
-class Grammar:
+class _Reactor(Clock):
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = _Port()
+
+    def listenUDP(self, port: int, protocol: DatagramProtocol, **more: Any) -> _Port:
+        """
+        The only port.
+        """
+        protocol.makeConnection(cast(Any, self.port))
+        return self.port
+
+
+class Target:
     """
-    Datagrams, from plausible to absurd.
+    A node under attack.
+
+    @ivar kinds: what the datagrams were.
+    @ivar dearest: for queries, replies and others: seconds, and the datagram.
+    @ivar total: seconds, and datagrams.
     """
 
-    def __init__(self, rng: Random, token: Callable[[bytes], bytes]) -> None:
-        """
-        @param token: a valid token for a target.
-        """
-        self._rng = rng
-        self._token = token
-
-    def datagram(self) -> bytes:
-        """
-        The next one, at most 1500 bytes.
-        """
-        rng = self._rng
-        make = rng.choice((self._query, self._query, self._reply, self._nonsense, self._nested, self._put))
-        data = make()
-        while rng.random() < 0.6:
-            data = self._mutated(data)
-        return data[:1500]
-
-    def _bytes(self) -> bytes:
-        return self._rng.randbytes(self._rng.choice((0, 1, 4, 8, 19, 20, 20, 20, 21, 26, 32, 64, 65, 600)))
-
-    def _value(self, depth: int = 0) -> Any:
-        rng = self._rng
-        match rng.randrange(8 if depth < 3 else 5):
-            case 0 | 1 | 2:
-                return self._bytes()
-            case 3:
-                return rng.choice((0, 1, -1, 6881, 65535, 65536, 2**31, 2**63 - 1, 2**63, -(2**63), 10**19))
-            case 4:
-                return rng.choice((b"", [], {}, b"n4"))
-            case 5 | 6:
-                return [self._value(depth + 1) for _ in range(rng.randrange(4))]
-            case _:
-                return {rng.choice(_KEYS): self._value(depth + 1) for _ in range(rng.randrange(4))}
-
-    def _query(self) -> bytes:
-        rng = self._rng
-        target = rng.randbytes(20)
-        arguments = {
-            b"target": target, b"info_hash": target, b"token": self._token(target), b"port": 6881
-        }  # fmt: skip
-        for _ in range(rng.randrange(4)):
-            arguments[rng.choice(_KEYS)] = self._value()
-        for key in rng.sample(sorted(arguments), rng.randrange(len(arguments))):
-            if rng.random() < 0.2:
-                del arguments[key]
-        arguments.pop(b"id", None)
-        return encode_query(rng.randbytes(4), rng.choice(_METHODS), rng.randbytes(20), arguments, False)
-
-    def _put(self) -> bytes:
-        rng = self._rng
-        salt, seq = rng.randbytes(rng.choice((0, 8, 64, 65))), rng.choice((0, 1, 2**63 - 1))
-        value = self._bytes()
-        target = mutable_target(_KEY, salt)
-        arguments = {
-            b"k": _KEY, b"salt": salt, b"seq": seq, b"sig": sign(_SEED, salt[:64], seq, encode(value)),
-            b"target": target, b"token": self._token(target), b"v": value,
-        }  # fmt: skip
-        return encode_query(rng.randbytes(4), b"put", rng.randbytes(20), arguments, False)
-
-    def _reply(self) -> bytes:
-        rng = self._rng
-        if rng.random() < 0.3:
-            return encode({b"e": self._value(), b"t": rng.randbytes(4), b"y": b"e"})
-        values = {rng.choice(_KEYS): self._value() for _ in range(rng.randrange(5))}
-        values.pop(b"id", None)
-        return encode_response(rng.randbytes(4), rng.randbytes(20), values, None)
-
-    def _nonsense(self) -> bytes:
-        return self._rng.randbytes(self._rng.randrange(1500))
-
-    def _nested(self) -> bytes:
-        rng = self._rng
-        count = rng.randrange(750)
-        return rng.choice(
-            (
-                b"l" * count,
-                b"l" * count + b"e" * count,
-                b"d1:x" * count,
-                b"d1:ad2:id20:"
-                + rng.randbytes(20)
-                + b"1:x"
-                + b"l"
-                + b"le" * count
-                + b"ee1:q4:ping1:t4:tttt1:y1:qe",
-                b"i" + b"9" * count + b"e",
-                b"9" * count + b":",
-                b"d" + b"1:a0:" * count + b"e",
-                b"l" + b"i1e" * count + b"e",
-            )
+    def __init__(self, rng: Random, closed: bool) -> None:
+        self.rng = rng
+        self.closed = closed
+        self.reactor = _Reactor()
+        self.reactor.rightNow = 1_800_000_000.0
+        self.node = DHTNode(
+            self.reactor, rng=rng, closed=closed, bootstrap=[("10.0.0.1", 6881), ("80.0.0.1", 6881)]
         )
-
-    def _mutated(self, data: bytes) -> bytes:
-        rng = self._rng
-        if not data:
-            return data
-        at = rng.randrange(len(data))
-        match rng.randrange(6):
-            case 0:
-                return data[:at]
-            case 1:
-                return data[:at] + rng.randbytes(1) + data[at + 1 :]
-            case 2:
-                return data[:at] + data[at + rng.randrange(1, 8) :]
-            case 3:
-                return (
-                    data[:at] + rng.choice((b"e", b"l", b"d", b"i", b"0:", b"1:", b"i-0e", b"00")) + data[at:]
-                )
-            case 4:
-                end = min(len(data), at + rng.randrange(1, 64))
-                return data[:end] + data[at:end] + data[end:]
-            case _:
-                return data + data[:at]
-
-
-class Fuzzer:
-    """
-    A node without a network, and what became of what it got.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_800_000_000)
-        self.rng = Random(seed)
-        self.sink = _Sink()
-        own_id = self.rng.randbytes(20)
-        self.responder = Responder(
-            self.clock,
-            own_id,
-            lambda target: b"\x01" * 26 * 8,
-            rng=self.rng,
-            limits=AnswerLimits(closed=True),
-        )
-        self.protocol = KRPCProtocol(self.clock, own_id, answer=self.responder.answer, rng=self.rng)
-        self.protocol.makeConnection(cast(IUDPTransport, self.sink))
-        self.grammar = Grammar(self.rng, self._token)
+        self.node.startService()
+        self.grammar = Grammar(rng, self._token)
         self.kinds: Counter[str] = Counter()
-        self.dearest = (0.0, b"")
+        self.dearest: dict[str, tuple[float, bytes]] = {}
+        self.total: dict[str, tuple[float, int]] = {}
+        self.pending: list[tuple[Query, tuple[str, int]]] = []
+        self.operations: dict[Deferred[Any], float] = {}
+        self.ended: Counter[str] = Counter()
 
     def _token(self, target: bytes) -> bytes:
-        # As a node at the fuzzer's address would have got it by a query.
-        query = encode_query(b"tttt", b"get_peers", b"q" * 20, {b"info_hash": target}, False)
-        before = len(self.sink.sent)
-        self.protocol.datagramReceived(query, ("10.0.0.1", 7))
-        if len(self.sink.sent) == before:
-            return b"no token"
-        answer = decode(self.sink.sent.pop())
-        token = answer.values[b"token"] if isinstance(answer, Response) else b"no token"
-        return cast(bytes, token)
+        # As a node at this address would have got it by a query.
+        query = encode_query(b"tttt", b"get_peers", b"q" * 20, {b"info_hash": target}, True)
+        self._collect()
+        self.node.krpc.datagramReceived(query, ("10.0.0.1", 7))
+        sent, self.reactor.port.sent = self.reactor.port.sent, []
+        for datagram, _ in sent:
+            answer = decode(datagram)
+            if isinstance(answer, Response):
+                return cast(bytes, answer.values[b"token"])
+        return b"no token"
+
+    def _collect(self) -> int:
+        """
+        Keep our queries, to be replied to; how many other things were sent?
+        """
+        others = 0
+        for datagram, address in self.reactor.port.sent:
+            message = decode(datagram)
+            if isinstance(message, Query):
+                self.pending.append((message, address))
+            else:
+                others += 1
+        self.reactor.port.sent.clear()
+        while len(self.pending) > PENDING:
+            self.pending.pop(self.rng.randrange(len(self.pending)))
+        return others
 
     def step(self) -> None:
         """
@@ -218,39 +149,125 @@ class Fuzzer:
 
         @raise AssertionError: the node did what it must not.
         """
-        data = self.grammar.datagram()
-        # Half of them come from where the tokens are valid.
-        host = (
-            "10.0.0.1"
-            if self.rng.random() < 0.5
-            else f"10.{self.rng.randrange(256)}.{self.rng.randrange(256)}.{self.rng.randrange(256)}"
-        )
+        rng = self.rng
+        if self.pending and rng.random() < 0.3:
+            query, address = self.pending.pop(rng.randrange(len(self.pending)))
+            data = self.grammar.reply_to(query)
+        else:
+            data = self.grammar.datagram()
+            # Half of them come from where the tokens are valid.
+            host = ".".join(str(byte) for byte in (rng.choice((10, 80, 127)), *rng.randbytes(3)))
+            address = ("10.0.0.1" if rng.random() < 0.5 else host, rng.randrange(1, 65536))
         try:
             kind = type(decode(data)).__name__
         except DecodeError:
             kind = "undecodable"
         self.kinds[kind] += 1
-        began = time.perf_counter()
-        self.protocol.datagramReceived(data, (host, self.rng.randrange(1, 65536)))
-        took = time.perf_counter() - began
-        if took > self.dearest[0]:
-            took = min(took, self._time(data), self._time(data))
-            if took > self.dearest[0]:
-                self.dearest = (took, data)
-        assert self.protocol.counters["faults"] == 0, f"a fault: {data!r}"
-        assert kind in (Query.__name__, Response.__name__, Error.__name__) or not self.sink.sent, (
-            f"sent for what can't be decoded: {data!r}"
-        )
-        assert len(self.sink.sent) <= 1 or kind == "Query", f"more than one answer to {data!r}"
-        assert len(self.responder.items) <= MAX_ITEMS, "too many items are stored"
-        assert len(self.responder.peers) <= MAX_PEERS, "too many peers are stored"
-        self.sink.sent.clear()
-        self.clock.advance(self.rng.expovariate(1000))
+        self._collect()
+        took = self._deliver(data, address)
+        answers = self._collect()
+        seconds, count = self.total.get(kind, (0.0, 0))
+        self.total[kind] = (seconds + took, count + 1)
+        if took > self.dearest.get(kind, (0.0, b""))[0]:
+            if kind != "Response":
+                took = min(took, self._deliver(data, address), self._deliver(data, address))
+                self._collect()
+            if took > self.dearest.get(kind, (0.0, b""))[0]:
+                self.dearest[kind] = (took, data)
+        assert answers == 0 or (answers == 1 and kind == "Query"), f"{answers} answers to {data!r}"
+        self._check(data)
+        if len(self.operations) < OPERATIONS and rng.random() < 0.01:
+            self._begin()
+        self.reactor.advance(rng.expovariate(1000))
 
-    def _time(self, data: bytes) -> float:
-        began = time.perf_counter()
-        self.protocol.datagramReceived(data, ("10.0.0.1", 7))
-        return time.perf_counter() - began
+    def _deliver(self, data: bytes, address: tuple[str, int]) -> float:
+        began = time.thread_time()
+        self.node.krpc.datagramReceived(data, address)
+        return time.thread_time() - began
+
+    def _check(self, data: bytes) -> None:
+        node = self.node
+        area = node.sides[0].neighbourhood
+        responder, krpc = node.responder, node.krpc
+        assert krpc.counters["faults"] == 0, f"a fault in the protocol: {data!r}"
+        assert responder.counters["faults"] == 0, f"a fault in the responder: {data!r}"
+        gate = krpc._gate
+        sizes = {
+            "items": (len(responder.items), MAX_ITEMS),
+            "peers": (len(responder.peers), MAX_PEERS),
+            "nodes": (len(node.table), 160 * 8),
+            "transactions": (krpc.transactions, MAX_TRANSACTIONS),
+            "budgets": (len(krpc._budgets), MAX_BUDGETS),
+            "sources": (0 if gate is None else len(gate), MAX_SOURCES),
+            "proven": (len(responder.limits._proven), MAX_PROVEN),
+            "charged": (len(responder.limits._charged), MAX_CHARGED),
+            "sent to": (len(area._sent_to), neighbourhood.MAX_SENT_TO),
+            # One for each waiting query, one for each place that is asked for.
+            "pings": (area._pings, neighbourhood.MAX_PINGS + MAX_TRANSACTIONS),
+            "timers": (len(self.reactor.getDelayedCalls()), 16),
+        }
+        for name, (size, most) in sizes.items():
+            assert size <= most, f"{size} {name}"
+        now = self.reactor.seconds()
+        assert not self.operations or min(self.operations.values()) > now - LIMIT, "an operation does not end"
+
+    def _begin(self) -> None:
+        rng, node = self.rng, self.node
+        target = rng.randbytes(20)
+        operation: Deferred[Any] = rng.choice(
+            (
+                lambda: node.get_mutable(KEY),
+                lambda: node.put_latest(SEED, b"value", rng.randrange(9)),
+                lambda: node.get_immutable(target),
+                lambda: node.put_immutable(b"20:" + target),
+                lambda: node.get_peers(target),
+                lambda: node.announce_peer(target, 0),
+                lambda: node.sample_infohashes(target),
+            )
+        )()
+        self.operations[operation] = self.reactor.seconds()
+
+        def ended(result: object) -> None:
+            self.operations.pop(operation, None)
+            if isinstance(result, Failure):
+                # Anything else is reported as it is.
+                result.trap(CancelledError)
+                self.ended["cancelled"] += 1
+            else:
+                self.ended["completed"] += 1
+
+        def failed(failure: Failure) -> None:
+            self.ended[f"failed: {failure.value!r}"] += 1
+
+        operation.addBoth(ended).addErrback(failed)
+        if rng.random() < 0.1:
+            self.reactor.callLater(rng.random(), operation.cancel)
+
+    def failures(self) -> list[str]:
+        """
+        Operations that ended as they must not.
+        """
+        return [how for how in self.ended if how.startswith("failed")]
+
+
+class Fuzzer:
+    """
+    A closed and an open node.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)
+        self.targets = [Target(self.rng, True), Target(self.rng, False)]
+
+    def step(self) -> None:
+        """
+        One datagram to one of them.
+
+        @raise AssertionError: it did what it must not.
+        """
+        target = self.targets[self.rng.random() < 0.3]
+        target.step()
+        assert not target.failures(), target.failures()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -275,11 +292,15 @@ def main(arguments: Sequence[str]) -> int:
     except AssertionError as error:
         print(f"datagram {count} of seed {options.seed}: {error}")
         return 1
-    took, data = fuzzer.dearest
-    print(f"{count} datagrams in {time.monotonic() - began:.0f} s: {dict(fuzzer.kinds)}")
-    print(f"node: {dict(sorted(fuzzer.protocol.counters.items()))}")
-    print(f"responder: {dict(sorted(fuzzer.responder.counters.items()))}")
-    print(f"dearest: {took * 1e6:.0f} us for {len(data)} bytes {data[:60]!r}")
+    print(f"{count} datagrams in {time.monotonic() - began:.0f} s")
+    for target in fuzzer.targets:
+        print("closed node:" if target.closed else "open node:")
+        print(f"  {dict(target.kinds)}; operations {dict(target.ended)}")
+        print(f"  {dict(sorted(target.node.statistics().items()))}")
+        for kind, (took, data) in sorted(target.dearest.items()):
+            seconds, number = target.total[kind]
+            mean = seconds / number
+            print(f"  {kind}: mean {mean * 1e6:.0f} us, dearest {took * 1e6:.0f} us: {data[:60]!r}")
     return 0
 
 

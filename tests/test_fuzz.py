@@ -28,5 +28,8 @@ class FuzzTests(SynchronousTestCase):
                 fuzzer.step()
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
-        self.assertGreaterEqual(set(fuzzer.kinds), {"Query", "Response", "undecodable"}, f"seed {seed}")
-        self.assertGreater(fuzzer.responder.counters["stored"], 0, f"seed {seed}")
+        for target in fuzzer.targets:
+            self.assertGreaterEqual(set(target.kinds), {"Query", "Response", "undecodable"}, f"seed {seed}")
+            self.assertGreater(target.ended["completed"], 0, f"seed {seed}")
+            self.assertGreater(target.node.statistics()["ipv4.responses"], 0, f"seed {seed}")
+        self.assertGreater(fuzzer.targets[0].node.responder.counters["stored"], 0, f"seed {seed}")

@@ -4,6 +4,7 @@ The reactor, run for a command.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -68,6 +69,10 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
         job.addCallbacks(codes.append, failed)
         job.addBoth(end)
 
+    # What is loaded stays: the collector need not look at it again, which
+    # would stop the reactor for up to 8 ms each time.
+    gc.collect()
+    gc.freeze()
     reactor.callWhenRunning(begin)
     reactor.run()
     return codes[0] if codes else 1

@@ -98,7 +98,7 @@ class Bucket:
         Make C{compact} and C{secure} true again.
         """
         self.secure = all(entry.secure for entry in self.entries)
-        alive = [entry.compact for entry in self.entries if not entry.bad]
+        alive = [entry.compact for entry in self.alive()]
         self.compact = b"".join(alive) if len(alive) >= K else None
 
     def find(self, node_id: bytes) -> Entry | None:
@@ -115,10 +115,8 @@ class Bucket:
                 return self.entries[place]
         return next((entry for entry in self.entries if entry.compact.startswith(node_id)), None)
 
-    def sorted(self, number: int) -> list[Entry]:
+    def alive(self) -> list[Entry]:
         """
-        The entries that are not bad, the nearest to C{number} first.
+        The entries that are not bad.
         """
-        return sorted(
-            (entry for entry in self.entries if not entry.bad), key=lambda entry: entry.number ^ number
-        )
+        return [entry for entry in self.entries if entry.failures < MAX_FAILURES]

@@ -143,11 +143,13 @@ class Client:
         arguments: dict[bytes, Any],
         interpret: Callable[[Contact, Response], T],
         *,
+        width: int = K,
         slot: bool = False,
     ) -> Lookup[T]:
         """
         A lookup, not yet started.
 
+        @param width: how many of the nearest have to answer.
         @param slot: as wide as reads of slots need it.
         """
         lookup = Lookup(
@@ -160,7 +162,7 @@ class Client:
             interpret=interpret,
             starts=partial(self._starts, target),
             is_secure=_is_secure if slot and not self._closed else None,
-            width=SLOT_WIDTH if slot else K,
+            width=SLOT_WIDTH if slot else width,
             closed=self._closed,
             own_id=self.table.own_id,
         )
@@ -184,6 +186,15 @@ class Client:
         """
         See L{dtt.interfaces.IDHT.get_mutable}.
         """
+        return await self._read(public_key, salt, on_answer, slot=True)
+
+    async def _read(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        on_answer: Callable[[NodeAnswer], None] | None = None,
+        **how: Any,
+    ) -> MutableRead:
         target = mutable_target(public_key, salt)
 
         def interpret(contact: Contact, response: Response) -> NodeAnswer:
@@ -191,16 +202,18 @@ class Client:
             self.tell(on_answer, answer)
             return answer
 
-        lookup = self.lookup(target, b"get", read_arguments(target), interpret, slot=True)
+        lookup = self.lookup(target, b"get", read_arguments(target), interpret, **how)
         answers = await lookup.start()
         return MutableRead(public_key, salt, tuple(answers), tuple(lookup.silent()))
 
     async def put_latest(
-        self, item: MutableItem, value: bytes, read: MutableRead, cas: int | None, copies: int
+        self, item: MutableItem, value: bytes, read: MutableRead | None, cas: int | None, copies: int
     ) -> PutResult:
         """
         See L{dtt.interfaces.IDHT.put_latest}.
         """
+        if read is None:
+            read = await self._read(item.public_key, item.salt, width=max(K, copies))
         return await put_latest(self.ask, item, value, read, cas, copies)
 
     async def get_immutable(self, target: bytes) -> bytes | None:

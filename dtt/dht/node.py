@@ -433,13 +433,12 @@ class DHTNode(Service):
         """
         item = item_to_put(signing_seed, salt, seq, value, cas, read)
 
+        async def put_on(side: Side) -> PutResult:
+            known = None if read is None else part_of(read, side.family)
+            return await side.client.put_latest(item, value, known, cas, copies)
+
         async def put() -> PutResult:
-            found = await self.get_mutable(item.public_key, salt) if read is None else read
-            return merge_puts(
-                await self._on_each(
-                    lambda side: side.client.put_latest(item, value, part_of(found, side.family), cas, copies)
-                )
-            )
+            return merge_puts(await self._on_each(put_on))
 
         return self._run(put)
 

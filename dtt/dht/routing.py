@@ -279,14 +279,17 @@ class RoutingTable:
         # ones mixed, then the shallower ones one after another.
         number = int.from_bytes(target)
         home = self._index(number)
-        found = self._buckets[home].sorted(number)
+
+        def distance(entry: Entry) -> int:
+            return int.from_bytes(entry.compact[:ID_SIZE]) ^ number
+
+        found = sorted(self._buckets[home].alive(), key=distance)
         if len(found) < count and home + 1 < len(self._buckets):
-            deeper = [entry for bucket in self._buckets[home + 1 :] for entry in bucket.sorted(number)]
-            deeper.sort(key=lambda entry: entry.number ^ number)
-            found += deeper
+            deeper = [entry for bucket in self._buckets[home + 1 :] for entry in bucket.alive()]
+            found += sorted(deeper, key=distance)
         while len(found) < count and home:
             home -= 1
-            found += self._buckets[home].sorted(number)
+            found += sorted(self._buckets[home].alive(), key=distance)
         return found[:count]
 
     def contacts(self) -> list[Contact]:

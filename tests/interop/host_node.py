@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from nacl.bindings import crypto_sign_seed_keypair
 from twisted.internet.defer import Deferred
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import react
@@ -21,7 +20,6 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from dtt.dht.node import DHTNode
-from tests.interop.peers import NearestPlacement
 
 #: Every host's.
 PORT = 6881
@@ -71,10 +69,8 @@ class HostNode(LineOnlyReceiver):
         """
         Put a mutable item; the answer is how many nodes hold it.
         """
-        key, salt_bytes = bytes.fromhex(seed), bytes.fromhex(salt)
-        read = await self._node.get_mutable(crypto_sign_seed_keypair(key)[0], salt_bytes)
-        result = await self._node.put_mutable(
-            key, salt_bytes, bytes.fromhex(value), NearestPlacement(), read, int(seq)
+        result = await self._node.put_latest(
+            bytes.fromhex(seed), bytes.fromhex(value), int(seq), bytes.fromhex(salt)
         )
         return str(len(result.stored))
 

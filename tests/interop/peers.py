@@ -25,12 +25,9 @@ from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest
-from zope.interface import implementer
 
 from benchmarks.dht_support import SERVERS, UnavailableError
-from dtt.dht.buckets import K
 from dtt.dht.node import DHTNode
-from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
 from dtt.krpc.bencode import decode, encode
 from tests.interop.support import LOOPBACK, Address
 
@@ -92,25 +89,6 @@ def immutable_target(value: bytes) -> bytes:
     return sha1(b"%d:%b" % (len(value), value)).digest()
 
 
-@implementer(IPlacement)
-class NearestPlacement:
-    """
-    BEP44's own: a plain reader looks at the 8 nearest nodes only.
-    """
-
-    def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
-        """
-        A copy on each of them.
-        """
-        return [[answer] for answer in read.answers[:K] if answer.token is not None]
-
-    def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
-        """
-        Never.
-        """
-        return []
-
-
 class DTTPeer:
     """
     A node in this process.
@@ -133,8 +111,7 @@ class DTTPeer:
         """
         See L{Peer.put}.
         """
-        read = await self.node.get_mutable(public_key, salt)
-        result = await self.node.put_mutable(seed, salt, value, NearestPlacement(), read, SEQ)
+        result = await self.node.put_latest(seed, value, SEQ, salt)
         assert result.stored, result
 
     async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
