@@ -75,9 +75,6 @@ EXAMPLES: list[tuple[str, Message]] = [
     ),
 ]
 
-#: Deterministic, and without a deadline that a busy machine could miss.
-REPEATABLE = settings(derandomize=True, deadline=None, database=None, max_examples=300)
-
 ids = st.binary(min_size=32, max_size=32)
 u16 = st.integers(0, 0xFFFF)
 data = st.none() | st.binary(max_size=200)
@@ -179,13 +176,13 @@ class MessagesTests(SynchronousTestCase):
         """A message's repr does not carry its content."""
         self.assertNotIn("secret", repr(Gossip(ID1, b"secret", 0)))
 
-    @REPEATABLE
+    @settings(max_examples=300)
     @given(messages)
     def test_round_trip(self, message: Message) -> None:
         """What was encoded is decoded to the same."""
         self.assertEqual(decode(encode(message)), message)
 
-    @REPEATABLE
+    @settings(max_examples=300)
     @given(st.binary(max_size=200) | st.builds(bytes.__add__, st.sampled_from([b"\0", b"\1"]), st.binary()))
     def test_garbage(self, garbage: bytes) -> None:
         """Whatever comes, it is a message or a L{DecodeError}."""
