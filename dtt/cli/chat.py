@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from collections import deque
+from typing import Any, cast
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.python import usage
@@ -34,8 +35,12 @@ from dtt.tracker.tracker import Tracker
 #: be broadcast).
 MAX_LINE = 65536
 
-#: Lines that may wait until the topic is joined (guess).
+#: So many lines may wait to be sent; then no more input is read (guess).
 MAX_WAITING = 1000
+
+#: Bytes of output that are kept for whoever reads it too slowly; what comes then
+#: is dropped: the other members decide how much there is (guess).
+MAX_UNREAD = 16 * 1024 * 1024
 
 
 @frozen(slots=True)
@@ -102,10 +107,10 @@ def describe(event: Event) -> str | None:
     return f"* {event.text()}"
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IPushProducer)
 class Console(Protocol):
     """
-    Standard input and output.
+    Standard input and output; the producer of the output.
 
     @ivar chat: set before the console is connected.
     """
@@ -115,6 +120,58 @@ class Console(Protocol):
     def __init__(self) -> None:
         self._rest = b""
         self._skipping = False
+        self._reading = True
+        self._unread: int | None = None  # bytes since the output was full
+        self._dropped = 0
+
+    def connectionMade(self) -> None:
+        """
+        Have it told when nobody reads our output.
+        """
+        cast(Any, self.transport).registerProducer(self, True)
+
+    def read_on(self, more: bool) -> None:
+        """
+        Whether more of the input is wanted now.
+        """
+        if more is not self._reading:
+            self._reading = more
+            transport = cast(Any, self.transport)
+            (transport.resumeProducing if more else transport.pauseProducing)()
+
+    def write(self, text: str) -> None:
+        """
+        Show C{text}, a line or more.
+        """
+        if self.transport is None:
+            return
+        data = text.encode("utf-8", "replace")
+        if self._unread is not None:
+            if self._unread + len(data) > MAX_UNREAD:
+                self._dropped += 1
+                return
+            self._unread += len(data)
+        cast(Any, self.transport).write(data)
+
+    def pauseProducing(self) -> None:
+        """
+        The output is full.
+        """
+        self._unread = 0
+
+    def resumeProducing(self) -> None:
+        """
+        All of it was read.
+        """
+        self._unread = None
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self.chat.show(f"! {dropped} events were not shown: the output was not read")
+
+    def stopProducing(self) -> None:
+        """
+        There is no output any more.
+        """
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -174,10 +231,10 @@ class Chat:
         self._as_json = as_json
         self._stay = stay
         self._finished = False
-        self._waiting: list[str] = []
+        self._waiting: deque[str] = deque()
         self._joined = False
         self._ended = False
-        self._sending = 0
+        self._sending = False
         self._topic: TopicService | None = None
         self._me = ""
         # Larger than any number that an earlier run under the same key used.
@@ -212,24 +269,13 @@ class Chat:
 
     def say(self, text: str) -> None:
         """
-        Broadcast C{text}, at once or when the topic is joined.
+        Broadcast C{text} when it is its turn: once the topic is joined and the
+        neighbours have taken what was said before.
         """
-        if not text or self._topic is None:
-            return
-        if not self._joined:
-            if len(self._waiting) >= MAX_WAITING:
-                self.show(f"! {MAX_WAITING} lines are waiting already; this one was dropped")
-                return
+        if text and self._topic is not None:
             self._waiting.append(text)
-            return
-        self._n += 1
-        try:
-            sent = self._topic.broadcast(ChatLine(self._me, self._n, text).encode())
-        except LocalError as error:
-            self.show(f"! not sent: {error}")
-            return
-        self._sending += 1
-        sent.addBoth(self._on_sent)
+            self._console.read_on(len(self._waiting) < MAX_WAITING)
+            self._send_waiting()
 
     def input_ended(self) -> None:
         """
@@ -248,17 +294,30 @@ class Chat:
 
     def _on_joined(self, _: None) -> None:
         self._joined = True
-        while self._waiting:
-            # One by one: with the last of them we may be done.
-            self.say(self._waiting.pop(0))
-        self._finish_if_done()
+        self._send_waiting()
 
     def _not_joined(self, failure: Failure) -> None:
         failure.trap(DTTError, CancelledError)
         self.finish()
 
-    def _on_sent(self, _: object) -> None:
-        self._sending -= 1
+    def _send_waiting(self) -> None:
+        if self._joined and not self._sending:
+            self._sending = True
+            Deferred.fromCoroutine(self._send_all())
+
+    async def _send_all(self) -> None:
+        """
+        Say all that waits, at the pace of the neighbours.
+        """
+        while self._waiting and not self._finished:
+            text = self._waiting.popleft()
+            self._console.read_on(len(self._waiting) < MAX_WAITING)
+            self._n += 1
+            try:
+                await cast(TopicService, self._topic).broadcast(ChatLine(self._me, self._n, text).encode())
+            except LocalError as error:
+                self.show(f"! not sent: {error}")
+        self._sending = False
         self._finish_if_done()
 
     def _finish_if_done(self) -> None:
@@ -266,9 +325,7 @@ class Chat:
             self.finish()
 
     def _write(self, text: str) -> None:
-        transport = self._console.transport
-        if transport is not None:
-            transport.write(text.encode("utf-8", "replace"))
+        self._console.write(text)
 
 
 class ChatOptions(TrackerOptions):

@@ -16,6 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.cli import chat as chat_module
 from dtt.cli.chat import MAX_LINE, MAX_WAITING, Chat, ChatLine, ChatOptions, Console, describe, printable
 from dtt.events import DHTReady, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished
 from dtt.testing.members import FakeGossip
@@ -226,13 +227,73 @@ class ChatTests(SynchronousTestCase):
         self.assertEqual(self.shown().count("too long"), 1)
 
     def test_many_wait(self) -> None:
-        """Only so many lines wait; that others are dropped is told."""
+        """
+        When many lines wait no more input is read, and none is dropped; it is
+        read on when they are said.
+        """
         self.chat()
-        for number in range(MAX_WAITING + 2):
-            self.type(f"{number}\n")
+        self.type("".join(f"{number}\n" for number in range(MAX_WAITING - 1)))
+        self.assertEqual(self.transport.producerState, "producing")
+        self.type("last\nbut one\n")
+        self.assertEqual(self.transport.producerState, "paused")
         self.gossip.up(PEER)
-        self.assertEqual(len(self.said()), MAX_WAITING)
-        self.assertEqual(self.shown().count("dropped"), 2)
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(self.said(), [str(n) for n in range(MAX_WAITING - 1)] + ["last", "but one"])
+
+    def test_pace(self) -> None:
+        """
+        A line is said when the neighbours have taken the one before it: a file
+        that is piped in does not overrun them.
+        """
+        chat = self.chat()
+        sending: list[Deferred[None]] = []
+        broadcast = self.gossip.broadcast
+
+        def slow(content: bytes) -> Deferred[None]:
+            broadcast(content)
+            sending.append(Deferred())
+            return sending[-1]
+
+        self.gossip.broadcast = slow  # type: ignore[method-assign]
+        self.gossip.up(PEER)
+        self.type("one\ntwo\n")
+        self.console.readConnectionLost()
+        self.assertEqual(self.said(), ["one"])
+        sending[0].callback(None)
+        self.assertEqual(self.said(), ["one", "two"])
+        self.assertNoResult(chat.done)
+        sending[1].callback(None)
+        self.successResultOf(chat.done)
+
+    def test_finished(self) -> None:
+        """What still waits when it is over is not said, and nothing is told of it."""
+        chat = self.chat()
+        sending: Deferred[None] = Deferred()
+        self.gossip.broadcast = lambda content: sending  # type: ignore[method-assign]
+        self.gossip.up(PEER)
+        self.type("one\ntwo\n")
+        chat.finish()
+        del self.gossip.broadcast
+        self.gossip.leave()
+        sending.callback(None)
+        self.assertEqual((self.said(), self.shown()), ([], ""))
+
+    def test_output_not_read(self) -> None:
+        """
+        Output that nobody reads fills no memory; how much was dropped is told
+        when it is read again.
+        """
+        chat = self.chat()
+        self.patch(chat_module, "MAX_UNREAD", 50)
+        self.assertIs(self.transport.producer, self.console)
+        self.console.pauseProducing()
+        for _ in range(4):
+            chat.show("x" * 19)
+        self.assertEqual(self.shown(), ("x" * 19 + "\n") * 2)
+        self.transport.clear()
+        self.console.resumeProducing()
+        chat.show("after")
+        self.assertEqual(self.shown(), "! 2 events were not shown: the output was not read\nafter\n")
 
     def test_events(self) -> None:
         """Events are shown as text, or as JSON lines with --json; notes then go to standard error."""
