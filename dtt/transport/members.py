@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 from random import Random
 from typing import Any
@@ -138,6 +138,7 @@ class GossipMember:
         self._observers = Observers()
         self._joining: dict[Deferred[None], None] = {}
         self._pacing: dict[Deferred[None], None] = {}
+        self._unasked: dict[Deferred[None], None] = {}
         self._leaving: list[Deferred[None]] = []
 
     # Lifecycle
@@ -203,7 +204,9 @@ class GossipMember:
         """
         As L{IGossip.broadcast}.  The Deferred fires after C{timeouts.broadcast}
         in any case: the content is on its way then, and a neighbour that reads
-        so slowly is the transport's business.
+        so slowly is the transport's business.  When all neighbours have pruned
+        us it waits until one asks for contents again: they take note of so many
+        announcements only.
         """
         return self._broadcast(content, False, self._timeouts.broadcast)
 
@@ -297,6 +300,9 @@ class GossipMember:
                 self._log.failure("{output} could not be performed", output=type(output).__name__)
         self._performing = False
         self._arm()
+        if self._unasked and (self._swarm.eager_peers() or not self._neighbors):
+            unasked, self._unasked = self._unasked, {}
+            _fire_all(unasked)
 
     def _perform_one(self, output: Output) -> None:
         match output:
@@ -383,7 +389,12 @@ class GossipMember:
         if self._swarm.has_received(content):
             raise DuplicateContent("the same content was broadcast or received lately")
         self._feed(Broadcast(content, neighbors_only))
-        written = self._transport.when_writable(self._swarm.eager_peers())
+        eager = self._swarm.eager_peers()
+        if eager or neighbors_only or not self._neighbors:
+            written = self._transport.when_writable(eager)
+        else:
+            written = Deferred(lambda written: self._unasked.pop(written, None))
+            self._unasked[written] = None
         if written.called:
             return written
         written.addTimeout(timeout, self._reactor)
@@ -423,12 +434,15 @@ class GossipMember:
             if not result.called:
                 result.errback(TopicLeft("the topic was left"))
         leaving, self._leaving = self._leaving, []
-        for result in leaving:
-            if not result.called:
-                result.callback(None)
+        _fire_all(leaving)
 
     def _fire_joined(self) -> None:
         joining, self._joining = self._joining, {}
-        for result in joining:
-            if not result.called:
-                result.callback(None)
+        _fire_all(joining)
+
+
+def _fire_all(results: Iterable[Deferred[None]]) -> None:
+    for result in results:
+        # The callback of one may have cancelled another.
+        if not result.called:
+            result.callback(None)

@@ -26,6 +26,7 @@ from dtt.gossip.messages import (
     Neighbor,
     PeerInfo,
     Priority,
+    Prune,
     Shuffle,
     decode,
     encode,
@@ -306,6 +307,43 @@ class BroadcastTests(MembersCase):
         self.assertNoResult(other)
         a.member.leave()
         self.successResultOf(other)
+
+    def test_pacing_when_pruned(self) -> None:
+        """
+        When all neighbours have pruned us, who broadcasts waits until one asks
+        for the content; a content for neighbours only is not announced, and waits for nobody.
+        """
+        a, b = self.joined(2)
+        a.member.message_received(b.peer_id, encode(Prune()))
+        self.successResultOf(a.member.broadcast_neighbors(b"near"))
+        result = a.member.broadcast(b"one")
+        self.assertNoResult(result)
+        self.advance(0.2)
+        self.successResultOf(result)
+        self.assertEqual([message.content for message in b.recorder.messages], [b"one"])
+        self.successResultOf(a.member.broadcast(b"two"))
+
+    def test_pacing_when_pruned_ends(self) -> None:
+        """That wait ends after its time, when cancelled, when the neighbour goes, and with the topic."""
+        for end in ("time", "cancel", "neighbour", "leave"):
+            a, b = self.joined(2)
+            self.hub.stall(b.peer_id)
+            a.member.message_received(b.peer_id, encode(Prune()))
+            result = a.member.broadcast(b"one")
+            self.advance(4.9)
+            self.assertNoResult(result)
+            match end:
+                case "time":
+                    self.advance(0.2)
+                case "cancel":
+                    result.cancel()
+                    self.failureResultOf(result, CancelledError)
+                case "neighbour":
+                    a.member.peer_disconnected(b.peer_id)
+                case "leave":
+                    a.member.leave()
+            if end != "cancel":
+                self.successResultOf(result)
 
     def test_message_hashes(self) -> None:
         """The hashes of the last five distinct contents received, the oldest first."""
