@@ -59,6 +59,8 @@ class GossipConfig:
         peer that is a neighbour already, is answered only so often: two nodes
         that both take the other's late answer for a request would answer each
         other for ever.  Guess: longer than any round trip.
+    @ivar max_answered: peers of which it is known when they were answered; the
+        oldest go first.  Guess: what joins one node within that interval.
     @ivar dial_limit: how long a Neighbor request waits for the end of a dial
         that was started: more than any transport's own limit (iroh gives up
         after 30 s, specs/iroh-gossip.md section 5), so only a fault of the
@@ -103,6 +105,7 @@ class GossipConfig:
     cache_evict_interval: float = field(default=1.0, validator=gt(0))
 
     neighbor_answer_interval: float = 5.0
+    max_answered: int = field(default=1024, validator=ge(1))
     dial_limit: float = 40.0
     max_pending: int = field(default=30, validator=ge(1))
     max_nodes: int = field(default=32, validator=ge(1))

@@ -15,6 +15,9 @@ Where we differ from upstream, all of it invisible on the wire:
    ShuffleReply and Disconnect, and the second would be lost.
  - An unasked Neighbor of a neighbour is answered every few seconds at most:
    Q6 says that two nodes can't loop, but they do when an answer comes late.
+   One of a former neighbour so soon after an answer counts as Low: it may be
+   the answer to an answer, to a node that has been evicted since.  When a
+   thousand join one node at once, it would else evict and be evicted for minutes.
  - PeerData and "alive" marks are kept only for peers in a view.
 """
 
@@ -196,11 +199,14 @@ class HyParView:
 
     def _on_neighbor(self, peer: bytes, priority: Priority, data: bytes | None) -> None:
         asked = self._forget_request(peer)
+        known = peer in self.views.active
+        again = not asked and self._answered_lately(peer)
+        if again:
+            priority = Priority.LOW
         if not self._add_active(peer, data, priority):
             self._send_disconnect(peer, alive=True)
-        elif not asked and self._now - self.views.active[peer] >= self._config.neighbor_answer_interval:
-            self.views.active[peer] = self._now
-            self._send(peer, Neighbor(priority, self._data))
+        elif not asked and not (known and again):
+            self._answer(peer, priority)
 
     def _on_shuffle(self, sender: bytes, shuffle: Shuffle) -> None:
         origin = shuffle.origin
@@ -342,6 +348,18 @@ class HyParView:
             return
         self.pending[peer] = None
         self._timers.start(peer, self._now + self._config.neighbor_request_timeout)
+        self._send(peer, Neighbor(priority, self._data))
+
+    def _answered_lately(self, peer: bytes) -> bool:
+        answered_at = self.views.answered.get(peer)
+        return answered_at is not None and self._now - answered_at < self._config.neighbor_answer_interval
+
+    def _answer(self, peer: bytes, priority: Priority) -> None:
+        answered = self.views.answered
+        answered.pop(peer, None)
+        if len(answered) >= self._config.max_answered:
+            del answered[next(iter(answered))]
+        answered[peer] = self._now
         self._send(peer, Neighbor(priority, self._data))
 
     def _forget_request(self, peer: bytes) -> bool:

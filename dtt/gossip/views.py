@@ -10,7 +10,6 @@ who said that it stays alive - is bounded too, and goes with its peer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import inf
 from typing import TYPE_CHECKING
 
 from dtt.gossip.config import GossipConfig
@@ -24,21 +23,33 @@ class Views:
     """
     Who is known.
 
-    @ivar active: the neighbours, and when each was last sent a Neighbor as
-        an answer.
+    @ivar active: the neighbours.
     @ivar passive: known others.
     @ivar alive: peers of either view that said, or were told, "alive" at a
         disconnection: the end of their connection is no reason to forget them.
+    @ivar answered: when peers, of either view or not, were last sent a Neighbor
+        as an answer; the oldest first.
     """
 
-    __slots__ = ("_config", "_data", "_is_valid_peer_id", "_me", "_rng", "active", "alive", "passive")
+    __slots__ = (
+        "_config",
+        "_data",
+        "_is_valid_peer_id",
+        "_me",
+        "_rng",
+        "active",
+        "alive",
+        "answered",
+        "passive",
+    )
 
     def __init__(
         self, me: bytes, rng: Random, is_valid_peer_id: Callable[[bytes], bool], config: GossipConfig
     ) -> None:
-        self.active: dict[bytes, float] = {}
+        self.active: dict[bytes, None] = {}
         self.passive: dict[bytes, None] = {}
         self.alive: set[bytes] = set()
+        self.answered: dict[bytes, float] = {}
         self._me = me
         self._rng = rng
         self._is_valid_peer_id = is_valid_peer_id
@@ -87,7 +98,7 @@ class Views:
         C{peer} becomes a neighbour.
         """
         self.passive.pop(peer, None)
-        self.active[peer] = -inf
+        self.active[peer] = None
 
     def add_passive(self, peer: bytes) -> None:
         """
@@ -151,6 +162,7 @@ class Views:
         self.active.clear()
         self.passive.clear()
         self.alive.clear()
+        self.answered.clear()
         self._data.clear()
 
     def _choice(self, candidates: Iterable[bytes]) -> bytes | None:

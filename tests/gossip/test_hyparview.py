@@ -330,6 +330,37 @@ class NeighborTests(SynchronousTestCase):
         machine.hear(B, Neighbor(HIGH))
         self.assertEqual(machine.view.pending, {})
 
+    def evicted(self, config: GossipConfig) -> Machine:
+        """One that has answered A, and has evicted it for B."""
+        machine = Machine(config=config)
+        self.assertEqual(sent(machine.hear(A, Neighbor(HIGH))), [(A, Neighbor(HIGH, b"mine"))])
+        self.assertIn((A, Disconnect(True)), sent(machine.hear(B, Neighbor(HIGH))))
+        return machine
+
+    def test_answer_to_an_answer(self) -> None:
+        """A former neighbour that was answered lately evicts nobody; some seconds later it does."""
+        machine = self.evicted(GossipConfig(active_view_capacity=1))
+        self.assertIn((A, Disconnect(True)), sent(machine.hear(A, Neighbor(HIGH))))
+        self.assertEqual(list(machine.view.views.active), [B])
+        machine.now = 5.0
+        self.assertIn((A, Neighbor(HIGH, b"mine")), sent(machine.hear(A, Neighbor(HIGH))))
+        self.assertEqual(list(machine.view.views.active), [A])
+
+    def test_answered_again(self) -> None:
+        """Where there is room it becomes a neighbour again, and is answered."""
+        machine = self.evicted(GossipConfig(active_view_capacity=1))
+        machine.hear(B, Disconnect(False))
+        machine.wait(0.6)
+        self.assertEqual(sent(machine.hear(A, Neighbor(HIGH))), [(A, Neighbor(LOW, b"mine"))])
+        self.assertEqual(list(machine.view.views.active), [A])
+
+    def test_answered_bounded(self) -> None:
+        """Of so many it is known when they were answered, and of no more."""
+        machine = self.evicted(GossipConfig(active_view_capacity=1, max_answered=1))
+        self.assertEqual(list(machine.view.views.answered), [B])
+        machine.hear(A, Neighbor(HIGH))
+        self.assertEqual(list(machine.view.views.active), [A])
+
 
 class DepartureTests(SynchronousTestCase):
     """
