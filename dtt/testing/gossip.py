@@ -2,8 +2,9 @@
 A network of topic machines without transports, under a virtual clock.
 
 L{GossipNetwork} drives L{dtt.gossip.swarm.Swarm}s: messages travel encoded,
-take time and may be lost; peers that are not connected are dialled; peers can
-vanish.  Deterministic for a given random generator.
+take their link's time and may be lost; peers that are not connected are
+dialled; peers can vanish, at once or noticed late.  Deterministic for a given
+random generator.  L{dtt.testing.simulation} measures broadcasts on it.
 
     network = GossipNetwork(Random(1))
     for peer in peers:
@@ -15,8 +16,10 @@ vanish.  Deterministic for a given random generator.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from random import Random
+from typing import TypeAlias
 
 from attrs import define, field
 
@@ -38,6 +41,20 @@ from dtt.gossip.events import (
 from dtt.gossip.messages import Gossip, Graft, IHave, Message, Prune, decode, encode
 from dtt.gossip.swarm import Swarm
 
+#: Seconds one way: the same on all links, or what is drawn for each link once.
+Latency: TypeAlias = float | Callable[[Random], float]
+
+#: Latencies of its link that a dial takes (specs/streams.md section 4), and
+#: seconds until a dial of an absent peer has failed (guess: some retries of TCP).
+DIAL_LATENCIES, DIAL_TIMEOUT = 4, 5.0
+
+
+def uniform(shortest: float, longest: float) -> Latency:
+    """
+    A L{Latency} between two, all equally likely.
+    """
+    return lambda rng: rng.uniform(shortest, longest)
+
 
 @define(slots=True, eq=False)
 class GossipNode:
@@ -48,6 +65,7 @@ class GossipNode:
     @ivar swarm: its machine.
     @ivar events: the NeighborUp, NeighborDown and Received that it put out.
     @ivar sent: how many messages it sent.
+    @ivar payloads: how many Gossip messages arrived, duplicates too.
     @ivar waiting: messages for peers that it is dialling.
     @ivar timer: when its machine wants to be called, as far as that is planned.
     """
@@ -56,6 +74,7 @@ class GossipNode:
     swarm: Swarm
     events: list[Output] = field(factory=list)
     sent: int = 0
+    payloads: int = 0
     waiting: dict[bytes, list[bytes]] = field(factory=dict)
     timer: float | None = None
 
@@ -72,30 +91,33 @@ class GossipNetwork:
 
     @ivar now: seconds since the start.
     @ivar nodes: the machines that are alive, by peer id.
+    @ivar deliveries: how many contents were given to applications.
+    @ivar loss: the share of messages that vanish; may be changed.
     @ivar tap: told sender, receiver and message of all that is sent.
     """
 
     def __init__(
         self,
         rng: Random,
-        latency: float = 0.01,
+        latency: Latency = 0.01,
         loss: float = 0.0,
         config: GossipConfig | None = None,
     ) -> None:
         """
-        @param latency: seconds one way; a dial takes four of them, one of an
-            absent peer 500.
         @param loss: the share of messages that vanish.
         """
         self.now = 0.0
         self.nodes: dict[bytes, GossipNode] = {}
         self.tap: Callable[[bytes, bytes, Message], None] = lambda sender, receiver, message: None
+        self.deliveries = 0
         self._rng = rng
         self._latency = latency
-        self._loss = loss
+        self._latencies: dict[frozenset[bytes], float] = {}
+        self.loss = loss
         self._config = config or GossipConfig()
         self._connections: set[frozenset[bytes]] = set()
         self._killed: set[bytes] = set()
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 
@@ -118,27 +140,43 @@ class GossipNetwork:
         if isinstance(event, Quit):
             del self.nodes[peer_id]
 
-    def kill(self, peer_id: bytes) -> None:
+    def kill(self, peer_id: bytes, unnoticed: float = 0.0) -> None:
         """
-        C{peer_id} vanishes; its connections break at once, and nothing arrives
-        from it any more.
+        C{peer_id} vanishes, and nothing arrives from it any more.
+
+        @param unnoticed: seconds until its connections break: none for a
+            process that ended, many for a machine that lost its network.
         """
         del self.nodes[peer_id]
         self._killed.add(peer_id)
         for other in list(self.nodes):
             if frozenset((peer_id, other)) in self._connections:
-                self._connections.discard(frozenset((peer_id, other)))
-                self.command(other, PeerDisconnected(peer_id))
+                if unnoticed:
+                    self._later(unnoticed, partial(self._break, other, peer_id))
+                else:
+                    self._break(other, peer_id)
 
     def advance(self, seconds: float) -> None:
         """
         Let time pass.
         """
+        self.run_while(lambda: True, seconds)
+
+    def run_while(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """
+        Let time pass while C{condition} holds, which is looked at before each
+        event, and at most C{seconds}.
+
+        @return: whether it holds still.
+        """
         end = self.now + seconds
-        while self._agenda and self._agenda[0][0] <= end:
+        while condition():
+            if not self._agenda or self._agenda[0][0] > end:
+                self.now = end
+                return True
             self.now, _, act = heappop(self._agenda)
             act()
-        self.now = end
+        return False
 
     def connected_components(self) -> list[set[bytes]]:
         """
@@ -176,10 +214,11 @@ class GossipNetwork:
                 self._connections.discard(frozenset((node.peer_id, output.peer)))
             elif isinstance(output, NeighborUp | NeighborDown | Received):
                 node.events.append(output)
+                self.deliveries += isinstance(output, Received)
         when = node.swarm.next_timer()
         if when is not None and (node.timer is None or when < node.timer):
             node.timer = when
-            self._later(max(0.0, when - self.now), lambda: self._on_timer(node, when))
+            self._later(max(0.0, when - self.now), partial(self._on_timer, node, when))
 
     def _on_timer(self, node: GossipNode, when: float) -> None:
         if self.nodes.get(node.peer_id) is node and node.timer == when:
@@ -189,7 +228,10 @@ class GossipNetwork:
     def _send(self, node: GossipNode, peer: bytes, message: Message) -> None:
         self.tap(node.peer_id, peer, message)
         node.sent += 1
-        data = encode(message)
+        # One message goes to many peers in a row.
+        if self._encoded[0] is not message:
+            self._encoded = (message, encode(message))
+        data = self._encoded[1]
         if frozenset((node.peer_id, peer)) in self._connections:
             self._travel(node.peer_id, peer, data)
         elif peer in node.waiting:
@@ -197,8 +239,8 @@ class GossipNetwork:
         elif node.swarm.is_neighbor(peer) or not isinstance(message, Gossip | Prune | Graft | IHave):
             node.waiting[peer] = [data]
             node.swarm.handle(DialStarted(peer), self.now)
-            latencies = 4 if peer in self.nodes else 500
-            self._later(latencies * self._latency, lambda: self._dialled(node, peer))
+            delay = DIAL_LATENCIES * self._latency_to(node.peer_id, peer)
+            self._later(delay if peer in self.nodes else DIAL_TIMEOUT, partial(self._dialled, node, peer))
 
     def _dialled(self, node: GossipNode, peer: bytes) -> None:
         queue = node.waiting.pop(peer)
@@ -212,12 +254,30 @@ class GossipNetwork:
         elif node.peer_id in self.nodes:
             self.command(node.peer_id, PeerDisconnected(peer))
 
+    def _break(self, peer_id: bytes, gone: bytes) -> None:
+        link = frozenset((peer_id, gone))
+        if link in self._connections:
+            self._connections.discard(link)
+            if peer_id in self.nodes:
+                self.command(peer_id, PeerDisconnected(gone))
+
+    def _latency_to(self, one: bytes, other: bytes) -> float:
+        if not callable(self._latency):
+            return self._latency
+        link = frozenset((one, other))
+        if link not in self._latencies:
+            self._latencies[link] = self._latency(self._rng)
+        return self._latencies[link]
+
     def _travel(self, sender: bytes, receiver: bytes, data: bytes) -> None:
-        if self._loss and self._rng.random() < self._loss:
+        if self.loss and self._rng.random() < self.loss:
             return
+        self._later(self._latency_to(sender, receiver), partial(self._arrive, sender, receiver, data))
 
-        def arrive() -> None:
-            if receiver in self.nodes and sender not in self._killed:
-                self.command(receiver, MessageReceived(sender, decode(data)))
-
-        self._later(self._latency, arrive)
+    def _arrive(self, sender: bytes, receiver: bytes, data: bytes) -> None:
+        node = self.nodes.get(receiver)
+        if node is None or sender in self._killed:
+            return
+        message = decode(data)
+        node.payloads += isinstance(message, Gossip)
+        self._perform(node, node.swarm.handle(MessageReceived(sender, message), self.now))

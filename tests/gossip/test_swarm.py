@@ -263,7 +263,7 @@ class BroadcastTests(SynchronousTestCase):
                 net.command(peer(number), JoinPeers((P0,)))
                 net.advance(0.2)
             net.advance(65.0)
-            net._loss = 0.1
+            net.loss = 0.1
             for number in range(20):
                 net.command(peer(number), Broadcast(b"%d" % number))
                 net.advance(1.0)

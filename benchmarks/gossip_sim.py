@@ -1,0 +1,169 @@
+"""
+How well broadcasts spread, and how long a machine thinks about one message.
+
+C{python -m benchmarks.gossip_sim [--quick] [--seeds N]}.  The first table is
+that of iroh-gossip's own simulations (L{dtt.testing.simulation}): networks of
+20, 100 and 1000 machines, links of 10 to 50 ms, and of 10 to 100 ms with 100;
+of the means over the rounds, the worst among the seeds.  Goals: 0 missed;
+single sender LDH < 15, RMR < 0.2; all senders LDH < 18, RMR < 1; burst LDH < 30,
+RMR < 3.  C{--quick} leaves the 1000 out.
+
+The second table: microseconds from an encoded message to the machine's outputs
+and its next timer, on those nodes of a swarm of 100 that have five neighbours,
+while contents of 100 bytes are broadcast, nodes crash and others join.  Goal: a
+95th percentile of at most 30.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+from dtt.gossip.events import Input, JoinPeers, MessageReceived, Output
+from dtt.gossip.messages import decode, encode
+from dtt.gossip.swarm import Swarm
+from dtt.testing.simulation import (
+    LATENCY,
+    LONG_LATENCY,
+    SCENARIOS,
+    RoundStats,
+    Simulator,
+    all_senders,
+    burst,
+)
+
+#: iroh-gossip's C{simulations/all.toml}.
+SEEDS = (0, 1, 212312388123, 123)
+
+GOAL = 30.0
+
+#: Rounds of a burst of 1000 nodes: each is a million deliveries.
+_BIG_BURST = 1
+
+
+def spread(quick: bool, seeds: Sequence[int]) -> bool:
+    """
+    The first table; whether all goals are met.
+    """
+    print(f"{'nodes':>5} {'links, ms':>10}  {'scenario':14} {'missed':>7} {'LDH':>6} {'RMR':>6} {'ms':>5}")
+    networks = [(20, LATENCY), (100, LATENCY), (100, LONG_LATENCY)]
+    networks += [] if quick else [(1000, LATENCY)]
+    met = True
+    for peers, latency in networks:
+        for name, scenario in SCENARIOS.items():
+            rounds = _BIG_BURST if peers == 1000 and name == "burst" else scenario.rounds
+            means = [
+                RoundStats.mean(scenario.run(Simulator(peers, seed, latency), rounds))
+                for seed in (seeds[:1] if rounds == _BIG_BURST else seeds)
+            ]
+            worst = RoundStats(
+                max(m.missed for m in means),
+                max(m.ldh for m in means),
+                max(m.rmr for m in means),
+                max(m.seconds for m in means),
+            )
+            met = met and scenario.is_met_by(worst)
+            links = f"{latency[0] * 1e3:.0f}-{latency[1] * 1e3:.0f}"
+            print(
+                f"{peers:5} {links:>10}  {name:14} {worst.missed:7.2f} {worst.ldh:6.2f} {worst.rmr:6.2f} "
+                f"{worst.seconds * 1e3:5.0f}" + ("" if scenario.is_met_by(worst) else "   goal missed"),
+                flush=True,
+            )
+    return met
+
+
+class TimedSwarm:
+    """
+    A machine whose handling of messages is measured while it has five
+    neighbours.
+
+    @ivar took: microseconds, by kind of message.
+    """
+
+    def __init__(self, swarm: Swarm, took: dict[str, list[float]]) -> None:
+        self._swarm = swarm
+        self.took = took
+
+    def handle(self, event: Input, now: float) -> list[Output]:
+        """
+        As L{Swarm.handle}.
+        """
+        if not isinstance(event, MessageReceived) or len(self._swarm.neighbors()) != 5:
+            return self._swarm.handle(event, now)
+        kind = type(event.message).__name__
+        data = encode(event.message)
+        started = time.perf_counter_ns()
+        out = self._swarm.handle(MessageReceived(event.peer, decode(data)), now)
+        self._swarm.next_timer()
+        self.took.setdefault(kind, []).append((time.perf_counter_ns() - started) / 1e3)
+        return out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._swarm, name)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """
+    The value that C{share} of C{values} do not exceed.
+    """
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def _print_row(kind: str, times: Sequence[float]) -> None:
+    parts = "".join(f"{percentile(times, share):7.1f}" for share in (0.5, 0.95))
+    print(f"{kind:14} {len(times):8}{parts}")
+
+
+def handling(rounds: int, size: int) -> float:
+    """
+    The second table, for contents of C{size} bytes.
+
+    @return: the 95th percentile of all.
+    """
+    simulator = Simulator(100, 0, size=size)
+    network = simulator.network
+    took: dict[str, list[float]] = {}
+
+    def measure() -> None:
+        for node in network.nodes.values():
+            if isinstance(node.swarm, Swarm):
+                node.swarm = cast(Swarm, TimedSwarm(node.swarm, took))
+
+    measure()
+    all_senders(simulator, rounds)
+    burst(simulator, 1)
+    for number in range(30):
+        simulator.crash(1)
+        newcomer = (1000 + number).to_bytes(4, "big") * 8
+        network.add(newcomer)
+        measure()
+        network.command(newcomer, JoinPeers((simulator.random_peer(),)))
+        network.advance(10.0)
+        all_senders(simulator, 2)
+    print(f"\ncontents of {size} bytes, microseconds\n{'message':14} {'count':>8}    p50    p95")
+    for kind, times in sorted(took.items(), key=lambda item: -len(item[1])):
+        _print_row(kind, times)
+    values = [each for times in took.values() for each in times]
+    _print_row("all", values)
+    return percentile(values, 0.95)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Both tables; 1 if a goal is missed.
+    """
+    parser = argparse.ArgumentParser(prog="gossip_sim")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), choices=range(1, len(SEEDS) + 1))
+    options = parser.parse_args(arguments)
+    met = spread(options.quick, SEEDS[: options.seeds])
+    slowest = max(handling(30 if options.quick else 300, size) for size in (100, 4000))
+    print(f"goal <= {GOAL:.0f}")
+    return int(not met or slowest > GOAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
