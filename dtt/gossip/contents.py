@@ -10,6 +10,8 @@ in number and bytes, whatever peers send (L{GossipConfig}).
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from attrs import frozen
 
 from dtt.gossip.config import GossipConfig
@@ -25,15 +27,17 @@ class _Cached:
 class Contents:
     """
     Contents that were seen.  Entries live equally long, so the dicts' order is
-    that of expiry, and the oldest go first when there are too many.
+    that of expiry, and the oldest go first when there are too many.  (To find
+    the first key of a plain dict takes time in proportion to how many were
+    deleted before it.)
     """
 
     __slots__ = ("_cache", "_cached_bytes", "_config", "_received")
 
     def __init__(self, config: GossipConfig) -> None:
         self._config = config
-        self._received: dict[bytes, float] = {}
-        self._cache: dict[bytes, _Cached] = {}
+        self._received: OrderedDict[bytes, float] = OrderedDict()
+        self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
         self._cached_bytes = 0
 
     def sizes(self) -> tuple[int, int, int]:
@@ -51,16 +55,16 @@ class Contents:
         """
         self._received.pop(identity, None)
         if len(self._received) >= self._config.max_received:
-            del self._received[next(iter(self._received))]
+            self._received.popitem(last=False)
         self._received[identity] = now + self._config.message_id_retention
 
     def keep(self, message: Gossip, now: float) -> None:
         """
         Keep C{message}, as it is to be sent to whoever asks for it.
         """
-        config = self._config
-        self._drop(message.message_id)
-        self._cache[message.message_id] = _Cached(message, now + config.message_cache_retention)
+        config, identity = self._config, message.message_id
+        self._drop(identity)
+        self._cache[identity] = _Cached(message, now + config.message_cache_retention)
         self._cached_bytes += len(message.content)
         while len(self._cache) > config.max_cached or self._cached_bytes > config.max_cached_bytes:
             self._drop(next(iter(self._cache)))
@@ -155,7 +159,9 @@ class Announcements:
         """
         Remove and return all peers and rounds for C{identity}.
         """
-        sources = dict(self._sources.get(identity, {}))
+        if identity not in self._sources:
+            return {}
+        sources = dict(self._sources[identity])
         for peer in sources:
             self._remove(identity, peer)
         return sources

@@ -9,6 +9,7 @@ it (specs/iroh-gossip.md sections 4 and 11, Q3 and Q10).
 from __future__ import annotations
 
 from dtt.gossip.messages import (
+    ID_SIZE,
     ForwardJoin,
     Join,
     Message,
@@ -20,6 +21,10 @@ from dtt.gossip.messages import (
     encode_peer_info,
 )
 
+#: More than a membership message takes besides its nodes: two discriminants, an
+#: origin, a count and a ttl.
+_OTHERS = 2 + ID_SIZE + 5 + 3
+
 
 def fit(message: Message, limit: int) -> Message | None:
     """
@@ -27,6 +32,8 @@ def fit(message: Message, limit: int) -> Message | None:
     the longest first, then nodes from the front, because an origin names
     itself last (specs/iroh-gossip.md Q10).  L{None} if nothing helps.
     """
+    if _at_most(message) <= limit:
+        return message
     excess = len(encode(message)) - limit
     if excess <= 0:
         return message
@@ -44,6 +51,27 @@ def fit(message: Message, limit: int) -> Message | None:
         case _:
             return None
     return smaller if len(encode(smaller)) <= limit else None
+
+
+def _at_most(message: Message) -> int:
+    """
+    Bytes that C{message} takes at most: nearly always few enough, and found
+    without encoding it.
+    """
+    match message:
+        case Join(data=data) | Neighbor(data=data):
+            return _OTHERS + _node_size(data)
+        case ForwardJoin(peer=peer):
+            return _OTHERS + _node_size(peer.data)
+        case Shuffle(nodes=nodes) | ShuffleReply(nodes=nodes):
+            return _OTHERS + sum([_node_size(node.data) for node in nodes])
+        case _:
+            return len(encode(message))
+
+
+def _node_size(data: bytes | None) -> int:
+    # An id, an option's tag, and a length of at most five bytes.
+    return ID_SIZE + 6 + len(data or b"")
 
 
 def _shrink(nodes: tuple[PeerInfo, ...], excess: int) -> tuple[PeerInfo, ...]:

@@ -291,12 +291,52 @@ def _read_gossip(reader: Reader) -> GossipMessage:
             raise DecodeError("bad gossip message")
 
 
+def _read_usual_gossip(data: bytes) -> Gossip | None:
+    """
+    What a content usually looks like, read in one go: scope "swarm", a minimal
+    length of one or two bytes, a round of one.  L{None}: it is something else.
+    """
+    size = len(data)
+    if size < 2 + ID_SIZE + 3 or not data.startswith(b"\x01\x00"):
+        return None
+    start = 2 + ID_SIZE + 1
+    length = data[start - 1]
+    if length >= 0x80:
+        if (high := data[start]) >= 0x80:
+            return None
+        length += (high - 1) << 7
+        start += 1
+    end = start + length
+    if end + 1 >= size or data[end] or (hops := data[end + 1]) >= 0x80:
+        return None
+    return Gossip(data[2 : 2 + ID_SIZE], data[start:end], hops)
+
+
+def _read_usual_ihave(data: bytes) -> IHave | None:
+    """
+    The same for announcements: their number and their rounds take a byte each.
+    """
+    entry = ID_SIZE + 1
+    if len(data) < 3 or not data.startswith(b"\x01\x03"):
+        return None
+    end = 3 + data[2] * entry
+    if data[2] >= 0x80 or len(data) < end or max(data[3 + ID_SIZE : end : entry], default=0) >= 0x80:
+        return None
+    starts = range(3, end, entry)
+    return IHave(tuple([(data[start : start + ID_SIZE], data[start + ID_SIZE]) for start in starts]))
+
+
 def decode(data: bytes) -> Message:
     """
     The message at the start of C{data}.
 
     @raise DecodeError: there is none.
     """
+    usual = _read_usual_gossip(data) or _read_usual_ihave(data)
+    return _read(data) if usual is None else usual
+
+
+def _read(data: bytes) -> Message:
     reader = Reader(data)
     match reader.varint(32):
         case 0:

@@ -57,6 +57,7 @@ class PlumTree:
         self.lazy: dict[bytes, None] = {}
         self.counters: Counter[str] = Counter()
         self._config = config or GossipConfig()
+        self._max_content = self._config.max_content
         self._lazy_queues: dict[bytes, list[tuple[bytes, int]]] = {}
         self._contents = Contents(self._config)
         self._missing = Announcements(self._config)
@@ -64,12 +65,13 @@ class PlumTree:
         self._started = False
         self._now = 0.0
         self._out: list[Output] = []
+        self._hashed = (b"", message_id(b""))
 
     def has_received(self, content: bytes) -> bool:
         """
         Whether C{content} would be a duplicate in the swarm.
         """
-        return message_id(content) in self._contents
+        return self._identity(content) in self._contents
 
     def handle(self, event: Input | NeighborUp | NeighborDown, now: float) -> list[Output]:
         """
@@ -119,12 +121,20 @@ class PlumTree:
                 self._on_graft_timer(name)
         return out
 
+    def _identity(self, content: bytes) -> bytes:
+        """
+        The id of a content of ours: it is asked for before the broadcast, too.
+        """
+        if self._hashed[0] is not content:
+            self._hashed = (content, message_id(content))
+        return self._hashed[1]
+
     # Commands and messages
 
     def _broadcast(self, content: bytes, neighbors_only: bool) -> None:
-        if len(content) > self._config.max_content:
-            raise ContentTooLarge(f"{len(content)} bytes, at most {self._config.max_content}")
-        message = Gossip(message_id(content), content, None if neighbors_only else 0)
+        if len(content) > self._max_content:
+            raise ContentTooLarge(f"{len(content)} bytes, at most {self._max_content}")
+        message = Gossip(self._identity(content), content, None if neighbors_only else 0)
         if not neighbors_only:
             self._contents.remember(message.message_id, self._now)
             self._contents.keep(message, self._now)
@@ -167,7 +177,7 @@ class PlumTree:
         if hops >= _LAST_ROUND:
             return
         forwarded = Gossip(message.message_id, message.content, hops + 1)
-        if len(message.content) > self._config.max_content and len(encode(forwarded)) > self._config.max_sent:
+        if len(message.content) > self._max_content and len(encode(forwarded)) > self._config.max_sent:
             return
         self._contents.keep(forwarded, self._now)
         for peer in self.eager:

@@ -10,6 +10,7 @@ unknown kind are L{DecodeError}s: the connection is not usable any more.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from struct import Struct
 from typing import TypeAlias
 
 from attrs import field, frozen
@@ -31,6 +32,9 @@ TAG_SIZE = 32
 PING_SIZE = 8
 
 _OPEN, _DATA, _CLOSE, _PING, _PONG = range(5)
+
+#: Length, kind and channel of a L{Data} on one of the channels that take a byte.
+_DATA_HEADER = Struct(">IBB")
 
 
 def _size(data: bytes) -> str:
@@ -96,6 +100,8 @@ def encode_frame(frame: Frame) -> bytes:
     """
     match frame:
         case Data(channel, message):
+            if channel < 0x80:
+                return _DATA_HEADER.pack(2 + len(message), _DATA, channel) + message
             body = b"\x01" + encode_varint(channel) + message
         case Open(channel, tag):
             body = b"\x00" + encode_varint(channel) + tag

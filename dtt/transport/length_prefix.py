@@ -8,17 +8,19 @@ big-endian} counts what follows it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from struct import Struct
 
 from dtt.errors import DecodeError
 
-_HEADER = 4
+_LENGTH = Struct(">I")
+_HEADER = _LENGTH.size
 
 
 def prefix(body: bytes) -> bytes:
     """
     C{body} with its length before it.
     """
-    return len(body).to_bytes(_HEADER, "big") + body
+    return _LENGTH.pack(len(body)) + body
 
 
 class LengthPrefixed:
@@ -55,7 +57,7 @@ class LengthPrefixed:
         offset, available = 0, len(data)
         needed = _HEADER
         while available - offset >= _HEADER:
-            length = int.from_bytes(data[offset : offset + _HEADER], "big")
+            (length,) = _LENGTH.unpack_from(data, offset)
             if not 1 <= length <= self._largest:
                 raise DecodeError("bad frame length")
             needed = _HEADER + length

@@ -114,6 +114,7 @@ class GossipMember:
         self._on_dialled = on_dialled
         self._on_failed = on_failed
         self._config = config or GossipConfig()
+        self._max_content = self._config.max_content
         self._timeouts = timeouts or TimeoutsConfig()
         self._swarm = Swarm(peer_id, rng, is_valid_peer_id, None, self._config)
         self._courier = Courier(
@@ -134,7 +135,7 @@ class GossipMember:
         self._timer_at = 0.0
         self._encoded: tuple[Message | None, bytes] = (None, b"")
         self._neighbors: dict[PeerId, None] = {}
-        self._contents: dict[bytes, None] = {}
+        self._contents: list[bytes] = []
         self._observers = Observers()
         self._joining: dict[Deferred[None], None] = {}
         self._pacing: dict[Deferred[None], None] = {}
@@ -377,15 +378,15 @@ class GossipMember:
             self._book.learn(peer, addresses, "peer data")
 
     def _remember(self, content: bytes) -> None:
-        self._contents.pop(content, None)
-        self._contents[content] = None
-        if len(self._contents) > MAX_HASHES:
-            del self._contents[next(iter(self._contents))]
+        if content in self._contents:
+            self._contents.remove(content)
+        self._contents.append(content)
+        del self._contents[:-MAX_HASHES]
 
     def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
         self._check_running()
-        if len(content) > self._config.max_content:
-            raise ContentTooLarge(f"{len(content)} bytes; at most {self._config.max_content} can be sent")
+        if len(content) > self._max_content:
+            raise ContentTooLarge(f"{len(content)} bytes; at most {self._max_content} can be sent")
         if self._swarm.has_received(content):
             raise DuplicateContent("the same content was broadcast or received lately")
         self._feed(Broadcast(content, neighbors_only))

@@ -82,6 +82,7 @@ class Multiplexer:
         self._keys: dict[bytes, bytes] = {}
         self._peers: dict[PeerId, _Peer] = {}
         self._links: dict[Link, None] = {}
+        self._framed = (-1, b"", b"")
         self.writers = Writers(self._connection)
 
     # Topics
@@ -147,7 +148,10 @@ class Multiplexer:
         if number is None:
             self._expect(peer, topic_id, message)
         else:
-            peer.current.connection.send(encode_frame(Data(number, message)))
+            # One message goes to many peers in a row.
+            if self._framed[1] is not message or self._framed[0] != number:
+                self._framed = (number, message, encode_frame(Data(number, message)))
+            peer.current.connection.send(self._framed[2])
 
     # What happens on connections
 

@@ -27,6 +27,9 @@ from dtt.gossip.messages import (
     Prune,
     Shuffle,
     ShuffleReply,
+    _read,
+    _read_usual_gossip,
+    _read_usual_ihave,
     decode,
     encode,
     message_id,
@@ -191,3 +194,23 @@ class MessagesTests(SynchronousTestCase):
         except DecodeError:
             return
         self.assertEqual(decode(encode(message)), message)
+
+    @REPEATABLE
+    @given(messages, st.integers(0, 5000), st.integers(0, 255), st.integers(0, 3))
+    def test_quick_readers(self, message: Message, at: int, byte: int, cut: int) -> None:
+        """What is read in one go is read as byte by byte, damaged and truncated or not."""
+        data = bytearray(encode(message))
+        data[at % len(data)] = byte
+        for damaged in (encode(message), bytes(data), bytes(data[: len(data) - cut])):
+            quick = _read_usual_gossip(damaged) or _read_usual_ihave(damaged)
+            if quick is not None:
+                self.assertEqual(quick, _read(damaged))
+
+    def test_read_in_one_go(self) -> None:
+        """Contents of all usual lengths, and full announcements, are."""
+        for size in (0, 1, 127, 128, 129, 4055):
+            gossip = Gossip(ID1, bytes(size), 0x7F)
+            self.assertEqual(_read_usual_gossip(encode(gossip)), gossip)
+        for count in (0, 1, 116):
+            ihave = IHave(((ID1, 0x7F),) * count)
+            self.assertEqual(_read_usual_ihave(encode(ihave)), ihave)

@@ -1,0 +1,36 @@
+"""
+Tests for L{dtt.gossip.contents}: what it costs when it is full.  What it
+remembers is tested with L{dtt.gossip.plumtree}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.gossip.config import GossipConfig
+from dtt.gossip.contents import Contents
+from dtt.gossip.messages import Gossip
+
+
+class ContentsTests(SynchronousTestCase):
+    """
+    Tests for L{Contents}.
+    """
+
+    def test_full(self) -> None:
+        """The oldest make room, one for one."""
+        contents = Contents(GossipConfig(max_received=3, max_cached=2))
+        ids = [bytes((number,)) * 32 for number in range(5)]
+        for identity in ids:
+            contents.remember(identity, 0.0)
+            contents.keep(Gossip(identity, b"hi", 1), 0.0)
+        self.assertEqual([identity in contents for identity in ids], [False, False, True, True, True])
+        self.assertEqual([contents.get(identity) is not None for identity in ids], [False] * 3 + [True] * 2)
+        self.assertEqual(contents.sizes(), (3, 2, 4))
+
+    def test_renewed(self) -> None:
+        """What was seen again counts as new."""
+        contents = Contents(GossipConfig(max_received=2))
+        for identity in (b"a", b"b", b"a", b"c"):
+            contents.remember(identity, 0.0)
+        self.assertEqual([identity in contents for identity in (b"a", b"b", b"c")], [True, False, True])
