@@ -1,0 +1,169 @@
+"""
+Messages a second that three members exchange.
+
+C{python -m benchmarks.gossip [--quick] [--transport NAME] [--runs N]}, in a
+checkout, on Linux.  One member broadcasts as fast as its neighbours take it, and
+what counts is the time until both others have had everything; the median of the
+runs, contents of 100 and 4000 bytes.  Rows:
+
+ - C{streams}, C{iroh}: L{dtt.transport.members.GossipMember} over that transport,
+   each member a process of its own on loopback; C{iroh} needs the extra.
+ - C{Rust}: three members of iroh-gossip in one process with a thread for each
+   core (C{tests/interop/rust}, built with cargo if need be).
+
+Goals: nothing lost; C{iroh} at least 0.25 of C{Rust} with 100 bytes and 0.5 with
+4000; C{streams} at least C{iroh}.  "CPU" is microseconds of all three processes
+together for one message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from attrs import frozen
+
+from tests.interop.gossip_trio import Trio
+
+SIZES = (100, 4000)
+
+#: Contents of each size in one run: a second or two.
+COUNTS = {100: 40_000, 4000: 10_000}
+
+#: Contents after which the broadcast tree has its shape.
+_WARM_UP = 500
+
+_CARGO = Path(__file__).parents[1] / "tests" / "interop" / "rust"
+_BUILT_WITHIN, _RUNS_WITHIN = 1500.0, 120.0
+
+
+class UnavailableError(Exception):
+    """
+    A row can't be had on this machine; says why.
+    """
+
+
+@frozen(slots=True)
+class Row:
+    """
+    One line of the table, for contents of one size.
+
+    @ivar rate: messages a second.
+    @ivar cpu: microseconds a message, or L{None}.
+    """
+
+    rate: float
+    lost: int
+    cpu: float | None = None
+
+
+def measure_dtt(transport: str, size: int, count: int) -> Row:
+    """
+    Three Python members.
+
+    @raise UnavailableError: the transport is not installed.
+    """
+    if transport == "iroh" and (find_spec("iroh") is None or find_spec("dtt.transport.quic") is None):
+        raise UnavailableError("the extra is not installed (pip install 'dtt[iroh]')")
+    with Trio(transport) as trio:
+        trio.spread(_WARM_UP, size, "warm-up")
+        before = sum(member.cpu() for member in trio.members)
+        spread = trio.spread(count, size, "measured")
+        cpu = sum(member.cpu() for member in trio.members) - before
+    return Row((count - spread.lost / 2) / spread.seconds, spread.lost, cpu / count * 1e6)
+
+
+def measure_rust(size: int, count: int) -> Row:
+    """
+    Three Rust members.
+
+    @raise UnavailableError: they can't be had.
+    """
+    if not (_CARGO / "Cargo.toml").exists():
+        raise UnavailableError("its source is not there")
+    if shutil.which("cargo") is None:
+        raise UnavailableError("there is no cargo here")
+    binary = _CARGO / "target" / "release" / "gossip-bench"
+    if not binary.exists():
+        print("building the Rust members: minutes, once", flush=True)
+    command = ["cargo", "build", "--release", "--locked", "--quiet", "--bin", "gossip-bench"]
+    try:
+        subprocess.run(command, cwd=_CARGO, check=True, timeout=_BUILT_WITHIN)
+        done = subprocess.run(
+            [str(binary), str(size), "--count", str(count)],
+            check=True,
+            stdout=subprocess.PIPE,
+            timeout=_RUNS_WITHIN,
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(str(error)) from None
+    words = json.loads(done.stdout)
+    return Row(words["messages_per_second"], words["lost"])
+
+
+def measure(name: str, size: int, count: int, runs: int) -> Row:
+    """
+    The median of C{runs}, and all that was lost.
+
+    @raise UnavailableError: there is no such row here.
+    """
+    rows = [
+        measure_rust(size, count) if name == "Rust" else measure_dtt(name, size, count) for _ in range(runs)
+    ]
+    cpus = [row.cpu for row in rows if row.cpu is not None]
+    return Row(
+        statistics.median(row.rate for row in rows),
+        sum(row.lost for row in rows),
+        statistics.median(cpus) if cpus else None,
+    )
+
+
+def met(table: dict[tuple[str, int], Row]) -> bool:
+    """
+    Whether the goals are reached, as far as the rows are there.
+    """
+    good = not any(row.lost for row in table.values())
+    for size, share in zip(SIZES, (0.25, 0.5), strict=True):
+        rust, iroh, streams = (table.get((name, size)) for name in ("Rust", "iroh", "streams"))
+        if rust and iroh:
+            good = good and iroh.rate >= share * rust.rate
+        if iroh and streams:
+            good = good and streams.rate >= iroh.rate
+    return good
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Print the table; 1 if a goal is missed.
+    """
+    parser = argparse.ArgumentParser(prog="gossip")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--transport", action="append", choices=("streams", "iroh", "Rust"))
+    options = parser.parse_args(arguments)
+    names: Sequence[str] = options.transport or ("Rust", "iroh", "streams")
+    runs, divisor = (1, 10) if options.quick else (options.runs, 1)
+    table: dict[tuple[str, int], Row] = {}
+    print(f"{'':8} {'bytes':>5} {'messages/s':>11} {'of Rust':>8} {'lost':>5} {'CPU, us':>8}")
+    for name in names:
+        try:
+            for size in SIZES:
+                row = table[name, size] = measure(name, size, COUNTS[size] // divisor, runs)
+                rust = table.get(("Rust", size))
+                share = f"{row.rate / rust.rate:8.2f}" if rust else " " * 8
+                cpu = f"{row.cpu:8.0f}" if row.cpu is not None else ""
+                print(f"{name:8} {size:5} {row.rate:11.0f} {share} {row.lost:5} {cpu}", flush=True)
+        except UnavailableError as error:
+            print(f"{name:8} left out: {error}")
+    return int(not met(table))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,186 @@
+"""
+A member without a tracker, as a process: C{python -m tests.interop.gossip_member
+TRANSPORT}; see L{tests.interop.gossip_trio}.
+
+The first line that it writes says who it is and where.  Then commands come on
+standard input, and each is answered on standard output, all a line of JSON:
+
+    {"join": [["PEER ID", [[TRANSPORT, "HOST", PORT], ...]], ...]}  ->  {"joined": true}
+    {"send": COUNT, "size": BYTES, "label": "TEXT"}                 ->  {"started": S, "sent": S}
+    {"receive": COUNT, "label": "TEXT", "quiet": S}                 ->  {"received": N, "last": S}
+
+C{receive} waits for so many distinct contents, or until none has come for so
+long.  Times are the system's monotonic clock, which all processes share.  It
+ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from importlib import import_module
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.stdio import StandardIO
+from twisted.internet.task import deferLater, react
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from zope.interface import implementer
+
+from dtt.addresses.book import AddressBook
+from dtt.cli.running import warnings_to_stderr
+from dtt.hints import PeerAddress
+from dtt.identity import PeerKey
+from dtt.interfaces import GossipMessage, IGossipObserver, IListener
+from dtt.transport.members import GossipMember
+from dtt.transport.streams import StreamsTransport
+
+TOPIC, SECRET_HASH = b"benchmark".ljust(32, b"."), bytes(32)
+
+#: Bytes of the number that makes a content unique.
+_NUMBER = 4
+
+
+def _streams(reactor: Any, key: PeerKey) -> IListener:
+    return StreamsTransport(reactor, key)
+
+
+def _iroh(reactor: Any, key: PeerKey) -> IListener:
+    # It needs the extra.
+    listener: IListener = import_module("dtt.transport.quic").IrohTransport(reactor, key)
+    return listener
+
+
+TRANSPORTS = {"streams": _streams, "iroh": _iroh}
+
+
+@implementer(IGossipObserver)
+class Counting:
+    """
+    Counts the contents of each label.
+
+    @ivar counts: how many.
+    @ivar last: when the last one came.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[bytes] = Counter()
+        self.last: dict[bytes, float] = {}
+
+    def neighbor_up(self, peer_id: bytes) -> None:
+        """
+        Nothing.
+        """
+
+    def neighbor_down(self, peer_id: bytes) -> None:
+        """
+        Nothing.
+        """
+
+    def message_received(self, message: GossipMessage) -> None:
+        """
+        One more: the swarm gives each content once.
+        """
+        label = message.content.split(b" ", 1)[0]
+        self.counts[label] += 1
+        self.last[label] = time.monotonic()
+
+
+class Commands(LineReceiver):
+    """
+    Carries out what the benchmark says.
+
+    @ivar ended: fires when the input ends.
+    """
+
+    delimiter = b"\n"
+    _log = Logger()
+
+    def __init__(self, reactor: Any, kind: str) -> None:
+        rng = random.SystemRandom()
+        key = PeerKey.from_seed(rng.randbytes(32))
+        self.ended: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._peer_id = key.peer_id
+        self._transport = TRANSPORTS[kind](reactor, key)
+        self._transport.listen("127.0.0.1", 0)
+        self._book = AddressBook(reactor, rng, self._transport.addresses, key.peer_id)
+        self._member = GossipMember(
+            reactor, rng, key.peer_id, TOPIC, SECRET_HASH, self._transport, self._book
+        )
+        self._counting = Counting()
+        self._member.subscribe(self._counting)
+        self._member.start()
+
+    def connectionMade(self) -> None:
+        """
+        Say who we are.
+        """
+        here = (self._transport.kind, "127.0.0.1", self._transport.port)
+        self._say(peer=self._peer_id.hex(), addresses=[here])
+
+    def lineReceived(self, line: bytes) -> None:
+        """
+        One command.
+        """
+        command = json.loads(line)
+        works: dict[str, Callable[..., Coroutine[Deferred[Any], Any, None]]]
+        works = {"join": self._join, "send": self._send, "receive": self._receive}
+        work = next(works[name] for name in works if name in command)
+        Deferred.fromCoroutine(work(**command)).addErrback(
+            lambda failure: self._log.failure("failed", failure)
+        )
+
+    async def _join(self, join: list[tuple[str, list[tuple[int, str, int]]]]) -> None:
+        peers = {bytes.fromhex(peer): addresses for peer, addresses in join}
+        for peer, addresses in peers.items():
+            self._book.learn(peer, [PeerAddress(*address) for address in addresses], "record")
+        while missing := peers.keys() - set(self._member.neighbors()):
+            self._member.join(tuple(missing))
+            await deferLater(self._reactor, 0.2)
+        self._say(joined=True)
+
+    async def _send(self, send: int, size: int, label: str) -> None:
+        prefix = label.encode() + b" "
+        filling = bytes(size - len(prefix) - _NUMBER)
+        started = time.monotonic()
+        for number in range(send):
+            await self._member.broadcast(prefix + number.to_bytes(_NUMBER, "big") + filling)
+        self._say(started=started, sent=time.monotonic())
+
+    async def _receive(self, receive: int, label: str, quiet: float) -> None:
+        key = label.encode()
+        began = time.monotonic()
+        while (count := self._counting.counts[key]) < receive:
+            if time.monotonic() - self._counting.last.get(key, began) > quiet:
+                break
+            await deferLater(self._reactor, 0.05)
+        self._say(received=count, last=self._counting.last.get(key, began))
+
+    def _say(self, **words: Any) -> None:
+        self.sendLine(json.dumps(words).encode())
+
+    def connectionLost(self, reason: object = None) -> None:
+        """
+        Our input has ended.
+        """
+        self._transport.stop().chainDeferred(self.ended)
+
+
+def main(reactor: Any, kind: str) -> Deferred[None]:
+    """
+    Be a member until the input ends.
+    """
+    warnings_to_stderr()
+    commands = Commands(reactor, kind)
+    StandardIO(commands)
+    return commands.ended
+
+
+if __name__ == "__main__":
+    react(main, sys.argv[1:])
