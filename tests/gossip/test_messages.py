@@ -195,7 +195,7 @@ class MessagesTests(SynchronousTestCase):
             return
         self.assertEqual(decode(encode(message)), message)
 
-    @REPEATABLE
+    @settings(max_examples=300)
     @given(messages, st.integers(0, 5000), st.integers(0, 255), st.integers(0, 3))
     def test_quick_readers(self, message: Message, at: int, byte: int, cut: int) -> None:
         """What is read in one go is read as byte by byte, damaged and truncated or not."""
