@@ -267,6 +267,26 @@ class IrohConfig:
 
 
 @frozen(slots=True)
+class AddressesConfig:
+    """
+    How peers find each other's addresses: signed packets of pkarr
+    (specs/addresses.md).  Intervals: specs/addresses.md section 1.
+
+    @ivar pkarr: use the DHT for them.
+    @ivar publish: publish our own, and not only look for those of others.
+    @ivar pkarr_interval: between two times in the DHT.
+    @ivar relays: base URLs of pkarr relays; none: fully decentralised.
+    @ivar relay_interval: between two times at a relay.
+    """
+
+    pkarr: bool = True
+    publish: bool = True
+    pkarr_interval: float = field(default=3600.0, validator=_at_least(60))
+    relays: tuple[str, ...] = field(default=(), validator=_relay_urls)
+    relay_interval: float = field(default=300.0, validator=_at_least(60))
+
+
+@frozen(slots=True)
 class Config:
     """
     Everything that a tracker can be told.
@@ -289,6 +309,7 @@ class Config:
     bubble_merge: BubbleMergeConfig = field(factory=BubbleMergeConfig)
     message_overlap_merge: MessageOverlapMergeConfig = field(factory=MessageOverlapMergeConfig)
     timeouts: TimeoutsConfig = field(factory=TimeoutsConfig)
+    addresses: AddressesConfig = field(factory=AddressesConfig)
 
 
 @frozen(slots=True)

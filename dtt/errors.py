@@ -127,3 +127,19 @@ class DialFailed(RemoteError):
     """
     No authenticated connection to a peer could be made; C{str()} says why.
     """
+
+
+class PublishFailed(RemoteError):
+    """
+    Our addresses could not be published somewhere; C{str()} is a short reason
+    that is the same for equal faults.
+
+    @ivar newer_seq: a packet of ours with this sequence number is there
+        already; L{None}: that is not the reason.
+    @ivar retry_after: seconds for which we are asked to wait, or L{None}.
+    """
+
+    def __init__(self, reason: str, newer_seq: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.newer_seq = newer_seq
+        self.retry_after = retry_after

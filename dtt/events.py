@@ -85,6 +85,23 @@ class DHTReady(Event):
 
 
 @frozen(slots=True)
+class AddressesPublished(Event):
+    """
+    Our addresses can be looked up by our id; told again when they change.
+
+    @ivar store: where: C{"dht"}, or the URL of a pkarr relay.
+    @ivar addresses: how many.
+    """
+
+    name: ClassVar[str] = "addresses.published"
+    store: str
+    addresses: int
+
+    def text(self) -> str:
+        return f"{self.addresses} addresses of ours are published at {self.store}."
+
+
+@frozen(slots=True)
 class TopicEvent(Event):
     """
     Something happened in a topic.
@@ -245,6 +262,7 @@ EventSink: TypeAlias = Callable[[Event], None]
 EVENTS: tuple[type[Event], ...] = (
     NodeStarted,
     DHTReady,
+    AddressesPublished,
     RecordPublished,
     RecordFound,
     PeerDialled,

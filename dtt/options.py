@@ -136,7 +136,12 @@ class TrackerOptions(BootstrapOptions):
     """
 
     optFlags = [
-        ["no-publish", None, "Never write a record: join others, but don't be found."],
+        ["no-publish", None, "Publish no record and no address: join others, but don't be found."],
+        [
+            "no-pkarr",
+            None,
+            "Don't use the DHT for addresses: neither publish ours there under our id, nor look for others'.",
+        ],
         ["no-bubble-merge", None, "Don't look for other bubbles while there are few neighbours."],
         ["no-overlap-merge", None, "Don't look for members that hear other messages than we do."],
     ]
@@ -172,6 +177,7 @@ class TrackerOptions(BootstrapOptions):
         super().__init__()
         self["listen"] = {}
         self["relay"] = []
+        self["pkarr-relay"] = []
 
     def opt_listen(self, address: str) -> None:
         """
@@ -188,6 +194,13 @@ class TrackerOptions(BootstrapOptions):
     def opt_relay(self, url: str) -> None:
         """URL of an iroh relay of your own, in place of the preset's; may be given several times."""
         self["relay"].append(url)
+
+    def opt_pkarr_relay(self, url: str) -> None:
+        """
+        URL of a pkarr relay, where our addresses are published and those of others looked for, besides the
+        DHT; may be given several times. Default: none.
+        """
+        self["pkarr-relay"].append(url)
 
     def load(self, default_state_dir: Path | None) -> tuple[Config, tuple[TopicTable, ...]]:
         """
@@ -216,6 +229,11 @@ class TrackerOptions(BootstrapOptions):
                 port=config.dht.port if self["dht-port"] is None else self["dht-port"],
                 bootstrap=tuple(self["bootstrap"]) or config.dht.bootstrap,
             ),
+            addresses=evolve(
+                config.addresses,
+                pkarr=config.addresses.pkarr and not self["no-pkarr"],
+                relays=tuple(self["pkarr-relay"]) or config.addresses.relays,
+            ),
         )
         names = transport_names(config.transport)
         if (self["relay"] or self["iroh-preset"] or "iroh" in self["listen"]) and "iroh" not in names:
@@ -225,6 +243,7 @@ class TrackerOptions(BootstrapOptions):
                 config,
                 bootstrap=evolve(config.bootstrap, max_bootstrap_records=0),
                 publisher=evolve(config.publisher, enabled=False),
+                addresses=evolve(config.addresses, publish=False),
             )
         if self["no-bubble-merge"]:
             config = evolve(config, bubble_merge=evolve(config.bubble_merge, enabled=False))

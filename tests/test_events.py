@@ -32,6 +32,10 @@ SAMPLES: tuple[tuple[Event, dict[str, Any]], ...] = (
     ),
     (events.DHTReady(8), {"event": "dht.ready", "nodes": 8}),
     (
+        events.AddressesPublished("dht", 2),
+        {"event": "addresses.published", "store": "dht", "addresses": 2},
+    ),
+    (
         events.RecordPublished(TOPIC, 7, 2),
         {"event": "record.published", "topic": TOPIC.hex(), "minute": 7, "stored": 2},
     ),

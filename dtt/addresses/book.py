@@ -3,9 +3,13 @@ The address book: how peers may be reached, in memory.
 
 Rules (specs/addresses.md section 4, specs/iroh-gossip.md section 9): at most 8
 addresses for an id, forgotten 5 minutes after they were last named; what a
-peer says of itself in a record goes before what others say of it.  After a
-failed dial the id is in back-off, until it is reached or a new address of it
-is learnt; and the (ip, port) is left alone for a while, whoever names it.
+peer says of itself, in a record or in a signed packet, goes before what others
+say of it; of its packets only the newest counts, however old it is: iroh signs
+one and republishes it for as long as its addresses stay.  Where a peer was last
+reached is kept for a day, for the case that nobody names anything better.
+
+After a failed dial the id is in back-off, until it is reached or a new address
+of it is learnt; and the (ip, port) is left alone for a while, whoever names it.
 Everything is bounded and tidied when it is touched: no timer runs.
 """
 
@@ -20,7 +24,8 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from dtt.addresses.dialable import dialable
-from dtt.hints import MAX_ADDRESSES, Address, PeerAddress
+from dtt.addresses.pkarr import Packet
+from dtt.hints import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IAddressBook, PeerId
 
@@ -45,12 +50,23 @@ PLACE_HOLD = 10.0
 #: full book is about a megabyte).
 MAX_PEERS = 1024
 
+#: Reached peers that are kept for the next run (guess: more than the active and
+#: passive views of seven topics).
+MAX_REACHED = 256
+
 #: Held (ip, port) pairs that are remembered (guess: 8 for each of 512 dials
 #: that failed within L{PLACE_HOLD}).
 MAX_HELD_PLACES = 4096
 
-#: The source that names a peer's own, signed words.
+#: Seconds for which it is known where a peer was last reached (guess: a member
+#: that was switched off over night).
+REACHED_EXPIRY = 86400.0
+
+#: Sources of a peer's own, signed words.
 RECORD = "record"
+PKARR = "pkarr"
+_TRUST = {RECORD: 0, PKARR: 1}
+_HEARSAY = 2
 
 
 @frozen(slots=True)
@@ -59,8 +75,8 @@ class KnownAddress:
     An address and where it comes from.
 
     @ivar address: where the peer may be.
-    @ivar source: who said so: L{RECORD}, C{"peer data"}, ...; a record is not
-        replaced by lesser sources.
+    @ivar source: who said so: L{RECORD}, L{PKARR}, C{"peer data"}, ...; the most
+        trusted one that named it.
     @ivar named_at: when it was last named, in the reactor's seconds.
     """
 
@@ -68,31 +84,66 @@ class KnownAddress:
     source: str
     named_at: float
 
+    def rank(self) -> tuple[int, float]:
+        """
+        Signed words before hearsay, and within each the newest.
+        """
+        return _TRUST.get(self.source, _HEARSAY), -self.named_at
+
+
+@frozen(slots=True)
+class ReachedPeer:
+    """
+    Where a peer was last reached.
+
+    @ivar peer_id: 32 bytes.
+    @ivar addresses: at most 8 and a relay, the most likely first.
+    @ivar at: when, in the reactor's seconds.
+    """
+
+    peer_id: PeerId
+    addresses: tuple[Address, ...]
+    at: float
+
 
 @define(slots=True)
 class _Entry:
     """
     What is known of one id.
 
-    @ivar known: at most 8, the most likely first.
+    @ivar known: at most 8 and a relay, the most likely first.
     @ivar failures: dials that failed in a row.
     @ivar retry_at: the end of the back-off.
+    @ivar version: of the newest packet, whose addresses are among C{known}.
+    @ivar reached: where it was last reached, and
+    @ivar reached_at: when.
     """
 
     known: list[KnownAddress] = field(default=Factory(list))
     failures: int = 0
     retry_at: float = 0.0
     touched_at: float = 0.0
+    version: tuple[int, bytes] | None = None
+    reached: tuple[Address, ...] = ()
+    reached_at: float = 0.0
 
     def eviction_order(self) -> tuple[bool, float]:
         """
-        Hearsay goes before signed words, and within each the oldest.
+        Hearsay goes before signed words and who was reached, and within each the
+        oldest.
         """
-        return any(known.source == RECORD for known in self.known), self.touched_at
+        kept = bool(self.reached) or any(known.source == RECORD for known in self.known)
+        return kept, self.touched_at
 
 
-def _rank(known: KnownAddress) -> tuple[bool, float]:
-    return known.source != RECORD, -known.named_at
+def _best(known: Iterable[KnownAddress]) -> list[KnownAddress]:
+    """
+    As many as may be dialled: a few addresses, and one relay.
+    """
+    ranked = sorted(known, key=KnownAddress.rank)
+    relays = [each for each in ranked if isinstance(each.address, RelayAddress)][:1]
+    direct = [each for each in ranked if isinstance(each.address, PeerAddress)][:MAX_ADDRESSES]
+    return sorted((*direct, *relays), key=KnownAddress.rank)
 
 
 def _place(address: Address) -> tuple[str, int] | None:
@@ -145,42 +196,72 @@ class AddressBook:
         if not usable:
             return
         now = self._reactor.seconds()
-        entry = self._entries.get(peer_id)
-        if entry is None:
-            self._make_room()
-            entry = self._entries[peer_id] = _Entry()
+        entry = self._entry(peer_id)
         self._forget_expired(entry, now)
         before = {known.address: known for known in entry.known}
         merged = dict(before)
         for address in usable:
-            known = merged.get(address)
-            kept_source = RECORD if known is not None and known.source == RECORD else source
             # Named again, it takes the place that the new list gives it.
-            merged.pop(address, None)
-            merged[address] = KnownAddress(address, kept_source, now)
-        entry.known = sorted(merged.values(), key=_rank)[:MAX_ADDRESSES]
+            known = merged.pop(address, None)
+            sources = [source] if known is None else [known.source, source]
+            merged[address] = KnownAddress(
+                address, min(sources, key=lambda each: _TRUST.get(each, _HEARSAY)), now
+            )
+        entry.known = _best(merged.values())
         entry.touched_at = now
         if any(known.address not in before for known in entry.known):
             entry.failures, entry.retry_at = 0, 0.0
+
+    def learn_packet(self, packet: Packet) -> bool:
+        """
+        Remember what a peer has signed, instead of what it signed before.
+
+        @return: whether it counts: no newer one is known.
+        @raise DecodeError: the DNS packet is malformed.
+        """
+        addresses = packet.addresses()
+        entry = self._entries.get(packet.public_key)
+        if entry is not None:
+            if entry.version is not None and entry.version > packet.version():
+                return False
+            if entry.version != packet.version():
+                entry.known = [known for known in entry.known if known.source != PKARR]
+        self.learn(packet.public_key, addresses, PKARR)
+        entry = self._entries.get(packet.public_key)
+        if entry is not None:
+            entry.version = packet.version()
+        return True
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """
         See L{IAddressBook.resolve}.
         """
-        return succeed(self._dialable_now(peer_id))
+        return succeed(self.dialable(peer_id))
 
-    def _dialable_now(self, peer_id: PeerId) -> tuple[Address, ...]:
+    def dialable(self, peer_id: PeerId) -> tuple[Address, ...]:
+        """
+        What L{resolve} fires with.
+        """
         now = self._reactor.seconds()
         entry = self._entries.get(peer_id)
-        if entry is None or entry.retry_at > now:
+        if entry is None:
             return ()
         self._forget_expired(entry, now)
-        if not entry.known:
+        if not entry.known and not entry.reached:
             del self._entries[peer_id]
             return ()
+        if entry.retry_at > now:
+            return ()
         self._release_places(now)
-        free = (known.address for known in entry.known if _place(known.address) not in self._held)
+        named = [known.address for known in entry.known] or entry.reached
+        free = (address for address in named if _place(address) not in self._held)
         return dialable(free, self._own_addresses())
+
+    def is_named(self, peer_id: PeerId) -> bool:
+        """
+        May an address of C{peer_id} be dialled now that somebody has named lately?
+        """
+        return bool(self.dialable(peer_id)) and bool(self._entries[peer_id].known)
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
@@ -205,6 +286,35 @@ class AddressBook:
         entry = self._entries.get(peer_id)
         if entry is not None:
             entry.failures, entry.retry_at = 0, 0.0
+            entry.reached_at = self._reactor.seconds()
+            if entry.known:
+                entry.reached = tuple(known.address for known in entry.known)
+
+    def reached(self) -> list[ReachedPeer]:
+        """
+        The peers that were reached within a day, the latest first, at most
+        L{MAX_REACHED}.
+        """
+        now = self._reactor.seconds()
+        for entry in self._entries.values():
+            self._forget_expired(entry, now)
+        peers = (ReachedPeer(id_, e.reached, e.reached_at) for id_, e in self._entries.items() if e.reached)
+        return sorted(peers, key=lambda peer: -peer.at)[:MAX_REACHED]
+
+    def restore(self, peers: Iterable[ReachedPeer]) -> None:
+        """
+        What L{reached} gave in an earlier run, the latest first.
+        """
+        now = self._reactor.seconds()
+        for peer in tuple(peers)[:MAX_REACHED]:
+            if peer.peer_id == self._own_id or not is_valid_peer_id(peer.peer_id):
+                continue
+            # Another clock may have been ahead of ours.
+            at = min(peer.at, now)
+            if peer.addresses and now - at < REACHED_EXPIRY:
+                entry = self._entry(peer.peer_id)
+                entry.reached, entry.reached_at = peer.addresses, at
+                entry.touched_at = max(entry.touched_at, at)
 
     def known(self, peer_id: PeerId) -> tuple[KnownAddress, ...]:
         """
@@ -217,8 +327,17 @@ class AddressBook:
         self._forget_expired(entry, self._reactor.seconds())
         return tuple(entry.known)
 
+    def _entry(self, peer_id: PeerId) -> _Entry:
+        entry = self._entries.get(peer_id)
+        if entry is None:
+            self._make_room()
+            entry = self._entries[peer_id] = _Entry()
+        return entry
+
     def _forget_expired(self, entry: _Entry, now: float) -> None:
         entry.known = [known for known in entry.known if now - known.named_at < EXPIRY]
+        if now - entry.reached_at >= REACHED_EXPIRY:
+            entry.reached = ()
 
     def _make_room(self) -> None:
         """

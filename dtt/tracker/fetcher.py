@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -20,6 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.config import BootstrapConfig
+from dtt.errors import TopicLeft
 from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossip, IGossipObserver
 from dtt.records.record import GossipContent
 from dtt.records.topic import unix_minute
@@ -140,6 +142,7 @@ class Fetcher(LoopService):
         self._reachable = reachable
         self._alone: Deferred[None] | None = None
         self._publishing: Deferred[None] | None = None
+        self._looked_up: dict[bytes, Deferred[Any]] = {}
 
     async def run(self) -> None:
         """
@@ -162,6 +165,8 @@ class Fetcher(LoopService):
                 await self._look(search)
         finally:
             unsubscribe()
+            for looked_up in tuple(self._looked_up.values()):
+                looked_up.cancel()
             if self._publishing is not None:
                 self._publishing.cancel()
 
@@ -204,13 +209,33 @@ class Fetcher(LoopService):
         for peer in publishers + hearsay:
             # An id without an address that may be dialled now is no candidate
             # to wait for: there may be a hundred of them.
-            if not await self._book.resolve(peer):
+            if not await self._is_dialable(peer):
                 continue
             asked = search.tried = True
             self._gossip.join((peer,))
             if await self._joined_within(self._config.per_peer_join_settle_time):
                 return True
         return asked and await self._joined_within(self._config.join_confirmation_wait_time)
+
+    async def _is_dialable(self, peer: bytes) -> bool:
+        """
+        Whether an address of C{peer} is known.  If one has to be looked up
+        first, C{peer} is joined when it is found, if we are still alone.
+        """
+        if peer in self._looked_up:
+            return False
+        resolving = self._book.resolve(peer)
+        if resolving.called:
+            return bool(await resolving)
+        self._looked_up[peer] = resolving
+        resolving.addCallback(lambda addresses: self._found(peer, bool(addresses)))
+        resolving.addErrback(lambda failure: failure.trap(CancelledError, TopicLeft) and None)
+        return False
+
+    def _found(self, peer: bytes, dialable: bool) -> None:
+        del self._looked_up[peer]
+        if dialable and not self._gossip.neighbors():
+            self._gossip.join((peer,))
 
     async def _joined_within(self, seconds: float) -> bool:
         try:

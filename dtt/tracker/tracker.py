@@ -4,6 +4,7 @@ The tracker: one DHT node, one listener, many topics.  All wiring is here.
     Tracker
      +- Listeners               the transports
      +- DHTNode                 the DHT, as a service
+     +- AddressService          who is where
      +- TopicService            one for each topic
          +- Fetcher, Publisher, BubbleMerge, MessageOverlapMerge
 
@@ -24,7 +25,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults, mayb
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from dtt.addresses.book import AddressBook
+from dtt.addresses.service import AddressService
 from dtt.config import Config
 from dtt.dht.node import DHTNode
 from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft
@@ -101,13 +102,24 @@ class Tracker(MultiService):
             rng=rng,
         )
         self._dht.setServiceParent(self)
+        self._addresses = AddressService(
+            reactor,
+            rng,
+            config.addresses,
+            key,
+            self._dht,
+            transport.addresses,
+            self._state,
+            self._emit,
+        )
+        self._addresses.setServiceParent(self)
         self._parts = Parts(
             reactor,
             rng,
             config,
             key,
             self._dht,
-            AddressBook(reactor, rng, transport.addresses, key.peer_id),
+            self._addresses.book,
             transport,
             self._emit,
             reachable=self._listeners.reachable,
@@ -213,6 +225,7 @@ class Tracker(MultiService):
             _log.failure("on_event failed at {event}", event=event.name)
 
     def _addresses_changed(self) -> None:
+        self._addresses.update_addresses()
         for topic in self._topics.values():
             topic.update_addresses()
 

@@ -1,0 +1,99 @@
+"""
+Signed packets in the DHT.
+
+Rules (specs/addresses.md section 1): a packet is an item of BEP44 without salt.
+Its key's owner is the only writer: it is put without C{cas}, and a higher
+C{seq} replaces all before it.  What is no packet is counted by reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dtt.addresses.interfaces import IPacketStore, PacketSink
+from dtt.addresses.pkarr import Packet, check
+from dtt.errors import DecodeError, DTTError, PublishFailed
+from dtt.identity import PeerKey
+from dtt.interfaces import IDHT, MutableRead, NodeAnswer, PeerId
+
+#: KRPC errors of a node that has a newer item, or another than C{cas} says (BEP44).
+_NEWER = frozenset((301, 302))
+
+#: Nodes that keep a packet (mainline's k: iroh's readers ask as many).
+COPIES = 20
+
+
+@implementer(IPacketStore)
+class DHTStore:
+    """
+    The DHT as a store.
+
+    @ivar counters: what happened, by reason.
+    """
+
+    name = "dht"
+
+    def __init__(self, dht: IDHT, counters: Counter[str]) -> None:
+        self.counters = counters
+        self._dht = dht
+
+    def when_ready(self) -> Deferred[None]:
+        """
+        See L{IPacketStore.when_ready}.
+        """
+        return self._dht.when_ready().addCallback(lambda _: None)
+
+    def find(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
+        """
+        See L{IPacketStore.find}.
+        """
+        seen: set[tuple[int, bytes]] = set()
+
+        def answered(answer: NodeAnswer) -> None:
+            if answer.value is None or answer.seq is None:
+                return
+            packet = Packet(peer_id, answer.seq, answer.value)
+            if packet.version() in seen:
+                return
+            seen.add(packet.version())
+            try:
+                check(packet)
+            except DecodeError as error:
+                self.counters[f"dht: {error}"] += 1
+            else:
+                on_packet(packet)
+
+        def failed(failure: Failure) -> None:
+            failure.trap(DTTError)
+            self.counters[f"dht: {failure.getErrorMessage()}"] += 1
+
+        return self._dht.get_mutable(peer_id, b"", answered).addCallbacks(lambda _: None, failed)
+
+    def publish(self, key: PeerKey, packet: Packet) -> Deferred[None]:
+        """
+        See L{IPacketStore.publish}.  One node that stores it is enough.
+        """
+        return Deferred.fromCoroutine(self._publish(key, packet))
+
+    async def _publish(self, key: PeerKey, packet: Packet) -> None:
+        read = await self._dht.get_mutable(key.peer_id)
+        _refuse_if_newer(read, packet)
+        result = await self._dht.put_latest(key.seed, packet.dns, packet.seq, read=read, copies=COPIES)
+        if any(code in _NEWER for _, code in result.refused):
+            # A node's word is no proof, an item with our signature is.
+            _refuse_if_newer(await self._dht.refresh(read), packet)
+        if not result.stored:
+            raise PublishFailed("no node stored it")
+
+
+def _refuse_if_newer(read: MutableRead, packet: Packet) -> None:
+    """
+    @raise PublishFailed: a node has a packet of ours that goes before C{packet}.
+    """
+    versions = [(a.seq, a.value) for a in read.answers if a.seq is not None and a.value is not None]
+    if versions and max(versions) > packet.version():
+        raise PublishFailed("newer packet", newer_seq=max(versions)[0])

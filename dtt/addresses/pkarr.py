@@ -1,0 +1,304 @@
+"""
+Signed packets of pkarr: what a peer says of its own addresses.  Pure, but for
+Twisted's DNS codec.
+
+Contract: specs/addresses.md section 1.  A packet is a public key, a signature,
+a sequence number (microseconds since the epoch) and a DNS packet; signed is
+what BEP44 signs for an item without salt whose value is the DNS packet, so
+the same signature serves the DHT and relays.
+
+The DNS packet has answers only: TXT records of one string, C{key=value}.
+Under C{_iroh.<z32>} stand C{relay}, C{addr} and C{user-data}, in that order,
+for iroh, which refuses the whole set if it finds another key and cuts a value
+at its second C{=}.  Under C{_dtt.<z32>}, which iroh does not look at, stands
+C{streams=<ip:port>}, an address of dtt's streams transport.
+
+Everything that is read was written by others: names are followed within
+limits, counts are not believed, and whatever is wrong is a L{DecodeError}.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+from struct import Struct
+from typing import Final
+
+from attrs import field, frozen
+from twisted.names import dns
+
+from dtt.errors import DecodeError
+from dtt.hints import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
+from dtt.identity import SIGNATURE_BYTES, PeerKey, is_valid_peer_id, verify, z32_encode
+from dtt.krpc.items import MAX_SEQ, MAX_STRING_SIZE, MAX_VALUE_SIZE, signature_buffer
+
+#: Bytes of the largest DNS packet that is read (iroh-dns, pkarr.rs).
+MAX_READ = MAX_VALUE_SIZE
+
+#: Bytes of the largest one that is written: as a bencoded string it must fit
+#: an item of BEP44.
+MAX_WRITTEN = MAX_STRING_SIZE
+
+#: Bytes of the largest relay payload: signature, sequence number, DNS packet.
+MAX_PAYLOAD = SIGNATURE_BYTES + 8 + MAX_READ
+
+#: Seconds (iroh, address_lookup/pkarr.rs, DEFAULT_PKARR_TTL; nobody looks at it).
+TTL = 30
+
+#: Bytes of one string in a TXT record, and of a name (RFC 1035 section 2.3.4).
+MAX_STRING = 255
+MAX_NAME = 255
+MAX_LABEL = 63
+
+#: Compression pointers that are followed for one name (guess: who writes
+#: names once needs one).
+MAX_POINTERS = 16
+
+_HEADER: Final = Struct(dns.Message.headerFmt)
+_IS_ANSWER: Final = 0x80
+
+
+@frozen(slots=True)
+class Packet:
+    """
+    What a key has signed.
+
+    @ivar public_key: whose it is, 32 bytes.
+    @ivar seq: microseconds since the epoch when it was signed, by the signer's
+        clock; 0..2^63-1.
+    @ivar dns: the DNS packet, at most L{MAX_READ} bytes.
+    """
+
+    public_key: bytes
+    seq: int
+    dns: bytes = field(repr=False)
+
+    def version(self) -> tuple[int, bytes]:
+        """
+        Of two packets of one key that with the greater version counts.
+        """
+        return self.seq, self.dns
+
+    def addresses(self) -> tuple[Address, ...]:
+        """
+        The addresses in it, each once, those of iroh before those of streams,
+        the relay last; at most L{MAX_ADDRESSES} of each transport.
+
+        @raise DecodeError: the DNS packet is malformed.
+        """
+        zone = z32_encode(self.public_key).encode("ascii")
+        iroh: dict[PeerAddress, None] = {}
+        streams: dict[PeerAddress, None] = {}
+        relays: dict[RelayAddress, None] = {}
+        for name, text in read_texts(self.dns):
+            key, _, value = text.partition("=")
+            match name.removesuffix(b"." + zone), key:
+                case b"_iroh", "addr" if (address := _read_address(IROH, value)) is not None:
+                    iroh[address] = None
+                case b"_iroh", "relay" if value and len(value) <= MAX_RELAY_URL:
+                    relays[RelayAddress(value)] = None
+                case b"_dtt", "streams" if (address := _read_address(STREAMS, value)) is not None:
+                    streams[address] = None
+        return (*[*iroh][:MAX_ADDRESSES], *[*streams][:MAX_ADDRESSES], *[*relays][:1])
+
+
+# Signatures
+
+
+def relay_payload(key: PeerKey, packet: Packet) -> bytes:
+    """
+    C{packet} of C{key}, signed, as relays take and give it: at most
+    L{MAX_PAYLOAD} bytes.
+    """
+    return key.sign(_signed(packet)) + packet.seq.to_bytes(8, "big") + packet.dns
+
+
+def read_payload(public_key: bytes, payload: bytes) -> Packet:
+    """
+    The packet in a relay payload, verified.
+
+    @param public_key: whose it must be, 32 bytes.
+    @raise DecodeError: wrong size, key, sequence number, signature or DNS packet.
+    """
+    if len(payload) < SIGNATURE_BYTES + 8:
+        raise DecodeError("pkarr: too short")
+    signature, rest = payload[:SIGNATURE_BYTES], payload[SIGNATURE_BYTES:]
+    packet = Packet(public_key, int.from_bytes(rest[:8], "big"), rest[8:])
+    check(packet)
+    if not verify(public_key, _signed(packet), signature):
+        raise DecodeError("pkarr: bad signature")
+    return packet
+
+
+def check(packet: Packet) -> None:
+    """
+    Is it a packet that we take, if its signature holds?
+
+    @raise DecodeError: wrong size, key, sequence number or DNS packet.
+    """
+    if len(packet.dns) > MAX_READ:
+        raise DecodeError("pkarr: too large")
+    if not is_valid_peer_id(packet.public_key):
+        raise DecodeError("pkarr: bad key")
+    if not 0 <= packet.seq <= MAX_SEQ:
+        raise DecodeError("pkarr: bad seq")
+    packet.addresses()
+
+
+def _signed(packet: Packet) -> bytes:
+    return signature_buffer(b"", packet.seq, b"%d:%b" % (len(packet.dns), packet.dns))
+
+
+# Writing
+
+
+def write_dns(public_key: bytes, addresses: Iterable[Address], user_data: str | None = None) -> bytes:
+    """
+    The DNS packet with C{addresses} of C{public_key}: the first relay, and the
+    first L{MAX_ADDRESSES} others.  What does not fit into L{MAX_WRITTEN} bytes
+    is left out, the last address first, then user data, then the relay.
+
+    @param user_data: for whoever reads it; not with C{=} in it, which iroh
+        can't read back.
+    """
+    listed = list(addresses)
+    relays = [a.url for a in listed if isinstance(a, RelayAddress) and _is_text("relay", a.url)][:1]
+    others = [a for a in listed if isinstance(a, PeerAddress)][:MAX_ADDRESSES]
+    users = [user_data] if user_data is not None and _is_text("user-data", user_data) else []
+    while len(packet := _write(public_key, relays, others, users)) > MAX_WRITTEN:
+        (others or users or relays).pop()
+    return packet
+
+
+def _is_text(key: str, value: str) -> bool:
+    return bool(value) and "=" not in value and len(f"{key}={value}".encode()) <= MAX_STRING
+
+
+def _write(
+    public_key: bytes, relays: Sequence[str], others: Sequence[PeerAddress], users: Sequence[str]
+) -> bytes:
+    zone = z32_encode(public_key)
+    message = dns.Message(answer=1, maxSize=0)
+
+    def add(name: str, key: str, value: str) -> None:
+        owner = f"{name}.{zone}".encode("ascii")
+        payload = dns.Record_TXT(f"{key}={value}".encode(), ttl=TTL)
+        message.answers.append(dns.RRHeader(owner, dns.TXT, dns.IN, TTL, payload))
+
+    for url in relays:
+        add("_iroh", "relay", url)
+    for address in others:
+        if address.transport == IROH:
+            add("_iroh", "addr", str(address))
+    for text in users:
+        add("_iroh", "user-data", text)
+    for address in others:
+        if address.transport == STREAMS:
+            add("_dtt", "streams", str(address))
+    return message.toStr()
+
+
+# Reading
+
+
+class _Name(dns.Name):
+    """
+    A name that is read within limits: Twisted's own may become as long as the
+    packet times the pointers in it.
+    """
+
+    def decode(self, strio: BytesIO, length: int | None = None) -> None:
+        labels: list[bytes] = []
+        size = pointers = 0
+        end = None
+        while (octet := _octet(strio)) != 0:
+            if octet >= 0xC0:
+                target = (octet & 0x3F) << 8 | _octet(strio)
+                end = strio.tell() if end is None else end
+                pointers += 1
+                if pointers > MAX_POINTERS:
+                    raise DecodeError("dns: compression loop")
+                strio.seek(target)
+                continue
+            size += 1 + octet
+            if octet > MAX_LABEL or size >= MAX_NAME:
+                raise DecodeError("dns: name too long")
+            labels.append(_exactly(strio, octet))
+        if end is not None:
+            strio.seek(end)
+        self.name = b".".join(labels)
+
+
+class _RRHeader(dns.RRHeader):
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = _Name()
+
+
+def _exactly(strio: BytesIO, size: int) -> bytes:
+    data = strio.read(size)
+    if len(data) != size:
+        raise DecodeError("dns: truncated")
+    return data
+
+
+def _octet(strio: BytesIO) -> int:
+    return _exactly(strio, 1)[0]
+
+
+def read_texts(packet: bytes) -> list[tuple[bytes, str]]:
+    """
+    The TXT records among the answers of a DNS packet: owner name and text.
+    Records of other types and classes, and texts that are not UTF-8, are left
+    out; what follows the answers is not looked at.
+
+    @raise DecodeError: C{"dns: ..."}: malformed.
+    """
+    strio = BytesIO(packet)
+    _, flags, _, questions, answers, _, _ = _HEADER.unpack(_exactly(strio, _HEADER.size))
+    if not flags & _IS_ANSWER or questions:
+        raise DecodeError("dns: no answer")
+    return list(_answers(strio, answers))
+
+
+def _answers(strio: BytesIO, count: int) -> Iterator[tuple[bytes, str]]:
+    for _ in range(count):
+        header = _RRHeader()
+        try:
+            header.decode(strio)
+        except EOFError:
+            raise DecodeError("dns: truncated") from None
+        data = _exactly(strio, header.rdlength or 0)
+        if header.type == dns.TXT and header.cls == dns.IN:
+            try:
+                yield header.name.name, _text(data).decode("utf-8")
+            except UnicodeDecodeError:
+                continue
+
+
+def _text(data: bytes) -> bytes:
+    """
+    The strings of a TXT record, one after another.
+    """
+    strio = BytesIO(data)
+    strings = []
+    while strio.tell() < len(data):
+        strings.append(_exactly(strio, _octet(strio)))
+    return b"".join(strings)
+
+
+def _read_address(transport: int, text: str) -> PeerAddress | None:
+    """
+    C{ip:port}, an IPv6 address in brackets; anything else, as iroh's custom
+    addresses, is no address of ours.
+    """
+    host, _, port = text.rpartition(":")
+    if len(port) > 5 or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) or "%" in host:
+        return None
+    try:
+        if host.startswith("[") and host.endswith("]"):
+            return PeerAddress(transport, str(ipaddress.IPv6Address(host[1:-1])), int(port))
+        return PeerAddress(transport, str(ipaddress.IPv4Address(host)), int(port))
+    except ValueError:
+        return None

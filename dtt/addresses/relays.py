@@ -1,0 +1,206 @@
+"""
+pkarr relays: signed packets over HTTP, by way of treq.
+
+Contract (specs/addresses.md section 2): C{PUT <base>/<z32>} with a relay payload
+gives 204; 409: a newer packet is there; 429: not so often.  C{GET} of the same
+gives 200 and the payload, 404, or 304 when we have it already.
+
+A relay is nobody's friend: one exchange is over within 10 s, at most 16 KiB are
+read from its connection, whatever they are; redirects are not followed, cookies
+not kept.  It can't forge anything, as packets are signed; it can only give an
+older one, or none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
+from zope.interface import implementer
+
+from dtt.addresses.interfaces import IPacketStore, PacketSink
+from dtt.addresses.limited import NoCookies, drop_body, limited_agent, read_body
+from dtt.addresses.pkarr import MAX_PAYLOAD, Packet, read_payload, relay_payload
+from dtt.errors import PublishFailed, RemoteError
+from dtt.identity import PeerKey, z32_encode
+from dtt.interfaces import PeerId
+
+T = TypeVar("T")
+
+#: Seconds for one exchange (guess: a relay that asks the DHT first needs two).
+TIMEOUT = 10.0
+
+#: Bytes that are read from one connection (guess: ten times the largest answer).
+MAX_BYTES = 16384
+
+#: Seconds to wait after a 429 that does not say how long, and the longest that
+#: we let a relay impose on us (guess: the interval at which we would publish, an
+#: hour).
+RETRY_AFTER = 300.0
+LONGEST_RETRY_AFTER = 3600.0
+
+#: Packets that are remembered, so that a relay need not send them again (guess;
+#: about 1 kB each).
+MAX_CACHED = 128
+
+#: Bytes of a C{Last-Modified} that is remembered (RFC 9110 section 5.6.7: 29).
+MAX_DATE = 64
+
+
+@frozen(slots=True)
+class _Cached:
+    """
+    @ivar modified: the C{Last-Modified} that the relay gave with it.
+    """
+
+    packet: Packet
+    modified: bytes
+
+
+@implementer(IPacketStore)
+class Relay:
+    """
+    One pkarr relay as a store.
+
+    @ivar name: its base URL.
+    @ivar counters: what happened, by reason.
+    """
+
+    def __init__(self, reactor: Any, url: str, counters: Counter[str], agent: IAgent | None = None) -> None:
+        """
+        @param reactor: as for L{twisted.web.client.Agent}.
+        @param url: C{http://} or C{https://}, to which C{/<z32>} is added.
+        @param agent: how it is reached; by default with what the module says.
+        """
+        self.name = url.rstrip("/")
+        self.counters = counters
+        self._reactor = reactor
+        self._agent = agent
+        self._cache: dict[PeerId, _Cached] = {}
+
+    def when_ready(self) -> Deferred[None]:
+        """
+        See L{IPacketStore.when_ready}: always.
+        """
+        return succeed(None)
+
+    def find(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
+        """
+        See L{IPacketStore.find}.
+        """
+        return Deferred.fromCoroutine(self._find(peer_id, on_packet))
+
+    async def _find(self, peer_id: PeerId, on_packet: PacketSink) -> None:
+        try:
+            packet = await self._bounded(self._get(peer_id))
+        except RemoteError as error:
+            self.counters[f"{self.name}: {error}"] += 1
+        else:
+            if packet is not None:
+                on_packet(packet)
+
+    def publish(self, key: PeerKey, packet: Packet) -> Deferred[None]:
+        """
+        See L{IPacketStore.publish}.
+        """
+        return Deferred.fromCoroutine(self._publish(key, packet))
+
+    async def _publish(self, key: PeerKey, packet: Packet) -> None:
+        try:
+            await self._bounded(self._put(key, packet))
+        except PublishFailed:
+            raise
+        except RemoteError as error:
+            raise PublishFailed(str(error)) from None
+
+    async def _get(self, peer_id: PeerId) -> Packet | None:
+        cached = self._cache.get(peer_id)
+        headers = {} if cached is None else {b"If-Modified-Since": [cached.modified]}
+        response = await self._request("GET", peer_id, headers)
+        if response.code == 200:
+            packet = read_payload(peer_id, await read_body(response, MAX_PAYLOAD))
+            if cached is not None and cached.packet.version() > packet.version():
+                raise RemoteError("older packet")
+            self._remember(packet, response)
+            return packet
+        drop_body(response)
+        if response.code == 304 and cached is not None:
+            return cached.packet
+        if response.code == 404:
+            return None
+        raise RemoteError(f"status {response.code}")
+
+    async def _put(self, key: PeerKey, packet: Packet) -> None:
+        response = await self._request("PUT", key.peer_id, {}, relay_payload(key, packet))
+        drop_body(response)
+        if 200 <= response.code < 300:
+            return
+        if response.code == 409:
+            there = await self._get(key.peer_id)
+            newer = packet.seq if there is None else max(there.seq, packet.seq)
+            raise PublishFailed("newer packet", newer_seq=newer)
+        raise PublishFailed(f"status {response.code}", retry_after=_retry_after(response))
+
+    async def _request(
+        self, method: str, peer_id: PeerId, headers: dict[bytes, list[bytes]], body: bytes | None = None
+    ) -> IResponse:
+        # treq takes a while to import, and who has no relays never needs it.
+        from treq.client import HTTPClient
+
+        if self._agent is None:
+            self._agent = limited_agent(self._reactor, TIMEOUT, MAX_BYTES)
+        response: IResponse = await HTTPClient(self._agent, cast(Any, NoCookies())).request(
+            method,
+            f"{self.name}/{z32_encode(peer_id)}",
+            headers=Headers(headers),
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._reactor,
+        )
+        return response
+
+    async def _bounded(self, exchange: Coroutine[Any, Any, T]) -> T:
+        """
+        @raise RemoteError: whatever went wrong, in a few words.
+        """
+        try:
+            return await Deferred.fromCoroutine(exchange).addTimeout(TIMEOUT, self._reactor)
+        except (CancelledError, RemoteError):
+            raise
+        except DeferredTimeoutError:
+            raise RemoteError("timed out") from None
+        except DNSLookupError:
+            raise RemoteError("no such host") from None
+        except ConnectError:
+            raise RemoteError("connection failed") from None
+        except Exception as error:
+            # What HTTP, TLS and treq make of a bad answer.
+            raise RemoteError(f"request failed ({type(error).__name__})") from None
+
+    def _remember(self, packet: Packet, response: IResponse) -> None:
+        modified = response.headers.getRawHeaders(b"Last-Modified", [])
+        self._cache.pop(packet.public_key, None)
+        if len(modified) == 1 and len(modified[0]) <= MAX_DATE:
+            self._cache[packet.public_key] = _Cached(packet, modified[0])
+        while len(self._cache) > MAX_CACHED:
+            del self._cache[next(iter(self._cache))]
+
+
+def _retry_after(response: IResponse) -> float | None:
+    """
+    How long a relay wants to be left alone.
+    """
+    if response.code not in (429, 503):
+        return None
+    values = response.headers.getRawHeaders(b"Retry-After", [])
+    if len(values) == 1 and len(values[0]) < 8 and values[0].isdigit():
+        return min(max(1.0, float(values[0])), LONGEST_RETRY_AFTER)
+    return RETRY_AFTER

@@ -1,0 +1,78 @@
+"""
+What the address book remembers over restarts.  Pure.
+
+Rules: where peers were last reached, and when; at most 256 of them.  Nothing in
+it is secret, but it says with whom we were in touch, and where they are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dtt.addresses.book import MAX_REACHED, ReachedPeer
+from dtt.hints import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
+from dtt.identity import KEY_BYTES
+
+#: The format of the file; another one is not read.
+VERSION = 1
+
+_TRANSPORTS = {"streams": STREAMS, "iroh": IROH}
+_NAMES = {number: name for name, number in _TRANSPORTS.items()}
+
+
+def to_json(peers: Iterable[ReachedPeer]) -> dict[str, Any]:
+    """
+    The object that is written.
+    """
+    return {
+        "version": VERSION,
+        "peers": [
+            {
+                "id": peer.peer_id.hex(),
+                "reached_at": peer.at,
+                "addresses": [_address_to_json(address) for address in peer.addresses],
+            }
+            for peer in peers
+        ],
+    }
+
+
+def from_json(value: Mapping[str, Any]) -> list[ReachedPeer]:
+    """
+    What L{to_json} was given.
+
+    @raise ValueError: it is something else.
+    """
+    if value.get("version") != VERSION:
+        raise ValueError("unknown version")
+    try:
+        return [_peer(each) for each in value["peers"][:MAX_REACHED]]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"unusable: {error!r}") from None
+
+
+def _address_to_json(address: Address) -> list[Any]:
+    if isinstance(address, RelayAddress):
+        return ["relay", address.url]
+    return [_NAMES[address.transport], address.host, address.port]
+
+
+def _peer(value: Mapping[str, Any]) -> ReachedPeer:
+    peer_id, at = bytes.fromhex(value["id"]), value["reached_at"]
+    if len(peer_id) != KEY_BYTES:
+        raise ValueError(f"not a peer id: {value['id']!r}")
+    if type(at) not in (int, float) or not math.isfinite(at):
+        raise ValueError(f"not a time: {at!r}")
+    return ReachedPeer(peer_id, tuple(_address(each) for each in value["addresses"][: MAX_ADDRESSES + 1]), at)
+
+
+def _address(value: Any) -> Address:
+    match value:
+        case ["relay", str(url)] if len(url) <= MAX_RELAY_URL:
+            return RelayAddress(url)
+        case ["streams" | "iroh" as transport, str(host), int(port)] if 0 < port < 65536:
+            return PeerAddress(_TRANSPORTS[transport], str(ipaddress.ip_address(host)), port)
+    raise ValueError(f"not an address: {value!r}")
