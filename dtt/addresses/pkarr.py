@@ -87,19 +87,18 @@ class Packet:
 
         @raise DecodeError: the DNS packet is malformed.
         """
-        zone = z32_encode(self.public_key).encode("ascii")
+        of_iroh, of_dtt = (f"{name}.{z32_encode(self.public_key)}".encode() for name in ("_iroh", "_dtt"))
         iroh: dict[PeerAddress, None] = {}
         streams: dict[PeerAddress, None] = {}
         relays: dict[RelayAddress, None] = {}
         for name, text in read_texts(self.dns):
             key, _, value = text.partition("=")
-            match name.removesuffix(b"." + zone), key:
-                case b"_iroh", "addr" if (address := _read_address(IROH, value)) is not None:
-                    iroh[address] = None
-                case b"_iroh", "relay" if value and len(value) <= MAX_RELAY_URL:
-                    relays[RelayAddress(value)] = None
-                case b"_dtt", "streams" if (address := _read_address(STREAMS, value)) is not None:
-                    streams[address] = None
+            if name == of_iroh and key == "addr" and (address := _read_address(IROH, value)):
+                iroh[address] = None
+            elif name == of_iroh and key == "relay" and 0 < len(value) <= MAX_RELAY_URL:
+                relays[RelayAddress(value)] = None
+            elif name == of_dtt and key == "streams" and (address := _read_address(STREAMS, value)):
+                streams[address] = None
         return (*[*iroh][:MAX_ADDRESSES], *[*streams][:MAX_ADDRESSES], *[*relays][:1])
 
 
@@ -123,11 +122,13 @@ def read_payload(public_key: bytes, payload: bytes) -> Packet:
     """
     if len(payload) < SIGNATURE_BYTES + 8:
         raise DecodeError("pkarr: too short")
+    if len(payload) > MAX_PAYLOAD:
+        raise DecodeError("pkarr: too large")
     signature, rest = payload[:SIGNATURE_BYTES], payload[SIGNATURE_BYTES:]
     packet = Packet(public_key, int.from_bytes(rest[:8], "big"), rest[8:])
-    check(packet)
     if not verify(public_key, _signed(packet), signature):
         raise DecodeError("pkarr: bad signature")
+    check(packet)
     return packet
 
 

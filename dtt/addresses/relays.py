@@ -20,13 +20,20 @@ from typing import Any, TypeVar, cast
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionAborted,
+    DNSLookupError,
+    TimeoutError,
+)
+from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
 from dtt.addresses.interfaces import IPacketStore, PacketSink
-from dtt.addresses.limited import NoCookies, drop_body, limited_agent, read_body
+from dtt.addresses.limited import NoCookies, WholeBody, drop_body, limited_agent, read_body
 from dtt.addresses.pkarr import MAX_PAYLOAD, Packet, read_payload, relay_payload
 from dtt.errors import PublishFailed, RemoteError
 from dtt.identity import PeerKey, z32_encode
@@ -156,15 +163,26 @@ class Relay:
 
         if self._agent is None:
             self._agent = limited_agent(self._reactor, TIMEOUT, MAX_BYTES)
-        response: IResponse = await HTTPClient(self._agent, cast(Any, NoCookies())).request(
+        client = HTTPClient(self._agent, cast(Any, NoCookies()))
+        requesting: Deferred[Any] = client.request(
             method,
             f"{self.name}/{z32_encode(peer_id)}",
             headers=Headers(headers),
-            data=body,
+            data=None if body is None else WholeBody(body),
             allow_redirects=False,
             unbuffered=True,
             reactor=self._reactor,
         )
+        try:
+            response: IResponse = await requesting
+        except ConnectingCancelledError:
+            raise CancelledError from None
+        except ResponseFailed as error:
+            if any(reason.check(CancelledError) for reason in error.reasons):
+                raise CancelledError from None
+            if any(reason.check(ConnectionAborted) for reason in error.reasons):  # by the agent's limits
+                raise RemoteError("answer too large") from None
+            raise
         return response
 
     async def _bounded(self, exchange: Coroutine[Any, Any, T]) -> T:
@@ -175,7 +193,7 @@ class Relay:
             return await Deferred.fromCoroutine(exchange).addTimeout(TIMEOUT, self._reactor)
         except (CancelledError, RemoteError):
             raise
-        except DeferredTimeoutError:
+        except (DeferredTimeoutError, TimeoutError):
             raise RemoteError("timed out") from None
         except DNSLookupError:
             raise RemoteError("no such host") from None

@@ -1,0 +1,371 @@
+"""
+Tests for L{dtt.addresses.relays} and L{dtt.addresses.limited}: relays that
+behave badly.  What good ones do is in L{tests.addresses.test_stores}.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.addresses.pkarr import MAX_PAYLOAD, Packet, relay_payload, write_dns
+from dtt.addresses.relays import MAX_BYTES, MAX_CACHED, RETRY_AFTER, TIMEOUT, Relay
+from dtt.errors import PublishFailed
+from dtt.hints import IROH, PeerAddress
+from dtt.identity import PeerKey, z32_encode
+from dtt.testing.tcp import MemoryTCPNetwork
+
+ALICE, BOB = PeerKey.from_seed(b"a" * 32), PeerKey.from_seed(b"b" * 32)
+URL = "http://192.0.2.9:8080/relay"
+
+
+def packet(seq: int = 5, key: PeerKey = ALICE) -> Packet:
+    """
+    A packet with one address.
+    """
+    return Packet(key.peer_id, seq, write_dns(key.peer_id, [PeerAddress(IROH, "192.0.2.1", 1)]))
+
+
+def answer(status: str = "200 OK", body: bytes = b"", *headers: str, length: int | None = None) -> bytes:
+    """
+    An answer in HTTP.
+    """
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
+
+
+class Server(Protocol):
+    """
+    Does what the test says.
+    """
+
+    def __init__(self, case: RelayTests) -> None:
+        self.case = case
+        self.received = b""
+
+    def connectionMade(self) -> None:
+        """
+        Counted.
+        """
+        self.case.connections.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Answer, once.
+        """
+        first = not self.received
+        self.received += data
+        if first:
+            self.case.respond(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Forgotten.
+        """
+        self.case.open -= 1
+
+
+class RelayTests(SynchronousTestCase):
+    """
+    L{Relay} and a server that does what it likes.
+    """
+
+    def setUp(self) -> None:
+        self.net = MemoryTCPNetwork(Clock())
+        self.counters: Counter[str] = Counter()
+        self.connections: list[Server] = []
+        self.open = 0
+        self.respond: Callable[[Any], None] = lambda transport: None
+        self.net.reactor("192.0.2.9").listenTCP(8080, Factory.forProtocol(lambda: Server(self)))
+        self.relay = Relay(self.net.reactor("10.0.0.1"), URL, self.counters)
+
+    def says(self, *chunks: bytes) -> None:
+        """
+        From now on the server answers with these bytes, and keeps the connection.
+        """
+        self.respond = lambda transport: transport.writeSequence(chunks)
+
+    def find(self, seconds: float = TIMEOUT + 1, key: PeerKey = ALICE) -> list[Packet]:
+        """
+        What is found within so many seconds; no connection is left then.
+        """
+        found: list[Packet] = []
+        finding = self.relay.find(key.peer_id, found.append)
+        self.net.advance(seconds)
+        self.successResultOf(finding)
+        self.assertEqual(self.net.transports("10.0.0.1"), [])
+        return found
+
+    def assert_fault(self, reason: str, seconds: float = TIMEOUT + 1) -> None:
+        """
+        Nothing is found, and that is counted.
+        """
+        self.counters.clear()
+        self.assertEqual(self.find(seconds), [])
+        self.assertEqual(self.counters, {f"{URL}: {reason}": 1})
+
+    def publish(self, seconds: float = TIMEOUT + 1) -> PublishFailed | None:
+        """
+        Publish; why that failed.
+        """
+        publishing: Deferred[None] = self.relay.publish(ALICE, packet())
+        self.net.advance(seconds)
+        self.assertEqual(self.net.transports("10.0.0.1"), [])
+        if isinstance(publishing.result, Failure):
+            error: PublishFailed = self.failureResultOf(publishing, PublishFailed).value
+            return error
+        self.successResultOf(publishing)
+        return None
+
+    def test_request(self) -> None:
+        """
+        The bytes of a request: no cookies, no body, one request a connection.
+        """
+        self.says(answer(body=relay_payload(ALICE, packet())))
+        self.assertEqual(self.find(), [packet()])
+        (server,) = self.connections
+        lines = server.received.split(b"\r\n")
+        path = f"/relay/{z32_encode(ALICE.peer_id)}"
+        self.assertEqual(lines[0], f"GET {path} HTTP/1.1".encode())
+        self.assertIn(b"Connection: close", lines)
+        self.assertNotIn(b"Cookie", server.received)
+
+    def test_refused(self) -> None:
+        """
+        Nobody listens, or nobody is there.
+        """
+        self.relay = Relay(self.net.reactor("10.0.0.1"), "http://192.0.2.10/", self.counters)
+        self.assertEqual(self.find(), [])
+        self.net.silent.add("192.0.2.10")
+        self.assertEqual(self.find(), [])
+        self.assertEqual(
+            self.counters,
+            {"http://192.0.2.10: connection failed": 1, "http://192.0.2.10: timed out": 1},
+        )
+
+    def test_slow(self) -> None:
+        """
+        An answer that does not come, or not to its end, is given up after 10 s.
+        """
+        self.assert_fault("timed out")
+        self.says(b"HTTP/1.1 200 OK\r\nContent-")
+        self.assert_fault("timed out")
+        self.says(answer(body=b"x", length=100))
+        self.assert_fault("timed out")
+        self.says(b"HTTP/1.1 204 No Co")
+        error = self.publish()
+        assert error is not None
+        self.assertEqual((str(error), error.retry_after), ("timed out", None))
+
+    def test_drip(self) -> None:
+        """
+        Neither does a byte each second prolong it.
+        """
+
+        def drip(transport: Any) -> None:
+            transport.write(b"x")
+            self.net.clock.callLater(1, drip, transport)
+
+        def begin(transport: Any) -> None:
+            transport.write(answer(length=1000))
+            drip(transport)
+
+        self.respond = begin
+        self.assert_fault("timed out")
+
+    def test_endless(self) -> None:
+        """
+        Endless bodies, headers and lines are cut off at once, however much comes.
+        """
+        for begin in (
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n",
+            b"HTTP/1.1 404 Not Found\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 200 OK\r\nX: ",
+            b"",
+        ):
+            filler = b"X: y\r\n" * 10000 if begin.endswith(b"OK\r\n") else b"x" * 60000
+            self.says(begin, *[filler] * 50)
+            self.assertEqual(self.find(1.0), [], begin)
+        self.assertEqual(self.counters, {f"{URL}: answer too large": 6})
+
+    def test_too_large(self) -> None:
+        """
+        A body of one byte more than a packet may have.
+        """
+        self.says(answer(body=bytes(MAX_PAYLOAD + 1)))
+        self.assert_fault("answer too large", 1.0)
+        self.says(answer(body=bytes(MAX_PAYLOAD)))
+        self.assert_fault("pkarr: bad signature", 1.0)
+
+    def test_bomb(self) -> None:
+        """
+        What unpacks to much is no better than what is much.
+        """
+        self.says(answer("200 OK", gzip.compress(bytes(5_000_000)), "Content-Encoding: gzip"))
+        self.assertEqual(self.find(1.0), [])
+        self.assertEqual(sum(self.counters.values()), 1)
+
+    def test_wrong(self) -> None:
+        """
+        Packets of others, garbage, and empty answers.
+        """
+        for body, reason in (
+            (relay_payload(BOB, packet(key=BOB)), "pkarr: bad signature"),
+            (b"<html>", "pkarr: too short"),
+            (b"", "pkarr: too short"),
+            (relay_payload(ALICE, Packet(ALICE.peer_id, 5, b"no dns")), "dns: truncated"),
+        ):
+            self.says(answer(body=body))
+            self.assert_fault(reason, 1.0)
+
+    def test_no_http(self) -> None:
+        """
+        Answers that are no HTTP, contradict themselves or stop short.
+        """
+        for said in (
+            b"SSH-2.0-OpenSSH\r\n\r\n",
+            b"HTTP/1.1 abc OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            answer("200 OK", b"no gzip at all", "Content-Encoding: gzip"),
+        ):
+            self.counters.clear()
+            self.says(said)
+            self.assertEqual(self.find(), [], said)
+            self.assertEqual(sum(self.counters.values()), 1, said)
+        self.flushLoggedErrors()
+
+    def test_cut_short(self) -> None:
+        """
+        A connection that ends early, or at once.
+        """
+
+        def cut(transport: Any) -> None:
+            transport.write(answer(length=100))
+            transport.loseConnection()
+
+        self.respond = cut
+        self.assert_fault("answer cut short", 1.0)
+        self.respond = lambda transport: transport.abortConnection()
+        self.assert_fault("request failed (ResponseNeverReceived)", 1.0)
+
+    def test_redirect(self) -> None:
+        """
+        Redirects are not followed, wherever they point.
+        """
+        for status in ("301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"):
+            self.says(answer(status, b"", "Location: http://127.0.0.1:8080/"))
+            self.assert_fault(f"status {status[:3]}", 1.0)
+        self.assertEqual(len(self.connections), 4)
+        error = self.publish(1.0)
+        assert error is not None
+        self.assertEqual((str(error), error.newer_seq, error.retry_after), ("status 308", None, None))
+
+    def test_statuses(self) -> None:
+        """
+        404 is no fault; any other status is; 304 to a question that was not asked.
+        """
+        self.says(answer("404 Not Found", b"not here"))
+        self.assertEqual((self.find(1.0), self.counters), ([], {}))
+        for status in ("304 Not Modified", "500 Oops", "204 No Content", "400 Bad Request"):
+            self.says(answer(status))
+            self.assert_fault(f"status {status[:3]}", 1.0)
+
+    def test_older(self) -> None:
+        """
+        A relay that forgets: an older packet than it gave before is not taken.
+        """
+        date = "Last-Modified: Tue, 15 Nov 1994 12:45:26 GMT"
+        self.says(answer("200 OK", relay_payload(ALICE, packet(6)), date))
+        self.assertEqual(self.find(1.0), [packet(6)])
+        self.says(answer("200 OK", relay_payload(ALICE, packet(5)), date))
+        self.assert_fault("older packet", 1.0)
+        self.says(answer("304 Not Modified"))
+        self.assertEqual(self.find(1.0), [packet(6)])
+        self.assertIn(b"If-Modified-Since: Tue, 15 Nov 1994 12:45:26 GMT", self.connections[-1].received)
+
+    def test_cache_is_bounded(self) -> None:
+        """
+        Only so many packets are remembered, and no overlong date.
+        """
+        for number in range(MAX_CACHED + 5):
+            key = PeerKey.from_seed(number.to_bytes(32, "big"))
+            self.says(answer("200 OK", relay_payload(key, packet(key=key)), "Last-Modified: now"))
+            self.find(1.0, key)
+        self.assertEqual(len(self.relay._cache), MAX_CACHED)
+        self.says(answer("200 OK", relay_payload(ALICE, packet()), "Last-Modified: " + "x" * 100))
+        self.assertEqual(self.find(1.0), [packet()])
+        self.assertNotIn(ALICE.peer_id, self.relay._cache)
+
+    def test_put(self) -> None:
+        """
+        A packet is sent as the body of a PUT; any 2xx will do.
+        """
+        self.says(answer("204 No Content"))
+        self.assertIsNone(self.publish(1.0))
+        head, _, body = self.connections[0].received.partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"PUT /relay/"))
+        self.assertEqual(body, relay_payload(ALICE, packet()))
+        self.says(answer("200 OK", b"thanks"))
+        self.assertIsNone(self.publish(1.0))
+
+    def test_retry_after(self) -> None:
+        """
+        What a busy relay says about when to come again, if it can be understood.
+        """
+        for said, expected in (
+            ("120", 120.0),
+            ("0", 1.0),
+            ("99999", 3600.0),
+            ("9" * 400, RETRY_AFTER),
+            ("-5", RETRY_AFTER),
+            ("Wed, 21 Oct 2099 07:28:00 GMT", RETRY_AFTER),
+        ):
+            for status in ("429 Too Many Requests", "503 Service Unavailable"):
+                self.says(answer(status, b"", f"Retry-After: {said}"))
+                error = self.publish(1.0)
+                assert error is not None
+                self.assertEqual((str(error), error.retry_after), (f"status {status[:3]}", expected))
+        self.says(answer("429 Too Many Requests"))
+        error = self.publish(1.0)
+        assert error is not None
+        self.assertEqual(error.retry_after, RETRY_AFTER)
+
+    def test_conflict_without_a_packet(self) -> None:
+        """
+        409, but what is there does not say why: then it is tried with the next
+        number.
+        """
+        self.says(answer("409 Conflict"))
+        error = self.publish(1.0)
+        assert error is not None
+        self.assertEqual((str(error), error.newer_seq), ("status 409", None))
+        answers = [answer("409 Conflict"), answer("404 Not Found")]
+        self.respond = lambda transport: transport.write(answers.pop(0))
+        error = self.publish(1.0)
+        assert error is not None
+        self.assertEqual((str(error), error.newer_seq), ("newer packet", 5))
+
+    def test_cookies_and_long_headers(self) -> None:
+        """
+        Cookies are neither kept nor parsed; headers within the limit do no harm.
+        """
+        cookies = [f"Set-Cookie: {'a' * 100}{n}=b" for n in range(20)]
+        self.says(answer("200 OK", relay_payload(ALICE, packet()), *cookies))
+        self.assertEqual(self.find(1.0), [packet()])
+        self.assertEqual(self.find(1.0), [packet()])
+        self.assertNotIn(b"Cookie", self.connections[-1].received)
+        self.says(answer("200 OK", relay_payload(ALICE, packet()), "X: " + "y" * MAX_BYTES))
+        self.assertEqual(self.find(1.0), [])

@@ -1,0 +1,344 @@
+"""
+What every provider of L{IPacketStore} does: the DHT, and a relay.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.server import Site
+from zope.interface.verify import verifyObject
+
+from dtt.addresses.dht_store import DHTStore
+from dtt.addresses.interfaces import IPacketStore
+from dtt.addresses.pkarr import Packet, write_dns
+from dtt.addresses.relays import Relay
+from dtt.errors import LocalError, PublishFailed, QueryRefused
+from dtt.hints import IROH, PeerAddress
+from dtt.identity import PeerKey
+from dtt.interfaces import Contact
+from dtt.krpc.items import mutable_target
+from dtt.testing.dht import FakeDHT
+from dtt.testing.pkarr_relay import PkarrRelay
+from dtt.testing.tcp import MemoryTCPNetwork
+
+ALICE, BOB = PeerKey.from_seed(b"a" * 32), PeerKey.from_seed(b"b" * 32)
+NOW = 1_800_000_000.0
+
+
+def packet(seq: int, port: int = 1, key: PeerKey = ALICE) -> Packet:
+    """
+    A packet with one address.
+    """
+    return Packet(key.peer_id, seq, write_dns(key.peer_id, [PeerAddress(IROH, "192.0.2.1", port)]))
+
+
+class ContractMixin:
+    """
+    The tests; C{store} and C{other} are two members' views of one place.
+    """
+
+    store: IPacketStore
+    other: IPacketStore
+    counters: Counter[str]
+    wait: Callable[[Deferred[Any]], Any]
+    assertEqual: Callable[..., Any]
+    assertRaises: Callable[..., Any]
+
+    def find(self, store: IPacketStore, key: PeerKey = ALICE) -> list[Packet]:
+        """
+        The packets that are found.
+        """
+        found: list[Packet] = []
+        self.wait(store.find(key.peer_id, found.append))
+        return found
+
+    def test_interface(self) -> None:
+        """
+        It provides L{IPacketStore}, and is ready.
+        """
+        verifyObject(IPacketStore, self.store)
+        self.wait(self.store.when_ready())
+
+    def test_nothing(self) -> None:
+        """
+        Of a peer that has published nothing nothing is found, and nothing counted.
+        """
+        self.assertEqual(self.find(self.store), [])
+        self.assertEqual(self.counters, {})
+
+    def test_roundtrip(self) -> None:
+        """
+        What one published the other finds, once; of others still nothing.
+        """
+        self.wait(self.store.publish(ALICE, packet(5)))
+        self.assertEqual(self.find(self.other), [packet(5)])
+        self.assertEqual(self.find(self.other, BOB), [])
+        self.assertEqual(self.counters, {})
+
+    def test_replaced(self) -> None:
+        """
+        A newer packet replaces the one before.
+        """
+        self.wait(self.store.publish(ALICE, packet(5)))
+        self.wait(self.store.publish(ALICE, packet(6, port=2)))
+        self.assertEqual(self.find(self.other), [packet(6, port=2)])
+
+    def test_again(self) -> None:
+        """
+        The same packet may be published again.
+        """
+        self.wait(self.store.publish(ALICE, packet(5)))
+        self.wait(self.store.publish(ALICE, packet(5)))
+        self.assertEqual(self.find(self.other), [packet(5)])
+
+    def test_newer_there(self) -> None:
+        """
+        An older packet is refused, and it is said which one is there.
+        """
+        self.wait(self.store.publish(ALICE, packet(9)))
+        error: PublishFailed = self.assertRaises(
+            PublishFailed, lambda: self.wait(self.other.publish(ALICE, packet(5)))
+        )
+        self.assertEqual((str(error), error.newer_seq), ("newer packet", 9))
+        self.assertEqual(self.find(self.store), [packet(9)])
+
+
+class DHTStoreTests(ContractMixin, SynchronousTestCase):
+    """
+    L{DHTStore}.
+    """
+
+    def setUp(self) -> None:
+        self.dht = FakeDHT(Clock(), rng=Random(1))
+        self.counters = Counter()
+        self.store = self.other = DHTStore(self.dht, self.counters)
+        self.wait = self.successResultOf_
+
+    def successResultOf_(self, deferred: Deferred[Any]) -> Any:
+        """
+        The result, or the exception.
+        """
+        results: list[Any] = []
+        failures: list[Any] = []
+        deferred.addCallbacks(results.append, failures.append)
+        if failures:
+            failures[0].raiseException()
+        return results[0]
+
+    def put(self, item: Packet) -> None:
+        """
+        Put anything where packets of Alice are.
+        """
+        read = self.successResultOf(self.dht.get_mutable(ALICE.peer_id))
+        self.successResultOf(self.dht.store_mutable(ALICE.seed, b"", item.dns, item.seq, read))
+
+    def test_where(self) -> None:
+        """
+        It lies without salt under the peer's key, on the 20 nearest nodes.
+        """
+        self.wait(self.store.publish(ALICE, packet(5)))
+        self.assertEqual(self.dht.stored(ALICE.peer_id), {packet(5).dns: 20})
+
+    def test_different(self) -> None:
+        """
+        Nodes that have not heard of the newest packet give older ones; each
+        different one is handed out once.
+        """
+        self.put(packet(5))
+        self.dht.dead = set(self.dht.contacts[::2])
+        self.put(packet(6, port=2))
+        self.dht.dead = set()
+        self.assertEqual(sorted(p.seq for p in self.find(self.store)), [5, 6])
+
+    def test_no_packet(self) -> None:
+        """
+        An item that is no packet is counted.
+        """
+        for value, reason in ((b"", "truncated"), (bytes(12), "no answer"), (b"\xff" * 996, "no answer")):
+            self.put(Packet(ALICE.peer_id, 5 + len(value), value))
+            self.counters.clear()
+            self.assertEqual(self.find(self.store), [])
+            self.assertEqual(self.counters, {f"dht: dns: {reason}": 1})
+
+    def test_goes_above_what_is_no_packet(self) -> None:
+        """
+        Whatever has a higher number under our key is in the way.
+        """
+        self.put(Packet(ALICE.peer_id, 77, b"junk"))
+        error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(76)))
+        self.assertEqual(error.newer_seq, 77)
+
+    def test_newer_meanwhile(self) -> None:
+        """
+        A node that refuses with 302 is asked why; its word alone is no proof.
+        """
+        real = self.dht.store_mutable
+
+        def store_mutable(*args: Any) -> Any:
+            read = self.successResultOf(self.dht.get_mutable(ALICE.peer_id))
+            self.successResultOf(real(ALICE.seed, b"", packet(9).dns, 9, read))
+            return real(*args)
+
+        self.patch(self.dht, "store_mutable", store_mutable)
+        error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(5)))
+        self.assertEqual((str(error), error.newer_seq), ("newer packet", 9))
+
+    def test_liars(self) -> None:
+        """
+        Nodes that refuse with 301 or 302 for no reason do not keep us from the
+        others.
+        """
+        liars = self.dht._nearest(mutable_target(ALICE.peer_id), 19)
+        answer = self.dht._answer
+
+        def refuse(contact: Contact, method: bytes, arguments: dict[bytes, Any]) -> Any:
+            if method == b"put" and contact in liars:
+                return fail(QueryRefused(301 + contact.node_id[0] % 2, "so there"))
+            return answer(contact, method, arguments)
+
+        self.patch(self.dht, "_answer", refuse)
+        self.wait(self.store.publish(ALICE, packet(5)))
+        self.assertEqual(self.dht.stored(ALICE.peer_id), {packet(5).dns: 1})
+
+    def test_nobody_stores(self) -> None:
+        """
+        Without a node that stores it it is not published.
+        """
+        self.dht.dead = set(self.dht.contacts)
+        error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(5)))
+        self.assertEqual((str(error), error.newer_seq), ("no node stored it", None))
+
+    def test_stopped(self) -> None:
+        """
+        A search in a DHT that has stopped is over.
+        """
+        error = LocalError("the DHT node has been stopped")
+        self.patch(self.dht, "get_mutable", lambda *args: fail(error))
+        self.assertEqual(self.find(self.store), [])
+        self.assertEqual(self.counters, {"dht: the DHT node has been stopped": 1})
+
+    def test_cancel(self) -> None:
+        """
+        All waits can be cancelled.
+        """
+        store = DHTStore(FakeDHT(Clock(), ready=False), self.counters)
+        for waiting in (
+            store.when_ready(),
+            store.find(ALICE.peer_id, lambda packet: None),
+            store.publish(ALICE, packet(5)),
+        ):
+            waiting.cancel()
+            self.failureResultOf(waiting, CancelledError)
+
+    def test_early(self) -> None:
+        """
+        A packet is handed out when it arrives, not when the search is over.
+        """
+        self.put(packet(5))
+        hand_out: list[Any] = []
+        over: Deferred[Any] = Deferred()
+
+        def get_mutable(key: bytes, salt: bytes, on_answer: Any) -> Deferred[Any]:
+            hand_out.append(on_answer)
+            return over
+
+        read = self.successResultOf(self.dht.get_mutable(ALICE.peer_id))
+        self.patch(self.dht, "get_mutable", get_mutable)
+        found: list[Packet] = []
+        finding = self.store.find(ALICE.peer_id, found.append)
+        for answer in read.answers:
+            hand_out[0](answer)
+        self.assertEqual(found, [packet(5)])
+        self.assertNoResult(finding)
+        over.callback(read)
+        self.successResultOf(finding)
+
+
+class RelayTests(ContractMixin, SynchronousTestCase):
+    """
+    L{Relay}, with treq's client over TCP in memory.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.net = MemoryTCPNetwork(self.clock)
+        self.counters = Counter()
+        self.relay = PkarrRelay(self.clock)
+        self.port = self.net.reactor("192.0.2.9").listenTCP(80, Site(self.relay, reactor=self.clock))
+        self.store = Relay(self.net.reactor("10.0.0.1"), "http://192.0.2.9/pkarr/", self.counters)
+        self.other = Relay(self.net.reactor("10.0.0.2"), "http://192.0.2.9/pkarr", self.counters)
+
+    def wait(self, deferred: Deferred[Any]) -> Any:
+        """
+        Let time pass until it fires; nothing is left then.
+        """
+        results: list[Any] = []
+        failures: list[Any] = []
+        deferred.addCallbacks(results.append, failures.append)
+        self.net.advance(1.0)
+        self.assertEqual(self.net.transports(), [])
+        if failures:
+            failures[0].raiseException()
+        return results[0]
+
+    def test_requests(self) -> None:
+        """
+        The URL is the base and the key in z-base-32.
+        """
+        self.wait(self.store.publish(ALICE, packet(5)))
+        self.find(self.other)
+        path = "/pkarr/7wkr4kf4yp8yurqrk9zruqpbh9nkmkguw1bpq1kngzcwh6kfbfpy"
+        self.assertEqual(
+            [(method, len(p) == len(path), status) for method, p, status in self.relay.log],
+            [("PUT", True, 204), ("GET", True, 200)],
+        )
+        self.assertEqual(self.relay.packet(ALICE.peer_id), packet(5))
+
+    def test_not_modified(self) -> None:
+        """
+        What we have already need not be sent again.
+        """
+        self.wait(self.store.publish(ALICE, packet(5)))
+        self.assertEqual(self.find(self.other), [packet(5)])
+        self.assertEqual(self.find(self.other), [packet(5)])
+        self.assertEqual([status for _, _, status in self.relay.log], [204, 200, 304])
+        self.clock.advance(1)
+        self.wait(self.store.publish(ALICE, packet(6, port=2)))
+        self.assertEqual(self.find(self.other), [packet(6, port=2)])
+
+    def test_busy(self) -> None:
+        """
+        A 429 is a failure that says when to come again, within limits.
+        """
+        for seconds, expected in ((7, 7.0), (0, 1.0), (10**6, 3600.0)):
+            self.relay.busy = seconds
+            error = self.assertRaises(PublishFailed, lambda: self.wait(self.store.publish(ALICE, packet(5))))
+            self.assertEqual((str(error), error.retry_after), ("status 429", expected))
+        self.assertEqual(self.find(self.store), [])
+        self.assertEqual(self.counters, {"http://192.0.2.9/pkarr: status 429": 1})
+        self.counters.clear()
+
+    def test_cancel(self) -> None:
+        """
+        Requests can be cancelled: the connection is closed.
+        """
+        for ask in (
+            lambda: self.store.find(ALICE.peer_id, lambda packet: None),
+            lambda: self.store.publish(ALICE, packet(5)),
+        ):
+            for seconds in (0.0, 0.015, 0.025, 0.035):
+                waiting = ask()
+                self.net.advance(seconds)
+                waiting.cancel()
+                self.failureResultOf(waiting, CancelledError)
+                self.net.advance(0.1)
+                self.assertEqual(self.net.transports(), [])
+        self.assertEqual(self.counters, {})
