@@ -65,8 +65,10 @@ REACHED_EXPIRY = 86400.0
 #: Sources of a peer's own, signed words.
 RECORD = "record"
 PKARR = "pkarr"
-_TRUST = {RECORD: 0, PKARR: 1}
-_HEARSAY = 2
+
+
+def _distrust(source: str) -> int:
+    return {RECORD: 0, PKARR: 1}.get(source, 2)
 
 
 @frozen(slots=True)
@@ -88,7 +90,7 @@ class KnownAddress:
         """
         Signed words before hearsay, and within each the newest.
         """
-        return _TRUST.get(self.source, _HEARSAY), -self.named_at
+        return _distrust(self.source), -self.named_at
 
 
 @frozen(slots=True)
@@ -193,24 +195,8 @@ class AddressBook:
         if peer_id == self._own_id or not is_valid_peer_id(peer_id):
             return
         usable = dialable(addresses, self._own_addresses())
-        if not usable:
-            return
-        now = self._reactor.seconds()
-        entry = self._entry(peer_id)
-        self._forget_expired(entry, now)
-        before = {known.address: known for known in entry.known}
-        merged = dict(before)
-        for address in usable:
-            # Named again, it takes the place that the new list gives it.
-            known = merged.pop(address, None)
-            sources = [source] if known is None else [known.source, source]
-            merged[address] = KnownAddress(
-                address, min(sources, key=lambda each: _TRUST.get(each, _HEARSAY)), now
-            )
-        entry.known = _best(merged.values())
-        entry.touched_at = now
-        if any(known.address not in before for known in entry.known):
-            entry.failures, entry.retry_at = 0, 0.0
+        if usable:
+            self._name(self._entry(peer_id), usable, source)
 
     def learn_packet(self, packet: Packet) -> bool:
         """
@@ -219,18 +205,37 @@ class AddressBook:
         @return: whether it counts: no newer one is known.
         @raise DecodeError: the DNS packet is malformed.
         """
-        addresses = packet.addresses()
-        entry = self._entries.get(packet.public_key)
-        if entry is not None:
-            if entry.version is not None and entry.version > packet.version():
-                return False
-            if entry.version != packet.version():
-                entry.known = [known for known in entry.known if known.source != PKARR]
-        self.learn(packet.public_key, addresses, PKARR)
-        entry = self._entries.get(packet.public_key)
-        if entry is not None:
-            entry.version = packet.version()
+        usable = dialable(packet.addresses(), self._own_addresses())
+        peer_id = packet.public_key
+        if peer_id == self._own_id or not is_valid_peer_id(peer_id):
+            return False
+        entry = self._entries.get(peer_id)
+        if entry is None and not usable:
+            return True
+        entry = entry or self._entry(peer_id)
+        if entry.version is not None and entry.version > packet.version():
+            return False
+        self._name(entry, usable, PKARR, replaces=entry.version != packet.version())
+        entry.version = packet.version()
         return True
+
+    def _name(self, entry: _Entry, addresses: Sequence[Address], source: str, replaces: bool = False) -> None:
+        """
+        @param replaces: what C{source} named before is not true any more.
+        """
+        now = self._reactor.seconds()
+        self._forget_expired(entry, now)
+        before = {known.address for known in entry.known}
+        merged = {known.address: known for known in entry.known if not (replaces and known.source == source)}
+        for address in addresses:
+            # Named again, it takes the place that the new list gives it.
+            known = merged.pop(address, None)
+            sources = [source] if known is None else [known.source, source]
+            merged[address] = KnownAddress(address, min(sources, key=_distrust), now)
+        entry.known = _best(merged.values())
+        entry.touched_at = now
+        if any(known.address not in before for known in entry.known):
+            entry.failures, entry.retry_at = 0, 0.0
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """

@@ -11,10 +11,23 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.addresses import book as book_module
-from dtt.addresses.book import MAX_HELD_PLACES, MAX_PEERS, AddressBook
-from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress
+from dtt.addresses.book import (
+    EXPIRY,
+    MAX_HELD_PLACES,
+    MAX_PEERS,
+    MAX_REACHED,
+    PKARR,
+    REACHED_EXPIRY,
+    RECORD,
+    AddressBook,
+    ReachedPeer,
+)
+from dtt.addresses.pkarr import Packet
+from dtt.errors import DecodeError
+from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IAddressBook
+from tests.addresses.common import packet_of
 
 OWN_ID = PeerKey.from_seed(b"o" * 32).peer_id
 PEER = PeerKey.from_seed(b"p" * 32).peer_id
@@ -254,3 +267,214 @@ class AddressBookTests(SynchronousTestCase):
         self.book.failed(OTHER, places)
         self.book.learn(PEER, places[8:12], "record")
         self.assertEqual(self.resolve(), tuple(places[8:10]))
+
+
+class PacketTests(SynchronousTestCase):
+    """
+    Signed packets in the book.
+    """
+
+    key = PeerKey.from_seed(b"p" * 32)
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.book = AddressBook(self.clock, random.Random(1), tuple, OWN_ID)
+
+    def learn(self, seq: int, *addresses: Address) -> bool:
+        """
+        A packet of the peer.
+        """
+        return self.book.learn_packet(packet_of(self.key, seq, *addresses))
+
+    def known(self) -> list[tuple[Address, str]]:
+        """
+        What is known of the peer, in order.
+        """
+        return [(known.address, known.source) for known in self.book.known(PEER)]
+
+    def test_newest(self) -> None:
+        """
+        A newer packet replaces what the one before said, an older one says nothing.
+        """
+        self.assertTrue(self.learn(5, A, B))
+        self.assertEqual(self.known(), [(A, PKARR), (B, PKARR)])
+        self.assertTrue(self.learn(6, C))
+        self.assertFalse(self.learn(5, A, B))
+        self.assertEqual(self.known(), [(C, PKARR)])
+        self.assertTrue(self.learn(7))
+        self.assertEqual(self.known(), [])
+
+    def test_same_again(self) -> None:
+        """
+        The same packet again renews what it says.
+        """
+        self.learn(5, C)
+        self.clock.advance(EXPIRY - 1)
+        self.assertTrue(self.learn(5, C))
+        self.clock.advance(EXPIRY - 1)
+        self.assertEqual(self.known(), [(C, PKARR)])
+        self.clock.advance(1)
+        self.assertEqual(self.known(), [])
+
+    def test_only_its_own(self) -> None:
+        """
+        What others say of the peer is not replaced, and goes behind; what its
+        record says goes before.
+        """
+        self.book.learn(PEER, [A], "peer data")
+        self.learn(5, C)
+        self.clock.advance(1)
+        self.book.learn(PEER, [B], RECORD)
+        self.assertEqual(self.known(), [(B, RECORD), (C, PKARR), (A, "peer data")])
+        self.book.learn(PEER, [C], "peer data")
+        self.assertEqual(self.known(), [(B, RECORD), (C, PKARR), (A, "peer data")])
+        self.learn(6)
+        self.assertEqual(self.known(), [(B, RECORD), (A, "peer data")])
+
+    def test_backoff(self) -> None:
+        """
+        A packet with the same addresses, newly signed, ends no back-off; one with
+        another does.
+        """
+        self.learn(5, C)
+        self.book.failed(PEER, [C])
+        self.learn(6, C)
+        self.assertEqual(self.successResultOf(self.book.resolve(PEER)), ())
+        self.learn(7, C, A)
+        self.assertEqual(self.successResultOf(self.book.resolve(PEER)), (A,))
+
+    def test_nobody(self) -> None:
+        """
+        Packets of ourselves, and of ids that can't be anybody's.
+        """
+        dns = packet_of(self.key, 1, A).dns
+        for peer_id in (OWN_ID, bytes(32), b"\x02" + bytes(31)):
+            self.assertFalse(self.book.learn_packet(Packet(peer_id, 1, dns)))
+        self.assertEqual(len(self.book), 0)
+
+    def test_malformed(self) -> None:
+        """
+        A packet that is none raises, and changes nothing.
+        """
+        self.learn(5, C)
+        self.assertRaises(DecodeError, self.book.learn_packet, Packet(PEER, 6, b"junk"))
+        self.assertEqual(self.known(), [(C, PKARR)])
+
+    def test_relay_is_kept(self) -> None:
+        """
+        Eight addresses do not push the relay out.
+        """
+        relay = RelayAddress("https://relay.example./")
+        many = [PeerAddress(IROH, "192.0.2.1", port + 1) for port in range(MAX_ADDRESSES)]
+        self.learn(5, *many, relay)
+        self.assertEqual({address for address, _ in self.known()}, {*many, relay})
+        self.assertIn(relay, self.successResultOf(self.book.resolve(PEER)))
+
+
+class ReachedTests(SynchronousTestCase):
+    """
+    Where peers were reached, also in an earlier run.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_800_000_000)
+        self.book = AddressBook(self.clock, random.Random(1), tuple, OWN_ID)
+
+    def resolve(self, book: AddressBook | None = None) -> tuple[Address, ...]:
+        """
+        What may be dialled now.
+        """
+        return self.successResultOf((book or self.book).resolve(PEER))
+
+    def restart(self) -> AddressBook:
+        """
+        Another book that knows what this one has reached.
+        """
+        book = AddressBook(self.clock, random.Random(2), tuple, OWN_ID)
+        book.restore(self.book.reached())
+        return book
+
+    def test_for_a_day(self) -> None:
+        """
+        It serves when nobody names anything any more, until a day has passed.
+        """
+        self.book.learn(PEER, [A, B], RECORD)
+        self.book.succeeded(PEER)
+        self.clock.advance(EXPIRY)
+        self.assertEqual(self.resolve(), (A, B))
+        self.assertFalse(self.book.is_named(PEER))
+        self.book.learn(PEER, [C], RECORD)
+        self.assertEqual(self.resolve(), (C,))
+        self.clock.advance(REACHED_EXPIRY - EXPIRY)
+        self.assertEqual((self.resolve(), len(self.book)), ((), 0))
+
+    def test_restart(self) -> None:
+        """
+        It is known in the next run, too; what was only named is not.
+        """
+        self.book.learn(PEER, [A], RECORD)
+        self.book.learn(OTHER, [B], RECORD)
+        self.book.succeeded(PEER)
+        book = self.restart()
+        self.assertEqual((self.resolve(book), len(book)), ((A,), 1))
+
+    def test_backoff_applies(self) -> None:
+        """
+        Addresses of old are in back-off like any.
+        """
+        self.book.learn(PEER, [A], RECORD)
+        self.book.succeeded(PEER)
+        book = self.restart()
+        book.failed(PEER, [A])
+        self.assertEqual(self.resolve(book), ())
+
+    def test_latest_first(self) -> None:
+        """
+        At most 256, the latest first.
+        """
+        for peer_id in peer_ids(MAX_REACHED + 10):
+            self.clock.advance(1)
+            self.book.learn(peer_id, [A], RECORD)
+            self.book.succeeded(peer_id)
+        reached = self.book.reached()
+        self.assertEqual([peer.peer_id for peer in reached], peer_ids(MAX_REACHED + 10)[:9:-1])
+
+    def test_only_real_peers(self) -> None:
+        """
+        Impossible ids, our own, old ones and ones without addresses are not
+        restored; one from the future counts from now.
+        """
+        now = self.clock.seconds()
+        self.book.restore(
+            [
+                ReachedPeer(bytes(32), (A,), now),
+                ReachedPeer(OWN_ID, (A,), now),
+                ReachedPeer(OTHER, (A,), now - REACHED_EXPIRY),
+                ReachedPeer(peer_ids(1)[0], (), now),
+                ReachedPeer(PEER, (A,), now + 10 * REACHED_EXPIRY),
+            ]
+        )
+        self.assertEqual([(peer.peer_id, peer.at) for peer in self.book.reached()], [(PEER, now)])
+
+    def test_reached_without_addresses(self) -> None:
+        """
+        A peer that is reached when nobody names an address any more keeps those
+        of before.
+        """
+        self.book.learn(PEER, [A], RECORD)
+        self.book.succeeded(PEER)
+        self.clock.advance(EXPIRY)
+        self.resolve()
+        self.book.succeeded(PEER)
+        self.assertEqual(self.book.reached(), [ReachedPeer(PEER, (A,), self.clock.seconds())])
+
+    def test_survives_a_flood(self) -> None:
+        """
+        A flood of ids pushes hearsay out, not peers that were reached.
+        """
+        self.book.learn(PEER, [A], "peer data")
+        self.book.succeeded(PEER)
+        for peer_id in peer_ids(MAX_PEERS + 10):
+            self.book.learn(peer_id, [B], "peer data")
+        self.assertEqual(self.resolve(), (A,))

@@ -1,0 +1,110 @@
+"""
+Tests for L{dtt.addresses.saved}.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.addresses.book import MAX_REACHED, ReachedPeer
+from dtt.addresses.saved import from_json, to_json
+from dtt.hints import STREAMS, PeerAddress, RelayAddress
+from dtt.identity import PeerKey
+from tests.addresses.common import A
+
+PEER = PeerKey.from_seed(b"p" * 32).peer_id
+REACHED = ReachedPeer(
+    PEER, (A, PeerAddress(STREAMS, "2001:db8::1", 65535), RelayAddress("https://relay.example./")), 17.5
+)
+
+
+class SavedTests(SynchronousTestCase):
+    """
+    What is written, and what is read.
+    """
+
+    def test_roundtrip(self) -> None:
+        """
+        Through JSON and back it is the same.
+        """
+        self.assertEqual(from_json(json.loads(json.dumps(to_json([REACHED])))), [REACHED])
+        self.assertEqual(from_json(to_json([])), [])
+
+    def test_format(self) -> None:
+        """
+        The file is plain.
+        """
+        self.assertEqual(
+            to_json([REACHED]),
+            {
+                "version": 1,
+                "peers": [
+                    {
+                        "id": PEER.hex(),
+                        "reached_at": 17.5,
+                        "addresses": [
+                            ["iroh", "192.0.2.1", 1],
+                            ["streams", "2001:db8::1", 65535],
+                            ["relay", "https://relay.example./"],
+                        ],
+                    }
+                ],
+            },
+        )
+
+    def test_unusable(self) -> None:
+        """
+        Anything else is refused.
+        """
+        good = {"id": PEER.hex(), "reached_at": 1, "addresses": []}
+        for value in (
+            {},
+            {"version": 2, "peers": []},
+            {"version": 1},
+            {"version": 1, "peers": 5},
+            {"version": 1, "peers": [5]},
+            {"version": 1, "peers": [{}]},
+            {"version": 1, "peers": [{**good, "id": "ab"}]},
+            {"version": 1, "peers": [{**good, "id": 5}]},
+            {"version": 1, "peers": [{**good, "reached_at": "now"}]},
+            {"version": 1, "peers": [{**good, "reached_at": float("nan")}]},
+            {"version": 1, "peers": [{**good, "addresses": 5}]},
+            {"version": 1, "peers": [{**good, "addresses": [["iroh", "name.example", 1]]}]},
+            {"version": 1, "peers": [{**good, "addresses": [["iroh", "192.0.2.1", 0]]}]},
+            {"version": 1, "peers": [{**good, "addresses": [["other", "192.0.2.1", 1]]}]},
+            {"version": 1, "peers": [{**good, "addresses": [["relay", "x" * 250]]}]},
+        ):
+            self.assertRaises(ValueError, from_json, value)
+
+    def test_too_much(self) -> None:
+        """
+        Of an overlong file the beginning counts.
+        """
+        value = to_json([REACHED] * (MAX_REACHED + 5))
+        value["peers"][0]["addresses"] *= 20
+        peers = from_json(value)
+        self.assertEqual((len(peers), len(peers[0].addresses)), (MAX_REACHED, 9))
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(("id", "reached_at", "addresses")), inner, max_size=3)
+            ),
+            max_leaves=8,
+        )
+    )
+    def test_any(self, peers: Any) -> None:
+        """
+        Whatever is in the file, it is read or refused.
+        """
+        try:
+            from_json({"version": 1, "peers": peers})
+        except ValueError:
+            return
