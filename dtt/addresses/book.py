@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from dtt.addresses.dialable import dialable
+from dtt.addresses.held import HeldPlaces
 from dtt.addresses.pkarr import Packet
 from dtt.hints import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 from dtt.identity import is_valid_peer_id
@@ -42,10 +43,6 @@ LONGEST_BACKOFF = 300.0
 #: members that dial each other must not go on in step).
 JITTER = 0.75
 
-#: Seconds for which an (ip, port) is left alone after a failed or
-#: unauthenticated dial (specs/addresses.md section 4).
-PLACE_HOLD = 10.0
-
 #: Ids that are remembered (guess: far more than the views of all topics; a
 #: full book is about a megabyte).
 MAX_PEERS = 1024
@@ -53,10 +50,6 @@ MAX_PEERS = 1024
 #: Reached peers that are kept for the next run (guess: more than the active and
 #: passive views of seven topics).
 MAX_REACHED = 256
-
-#: Held (ip, port) pairs that are remembered (guess: 8 for each of 512 dials
-#: that failed within L{PLACE_HOLD}).
-MAX_HELD_PLACES = 4096
 
 #: Seconds for which it is known where a peer was last reached (guess: a member
 #: that was switched off over night).
@@ -148,13 +141,6 @@ def _best(known: Iterable[KnownAddress]) -> list[KnownAddress]:
     return sorted((*direct, *relays), key=KnownAddress.rank)
 
 
-def _place(address: Address) -> tuple[str, int] | None:
-    """
-    What is left alone after a failed dial; a relay serves many peers, and is not.
-    """
-    return (address.host, address.port) if isinstance(address, PeerAddress) else None
-
-
 @implementer(IAddressBook)
 class AddressBook:
     """
@@ -178,8 +164,7 @@ class AddressBook:
         self._own_addresses = own_addresses
         self._own_id = own_id
         self._entries: dict[PeerId, _Entry] = {}
-        # In the order of their ends, as all are held equally long.
-        self._held: dict[tuple[str, int], float] = {}
+        self._held = HeldPlaces()
 
     def __len__(self) -> int:
         """
@@ -257,9 +242,8 @@ class AddressBook:
             return ()
         if entry.retry_at > now:
             return ()
-        self._release_places(now)
         named = [known.address for known in entry.known] or entry.reached
-        free = (address for address in named if _place(address) not in self._held)
+        free = (address for address in named if not self._held.has(address, now))
         return dialable(free, self._own_addresses())
 
     def is_named(self, peer_id: PeerId) -> bool:
@@ -275,7 +259,7 @@ class AddressBook:
         if not addresses:
             return
         now = self._reactor.seconds()
-        self._hold_places(addresses, now)
+        self._held.hold(addresses, now)
         entry = self._entries.get(peer_id)
         if entry is None:
             return
@@ -354,18 +338,3 @@ class AddressBook:
         by_worth = sorted(self._entries, key=lambda peer_id: self._entries[peer_id].eviction_order())
         for peer_id in by_worth[: MAX_PEERS // 8]:
             del self._entries[peer_id]
-
-    def _hold_places(self, addresses: Iterable[Address], now: float) -> None:
-        self._release_places(now)
-        for place in filter(None, map(_place, addresses)):
-            self._held.pop(place, None)
-            self._held[place] = now + PLACE_HOLD
-        while len(self._held) > MAX_HELD_PLACES:
-            del self._held[next(iter(self._held))]
-
-    def _release_places(self, now: float) -> None:
-        while self._held:
-            place, until = next(iter(self._held.items()))
-            if until > now:
-                return
-            del self._held[place]

@@ -1,6 +1,6 @@
 """
 Signed packets of pkarr: what a peer says of its own addresses.  Pure, but for
-Twisted's DNS codec.
+what L{dtt.addresses.dns_texts} imports.
 
 Contract: specs/addresses.md section 1.  A packet is a public key, a signature,
 a sequence number (microseconds since the epoch) and a DNS packet; signed is
@@ -12,22 +12,16 @@ Under C{_iroh.<z32>} stand C{relay}, C{addr} and C{user-data}, in that order,
 for iroh, which refuses the whole set if it finds another key and cuts a value
 at its second C{=}.  Under C{_dtt.<z32>}, which iroh does not look at, stands
 C{streams=<ip:port>}, an address of dtt's streams transport.
-
-Everything that is read was written by others: names are followed within
-limits, counts are not believed, and whatever is wrong is a L{DecodeError}.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
-from io import BytesIO
-from struct import Struct
-from typing import Final
+from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
-from twisted.names import dns
 
+from dtt.addresses.dns_texts import MAX_STRING, read_texts, write_texts
 from dtt.errors import DecodeError
 from dtt.hints import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
 from dtt.identity import SIGNATURE_BYTES, PeerKey, is_valid_peer_id, verify, z32_encode
@@ -42,21 +36,6 @@ MAX_WRITTEN = MAX_STRING_SIZE
 
 #: Bytes of the largest relay payload: signature, sequence number, DNS packet.
 MAX_PAYLOAD = SIGNATURE_BYTES + 8 + MAX_READ
-
-#: Seconds (iroh, address_lookup/pkarr.rs, DEFAULT_PKARR_TTL; nobody looks at it).
-TTL = 30
-
-#: Bytes of one string in a TXT record, and of a name (RFC 1035 section 2.3.4).
-MAX_STRING = 255
-MAX_NAME = 255
-MAX_LABEL = 63
-
-#: Compression pointers that are followed for one name (guess: who writes
-#: names once needs one).
-MAX_POINTERS = 16
-
-_HEADER: Final = Struct(dns.Message.headerFmt)
-_IS_ANSWER: Final = 0x80
 
 
 @frozen(slots=True)
@@ -87,7 +66,7 @@ class Packet:
 
         @raise DecodeError: the DNS packet is malformed.
         """
-        of_iroh, of_dtt = (f"{name}.{z32_encode(self.public_key)}".encode() for name in ("_iroh", "_dtt"))
+        of_iroh, of_dtt = (owner.encode("ascii") for owner in _owners(self.public_key))
         iroh: dict[PeerAddress, None] = {}
         streams: dict[PeerAddress, None] = {}
         relays: dict[RelayAddress, None] = {}
@@ -100,6 +79,14 @@ class Packet:
             elif name == of_dtt and key == "streams" and (address := _read_address(STREAMS, value)):
                 streams[address] = None
         return (*[*iroh][:MAX_ADDRESSES], *[*streams][:MAX_ADDRESSES], *[*relays][:1])
+
+
+def _owners(public_key: bytes) -> tuple[str, str]:
+    """
+    The names of iroh's and of our own records.
+    """
+    zone = z32_encode(public_key)
+    return f"_iroh.{zone}", f"_dtt.{zone}"
 
 
 # Signatures
@@ -179,114 +166,15 @@ def _is_text(key: str, value: str) -> bool:
 def _write(
     public_key: bytes, relays: Sequence[str], others: Sequence[PeerAddress], users: Sequence[str]
 ) -> bytes:
-    zone = z32_encode(public_key)
-    message = dns.Message(answer=1, maxSize=0)
-
-    def add(name: str, key: str, value: str) -> None:
-        owner = f"{name}.{zone}".encode("ascii")
-        payload = dns.Record_TXT(f"{key}={value}".encode(), ttl=TTL)
-        message.answers.append(dns.RRHeader(owner, dns.TXT, dns.IN, TTL, payload))
-
-    for url in relays:
-        add("_iroh", "relay", url)
-    for address in others:
-        if address.transport == IROH:
-            add("_iroh", "addr", str(address))
-    for text in users:
-        add("_iroh", "user-data", text)
-    for address in others:
-        if address.transport == STREAMS:
-            add("_dtt", "streams", str(address))
-    return message.toStr()
-
-
-# Reading
-
-
-class _Name(dns.Name):
-    """
-    A name that is read within limits: Twisted's own may become as long as the
-    packet times the pointers in it.
-    """
-
-    def decode(self, strio: BytesIO, length: int | None = None) -> None:
-        labels: list[bytes] = []
-        size = pointers = 0
-        end = None
-        while (octet := _octet(strio)) != 0:
-            if octet >= 0xC0:
-                target = (octet & 0x3F) << 8 | _octet(strio)
-                end = strio.tell() if end is None else end
-                pointers += 1
-                if pointers > MAX_POINTERS:
-                    raise DecodeError("dns: compression loop")
-                strio.seek(target)
-                continue
-            size += 1 + octet
-            if octet > MAX_LABEL or size >= MAX_NAME:
-                raise DecodeError("dns: name too long")
-            labels.append(_exactly(strio, octet))
-        if end is not None:
-            strio.seek(end)
-        self.name = b".".join(labels)
-
-
-class _RRHeader(dns.RRHeader):
-    def __init__(self) -> None:
-        super().__init__()
-        self.name = _Name()
-
-
-def _exactly(strio: BytesIO, size: int) -> bytes:
-    data = strio.read(size)
-    if len(data) != size:
-        raise DecodeError("dns: truncated")
-    return data
-
-
-def _octet(strio: BytesIO) -> int:
-    return _exactly(strio, 1)[0]
-
-
-def read_texts(packet: bytes) -> list[tuple[bytes, str]]:
-    """
-    The TXT records among the answers of a DNS packet: owner name and text.
-    Records of other types and classes, and texts that are not UTF-8, are left
-    out; what follows the answers is not looked at.
-
-    @raise DecodeError: C{"dns: ..."}: malformed.
-    """
-    strio = BytesIO(packet)
-    _, flags, _, questions, answers, _, _ = _HEADER.unpack(_exactly(strio, _HEADER.size))
-    if not flags & _IS_ANSWER or questions:
-        raise DecodeError("dns: no answer")
-    return list(_answers(strio, answers))
-
-
-def _answers(strio: BytesIO, count: int) -> Iterator[tuple[bytes, str]]:
-    for _ in range(count):
-        header = _RRHeader()
-        try:
-            header.decode(strio)
-        except EOFError:
-            raise DecodeError("dns: truncated") from None
-        data = _exactly(strio, header.rdlength or 0)
-        if header.type == dns.TXT and header.cls == dns.IN:
-            try:
-                yield header.name.name, _text(data).decode("utf-8")
-            except UnicodeDecodeError:
-                continue
-
-
-def _text(data: bytes) -> bytes:
-    """
-    The strings of a TXT record, one after another.
-    """
-    strio = BytesIO(data)
-    strings = []
-    while strio.tell() < len(data):
-        strings.append(_exactly(strio, _octet(strio)))
-    return b"".join(strings)
+    of_iroh, of_dtt = _owners(public_key)
+    return write_texts(
+        [
+            *((of_iroh, f"relay={url}") for url in relays),
+            *((of_iroh, f"addr={address}") for address in others if address.transport == IROH),
+            *((of_iroh, f"user-data={text}") for text in users),
+            *((of_dtt, f"streams={address}") for address in others if address.transport == STREAMS),
+        ]
+    )
 
 
 def _read_address(transport: int, text: str) -> PeerAddress | None:

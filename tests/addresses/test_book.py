@@ -10,10 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dtt.addresses import book as book_module
+from dtt.addresses import held
 from dtt.addresses.book import (
     EXPIRY,
-    MAX_HELD_PLACES,
     MAX_PEERS,
     MAX_REACHED,
     PKARR,
@@ -261,8 +260,7 @@ class AddressBookTests(SynchronousTestCase):
         """
         Places that failed are remembered up to a limit, the newest ones.
         """
-        self.patch(book_module, "MAX_HELD_PLACES", 10)
-        self.assertGreater(MAX_HELD_PLACES, 10)
+        self.patch(held, "MAX_HELD_PLACES", 10)
         places = [PeerAddress(STREAMS, "192.0.2.1", port) for port in range(1, 21)]
         self.book.failed(OTHER, places)
         self.book.learn(PEER, places[8:12], "record")

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from twisted.names import dns
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.addresses.dns_texts import read_texts
 from dtt.addresses.pkarr import (
     MAX_READ,
     MAX_WRITTEN,
     Packet,
     check,
     read_payload,
-    read_texts,
     relay_payload,
     write_dns,
 )
