@@ -4,9 +4,9 @@ Addresses, as a service: the book, the stores, and what keeps our packet there.
     AddressService
      +- PacketPublisher     one for each store
 
-Lifecycle: C{startService} reads the state and begins to publish; C{stopService}
-ends all look-ups and writes the state.  The owner says when our addresses may
-have changed, and sees to it that the state directory is claimed in between.
+Lifecycle: the constructor reads the state; C{startService} begins to publish;
+C{stopService} ends all look-ups and writes the state.  The owner says when our
+addresses may have changed, and claims the state directory in between.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class AddressService(MultiService):
             section 3); asked again each time.
         @param state: where the sequence number and the peers that were reached
             are kept; L{None}: nowhere.
+        @raise StateError: they can't be read.
         """
         super().__init__()
         self.counters: Counter[str] = Counter()
@@ -105,12 +106,12 @@ class AddressService(MultiService):
                 self._publishers.append(publisher)
         self._saving = LoopingCall(self._tick)
         self._saving.clock = reactor
+        self._load()
 
     def startService(self) -> None:
         """
-        Read the state, and begin.
+        Begin.
         """
-        self._load()
         super().startService()
         self._saving.start(SAVE_INTERVAL, now=False)
 

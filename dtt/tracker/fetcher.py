@@ -115,6 +115,7 @@ class Fetcher(LoopService):
 
     @param content: makes the content of our record.
     @param reachable: whether anybody has ever connected to us.
+    @param finds_peers: whether members can be dialled without an address.
     """
 
     _log = Logger()
@@ -130,6 +131,7 @@ class Fetcher(LoopService):
         records: RecordClient,
         content: Callable[[], GossipContent],
         reachable: Callable[[], bool],
+        finds_peers: bool = False,
     ) -> None:
         self._reactor = reactor
         self._rng = rng
@@ -140,6 +142,7 @@ class Fetcher(LoopService):
         self._records = records
         self._content = content
         self._reachable = reachable
+        self._finds_peers = finds_peers
         self._alone: Deferred[None] | None = None
         self._publishing: Deferred[None] | None = None
         self._looked_up: dict[bytes, Deferred[Any]] = {}
@@ -219,9 +222,11 @@ class Fetcher(LoopService):
 
     async def _is_dialable(self, peer: bytes) -> bool:
         """
-        Whether an address of C{peer} is known.  If one has to be looked up
+        Whether C{peer} can be dialled now.  If an address has to be looked up
         first, C{peer} is joined when it is found, if we are still alone.
         """
+        if self._finds_peers:
+            return True
         if peer in self._looked_up:
             return False
         resolving = self._book.resolve(peer)

@@ -121,6 +121,7 @@ class TopicService(MultiService):
             records,
             content,
             parts.reachable,
+            parts.transport.finds_peers,
         ).setServiceParent(self)
         if config.publisher.enabled:
             Publisher(parts.reactor, parts.rng, config.publisher, gossip, records, content).setServiceParent(

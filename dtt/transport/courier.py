@@ -30,6 +30,10 @@ MAX_QUEUE = 64
 #: membership machine asks for at most (30), and a few joins.
 MAX_DIALS = 40
 
+#: Seconds for a look-up, when the transport can find the peer by itself (guess:
+#: the dial must have most of the time).
+RESOLVE_SHARE = 1.0
+
 
 @define(slots=True, eq=False)
 class _Dial:
@@ -156,7 +160,10 @@ class Courier:
         """
         Whether it was us who opened the connection.
         """
-        addresses = await self._book.resolve(peer)
+        resolving = self._book.resolve(peer)
+        if self._transport.finds_peers:
+            resolving.addTimeout(RESOLVE_SHARE, self._reactor, lambda *_: ())
+        addresses = await resolving
         if self._transport.is_connected(peer):
             return False
         if not addresses and not self._transport.finds_peers:

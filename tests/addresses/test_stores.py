@@ -272,7 +272,7 @@ class RelayTests(ContractMixin, SynchronousTestCase):
         self.net = MemoryTCPNetwork(self.clock)
         self.counters = Counter()
         self.relay = PkarrRelay(self.clock)
-        self.port = self.net.reactor("192.0.2.9").listenTCP(80, Site(self.relay, reactor=self.clock))
+        self.port = self.net.reactor("192.0.2.9").listenTCP(80, Site(self.relay, reactor=Clock()))
         self.store = Relay(self.net.reactor("10.0.0.1"), "http://192.0.2.9/pkarr/", self.counters)
         self.other = Relay(self.net.reactor("10.0.0.2"), "http://192.0.2.9/pkarr", self.counters)
 

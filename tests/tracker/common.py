@@ -45,9 +45,16 @@ def address(number: int, port: int = 4433) -> PeerAddress:
 
 @implementer(IAddressBook)
 class Book:
-    """An L{IAddressBook} that believes everything."""
+    """
+    An L{IAddressBook} that believes everything.
+
+    @ivar slow: ids whose look-ups the test ends.
+    @ivar asked: the ids that were asked for.
+    """
 
     def __init__(self) -> None:
+        self.slow: dict[bytes, Deferred[tuple[Address, ...]]] = {}
+        self.asked: list[bytes] = []
         self.known: dict[bytes, tuple[Address, ...]] = {}
         self.backing_off: set[bytes] = set()
 
@@ -61,6 +68,9 @@ class Book:
         self.backing_off.discard(peer_id)
 
     def resolve(self, peer_id: bytes) -> Deferred[tuple[Address, ...]]:
+        self.asked.append(peer_id)
+        if peer_id in self.slow:
+            return self.slow[peer_id]
         found: Deferred[tuple[Address, ...]] = Deferred()
         found.callback(() if peer_id in self.backing_off else self.known.get(peer_id, ()))
         return found

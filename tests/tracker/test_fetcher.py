@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.config import BootstrapConfig
+from dtt.hints import Address
 from dtt.interfaces import IGossipObserver
 from dtt.records.record import GossipContent
 from dtt.testing.clock import advance
@@ -125,7 +126,7 @@ class FetcherTests(SynchronousTestCase):
         self.records = Records(self.clock)
         self.book = Book()
         self.dht = FakeDHT(self.clock)
-        self.reached = False
+        self.reached = self.finds_peers = False
         self.warnings: list[str] = []
 
         collect_warnings(self, self.warnings)
@@ -142,6 +143,7 @@ class FetcherTests(SynchronousTestCase):
             self.records,  # type: ignore[arg-type]
             lambda: GossipContent(self.gossip.neighbors()),
             lambda: self.reached,
+            self.finds_peers,
         )
         fetcher.startService()
         self.addCleanup(self.ended, fetcher)
@@ -399,3 +401,69 @@ class FetcherTests(SynchronousTestCase):
         fetcher = self.start()
         self.successResultOf(fetcher.stopService())
         self.assertEqual(len(cancelled), 1)
+
+    def test_look_up(self) -> None:
+        """
+        A member whose address has to be looked up is joined when it is found;
+        meanwhile others are, and the slot is read on.
+        """
+        self.find(1)
+        self.records.found.insert(0, FoundRecord(IDS[2], MINUTE, ()))
+        looking_up: Deferred[tuple[Address, ...]] = Deferred()
+        self.book.slow[IDS[2]] = looking_up
+        self.start()
+        self.advance(0.01)
+        self.assertEqual(self.gossip.joins, [(IDS[1],)])
+        self.advance(1.0)
+        self.assertEqual(set(self.gossip.joins), {(IDS[1],)})
+        self.assertGreater(len(self.records.times("fetch")), 1)
+        self.assertEqual(self.book.asked.count(IDS[2]), 1)
+        looking_up.callback((address(2),))
+        self.assertEqual(self.gossip.joins[-1], (IDS[2],))
+
+    def test_look_up_in_vain(self) -> None:
+        """
+        One that is nowhere is not joined, and asked for with the next read.
+        """
+        self.records.found = [FoundRecord(IDS[2], MINUTE, ())]
+        self.book.slow[IDS[2]] = Deferred()
+        self.start()
+        self.book.slow.pop(IDS[2]).callback(())
+        self.advance(1.0)
+        self.assertEqual(self.gossip.joins, [])
+        self.assertGreater(self.book.asked.count(IDS[2]), 1)
+
+    def test_look_up_ends_late(self) -> None:
+        """
+        When there is a neighbour, or the topic was left, nobody is joined any more.
+        """
+        self.records.found = [FoundRecord(IDS[number], MINUTE, ()) for number in (2, 3)]
+        for number in (2, 3):
+            self.book.slow[IDS[number]] = Deferred()
+        self.start()
+        self.gossip.up(IDS[1])
+        self.book.slow[IDS[2]].callback((address(2),))
+        self.assertEqual(self.gossip.joins, [])
+        self.gossip.down(IDS[1])
+        self.gossip.leave()
+        self.book.slow[IDS[3]].callback((address(3),))
+        self.assertEqual(self.gossip.joins, [])
+
+    def test_look_up_cancelled(self) -> None:
+        """
+        The end of the topic ends look-ups, too.
+        """
+        self.records.found = [FoundRecord(IDS[2], MINUTE, ())]
+        self.book.slow[IDS[2]] = Deferred()
+        fetcher = self.start()
+        self.successResultOf(fetcher.stopService())
+        self.assertTrue(self.book.slow[IDS[2]].called)
+
+    def test_found_by_id(self) -> None:
+        """
+        Where members can be dialled without an address none is looked up first.
+        """
+        self.finds_peers = True
+        self.records.found = [FoundRecord(IDS[2], MINUTE, ())]
+        self.start()
+        self.assertEqual((self.gossip.joins, self.book.asked), ([(IDS[2],)], []))

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from dtt.errors import DialFailed
 from dtt.hints import STREAMS, Address, PeerAddress
 from dtt.interfaces import IAddressBook, IPeerTransport, ITopicLinks, PeerId
-from dtt.transport.courier import MAX_DIALS, MAX_QUEUE, Courier
+from dtt.transport.courier import MAX_DIALS, MAX_QUEUE, RESOLVE_SHARE, Courier
 
 PEER = b"p" * 32
 TOPIC = b"t" * 32
@@ -170,6 +170,15 @@ class CourierTests(SynchronousTestCase):
         self.book.answer = ()
         self.transport.finds_peers = True
         self.courier.send(PEER, b"1")
+        self.transport.succeed()
+        self.assertEqual(self.transport.done, [(PEER, b"1")])
+
+    def test_not_found_in_time(self) -> None:
+        """Such a transport need not wait for a look-up that takes long."""
+        self.book.answer = Deferred()
+        self.transport.finds_peers = True
+        self.courier.send(PEER, b"1")
+        self.clock.advance(RESOLVE_SHARE)
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
