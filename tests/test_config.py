@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import (
     PUBLIC_BOOTSTRAP,
+    AddressesConfig,
     BubbleMergeConfig,
     Config,
     DHTConfig,
@@ -62,6 +63,7 @@ class DefaultsTests(SynchronousTestCase):
         self.assertEqual(config.bubble_merge.min_neighbors, 4)
         self.assertEqual(config.message_overlap_merge.max_join_peers, 2)
         self.assertEqual(config.timeouts.join_peer, 5.0)
+        self.assertEqual(config.addresses, AddressesConfig(True, True, 3600.0, (), 300.0))
 
     def test_impossible_values_are_refused_at_once(self) -> None:
         """
@@ -73,6 +75,8 @@ class DefaultsTests(SynchronousTestCase):
         self.assertRaises(UsageError, BubbleMergeConfig, max_jitter=float("nan"))
         self.assertRaises(UsageError, BubbleMergeConfig, max_jitter=float("inf"))
         self.assertRaises(UsageError, DHTConfig, port=65536)
+        self.assertRaises(UsageError, AddressesConfig, pkarr_interval=59)
+        self.assertRaises(UsageError, AddressesConfig, relay_interval=59)
 
 
 class TOMLTests(SynchronousTestCase):
@@ -121,6 +125,10 @@ class TOMLTests(SynchronousTestCase):
                 base_interval = 5.5
                 [timeouts]
                 broadcast = 1
+                [addresses]
+                pkarr = false
+                relays = ["https://relay.example/pkarr"]
+                relay_interval = 60
                 [[topic]]
                 name = "x"
                 secret_file = "/etc/secret"
@@ -138,6 +146,10 @@ class TOMLTests(SynchronousTestCase):
         self.assertEqual(config.bubble_merge.min_neighbors, 2)
         self.assertEqual(config.message_overlap_merge.base_interval, 5.5)
         self.assertEqual(config.timeouts.broadcast, 1)
+        self.assertEqual(
+            config.addresses,
+            AddressesConfig(False, relays=("https://relay.example/pkarr",), relay_interval=60),
+        )
         self.assertEqual(topics, (TopicTable("x", Path("/etc/secret")), TopicTable("y")))
 
     def test_an_empty_file_is_the_defaults(self) -> None:
@@ -173,6 +185,10 @@ class TOMLTests(SynchronousTestCase):
             ("[iroh]\nrelays = 'a'", "iroh.relays: expected a list of strings, not 'a'"),
             ("[iroh]\nrelays = [1]", "iroh.relays: expected a list of strings, not [1]"),
             ("[iroh]\nrelays = ['a']", "iroh.relays: 'a' is no URL of a relay (https://HOST/)"),
+            (
+                "[addresses]\nrelays = ['ftp://a/']",
+                "addresses.relays: 'ftp://a/' is no URL of a relay (https://HOST/)",
+            ),
             ("listen = 1", 'listen: expected "HOST:PORT", not 1'),
             ("[dht]\nbootstrap = 'a:1'", "dht.bootstrap: expected a list of \"HOST:PORT\", not 'a:1'"),
             ("topic = 'x'", "topic: expected [[topic]] tables with name and secret_file"),

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.config import PUBLIC_BOOTSTRAP, Config, IrohConfig
+from dtt.config import PUBLIC_BOOTSTRAP, AddressesConfig, Config, IrohConfig
 from dtt.errors import StateError, UsageError
 from dtt.options import CommandOptions, TrackerOptions, VersionedOptions, default_state_dir
 from dtt.state import MAX_SECRET_BYTES
@@ -229,6 +229,30 @@ class TrackerOptionsTests(SynchronousTestCase):
         with self.assertRaises(usage.UsageError) as twice:
             self.parse("--listen", "127.0.0.1:1", "--listen", "streams:127.0.0.1:2")
         self.assertIn("two addresses for streams", str(twice.exception))
+
+    def test_addresses(self) -> None:
+        """
+        The DHT can be left out of the search for addresses, pkarr relays be
+        added; who publishes nothing publishes no address either.
+        """
+        path = self.file('[addresses]\nrelays = ["https://a.example/"]\npkarr_interval = 600\n')
+        config = self.load("--config", str(path), "--no-pkarr").addresses
+        self.assertEqual(config, AddressesConfig(False, True, 600, ("https://a.example/",)))
+        config = self.load(
+            "--config",
+            str(path),
+            "--pkarr-relay",
+            "http://b.example",
+            "--pkarr-relay",
+            "https://c.example/pkarr",
+        ).addresses
+        self.assertEqual(config.relays, ("http://b.example", "https://c.example/pkarr"))
+        self.assertTrue(config.pkarr)
+        config = self.load("--no-publish").addresses
+        self.assertEqual((config.publish, config.pkarr), (False, True))
+        with self.assertRaises(UsageError) as raised:
+            self.load("--pkarr-relay", "relay.example")
+        self.assertIn("no URL of a relay", str(raised.exception))
 
     def test_iroh_not_installed(self) -> None:
         """

@@ -17,10 +17,11 @@ from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.config import BootstrapConfig, Config, DHTConfig
+from dtt.config import AddressesConfig, BootstrapConfig, Config, DHTConfig
 from dtt.dht.node import DHTNode
 from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft, UsageError
 from dtt.events import (
+    AddressesPublished,
     DHTReady,
     Event,
     Message,
@@ -29,6 +30,8 @@ from dtt.events import (
     RecordPublished,
     TopicJoined,
 )
+from dtt.krpc.items import mutable_target
+from dtt.records import record
 from dtt.records.topic import TopicId
 from dtt.state import StateDirectory
 from dtt.testing.machines import MachineNetwork
@@ -152,6 +155,37 @@ class MeetingTests(TrackerTestCase):
         self.assertEqual(self.of(two, Message), [Message(topics[0].topic_id, one.peer_id, "swarm", b"hello")])
         self.stop(one, two)
         self.assert_nothing_left()
+
+    def test_by_id_alone(self) -> None:
+        """
+        When records name no address, as those of Rust members, members find each
+        other's addresses in the DHT.
+        """
+        self.patch(record, "encode_extension", lambda addresses: b"")
+        one, two = self.tracker(1), self.tracker(2)
+        topics = [tracker.join("x") for tracker in (one, two)]
+        self.net.advance(10)
+        self.assertEqual([topic.neighbors() for topic in topics], [(two.peer_id,), (one.peer_id,)])
+        self.assertEqual(self.of(one, AddressesPublished), [AddressesPublished("dht", 1)])
+        self.stop(one, two)
+        self.assert_nothing_left()
+
+    def test_by_id_alone_without_pkarr(self) -> None:
+        """
+        They can be told not to: then nobody is found by an id alone, and nothing
+        is in the DHT under it.
+        """
+        self.patch(record, "encode_extension", lambda addresses: b"")
+        one, two = (self.tracker(number, addresses=AddressesConfig(pkarr=False)) for number in (1, 2))
+        topics = [tracker.join("x") for tracker in (one, two)]
+        self.net.advance(10)
+        self.assertEqual([topic.neighbors() for topic in topics], [(), ()])
+        self.assertTrue(self.of(one, RecordFound))
+        target = mutable_target(one.peer_id)
+        self.assertEqual(
+            [node.responder.items.get(target, self.clock.seconds()) for node in self.nodes], [None] * 8
+        )
+        self.stop(one, two)
 
     def test_newcomer(self) -> None:
         """A third that comes later finds both by their records."""
@@ -352,17 +386,20 @@ class LifeTests(TrackerTestCase):
         self.stop(shy, other)
 
     def test_external_host(self) -> None:
-        """When others see us at a new address, neighbours are told of it."""
+        """When others see us at a new address, neighbours are told of it, and the DHT."""
         one, two = self.tracker(1, listen=("0.0.0.0", 0)), self.tracker(2)
         one.join("x")
         two.join("x")
-        self.net.advance(1)
+        self.net.advance(10)
+        self.assertEqual(len(self.of(one, AddressesPublished)), 1)
         before = one._listeners.transport.addresses()
         one._listeners.set_external_host("198.18.7.7")
         self.assertEqual(str(one._listeners.transport.addresses()[0]).partition(":")[0], "198.18.7.7")
         self.assertNotEqual(one._listeners.transport.addresses(), before)
         topic = next(iter(one._topics.values()))
         self.assertIn(b"\xc6\x12\x07\x07", topic._gossip._data or b"")
+        self.net.advance(5)
+        self.assertEqual(len(self.of(one, AddressesPublished)), 2)
         self.stop(one, two)
 
 
