@@ -4,6 +4,8 @@ Time for the networks in memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.task import Clock
 
 
@@ -22,3 +24,16 @@ def advance(clock: Clock, seconds: float) -> None:
         clock.rightNow = max(due, clock.seconds())
         clock.advance(0)
     clock.rightNow = end
+
+
+class ThreadClock(Clock):
+    """
+    A clock that can be woken from "threads": what L{callFromThread} is given
+    happens in the next turn.
+    """
+
+    def callFromThread(self, function: Callable[..., object], *args: object) -> None:
+        """
+        As L{twisted.internet.interfaces.IReactorFromThreads.callFromThread}.
+        """
+        self.callLater(0, function, *args)

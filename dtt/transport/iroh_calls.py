@@ -11,24 +11,36 @@ queue, and however many there are, the reactor is woken once.
 
 To cancel a call closes its coroutine, which frees the library's future.  A call
 that is pending when the interpreter ends crashes it (specs/iroh-gossip.md
-section 14): L{Calls.cancel_all}.
+section 14), and so does a thread of the library that is just about to tell a
+result.  So at exit everything is cancelled, and what threads still owe us is
+waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import get_ident
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
 
 from dtt.errors import RemoteError
 
 T = TypeVar("T")
+
+#: Seconds that each step of the end may take at exit.  Guess: it takes milliseconds.
+EXIT_TIMEOUT = 1.0
+
+#: Seconds from a thread's last word to its return into the library (guess).
+_RETURN = 0.01
 
 
 class IrohFailure(RemoteError):
@@ -100,8 +112,15 @@ class _Call(_Future):
         self.stepping = False
         self.done = False
 
+    def create_future(self) -> _Future:
+        """As of a loop; the result is owed to us from now on."""
+        self.calls.owed[self] = None
+        self.code = None
+        return self
+
     def call_soon_threadsafe(self, function: Callable[..., object], *args: object) -> None:
         """As of a loop; called in whatever thread."""
+        self.calls.owed.pop(self, None)
         # Within our own step it is the library saying "ready" at once.
         if self.stepping and get_ident() == self.calls.thread:
             function(*args)
@@ -165,6 +184,9 @@ class Calls:
     The calls of one endpoint.
 
     @ivar pending: those that are not over.
+    @ivar owed: those of which the library will tell something, also when they
+        were cancelled.
+    @ivar last_call: makes the call that is to be waited for at exit.
     @ivar thread: the reactor's.
     """
 
@@ -177,8 +199,12 @@ class Calls:
         self._error_class = error_class
         self._queue: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._woken = False
+        self._process = os.getpid()
         self.pending: dict[_Call, None] = {}
+        self.owed: dict[_Call, None] = {}
+        self.last_call: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.thread = 0
+        _alive.add(self)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         """
@@ -218,6 +244,23 @@ class Calls:
         while self.pending:
             call = next(iter(self.pending))
             call.result.cancel()
+
+    def end(self) -> None:
+        """
+        The interpreter ends.
+        """
+        # A child that was forked has none of the library's threads.
+        if os.getpid() != self._process:
+            return
+        self.cancel_all()
+        last_call, self.last_call = self.last_call, None
+        if last_call is not None:
+            with suppress(IrohFailure):
+                self.wait(last_call(), EXIT_TIMEOUT)
+        deadline = monotonic() + EXIT_TIMEOUT
+        while self.owed and monotonic() < deadline:
+            sleep(_RETURN)
+        sleep(_RETURN)
 
     def later(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
         """
@@ -271,3 +314,15 @@ class _Waiting(_Future):
         """
         function, args = self._queue.get(timeout=timeout)
         function(*args)
+
+
+#: All that were made and may have calls.
+_alive: WeakSet[Calls] = WeakSet()
+
+
+def _end_all() -> None:
+    for calls in tuple(_alive):
+        calls.end()
+
+
+atexit.register(_end_all)

@@ -43,7 +43,7 @@ class Loops:
         """
 
         def failed(failure: Failure) -> None:
-            if not self.stopped:
+            if not self.stopped and not failure.check(CancelledError):
                 on_failed(failure)
 
         return Deferred.fromCoroutine(loop).addErrback(failed)

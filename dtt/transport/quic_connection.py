@@ -96,8 +96,6 @@ class QuicConnection:
     def send(self, topic_id: bytes, message: bytes) -> None:
         """
         Send one encoded gossip C{Message}; dropped once the connection is closed.
-
-        @raise ValueError: it is too large.
         """
         self._sending.send(topic_id, message)
 

@@ -3,21 +3,16 @@ Our sockets: an iroh endpoint, from its binding to its end.
 
 Rules (specs/iroh-gossip.md section 14): an endpoint has a socket for each
 family, and one that is not asked for is bound to all addresses; so when we are
-to listen on a certain address only, the other family's is bound to loopback.  An
-endpoint that is alive when the interpreter ends crashes it: what nobody has
-closed is closed at exit.
+to listen on a certain address only, the other family's is bound to loopback.  What
+nobody has closed is closed at exit (L{dtt.transport.iroh_calls}).
 """
 
 from __future__ import annotations
 
-import atexit
 import ipaddress
-import os
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
-from weakref import WeakSet
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -33,9 +28,9 @@ ALPN = b"/iroh-gossip/1"
 #: Nothing of anybody's, or n0's relays, DNS and pkarr publishing.
 PRESETS = ("none", "n0")
 
-#: Seconds that binding may take, and closing at exit; the thread waits for it.
-#: Guess: either takes milliseconds.
-BIND_TIMEOUT, EXIT_TIMEOUT = 10.0, 1.0
+#: Seconds that binding may take; the thread waits for it.  Guess: it takes
+#: milliseconds.
+BIND_TIMEOUT = 10.0
 
 
 class QuicEndpoint:
@@ -67,7 +62,6 @@ class QuicEndpoint:
         self._preset = preset
         self._relay_urls = list(relay_urls)
         self._endpoint: IrohEndpoint | None = None
-        self._pid = 0
         try:
             self._relay_mode()
         except bindings.IrohError as error:
@@ -83,23 +77,25 @@ class QuicEndpoint:
         where = f"can't listen on UDP {host} port {port}"
         if self._endpoint is not None:
             raise ListenError(f"{where}: iroh listens already")
-        # The library takes half a second to say that a port is in use, and does not say it well.
-        if (reason := _why_not(host, port)) is not None:
-            raise ListenError(f"{where}: {reason}")
         own = ipaddress.ip_address(host)
         other = "[::1]:0" if own.version == 4 else "127.0.0.1:0"
-        restricted = not own.is_unspecified and _why_not(*split_address(other)) is None
-        addresses = [join_address(host, port), *([other] if restricted else [])]
-        try:
-            endpoint: IrohEndpoint = self._calls.wait(self._builder(addresses).bind(), BIND_TIMEOUT)
-        except (IrohFailure, self._bindings.IrohError) as error:
-            raise ListenError(f"{where}: {_words(error)}") from None
+        wishes = [[join_address(host, port)]]
+        if not own.is_unspecified:
+            wishes.insert(0, [*wishes[0], other])
+        for addresses in wishes:
+            try:
+                endpoint: IrohEndpoint = self._calls.wait(self._builder(addresses).bind(), BIND_TIMEOUT)
+                break
+            except (IrohFailure, self._bindings.IrohError) as error:
+                # The library does not say what is wrong; or there is no other family.
+                reason = _why_not(host, port)
+                if reason is not None or addresses is wishes[-1]:
+                    raise ListenError(f"{where}: {reason or _words(error)}") from None
         sockets = [split_address(each) for each in endpoint.bound_sockets()]
-        wanted = [pair for pair in sockets if (":" in pair[0]) == (own.version == 6)]
-        self.bound = wanted if restricted else [*wanted, *(pair for pair in sockets if pair not in wanted)]
+        ours = [pair for pair in sockets if (":" in pair[0]) == (own.version == 6)]
+        self.bound = [*ours, *(pair for pair in sockets if own.is_unspecified and pair not in ours)]
         self._endpoint = endpoint
-        self._pid = os.getpid()
-        _alive.add(self)
+        self._calls.last_call = endpoint.close
         return endpoint
 
     def known_addresses(self) -> list[tuple[str, int]]:
@@ -137,19 +133,8 @@ class QuicEndpoint:
         self.bound = []
         if endpoint is None:
             return succeed(None)
-        _alive.discard(self)
+        self._calls.last_call = None
         return self._calls.call(endpoint.close())
-
-    def close_at_exit(self) -> None:
-        """
-        Close it while the thread waits, and cancel whatever goes on.
-        """
-        self._calls.cancel_all()
-        endpoint, self._endpoint = self._endpoint, None
-        # A child that was forked has none of the library's threads.
-        if endpoint is not None and os.getpid() == self._pid:
-            with suppress(IrohFailure):
-                self._calls.wait(endpoint.close(), EXIT_TIMEOUT)
 
     # Inside
 
@@ -195,15 +180,3 @@ def _words(error: Exception) -> str:
     described: Any = error
     text = error.text if isinstance(error, IrohFailure) else described.message()
     return text.partition("\n")[0]
-
-
-#: Endpoints that are bound and not closed.
-_alive: WeakSet[QuicEndpoint] = WeakSet()
-
-
-def _close_all() -> None:
-    for endpoint in tuple(_alive):
-        endpoint.close_at_exit()
-
-
-atexit.register(_close_all)

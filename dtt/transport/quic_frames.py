@@ -33,12 +33,8 @@ def encode_header(topic_id: bytes) -> bytes:
 
 def encode_message(message: bytes) -> bytes:
     """
-    The frame of an encoded gossip C{Message}.
-
-    @raise ValueError: it has more than L{MAX_SENT} bytes.
+    The frame of an encoded gossip C{Message}, at most L{MAX_SENT} bytes.
     """
-    if len(message) > MAX_SENT:
-        raise ValueError(f"a message has at most {MAX_SENT} bytes, not {len(message)}")
     return prefix(message)
 
 

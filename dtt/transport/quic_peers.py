@@ -27,7 +27,7 @@ from dtt.interfaces import ITopicLinks, PeerId
 from dtt.transport.links import Writers
 from dtt.transport.multiplex import LINGER, MAX_CONNECTIONS
 from dtt.transport.quic_connection import QuicConnection
-from dtt.transport.quic_frames import DISCONNECT
+from dtt.transport.quic_frames import DISCONNECT, MAX_SENT
 
 #: Seconds that a new connection has to show what it is for (guess).
 FIRST_USE = 10.0
@@ -50,8 +50,8 @@ class _Link:
     """
     A connection, as the table sees it.
 
-    @ivar used: topics that messages went for, either way, and have not ended.
-    @ivar parted: topics whose last message, either way, was a C{Disconnect}.
+    @ivar used: topics that messages went for, either way, and that have not ended.
+    @ivar fresh: nothing has come or gone yet.
     @ivar heard: when the peer last sent a message on it, seconds.
     @ivar linger: the end that it is heading for.
     """
@@ -59,7 +59,7 @@ class _Link:
     connection: QuicConnection
     heard: float
     used: set[bytes] = field(factory=set)
-    parted: set[bytes] = field(factory=set)
+    fresh: bool = True
     linger: IDelayedCall | None = None
 
 
@@ -115,9 +115,8 @@ class Peers:
         if self._topics.pop(topic_id, None) is None:
             return
         for link in tuple(self._links.values()):
-            if topic_id in link.used:
-                link.parted.add(topic_id)
-                self._part(link, topic_id)
+            link.connection.finish(topic_id)
+            self._unuse(link, topic_id, LINGER)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
@@ -126,7 +125,8 @@ class Peers:
         peer = self._peers.get(peer_id)
         if peer is not None:
             for link in tuple(peer.links):
-                self._part(link, topic_id)
+                link.connection.finish(topic_id)
+                self._unuse(link, topic_id, UNUSED)
 
     # Sending
 
@@ -142,6 +142,8 @@ class Peers:
 
         @raise ValueError: the message has more than 4095 bytes.
         """
+        if len(message) > MAX_SENT:
+            raise ValueError(f"a message has at most {MAX_SENT} bytes, not {len(message)}")
         peer = self._peers.get(peer_id)
         if peer is None or topic_id not in self._topics:
             self.counters["send: not connected"] += 1
@@ -186,7 +188,8 @@ class Peers:
         The peer has opened a stream.
         """
         link = self._links.get(connection)
-        if link is not None and topic_id not in self._topics:
+        if link is not None and link.fresh:
+            link.fresh = False
             self._settle(link, UNUSED)
 
     def message_received(self, connection: QuicConnection, topic_id: bytes, message: bytes) -> None:
@@ -268,25 +271,22 @@ class Peers:
         """
         A message went over C{link}, either way.
         """
-        if topic_id not in link.used:
-            link.used.add(topic_id)
-            self._keep(link)
         if message.startswith(DISCONNECT):
-            link.parted.add(topic_id)
-        elif link.parted:
-            link.parted.discard(topic_id)
+            self._unuse(link, topic_id, LINGER)
+        elif topic_id not in link.used:
+            link.used.add(topic_id)
+            link.fresh = False
+            self._keep(link)
 
-    def _part(self, link: _Link, topic_id: bytes) -> None:
+    def _unuse(self, link: _Link, topic_id: bytes, seconds: float) -> None:
         """
         End the topic's use of C{link}.
+
+        @param seconds: how long it may be without any.
         """
-        link.connection.finish(topic_id)
         if topic_id in link.used:
             link.used.discard(topic_id)
-            parted = topic_id in link.parted
-            link.parted.discard(topic_id)
-            if not link.used:
-                self._settle(link, LINGER if parted else UNUSED)
+            self._settle(link, seconds)
 
     def _settle(self, link: _Link, seconds: float) -> None:
         """

@@ -89,16 +89,13 @@ class SendStreams:
     def send(self, topic_id: bytes, message: bytes) -> None:
         """
         Send one encoded gossip C{Message}; dropped after L{stop}.
-
-        @raise ValueError: it is too large.
         """
-        frame = encode_message(message)
         if self._stopped:
             return
         stream = self._streams.get(topic_id)
         if stream is None:
             stream = self._open(topic_id)
-        self._put(stream, frame)
+        self._put(stream, encode_message(message))
         if self.unsent > SLOW_BYTES and self._slow is None:
             self._slow = self._clock.callLater(SLOW_SECONDS, self._on_failed, "slow reader")
         if self.unsent > UNSENT_LIMIT:

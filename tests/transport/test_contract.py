@@ -1,6 +1,7 @@
 """
 What every L{IPeerTransport} does: the same tests for L{StreamsTransport} over
-a TCP network in memory and for L{MemoryPeerTransport}.
+a TCP network in memory, for L{IrohTransport} over a QUIC network in memory, and
+for L{MemoryPeerTransport}.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from dtt.errors import DecodeError, DialFailed
 from dtt.hints import IROH, STREAMS, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IPeerTransport
+from dtt.testing.clock import ThreadClock, advance
+from dtt.testing.iroh import MemoryIroh
 from dtt.testing.tcp import MemoryTCPNetwork
 from dtt.testing.transport import MemoryHub, MemoryPeerTransport, RecordingLinks
-from dtt.transport import multiplex
+from dtt.transport import multiplex, quic_peers
+from dtt.transport.quic import IrohTransport
 from dtt.transport.streams import StreamsTransport
 
 if TYPE_CHECKING:
@@ -29,9 +33,12 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-Transport: TypeAlias = StreamsTransport | MemoryPeerTransport
+Transport: TypeAlias = StreamsTransport | MemoryPeerTransport | IrohTransport
 
 TOPIC, OTHER, SECRET = b"t" * 32, b"u" * 32, b"s" * 32
+
+#: A gossip C{Disconnect}: what a topic says last.
+BYE = b"\x00\x05\x00\x00"
 
 
 class Network(Protocol):
@@ -39,9 +46,20 @@ class Network(Protocol):
     What the tests do to a network, of either kind.
     """
 
-    clock: Clock
-    keep_alive: bool
-    """Whether a quiet connection has a timer."""
+    @property
+    def clock(self) -> Clock:
+        """The time of all that happens."""
+
+    kind: int
+    """Of its transports."""
+    keep_alive: bool | None
+    """Whether a quiet connection has a timer; L{None}: some have."""
+    listener_timers: int
+    """How many a transport has that is not stopped."""
+    refuses: bool
+    """Whether a port where nobody listens says so."""
+    max_message: int
+    """Bytes of the largest message."""
 
     def transport(self, n: int) -> Transport:
         """One that listens; the larger C{n}, the larger its peer id."""
@@ -73,7 +91,11 @@ class StreamsNetwork:
     #: Sorted by peer id.
     keys = sorted((PeerKey.from_seed(bytes((n,)) * 32) for n in range(24)), key=lambda key: key.peer_id)
 
-    keep_alive = True
+    kind = STREAMS
+    keep_alive: bool | None = True
+    listener_timers = 0
+    refuses = True
+    max_message = 4096
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -114,7 +136,11 @@ class HubNetwork:
     L{Network} of L{MemoryPeerTransport}s.
     """
 
-    keep_alive = False
+    kind = STREAMS
+    keep_alive: bool | None = False
+    listener_timers = 0
+    refuses = True
+    max_message = 4096
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -128,7 +154,8 @@ class HubNetwork:
 
     def silence(self, transport: Transport) -> None:
         for address in transport.addresses():
-            self.hub.unreachable.add((address.host, address.port))
+            if isinstance(address, PeerAddress):
+                self.hub.unreachable.add((address.host, address.port))
 
     def cut(self, one: Transport, other: Transport) -> None:
         self.hub.cut(one.peer_id, other.peer_id)
@@ -141,6 +168,52 @@ class HubNetwork:
 
     def connections(self, transport: Transport) -> int:
         return self.hub.connections(transport.peer_id)
+
+
+class IrohNetwork:
+    """
+    L{Network} of L{IrohTransport}s.
+    """
+
+    keys = StreamsNetwork.keys
+
+    kind = IROH
+    keep_alive: bool | None = None
+    listener_timers = 1
+    refuses = False
+    max_message = 4095
+
+    def __init__(self) -> None:
+        self.clock = ThreadClock()
+        self.iroh = MemoryIroh(self.clock, window=65536)
+
+    def transport(self, n: int) -> Transport:
+        host = f"10.0.0.{n}"
+        transport = IrohTransport(self.clock, self.keys[n], bindings=self.iroh.bindings(host))
+        transport.listen(host, 0)
+        return transport
+
+    def _host(self, transport: Transport) -> str:
+        return f"10.0.0.{[key.peer_id for key in self.keys].index(transport.peer_id)}"
+
+    def advance(self, seconds: float) -> None:
+        advance(self.clock, seconds)
+
+    def silence(self, transport: Transport) -> None:
+        self.iroh.silent.add(self._host(transport))
+
+    def cut(self, one: Transport, other: Transport) -> None:
+        self.iroh.cut(self._host(one), self._host(other))
+
+    def stall(self, transport: Transport) -> None:
+        self.iroh.stalled.add(self._host(transport))
+
+    def resume(self, transport: Transport) -> None:
+        self.iroh.resume(self._host(transport))
+
+    def connections(self, transport: Transport) -> int:
+        host = self._host(transport)
+        return sum(end.endpoint.host == host for end in self.iroh.connections)
 
 
 class ContractMixin(_Base):
@@ -190,8 +263,8 @@ class ContractMixin(_Base):
         The whole interface is there.
         """
         self.assertTrue(verifyObject(IPeerTransport, self.a))
-        self.assertEqual(self.a.kind, STREAMS)
-        self.assertEqual([address.transport for address in self.a.addresses()], [STREAMS])
+        self.assertEqual(self.a.kind, self.net.kind)
+        self.assertEqual([address.transport for address in self.a.addresses()], [self.net.kind])
 
     # Dials
 
@@ -235,13 +308,14 @@ class ContractMixin(_Base):
         """
         c = self.net.transport(3)
         a, b = self.a.peer_id, self.b.peer_id
-        nowhere = PeerAddress(STREAMS, "10.0.0.200", 1)
+        nowhere = PeerAddress(self.net.kind, "10.0.0.200", 1)
+        other = PeerAddress(STREAMS + IROH - self.net.kind, "10.0.0.2", 4433)
         self.assertEqual(self.reason(self.a.dial(b, [])), "no address")
-        self.assertEqual(self.reason(self.a.dial(b, [PeerAddress(IROH, "10.0.0.2", 4433)])), "no address")
+        self.assertEqual(self.reason(self.a.dial(b, [other])), "no address")
         self.assertEqual(self.reason(self.a.dial(a, self.a.addresses())), "own key")
         refused = self.a.dial(b, [nowhere])
-        self.net.advance(0.1)
-        self.assertEqual(self.reason(refused), "connection refused")
+        self.net.advance(0.1 if self.net.refuses else 10.1)
+        self.assertEqual(self.reason(refused), "connection refused" if self.net.refuses else "timed out")
         wrong = self.a.dial(b, c.addresses())
         self.net.advance(0.1)
         self.assertEqual(self.reason(wrong), "other key answered")
@@ -258,7 +332,7 @@ class ContractMixin(_Base):
         The address that works is found among others that don't.
         """
         c = self.net.transport(3)
-        addresses = [PeerAddress(STREAMS, "10.0.0.200", 1), *c.addresses(), *self.b.addresses()]
+        addresses = [PeerAddress(self.net.kind, "10.0.0.200", 1), *c.addresses(), *self.b.addresses()]
         result = self.a.dial(self.b.peer_id, addresses)
         self.net.advance(1)
         self.successResultOf(result)
@@ -292,47 +366,12 @@ class ContractMixin(_Base):
         running = self.a.dial(self.b.peer_id, c.addresses())
         self.net.advance(1)
         self.assertNoResult(running)
+        self.open(self.a, self.b)
         self.connect(self.b, self.a)
         self.successResultOf(running)
+        self.b.send(self.a.peer_id, TOPIC, b"hello")
         self.net.advance(12)
         self.assertEqual(self.net.connections(self.a), 1)
-
-    def test_simultaneous_dials(self) -> None:
-        """
-        Of two connections that are made at once, the one that the larger peer
-        id opened stays; messages get through meanwhile and nobody is told of an end.
-        """
-        on_a, on_b = self.open(self.a, self.b)
-        for one, other in ((self.a, self.b), (self.b, self.a)):
-            one.dial(other.peer_id, other.addresses()).addCallback(
-                partial(lambda one, other, _: one.send(other.peer_id, TOPIC, b"first"), one, other)
-            )
-        self.net.advance(0.3)
-        self.assertEqual(self.a.counters["duplicate connections"], 1)
-        for number in range(20):
-            self.a.send(self.b.peer_id, TOPIC, b"%d" % number)
-            self.b.send(self.a.peer_id, TOPIC, b"%d" % number)
-            self.net.advance(0.1)
-        self.assertEqual(self.net.connections(self.a), 1)
-        self.assertEqual(self.opened_by(self.a), [False])
-        self.assertEqual(self.opened_by(self.b), [True])
-        expected = [b"first", *(b"%d" % number for number in range(20))]
-        self.assertEqual([message for _, message in on_a.messages], expected)
-        self.assertEqual([message for _, message in on_b.messages], expected)
-        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
-        self.assertEqual((len(on_a.connected), len(on_b.connected)), (1, 1))
-
-    def opened_by(self, transport: Transport) -> list[bool]:
-        """
-        For each connection of C{transport} whether it dialled.
-        """
-        return [link.connection.opened_by_us for link in self.multiplexer(transport)._links]
-
-    def multiplexer(self, transport: Transport) -> multiplex.Multiplexer:
-        """
-        The table inside.
-        """
-        return transport.multiplexer
 
     # Messages
 
@@ -352,9 +391,10 @@ class ContractMixin(_Base):
         self.assertEqual(on_a.messages, [(self.b.peer_id, b"%d" % number) for number in range(10)])
         self.assertEqual(on_b.messages, [(self.a.peer_id, b"%d" % number) for number in range(10)])
         self.assertEqual(others.messages, [(self.b.peer_id, b"other")])
-        self.a.send(self.b.peer_id, TOPIC, bytes(4096))
+        largest = bytes(self.net.max_message)
+        self.a.send(self.b.peer_id, TOPIC, largest)
         self.net.advance(0.1)
-        self.assertEqual(on_b.messages[-1], (self.a.peer_id, bytes(4096)))
+        self.assertEqual(on_b.messages[-1], (self.a.peer_id, largest))
 
     def test_not_connected(self) -> None:
         """
@@ -368,7 +408,7 @@ class ContractMixin(_Base):
         self.a.send(self.b.peer_id, OTHER, b"lost")
         self.net.advance(10)
         self.assertEqual(on_a.disconnected, [])
-        self.assertRaises(ValueError, self.a.send, self.b.peer_id, TOPIC, bytes(4097))
+        self.assertRaises(ValueError, self.a.send, self.b.peer_id, TOPIC, bytes(self.net.max_message + 1))
 
     def test_topic_twice(self) -> None:
         """
@@ -376,84 +416,6 @@ class ContractMixin(_Base):
         """
         self.open(self.a)
         self.assertRaises(ValueError, self.a.open_topic, TOPIC, SECRET, RecordingLinks())
-
-    def test_peer_opens_later(self) -> None:
-        """
-        Messages wait for the peer to open the topic, up to 5 s.
-        """
-        (on_a,) = self.open(self.a)
-        self.connect(self.a, self.b)
-        self.a.send(self.b.peer_id, TOPIC, b"early")
-        self.net.advance(4.5)
-        (on_b,) = self.open(self.b)
-        self.net.advance(1)
-        self.assertEqual(on_b.messages, [(self.a.peer_id, b"early")])
-        self.b.send(self.a.peer_id, TOPIC, b"answer")
-        self.net.advance(10)
-        self.assertEqual(on_a.messages, [(self.b.peer_id, b"answer")])
-        self.assertEqual(on_a.disconnected, [])
-
-    def test_not_admitted(self) -> None:
-        """
-        A peer that has not opened the topic in 5 s is given up, once, and an
-        otherwise unused connection ends.
-        """
-        (on_a,) = self.open(self.a)
-        self.open(self.b, topic=OTHER)
-        self.connect(self.a, self.b)
-        for _ in range(3):
-            self.a.send(self.b.peer_id, TOPIC, b"lost")
-        self.net.advance(4.8)
-        self.assertEqual(on_a.disconnected, [])
-        self.net.advance(0.3)
-        self.assertEqual(on_a.disconnected, [self.b.peer_id])
-        self.net.advance(2)
-        self.assertEqual(on_a.disconnected, [self.b.peer_id])
-        self.assertEqual(self.net.connections(self.a), 0)
-
-    def test_other_secret(self) -> None:
-        """
-        Who has the topic but not its secret gets nothing, and nothing in.
-        """
-        (on_a,) = self.open(self.a)
-        (on_b,) = self.open(self.b, secret=b"x" * 32)
-        self.connect(self.a, self.b)
-        self.a.send(self.b.peer_id, TOPIC, b"from a")
-        self.b.send(self.a.peer_id, TOPIC, b"from b")
-        self.net.advance(5.5)
-        self.assertEqual(on_a.messages + on_b.messages, [])
-        self.assertEqual(on_a.disconnected, [self.b.peer_id])
-        self.assertEqual(on_b.disconnected, [self.a.peer_id])
-
-    def test_sixteen_wait(self) -> None:
-        """
-        Sixteen messages wait, the rest is dropped.
-        """
-        self.open(self.a)
-        self.connect(self.a, self.b)
-        for number in range(20):
-            self.a.send(self.b.peer_id, TOPIC, b"%d" % number)
-        (on_b,) = self.open(self.b)
-        self.net.advance(1)
-        self.assertEqual([message for _, message in on_b.messages], [b"%d" % number for number in range(16)])
-        self.assertEqual(self.a.counters["send: too many waiting"], 4)
-
-    def test_seventeenth_topic(self) -> None:
-        """
-        A topic for which there is no channel is given up like one that the
-        peer does not admit; the others go on.
-        """
-        topics = [bytes((n,)) * 32 for n in range(17)]
-        links = [self.open(self.a, self.b, topic=topic) for topic in topics]
-        self.connect(self.a, self.b)
-        for topic in topics:
-            self.a.send(self.b.peer_id, topic, b"hello")
-        self.net.advance(6)
-        self.assertEqual([len(on_b.messages) for _, on_b in links], [1] * 16 + [0])
-        self.assertEqual([len(on_a.disconnected) for on_a, _ in links], [0] * 16 + [1])
-        self.a.send(self.b.peer_id, topics[0], b"more")
-        self.net.advance(1)
-        self.assertEqual(len(links[0][1].messages), 2)
 
     # Ends
 
@@ -466,10 +428,10 @@ class ContractMixin(_Base):
         self.connect(self.a, self.b)
         self.a.send(self.b.peer_id, TOPIC, b"hello")
         self.net.advance(0.1)
-        self.a.send(self.b.peer_id, TOPIC, b"bye")
+        self.a.send(self.b.peer_id, TOPIC, BYE)
         self.a.disconnect(self.b.peer_id, TOPIC)
         self.net.advance(2)
-        self.assertEqual(on_b.messages, [(self.a.peer_id, b"hello"), (self.a.peer_id, b"bye")])
+        self.assertEqual(on_b.messages, [(self.a.peer_id, b"hello"), (self.a.peer_id, BYE)])
         self.assertFalse(self.a.is_connected(self.b.peer_id))
         self.assertFalse(self.b.is_connected(self.a.peer_id))
         self.assertEqual(self.net.connections(self.a), 0)
@@ -483,8 +445,9 @@ class ContractMixin(_Base):
         self.connect(self.a, self.b)
         self.a.send(self.b.peer_id, TOPIC, b"hello")
         self.net.advance(0.1)
-        self.a.disconnect(self.b.peer_id, TOPIC)
-        self.b.disconnect(self.a.peer_id, TOPIC)
+        for one, other in ((self.a, self.b), (self.b, self.a)):
+            one.send(other.peer_id, TOPIC, BYE)
+            one.disconnect(other.peer_id, TOPIC)
         self.net.advance(2)
         self.assertEqual(self.net.connections(self.a), 0)
         self.assertEqual(on_a.disconnected + on_b.disconnected, [])
@@ -569,12 +532,12 @@ class ContractMixin(_Base):
         self.a.send(self.b.peer_id, TOPIC, b"hello")
         self.net.advance(0.1)
         self.b.send(self.a.peer_id, TOPIC, b"under way")
-        self.a.send(self.b.peer_id, TOPIC, b"bye")
+        self.a.send(self.b.peer_id, TOPIC, BYE)
         self.a.close_topic(TOPIC)
         self.a.close_topic(TOPIC)
         self.net.advance(2)
         self.assertEqual(on_a.messages, [])
-        self.assertEqual(on_b.messages[-1], (self.a.peer_id, b"bye"))
+        self.assertEqual(on_b.messages[-1], (self.a.peer_id, BYE))
         self.assertEqual(on_a.disconnected + on_b.disconnected, [])
         self.assertEqual(self.net.connections(self.a), 0)
 
@@ -645,7 +608,7 @@ class ContractMixin(_Base):
         self.connect(self.a, self.b)
 
         def leave(peer_id: bytes, message: bytes) -> None:
-            self.b.send(peer_id, TOPIC, b"bye")
+            self.b.send(peer_id, TOPIC, BYE)
             self.b.disconnect(peer_id, TOPIC)
             self.b.close_topic(TOPIC)
 
@@ -654,7 +617,7 @@ class ContractMixin(_Base):
             self.a.send(self.b.peer_id, TOPIC, b"hello")
         self.net.advance(2)
         self.assertEqual(len(on_b.messages), 1)
-        self.assertEqual(on_a.messages, [(self.b.peer_id, b"bye")])
+        self.assertEqual(on_a.messages, [(self.b.peer_id, BYE)])
         self.assertEqual(self.net.connections(self.a), 0)
 
     # Limits
@@ -708,6 +671,7 @@ class ContractMixin(_Base):
         all serve one, the new one is refused.
         """
         self.patch(multiplex, "MAX_CONNECTIONS", 2)
+        self.patch(quic_peers, "MAX_CONNECTIONS", 2)
         others = [self.net.transport(n) for n in range(3, 7)]
         self.open(self.b, *others)
         for other in others[:3]:
@@ -735,20 +699,20 @@ class ContractMixin(_Base):
         self.connect(self.a, self.b)
         self.b.send(self.a.peer_id, TOPIC, b"hello")
         self.net.advance(0.1)
-        self.b.send(self.a.peer_id, TOPIC, b"bye")
-        running = self.b.dial(b"x" * 32, [PeerAddress(STREAMS, "10.0.0.200", 1)])
+        self.b.send(self.a.peer_id, TOPIC, BYE)
+        running = self.b.dial(StreamsNetwork.keys[9].peer_id, [PeerAddress(self.net.kind, "10.0.0.200", 1)])
         result = self.b.stop()
         self.assertEqual(self.reason(running), "stopped")
         self.net.advance(1)
         self.successResultOf(result)
-        self.assertEqual(on_a.messages[-1], (self.b.peer_id, b"bye"))
+        self.assertEqual(on_a.messages[-1], (self.b.peer_id, BYE))
         self.assertEqual(on_a.disconnected + on_b.disconnected, [])
         self.assertEqual(self.net.connections(self.a), 0)
         self.assertEqual(self.b.addresses(), ())
         self.assertEqual(self.reason(self.b.dial(self.a.peer_id, self.a.addresses())), "stopped")
         self.successResultOf(self.b.stop())
         self.net.advance(6)
-        self.assertEqual(self.net.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.net.clock.getDelayedCalls()), self.net.listener_timers)
 
     def test_random_use(self) -> None:
         """
@@ -795,19 +759,149 @@ class ContractMixin(_Base):
                 self.assertEqual(
                     one.is_connected(other.peer_id), other.is_connected(one.peer_id), f"seed {seed}"
                 )
-        timers = sum(map(self.net.connections, transports)) if self.net.keep_alive else 0
-        self.assertEqual(len(self.net.clock.getDelayedCalls()), timers, f"seed {seed}")
+        if self.net.keep_alive is not None:
+            timers = sum(map(self.net.connections, transports)) if self.net.keep_alive else 0
+            self.assertEqual(len(self.net.clock.getDelayedCalls()), timers, f"seed {seed}")
         for transport in transports:
             transport.stop()
         self.net.advance(10)
         self.assertEqual(self.net.clock.getDelayedCalls(), [], f"seed {seed}")
         for transport in transports:
             closed = {reason for reason in transport.counters if reason.startswith("closed: ")}
-            allowed = {"closed: by the peer", "closed: cut", "closed: handshake failed"}
+            allowed = {
+                "closed: by the peer",
+                "closed: cut",
+                "closed: timed out",
+                "closed: handshake failed",
+                "closed: replaced",
+            }
             self.assertEqual(closed - allowed, set(), f"seed {seed}")
 
 
-class StreamsContractTests(ContractMixin, SynchronousTestCase):
+class AdmissionMixin(ContractMixin):
+    """
+    Tests for transports that admit peers to topics, and keep one connection
+    for each peer (specs/streams.md sections 1 and 3).
+    """
+
+    def test_simultaneous_dials(self) -> None:
+        """
+        Of two connections that are made at once, the one that the larger peer
+        id opened stays; messages get through meanwhile and nobody is told of an end.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        for one, other in ((self.a, self.b), (self.b, self.a)):
+            one.dial(other.peer_id, other.addresses()).addCallback(
+                partial(lambda one, other, _: one.send(other.peer_id, TOPIC, b"first"), one, other)
+            )
+        self.net.advance(0.3)
+        self.assertEqual(self.a.counters["duplicate connections"], 1)
+        for number in range(20):
+            self.a.send(self.b.peer_id, TOPIC, b"%d" % number)
+            self.b.send(self.a.peer_id, TOPIC, b"%d" % number)
+            self.net.advance(0.1)
+        self.assertEqual(self.net.connections(self.a), 1)
+        self.assertEqual(self.opened_by(self.a), [False])
+        self.assertEqual(self.opened_by(self.b), [True])
+        expected = [b"first", *(b"%d" % number for number in range(20))]
+        self.assertEqual([message for _, message in on_a.messages], expected)
+        self.assertEqual([message for _, message in on_b.messages], expected)
+        self.assertEqual(on_a.disconnected + on_b.disconnected, [])
+        self.assertEqual((len(on_a.connected), len(on_b.connected)), (1, 1))
+
+    def opened_by(self, transport: Transport) -> list[bool]:
+        """
+        For each connection of C{transport} whether it dialled.
+        """
+        return [link.connection.opened_by_us for link in self.multiplexer(transport)._links]
+
+    def multiplexer(self, transport: Transport) -> multiplex.Multiplexer:
+        """
+        The table inside.
+        """
+        assert not isinstance(transport, IrohTransport)
+        return transport.multiplexer
+
+    def test_peer_opens_later(self) -> None:
+        """
+        Messages wait for the peer to open the topic, up to 5 s.
+        """
+        (on_a,) = self.open(self.a)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"early")
+        self.net.advance(4.5)
+        (on_b,) = self.open(self.b)
+        self.net.advance(1)
+        self.assertEqual(on_b.messages, [(self.a.peer_id, b"early")])
+        self.b.send(self.a.peer_id, TOPIC, b"answer")
+        self.net.advance(10)
+        self.assertEqual(on_a.messages, [(self.b.peer_id, b"answer")])
+        self.assertEqual(on_a.disconnected, [])
+
+    def test_not_admitted(self) -> None:
+        """
+        A peer that has not opened the topic in 5 s is given up, once, and an
+        otherwise unused connection ends.
+        """
+        (on_a,) = self.open(self.a)
+        self.open(self.b, topic=OTHER)
+        self.connect(self.a, self.b)
+        for _ in range(3):
+            self.a.send(self.b.peer_id, TOPIC, b"lost")
+        self.net.advance(4.8)
+        self.assertEqual(on_a.disconnected, [])
+        self.net.advance(0.3)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.net.advance(2)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.assertEqual(self.net.connections(self.a), 0)
+
+    def test_other_secret(self) -> None:
+        """
+        Who has the topic but not its secret gets nothing, and nothing in.
+        """
+        (on_a,) = self.open(self.a)
+        (on_b,) = self.open(self.b, secret=b"x" * 32)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"from a")
+        self.b.send(self.a.peer_id, TOPIC, b"from b")
+        self.net.advance(5.5)
+        self.assertEqual(on_a.messages + on_b.messages, [])
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.assertEqual(on_b.disconnected, [self.a.peer_id])
+
+    def test_sixteen_wait(self) -> None:
+        """
+        Sixteen messages wait, the rest is dropped.
+        """
+        self.open(self.a)
+        self.connect(self.a, self.b)
+        for number in range(20):
+            self.a.send(self.b.peer_id, TOPIC, b"%d" % number)
+        (on_b,) = self.open(self.b)
+        self.net.advance(1)
+        self.assertEqual([message for _, message in on_b.messages], [b"%d" % number for number in range(16)])
+        self.assertEqual(self.a.counters["send: too many waiting"], 4)
+
+    def test_seventeenth_topic(self) -> None:
+        """
+        A topic for which there is no channel is given up like one that the
+        peer does not admit; the others go on.
+        """
+        topics = [bytes((n,)) * 32 for n in range(17)]
+        links = [self.open(self.a, self.b, topic=topic) for topic in topics]
+        self.connect(self.a, self.b)
+        for topic in topics:
+            self.a.send(self.b.peer_id, topic, b"hello")
+        self.net.advance(6)
+        self.assertEqual([len(on_b.messages) for _, on_b in links], [1] * 16 + [0])
+        self.assertEqual([len(on_a.disconnected) for on_a, _ in links], [0] * 16 + [1])
+        self.a.send(self.b.peer_id, topics[0], b"more")
+        self.net.advance(1)
+        self.assertEqual(len(links[0][1].messages), 2)
+
+
+class StreamsContractTests(AdmissionMixin, SynchronousTestCase):
     """
     Tests for L{StreamsTransport} as an L{IPeerTransport}.
     """
@@ -819,7 +913,7 @@ class StreamsContractTests(ContractMixin, SynchronousTestCase):
         return StreamsNetwork()
 
 
-class MemoryContractTests(ContractMixin, SynchronousTestCase):
+class MemoryContractTests(AdmissionMixin, SynchronousTestCase):
     """
     Tests for L{MemoryPeerTransport} as an L{IPeerTransport}.
     """
@@ -831,3 +925,17 @@ class MemoryContractTests(ContractMixin, SynchronousTestCase):
         A hub.
         """
         return HubNetwork()
+
+
+class IrohContractTests(ContractMixin, SynchronousTestCase):
+    """
+    Tests for L{IrohTransport} as an L{IPeerTransport}.
+    """
+
+    random_runs = 15
+
+    def network(self) -> Network:
+        """
+        QUIC in memory.
+        """
+        return IrohNetwork()
