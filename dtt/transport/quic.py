@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorCore
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.errors import DialFailed
@@ -36,6 +37,7 @@ from dtt.transport.quic_accepting import Acceptor
 from dtt.transport.quic_connection import QuicConnection
 from dtt.transport.quic_endpoint import ALPN, QuicEndpoint
 from dtt.transport.quic_peers import Peers
+from dtt.transport.quic_suspects import Suspects
 
 #: Seconds that connections, and then the endpoint, may take to end; with
 #: L{dtt.transport.streams.STOP_TIMEOUT} for both (specs/streams.md section 4).
@@ -44,6 +46,9 @@ GOODBYE_TIMEOUT, STOP_TIMEOUT = 1.0, 1.5
 #: Seconds between two looks at our own addresses (guess).  The library would
 #: tell changes, but to an asyncio loop of the whole process only.
 WATCH_INTERVAL = 5.0
+
+#: Why a dial failed that met somebody else.
+OTHER_KEY = "other key answered"
 
 #: What one dial is given: all that is known of a peer.
 _Target: TypeAlias = tuple[Address, ...]
@@ -101,6 +106,7 @@ class IrohTransport:
         self.peers = Peers(reactor, self.counters, self._all_gone)
         self._acceptor = Acceptor(reactor, self._calls, self.counters, self._accepted)
         self._dials: Dials[_Target] = Dials(reactor, self._attempt)
+        self._suspects = Suspects()
         self._bound: IrohEndpoint | None = None
         self._interface_addresses = interface_addresses
         self._external_host: str | None = None
@@ -257,10 +263,27 @@ class IrohTransport:
     # Inside
 
     def _attempt(self, peer_id: PeerId, target: _Target) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._connect(peer_id, target))
+        def cancel(_: Deferred[None]) -> None:
+            # When the peer got through to us meanwhile, it may see this one as
+            # its newest, and the end of that as ours: it is left to go on.
+            if not self.peers.is_connected(peer_id):
+                connecting.cancel()
+
+        result: Deferred[None] = Deferred(cancel)
+
+        def over(outcome: Any) -> None:
+            if not result.called:
+                result.callback(outcome)
+            elif isinstance(outcome, Failure) and not outcome.check(DialFailed, CancelledError):
+                self._log.failure("a connection could not be opened", outcome)
+
+        connecting = Deferred.fromCoroutine(self._connect(peer_id, target))
+        connecting.addBoth(over)
+        return result
 
     async def _connect(self, peer_id: PeerId, target: _Target) -> None:
         assert self._bound is not None
+        target = self._suspects.choose(peer_id, target, self._reactor.seconds())
         direct = [address for address in target if isinstance(address, PeerAddress)]
         relay = next((address for address in target if isinstance(address, RelayAddress)), None)
         try:
@@ -268,8 +291,13 @@ class IrohTransport:
             connection = await self._calls.call(self._bound.connect(address, ALPN))
         except self._bindings.IrohError:
             raise DialFailed("not a key") from None
+        except CancelledError:
+            raise DialFailed("cancelled") from None
         except IrohFailure as error:
-            raise DialFailed(_why(error)) from None
+            reason = _why(error)
+            if reason == OTHER_KEY:
+                self._suspects.other_key_answered(peer_id, self._reactor.seconds())
+            raise DialFailed(reason) from None
         if not self._made(connection, True):
             raise DialFailed("too many connections")
 
@@ -315,7 +343,7 @@ class IrohTransport:
 
 #: Pieces of what the library says when a dial fails, and what we say.
 _REASONS = (
-    ("UnknownIssuer", "other key answered"),
+    ("UnknownIssuer", OTHER_KEY),
     ("known protocol", "other protocol"),
     ("timed out", "timed out"),
     ("No addressing", "no address"),
