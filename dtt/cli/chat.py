@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, cast
 
 from attrs import frozen
@@ -23,11 +24,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.cli.running import run_reactor, warnings_to_stderr
+from dtt.config import TopicTable
 from dtt.errors import DTTError, LocalError
 from dtt.eventlog import json_line
 from dtt.events import Event, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished, short
 from dtt.options import TrackerOptions, warn_without_secret
 from dtt.records.topic import TopicId
+from dtt.state import read_secret_file
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker
 
@@ -359,15 +362,28 @@ class ChatOptions(TrackerOptions):
         if self["secret-file"] == "-":
             raise usage.UsageError("--secret-file -: standard input is what is said here; name a file")
 
+    def secret_of(self, topic_id: TopicId, tables: Sequence[TopicTable]) -> bytes | None:
+        """
+        The secret that --secret-file names, else the one that the
+        configuration file has for the topic.
+
+        @raise StateError: it can't be read, or others can read it.
+        """
+        if self["secret-file"] is None:
+            for table in tables:
+                if table.secret_file is not None and TopicId.parse(table.name) == topic_id:
+                    return read_secret_file(table.secret_file)
+        return self.read_secret()
+
     def run(self) -> int:
         """
         Talk until the input ends, or until a signal.
 
         @return: the exit code.
         """
-        config, _ = self.load(None)
-        secret = self.read_secret()
+        config, tables = self.load(None)
         topic_id = TopicId.parse(self["topic"])
+        secret = self.secret_of(topic_id, tables)
         warnings_to_stderr()
         if not secret:
             warn_without_secret(self["topic"])

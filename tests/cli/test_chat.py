@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.cli import chat as chat_module
 from dtt.cli.chat import MAX_LINE, MAX_WAITING, Chat, ChatLine, ChatOptions, Console, describe, printable
+from dtt.config import TopicTable
+from dtt.errors import StateError
 from dtt.events import DHTReady, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished
+from dtt.records.topic import TopicId
 from dtt.testing.members import FakeGossip
 
 TOPIC, ME, PEER = b"t" * 32, b"\x11" * 32, b"\x22" * 32
@@ -335,6 +339,22 @@ class OptionsTests(SynchronousTestCase):
     def test_no_state_by_default(self) -> None:
         """Without --state-dir it keeps nothing on disk."""
         self.assertIsNone(self.parse("x").load(None)[0].state_dir)
+
+    def test_secret_of_the_file(self) -> None:
+        """A topic of the configuration file has its secret from there; --secret-file wins."""
+        secrets = []
+        for text in ("theirs", "ours"):
+            secret = Path(self.mktemp())
+            secret.touch(0o600)
+            secret.write_text(text)
+            secrets.append(str(secret))
+        topic_id = TopicId.from_name("x")
+        tables = (TopicTable("y"), TopicTable("x"), TopicTable(f"hex:{topic_id.hex()}", Path(secrets[0])))
+        self.assertEqual(self.parse("x").secret_of(topic_id, tables), b"theirs")
+        self.assertEqual(self.parse("x", "--secret-file", secrets[1]).secret_of(topic_id, tables), b"ours")
+        self.assertIsNone(self.parse("x").secret_of(TopicId.from_name("y"), tables))
+        Path(secrets[0]).chmod(0o644)
+        self.assertRaises(StateError, self.parse("x").secret_of, topic_id, tables)
 
     def test_wrong(self) -> None:
         """No topic, two, an unknown option, or a secret on standard input."""
