@@ -151,10 +151,17 @@ class TrackerOptions(BootstrapOptions):
             None,
             None,
             "File with the secret of the topics given here; one final newline is dropped, all else is "
-            "exact. It must not be readable by others (chmod 600). Without one the secret is empty: then "
-            "whoever knows or guesses the topic's name can read the records and join.",
+            "exact. It must not be readable by others (chmod 600). For twistd dtt, - is standard input. "
+            "Without one the secret is empty: then whoever knows or guesses the topic's name can read the "
+            "records and join.",
         ],
-        ["state-dir", None, None, "Directory for the key, the ports and the known DHT nodes."],
+        [
+            "state-dir",
+            None,
+            None,
+            "Directory for the key, the ports and the known DHT nodes. Default of twistd dtt: "
+            "$STATE_DIRECTORY, else dtt in the XDG state directory; of dtt chat: none.",
+        ],
         ["dht-port", None, None, "UDP port of the DHT node; 0: any at first, then kept.", port_number],
         [
             "transport",
