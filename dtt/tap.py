@@ -5,6 +5,7 @@ C{twistd dtt}: options and the service.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import IO, Any, cast
@@ -112,14 +113,17 @@ class TrackerRunner(MultiService):
             raise CannotStart(f"twistd dtt: {error}") from None
 
 
-def _log_file(twistd_options: Mapping[str, Any]) -> IO[Any]:
+def _log_file(twistd_options: Mapping[str, Any], reactor: Any) -> IO[Any]:
     """
-    Where twistd would log to.
+    Where twistd would log to; a file is rotated on SIGUSR1, as twistd's own.
     """
     name = twistd_options.get("logfile")
     if name == "-" or (not name and twistd_options.get("nodaemon")):
         return sys.stdout
-    return cast("IO[Any]", LogFile.fromFullPath(name or "twistd.log"))
+    file = LogFile.fromFullPath(name or "twistd.log")
+    if not signal.getsignal(signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, lambda number, frame: reactor.callFromThread(file.rotate))
+    return cast("IO[Any]", file)
 
 
 def makeService(options: Options) -> IService:
@@ -130,7 +134,7 @@ def makeService(options: Options) -> IService:
 
     observer = None
     if options["log-format"] == "json":
-        observer = JSONLogObserver(_log_file(options.parent or {}))
+        observer = JSONLogObserver(_log_file(options.parent or {}, reactor))
     try:
         tracker = Tracker(reactor, options.config)
         for topic in options.topics:

@@ -7,8 +7,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.application.service import Application, IServiceMaker
@@ -219,8 +221,23 @@ class ServiceTests(TapTestCase):
         observer({"log_format": "hello", "log_time": 5.0, "log_level": LogLevel.info, "log_namespace": "x"})
         self.assertEqual(json.loads(out.getvalue())["text"], "hello")
 
+    def test_rotation(self) -> None:
+        """SIGUSR1 rotates the file of JSON lines, as it does twistd's own log; it would end the process."""
+        path = Path(self.mktemp()).absolute()
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, signal.SIG_DFL))
+        in_reactor: list[Any] = []
+        file: Any = tap._log_file({"logfile": str(path)}, SimpleNamespace(callFromThread=in_reactor.append))
+        self.addCleanup(file.close)
+        file.write("before\n")
+        signal.raise_signal(signal.SIGUSR1)
+        (rotate,) = in_reactor
+        rotate()
+        file.write("after\n")
+        self.assertEqual((path.read_text(), Path(f"{path}.1").read_text()), ("after\n", "before\n"))
+
     def test_logfile(self) -> None:
         """--logfile is honoured."""
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.getsignal(signal.SIGUSR1))
         path = Path(self.mktemp()).absolute()
         options = self.parse(
             *("--topic", "x", "--log-format", "json"), parent={"nodaemon": True, "logfile": str(path)}
