@@ -1,7 +1,7 @@
 """
 How long two strangers take to meet.
 
-C{python -m benchmarks.coldstart [--quick] [--runs N]}, in a checkout, with
+C{python -m benchmarks.coldstart [--quick] [--runs N] [--only TEXT]}, in a checkout, with
 libtorrent installed.  In each run, on a DHT of its own on loopback, two members
 are started together and a third one a second after they have joined; members
 are processes (C{dtt chat --json}), the figures come from their own events.
@@ -253,9 +253,9 @@ def imports(environ: dict[str, str], runs: int) -> bool:
     return cost <= IMPORT_GOAL
 
 
-async def measure(reactor: Any, runs: int) -> None:
+async def measure(reactor: Any, runs: int, only: str) -> None:
     """
-    Everything.
+    Everything, or the kinds of DHT with C{only} in their names.
 
     @raise SystemExit: with 1, if a goal was missed.
     """
@@ -265,7 +265,7 @@ async def measure(reactor: Any, runs: int) -> None:
         secret.touch(mode=0o600)
         secret.write_text(os.urandom(16).hex())
         reached = [imports(environ, max(runs, 5))]
-        for scene in SCENES:
+        for scene in (scene for scene in SCENES if only in scene.name):
             pair, newcomer = Times(), Times()
             for _ in range(runs):
                 await run_once(reactor, scene, str(secret), environ, pair, newcomer)
@@ -283,11 +283,12 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="How long two strangers take to meet.")
     parser.add_argument("--runs", type=int, default=20, help="runs on each kind of DHT")
     parser.add_argument("--quick", action="store_true", help="two runs, under a minute")
+    parser.add_argument("--only", default="", metavar="TEXT", help="kinds of DHT with this in their name")
     options = parser.parse_args(arguments)
     runs = 2 if options.quick else options.runs
 
     def begin(reactor: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(measure(reactor, runs))
+        return Deferred.fromCoroutine(measure(reactor, runs, options.only))
 
     react(begin)
 
