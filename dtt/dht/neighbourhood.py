@@ -314,10 +314,9 @@ class Neighbourhood:
         if host not in self._sent_to:
             self._last_stranger = now
             self.krpc.read_only = False
-        if query.node_id and not query.read_only and self._pings < MAX_PINGS:
-            contact = Contact(query.node_id, host, port)
-            if self.table.heard(contact, now):
-                self._ping(contact)
+        welcome = query.node_id and not query.read_only and self._pings < MAX_PINGS
+        if welcome and self.table.heard(query.node_id, host, port, now):
+            self._ping(Contact(query.node_id, host, port))
         return reply
 
     def _sending(self, host: str) -> None:

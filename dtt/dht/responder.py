@@ -186,8 +186,9 @@ class Responder:
             return None
         ip = address[:-2]
         limits = self.limits
+        limited = not limits.closed
         # A put or an announcement may prove the address by its token.
-        if not limits.allows(ip, now) and query.method not in (b"put", b"announce_peer"):
+        if limited and not limits.allows(ip, now) and query.method not in (b"put", b"announce_peer"):
             self.counters["limited"] += 1
             return None
         try:
@@ -200,10 +201,11 @@ class Responder:
             if self.counters["faults"] == 1:
                 self._log.failure("A query could not be answered; later faults are only counted.")
             reply = self._error(query, SERVER_ERROR, "server error", address)
-        if not limits.allows(ip, now):
-            self.counters["limited"] += 1
-            return None
-        limits.charge(ip, len(reply), now)
+        if limited:
+            if not limits.allows(ip, now):
+                self.counters["limited"] += 1
+                return None
+            limits.charge(ip, len(reply), now)
         return reply
 
     def expire(self, now: float) -> None:
@@ -325,7 +327,11 @@ class Responder:
         else:
             target = immutable_target(encoded)
             self._check_token(arguments, ip, target, now)
-            self._store(target, encoded, self.items.get(target, now), ip, now)
+            if self.items.get(target, now) is None:
+                self._store(target, encoded, ip, now)
+            else:
+                # The same, or a mutable item that has a key to match: that stays.
+                self._refresh(target, now)
         return b""
 
     def _put_mutable(self, arguments: dict[bytes, Any], encoded: Encoded, ip: bytes, now: float) -> None:
@@ -341,30 +347,26 @@ class Responder:
         target = mutable_target(public_key, salt)
         self._check_token(arguments, ip, target, now)
         item = MutableItem(public_key, salt, seq, encoded, signature)
-        conflict = self.items.conflict(target, item, cas, now)
-        if conflict is not None:
-            raise _Refusal(conflict, _TEXTS[conflict])
         stored = self.items.get(target, now)
-        if stored != item:
-            self.counters["verified"] += 1
-            if not item.is_genuine():
-                raise _Refusal(INVALID_SIGNATURE, "invalid signature")
-        self._store(target, item, stored, ip, now)
+        if stored is not None:
+            conflict = self.items.conflict(stored, item, cas)
+            if conflict is not None:
+                raise _Refusal(conflict, _TEXTS[conflict])
+            if stored == item:
+                self._refresh(target, now)
+                return
+        self.counters["verified"] += 1
+        if not item.is_genuine():
+            raise _Refusal(INVALID_SIGNATURE, "invalid signature")
+        self._store(target, item, ip, now)
 
-    def _store(
-        self,
-        target: bytes,
-        item: MutableItem | bytes,
-        stored: MutableItem | bytes | None,
-        ip: bytes,
-        now: float,
-    ) -> None:
-        if item == stored:
-            self.counters["refreshed"] += 1
-            self.items.refresh(target, now)
-        else:
-            self.counters["stored"] += 1
-            self.items.put(target, item, network(ip), now)
+    def _store(self, target: bytes, item: MutableItem | bytes, ip: bytes, now: float) -> None:
+        self.counters["stored"] += 1
+        self.items.put(target, item, network(ip), now)
+
+    def _refresh(self, target: bytes, now: float) -> None:
+        self.counters["refreshed"] += 1
+        self.items.refresh(target, now)
 
     def _check_token(self, arguments: dict[bytes, Any], ip: bytes, target: bytes, now: float) -> None:
         token = arguments.get(b"token")

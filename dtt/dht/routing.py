@@ -145,25 +145,28 @@ class RoutingTable:
             return bad
         return min((entry for entry in bucket.entries if not entry.secure), key=lambda entry: entry.seen)
 
-    def heard(self, contact: Contact, now: float) -> bool:
+    def heard(self, node_id: bytes, host: str, port: int, now: float) -> bool:
         """
-        C{contact}, which is not read-only, asked us something.
+        A node, which is not read-only, asked us something.
 
         @return: whether it should be pinged: it is new, and there is room for
             it if it answers.
         """
-        bucket = self._bucket(contact.node_id)
-        entry = bucket.find(contact.node_id)
-        if entry is not None and entry.address == encode_address(contact.host, contact.port):
+        bucket = self._buckets[self._index(int.from_bytes(node_id))]
+        entry = bucket.find(node_id)
+        full = bucket.compact is not None and bucket is not self._buckets[-1]
+        if entry is None and full and bucket.secure:  # the usual case
+            return False
+        if entry is not None and entry.address == encode_address(host, port):
             entry.seen = now
             return False
-        full = bucket.compact is not None and bucket is not self._buckets[-1]
+        contact = Contact(node_id, host, port)
         if full and (bucket.secure or not self._is_secure(contact)):
             return False
         for holder in (entry, *self._in_place(contact)):
             if holder is not None and not holder.bad:
                 return False
-        return contact.node_id != self.own_id
+        return node_id != self.own_id
 
     def failed(self, contact: Contact) -> None:
         """

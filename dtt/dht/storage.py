@@ -171,14 +171,14 @@ class ItemStore(Shelf[bytes, MutableItem | bytes]):
         """
         return self._find(target, now)
 
-    def conflict(self, target: bytes, item: MutableItem, cas: int | None, now: float) -> int | None:
+    @staticmethod
+    def conflict(stored: MutableItem | bytes, item: MutableItem, cas: int | None) -> int | None:
         """
-        Why may C{item} not be stored: 301, 302, or L{None} if it may.
+        Why may C{item} not take the place of what is stored: 301, 302, or
+        L{None} if it may.
 
-        @param cas: the sequence number that the writer expects to replace; it
-            does not matter if there is none.
+        @param cas: the sequence number that the writer expects to replace.
         """
-        stored = self._find(target, now)
         if not isinstance(stored, MutableItem):
             return None
         if cas is not None and cas != stored.seq:

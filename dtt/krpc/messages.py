@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import define, frozen
 
 from dtt.errors import DecodeError
 from dtt.krpc.bencode import decode as bdecode
@@ -57,6 +57,12 @@ CODES: Final = frozenset((*range(GENERIC_ERROR, SALT_TOO_BIG + 1), CAS_MISMATCH,
 
 _V = b"1:v4:" + VERSION
 
+# What surrounds an answer; see L{encode_answer}.
+_IP: Final = {size: b"d2:ip%d:" % size for size in (6, 18)}
+_ID: Final = b"1:rd2:id20:"
+_T: Final = {size: b"e1:t%d:" % size for size in range(1, MAX_TRANSACTION_SIZE + 1)}
+_END_OF_ANSWER: Final = _V + b"1:y1:re"
+
 # The usual queries.  Lengths are fixed, or looked at afterwards: so what
 # matches has one reading only, which is the decoder's.
 _NUMBER = rb"(0|[1-9]\d{0,18})"
@@ -77,10 +83,11 @@ _PUT = re.compile(
 _PUT_END = re.compile(rb"e1:q3:put" + _END, re.DOTALL)
 
 
-@frozen(slots=True)
+@define(slots=True, weakref_slot=False)
 class Query:
     """
-    Somebody asks.
+    Somebody asks.  Not frozen, as all other messages are: there is one for each
+    datagram, and that would take three times as long.
 
     @ivar transaction: C{t}, 1 to 32 bytes, to be echoed.
     @ivar method: C{q}; C{b""} if it is missing or no byte string.
@@ -292,14 +299,8 @@ def encode_answer(transaction: bytes, node_id: bytes, entries: bytes, ip: bytes)
 
     @param entries: keys and values that follow C{id}, in order.
     """
-    return b"d2:ip%d:%b1:rd2:id20:%b%be1:t%d:%b%b1:y1:re" % (
-        len(ip),
-        ip,
-        node_id,
-        entries,
-        len(transaction),
-        transaction,
-        _V,
+    return b"".join(
+        (_IP[len(ip)], ip, _ID, node_id, entries, _T[len(transaction)], transaction, _END_OF_ANSWER)
     )
 
 

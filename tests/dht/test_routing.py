@@ -24,6 +24,13 @@ def contact(prefix: int, number: int = 0, port: int = 6881) -> Contact:
     return Contact(bytes((prefix,)) + number.to_bytes(19), f"10.{prefix}.{number >> 8}.{number & 255}", port)
 
 
+def heard(table: RoutingTable, contact: Contact, now: float) -> bool:
+    """
+    L{RoutingTable.heard} of a contact.
+    """
+    return table.heard(contact.node_id, contact.host, contact.port, now)
+
+
 class RoutingTableTests(SynchronousTestCase):
     """
     k-buckets as in BEP5.
@@ -118,7 +125,7 @@ class RoutingTableTests(SynchronousTestCase):
                 table.responded(contact(0x40, number << 8), 0.0)
             crowd = [Contact(bytes((0x80, n)) * 10, pattern.format(n), 1) for n in range(K)]
             for number, each in enumerate(crowd):
-                self.assertEqual(table.heard(each, 0.0), number < places)
+                self.assertEqual(heard(table, each, 0.0), number < places)
                 table.responded(each, 0.0)
             self.assertEqual(len(table), K + places)
             other = Contact(b"\x20" * 20, pattern.format(99), 1)
@@ -230,11 +237,11 @@ class RoutingTableTests(SynchronousTestCase):
         self.table.responded(contact(0x40), 20.0)
         self.assertEqual(len(self.table), K + 1)
         for number in range(1, K):
-            self.assertTrue(self.table.heard(self.valid(number), 21.0))
+            self.assertTrue(heard(self.table, self.valid(number), 21.0))
             self.assertIsNone(self.table.responded(self.valid(number), 21.0))
             left = {each for each in self.table.contacts() if each in invalid}
             self.assertEqual(left, set(invalid[: K - 1 - number]))
-        self.assertFalse(self.table.heard(self.valid(K), 22.0))
+        self.assertFalse(heard(self.table, self.valid(K), 22.0))
         self.table.responded(self.valid(K), 22.0)
         self.table.responded(invalid[0], 23.0)
         self.assertEqual({self.valid(n) for n in range(K)}, set(self.table.contacts()) - {contact(0x40)})
@@ -261,12 +268,12 @@ class RoutingTableTests(SynchronousTestCase):
         """
         contacts = self.fill(0x80, K)
         self.fill(0x40, 1)
-        self.assertTrue(self.table.heard(contact(0x41), 0.0))
-        self.assertFalse(self.table.heard(contact(0x80, 77), 0.0))
-        self.assertFalse(self.table.heard(Contact(b"\x41" * 20, contacts[0].host, 9), 0.0))
-        self.assertFalse(self.table.heard(Contact(OWN, "10.9.9.9", 9), 0.0))
+        self.assertTrue(heard(self.table, contact(0x41), 0.0))
+        self.assertFalse(heard(self.table, contact(0x80, 77), 0.0))
+        self.assertFalse(heard(self.table, Contact(b"\x41" * 20, contacts[0].host, 9), 0.0))
+        self.assertFalse(heard(self.table, Contact(OWN, "10.9.9.9", 9), 0.0))
         for each in contacts:
-            self.assertFalse(self.table.heard(each, FRESH))
+            self.assertFalse(heard(self.table, each, FRESH))
         self.assertIsNone(self.table.responded(contact(0x80, 78), FRESH + 1))
 
     def test_refresh_targets(self) -> None:
@@ -318,7 +325,7 @@ class RoutingTableTests(SynchronousTestCase):
                     case 1:
                         table.responded(rng.choice(pool), step)
                     case _:
-                        table.heard(rng.choice(pool), step)
+                        heard(table, rng.choice(pool), step)
                 contacts = table.contacts()
                 good = table.nearest(rng.randbytes(20), 1000)
                 self.assertEqual(len(good), len(table), f"seed {seed}")

@@ -51,7 +51,7 @@ class RulesTests(SynchronousTestCase):
             (_item(6), None),
             (_item(2**63 - 1, b"w"), None),
         ):
-            self.assertEqual(self.store.conflict(_TARGET, item, None, 1000.0), expected, item)
+            self.assertEqual(ItemStore.conflict(_item(5), item, None), expected, item)
 
     def test_cas(self) -> None:
         """
@@ -65,15 +65,14 @@ class RulesTests(SynchronousTestCase):
             (_item(4), 5, 302),
             (_item(5), 5, None),
         ):
-            self.assertEqual(self.store.conflict(_TARGET, item, cas, 1000.0), expected, (item, cas))
+            self.assertEqual(ItemStore.conflict(_item(5), item, cas), expected, (item, cas))
 
-    def test_empty_slot(self) -> None:
+    def test_immutable(self) -> None:
         """
-        C{cas} does not matter where nothing is, or nothing any more.
+        C{cas} does not matter where an immutable item is.
         """
         for cas in (None, 0, 77):
-            self.assertIsNone(self.store.conflict(b"u" * 20, _item(1), cas, 1000.0))
-            self.assertIsNone(self.store.conflict(_TARGET, _item(1), cas, 1000.0 + ITEM_LIFETIME))
+            self.assertIsNone(ItemStore.conflict(b"5:value", _item(1), cas))
 
     def test_get(self) -> None:
         """
