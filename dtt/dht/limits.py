@@ -79,6 +79,8 @@ class AnswerLimits:
 
         @param ip: 4 or 16 bytes.
         """
+        if self.closed:
+            return
         self._proven.pop(ip, None)
         make_room(self._proven, now - PROVEN_SECONDS, MAX_PROVEN)
         self._proven[ip] = now

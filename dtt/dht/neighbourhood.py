@@ -291,8 +291,7 @@ class Neighbourhood:
         now = self._reactor.seconds()
         self._silence = 0
         address = encode_address(host, port)[:-2]
-        if not self._closed:
-            self.responder.limits.prove(address, now)
+        self.responder.limits.prove(address, now)
         doubtful = self.table.responded(Contact(response.node_id, host, port), now)
         if doubtful is not None:
             self._ping(doubtful)
