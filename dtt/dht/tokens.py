@@ -58,7 +58,8 @@ class Tokens:
         stale = age >= 2 * ROTATION_INTERVAL
         self._previous = self._new_secret() if stale else self._secret
         self._secret = self._new_secret()
-        self._since = now
+        # As if it had been changed in time, though nobody asked then.
+        self._since += age // ROTATION_INTERVAL * ROTATION_INTERVAL
 
     def token(self, ip: bytes, target: bytes, now: float) -> bytes:
         """

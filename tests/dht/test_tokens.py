@@ -61,3 +61,12 @@ class TokensTests(SynchronousTestCase):
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         self.assertFalse(self.tokens.is_valid(token, _IP, _TARGET, 1000.0 + 2 * ROTATION_INTERVAL))
+
+    def test_late_change(self) -> None:
+        """
+        Nor is one that is older than two changes should be, however rarely
+        anybody asks.
+        """
+        token = self.tokens.token(_IP, _TARGET, 1000.0)
+        self.assertTrue(self.tokens.is_valid(token, _IP, _TARGET, 990.0 + 2 * ROTATION_INTERVAL))
+        self.assertFalse(self.tokens.is_valid(token, _IP, _TARGET, 1010.0 + 2 * ROTATION_INTERVAL))
