@@ -21,6 +21,7 @@ from random import Random
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
 from dtt.dht.buckets import K
@@ -46,6 +47,10 @@ UPKEEP_INTERVAL: Final = 10.0
 #: slept: more than any load delays it, less than a NAT keeps its mappings.
 #: Guess.
 SLEPT: Final = 30.0
+
+#: Seconds from the first answer to the lookup of our own id.  Guess: a round
+#: trip or two; a put right at the start is made in half the time.
+SETTLE: Final = 0.1
 
 #: Queries in a row without any answer after which it is not the others that are
 #: gone.  Guess: as many as a lookup begins with.
@@ -138,6 +143,7 @@ class Neighbourhood:
         self._next_upkeep = now + UPKEEP_INTERVAL
         self._introduced: set[Contact] = set()
         self._finding = False
+        self._settling: IDelayedCall | None = None
         self._lookups: set[Deferred[list[Contact]]] = set()
         self._upkeep = LoopingCall(self._keep_up)
         self._upkeep.clock = reactor
@@ -214,6 +220,9 @@ class Neighbourhood:
         """
         if self._upkeep.running:
             self._upkeep.stop()
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
         for lookup in list(self._lookups):
             lookup.cancel()
         self.krpc.close()
@@ -256,7 +265,8 @@ class Neighbourhood:
 
     def find_neighbours(self, response: Response | None = None) -> None:
         """
-        Look our own id up.
+        Look our own id up, soon: who has waited for the first answer comes
+        first, and fills the table, too.
 
         @param response: the first answer: until the table has grown, all
             lookups begin with its nodes, too.
@@ -266,11 +276,17 @@ class Neighbourhood:
         if response is not None:
             client.heard_of(contacts_in(response, self.family))
 
+        self._finding = True
+        if self._settling is None:
+            self._settling = self._reactor.callLater(SETTLE, self._look_ourselves_up)
+
+    def _look_ourselves_up(self) -> None:
+        self._settling = None
+
         def ended(_: object) -> None:
             self._finding = False
-            client.hearsay = []
+            self.client.hearsay = []
 
-        self._finding = True
         self._look_up(self.node_id).addBoth(ended)
 
     def _look_up(self, target: bytes) -> Deferred[None]:
