@@ -1,6 +1,6 @@
 """
-DNS packets of pkarr: TXT records among answers, nothing else.  No input and no
-output, but for bytes; the names are read by Twisted's DNS codec.
+DNS packets of pkarr: TXT records among answers, nothing else; bytes in, bytes
+out, by way of Twisted's DNS codec.
 
 Everything that is read was written by others: names are followed within
 limits, counts are not believed, and whatever is wrong is a L{DecodeError} whose

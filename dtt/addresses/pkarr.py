@@ -1,6 +1,5 @@
 """
-Signed packets of pkarr: what a peer says of its own addresses.  Pure, but for
-what L{dtt.addresses.dns_texts} imports.
+Signed packets of pkarr: what a peer says of its own addresses.
 
 Contract: specs/addresses.md section 1.  A packet is a public key, a signature,
 a sequence number (microseconds since the epoch) and a DNS packet; signed is

@@ -137,7 +137,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
         Put anything where packets of Alice are.
         """
         read = self.successResultOf(self.dht.get_mutable(ALICE.peer_id))
-        self.successResultOf(self.dht.store_mutable(ALICE.seed, b"", item.dns, item.seq, read))
+        self.successResultOf(self.dht.put_latest(ALICE.seed, item.dns, item.seq, read=read, copies=20))
 
     def test_where(self) -> None:
         """
@@ -179,14 +179,13 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
         """
         A node that refuses with 302 is asked why; its word alone is no proof.
         """
-        real = self.dht.store_mutable
+        real = self.dht.put_latest
 
-        def store_mutable(*args: Any) -> Any:
-            read = self.successResultOf(self.dht.get_mutable(ALICE.peer_id))
-            self.successResultOf(real(ALICE.seed, b"", packet(9).dns, 9, read))
-            return real(*args)
+        def put_latest(*args: Any, **kw: Any) -> Any:
+            self.successResultOf(real(ALICE.seed, packet(9).dns, 9, copies=20))
+            return real(*args, **kw)
 
-        self.patch(self.dht, "store_mutable", store_mutable)
+        self.patch(self.dht, "put_latest", put_latest)
         error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(5)))
         self.assertEqual((str(error), error.newer_seq), ("newer packet", 9))
 
