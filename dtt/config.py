@@ -390,7 +390,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     expected, accepted = _SCALARS[hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{where}: expected {expected}, not {value!r}")
-    return Path(str(value)).expanduser() if hint is Path else value
+    if hint is not Path:
+        return value
+    try:
+        return Path(str(value)).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{where}: {value!r} begins with a home directory that is not known") from None
 
 
 def _host_port(value: Any, where: str) -> HostPort:

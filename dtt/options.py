@@ -42,16 +42,20 @@ class TopicSettings:
     secret: bytes | None = field(repr=False)
 
 
-def default_state_dir(environ: Mapping[str, str]) -> Path:
+def default_state_dir(environ: Mapping[str, str]) -> Path | None:
     """
     Where a service keeps its state: systemd's C{$STATE_DIRECTORY} (the first
-    one), else C{dtt} in the XDG state directory.
+    one), else C{dtt} in the XDG state directory; L{None} if that would be in
+    a home directory and there is none.
     """
     under_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if under_systemd:
         return Path(under_systemd)
     base = environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state") / "dtt"
+    try:
+        return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state") / "dtt"
+    except RuntimeError:
+        return None
 
 
 def options_first(parser: usage.Options, arguments: list[str]) -> list[str]:

@@ -73,6 +73,8 @@ class Options(TrackerOptions):
         if self["log-format"] == "json" and self.parent is not None and self.parent.get("syslog"):
             raise usage.UsageError("--log-format json goes to --logfile or standard output, not to --syslog")
         self.config, tables = self.load(default_state_dir(os.environ))
+        if self.config.state_dir is None:
+            raise usage.UsageError("there is no home directory to keep state in: give --state-dir DIR")
         secret = self.read_secret()
         self.topics = [TopicSettings(name, TopicId.parse(name), secret) for name in self["topics"]]
         for table in tables:

@@ -206,6 +206,10 @@ class TOMLTests(SynchronousTestCase):
             "publisher.base_interval must be a finite number of at least 1, not 0.1",
         )
         self.assertIn("dht.bootstrap: 'a' is not HOST:PORT", self.refused("[dht]\nbootstrap = ['a']"))
+        self.assertEqual(
+            self.refused("state_dir = '~no such user/x'"),
+            "state_dir: '~no such user/x' begins with a home directory that is not known",
+        )
 
     def test_a_topic_needs_a_name(self) -> None:
         """

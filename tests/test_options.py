@@ -35,6 +35,17 @@ class StateDirTests(SynchronousTestCase):
         for environ in ({}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative"}, {"STATE_DIRECTORY": ""}):
             self.assertEqual(default_state_dir(environ), Path.home() / ".local/state/dtt")
 
+    def test_no_home(self) -> None:
+        """Without a home directory, as in a container, there may be no default."""
+        self.patch(Path, "home", classmethod(no_home))
+        self.assertIsNone(default_state_dir({}))
+        self.assertEqual(default_state_dir({"XDG_STATE_HOME": "/x"}), Path("/x/dtt"))
+
+
+def no_home(cls: type[Path]) -> Path:
+    """As Path.home() of a user whom the system does not know."""
+    raise RuntimeError("Could not determine home directory.")
+
 
 class Sample(CommandOptions):
     """Options to be parsed."""

@@ -25,6 +25,7 @@ from dtt.eventlog import JSONLogObserver
 from dtt.records.topic import TopicId
 from dtt.testing.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
+from tests.test_options import no_home
 from tests.tracker.common import collect_warnings, without_iroh
 
 
@@ -129,6 +130,13 @@ class OptionsTests(TapTestCase):
             (("--topic", "x", "--log-format", "xml"), "text or json"),
         ):
             self.assertIn(expected, self.refused(*arguments), str(arguments))
+
+    def test_no_home(self) -> None:
+        """Without a home directory a state directory must be named, and then none is looked for."""
+        self.patch(os, "environ", {})
+        self.patch(Path, "home", classmethod(no_home))
+        self.assertIn("--state-dir", self.refused("--topic", "x"))
+        self.assertEqual(self.parse("--topic", "x", "--state-dir", "d").config.state_dir, Path("d"))
 
     def test_syslog(self) -> None:
         """JSON lines do not go to syslog."""
