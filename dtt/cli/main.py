@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it did not work, 2 wrong usage.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -85,8 +86,21 @@ def run(arguments: Sequence[str]) -> int:
         return 1
 
 
+def fill_standard_descriptors() -> None:
+    """
+    Open what is closed of standard input, output and error: the next file or
+    socket would become it, and be taken for it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def main() -> None:
     """
     The console script.
     """
+    fill_standard_descriptors()
     sys.exit(run(sys.argv[1:]))

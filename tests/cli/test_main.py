@@ -5,12 +5,16 @@ Tests for L{dtt.cli.main}.
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
+import dtt
 from dtt.cli import main
 from dtt.cli.main import MainOptions, run
 from dtt.errors import StateError, UsageError
@@ -86,6 +90,24 @@ class MainTests(SynchronousTestCase):
         with self.assertRaises(SystemExit) as raised:
             main.main()
         self.assertEqual(raised.exception.code, 1)
+
+    def test_closed_descriptors(self) -> None:
+        """Whoever starts it with standard input or output closed gets no socket in their place."""
+        script = (
+            "import os; from dtt.cli.main import fill_standard_descriptors as fill; fill(); "
+            "null = os.stat(os.devnull).st_rdev; "
+            "os.write(2, str([os.fstat(number).st_rdev == null for number in range(2)]).encode())"
+        )
+        root = str(Path(dtt.__file__).parents[1])
+        for redirections, nulls in (("<&- >&-", "[True, True]"), ("</dev/zero >&-", "[False, True]")):
+            done = subprocess.run(
+                ["sh", "-c", f'exec "$0" -c "$1" {redirections}', sys.executable, script],
+                env={**os.environ, "PYTHONPATH": root},
+                stderr=subprocess.PIPE,
+                timeout=60,
+                check=True,
+            )
+            self.assertEqual(done.stderr.decode(), nulls)
 
     def test_commands_are_lazy(self) -> None:
         """Listing the commands imports none of them."""
