@@ -1,0 +1,75 @@
+"""
+The documentation names all that there is, as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+import dtt
+from dtt import errors
+from dtt.config import Config, load_toml
+from dtt.events import EVENTS
+
+DOCS = Path(dtt.__file__).parents[1] / "docs"
+
+
+def page(name: str) -> str:
+    """
+    The text of a page.
+    """
+    if not DOCS.exists():
+        raise SkipTest("the documentation is not beside an installed package")
+    return (DOCS / name).read_text("utf-8")
+
+
+def keys(table: dict[str, Any], prefix: str = "") -> set[str]:
+    """
+    The dotted names of all settings in C{table}.
+    """
+    found: set[str] = set()
+    for key, value in table.items():
+        found |= keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return found
+
+
+class DocsTests(SynchronousTestCase):
+    """
+    Lists in docs/.
+    """
+
+    def test_errors(self) -> None:
+        """Every exception is in the table of errors or the words below it."""
+        text = page("embedding.md")
+        for name, value in vars(errors).items():
+            if inspect.isclass(value) and issubclass(value, errors.DTTError):
+                self.assertIn(f"`{name}`", text)
+
+    def test_events(self) -> None:
+        """Every event is in the table of events, with the fields that it has in JSON."""
+        section = page("operations.md").partition("\n## Events\n")[2]
+        rows = [row for row in section.splitlines() if row.startswith("| `")]
+        for event in EVENTS:
+            row = next(row for row in rows if f"`{event.name}`" in row.split("|")[1])
+            for field in event.__attrs_attrs__:
+                self.assertIn(f"`{field.name}`", row.split("|")[2], event.name)
+
+    def test_settings(self) -> None:
+        """The configuration file shows every setting, with its default."""
+        (shown,) = re.findall(r"```toml\n(.*?)```", page("operations.md"), re.DOTALL)
+        path = Path(self.mktemp())
+        path.write_text(shown)
+        config, topics = load_toml(path)
+        self.assertEqual(config, Config())
+        self.assertEqual(len(topics), 1)
+        commented = re.findall(r"^# (\w+) = ", shown, re.MULTILINE)
+        table = tomllib.loads(shown)
+        del table["topic"]
+        self.assertEqual(keys(table) | set(commented), keys(asdict(config)))
