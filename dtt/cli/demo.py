@@ -201,8 +201,10 @@ class Demo:
         """
         Ctrl-C.
         """
-        if not self._verdict.called:
+        if self._summed_up and not self._verdict.called:
             self._verdict.callback(0 if self._all_well() else 1)
+        self._keep = False
+        self._conclude()
 
     def _later(self, seconds: float, call: Callable[..., None], *args: object) -> None:
         self._calls.append(self._reactor.callLater(seconds, call, *args))
@@ -227,6 +229,8 @@ class Demo:
         member.gone.callback(None)
         if not self._verdict.called:
             member.ended = how
+            if self._summed_up:
+                self._tell(f"member {member.number}", f"ended ({how})")
             self._conclude()
 
     def _who(self, peer_id: str) -> str:
@@ -245,6 +249,8 @@ class Demo:
                 what = f"is {event['peer_id'][:10]}, DHT port {event['dht_port']}, listens on {where}"
             case "dht.ready":
                 what = f"DHT ready, {event['nodes']} nodes known"
+            case "addresses.published":
+                what = f"{event['addresses']} addresses published, {event['store']}"
             case "record.published":
                 what = f"record stored on {event['stored']} nodes"
             case "record.found":

@@ -107,7 +107,7 @@ class Quiet(Demo):
 
     def started(self, member: Member) -> None:
         """It has said who it is."""
-        self.tell(member, "node.started", peer_id=IDS[member.number - 1], dht_port=5, listen="127.0.0.1:6")
+        self.tell(member, "node.started", peer_id=IDS[member.number - 1], dht_port=5, listen=["127.0.0.1:6"])
 
     def hears(self, member: Member, *numbers: int) -> None:
         """It gets lines of others."""
@@ -151,6 +151,7 @@ class DemoTests(SynchronousTestCase):
         demo.started(two)
         demo.clock.advance(1.5)
         demo.tell(one, "dht.ready", nodes=8)
+        demo.tell(one, "addresses.published", store="dht", addresses=1)
         demo.tell(one, "record.published", minute=1, stored=2)
         demo.tell(one, "record.found", minute=1, publisher=IDS[1], source="fetcher")
         demo.tell(one, "peer.dialled", peer=IDS[1])
@@ -167,6 +168,7 @@ class DemoTests(SynchronousTestCase):
                 f"   1.500 s  member 1  {what}"
                 for what in (
                     "DHT ready, 8 nodes known",
+                    "1 addresses published, dht",
                     "record stored on 2 nodes",
                     "found the record of member 2",
                     "dialled member 2",
@@ -234,10 +236,23 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(demo._verdict), 0)
 
     def test_interrupted(self) -> None:
-        """Ctrl-C before all is well is a 1."""
-        demo = Quiet(2)
-        self.joined(demo)
-        demo.stop()
+        """Ctrl-C before all is well is a 1, with or without --keep, and what is amiss is said, once."""
+        for keep in (False, True):
+            demo = Quiet(2, keep)
+            self.joined(demo)
+            demo.stop()
+            demo.stop()
+            self.assertEqual(self.successResultOf(demo._verdict), 1)
+            self.assertIn("member 2 heard nothing of aaaaaaaaaa", demo.shown[-1])
+
+    def test_keep_and_a_member_ends(self) -> None:
+        """A member that ends after the summary is told of, and makes it a 1."""
+        demo = Quiet(2, keep=True)
+        members = self.joined(demo)
+        demo.hears(members[0], 2)
+        demo.hears(members[1], 1)
+        demo._gone(members[1], "exit code 7")
+        self.assertIn("member 2  ended (exit code 7)", demo.shown[-1])
         demo.stop()
         self.assertEqual(self.successResultOf(demo._verdict), 1)
 
