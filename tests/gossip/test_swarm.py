@@ -254,6 +254,20 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(net.nodes[P0].swarm.eager_peers(), (P2,))
         self.assertEqual(net.nodes[P1].swarm.eager_peers(), (P2,))
 
+    def test_pruned_by_all(self) -> None:
+        """Who was pruned by all its neighbours misses nothing, at 20000 contents a second."""
+        net = network(3, 1)
+        net.command(P1, JoinPeers((P0,)))
+        net.command(P2, JoinPeers((P0, P1)))
+        net.advance(5.0)
+        for neighbor in (P0, P1):
+            net.command(neighbor, MessageReceived(P2, Prune()))
+        for number in range(4000):
+            net.command(P0, Broadcast(b"%d" % number))
+            net.advance(0.00005)
+        net.advance(5.0)
+        self.assertEqual([len(net.nodes[other].contents()) for other in (P1, P2)], [4000, 4000])
+
     def test_losses_are_repaired(self) -> None:
         """A tenth of all messages is lost; announcements bring nearly all contents to all."""
         for seed in SEEDS:
