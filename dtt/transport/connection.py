@@ -4,11 +4,13 @@ One connection: TCP, TLS, frames.
 Rules (specs/streams.md section 1): a handshake ends within 10 s; after 30 s
 without a byte from the peer a PING goes out, after 75 s the connection is
 closed.  What the peer does not read waits here, not in the transport's buffer,
-so that it can be counted: more than 1 MiB for 10 s, and the peer is cut off.
+so that it can be counted: more than 1 MiB for 10 s, and the peer is cut off; so
+it is when it takes nothing for 10 s while others wait for it.
 """
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +31,7 @@ from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.interfaces import PeerId
 from dtt.transport.frames import PING_SIZE, FrameParser, Ping, encode_frame
 from dtt.transport.handshakes import Place
-from dtt.transport.links import SLOW_BYTES, SLOW_SECONDS, UNSENT_LIMIT, WRITABLE, Link
+from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Link, Patience
 from dtt.transport.tls import ALPN, connection_peer_id, export_key
 
 if TYPE_CHECKING:
@@ -46,6 +48,13 @@ PING_AFTER, SILENCE_LIMIT = 30.0, 75.0
 #: Seconds that a closed connection may take to write what is queued and to
 #: hear the peer's goodbye (specs/iroh-gossip.md section 1, stream finishing timeout).
 CLOSE_TIMEOUT = 5.0
+
+#: Bytes that the system may keep of what we send, and of what we have not read
+#: (Linux takes twice as much).  By itself it takes megabytes, half a second at
+#: full speed, and announcements of other peers would be so far ahead of the
+#: contents that all are asked for again (specs/iroh-gossip.md section 1:
+#: graft_timeout_1 is 80 ms).  Measured: C{benchmarks/gossip.py}.
+SOCKET_BUFFER = 128 * 1024
 
 #: Bytes handed to TLS at once when the peer reads again (the transport's own buffer size).
 _CHUNK = 65536
@@ -87,7 +96,7 @@ class StreamsConnection(Protocol):
         self._place: Place | None = None
         self._last_received = 0.0
         self._timer: IDelayedCall | None = None
-        self._slow: IDelayedCall | None = None
+        self._patience = Patience(reactor, lambda: self.abort("slow reader"))
         self._authenticated: Deferred[None] | None = None
 
     def __repr__(self) -> str:
@@ -111,6 +120,7 @@ class StreamsConnection(Protocol):
         self._owner.connections[self] = None
         transport = cast(ITCPTransport, self.transport)
         transport.setTcpNoDelay(True)
+        _limit_buffers(transport)
         self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.abort, "handshake timed out")
         if self.opened_by_us:
             return
@@ -197,13 +207,11 @@ class StreamsConnection(Protocol):
             return
         self._queue.append(frame)
         self.unsent += len(frame)
-        if self.unsent > SLOW_BYTES and self._slow is None:
-            # Past the limit it ends at once, yet never inside of send().
-            self._slow = self._reactor.callLater(SLOW_SECONDS, self.abort, "slow reader")
-        if self.unsent > UNSENT_LIMIT and self._slow is not None:
+        self._patience.waiting(self.unsent)
+        if self.unsent > UNSENT_LIMIT:
             self._closing = True
             self._drop_queue()
-            self._slow.reset(0)
+            self._patience.lose()
 
     def close(self) -> None:
         """
@@ -213,9 +221,8 @@ class StreamsConnection(Protocol):
             return
         self._closing = True
         transport = cast(Any, self.transport)
-        for call in (self._timer, self._slow):
-            _cancel(call)
-        self._slow = None
+        _cancel(self._timer)
+        self._patience.end()
         self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self.abort, "did not close in time")
         while self._queue:
             transport.write(self._queue.popleft())
@@ -254,9 +261,8 @@ class StreamsConnection(Protocol):
                 chunk.append(self._queue.popleft())
             self.unsent -= size
             cast(Any, self.transport).write(b"".join(chunk))
-        if self.unsent <= SLOW_BYTES and not self._closing:
-            _cancel(self._slow)
-            self._slow = None
+        if not self._closing:
+            self._patience.taken(self.unsent)
         if self.unsent < WRITABLE <= before:
             self._owner.multiplexer.writers.check()
 
@@ -297,7 +303,7 @@ class StreamsConnection(Protocol):
         """
         self._lost = True
         self._leave_handshake()
-        _cancel(self._slow)
+        self._patience.end()
         self._drop_queue()
         wanted = reason == "cancelled" or (self._closing and reason == _BY_PEER)
         if not wanted:
@@ -308,6 +314,14 @@ class StreamsConnection(Protocol):
         authenticated, self._authenticated = self._authenticated, None
         if authenticated is not None and not authenticated.called:
             authenticated.errback(DialFailed("timed out" if reason == "handshake timed out" else reason))
+
+
+def _limit_buffers(transport: Any) -> None:
+    # In memory there is no socket.
+    tcp: socket.socket | None = getattr(transport, "socket", None)
+    if tcp is not None:
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            tcp.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
 
 
 def _cancel(call: IDelayedCall | None) -> None:

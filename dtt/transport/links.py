@@ -12,7 +12,7 @@ from typing import Protocol
 
 from attrs import define
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dtt.interfaces import PeerId
 from dtt.transport.admission import Channels
@@ -21,11 +21,60 @@ from dtt.transport.admission import Channels
 WRITABLE = 256 * 1024
 
 #: More unsent bytes than this for so many seconds end a connection (specs/streams.md section 1).
+#: So does a peer that takes nothing at all for as long while it is not writable:
+#: whoever waits for it sends no more, and it would never come to so many bytes.
 SLOW_BYTES, SLOW_SECONDS = 1024 * 1024, 10.0
 
 #: So many unsent bytes end it at once: what others send through us in those
 #: 10 s must not take all memory (guess).
 UNSENT_LIMIT = 16 * 1024 * 1024
+
+
+class Patience:
+    """
+    Ends a connection whose peer reads too slowly.
+    """
+
+    def __init__(self, clock: IReactorTime, give_up: Callable[[], object]) -> None:
+        """
+        @param give_up: called once, never within a call of ours.
+        """
+        self._clock = clock
+        self._give_up = give_up
+        self._call: IDelayedCall | None = None
+
+    def waiting(self, unsent: int) -> None:
+        """
+        More has to wait, C{unsent} bytes now.
+        """
+        if unsent >= WRITABLE and self._call is None:
+            self._call = self._clock.callLater(SLOW_SECONDS, self._give_up)
+
+    def taken(self, unsent: int) -> None:
+        """
+        The peer has taken something, C{unsent} bytes are left.
+        """
+        if self._call is None or not self._call.active():
+            return
+        if unsent < WRITABLE:
+            self.end()
+        elif unsent <= SLOW_BYTES:
+            self._call.reset(SLOW_SECONDS)
+
+    def lose(self) -> None:
+        """
+        It is over: give up in the next turn.
+        """
+        self.end()
+        self._call = self._clock.callLater(0, self._give_up)
+
+    def end(self) -> None:
+        """
+        Wait for nothing any more.
+        """
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
 
 
 class Queue(Protocol):

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from dtt.transport.iroh_bindings import IrohConnection
 from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
-from dtt.transport.links import SLOW_BYTES, SLOW_SECONDS, UNSENT_LIMIT, WRITABLE
+from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Patience
 from dtt.transport.quic_frames import encode_header, encode_message
 
 #: Bytes of one write (guess: large enough that its cost per byte does not matter).
@@ -82,7 +82,8 @@ class SendStreams:
         self._finishing: dict[_Stream, None] = {}
         self._to_wake: list[Deferred[None]] = []
         self._wake: IDelayedCall | None = None
-        self._slow: IDelayedCall | None = None
+        self._failing: IDelayedCall | None = None
+        self._patience = Patience(self._clock, lambda: on_failed("slow reader"))
         self._finished: list[Deferred[None]] = []
         self._stopped = False
 
@@ -96,8 +97,7 @@ class SendStreams:
         if stream is None:
             stream = self._open(topic_id)
         self._put(stream, encode_message(message))
-        if self.unsent > SLOW_BYTES and self._slow is None:
-            self._slow = self._clock.callLater(SLOW_SECONDS, self._on_failed, "slow reader")
+        self._patience.waiting(self.unsent)
         if self.unsent > UNSENT_LIMIT:
             self._give_up("slow reader")
 
@@ -137,7 +137,8 @@ class SendStreams:
         """
         self._stopped = True
         self.unsent = 0
-        for call in (self._wake, self._slow):
+        self._patience.end()
+        for call in (self._wake, self._failing):
             if call is not None and call.active():
                 call.cancel()
         self._streams.clear()
@@ -151,7 +152,7 @@ class SendStreams:
         Say so in the next turn: the caller is in the middle of something.
         """
         self.stop()
-        self._slow = self._clock.callLater(0, self._on_failed, reason)
+        self._failing = self._clock.callLater(0, self._on_failed, reason)
 
     def _open(self, topic_id: bytes) -> _Stream:
         stream = self._streams[topic_id] = _Stream()
@@ -218,9 +219,7 @@ class SendStreams:
     def _written(self, size: int) -> None:
         before = self.unsent
         self.unsent -= size
-        if self._slow is not None and self.unsent <= SLOW_BYTES:
-            self._slow.cancel()
-            self._slow = None
+        self._patience.taken(self.unsent)
         if self.unsent < WRITABLE <= before:
             self._on_writable()
 

@@ -347,6 +347,19 @@ class ConnectionTests(StreamsTestCase):
         self.assertEqual(len(on_b.messages), 400)
         self.assertEqual(on_a.disconnected, [])
 
+    def test_stuck_reader(self) -> None:
+        """
+        So is one that takes nothing for 10 s while others wait until it is
+        writable: they send no more, and 1 MiB would never be unsent.
+        """
+        on_a, _ = self.share()
+        self.stall_and_send(600_000)
+        self.net.advance(9.8)
+        self.assertTrue(self.a.is_connected(self.b.peer_id))
+        self.net.advance(0.2)
+        self.assertEqual(self.a.counters["closed: slow reader"], 1)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+
     def test_memory_is_bounded(self) -> None:
         """
         What waits for a peer has a limit besides; it is not enforced from
