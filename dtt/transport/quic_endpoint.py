@@ -91,12 +91,19 @@ class QuicEndpoint:
                 reason = _why_not(host, port)
                 if reason is not None or addresses is wishes[-1]:
                     raise ListenError(f"{where}: {reason or _words(error)}") from None
-        sockets = [split_address(each) for each in endpoint.bound_sockets()]
+        self._endpoint = endpoint
+        sockets = self.sockets()
         ours = [pair for pair in sockets if (":" in pair[0]) == (own.version == 6)]
         self.bound = [*ours, *(pair for pair in sockets if own.is_unspecified and pair not in ours)]
-        self._endpoint = endpoint
         self._calls.last_call = endpoint.close
         return endpoint
+
+    def sockets(self) -> list[tuple[str, int]]:
+        """
+        All that are bound.
+        """
+        bound = [] if self._endpoint is None else self._endpoint.bound_sockets()
+        return [split_address(each) for each in bound]
 
     def known_addresses(self) -> list[tuple[str, int]]:
         """

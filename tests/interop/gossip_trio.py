@@ -37,6 +37,7 @@ class MemberProcess:
     One member: L{tests.interop.gossip_member}.
 
     @ivar peer: its id, in hexadecimal.
+    @ivar addresses: where it listens: transport, host and port of each.
     @ivar pid: its process.
     """
 
@@ -54,7 +55,7 @@ class MemberProcess:
         self.pid = self._process.pid
         hello = self.answer(_STARTS_WITHIN)
         self.peer: str = hello["peer"]
-        self._addresses = hello["addresses"]
+        self.addresses: list[tuple[int, str, int]] = hello["addresses"]
 
     def tell(self, **command: Any) -> None:
         """
@@ -86,7 +87,7 @@ class MemberProcess:
         """
         Become the neighbour of C{others}.
         """
-        self.tell(join=[(other.peer, other._addresses) for other in others])
+        self.tell(join=[(other.peer, other.addresses) for other in others])
         self.answer()
 
     def cpu(self) -> float:

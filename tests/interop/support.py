@@ -34,6 +34,9 @@ NO_LIBTORRENT = NO_INTEROP or (
     None if find_spec("libtorrent") else "libtorrent can't be imported (pip install libtorrent)"
 )
 
+#: The same for those that need the bindings of iroh.
+NO_IROH = NO_INTEROP or (None if find_spec("iroh") else "iroh can't be imported (pip install 'dtt[iroh]')")
+
 Address = tuple[str, int]
 
 
@@ -71,6 +74,12 @@ class Listener:
         Keep it.
         """
         self.contents.append(message.content)
+
+    async def heard(self, reactor: Any, count: int) -> None:
+        """
+        Wait until C{count} contents have come.
+        """
+        await until(reactor, lambda: len(self.contents) >= count)
 
 
 class Member:

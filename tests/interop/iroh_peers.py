@@ -1,0 +1,157 @@
+"""
+What the tests of the iroh transport talk with: members over it, and a peer that
+does anything with the bindings.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from dtt.addresses.book import AddressBook
+from dtt.hints import IROH, PeerAddress
+from dtt.identity import PeerKey
+from dtt.transport.iroh_bindings import IrohConnection, load_bindings, split_address
+from dtt.transport.iroh_calls import Calls
+from dtt.transport.members import GossipMember
+from dtt.transport.quic import IrohTransport
+from dtt.transport.quic_endpoint import ALPN
+from tests.interop.support import LOOPBACK, Listener, until
+
+TOPIC, SECRET_HASH = b"t" * 32, b"s" * 32
+
+
+class IrohMember:
+    """
+    A member of L{TOPIC} without a tracker.
+
+    @ivar transport: its transport.
+    @ivar book: its addresses.
+    @ivar member: its part of the swarm.
+    @ivar listener: what was said.
+    """
+
+    def __init__(self, reactor: Any, number: int, topic: bytes = TOPIC, **settings: Any) -> None:
+        """
+        @param number: makes the key.
+        @param settings: of L{IrohTransport}.
+        """
+        key = PeerKey.from_seed(bytes((number,)) * 32)
+        rng = Random(number)
+        self.peer_id = key.peer_id
+        self.transport = IrohTransport(reactor, key, **settings)
+        self.transport.listen(LOOPBACK, 0)
+        self.book = AddressBook(reactor, rng, self.transport.addresses, key.peer_id)
+        self.member = GossipMember(reactor, rng, key.peer_id, topic, SECRET_HASH, self.transport, self.book)
+        self.listener = Listener()
+        self.member.subscribe(self.listener)
+        self.member.start()
+
+    def join(self, other: IrohMember) -> None:
+        """
+        Ask C{other} to take us in.
+        """
+        self.book.learn(other.peer_id, other.transport.addresses(), "record")
+        self.member.join([other.peer_id])
+
+    async def neighbor(self, reactor: Any, peer_id: bytes) -> None:
+        """
+        Wait until C{peer_id} is a neighbour.
+        """
+        await until(reactor, lambda: peer_id in self.member.neighbors())
+
+    async def stop(self) -> None:
+        """
+        Leave and close everything.
+        """
+        await self.member.leave()
+        await self.transport.stop()
+
+
+class RawPeer:
+    """
+    An endpoint that obeys no rules.
+
+    @ivar peer_id: who it is.
+    @ivar connections: what it has opened.
+    """
+
+    def __init__(self, reactor: Any, number: int, alpn: bytes = ALPN) -> None:
+        self._bindings: Any = load_bindings()
+        self._calls = Calls(reactor, self._bindings.IrohError)
+        key = PeerKey.from_seed(bytes((number,)) * 32)
+        self.peer_id = key.peer_id
+        self.connections: list[IrohConnection] = []
+        self._alpn = alpn
+        builder = self._bindings.EndpointBuilder()
+        builder.apply_minimal()
+        builder.relay_mode(self._bindings.RelayMode.disabled())
+        builder.secret_key(key.seed)
+        builder.alpns([alpn])
+        builder.bind_addr(f"{LOOPBACK}:0")
+        self.endpoint: Any = self._calls.wait(builder.bind(), 10)
+        self._calls.last_call = self.endpoint.close
+        self.address = PeerAddress(IROH, *split_address(self.endpoint.bound_sockets()[0]))
+
+    async def call(self, coroutine: Any) -> Any:
+        """
+        Call the bindings.
+        """
+        return await self._calls.call(coroutine)
+
+    def listen(self) -> None:
+        """
+        Accept whoever comes, and do nothing with them.
+        """
+
+        async def shake_hands(incoming: Any) -> None:
+            accepting = await self.call(incoming.accept())
+            self.connections.append(await self.call(accepting.connect()))
+
+        async def accept() -> None:
+            while (incoming := await self.call(self.endpoint.accept_next())) is not None:
+                Deferred.fromCoroutine(shake_hands(incoming)).addErrback(lambda _: None)
+
+        Deferred.fromCoroutine(accept()).addErrback(lambda _: None)
+
+    async def connect(self, to: IrohTransport, as_whom: bytes | None = None) -> IrohConnection:
+        """
+        A connection to C{to}.
+
+        @param as_whom: whom we say that we want to meet; C{None}: C{to}.
+        """
+        addr = self._bindings.EndpointAddr(
+            self._bindings.EndpointId.from_bytes(as_whom or to.peer_id), None, [f"{LOOPBACK}:{to.port}"]
+        )
+        connection: IrohConnection = await self.call(self.endpoint.connect(addr, self._alpn))
+        self.connections.append(connection)
+        return connection
+
+    async def write(self, connection: IrohConnection, data: bytes) -> Any:
+        """
+        Write to a new stream of C{connection}.
+
+        @return: the stream.
+        """
+        stream = await self.call(connection.open_uni())
+        await self.call(stream.write_all(data))
+        return stream
+
+    async def closed(self, connection: Any) -> str:
+        """
+        Wait until C{connection} is closed.
+
+        @return: the library's words.
+        """
+        words: str = await self.call(connection.closed())
+        return words
+
+    async def stop(self) -> None:
+        """
+        Close it.
+        """
+        self._calls.last_call = None
+        self._calls.cancel_all()
+        await self.call(self.endpoint.close())

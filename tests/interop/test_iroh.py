@@ -1,0 +1,399 @@
+"""
+The iroh transport over the real bindings: members, their ends, and bad input.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from dtt.errors import DialFailed, ListenError
+from dtt.gossip.messages import Join, Neighbor, Priority, encode
+from dtt.hints import IROH, PeerAddress
+from dtt.identity import PeerKey
+from dtt.postcard import encode_varint
+from dtt.testing.transport import RecordingLinks
+from dtt.transport import quic_peers, quic_receiving
+from dtt.transport.iroh_calls import IrohFailure
+from dtt.transport.quic import IrohTransport
+from dtt.transport.quic_frames import encode_header, encode_message
+from tests.interop.gossip_member import TOPIC as GOSSIP_MEMBER_TOPIC
+from tests.interop.gossip_trio import MemberProcess
+from tests.interop.iroh_peers import SECRET_HASH, TOPIC, IrohMember, RawPeer
+from tests.interop.support import LOOPBACK, NO_IROH, until
+
+reactor: Any = global_reactor
+
+
+class _IrohTestCase(TestCase):
+    """
+    Ends what a test has started.
+    """
+
+    skip = NO_IROH
+    timeout = 60
+
+    def setUp(self) -> None:
+        self._ends: list[Callable[[], Coroutine[Deferred[Any], Any, None]]] = []
+
+    async def _end(self) -> None:
+        for end in reversed(self._ends):
+            await end()
+
+    def tearDown(self) -> Deferred[None]:  # type: ignore[override]
+        return Deferred.fromCoroutine(self._end())
+
+    def member(self, number: int, **settings: Any) -> IrohMember:
+        """
+        A member that is stopped at the end.
+        """
+        member = IrohMember(reactor, number, **settings)
+        self._ends.append(member.stop)
+        return member
+
+    def raw(self, number: int, alpn: bytes = b"/iroh-gossip/1") -> RawPeer:
+        """
+        A lawless peer that is stopped at the end.
+        """
+        peer = RawPeer(reactor, number, alpn)
+        self._ends.append(peer.stop)
+        return peer
+
+    def transport(self, number: int) -> tuple[IrohTransport, RecordingLinks]:
+        """
+        A transport on which L{TOPIC} is open.
+        """
+        transport = IrohTransport(reactor, PeerKey.from_seed(bytes((number,)) * 32))
+        transport.listen(LOOPBACK, 0)
+        links = RecordingLinks()
+        transport.open_topic(TOPIC, SECRET_HASH, links)
+
+        async def stop() -> None:
+            await transport.stop()
+
+        self._ends.append(stop)
+        return transport, links
+
+    async def dial_error(self, transport: IrohTransport, peer_id: bytes, at: RawPeer) -> str:
+        """
+        Why C{peer_id} can't be reached where C{at} is.
+        """
+        try:
+            await transport.dial(peer_id, [at.address])
+        except DialFailed as error:
+            return str(error)
+        return ""
+
+
+class MemberTests(_IrohTestCase):
+    """
+    Members of one swarm.
+    """
+
+    async def trio(self) -> list[IrohMember]:
+        """
+        Three members, each a neighbour of both others.
+        """
+        members = [self.member(number) for number in (1, 2, 3)]
+        for member in members[1:]:
+            member.join(members[0])
+        await until(reactor, lambda: all(len(member.member.neighbors()) == 2 for member in members))
+        return members
+
+    async def test_contents(self) -> None:
+        """
+        Contents of all sizes reach both others.
+        """
+        members = await self.trio()
+        contents = [os.urandom(size) for size in (0, 1, 127, 128, 4055)]
+        for content in contents:
+            await members[1].member.broadcast(content)
+        for member in (members[0], members[2]):
+            await member.listener.heard(reactor, len(contents))
+            self.assertEqual(sorted(member.listener.contents), sorted(contents))
+
+    async def test_ten_thousand_broadcasts(self) -> None:
+        """
+        Every one of 10 000 arrives at both others, once.
+        """
+        members = await self.trio()
+        contents = [number.to_bytes(100, "big") for number in range(10_000)]
+        for content in contents:
+            await members[0].member.broadcast(content)
+        for member in members[1:]:
+            await member.listener.heard(reactor, len(contents))
+            self.assertEqual(sorted(member.listener.contents), contents)
+
+    async def test_simultaneous_joins(self) -> None:
+        """
+        Two members that join each other at the same moment become neighbours,
+        and stay so while there are two connections.
+        """
+        one, other = self.member(1), self.member(2)
+        one.join(other)
+        other.join(one)
+        await until(reactor, lambda: one.member.neighbors() and other.member.neighbors())
+        await deferLater(reactor, 2)
+        await one.member.broadcast(b"from one")
+        await other.member.broadcast(b"from the other")
+        await until(reactor, lambda: one.listener.contents and other.listener.contents)
+        self.assertEqual(one.listener.contents + other.listener.contents, [b"from the other", b"from one"])
+
+    async def test_leaving(self) -> None:
+        """
+        Who leaves is gone at once, its connections are closed a second later,
+        and the others go on; it may come back.
+        """
+        members = await self.trio()
+        await members[2].member.leave()
+        await until(reactor, lambda: all(len(member.member.neighbors()) == 1 for member in members[:2]))
+        await until(reactor, lambda: not members[2].transport.peers.connections())
+        await members[2].transport.stop()
+        again = self.member(3)
+        again.join(members[0])
+        await until(reactor, lambda: len(again.member.neighbors()) == 2)
+
+    async def test_vanishing(self) -> None:
+        """
+        Who vanishes without a word is noticed as its connections time out.
+        """
+        process = MemberProcess("iroh")
+        self.addCleanup(process.stop)
+        peer_id = bytes.fromhex(process.peer)
+        member = self.member(1, topic=GOSSIP_MEMBER_TOPIC)
+        member.book.learn(peer_id, [PeerAddress(*each) for each in process.addresses], "record")
+        member.member.join([peer_id])
+        await until(reactor, member.member.neighbors)
+        os.kill(process.pid, signal.SIGKILL)
+        await until(reactor, lambda: not member.member.neighbors())
+        self.assertEqual(member.transport.counters["closed: timed out"], 1)
+
+    test_vanishing.timeout = 90  # type: ignore[attr-defined]
+
+
+class BadInputTests(_IrohTestCase):
+    """
+    What strangers send costs them their connection at most, for a counted
+    reason.
+    """
+
+    async def reason(self, transport: IrohTransport, raw: RawPeer, data: bytes, finish: bool = False) -> str:
+        """
+        Send C{data} on a stream of a new connection.
+
+        @return: why it was closed.
+        """
+        before = transport.counters.copy()
+        connection = await raw.connect(transport)
+        stream = await raw.write(connection, data)
+        if finish:
+            await raw.call(stream.finish())
+        await raw.closed(connection)
+        (reason,) = (transport.counters - before).keys() - {"accepted"}
+        return reason
+
+    async def test_malformed_streams(self) -> None:
+        """
+        Frames and headers that are none, and streams that end in a frame.
+        """
+        transport, links = self.transport(1)
+        raw = self.raw(2)
+        header = encode_header(TOPIC)
+        for data, finish, reason in (
+            (header + b"\x00\x00\x10\x01", False, "bad frame length"),
+            (header + b"\xff\xff\xff\xff", False, "bad frame length"),
+            (header + bytes(4), False, "bad frame length"),
+            (encode_message(b"short"), False, "bad stream header"),
+            (b"GET / HTTP/1.1\r\n\r\n", False, "bad frame length"),
+            (header + b"\x00\x00\x00\x05abc", True, "stream ended within a frame"),
+        ):
+            self.assertEqual(await self.reason(transport, raw, data, finish), f"closed: {reason}")
+        self.assertEqual(links.messages, [])
+        # Whoever behaves is served as before.
+        connection = await raw.connect(transport)
+        await raw.write(connection, header + encode_message(bytes(4095)) + encode_message(bytes(4096)))
+        await until(reactor, lambda: len(links.messages) == 2)
+        self.assertTrue(transport.is_connected(raw.peer_id))
+
+    async def test_malformed_messages(self) -> None:
+        """
+        Frames that hold no gossip message.
+        """
+        member = self.member(1)
+        raw = self.raw(2)
+        for message in (b"\x02", b"\x00\x06", b"\x01\x00" + bytes(31), os.urandom(1) + b"\xff" * 4000):
+            reason = await self.reason(member.transport, raw, encode_header(TOPIC) + encode_message(message))
+            self.assertTrue(reason.startswith("closed: "), reason)
+
+    async def test_peer_data(self) -> None:
+        """
+        PeerData that is garbage, huge or full of addresses does not spoil the
+        message that it comes in.
+        """
+        member = self.member(1)
+        many = b"\x00" + encode_varint(500) + b"\x00\x0a\x00\x00\x01\x50" * 500
+        relay = b"\x01" + encode_varint(3000) + b"x" * 3000 + b"\x00"
+        for number, data in enumerate((b"\xff" * 3900, many, relay, os.urandom(3900), b"\x00"), 2):
+            raw = self.raw(number)
+            connection = await raw.connect(member.transport)
+            message = encode_header(TOPIC) + encode_message(encode(Join(data)))
+            stream = await raw.write(connection, message)
+            await member.neighbor(reactor, raw.peer_id)
+            await raw.call(stream.write_all(encode_message(encode(Neighbor(Priority.LOW, data)))))
+        self.assertEqual(member.transport.counters["accepted"], 5)
+        self.assertEqual([name for name in member.transport.counters if name.startswith("closed")], [])
+
+    async def test_resets_and_stops(self) -> None:
+        """
+        A stream that is reset, one of ours that is stopped, and one that goes
+        both ways.
+        """
+        transport, _ = self.transport(1)
+        raw = self.raw(2)
+
+        connection = await raw.connect(transport)
+        stream = await raw.write(connection, encode_header(TOPIC))
+        await until(reactor, lambda: transport.is_connected(raw.peer_id))
+        await deferLater(reactor, 0.1)
+        await raw.call(stream.reset(7))
+        await raw.closed(connection)
+        self.assertEqual(transport.counters["closed: stream reset"], 1)
+
+        connection = await raw.connect(transport)
+        await until(reactor, lambda: transport.is_connected(raw.peer_id))
+        transport.send(raw.peer_id, TOPIC, b"hello")
+        stream = await raw.call(connection.accept_uni())
+        await raw.call(stream.stop(0))
+        await deferLater(reactor, 0.1)
+        transport.send(raw.peer_id, TOPIC, b"hello")
+        await raw.closed(connection)
+        self.assertEqual(transport.counters["closed: stream stopped"], 1)
+
+        connection = await raw.connect(transport)
+        opened: Any = connection
+        both = await raw.call(opened.open_bi())
+        await raw.call(both.send().write_all(b"hello"))
+        await raw.closed(connection)
+        self.assertEqual(transport.counters["closed: bidirectional stream"], 1)
+
+    async def test_late_header(self) -> None:
+        """
+        A stream whose header does not come, and a connection without a stream,
+        are closed after a while.
+        """
+        self.patch(quic_receiving, "HEADER_TIMEOUT", 0.3)
+        self.patch(quic_peers, "FIRST_USE", 0.6)
+        transport, links = self.transport(1)
+        raw = self.raw(2)
+        reason = await self.reason(transport, raw, encode_header(TOPIC)[:20])
+        self.assertEqual(reason, "closed: no stream header")
+        connection = await raw.connect(transport)
+        await raw.closed(connection)
+        self.assertEqual(links.disconnected, [])
+
+    async def test_wrong_alpn(self) -> None:
+        """
+        Whoever speaks something else gets no connection.
+        """
+        transport, _ = self.transport(1)
+        raw = self.raw(2, b"/iroh-gossip/0")
+        await self.assertFailure(Deferred.fromCoroutine(raw.connect(transport)), IrohFailure)
+        await until(reactor, lambda: transport.counters["closed: handshake failed"])
+        raw.listen()
+        self.assertEqual(await self.dial_error(transport, raw.peer_id, raw), "other protocol")
+
+    async def test_wrong_id(self) -> None:
+        """
+        The wrong id at the right address is not reached, whoever dials.
+        """
+        transport, _ = self.transport(1)
+        raw = self.raw(2)
+        raw.listen()
+        nobody = PeerKey.from_seed(b"n" * 32).peer_id
+        self.assertEqual(await self.dial_error(transport, nobody, raw), "other key answered")
+        await self.assertFailure(Deferred.fromCoroutine(raw.connect(transport, nobody)), IrohFailure)
+        self.assertFalse(transport.is_connected(nobody))
+        await transport.dial(raw.peer_id, [raw.address])
+        self.assertTrue(transport.is_connected(raw.peer_id))
+
+    async def test_unknown_topic(self) -> None:
+        """
+        Messages of a topic that is not open are dropped, and heard once it is.
+        """
+        transport, _ = self.transport(1)
+        raw = self.raw(2)
+        connection = await raw.connect(transport)
+        stream = await raw.write(connection, encode_header(b"u" * 32) + encode_message(b"too early"))
+        await until(reactor, lambda: transport.counters["received: unknown topic"])
+        links = RecordingLinks()
+        transport.open_topic(b"u" * 32, SECRET_HASH, links)
+        await raw.call(stream.write_all(encode_message(b"in time")))
+        await until(reactor, lambda: links.messages)
+        self.assertEqual(links.messages, [(raw.peer_id, b"in time")])
+
+    async def test_slow_reader(self) -> None:
+        """
+        A peer that reads nothing is waited for, and cut off when too much waits.
+        """
+        transport, links = self.transport(1)
+        raw = self.raw(2)
+        connection = await raw.connect(transport)
+        await until(reactor, lambda: transport.is_connected(raw.peer_id))
+        for _ in range(1000):
+            transport.send(raw.peer_id, TOPIC, bytes(4095))
+        await deferLater(reactor, 0.5)
+        writable = transport.when_writable([raw.peer_id])
+        self.assertFalse(writable.called)
+        for _ in range(5000):
+            transport.send(raw.peer_id, TOPIC, bytes(4095))
+        await writable
+        self.assertEqual(transport.counters["closed: slow reader"], 1)
+        self.assertEqual(links.disconnected, [raw.peer_id])
+        await raw.closed(connection)
+
+    async def test_many_connections(self) -> None:
+        """
+        A peer has four connections at most: the oldest ones make way.
+        """
+        transport, links = self.transport(1)
+        raw = self.raw(2)
+        for _ in range(20):
+            connection = await raw.connect(transport)
+            await raw.write(connection, encode_header(TOPIC) + encode_message(b"hello"))
+        await until(reactor, lambda: len(links.messages) >= 20)
+        self.assertLessEqual(len(transport.peers.connections()), 4)
+        self.assertEqual(links.disconnected, [])
+        self.assertEqual(links.connected, [raw.peer_id])
+
+
+class ListenTests(_IrohTestCase):
+    """
+    Sockets.
+    """
+
+    def test_taken(self) -> None:
+        """
+        A port that is in use is named, with the reason.
+        """
+        transport, _ = self.transport(1)
+        other = IrohTransport(reactor, PeerKey.from_seed(b"o" * 32))
+        error = self.assertRaises(ListenError, other.listen, LOOPBACK, transport.port or 0)
+        self.assertEqual(
+            str(error), f"can't listen on UDP 127.0.0.1 port {transport.port}: Address already in use"
+        )
+
+    def test_restricted(self) -> None:
+        """
+        Who listens on loopback has no socket anywhere else.
+        """
+        transport, _ = self.transport(1)
+        sockets = transport._endpoint.sockets()
+        self.assertEqual({host for host, _ in sockets} - {LOOPBACK, "::1"}, set())
+        self.assertEqual(transport.addresses(), (PeerAddress(IROH, LOOPBACK, transport.port or 0),))
