@@ -35,9 +35,9 @@ from dtt.transport.iroh_calls import Calls, IrohFailure
 from dtt.transport.local_addresses import listening_addresses, local_addresses
 from dtt.transport.quic_accepting import Acceptor
 from dtt.transport.quic_connection import QuicConnection
-from dtt.transport.quic_endpoint import ALPN, QuicEndpoint
+from dtt.transport.quic_dialing import QuicDialing
+from dtt.transport.quic_endpoint import QuicEndpoint
 from dtt.transport.quic_peers import Peers
-from dtt.transport.quic_suspects import Suspects
 
 #: Seconds that connections, and then the endpoint, may take to end; with
 #: L{dtt.transport.streams.STOP_TIMEOUT} for both (specs/streams.md section 4).
@@ -46,9 +46,6 @@ GOODBYE_TIMEOUT, STOP_TIMEOUT = 1.0, 1.5
 #: Seconds between two looks at our own addresses (guess).  The library would
 #: tell changes, but to an asyncio loop of the whole process only.
 WATCH_INTERVAL = 5.0
-
-#: Why a dial failed that met somebody else.
-OTHER_KEY = "other key answered"
 
 #: What one dial is given: all that is known of a peer.
 _Target: TypeAlias = tuple[Address, ...]
@@ -99,14 +96,13 @@ class IrohTransport:
         self.port: int | None = None
         self.counters: Counter[str] = Counter()
         self._reactor = reactor
-        self._bindings = bindings
         self._calls = Calls(reactor, bindings.IrohError)
         self._endpoint = QuicEndpoint(bindings, self._calls, key, preset, relay_urls)
         self.finds_peers = self._endpoint.finds_peers
         self.peers = Peers(reactor, self.counters, self._all_gone)
         self._acceptor = Acceptor(reactor, self._calls, self.counters, self._accepted)
         self._dials: Dials[_Target] = Dials(reactor, self._attempt)
-        self._suspects = Suspects()
+        self._dialing = QuicDialing(reactor, self._calls, bindings)
         self._bound: IrohEndpoint | None = None
         self._interface_addresses = interface_addresses
         self._external_host: str | None = None
@@ -283,21 +279,7 @@ class IrohTransport:
 
     async def _connect(self, peer_id: PeerId, target: _Target) -> None:
         assert self._bound is not None
-        target = self._suspects.choose(peer_id, target, self._reactor.seconds())
-        direct = [address for address in target if isinstance(address, PeerAddress)]
-        relay = next((address for address in target if isinstance(address, RelayAddress)), None)
-        try:
-            address = self._endpoint.address_of(peer_id, direct, relay)
-            connection = await self._calls.call(self._bound.connect(address, ALPN))
-        except self._bindings.IrohError:
-            raise DialFailed("not a key") from None
-        except CancelledError:
-            raise DialFailed("cancelled") from None
-        except IrohFailure as error:
-            reason = _why(error)
-            if reason == OTHER_KEY:
-                self._suspects.other_key_answered(peer_id, self._reactor.seconds())
-            raise DialFailed(reason) from None
+        connection = await self._dialing.connect(self._bound, peer_id, target)
         if not self._made(connection, True):
             raise DialFailed("too many connections")
 
@@ -339,19 +321,3 @@ class IrohTransport:
         if addresses != self._watched and not self._stopped:
             self._watched = addresses
             self._on_addresses_changed()
-
-
-#: Pieces of what the library says when a dial fails, and what we say.
-_REASONS = (
-    ("UnknownIssuer", OTHER_KEY),
-    ("known protocol", "other protocol"),
-    ("timed out", "timed out"),
-    ("No addressing", "no address"),
-)
-
-
-def _why(error: IrohFailure) -> str:
-    """
-    Why a dial failed, in a few words.
-    """
-    return next((reason for words, reason in _REASONS if words in error.text), "connection failed")

@@ -17,7 +17,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from dtt.errors import ListenError, UsageError
-from dtt.hints import MAX_RELAY_URL, PeerAddress, RelayAddress
+from dtt.hints import MAX_RELAY_URL, RelayAddress
 from dtt.identity import PeerKey
 from dtt.transport.iroh_bindings import Bindings, IrohEndpoint, join_address, split_address
 from dtt.transport.iroh_calls import Calls, IrohFailure
@@ -119,18 +119,6 @@ class QuicEndpoint:
         """
         url = None if self._endpoint is None else self._endpoint.addr().relay_url()
         return None if url is None or len(url) > MAX_RELAY_URL else RelayAddress(url)
-
-    def address_of(self, peer_id: bytes, direct: Sequence[PeerAddress], relay: RelayAddress | None) -> Any:
-        """
-        What the library wants to know of a peer.
-
-        @raise Exception: an C{IrohError} of the bindings: the id is no key.
-        """
-        return self._bindings.EndpointAddr(
-            self._bindings.EndpointId.from_bytes(peer_id),
-            None if relay is None else relay.url,
-            [str(address) for address in direct],
-        )
 
     def close(self) -> Deferred[None]:
         """

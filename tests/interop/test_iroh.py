@@ -4,9 +4,12 @@ The iroh transport over the real bindings: members, their ends, and bad input.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
@@ -16,7 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from dtt.errors import DialFailed, ListenError
 from dtt.gossip.messages import Join, Neighbor, Priority, encode
-from dtt.hints import IROH, PeerAddress
+from dtt.hints import IROH, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
 from dtt.postcard import encode_varint
 from dtt.testing.transport import RecordingLinks
@@ -30,6 +33,13 @@ from tests.interop.iroh_peers import SECRET_HASH, TOPIC, IrohMember, RawPeer
 from tests.interop.support import LOOPBACK, NO_IROH, until
 
 reactor: Any = global_reactor
+
+#: The relay of C{tests/interop/rust}.
+RELAY = (
+    Path(os.environ.get("CARGO_TARGET_DIR") or Path(__file__).parent / "rust" / "target")
+    / "release"
+    / "relay"
+)
 
 
 class _IrohTestCase(TestCase):
@@ -397,3 +407,57 @@ class ListenTests(_IrohTestCase):
         sockets = transport._endpoint.sockets()
         self.assertEqual({host for host, _ in sockets} - {LOOPBACK, "::1"}, set())
         self.assertEqual(transport.addresses(), (PeerAddress(IROH, LOOPBACK, transport.port or 0),))
+
+
+class RelayTests(_IrohTestCase):
+    """
+    Through a relay of iroh-relay on loopback.
+    """
+
+    skip = NO_IROH or (None if RELAY.exists() else f"{RELAY} has not been built (cargo build --release)")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.process = subprocess.Popen([RELAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = json.loads(self.process.stdout.readline())["url"]
+        self.addCleanup(self.end_relay)
+
+    def end_relay(self) -> None:
+        """
+        Close its input, which ends it.
+        """
+        self.process.communicate(timeout=10)
+
+    async def test_by_relay_alone(self) -> None:
+        """
+        Members that know only ids and the relay join and hear each other; both
+        tell that their addresses have changed when they have found the relay.
+        """
+        told: list[int] = []
+        one = self.member(1, relay_urls=[self.url], on_addresses_changed=lambda: told.append(1))
+        other = self.member(2, relay_urls=[self.url], on_addresses_changed=lambda: told.append(2))
+        relay = RelayAddress(self.url)
+        await until(reactor, lambda: relay in one.transport.addresses())
+        await until(reactor, lambda: relay in other.transport.addresses())
+        await until(reactor, lambda: set(told) == {1, 2})
+        one.book.learn(other.peer_id, [relay], "record")
+        one.member.join([other.peer_id])
+        await until(reactor, lambda: one.member.neighbors() and other.member.neighbors())
+        contents = [os.urandom(size) for size in (0, 1, 4055)]
+        for content in contents:
+            await one.member.broadcast(content)
+        await other.listener.heard(reactor, len(contents))
+        self.assertEqual(sorted(other.listener.contents), sorted(contents))
+
+    async def test_a_bad_relay_beside_good_addresses(self) -> None:
+        """
+        A relay that nobody can use does not spoil a peer's other addresses.
+        """
+        one = self.member(1, relay_urls=[self.url])
+        other = self.member(2)
+        for url in ("no url", "https://relay.invalid/", "http://127.0.0.1:9/"):
+            transport = self.member(3, relay_urls=[self.url]).transport
+            await transport.dial(other.peer_id, [*other.transport.addresses(), RelayAddress(url)])
+            await transport.stop()
+        self.assertTrue(one.transport.finds_peers is False)

@@ -1,0 +1,75 @@
+"""
+A process with iroh calls that are pending, which ends in one of several ways:
+C{python -m tests.interop.iroh_exit WAY REACTOR}.
+
+It says C{up} when two transports are connected and a dial of nobody is under
+way.  Then, by C{WAY}: C{stop} the reactor without stopping them; C{crash} it;
+C{raise} an exception after it; C{sysexit} with code 3; C{fork} a child that ends;
+wait for a C{signal}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from twisted.application.reactors import installReactor
+
+from dtt.hints import IROH, PeerAddress
+from dtt.identity import PeerKey
+from dtt.testing.transport import RecordingLinks
+from dtt.transport.quic import IrohTransport
+
+TOPIC = b"t" * 32
+
+
+def transport(reactor: Any, number: int) -> IrohTransport:
+    """
+    One that listens.
+    """
+    made = IrohTransport(reactor, PeerKey.from_seed(bytes((number,)) * 32))
+    made.listen("127.0.0.1", 0)
+    made.open_topic(TOPIC, bytes(32), RecordingLinks())
+    return made
+
+
+def main(way: str, reactor_name: str) -> None:
+    """
+    Run.
+    """
+    reactor: Any = installReactor(reactor_name)
+    one, other = transport(reactor, 1), transport(reactor, 2)
+
+    def connected(_: None) -> None:
+        one.send(other.peer_id, TOPIC, b"hello")
+        nobody = PeerKey.from_seed(b"n" * 32).peer_id
+        one.dial(nobody, [PeerAddress(IROH, "127.0.0.1", 9)]).addErrback(lambda _: None)
+        reactor.callLater(0.2, end)
+
+    def end() -> None:
+        if reactor_name == "asyncio":
+            # Ours is the running loop only within our own calls.
+            assert asyncio.get_running_loop().is_running()
+        print("up", one.is_connected(other.peer_id) and other.is_connected(one.peer_id), flush=True)
+        if way == "stop":
+            reactor.stop()
+        elif way != "signal":
+            reactor.crash()
+
+    one.dial(other.peer_id, other.addresses()).addCallback(connected)
+    reactor.run()
+    if way == "raise":
+        raise RuntimeError("on purpose")
+    if way == "sysexit":
+        sys.exit(3)
+    if way == "fork":
+        child = os.fork()
+        if not child:
+            sys.exit(0)
+        print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,90 @@
+"""
+However a process with pending iroh calls ends, it does not crash
+(specs/iroh-gossip.md section 14), on whatever reactor.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interop.support import NO_IROH
+
+ROOT = Path(__file__).parents[2]
+
+
+class ExitTests(SynchronousTestCase):
+    """
+    L{tests.interop.iroh_exit} in processes of their own.
+    """
+
+    skip = NO_IROH
+
+    def run_process(
+        self, way: str, reactor: str = "epoll", number: int | None = None
+    ) -> tuple[int, list[str]]:
+        """
+        @param number: a signal to send once it is up.
+        @return: its exit code, and what it said.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.interop.iroh_exit", way, reactor],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        if number is not None:
+            process.send_signal(number)
+        try:
+            rest, self.errors = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+        return process.returncode, [first.strip(), *rest.split("\n")[:-1]]
+
+    def test_reactor_stopped(self) -> None:
+        """
+        The reactor stops, by itself or by a signal, and nobody has stopped the
+        transports.
+        """
+        for _ in range(3):
+            self.assertEqual(self.run_process("stop"), (0, ["up True"]))
+            self.assertEqual(self.run_process("signal", number=signal.SIGTERM), (0, ["up True"]))
+            self.assertEqual(self.run_process("signal", number=signal.SIGINT), (0, ["up True"]))
+
+    def test_reactor_crashed(self) -> None:
+        """
+        The reactor ends without its triggers.
+        """
+        for _ in range(3):
+            self.assertEqual(self.run_process("crash"), (0, ["up True"]))
+            self.assertEqual(self.errors, "")
+
+    def test_exceptions(self) -> None:
+        """
+        An exception after the reactor, and C{sys.exit}.
+        """
+        for _ in range(3):
+            self.assertEqual(self.run_process("raise"), (1, ["up True"]))
+            self.assertEqual(self.run_process("sysexit"), (3, ["up True"]))
+
+    def test_fork(self) -> None:
+        """
+        A child that was forked and ends before us.
+        """
+        self.assertEqual(self.run_process("fork"), (0, ["up True", "child 0"]))
+
+    def test_every_reactor(self) -> None:
+        """
+        It works on each reactor, asyncio's among them.
+        """
+        for reactor in ("select", "poll", "epoll", "asyncio"):
+            self.assertEqual(self.run_process("stop", reactor), (0, ["up True"]), reactor)
