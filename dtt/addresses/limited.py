@@ -16,11 +16,17 @@ from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
-    wrapClientTLS,
 )
-from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IConsumer,
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseDone
 from twisted.web.error import SchemeNotSupported
@@ -72,9 +78,20 @@ class _LimitedFactory(WrappingFactory[_Limited]):
 
 @implementer(IStreamClientEndpoint)
 class _LimitedEndpoint:
-    def __init__(self, reactor: Any, endpoint: IStreamClientEndpoint, seconds: float, max_bytes: int) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        endpoint: IStreamClientEndpoint,
+        creator: IOpenSSLClientConnectionCreator | None,
+        seconds: float,
+        max_bytes: int,
+    ) -> None:
+        """
+        @param creator: L{None}: without TLS.
+        """
         self._reactor = reactor
         self._endpoint = endpoint
+        self._creator = creator
         self._seconds = seconds
         self._max_bytes = max_bytes
 
@@ -83,8 +100,13 @@ class _LimitedEndpoint:
         See L{IStreamClientEndpoint.connect}.
         """
         factory = _LimitedFactory(self._reactor, protocolFactory, self._seconds, self._max_bytes)
-        connecting: Deferred[Any] = self._endpoint.connect(factory)
-        return connecting.addCallback(lambda limited: limited.wrappedProtocol)
+        if self._creator is None:
+            connecting: Deferred[Any] = self._endpoint.connect(factory)
+            return connecting.addCallback(lambda limited: limited.wrappedProtocol)
+        # Not wrapClientTLS: it takes its time from the global reactor.
+        tls = TLSMemoryBIOFactory(self._creator, True, factory, self._reactor)
+        connecting = self._endpoint.connect(tls)
+        return connecting.addCallback(lambda tls: tls.wrappedProtocol.wrappedProtocol)
 
 
 @implementer(IAgentEndpointFactory)
@@ -108,12 +130,13 @@ class _Endpoints:
             endpoint = TCP6ClientEndpoint(self._reactor, host, uri.port, timeout=timeout)
         else:
             endpoint = TCP4ClientEndpoint(self._reactor, host, uri.port, timeout=timeout)
+        creator = None
         if uri.scheme == b"https":
             self._policy = self._policy or BrowserLikePolicyForHTTPS()
-            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+            creator = self._policy.creatorForNetloc(uri.host, uri.port)
         elif uri.scheme != b"http":
             raise SchemeNotSupported(f"Unsupported scheme: {uri.scheme!r}")
-        return _LimitedEndpoint(self._reactor, endpoint, self._seconds, self._max_bytes)
+        return _LimitedEndpoint(self._reactor, endpoint, creator, self._seconds, self._max_bytes)
 
 
 def limited_agent(reactor: Any, seconds: float, max_bytes: int) -> IAgent:

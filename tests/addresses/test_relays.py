@@ -6,21 +6,35 @@ behave badly.  What good ones do is in L{tests.addresses.test_stores}.
 from __future__ import annotations
 
 import gzip
+import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import PrivateCertificate, trustRootFromCertificates
 from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import BrowserLikePolicyForHTTPS
+from twisted.web.server import Site
 
+from dtt.addresses import limited
 from dtt.addresses.pkarr import MAX_PAYLOAD, Packet, relay_payload, write_dns
 from dtt.addresses.relays import MAX_BYTES, MAX_CACHED, RETRY_AFTER, TIMEOUT, Relay
 from dtt.errors import PublishFailed
 from dtt.hints import IROH, PeerAddress
 from dtt.identity import PeerKey, z32_encode
+from dtt.testing.pkarr_relay import PkarrRelay
 from dtt.testing.tcp import MemoryTCPNetwork
 
 ALICE, BOB = PeerKey.from_seed(b"a" * 32), PeerKey.from_seed(b"b" * 32)
@@ -369,3 +383,134 @@ class RelayTests(SynchronousTestCase):
         self.assertNotIn(b"Cookie", self.connections[-1].received)
         self.says(answer("200 OK", relay_payload(ALICE, packet()), "X: " + "y" * MAX_BYTES))
         self.assertEqual(self.find(1.0), [])
+
+
+class Saying(Protocol):
+    """
+    Says something, and no more.
+    """
+
+    said = b""
+
+    def connectionMade(self) -> None:
+        """
+        Say it.
+        """
+        assert self.transport is not None
+        self.transport.write(self.said)
+
+
+class HTTPSTests(SynchronousTestCase):
+    """
+    Relays over TLS.
+    """
+
+    URL = "https://192.0.2.9:443"
+
+    def setUp(self) -> None:
+        clock = Clock()
+        clock.advance(time.time())  # certificates have dates
+        self.net = MemoryTCPNetwork(clock)
+        self.counters: Counter[str] = Counter()
+        self.certificate = certificate("192.0.2.9")
+        self.listen(Site(PkarrRelay(clock), reactor=Clock()))
+
+    def listen(self, factory: Any) -> None:
+        """
+        Serve on port 443.
+        """
+        server = TLSMemoryBIOFactory(self.certificate.options(), False, factory, self.net.clock)
+        self.port = self.net.reactor("192.0.2.9").listenTCP(443, server)
+
+    def relay(self) -> Relay:
+        """
+        A client.
+        """
+        return Relay(self.net.reactor("10.0.0.1"), self.URL, self.counters)
+
+    def trust(self) -> None:
+        """
+        From now on the server's certificate is among those that a browser knows.
+        """
+        roots = trustRootFromCertificates([self.certificate])
+        self.patch(limited, "BrowserLikePolicyForHTTPS", lambda: BrowserLikePolicyForHTTPS(roots))
+
+    def find(self) -> list[Packet]:
+        """
+        What is found; no connection is left then.
+        """
+        found: list[Packet] = []
+        finding = self.relay().find(ALICE.peer_id, found.append)
+        self.net.advance(TIMEOUT + 1)
+        self.successResultOf(finding)
+        self.assertEqual(self.net.transports(), [])
+        return found
+
+    def test_trusted(self) -> None:
+        """
+        With a certificate for its name it is a relay like any.
+        """
+        self.trust()
+        publishing = self.relay().publish(ALICE, packet())
+        self.net.advance(1.0)
+        self.successResultOf(publishing)
+        self.assertEqual((self.find(), self.counters), ([packet()], {}))
+
+    def test_untrusted(self) -> None:
+        """
+        Without one it is told nothing.
+        """
+        self.assertEqual(self.find(), [])
+        self.assertEqual(self.counters, {f"{self.URL}: request failed (ResponseNeverReceived)": 1})
+
+    def test_other_name(self) -> None:
+        """
+        Neither with one for another name.
+        """
+        self.successResultOf(self.port.stopListening())
+        self.certificate = certificate("192.0.2.10")
+        self.trust()
+        self.listen(Site(PkarrRelay(self.net.clock), reactor=Clock()))
+        self.assertEqual(self.find(), [])
+        self.assertEqual(self.counters, {f"{self.URL}: request failed (ResponseNeverReceived)": 1})
+
+    def test_no_tls(self) -> None:
+        """
+        A server that speaks no TLS, or says nothing at all.
+        """
+        self.successResultOf(self.port.stopListening())
+        for said, reason in (
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "request failed (ResponseNeverReceived)"),
+            (b"", "timed out"),
+        ):
+            plain = type("Plain", (Saying,), {"said": said})
+            port = self.net.reactor("192.0.2.9").listenTCP(443, Factory.forProtocol(plain))
+            self.counters.clear()
+            self.assertEqual(self.find(), [])
+            self.assertEqual(self.counters, {f"{self.URL}: {reason}": 1})
+            self.successResultOf(port.stopListening())
+
+
+def certificate(host: str) -> PrivateCertificate:
+    """
+    A self-signed one for an IP address.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
+        .sign(key, SHA256())
+    )
+    pem = signed.public_bytes(Encoding.PEM) + key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    loaded: PrivateCertificate = PrivateCertificate.loadPEM(pem)
+    return loaded
