@@ -99,14 +99,19 @@ class _LimitedEndpoint:
         """
         See L{IStreamClientEndpoint.connect}.
         """
-        factory = _LimitedFactory(self._reactor, protocolFactory, self._seconds, self._max_bytes)
-        if self._creator is None:
-            connecting: Deferred[Any] = self._endpoint.connect(factory)
-            return connecting.addCallback(lambda limited: limited.wrappedProtocol)
-        # Not wrapClientTLS: it takes its time from the global reactor.
-        tls = TLSMemoryBIOFactory(self._creator, True, factory, self._reactor)
-        connecting = self._endpoint.connect(tls)
-        return connecting.addCallback(lambda tls: tls.wrappedProtocol.wrappedProtocol)
+        factory: IProtocolFactory = _LimitedFactory(
+            self._reactor, protocolFactory, self._seconds, self._max_bytes
+        )
+        if self._creator is not None:
+            # Not wrapClientTLS: it takes its time from the global reactor.
+            factory = TLSMemoryBIOFactory(self._creator, True, factory, self._reactor)
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addCallback(self._innermost)
+
+    def _innermost(self, protocol: Any) -> Any:
+        if self._creator is not None:
+            protocol = protocol.wrappedProtocol
+        return protocol.wrappedProtocol
 
 
 @implementer(IAgentEndpointFactory)
