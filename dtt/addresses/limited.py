@@ -69,8 +69,10 @@ class _LimitedFactory(WrappingFactory[_Limited]):
     protocol = _Limited
     noisy = False
 
-    def __init__(self, reactor: Any, factory: IProtocolFactory, seconds: float, max_bytes: int) -> None:
+    def __init__(self, reactor: Any, factory: Any, seconds: float, max_bytes: int) -> None:
         super().__init__(factory)
+        # Or each request would be two lines in the log.
+        factory.noisy = False
         self.reactor = reactor
         self.seconds = seconds
         self.max_bytes = max_bytes
