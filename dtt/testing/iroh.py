@@ -412,6 +412,8 @@ class MemoryEndpoint:
     @ivar port: its port.
     @ivar peer_id: who it is.
     @ivar relay: the relay that it uses.
+    @ivar known: the C{host:port} pairs that it believes to be reachable at;
+        L{None}: its socket.
     """
 
     def __init__(self, network: MemoryIroh, host: str, builder: MemoryEndpointBuilder) -> None:
@@ -424,6 +426,7 @@ class MemoryEndpoint:
         self._queue: deque[MemoryIncoming] = deque()
         self._changes = _Changes()
         self._open = True
+        self.known: list[str] | None = None
         network.endpoints.append(self)
 
     def bound_sockets(self) -> list[str]:
@@ -433,7 +436,8 @@ class MemoryEndpoint:
     def addr(self) -> MemoryEndpointAddr:
         """As of the bindings."""
         online = self.relay if self.relay in self.network.relays else None
-        return MemoryEndpointAddr(MemoryEndpointId(self.peer_id), online, self.bound_sockets())
+        known = self.bound_sockets() if self.known is None else self.known
+        return MemoryEndpointAddr(MemoryEndpointId(self.peer_id), online, known)
 
     async def online(self) -> None:
         """As of the bindings."""

@@ -1,0 +1,103 @@
+"""
+Tests for L{dtt.transport.quic_frames} and L{dtt.transport.length_prefix}.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.errors import DecodeError
+from dtt.gossip.messages import Disconnect, encode
+from dtt.transport.quic_frames import DISCONNECT, StreamParser, encode_header, encode_message
+
+TOPIC = b"\xaa" * 32
+
+
+class EncodeTests(SynchronousTestCase):
+    """
+    What we write.
+    """
+
+    def test_example(self) -> None:
+        """
+        The first bytes of a stream (specs/iroh-gossip.md section 10, E1).
+        """
+        self.assertEqual(encode_header(TOPIC), bytes.fromhex("00000020") + TOPIC)
+        join = bytes.fromhex("000001090001007f000001d122")
+        self.assertEqual(encode_message(join), bytes.fromhex("0000000d") + join)
+
+    def test_disconnect(self) -> None:
+        """
+        A C{Disconnect} is known by its first bytes.
+        """
+        self.assertTrue(encode(Disconnect(True)).startswith(DISCONNECT))
+
+
+class StreamParserTests(SynchronousTestCase):
+    """
+    Tests for L{StreamParser}.
+    """
+
+    def test_any_pieces(self) -> None:
+        """
+        However a stream is cut, the same comes out.
+        """
+        messages = [b"a", b"b" * 127, b"c" * 4096, b"d" * 4095]
+        data = encode_header(TOPIC) + b"".join(map(encode_message, messages))
+        for seed in range(100):
+            rng = Random(seed)
+            parser = StreamParser()
+            found: list[bytes] = []
+            rest = data
+            while rest:
+                size = rng.choice((1, 3, 4, 5, 36, 100, 5000))
+                found += parser.feed(rest[:size])
+                rest = rest[size:]
+            parser.end()
+            self.assertEqual((parser.topic_id, found), (TOPIC, messages), f"seed {seed}")
+
+    def test_header_alone(self) -> None:
+        """
+        A header makes no message; bytes after the topic in it are ignored.
+        """
+        parser = StreamParser()
+        self.assertEqual(list(parser.feed(encode_message(TOPIC + b"more"))), [])
+        self.assertEqual(parser.topic_id, TOPIC)
+        parser.end()
+
+    def test_bad_lengths(self) -> None:
+        """
+        Empty and oversize frames are malformed; what came before them counts.
+        """
+        for bad in (bytes(4), b"\x00\x00\x10\x01", b"\xff\xff\xff\xff"):
+            parser = StreamParser()
+            found = parser.feed(encode_header(TOPIC) + encode_message(b"good") + bad)
+            self.assertEqual(next(found), b"good")
+            self.assertEqual(str(self.assertRaises(DecodeError, next, found)), "bad frame length")
+
+    def test_bad_header(self) -> None:
+        """
+        A header is a topic id.
+        """
+        found = StreamParser().feed(encode_message(bytes(31)))
+        self.assertEqual(str(self.assertRaises(DecodeError, next, found)), "bad stream header")
+
+    def test_end(self) -> None:
+        """
+        A stream may end between frames and within a length, not within a body.
+        """
+        for rest, fine in (
+            (b"", True),
+            (b"\x00\x00", True),
+            (b"\x00\x00\x00\x05", False),
+            (b"\0\0\0\5abc", False),
+        ):
+            parser = StreamParser()
+            self.assertEqual(list(parser.feed(encode_header(TOPIC) + rest)), [])
+            if fine:
+                parser.end()
+            else:
+                error = self.assertRaises(DecodeError, parser.end)
+                self.assertEqual(str(error), "stream ended within a frame")
