@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -82,6 +83,13 @@ class MemberProcess:
             raise RuntimeError("a member has ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def has_answer(self, seconds: float = 0.2) -> bool:
+        """
+        Whether it says something within C{seconds}.
+        """
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
     def join(self, others: list[MemberProcess]) -> None:
         """
