@@ -3,15 +3,17 @@ Messages a second that three members exchange.
 
 C{python -m benchmarks.gossip [--quick] [--transport NAME] [--runs N]}, in a
 checkout, on Linux.  One member broadcasts as fast as its neighbours take it, and
-what counts is the time until both others have had everything; the median of the
-runs, contents of 100 and 4000 bytes.  Rows:
+what counts is the time until both others have had everything; the best of the
+runs, which go round the rows in turn: whatever else the machine does makes them
+slower only.  Contents of 100 and 4000 bytes.  Rows:
 
  - C{streams}, C{iroh}: L{dtt.transport.members.GossipMember} over that transport,
    each member a process of its own on loopback; C{iroh} needs the extra.
  - C{Rust}: three members of iroh-gossip in one process with a thread for each
-   core (C{tests/interop/rust}, built with cargo if need be).
+   core (C{tests/interop/rust}, built with cargo if need be).  Its subscribers
+   lose messages when they are slower than its network.
 
-Goals: nothing lost; C{iroh} at least 0.25 of C{Rust} with 100 bytes and 0.5 with
+Goals: nothing lost by ours; C{iroh} at least 0.25 of C{Rust} with 100 bytes and 0.5 with
 4000; C{streams} at least C{iroh}.  "CPU" is microseconds of all three processes
 together for one message.
 """
@@ -21,14 +23,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tests.interop.gossip_trio import Trio
 
@@ -108,28 +109,42 @@ def measure_rust(size: int, count: int) -> Row:
     return Row(words["messages_per_second"], words["lost"])
 
 
-def measure(name: str, size: int, count: int, runs: int) -> Row:
+def measure(name: str, size: int, count: int) -> Row:
     """
-    The median of C{runs}, and all that was lost.
+    One run.
 
     @raise UnavailableError: there is no such row here.
     """
-    rows = [
-        measure_rust(size, count) if name == "Rust" else measure_dtt(name, size, count) for _ in range(runs)
-    ]
-    cpus = [row.cpu for row in rows if row.cpu is not None]
-    return Row(
-        statistics.median(row.rate for row in rows),
-        sum(row.lost for row in rows),
-        statistics.median(cpus) if cpus else None,
-    )
+    return measure_rust(size, count) if name == "Rust" else measure_dtt(name, size, count)
+
+
+def measure_all(names: Sequence[str], runs: int, divisor: int) -> dict[tuple[str, int], Row]:
+    """
+    The best of all runs, with all that was lost.
+
+    @param divisor: what the counts are divided by.
+    """
+    table: dict[tuple[str, int], Row] = {}
+    missing: set[str] = set()
+    for _ in range(runs):
+        for name in names:
+            try:
+                for size in SIZES if name not in missing else ():
+                    row = measure(name, size, COUNTS[size] // divisor)
+                    best = table.get((name, size), row)
+                    lost = row.lost if best is row else row.lost + best.lost
+                    table[name, size] = evolve(max(row, best, key=lambda row: row.rate), lost=lost)
+            except UnavailableError as error:
+                print(f"{name} is left out: {error}", flush=True)
+                missing.add(name)
+    return table
 
 
 def met(table: dict[tuple[str, int], Row]) -> bool:
     """
     Whether the goals are reached, as far as the rows are there.
     """
-    good = not any(row.lost for row in table.values())
+    good = not any(row.lost for (name, _), row in table.items() if name != "Rust")
     for size, share in zip(SIZES, (0.25, 0.5), strict=True):
         rust, iroh, streams = (table.get((name, size)) for name in ("Rust", "iroh", "streams"))
         if rust and iroh:
@@ -150,18 +165,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     names: Sequence[str] = options.transport or ("Rust", "iroh", "streams")
     runs, divisor = (1, 10) if options.quick else (options.runs, 1)
-    table: dict[tuple[str, int], Row] = {}
-    print(f"{'':8} {'bytes':>5} {'messages/s':>11} {'of Rust':>8} {'lost':>5} {'CPU, us':>8}")
-    for name in names:
-        try:
-            for size in SIZES:
-                row = table[name, size] = measure(name, size, COUNTS[size] // divisor, runs)
-                rust = table.get(("Rust", size))
-                share = f"{row.rate / rust.rate:8.2f}" if rust else " " * 8
-                cpu = f"{row.cpu:8.0f}" if row.cpu is not None else ""
-                print(f"{name:8} {size:5} {row.rate:11.0f} {share} {row.lost:5} {cpu}", flush=True)
-        except UnavailableError as error:
-            print(f"{name:8} left out: {error}")
+    table = measure_all(names, runs, divisor)
+    print(f"{'':8} {'bytes':>5} {'messages/s':>11} {'of Rust':>8} {'lost':>6} {'CPU, us':>8}")
+    for (name, size), row in table.items():
+        rust = table.get(("Rust", size))
+        share = f"{row.rate / rust.rate:.2f}" if rust else ""
+        cpu = f"{row.cpu:.0f}" if row.cpu is not None else ""
+        print(f"{name:8} {size:5} {row.rate:11.0f} {share:>8} {row.lost:6} {cpu:>8}")
     return int(not met(table))
 
 

@@ -4,9 +4,9 @@ How well broadcasts spread, and how long a machine thinks about one message.
 C{python -m benchmarks.gossip_sim [--quick] [--seeds N]}.  The first table is
 that of iroh-gossip's own simulations (L{dtt.testing.simulation}): networks of
 20, 100 and 1000 machines, links of 10 to 50 ms, and of 10 to 100 ms with 100;
-of the means over the rounds, the worst among the seeds.  Goals: 0 missed;
-single sender LDH < 15, RMR < 0.2; all senders LDH < 18, RMR < 1; burst LDH < 30,
-RMR < 3.  C{--quick} leaves the 1000 out.
+the mean over rounds and seeds, and in brackets the worst seed's.  Goals: 0
+missed; of the means, single sender LDH < 15, RMR < 0.2; all senders LDH < 18,
+RMR < 1; burst LDH < 30, RMR < 3.  C{--quick} leaves the 1000 out.
 
 The second table: microseconds from an encoded message to the machine's outputs
 and its next timer, on those nodes of a swarm of 100 that have five neighbours,
@@ -48,7 +48,7 @@ def spread(quick: bool, seeds: Sequence[int]) -> bool:
     """
     The first table; whether all goals are met.
     """
-    print(f"{'nodes':>5} {'links, ms':>10}  {'scenario':14} {'missed':>7} {'LDH':>6} {'RMR':>6} {'ms':>5}")
+    print(f"{'nodes':>5} {'links, ms':>10}  {'scenario':14} {'missed':>7} {'LDH':>14} {'RMR':>12} {'ms':>5}")
     networks = [(20, LATENCY), (100, LATENCY), (100, LONG_LATENCY)]
     networks += [] if quick else [(1000, LATENCY)]
     met = True
@@ -59,17 +59,14 @@ def spread(quick: bool, seeds: Sequence[int]) -> bool:
                 RoundStats.mean(scenario.run(Simulator(peers, seed, latency), rounds))
                 for seed in (seeds[:1] if rounds == _BIG_BURST else seeds)
             ]
-            worst = RoundStats(
-                max(m.missed for m in means),
-                max(m.ldh for m in means),
-                max(m.rmr for m in means),
-                max(m.seconds for m in means),
-            )
-            met = met and scenario.is_met_by(worst)
+            mean = RoundStats.mean(means)
+            met = met and scenario.is_met_by(mean)
             links = f"{latency[0] * 1e3:.0f}-{latency[1] * 1e3:.0f}"
+            ldh, rmr = max(each.ldh for each in means), max(each.rmr for each in means)
             print(
-                f"{peers:5} {links:>10}  {name:14} {worst.missed:7.2f} {worst.ldh:6.2f} {worst.rmr:6.2f} "
-                f"{worst.seconds * 1e3:5.0f}" + ("" if scenario.is_met_by(worst) else "   goal missed"),
+                f"{peers:5} {links:>10}  {name:14} {mean.missed:7.2f} {mean.ldh:6.2f} ({ldh:5.2f}) "
+                f"{mean.rmr:5.2f} ({rmr:.2f}) {mean.seconds * 1e3:5.0f}"
+                + ("" if scenario.is_met_by(mean) else "   goal missed"),
                 flush=True,
             )
     return met
