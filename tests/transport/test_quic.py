@@ -244,19 +244,23 @@ class SendingTests(IrohTestCase):
 
     def test_slow_reader(self) -> None:
         """
-        More than 1 MiB unsent for 10 s end the connection; less does not.
+        More than 1 MiB unsent for 10 s end the connection, and so does a peer
+        that takes nothing for as long; one that reads does not.
         """
         self.net.window = 65536
         for _ in range(300):
             self.send(bytes(4000))
         self.advance(9)
-        self.assertTrue(self.a.is_connected(self.raw.key.peer_id))
         stream = self.raw.call(self.there.accept_uni())
         for _ in range(4):
             self.raw.call(stream.read(65536))
+        self.advance(9)
+        self.assertTrue(self.a.is_connected(self.raw.key.peer_id))
+        for _ in range(14):
+            self.raw.call(stream.read(65536))
         self.advance(20)
         self.assertTrue(self.a.is_connected(self.raw.key.peer_id))
-        for _ in range(200):
+        for _ in range(300):
             self.send(bytes(4000))
         self.advance(10.1)
         self.assertEqual(self.closed(), {"slow reader": 1})
