@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
@@ -118,6 +119,18 @@ def load(directory: StateDirectory) -> SavedNode:
         return SavedNode()
 
 
+def save(directory: StateDirectory, node: DHTNode) -> None:
+    """
+    Write the state of a node; what goes wrong is logged.
+
+    @param directory: locked.
+    """
+    try:
+        directory.write_json(FILE, SavedNode.of(node).to_json())
+    except StateError as error:
+        _log.error("The state was not written: {error}", error=error)
+
+
 class Saver(Service):
     """
     Writes the state of a node now and then, and at the end; to be stopped
@@ -128,9 +141,8 @@ class Saver(Service):
         """
         @param directory: locked.
         """
-        self._node = node
-        self._directory = directory
-        self._saving = LoopingCall(self.save)
+        self._save = partial(save, directory, node)
+        self._saving = LoopingCall(self._save)
         self._saving.clock = reactor
 
     def startService(self) -> None:
@@ -146,13 +158,4 @@ class Saver(Service):
         """
         super().stopService()
         self._saving.stop()
-        self.save()
-
-    def save(self) -> None:
-        """
-        Write now; what goes wrong is logged.
-        """
-        try:
-            self._directory.write_json(FILE, SavedNode.of(self._node).to_json())
-        except StateError as error:
-            _log.error("The state was not written: {error}", error=error)
+        self._save()

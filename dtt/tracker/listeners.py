@@ -17,7 +17,7 @@ from dtt.errors import ListenError, UsageError
 from dtt.hints import IROH, STREAMS, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IListener, IPeerTransport
-from dtt.tracker.saved import SavedNode
+from dtt.tracker.saved import SavedPorts
 from dtt.transport.several import SeveralTransports
 from dtt.transport.streams import StreamsTransport
 
@@ -93,29 +93,28 @@ class Listeners:
             listeners[0] if len(listeners) == 1 else SeveralTransports(reactor, listeners)
         )
 
-    def listen(self, saved: SavedNode) -> None:
+    def listen(self, saved: SavedPorts) -> None:
         """
         Bind all; the ports of the last run where none is asked for.
 
         @raise ListenError: one of them can't be bound.
         """
         for listener, (host, port) in self._hosts.items():
-            kept = saved.listen_port if listener.kind == STREAMS else saved.iroh_port
+            kept = saved.streams if listener.kind == STREAMS else saved.iroh
 
             def bind(port: int, listener: IListener = listener, host: str = host) -> None:
                 listener.listen(host, port)
 
             bind_port(port, kept, bind)
 
-    def ports_in(self, saved: SavedNode) -> SavedNode:
+    def ports_in(self, saved: SavedPorts) -> SavedPorts:
         """
-        C{saved} with the ports that are bound.
+        C{saved} with the ports that are bound; of a transport that is not used
+        it stays as it was.
         """
         for listener in self._hosts:
             port = listener.port or 0
-            saved = (
-                evolve(saved, listen_port=port) if listener.kind == STREAMS else evolve(saved, iroh_port=port)
-            )
+            saved = evolve(saved, streams=port) if listener.kind == STREAMS else evolve(saved, iroh=port)
         return saved
 
     def places(self) -> tuple[str, ...]:

@@ -1,54 +1,40 @@
 """
-What a tracker remembers over restarts, besides its key.  Pure.
+The ports of a tracker, which it keeps over restarts.  Pure.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
-from dtt.interfaces import Contact
+from attrs import asdict, fields, frozen
 
 #: The format of the file; another one is not read.
 VERSION = 1
 
 
 @frozen(slots=True)
-class SavedNode:
+class SavedPorts:
     """
-    Ports, and the DHT node.
+    0: none yet.
 
-    @ivar dht_port: UDP; 0: none yet.
-    @ivar listen_port: TCP of the streams transport; 0: none yet.
-    @ivar iroh_port: UDP of the iroh transport; 0: none yet.
-    @ivar node_id: 20 bytes, or L{None}.
-    @ivar nodes: DHT nodes that were good, the best first.
+    @ivar dht: UDP, of the DHT node.
+    @ivar streams: TCP, of the streams transport.
+    @ivar iroh: UDP, of the iroh transport.
     """
 
-    dht_port: int = 0
-    listen_port: int = 0
-    iroh_port: int = 0
-    node_id: bytes | None = None
-    nodes: tuple[Contact, ...] = ()
+    dht: int = 0
+    streams: int = 0
+    iroh: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """
         The object that is written.
         """
-        return {
-            "version": VERSION,
-            "dht_port": self.dht_port,
-            "listen_port": self.listen_port,
-            "iroh_port": self.iroh_port,
-            "node_id": None if self.node_id is None else self.node_id.hex(),
-            "nodes": [[node.node_id.hex(), node.host, node.port] for node in self.nodes],
-        }
+        return {"version": VERSION, **asdict(self)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SavedNode:
+    def from_json(cls, value: Mapping[str, Any]) -> SavedPorts:
         """
         What L{to_json} gave.
 
@@ -56,30 +42,10 @@ class SavedNode:
         """
         if value.get("version") != VERSION:
             raise ValueError("unknown version")
-        try:
-            node_id = value["node_id"]
-            return cls(
-                _port(value["dht_port"]),
-                _port(value["listen_port"]),
-                _port(value["iroh_port"]),
-                None if node_id is None else _node_id(node_id),
-                tuple(
-                    Contact(_node_id(id_), str(ipaddress.ip_address(host)), _port(port, 1))
-                    for id_, host, port in value["nodes"]
-                ),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"unusable: {error!r}") from None
+        return cls(*(_port(value.get(each.name)) for each in fields(cls)))
 
 
-def _port(value: Any, lowest: int = 0) -> int:
-    if type(value) is not int or not lowest <= value < 65536:
+def _port(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 0x10000:
         raise ValueError(f"not a port: {value!r}")
     return value
-
-
-def _node_id(value: str) -> bytes:
-    node_id = bytes.fromhex(value)
-    if len(node_id) != 20:
-        raise ValueError(f"not a node id: {value!r}")
-    return node_id

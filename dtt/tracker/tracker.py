@@ -27,6 +27,7 @@ from twisted.logger import Logger
 
 from dtt.addresses.service import AddressService
 from dtt.config import Config
+from dtt.dht import saved as saved_dht
 from dtt.dht.node import DHTNode
 from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft
 from dtt.events import DHTReady, Event, EventSink, NodeStarted
@@ -34,14 +35,14 @@ from dtt.identity import PeerKey, load_or_create_key
 from dtt.records.topic import Rotation, TopicId, default_rotation, initial_secret_hash
 from dtt.state import StateDirectory
 from dtt.tracker.listeners import Listeners, bind_port
-from dtt.tracker.saved import SavedNode
+from dtt.tracker.saved import SavedPorts
 from dtt.tracker.topic import Parts, TopicService
 
 _log = Logger()
 
 #: Files of the state directory.
 KEY_FILE = "peer.key"
-NODE_FILE = "node.json"
+PORTS_FILE = "ports.json"
 
 #: The state is written so often, and when the tracker stops (guess).
 SAVE_INTERVAL = 300.0
@@ -87,7 +88,8 @@ class Tracker(MultiService):
         key = PeerKey.generate() if self._state is None else load_or_create_key(self._state.path / KEY_FILE)
         self.peer_id = key.peer_id
         rng = rng or SystemRandom()
-        self._saved = self._load()
+        self._ports = self._load_ports()
+        known = saved_dht.SavedNode() if self._state is None else saved_dht.load(self._state)
         self._listeners = Listeners(reactor, key, config, self._addresses_changed)
         transport = self._listeners.transport
         self._dht = DHTNode(
@@ -96,8 +98,9 @@ class Tracker(MultiService):
             interface=config.dht.bind,
             interface6=config.dht.bind6 or None,
             bootstrap=config.dht.bootstrap,
-            known_nodes=self._saved.nodes,
-            node_id=self._saved.node_id,
+            known_nodes=known.nodes,
+            node_id=known.node_id,
+            external_host=known.external_host,
             on_external_host=self._listeners.set_external_host,
             rng=rng,
         )
@@ -124,6 +127,8 @@ class Tracker(MultiService):
             self._emit,
             reachable=self._listeners.reachable,
         )
+        if known.external_host is not None:
+            self._listeners.set_external_host(known.external_host)
         self._saving = LoopingCall(self._save)
         self._saving.clock = reactor
 
@@ -205,8 +210,8 @@ class Tracker(MultiService):
         if self._state is not None:
             self._state.lock()
         try:
-            bind_port(self.config.dht.port, self._saved.dht_port, self._bind_dht)
-            self._listeners.listen(self._saved)
+            bind_port(self.config.dht.port, self._ports.dht, self._bind_dht)
+            self._listeners.listen(self._ports)
         except ListenError:
             self._dht.stopService()
             if self._state is not None:
@@ -233,26 +238,22 @@ class Tracker(MultiService):
         if self._topics.get(topic.topic_id) is topic:
             del self._topics[topic.topic_id]
 
-    def _load(self) -> SavedNode:
-        value = None if self._state is None else self._state.read_json(NODE_FILE)
-        if value is None:
-            return SavedNode()
+    def _load_ports(self) -> SavedPorts:
+        value = None if self._state is None else self._state.read_json(PORTS_FILE)
+        if self._state is None or value is None:
+            return SavedPorts()
         try:
-            return SavedNode.from_json(value)
+            return SavedPorts.from_json(value)
         except ValueError as error:
-            _log.warn("{file} is not usable ({error}); starting without it.", file=NODE_FILE, error=error)
-            return SavedNode()
+            self._state.put_aside(PORTS_FILE, str(error))
+            return SavedPorts()
 
     def _save(self) -> None:
         if self._state is None or not self._bound:
             return
-        self._saved = evolve(
-            self._listeners.ports_in(self._saved),
-            dht_port=self._dht.port,
-            node_id=self._dht.node_id,
-            nodes=tuple(self._dht.known_nodes()),
-        )
+        self._ports = evolve(self._listeners.ports_in(self._ports), dht=self._dht.port)
         try:
-            self._state.write_json(NODE_FILE, self._saved.to_json())
+            self._state.write_json(PORTS_FILE, self._ports.to_json())
         except StateError as error:
             _log.error("The state was not written: {error}", error=error)
+        saved_dht.save(self._state, self._dht)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dtt.dht.node_id import is_valid
-from dtt.dht.saved import FILE, SAVE_INTERVAL, SavedNode, Saver, load
+from dtt.dht.saved import FILE, SAVE_INTERVAL, SavedNode, Saver, load, save
 from dtt.interfaces import Contact
 from dtt.state import StateDirectory
 from tests.dht.network import Network
@@ -122,7 +122,6 @@ class FileTests(SynchronousTestCase):
         """
         What can't be written is logged, and the node goes on.
         """
-        saver = Saver(self.network.clock, self.network.nodes[0], self.directory)
         self.path.rmdir()
         logged: list[object] = []
 
@@ -134,7 +133,7 @@ class FileTests(SynchronousTestCase):
 
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        saver.save()
+        save(self.directory, self.network.nodes[0])
         self.assertEqual(len(logged), 1)
 
 

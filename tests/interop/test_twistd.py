@@ -101,7 +101,8 @@ class TwistdTests(TestCase):
         Start one.
         """
         common = ["--state-dir", str(self.folder / state), "--transport", "streams"]
-        common += ["--listen", f"{LOOPBACK}:0"]
+        if "--listen" not in arguments:
+            common += ["--listen", f"{LOOPBACK}:0"]
         common += ["--secret-file", str(self.secret), "--bootstrap", f"{LOOPBACK}:{self.nodes[0].port}"]
         twistd = Twistd(self.reactor, [*common, *arguments], self.folder)
 

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import AddressesConfig, BootstrapConfig, Config, DHTConfig
 from dtt.dht.node import DHTNode
+from dtt.dht.saved import FILE as DHT_FILE
 from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft, UsageError
 from dtt.events import (
     AddressesPublished,
@@ -35,7 +36,7 @@ from dtt.records import record
 from dtt.records.topic import TopicId
 from dtt.state import StateDirectory
 from dtt.testing.machines import MachineNetwork
-from dtt.tracker.tracker import KEY_FILE, NODE_FILE, Tracker, log_event
+from dtt.tracker.tracker import KEY_FILE, PORTS_FILE, Tracker, log_event
 from tests.tracker.common import collect_warnings, start_clock
 
 
@@ -473,9 +474,9 @@ class StateTests(TrackerTestCase):
         self.net.advance(2)
         ports, node_id = self.ports(), first._dht.node_id
         self.stop(first)
-        saved = json.loads((path / NODE_FILE).read_text())
-        self.assertEqual((saved["dht_port"], saved["listen_port"]), (ports["udp"], ports["tcp"]))
-        self.assertEqual(len(saved["nodes"]), 3)
+        saved = json.loads((path / PORTS_FILE).read_text())
+        self.assertEqual((saved["dht"], saved["streams"]), (ports["udp"], ports["tcp"]))
+        self.assertEqual(len(json.loads((path / DHT_FILE).read_text())["nodes"]), 3)
         self.assertEqual(stat.S_IMODE((path / KEY_FILE).stat().st_mode), 0o600)
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o700)
         second = self.tracker(state_dir=path, dht={"bootstrap": ()})
@@ -487,12 +488,22 @@ class StateTests(TrackerTestCase):
         self.assertEqual(self.warnings, [])
         self.assert_nothing_left()
 
+    def test_external_host(self) -> None:
+        """Where others saw us in the last run is listed until they say otherwise."""
+        path = self.state_dir()
+        self.stop(self.tracker(state_dir=path))
+        saved = json.loads((path / DHT_FILE).read_text())
+        (path / DHT_FILE).write_text(json.dumps({**saved, "external_host": "198.18.7.7"}))
+        tracker = self.tracker(state_dir=path, listen=("0.0.0.0", 0))
+        self.assertEqual(str(tracker._listeners.transport.addresses()[0]).partition(":")[0], "198.18.7.7")
+        self.stop(tracker)
+
     def test_saved_in_between(self) -> None:
         """The state is written from time to time, not only at the end."""
         path = self.state_dir()
         tracker = self.tracker(state_dir=path)
         self.net.advance(301)
-        self.assertEqual(len(json.loads((path / NODE_FILE).read_text())["nodes"]), 3)
+        self.assertEqual(len(json.loads((path / DHT_FILE).read_text())["nodes"]), 3)
         self.stop(tracker)
 
     def test_nothing_on_disk(self) -> None:
@@ -571,16 +582,18 @@ class StateTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_damaged(self) -> None:
-        """A state file that is no JSON, or of another version, is left out with a warning."""
+        """A state file that is no JSON, or of another version, is put aside with a warning."""
         path = self.state_dir()
         first = self.tracker(state_dir=path)
         self.stop(first)
-        for damage in ("{", "[]", '{"version": 99}', '{"version": 1, "dht_port": "x"}'):
-            (path / NODE_FILE).write_text(damage)
-            self.warnings.clear()
-            tracker = self.tracker(state_dir=path)
-            self.assertEqual((tracker.peer_id, len(self.warnings)), (first.peer_id, 1), damage)
-            self.stop(tracker)
+        for damage in ("{", "[]", '{"version": 99}', '{"version": 1, "dht": "x"}'):
+            for name in (PORTS_FILE, DHT_FILE):
+                (path / name).write_text(damage)
+                self.warnings.clear()
+                tracker = self.tracker(state_dir=path)
+                self.assertEqual((tracker.peer_id, len(self.warnings)), (first.peer_id, 1), damage)
+                self.assertEqual((path / f"{name}.damaged").read_text(), damage)
+                self.stop(tracker)
 
     def test_bad_key(self) -> None:
         """A key file that others can read, or that is none, is refused when the tracker is made."""
