@@ -83,10 +83,9 @@ class GossipConfig:
         of full size a second.
     @ivar max_missing: announced contents that are awaited; about 10 MB, for a
         moment.  Guess: two peers' share.
-    @ivar max_missing_per_peer: of them, announced by one peer.  What is
-        announced beyond it is lost if nobody sends it unasked: when a peer was
-        pruned by all, all contents are only announced for the first 80 ms.
-        Measured: 40000 a second for twice that time.
+    @ivar max_missing_per_peer: of them, announced by one peer; what is
+        announced beyond it is asked for at once.  Measured: 40000 a second for
+        twice the time that one waits before asking.
     """
 
     max_message_size: int = field(default=4096, validator=ge(512))

@@ -121,6 +121,9 @@ class Announcements:
     def __len__(self) -> int:
         return len(self._sources)
 
+    def __contains__(self, identity: bytes) -> bool:
+        return identity in self._sources
+
     def count_by(self, peer: bytes) -> int:
         """
         How many are awaited from C{peer}.

@@ -8,8 +8,9 @@ lazy), Q8 (no empty entries), Q9 (no round beyond 65535).
 Where we differ from upstream, all of it invisible on the wire or only earlier:
  - An IHave leaves when it is full, not only after the dispatch timeout.
  - The dispatch timer runs only when something is queued.
- - A peer stands once in the list of sources of a content, and announces a
-   bounded number of contents.
+ - A peer stands once in the list of sources of a content, and a bounded number
+   is awaited; what is announced beyond it is asked for at once, without being
+   remembered.
  - What is kept is bounded in number and bytes; the oldest goes first.
 """
 
@@ -49,7 +50,7 @@ class PlumTree:
     @ivar eager: neighbours that get contents; read only.
     @ivar lazy: neighbours that get announcements; read only.
     @ivar counters: C{spoofed} messages whose id was not that of the content,
-        C{announcements_dropped} beyond the bounds.
+        C{asked_at_once}: announced contents that could not be awaited.
     """
 
     def __init__(self, config: GossipConfig | None = None) -> None:
@@ -209,9 +210,15 @@ class PlumTree:
             if identity in self._contents:
                 continue
             if not self._missing.add(identity, peer, hops):
-                self.counters["announcements_dropped"] += 1
+                self._ask_at_once(identity, peer, hops)
             elif identity not in self._timers:
                 self._timers.start(identity, self._now + self._config.graft_timeout_1)
+
+    def _ask_at_once(self, identity: bytes, peer: bytes, hops: int) -> None:
+        if identity not in self._missing:
+            self.counters["asked_at_once"] += 1
+            self._make_eager(peer)
+            self._send(peer, Graft(identity, hops))
 
     # Timers
 

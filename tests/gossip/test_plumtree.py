@@ -4,6 +4,7 @@ Tests for L{dtt.gossip.plumtree}: specs/iroh-gossip.md sections 7, 11 and 13.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -323,15 +324,20 @@ class BoundsTests(SynchronousTestCase):
     """
 
     def test_announcement_flood(self) -> None:
-        """One peer's announcements are bounded, and leave room for others."""
+        """One peer's announcements are bounded, and leave room for others; the rest is asked for at once."""
         config = GossipConfig(max_missing=100, max_missing_per_peer=60)
         machine = Machine([], [A, B, C], config)
+        asked: Counter[bytes] = Counter()
         for peer, first in ((A, 0), (B, 1000)):
             for number in range(0, 500, 50):
-                machine.hear(peer, IHave(tuple((number_id(first + number + n), 0) for n in range(50))))
+                entries = tuple((number_id(first + number + n), 0) for n in range(50))
+                out = machine.hear(peer, IHave(entries))
+                asked.update(o.peer for o in out if isinstance(o, SendMessage))
         self.assertEqual(len(machine.tree._missing), 100)
         self.assertEqual((machine.tree._missing.count_by(A), machine.tree._missing.count_by(B)), (60, 40))
-        self.assertEqual(machine.tree.counters["announcements_dropped"], 900)
+        self.assertEqual((machine.tree.counters["asked_at_once"], asked), (900, {A: 440, B: 460}))
+        # What another one has announced is awaited from that one.
+        self.assertEqual(machine.hear(B, IHave(((number_id(0), 0),))), [])
         self.assertLessEqual(len(machine.tree._timers), 102)
         machine.wait(0.2)
         self.assertEqual((len(machine.tree._missing), machine.tree._missing._by_peer), (0, {}))

@@ -255,8 +255,10 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(net.nodes[P1].swarm.eager_peers(), (P2,))
 
     def test_pruned_by_all(self) -> None:
-        """Who was pruned by all its neighbours misses nothing, at 20000 contents a second."""
-        net = network(3, 1)
+        """Who was pruned by all its neighbours misses nothing, even more contents than it can await."""
+        net = GossipNetwork(Random(1), config=GossipConfig(max_missing=1000, max_missing_per_peer=500))
+        for number in range(3):
+            net.add(peer(number))
         net.command(P1, JoinPeers((P0,)))
         net.command(P2, JoinPeers((P0, P1)))
         net.advance(5.0)
