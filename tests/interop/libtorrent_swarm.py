@@ -10,7 +10,9 @@ never enter tables).
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from hashlib import sha512
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 import libtorrent
@@ -24,9 +26,10 @@ SETTLE = 1.5
 POLL = 0.001
 
 
-def settings(alerts: bool = False) -> Any:
+def settings(alerts: bool = False, port: int = 0) -> Any:
     """
     @param alerts: tell of what the DHT found.
+    @param port: UDP; 0: any.
     """
     return {
         "enable_dht": True,
@@ -41,7 +44,7 @@ def settings(alerts: bool = False) -> Any:
         "dht_block_ratelimit": 1000000,
         "dht_upload_rate_limit": 100000000,
         "alert_mask": int(libtorrent.alert.category_t.dht_notification) if alerts else 0,
-        "listen_interfaces": "127.0.0.1:0",
+        "listen_interfaces": f"127.0.0.1:{port}",
     }
 
 
@@ -59,14 +62,16 @@ class LibtorrentSwarm:
     @ivar addresses: (host, port) of the nodes that live.
     """
 
-    def __init__(self, count: int = 30, defaults: bool = False) -> None:
+    def __init__(self, count: int = 30, defaults: bool = False, ports: Sequence[int] = ()) -> None:
         """
         @param defaults: leave libtorrent's protections as they are; node i is
             on C{127.0.i.1}.
+        @param ports: of the first nodes.
         """
         hosts = [f"127.0.{number}.1" if defaults else "127.0.0.1" for number in range(1, count + 1)]
         self._sessions = [
-            libtorrent.session(default_settings(host) if defaults else settings()) for host in hosts
+            libtorrent.session(default_settings(host) if defaults else settings(port=port))
+            for host, port in zip(hosts, chain(ports, repeat(0)), strict=False)
         ]
         ports = [session.listen_port() for session in self._sessions]
         self.addresses = list(zip(hosts, ports, strict=True))

@@ -9,8 +9,9 @@ system chooses, on the real reactor; every test has a time-out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from itertools import chain, islice, repeat
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -129,14 +130,16 @@ def make_deaf(node: DHTNode) -> None:
     node.responder.answer = lambda query, host, port: None  # type: ignore[method-assign]
 
 
-async def dtt_swarm(reactor: Any, count: int) -> list[DHTNode]:
+async def dtt_swarm(reactor: Any, count: int, ports: Sequence[int] = ()) -> list[DHTNode]:
     """
     A DHT of our own nodes; the first one is the others' bootstrap node.
+
+    @param ports: of the first nodes.
     """
     nodes: list[DHTNode] = []
-    for _ in range(count):
+    for port in islice(chain(ports, repeat(0)), count):
         bootstrap = [(LOOPBACK, nodes[0].port)] if nodes else []
-        node = DHTNode(reactor, interface=LOOPBACK, closed=True, bootstrap=bootstrap)
+        node = DHTNode(reactor, port=port, interface=LOOPBACK, closed=True, bootstrap=bootstrap)
         node.privilegedStartService()
         node.startService()
         nodes.append(node)

@@ -1,0 +1,160 @@
+"""
+Actors: members in processes of their own, Rust's and Python's alike: lines in,
+JSON events out (C{rust/src/member.rs}).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from tests.interop.rooms import environment
+
+
+class Actor(ProcessProtocol):
+    """
+    A member in a process of its own.
+
+    @ivar name: for messages.
+    @ivar kind: C{rust} or C{python}.
+    @ivar events: what it told.
+    @ivar pid: its process.
+    """
+
+    transport: IProcessTransport
+
+    def __init__(self, reactor: Any, name: str, kind: str, command: list[str]) -> None:
+        self.name = name
+        self.kind = kind
+        self.command = command
+        self.events: list[dict[str, Any]] = []
+        self._rest = self._errors = b""
+        self._ended: Deferred[None] = Deferred()
+        self.begun: float = reactor.seconds()
+        self.pid: int = reactor.spawnProcess(self, command[0], command, env=environment()).pid
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        Events.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self.events += [json.loads(line) for line in lines]
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        Kept for messages.
+        """
+        self._errors = (self._errors + data)[-4000:]
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It is gone.
+        """
+        self.events.append({"event": "ended", "reason": str(reason.value)})
+        self._ended.callback(None)
+
+    def say(self, *words: object) -> None:
+        """
+        One line; bytes go in hex.
+        """
+        texts = [(word.hex() or "-") if isinstance(word, bytes) else str(word) for word in words]
+        self.transport.write(" ".join(texts).encode() + b"\n")
+
+    def told(self, name: str) -> list[dict[str, Any]]:
+        """
+        The events of one name.
+        """
+        return [event for event in self.events if event["event"] == name]
+
+    @property
+    def peer_id(self) -> str:
+        """
+        64 hex digits; it has started.
+        """
+        return str(self.told("node.started")[0]["peer_id"])
+
+    @property
+    def address(self) -> str:
+        """
+        C{host:port} of its iroh endpoint; it has started.
+        """
+        places = map(str, self.told("node.started")[0]["listen"])
+        return next(place.removeprefix("iroh:") for place in places if place.startswith("iroh:"))
+
+    @property
+    def joined(self) -> bool:
+        """
+        Whether it has had a neighbour.
+        """
+        return bool(self.told("topic.joined"))
+
+    def neighbors(self) -> set[str]:
+        """
+        The ids of its present neighbours.
+        """
+        present: set[str] = set()
+        for event in self.events:
+            if event["event"] == "neighbor.up":
+                present.add(event["peer"])
+            elif event["event"] == "neighbor.down":
+                present.discard(event["peer"])
+        return present
+
+    def contents(self) -> list[bytes]:
+        """
+        Of the messages that it got.
+        """
+        return [
+            bytes.fromhex(event["content_hex"]) if "content_hex" in event else event["content"].encode()
+            for event in self.told("message")
+        ]
+
+    def resident(self) -> int:
+        """
+        Bytes in memory, RSS.
+        """
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    async def kill(self) -> None:
+        """
+        End it at once, without a word to the others.
+        """
+        if not self._ended.called:
+            with suppress(ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
+            await self._ended
+
+    async def leave(self) -> None:
+        """
+        Let it end as members do.
+        """
+        self.transport.closeStdin()
+        await self._ended
+
+    def __str__(self) -> str:
+        tail = "\n  ".join(str(event)[:200] for event in self.events[-12:])
+        return f"{self.name}: {len(self.events)} events\n  {tail}\n  {self._errors.decode(errors='replace')}"
+
+
+def one_swarm(actors: Sequence[Actor]) -> bool:
+    """
+    Whether ways along neighbours lead from each to each.
+    """
+    by_id = {actor.peer_id: actor for actor in actors}
+    reached: set[str] = set()
+    edge = {actors[0].peer_id}
+    while edge:
+        reached |= edge
+        edge = {peer for each in edge for peer in by_id[each].neighbors() if peer in by_id} - reached
+    return len(reached) == len(actors)
