@@ -126,7 +126,8 @@ async fn main() -> Result<()> {
                 Err(error) if error.to_string().contains("lagged") => {
                     tell("lagged", json!({ "words": error.to_string() }));
                 }
-                Err(error) => return tell("error", json!({ "words": error.to_string() })),
+                // The topic is left.
+                Err(_) => return,
             }
         }
     });
