@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from attrs import NOTHING, Attribute, AttrsInstance, field, fields, frozen
+from attrs.validators import optional
 
 from dtt.errors import UsageError
 from dtt.hints import MAX_RELAY_URL
@@ -255,13 +256,14 @@ class IrohConfig:
     """
     The iroh transport, which Rust peers speak (extra C{dtt[iroh]}).
 
-    @ivar listen: (IP, port), UDP; port 0: any at first, then the same one over restarts.
+    @ivar listen: (IP, port), UDP; port 0: any at first, then the same one over
+        restarts; L{None}: any port of the IP that the streams transport listens on.
     @ivar preset: C{none}: no server of anyone's.  C{n0}: the relays, DNS and
         pkarr publishing of n0, which most Rust programs use and which help behind NATs.
     @ivar relays: URLs of relays of one's own, used in place of the preset's.
     """
 
-    listen: HostPort = field(default=("0.0.0.0", 0), validator=_listen)
+    listen: HostPort | None = field(default=None, validator=optional(_listen))
     preset: str = field(default="none", validator=_one_of("none", "n0"))
     relays: tuple[str, ...] = field(default=(), validator=_relay_urls)
 

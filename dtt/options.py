@@ -194,7 +194,7 @@ class TrackerOptions(BootstrapOptions):
         """
         streams:HOST:PORT or iroh:HOST:PORT on which other members connect to us (an IP of this machine;
         TCP for streams, UDP for iroh); port 0: any at first, then kept. Without a prefix it is streams.
-        May be given once for each. Default: streams:0.0.0.0:0 and iroh:0.0.0.0:0.
+        May be given once for each. Default: streams:0.0.0.0:0, and for iroh any port of the same host.
         """
         prefix, colon, rest = address.partition(":")
         transport = prefix if colon and prefix in ("streams", "iroh") else "streams"

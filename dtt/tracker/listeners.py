@@ -87,7 +87,7 @@ class Listeners:
                     relay_urls=config.iroh.relays,
                     on_addresses_changed=on_addresses_changed,
                 )
-                self._hosts[iroh] = config.iroh.listen
+                self._hosts[iroh] = config.iroh.listen or (config.listen[0], 0)
         listeners = tuple(self._hosts)
         self.transport: IPeerTransport = (
             listeners[0] if len(listeners) == 1 else SeveralTransports(reactor, listeners)
