@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dtt.hints import IROH, STREAMS, PeerAddress
 from dtt.identity import PeerKey
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
 from dtt.records.topic import Slot, TopicId, encryption_key, initial_secret_hash
-from tests.interop.rooms import rust
+from tests.interop.rooms import missing, rust
 from tests.interop.support import NO_INTEROP
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -121,3 +122,27 @@ class OursTests(SynchronousTestCase):
         (made,) = remade(records=[case])["records"]
         self.assertEqual(made["opened"], [record.encode().hex()])
         self.assertEqual(made["contents"], [entries])
+
+
+class SkipTests(SynchronousTestCase):
+    """
+    Where something is missing, the reason of the skip says what.
+    """
+
+    skip = NO_INTEROP
+
+    def test_no_cargo(self) -> None:
+        """
+        Without C{cargo} there are no Rust peers.
+        """
+        self.patch(shutil, "which", lambda program: None)
+        with self.assertRaises(SkipTest) as caught:
+            rust.__wrapped__("vectors")
+        self.assertIn("there is no cargo here", str(caught.exception))
+
+    def test_not_root(self) -> None:
+        """
+        Only root can make rooms.
+        """
+        self.patch(os, "geteuid", lambda: 1000)
+        self.assertIn("need root", str(missing.__wrapped__()))
