@@ -1,0 +1,106 @@
+"""
+Ids become addresses: Rust peers with C{iroh-mainline-address-lookup} resolve ours,
+and ours them, through the packets in the DHT alone.
+
+The Rust peers here are of the crate iroh-gossip: they read no records and know
+nobody.  Who is told an id by the test has to find its address.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from tests.interop.stage import PATIENCE, Actor, Stage, StageCase
+from tests.interop.support import NO_IROH
+
+#: Members of ours whose records nobody reads.
+OURS = ("--transport", "both", "--listen", "streams:127.0.0.1:0", "--listen", "iroh:127.0.0.1:0")
+
+
+class AddressTests(StageCase):
+    """
+    One of ours and one of theirs.
+    """
+
+    timeout = 240
+    skip = StageCase.skip or NO_IROH
+
+    async def _meet(self, stage: Stage, asking: Actor, asked: Actor) -> None:
+        """
+        One is told the other's id, again and again, until they are neighbours.
+        """
+        known = asked.peer_id
+        before = len(asking.told("neighbor.up"))
+        for _ in range(int(PATIENCE)):
+            asking.say("join", known)
+            await stage.rest(1)
+            if len(asking.told("neighbor.up")) > before:
+                break
+        await stage.become("they are neighbours", lambda: known in asking.neighbors(), 1)
+
+    async def _started(self, stage: Stage, *actors: Actor) -> None:
+        await stage.become("they have started", lambda: all(each.told("node.started") for each in actors))
+
+    async def _published(self, stage: Stage, ours: Actor) -> None:
+        await stage.become("ours is published", lambda: ours.told("addresses.published"))
+
+    async def _found_by_rust(self, stage: Stage) -> None:
+        ours = stage.python("python", *OURS)
+        await self._published(stage, ours)
+        theirs = stage.rust_gossip("rust", "--pkarr")
+        await self._started(stage, theirs)
+        await self._meet(stage, theirs, ours)
+
+    def test_found_by_rust(self) -> Deferred[None]:
+        """
+        A Rust peer that is told our id finds us; the streams address in our
+        packet does not trouble it.
+        """
+        return self.play(self._found_by_rust)
+
+    async def _finds_rust(self, stage: Stage) -> None:
+        theirs = stage.rust_gossip("rust", "--pkarr")
+        ours = stage.python("python", *OURS, "--no-publish")
+        await self._started(stage, theirs, ours)
+        await self._meet(stage, ours, theirs)
+
+    def test_finds_rust(self) -> Deferred[None]:
+        """
+        We find a Rust peer whose id we are told, also when we publish nothing.
+        """
+        return self.play(self._finds_rust)
+
+    async def _moves(self, stage: Stage) -> None:
+        state = stage.path("state")
+        ours = stage.python("python", *OURS, "--state-dir", state)
+        theirs = stage.rust_gossip("rust", "--pkarr", "--key-file", stage.path("key"))
+        await self._published(stage, ours)
+        await self._started(stage, theirs)
+        await self._meet(stage, ours, theirs)
+
+        await theirs.kill()
+        await stage.become("it is gone", lambda: not ours.neighbors())
+        moved = stage.rust_gossip("rust again", "--pkarr", "--key-file", stage.path("key"))
+        await self._started(stage, moved)
+        assert moved.peer_id == theirs.peer_id
+        assert moved.address != theirs.address
+        await self._meet(stage, ours, moved)
+
+        await ours.kill()
+        for name in ("node.json", "pkarr.json", "addresses.json"):
+            (state / name).unlink(missing_ok=True)
+        again = stage.python("python again", *OURS, "--state-dir", state)
+        await self._published(stage, again)
+        assert again.peer_id == ours.peer_id
+        assert again.address != ours.address
+        # A Rust peer that knew us may go on with the old address for minutes.
+        fresh = stage.rust_gossip("rust that knows nobody", "--pkarr")
+        await self._started(stage, fresh)
+        await self._meet(stage, fresh, again)
+
+    def test_moves(self) -> Deferred[None]:
+        """
+        Either comes back with its key and another port, ours without all else
+        that it knew; it is found there, though its packet of before is in the DHT.
+        """
+        return self.play(self._moves)
