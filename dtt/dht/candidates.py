@@ -10,7 +10,7 @@ networks and our own machine; who failed makes room.
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
@@ -57,6 +57,7 @@ class Candidate(Generic[T]):
     @ivar held_back: its query waits for the packet budget.
     @ivar query: the open query, a Deferred.
     @ivar result: what the lookup's user made of its answer.
+    @ivar places: where it stands in each order.
     """
 
     contact: Contact
@@ -66,6 +67,7 @@ class Candidate(Generic[T]):
     held_back: bool = False
     query: Any = None
     result: T | None = None
+    places: tuple[Any, ...] = ()
 
 
 class Order(Generic[T]):
@@ -186,8 +188,9 @@ class Candidates(Generic[T]):
         """
         Make room: it failed, or is too far.
         """
-        for order in self.orders:
-            order.ranked = [place for place in order.ranked if place[2] is not candidate]
+        for order, place in zip(self.orders, candidate.places, strict=False):
+            del order.ranked[bisect_left(order.ranked, place)]
+        candidate.places = ()
 
     def renamed(self, candidate: Candidate[T], node_id: bytes) -> None:
         """
@@ -215,5 +218,6 @@ class Candidates(Generic[T]):
 
     def _rank(self, candidate: Candidate[T]) -> None:
         self.added += 1
-        for order in self.orders:
-            insort(order.ranked, (order.key(candidate), self.added, candidate))
+        candidate.places = tuple((order.key(candidate), self.added, candidate) for order in self.orders)
+        for order, place in zip(self.orders, candidate.places, strict=True):
+            insort(order.ranked, place)

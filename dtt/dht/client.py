@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.dht.buckets import K
-from dtt.dht.lookup import SLOT_WIDTH, Lookup
+from dtt.dht.lookup import SLOT_WIDTH, Delayed, Lookup
 from dtt.dht.node_id import is_valid
 from dtt.dht.puts import Holder, put_latest, store_on
 from dtt.dht.reads import answer_in, contacts_in, read_arguments, token_in
@@ -67,6 +67,7 @@ class Client:
         asking: Callable[[Contact], None],
         timed_out: Callable[[Contact], None],
         seconds: Callable[[], float],
+        later: Callable[[Callable[[], None]], Delayed],
     ) -> None:
         """
         @param family: of the nodes to ask.
@@ -75,6 +76,7 @@ class Client:
         @param asking: told whom a query is sent to.
         @param timed_out: told who did not answer.
         @param seconds: what time it is.
+        @param later: calls something in the next turn of the reactor.
         """
         self.table = table
         self.hearsay: list[Contact] = []
@@ -84,6 +86,7 @@ class Client:
         self._wants_both = wants_both
         self._asking = asking
         self._timed_out = timed_out
+        self._later = later
         self._lookups: WeakSet[Lookup[Any]] = WeakSet()
         self._sampler = Sampler(self.ask, seconds)
 
@@ -161,6 +164,7 @@ class Client:
             nodes_of=partial(contacts_in, family=self._family),
             interpret=interpret,
             starts=partial(self._starts, target),
+            later=self._later,
             is_secure=_is_secure if slot and not self._closed else None,
             width=SLOT_WIDTH if slot else width,
             closed=self._closed,

@@ -196,6 +196,7 @@ class Neighbourhood:
             asking=lambda contact: self._sending(contact.host),
             timed_out=self._timed_out,
             seconds=self._reactor.seconds,
+            later=partial(self._reactor.callLater, 0.0),
         )
         return self.krpc
 

@@ -27,6 +27,7 @@ from dtt.interfaces import Contact
 from dtt.krpc.compact import ADDRESS_SIZE, encode_address, encode_nodes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from random import Random
 
 #: Seconds that a node stays good without a sign of life, and a bucket fresh
@@ -278,22 +279,34 @@ class RoutingTable:
         return b"".join([entry.compact for entry in self._nearest(target, K)])
 
     def _nearest(self, target: bytes, count: int) -> list[Entry]:
-        # Seen from the target, its own bucket is nearest, then all the deeper
-        # ones mixed, then the shallower ones one after another.
         number = int.from_bytes(target)
-        home = self._index(number)
 
         def distance(entry: Entry) -> int:
             return int.from_bytes(entry.compact[:ID_SIZE]) ^ number
 
-        found = sorted(self._buckets[home].alive(), key=distance)
-        if len(found) < count and home + 1 < len(self._buckets):
-            deeper = [entry for bucket in self._buckets[home + 1 :] for entry in bucket.alive()]
-            found += sorted(deeper, key=distance)
-        while len(found) < count and home:
-            home -= 1
-            found += sorted(self._buckets[home].alive(), key=distance)
+        found: list[Entry] = []
+        for bucket in self._from(number):
+            found += sorted(bucket.alive(), key=distance)
+            if len(found) >= count:
+                break
         return found[:count]
+
+    def _from(self, number: int) -> Iterator[Bucket]:
+        # All buckets, the nearest to an id first.  The nodes of a bucket differ
+        # from us in its bit: where the id does, too, they are nearer than all
+        # deeper ones, else farther.  Hostile nodes can fill 160 buckets: to
+        # sort the nodes of all would take a millisecond.
+        last = len(self._buckets) - 1
+        home = self._index(number)
+        same = []
+        for index in range(home, last):
+            if (number ^ self._own) >> (_BITS - 1 - index) & 1:
+                yield self._buckets[index]
+            else:
+                same.append(index)
+        yield self._buckets[last]
+        for index in (*reversed(same), *range(min(home, last) - 1, -1, -1)):
+            yield self._buckets[index]
 
     def contacts(self) -> list[Contact]:
         """

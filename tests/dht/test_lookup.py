@@ -5,6 +5,7 @@ Tests for L{dtt.dht.lookup} and L{dtt.dht.candidates}.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -12,8 +13,17 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.dht.buckets import K
 from dtt.dht.candidates import MAX_CANDIDATES, MAX_PER_NETWORK, Candidates, State
-from dtt.dht.lookup import ALPHA, MAX_NODES, MAX_QUERIES, SLOT_WIDTH, Lookup, neighbouring_targets
+from dtt.dht.lookup import (
+    ALPHA,
+    MAX_AT_ONCE,
+    MAX_NODES,
+    MAX_QUERIES,
+    SLOT_WIDTH,
+    Lookup,
+    neighbouring_targets,
+)
 from dtt.dht.node_id import distance
 from dtt.errors import QueryTimeout
 from dtt.interfaces import Contact
@@ -95,12 +105,13 @@ class Swarm:
         A lookup of L{TARGET} with the answering contacts as results.
         """
         starts = list(starts)
-        arguments = {
+        arguments: dict[str, Any] = {
             "ask": self.ask,
             "may_ask": lambda contact: contact not in self.exhausted,
             "nodes_of": lambda response: response.values[b"nodes"],
             "interpret": lambda contact, response: contact,
             "starts": lambda: starts,
+            "later": partial(self.clock.callLater, 0.0),
         }
         return Lookup(TARGET, b"get", {b"target": TARGET}, **(arguments | more))
 
@@ -168,6 +179,43 @@ class LookupTests(SynchronousTestCase):
         swarm = Swarm(300)
         swarm.run(swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH).start())
         self.assertEqual(swarm.most_open, ALPHA)
+
+    def test_queries_of_one_turn(self) -> None:
+        """
+        What begins it, and each answer, sets off a few queries; all others go
+        in later turns of the reactor, those for neighbouring subtrees, too.
+        """
+        swarm = Swarm(300)
+        turns = 0
+
+        def later(call: Callable[[], None]) -> Any:
+            nonlocal turns
+            turns += 1
+            return swarm.clock.callLater(0.0, counted, call)
+
+        def counted(call: Callable[[], None]) -> None:
+            before = len(swarm.asked)
+            call()
+            self.assertLessEqual(len(swarm.asked) - before, MAX_AT_ONCE)
+
+        lookup = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, later=later)
+        done = lookup.start()
+        self.assertEqual(len(swarm.asked), MAX_AT_ONCE)
+        (results,), _ = swarm.run(done)
+        self.assertEqual(results[:K], swarm.near(TARGET, K))
+        self.assertGreater(turns, 0)
+
+    def test_end_in_a_turn(self) -> None:
+        """
+        Nothing is left to be called when it ends before its next turn.
+        """
+        swarm = Swarm(30)
+        lookup = swarm.lookup(swarm.contacts)
+        done = lookup.start()
+        lookup.stop()
+        self.successResultOf(done)
+        swarm.clock.advance(0.0)
+        self.assertEqual(len(swarm.asked), MAX_AT_ONCE)
 
     def test_wide_lookup_fills_its_width(self) -> None:
         """
@@ -281,6 +329,7 @@ class LookupTests(SynchronousTestCase):
         """
         swarm = Swarm(30)
         done = swarm.lookup(swarm.contacts, width=SLOT_WIDTH).start()
+        swarm.clock.pump([0.0] * ALPHA)
         done.cancel()
         self.failureResultOf(done, CancelledError)
         self.assertEqual(swarm.cancelled, ALPHA)

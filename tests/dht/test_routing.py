@@ -8,7 +8,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.buckets import MAX_FAILURES, K
+from dtt.dht.buckets import MAX_FAILURES, Bucket, Entry, K
 from dtt.dht.node_id import distance, generate
 from dtt.dht.routing import FRESH, RoutingTable
 from dtt.interfaces import Contact
@@ -83,6 +83,37 @@ class RoutingTableTests(SynchronousTestCase):
             self.assertEqual(
                 set(decode_nodes(self.table.nearest_compact(target))), set(expected[:K]), f"seed {seed}"
             )
+
+    def test_nearest_of_many_buckets(self) -> None:
+        """
+        So it is when ids are made to fill a hundred buckets; and then only the
+        nearest buckets are looked at, since each question costs time.
+        """
+        seed = 21
+        rng = Random(seed)
+        own = int.from_bytes(OWN)
+        for depth in range(100):
+            for number in range(K):
+                node_id = own ^ 1 << 159 - depth ^ rng.getrandbits(159 - depth)
+                self.table.responded(Contact(node_id.to_bytes(20), f"10.1.{depth}.{number}", 1), 0.0)
+        everything = self.table.contacts()
+        self.assertEqual(len(everything), 100 * K)
+        for _ in range(200):
+            shared = rng.randrange(160)
+            target = (own ^ 1 << 159 - shared ^ rng.getrandbits(159 - shared)).to_bytes(20)
+            expected = sorted(everything, key=lambda each: distance(each.node_id, target))
+            self.assertEqual(self.table.nearest(target, 32), expected[:32], f"seed {seed}")
+        looked_at = 0
+        alive = Bucket.alive
+
+        def counting(bucket: Bucket) -> list[Entry]:
+            nonlocal looked_at
+            looked_at += 1
+            return alive(bucket)
+
+        self.patch(Bucket, "alive", counting)
+        self.table.nearest(b"\x80" + bytes(19), 32)
+        self.assertLessEqual(looked_at, 5)
 
     def test_compact_follows_changes(self) -> None:
         """
