@@ -144,6 +144,8 @@ class DHTConfig:
     @ivar bind6: the local IPv6 address to bind, C{::} for all; empty for no
         IPv6: the default, since not every host has it.
     @ivar bootstrap: (host, port) pairs asked for a start; names or IPs.
+    @ivar upload_rate: bytes a second that answers to others may take; our own
+        lookups are not limited by it.
     @ivar retries: how often a failed put is tried again (records).
     @ivar base_retry_interval: before each retry (records).
     @ivar max_retry_jitter: at most this much is added to it (records).
@@ -155,6 +157,7 @@ class DHTConfig:
     bind: str = field(default="", validator=_bind)
     bind6: str = field(default="", validator=_bind6)
     bootstrap: tuple[HostPort, ...] = PUBLIC_BOOTSTRAP
+    upload_rate: float = field(default=8000.0, validator=_at_least(1000))
     retries: int = _count(3)
     base_retry_interval: float = _duration(5.0)
     max_retry_jitter: float = _duration(10.0)

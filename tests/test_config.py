@@ -19,6 +19,7 @@ from dtt.config import (
     load_toml,
     parse_host_port,
 )
+from dtt.dht.limits import UPLOAD_RATE
 from dtt.errors import UsageError
 
 
@@ -64,6 +65,15 @@ class DefaultsTests(SynchronousTestCase):
         self.assertEqual(config.message_overlap_merge.max_join_peers, 2)
         self.assertEqual(config.timeouts.join_peer, 5.0)
         self.assertEqual(config.addresses, AddressesConfig(True, True, 3600.0, (), 300.0))
+
+    def test_upload_rate(self) -> None:
+        """
+        Answers may take what the DHT node lets them without being told, and
+        never so little that nobody gets one.
+        """
+        self.assertEqual(DHTConfig().upload_rate, UPLOAD_RATE)
+        self.assertRaises(UsageError, DHTConfig, upload_rate=0)
+        self.assertRaises(UsageError, DHTConfig, upload_rate=float("inf"))
 
     def test_impossible_values_are_refused_at_once(self) -> None:
         """

@@ -98,6 +98,7 @@ class Tracker(MultiService):
             interface=config.dht.bind,
             interface6=config.dht.bind6 or None,
             bootstrap=config.dht.bootstrap,
+            upload_rate=config.dht.upload_rate,
             known_nodes=known.nodes,
             node_id=known.node_id,
             external_host=known.external_host,

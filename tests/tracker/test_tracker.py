@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
@@ -385,6 +386,14 @@ class LifeTests(TrackerTestCase):
         self.assertEqual(topic.neighbors(), (other.peer_id,))
         self.assertEqual((self.of(shy, RecordPublished), self.of(other, RecordFound)), ([], []))
         self.stop(shy, other)
+
+    def test_upload_rate(self) -> None:
+        """
+        Answers of its DHT node take what the configuration lets them.
+        """
+        with patch("dtt.tracker.tracker.DHTNode", side_effect=DHTNode) as made:
+            self.tracker(start=False, dht={"upload_rate": 50_000.0})
+        self.assertEqual(made.call_args.kwargs["upload_rate"], 50_000.0)
 
     def test_external_host(self) -> None:
         """When others see us at a new address, neighbours are told of it, and the DHT."""
