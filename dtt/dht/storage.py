@@ -2,8 +2,9 @@
 What others have stored with us: BEP44 items and BEP5 peers.  Pure.
 
 Rules (specs/dht.md section 3):
-  - Everything is bounded by count, and no network (/24, or /64 of IPv6) has
-    more than its share; over its share a network loses its own oldest entry.
+  - Everything is bounded by count, and, since the size of an item is, by bytes;
+    no network (/24, or /64 of IPv6) has more than its share; over its share a
+    network loses its own oldest entry.
   - Items live 2 h, peers 45 min, since they were last put or announced.
   - When all is full, of the oldest few entries that which is farthest from
     our id goes: the nearest are those that only we and few others keep.

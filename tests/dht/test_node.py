@@ -217,6 +217,23 @@ class NeighbourhoodTests(SynchronousTestCase):
         """
         self.assertEqual([len(node.table) for node in self.network.nodes], [5] * 6)
 
+    def test_lookups_are_not_starved(self) -> None:
+        """
+        When answers have used the upload up, and more, a lookup asks as many
+        nodes as before, and at once.
+        """
+        limits = self.node.responder.limits
+        read = self.network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
+        now = self.network.clock.seconds()
+        limits.charge(bytes(4), 1_000_000, now)
+        self.assertFalse(limits.allows(bytes((10, 0, 0, 1)), now))
+        self.network.udp.advance(11.0)
+        again = outcome(self.node.get_mutable(PUBLIC_KEY, SALT))
+        self.network.udp.advance(1.0)
+        self.assertFalse(limits.allows(bytes((10, 0, 0, 1)), self.network.clock.seconds()))
+        self.assertEqual(len(again[0].answers), len(read.answers))
+        self.assertEqual(len(read.answers), 5)
+
     def test_closed_network_on_one_host(self) -> None:
         """
         16 nodes on one address make a network.

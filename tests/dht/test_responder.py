@@ -348,6 +348,18 @@ class ItemTests(ResponderTestCase):
         self.assertEqual(self.code(b"put", {b"v": b"x", b"token": b"forged!!"}), 203)
         self.assertEqual(len(self.responder.items), 0)
 
+    def test_immutable_over_mutable(self) -> None:
+        """
+        An immutable item whose target is that of a mutable one does not take
+        its place: that has a key to match.
+        """
+        target = sha1(encode(b"value")).digest()
+        item = sign_item(_SEED, b"salt", 5, b"other")
+        self.responder.items.put(target, item, b"net", self.clock.seconds())
+        self.assertEqual(self.ask(b"put", {b"v": b"value", b"token": self.token(target)}), {})
+        self.assertEqual(self.responder.items.get(target, self.clock.seconds()), item)
+        self.assertEqual(self.ask(b"get", {b"target": target})[b"v"], b"other")
+
     def test_unsigned_under_a_key(self) -> None:
         """
         A put with a key and salt but no signature is not an immutable item:

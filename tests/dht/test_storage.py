@@ -8,9 +8,9 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.storage import ITEM_LIFETIME, PEER_LIFETIME, ItemStore, PeerStore
+from dtt.dht.storage import ITEM_LIFETIME, MAX_ITEMS, PEER_LIFETIME, ItemStore, PeerStore
 from dtt.krpc.bencode import Encoded, encode
-from dtt.krpc.items import MutableItem
+from dtt.krpc.items import MAX_SALT_SIZE, MAX_VALUE_SIZE, MutableItem
 
 _ME = bytes(20)
 _NET = b"\x0a\x00\x00"
@@ -116,6 +116,26 @@ class BoundsTests(SynchronousTestCase):
         self.assertEqual(
             [store.get(_target(n), 9.0) is not None for n in range(5)], [True, False, True, True, True]
         )
+
+    def test_bytes(self) -> None:
+        """
+        The number of items bounds their bytes: of the largest ones, from a
+        thousand networks, 1.2 MB are kept.
+        """
+        store = ItemStore(_ME)
+        value = Encoded(encode(b"v" * (MAX_VALUE_SIZE - 4)))
+        self.assertEqual(len(value), MAX_VALUE_SIZE)
+        for number in range(2 * MAX_ITEMS):
+            item = MutableItem(b"k" * 32, bytes(MAX_SALT_SIZE), number, value, b"s" * 64)
+            store.put(_target(number), item, (number % 1000).to_bytes(3), 1.0 + number / 1000)
+        kept = [store.get(_target(number), 3.0) for number in range(2 * MAX_ITEMS)]
+        size = sum(
+            len(each.encoded) + len(each.salt) + len(each.public_key) + len(each.signature)
+            for each in kept
+            if isinstance(each, MutableItem)
+        )
+        self.assertEqual(len(store), MAX_ITEMS)
+        self.assertEqual(size, MAX_ITEMS * 1160)
 
     def test_refresh_keeps_share(self) -> None:
         """
