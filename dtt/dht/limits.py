@@ -13,6 +13,7 @@ own queries are not limited by this.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 from dtt.krpc.pacing import make_room
@@ -70,8 +71,8 @@ class AnswerLimits:
         # When all that was sent will have been earned: in all, and by each
         # network and proven address, the least recently charged first.
         self._upload = 0.0
-        self._charged: dict[bytes, float] = {}
-        self._proven: dict[bytes, float] = {}
+        self._charged: OrderedDict[bytes, float] = OrderedDict()
+        self._proven: OrderedDict[bytes, float] = OrderedDict()
 
     def prove(self, ip: bytes, now: float) -> None:
         """

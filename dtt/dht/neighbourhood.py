@@ -15,6 +15,7 @@ we call ourselves read-only while no stranger's query comes through (BEP43).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
 from random import Random
@@ -135,7 +136,7 @@ class Neighbourhood:
         known = external_host is not None and family.has(external_host)
         self._votes = AddressVotes(encode_address(external_host, 0)[:-2] if known and external_host else None)
         # Used as an ordered set.
-        self._sent_to: dict[str, None] = {}
+        self._sent_to: OrderedDict[str, None] = OrderedDict()
         self._last_stranger = now
         self._pings = 0
         # Time-outs since the last response.
@@ -339,7 +340,7 @@ class Neighbourhood:
         if host not in self._sent_to:
             self._sent_to[host] = None
             if len(self._sent_to) > MAX_SENT_TO:
-                del self._sent_to[next(iter(self._sent_to))]
+                self._sent_to.popitem(last=False)
 
     def _timed_out(self, contact: Contact) -> None:
         self.table.failed(contact)

@@ -8,6 +8,7 @@ not asked before.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -61,7 +62,7 @@ class Sampler:
         self._ask = ask
         self._seconds = seconds
         # By address; who was asked first comes first.
-        self._not_before: dict[tuple[str, int], float] = {}
+        self._not_before: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     def sample(
         self, contacts: list[Contact], on_sample: Callable[[InfohashSample], None]

@@ -10,6 +10,7 @@ to our own queries are free.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -56,7 +57,7 @@ class FloodGate:
         """
         self._source = source
         # The source that sent something last comes last.
-        self._windows: dict[str, _Window] = {}
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
 
     def __len__(self) -> int:
         """
@@ -71,13 +72,14 @@ class FloodGate:
         if self._source is not None:
             host = self._source(host)
         windows = self._windows
-        window = windows.pop(host, None)
+        window = windows.get(host)
+        if window is None and len(windows) >= MAX_SOURCES:
+            windows.popitem(last=False)
         if window is None or now >= window.ends:
-            if len(windows) >= MAX_SOURCES:
-                del windows[next(iter(windows))]
             windows[host] = _Window(now + WINDOW)
+            windows.move_to_end(host)
             return True
-        windows[host] = window
+        windows.move_to_end(host)
         window.left -= 1
         if window.left > 0:
             return True

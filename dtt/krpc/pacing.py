@@ -8,6 +8,7 @@ to whatever nodes, make a reply unlikely (RFC 6298, section 2).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -38,17 +39,19 @@ EPSILON: Final = 1e-6
 Address: TypeAlias = tuple[str, int]
 
 
-def make_room(table: dict[Any, float], over: float, most: int) -> None:
+def make_room(table: OrderedDict[Any, float], over: float, most: int) -> None:
     """
     Room for one more entry in a table with the oldest first: of those whose
     number is C{over} or less a few are removed, so that none has to wait until
-    thousands are; of C{most} that are not, the oldest is.
+    thousands are; of C{most} that are not, the oldest is.  A plain dictionary
+    has to step over all that were removed to find its first entry, a tenth of
+    a millisecond at worst with some thousands.
     """
     old = [key for key, number in islice(table.items(), SWEEP) if number <= over]
     for key in old:
         del table[key]
     if len(table) >= most:
-        del table[next(iter(table))]
+        table.popitem(last=False)
 
 
 class RoundTrips:
@@ -100,7 +103,7 @@ class PacketBudgets:
 
     def __init__(self) -> None:
         # Least recently used first.
-        self._full: dict[Address, float] = {}
+        self._full: OrderedDict[Address, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._full)
