@@ -282,6 +282,15 @@ class Neighbourhood:
         if self._settling is None:
             self._settling = self._reactor.callLater(SETTLE, self._look_ourselves_up)
 
+    def settle(self) -> None:
+        """
+        Look our own id up now, if that is still to come: who reads from the 32
+        nearest nodes needs more of them than the nearest ones name.
+        """
+        if self._settling is not None:
+            self._settling.cancel()
+            self._look_ourselves_up()
+
     def _look_ourselves_up(self) -> None:
         self._settling = None
 

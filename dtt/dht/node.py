@@ -354,12 +354,15 @@ class DHTNode(Service):
         """
         check_key(public_key, salt)
 
+        async def read_on(side: Side) -> MutableRead:
+            side.neighbourhood.settle()
+            return await side.client.get_mutable(public_key, salt, on_answer)
+
         async def get() -> MutableRead:
             own = self._own_answer(public_key, salt)
             for answer in own:
                 self.sides[0].client.tell(on_answer, answer)
-            reads = await self._on_each(lambda side: side.client.get_mutable(public_key, salt, on_answer))
-            read = merge_reads(reads)
+            read = merge_reads(await self._on_each(read_on))
             return evolve(read, answers=(*read.answers, *own))
 
         return self._run(get)

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.dht.placement import MAX_SEQ
+from dtt.dht.placement import MAX_SEQ, MIDDLE
 from dtt.errors import DecodeError, RecordRefused
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IDHT, Contact, MutableRead
@@ -37,10 +37,11 @@ MAX_VALUES: Final = 256
 #: nodes again: nearer ones may have become known (guess).
 LOOKUP_LIFETIME: Final = 20.0
 
-#: A read from fewer nodes than a bucket has (BEP5) is built upon for so many
-#: seconds only: the network is coming up, or the machine was busy (guess; no
-#: less, for the sake of packet budgets, which refill once a second).
-THIN: Final = 8
+#: A read from so few nodes that a record has no place farther out (specs/dht.md
+#: section 4) is built upon for so many seconds only: the network is coming up,
+#: or the machine was busy (guess; no less, for the sake of packet budgets, which
+#: refill once a second).
+THIN: Final = MIDDLE + 1
 THIN_LIFETIME: Final = 2.0
 
 

@@ -4,16 +4,18 @@ Tests for L{dtt.dht.node}, L{dtt.dht.neighbourhood} and L{dtt.dht.client}.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dtt.dht.neighbourhood import MAX_PINGS
+from dtt.dht.neighbourhood import MAX_PINGS, SETTLE
+from dtt.dht.node import DHTNode
 from dtt.dht.node_id import is_valid
 from dtt.dht.placement import Placement
 from dtt.dht.routing import FRESH
@@ -443,6 +445,35 @@ class SlotTests(SynchronousTestCase):
             node.put_mutable(SEED, SALT, record(1), Placement(record(1)[:32], classify), read)
         )
         self.assertLess(self.network.clock.seconds() - start, 6.5 * 0.02)
+
+    def test_cold_read_is_wide(self) -> None:
+        """
+        A newcomer looks its own id up beside its first read, which needs more
+        nodes than the nearest ones name; else a little later.
+        """
+        for reads in (True, False):
+            node = self.network.node()
+            looked_up: list[float] = []
+            neighbourhood = node.sides[0].neighbourhood
+            original = neighbourhood._look_up
+
+            def look_up(
+                target: bytes,
+                node: DHTNode = node,
+                looked_up: list[float] = looked_up,
+                original: Callable[[bytes], Deferred[None]] = original,
+            ) -> Deferred[None]:
+                if target == node.node_id:
+                    looked_up.append(self.network.clock.seconds())
+                return original(target)
+
+            self.patch(neighbourhood, "_look_up", look_up)
+            if reads:
+                node.get_mutable(PUBLIC_KEY, SALT)
+            ready = self.network.result(node.when_ready().addCallback(lambda _: self.network.clock.seconds()))
+            self.network.udp.advance(1)
+            self.assertEqual(len(looked_up), 1)
+            self.assertEqual(looked_up[0] - ready < SETTLE / 2, reads)
 
     def test_dead_nodes(self) -> None:
         """

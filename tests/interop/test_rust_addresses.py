@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from tests.interop.stage import PATIENCE, Actor, Stage, StageCase
+from tests.interop.actors import Actor
+from tests.interop.stage import BOTH, PATIENCE, Stage, StageCase
 from tests.interop.support import NO_IROH
-
-#: Members of ours whose records nobody reads.
-OURS = ("--transport", "both", "--listen", "streams:127.0.0.1:0", "--listen", "iroh:127.0.0.1:0")
 
 
 class AddressTests(StageCase):
@@ -45,7 +43,7 @@ class AddressTests(StageCase):
         await stage.become("ours is published", lambda: ours.told("addresses.published"))
 
     async def _found_by_rust(self, stage: Stage) -> None:
-        ours = stage.python("python", *OURS)
+        ours = stage.python("python", *BOTH)
         await self._published(stage, ours)
         theirs = stage.rust_gossip("rust", "--pkarr")
         await self._started(stage, theirs)
@@ -60,7 +58,7 @@ class AddressTests(StageCase):
 
     async def _finds_rust(self, stage: Stage) -> None:
         theirs = stage.rust_gossip("rust", "--pkarr")
-        ours = stage.python("python", *OURS, "--no-publish")
+        ours = stage.python("python", *BOTH, "--no-publish")
         await self._started(stage, theirs, ours)
         await self._meet(stage, ours, theirs)
 
@@ -72,7 +70,7 @@ class AddressTests(StageCase):
 
     async def _moves(self, stage: Stage) -> None:
         state = stage.path("state")
-        ours = stage.python("python", *OURS, "--state-dir", state)
+        ours = stage.python("python", *BOTH, "--state-dir", state)
         theirs = stage.rust_gossip("rust", "--pkarr", "--key-file", stage.path("key"))
         await self._published(stage, ours)
         await self._started(stage, theirs)
@@ -89,7 +87,7 @@ class AddressTests(StageCase):
         await ours.kill()
         for name in ("node.json", "pkarr.json", "addresses.json"):
             (state / name).unlink(missing_ok=True)
-        again = stage.python("python again", *OURS, "--state-dir", state)
+        again = stage.python("python again", *BOTH, "--state-dir", state)
         await self._published(stage, again)
         assert again.peer_id == ours.peer_id
         assert again.address != ours.address
