@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from random import Random
 from typing import Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHostResolution, IResolutionReceiver
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.interfaces import Contact
@@ -37,10 +37,21 @@ MAX_ADDRESSES: Final = 8
 
 @implementer(IResolutionReceiver)
 class _Receiver:
-    def __init__(self, kind: type[IPv4Address | IPv6Address], found: Callable[[str], None]) -> None:
+    """
+    @ivar cancelled: the resolution was given up.
+    """
+
+    def __init__(
+        self,
+        kind: type[IPv4Address | IPv6Address],
+        found: Callable[[str], None],
+        nothing: Callable[[], None],
+    ) -> None:
         self._kind = kind
         self._found = found
+        self._nothing = nothing
         self._left = MAX_ADDRESSES
+        self.cancelled = False
         self.resolution: IHostResolution | None = None
 
     def resolutionBegan(self, resolution: IHostResolution) -> None:
@@ -53,6 +64,8 @@ class _Receiver:
 
     def resolutionComplete(self) -> None:
         self.resolution = None
+        if self._left == MAX_ADDRESSES and not self.cancelled:
+            self._nothing()
 
 
 class Bootstrap:
@@ -60,6 +73,8 @@ class Bootstrap:
     @ivar hosts: names or IP literals, and ports.
     @ivar running: whether rounds go on.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -86,6 +101,7 @@ class Bootstrap:
         self._pause = FIRST_PAUSE
         self._next: IDelayedCall | None = None
         self._receivers: list[_Receiver] = []
+        self._told: set[str] = set()
 
     def start(self, known: Sequence[Contact]) -> None:
         """
@@ -111,8 +127,11 @@ class Bootstrap:
         receivers, self._receivers = self._receivers, []
         for receiver in receivers:
             if receiver.resolution is not None:
-                with suppress(NotImplementedError):  # Twisted's resolver of threads
+                receiver.cancelled = True
+                try:
                     receiver.resolution.cancel()
+                except NotImplementedError:  # Twisted's resolver of threads
+                    receiver.cancelled = False
 
     def _round(self) -> None:
         self._receivers = [receiver for receiver in self._receivers if receiver.resolution is not None]
@@ -144,8 +163,20 @@ class Bootstrap:
             if receiver in self._receivers:
                 self._ask(host, port)
 
-        receiver = _Receiver(self._kind, found)
+        receiver = _Receiver(self._kind, found, lambda: self._unresolvable(name))
         self._receivers.append(receiver)
         self._reactor.nameResolver.resolveHostName(  # type: ignore[attr-defined]
             receiver, name, port, [self._kind], "UDP"
         )
+
+    def _unresolvable(self, name: str) -> None:
+        """
+        Say so, once.  That a name has no IPv6 address is nothing to be told.
+        """
+        if self._family is IPV4 and name not in self._told:
+            self._told.add(name)
+            self._log.warn(
+                "The bootstrap host {name} has no address: check how it is written and this machine's name "
+                "resolution. The others are asked all the same.",
+                name=name,
+            )

@@ -14,6 +14,7 @@ from dtt.dht.bootstrap import KNOWN_PER_ROUND, MAX_ADDRESSES, MAX_PAUSE, Bootstr
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6
 from dtt.testing.udp import MemoryUDPNetwork
+from tests.tracker.common import collect_warnings
 
 
 class BootstrapTests(SynchronousTestCase):
@@ -111,6 +112,33 @@ class BootstrapTests(SynchronousTestCase):
         bootstrap.start([])
         self.network.advance(0.5)
         self.assertEqual(len(self.asked), 1)
+
+    def test_unresolvable(self) -> None:
+        """
+        A name without an address is one line in the log, however often it is
+        tried, also when others have answered meanwhile; a name whose resolution
+        was given up is none, nor is one that has no IPv6 address.
+        """
+        warnings: list[str] = []
+        collect_warnings(self, warnings)
+        self.network.names = {"good": ["10.1.0.1"]}
+        bootstrap = self.make(("good", 3), ("bad", 4))
+        bootstrap.start([])
+        bootstrap.stop()
+        self.network.advance(10.0)
+        self.assertEqual(warnings, [])
+        bootstrap.start([])
+        self.network.advance(30.0)
+        self.assertEqual(len(warnings), 1)
+        self.assertIn("The bootstrap host bad has no address", warnings[0])
+        bootstrap.stop()
+        six = Bootstrap(
+            self.network.reactor("2001:db8::9"), [("good", 3)], lambda host, port: None, Random(1), IPV6
+        )
+        six.start([])
+        self.network.advance(1.0)
+        six.stop()
+        self.assertEqual(len(warnings), 1)
 
     def test_resolver_that_cannot_cancel(self) -> None:
         """
