@@ -85,7 +85,7 @@ class AddressTests(StageCase):
         await self._meet(stage, ours, moved)
 
         await ours.kill()
-        for name in ("node.json", "pkarr.json", "addresses.json"):
+        for name in ("ports.json", "dht.json", "pkarr.json", "addresses.json"):
             (state / name).unlink(missing_ok=True)
         again = stage.python("python again", *BOTH, "--state-dir", state)
         await self._published(stage, again)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from tests.interop.stage import Stage, StageCase
+from tests.interop.stage import PATIENCE, Stage, StageCase
 
 
 class RustOverDHTTests(StageCase):
@@ -18,13 +18,13 @@ class RustOverDHTTests(StageCase):
 
     async def _meet(self, stage: Stage) -> None:
         first, second = members = [stage.rust("first"), stage.rust("second")]
-        await stage.joined(members)
+        await stage.joined(members, 2 * PATIENCE)
         first.say("say", b"of the first")
         second.say("say", b"of the second")
         await stage.hears(second, [b"of the first"])
         await stage.hears(first, [b"of the second"])
         third = stage.rust("third")
-        await stage.joined([third])
+        await stage.joined([third], 2 * PATIENCE)
         third.say("say", b"of the third")
         for member in members:
             await stage.hears(member, [b"of the third"])
