@@ -26,9 +26,13 @@ UPLOAD_RATE: Final = 8000.0
 #: What one proven address may have of all.  Guess.
 PROVEN_SHARE: Final = 0.5
 
-#: A limit may run ahead by this many seconds' worth of bytes; for proven
-#: addresses, that of the upload by so many more.  Guesses.
+#: A limit may run ahead by this many seconds' worth of bytes: that of one
+#: address or network (guess); that of the upload, as libtorrent's (its
+#: C{dht_tracker::has_quota}), or few neighbours who all look something up in the
+#: same second leave nothing for one who comes then; and the latter, for proven
+#: addresses, by so many more (guess).
 BURST_SECONDS: Final = 1.0
+UPLOAD_BURST_SECONDS: Final = 3.0
 RESERVE_SECONDS: Final = 1.0
 
 #: Seconds that an address stays proven: the lifetime of a token.
@@ -99,10 +103,13 @@ class AnswerLimits:
         """
         if self.closed:
             return True
-        horizon = now + BURST_SECONDS
+        upload = now + UPLOAD_BURST_SECONDS
         if self.is_proven(ip, now):
-            return self._upload < horizon + RESERVE_SECONDS and self._charged.get(ip, 0.0) < horizon
-        return self._upload < horizon and self._charged.get(network(ip), 0.0) < horizon
+            upload += RESERVE_SECONDS
+            key = ip
+        else:
+            key = network(ip)
+        return self._upload < upload and self._charged.get(key, 0.0) < now + BURST_SECONDS
 
     def charge(self, ip: bytes, size: int, now: float) -> None:
         """

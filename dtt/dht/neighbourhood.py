@@ -9,7 +9,9 @@ pinged first (BEP5), a bounded number at a time;
 our id is made valid for the external address that others agree on, each
 network having one vote (BEP42);
 when the machine has slept, or all of a sudden nobody answers any more, the
-first nodes are looked for anew, while the table is kept;
+first nodes are looked for anew, while the table is kept; who knows few nodes
+looks for further ones, ever less often: those of a small network may just have
+been busy;
 we call ourselves read-only while no stranger's query comes through (BEP43).
 """
 
@@ -31,7 +33,7 @@ from dtt.dht.limits import AnswerLimits
 from dtt.dht.node_id import generate, is_valid, site
 from dtt.dht.reads import contacts_in
 from dtt.dht.responder import Responder
-from dtt.dht.routing import RoutingTable
+from dtt.dht.routing import FRESH, RoutingTable
 from dtt.dht.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
 from dtt.dht.votes import AddressVotes
 from dtt.interfaces import Contact
@@ -48,6 +50,12 @@ UPKEEP_INTERVAL: Final = 10.0
 #: slept: more than any load delays it, less than a NAT keeps its mappings.
 #: Guess.
 SLEPT: Final = 30.0
+
+#: Seconds after which a node that knows few others looks for more, doubled
+#: each time up to the second number.  Guesses: the first is that of the upkeep,
+#: the other the one after which buckets are refreshed.
+FIRST_SEARCH: Final = 10.0
+MAX_SEARCH: Final = FRESH
 
 #: Seconds from the first answer to the lookup of our own id.  Guess: a round
 #: trip or two; a put right at the start is made in half the time.
@@ -142,6 +150,8 @@ class Neighbourhood:
         # Time-outs since the last response.
         self._silence = 0
         self._next_upkeep = now + UPKEEP_INTERVAL
+        self._searched = now
+        self._search_pause = FIRST_SEARCH
         self._introduced: set[Contact] = set()
         self._finding = False
         self._settling: IDelayedCall | None = None
@@ -212,8 +222,9 @@ class Neighbourhood:
         """
         Begin the upkeep.
         """
-        self._last_stranger = now = self._reactor.seconds()
+        self._last_stranger = self._searched = now = self._reactor.seconds()
         self._next_upkeep = now + UPKEEP_INTERVAL
+        self._search_pause = FIRST_SEARCH
         self._upkeep.start(UPKEEP_INTERVAL, now=False)
 
     def close(self) -> None:
@@ -387,6 +398,12 @@ class Neighbourhood:
         self._next_upkeep = now + UPKEEP_INTERVAL
         if slept or not len(self.table):
             self._on_lost()
+        elif not self.is_lonely:
+            self._search_pause = FIRST_SEARCH
+        elif now - self._searched >= self._search_pause:
+            self._searched = now
+            self._search_pause = min(2 * self._search_pause, MAX_SEARCH)
+            self._look_up(self.node_id)
         for target in self.table.refresh_targets(now, self._rng):
             self._look_up(target)
         if not self._always_serves and now - self._last_stranger >= READ_ONLY_AFTER:

@@ -14,7 +14,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.buckets import MAX_FAILURES, K
-from dtt.dht.limits import MAX_CHARGED, MAX_PROVEN, NETWORK_RATE, UPLOAD_RATE, AnswerLimits, network
+from dtt.dht.limits import (
+    BURST_SECONDS,
+    MAX_CHARGED,
+    MAX_PROVEN,
+    NETWORK_RATE,
+    RESERVE_SECONDS,
+    UPLOAD_BURST_SECONDS,
+    UPLOAD_RATE,
+    AnswerLimits,
+    network,
+)
 from dtt.dht.node_id import subnet
 from dtt.dht.routing import MAX_WAITING, RoutingTable
 from dtt.dht.storage import ItemStore, PeerStore
@@ -252,9 +262,9 @@ class LimitsMachine(RuleBasedStateMachine):
     def bounded(self) -> None:
         """In all and to a network, no more was sent than rates and bursts allow."""
         passed = self.now - 1000.0
-        assert self.sent <= UPLOAD_RATE * (passed + 2) + 1500
+        assert self.sent <= UPLOAD_RATE * (passed + UPLOAD_BURST_SECONDS + RESERVE_SECONDS) + 1500
         for sent in self.unproven.values():
-            assert sent <= NETWORK_RATE * (passed + 1) + 1500
+            assert sent <= NETWORK_RATE * (passed + BURST_SECONDS) + 1500
         assert len(self.limits._proven) <= MAX_PROVEN
         assert len(self.limits._charged) <= MAX_CHARGED
 

@@ -5,6 +5,7 @@ Tests for L{dtt.dht.node}, L{dtt.dht.neighbourhood} and L{dtt.dht.client}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -14,6 +15,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from dtt.dht.buckets import K
 from dtt.dht.neighbourhood import MAX_PINGS, SETTLE
 from dtt.dht.node import DHTNode
 from dtt.dht.node_id import is_valid
@@ -311,12 +313,48 @@ class NeighbourhoodTests(SynchronousTestCase):
         """
         After 15 minutes of silence the buckets are refreshed.
         """
+        network = Network(10)
+        self.addCleanup(network.stop)
+        sent = network.nodes[1].krpc.counters
+        before = sent["sent.find_node"]
+        network.udp.advance(FRESH - 61)
+        self.assertEqual(sent["sent.find_node"], before)
+        network.udp.advance(122.0)
+        self.assertGreater(sent["sent.find_node"], before)
+
+    def test_few_nodes(self) -> None:
+        """
+        A node whose neighbours were too busy to answer at first has a
+        bucketful of them a little later.
+        """
+        network = Network(10)
+        self.addCleanup(network.stop)
+        now = network.clock.seconds()
+        for node in network.nodes[1:]:
+            node.responder.limits.charge(bytes(4), 60_000, now)
+        newcomer = network.node()
+        network.udp.advance(5.0)
+        self.assertEqual(len(newcomer.table), 1)
+        network.udp.advance(26.0)
+        self.assertGreaterEqual(len(newcomer.table), K)
+
+    def test_ever_fewer_searches(self) -> None:
+        """
+        In a network of few nodes, further ones are looked for ever less often,
+        down to once in 15 minutes.
+        """
         sent = self.node.krpc.counters
         before = sent["sent.find_node"]
-        self.network.udp.advance(FRESH - 61)
-        self.assertEqual(sent["sent.find_node"], before)
-        self.network.udp.advance(122.0)
-        self.assertGreater(sent["sent.find_node"], before)
+        searches = []
+        for _ in range(3600 // 10):
+            self.network.udp.advance(10.0)
+            searches.append(sent["sent.find_node"] - before)
+        at = [10 * number for number, (a, b) in enumerate(pairwise([0, *searches]), 1) if b > a]
+        pauses = [b - a for a, b in pairwise([0, *at])]
+        for pause, expected in zip(pauses, (10, 20, 40, 80, 160, 320), strict=False):
+            self.assertIn(pause, (expected, expected + 10))
+        self.assertGreaterEqual(len(pauses), 8)
+        self.assertLess(len(pauses), 20)
 
     def test_read_only_nodes_stay_out(self) -> None:
         """

@@ -120,7 +120,7 @@ class NamespaceTests(TestCase):
     Nodes on hosts of their own.
     """
 
-    timeout = 40
+    timeout = 60
 
     def setUp(self) -> None:
         """
@@ -222,7 +222,3 @@ class NamespaceTests(TestCase):
         another address, learns that, and is found again.
         """
         return Deferred.fromCoroutine(self._hosts())
-
-    test_hosts.todo = (  # type: ignore[attr-defined]
-        "the host that comes back meets five of nine others, and eight votes are wanted"
-    )
