@@ -3,7 +3,10 @@ Writing to nodes that gave tokens; above all a mutable item where a placement sa
 
 Rules: a plain put goes to the nearest nodes, all at once.  With a placement,
 each sequence of its plan is tried in order by put-if-absent (C{cas=0}) until
-one node stores; the sequences run side by side and a node is used once.
+one node stores, the first sequence alone, then all others side by side; a node
+is used once.  Who met others' records on the way to the first copy is one of
+many who write at this moment, and leaves the places that are left to those who
+have none yet.
 A slow node is left to answer in its own time, and the next one is tried: what
 it says still counts while the put runs.  With fewer than two copies, what the
 placement allows is overwritten by a put without C{cas}, and read back, because
@@ -12,6 +15,7 @@ the answer to such a put proves nothing (rule 7).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
@@ -25,11 +29,16 @@ from dtt.dht.reads import answer_in, read_arguments
 from dtt.errors import QueryRefused, QueryTimeout
 from dtt.interfaces import Contact, IPlacement, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.items import MutableItem
-from dtt.krpc.messages import Response
+from dtt.krpc.messages import CAS_MISMATCH, Response
 
 #: With fewer copies than this a placement is asked what may be overwritten
 #: (specs/dht.md section 4, rules 5 and 6).
 ENOUGH: Final = 2
+
+#: So many refusals, and the slot is crowded: of 20 who write at once on 12 inner
+#: nodes, about ten are refused less often, so that 32 nodes hold a record of
+#: each; of five, one in ten is refused so often.
+CROWDED: Final = 2
 
 #: Nodes that one put tries to overwrite.  Guess: most of them will not be
 #: mainline's, and a later put tries again.
@@ -160,8 +169,9 @@ class Put:
     async def _run(self) -> PutResult:
         try:
             used: set[Contact] = set()
-            plan = self._placement.plan(self._read, self._value)
-            await self._side_by_side(self._place(sequence, used) for sequence in plan)
+            first, *others = self._placement.plan(self._read, self._value) or ((),)
+            await self._place(first, used)
+            await self._side_by_side(self._place(sequence, used, CROWDED) for sequence in others)
             if not self._stored and self._open:
                 # Every node is slow: then it is our own network, and it is
                 # worth waiting for.
@@ -188,8 +198,13 @@ class Put:
         except FirstError as error:
             error.subFailure.raiseException()
 
-    async def _place(self, sequence: Iterable[NodeAnswer], used: set[Contact]) -> None:
+    async def _place(
+        self, sequence: Iterable[NodeAnswer], used: set[Contact], patience: float = math.inf
+    ) -> None:
+        # One more copy; not if so many nodes turned out to hold another's.
         for answer in sequence:
+            if list(self._refused.values()).count(CAS_MISMATCH) >= patience:
+                return
             if answer.contact not in used and answer.contact not in self._stored:
                 used.add(answer.contact)
                 if await self._put(answer, self._stored, {b"cas": 0}):

@@ -4,6 +4,7 @@ Tests for L{dtt.dht.lookup} and L{dtt.dht.candidates}.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from random import Random
@@ -397,6 +398,28 @@ class LookupTests(SynchronousTestCase):
         swarm.run(swarm.lookup(swarm.contacts[:1], width=150).start())
         self.assertEqual(set(swarm.asked), set(swarm.contacts[:MAX_NODES]))
 
+    def test_few_near(self) -> None:
+        """
+        Where the subtrees that hold the 32 nearest by the rule of thumb have
+        fewer, the next one is searched, too: also when others from there are
+        known already, so that there are 32 in all.
+        """
+        for known in (1, 10):
+            swarm = Swarm(0)
+            halves = [
+                [
+                    Contact(
+                        bytes((first | number << 2,)) + swarm.rng.randbytes(19), f"10.{first}.{number}.1", 1
+                    )
+                    for number in range(count)
+                ]
+                for first, count in ((0, 24), (128, 25))
+            ]
+            swarm.contacts = [contact for half in halves for contact in half]
+            starts = [*halves[0][:8], *halves[1][-known:]]
+            results, _ = swarm.run(swarm.lookup(starts, width=SLOT_WIDTH).start())
+            self.assertEqual(results[0], swarm.near(TARGET, SLOT_WIDTH), known)
+
     def test_mainlines_order(self) -> None:
         """
         With some BEP42-invalid nodes, the 20 nearest valid ones are asked too
@@ -490,6 +513,16 @@ class NeighbouringTargetsTests(SynchronousTestCase):
         Each halving doubles the targets.
         """
         self.assertEqual(len(set(neighbouring_targets(TARGET, 9, 1))), 14)
+
+    def test_wider(self) -> None:
+        """
+        The siblings of further prefixes come in, as finely as if they had been
+        the last at first.
+        """
+        for finer, wider, expected in ((1, 1, {7: 8, 6: 4}), (2, 1, {7: 16, 6: 8}), (2, 2, {6: 8, 5: 4})):
+            targets = neighbouring_targets(TARGET, 9, finer, wider)
+            depths = Counter(160 - distance(target, TARGET).bit_length() for target in targets)
+            self.assertEqual({depth: depths[depth] for depth in expected}, expected)
 
     def test_ends(self) -> None:
         """

@@ -474,15 +474,20 @@ class SlotTests(SynchronousTestCase):
 
     def test_cold_start(self) -> None:
         """
-        From the start to a stored record it takes six round trips at most.
+        From the start to a stored record it takes six round trips at most, to
+        its second copy one more.
         """
         node = self.network.node()
         start = self.network.clock.seconds()
         read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
-        self.network.result(
-            node.put_mutable(SEED, SALT, record(1), Placement(record(1)[:32], classify), read)
-        )
-        self.assertLess(self.network.clock.seconds() - start, 6.5 * 0.02)
+        put = outcome(node.put_mutable(SEED, SALT, record(1), Placement(record(1)[:32], classify), read))
+        copies: dict[int, float] = {}
+        while not put:
+            self.network.udp.advance(0.005)
+            stored = sum(len(each.responder.items) for each in self.network.nodes)
+            copies.setdefault(stored, self.network.clock.seconds() - start)
+        self.assertLess(copies[1], 6.5 * 0.02)
+        self.assertLess(copies[2], 7.5 * 0.02)
 
     def test_cold_read_is_wide(self) -> None:
         """

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.node_id import distance
 from dtt.dht.placement import Placement
-from dtt.dht.puts import MAX_OVERWRITES, Holder, Put, store_on
+from dtt.dht.puts import CROWDED, MAX_OVERWRITES, Holder, Put, store_on
 from dtt.dht.reads import MAX_TOKEN_SIZE, answer_in, contacts_in, read_again
 from dtt.errors import QueryRefused, QueryTimeout
 from dtt.interfaces import Contact, MutableRead, NodeAnswer, PutResult
@@ -141,18 +141,68 @@ class PutTests(SynchronousTestCase):
             },
         )
 
-    def test_both_copies_at_once(self) -> None:
+    def first(self) -> Contact:
         """
-        The copies are placed side by side, each on one node.
+        The node that the first copy goes to is the only one at first.
+        """
+        (first,) = self.wire.open()
+        return first
+
+    def test_second_copy_follows(self) -> None:
+        """
+        The copies are placed one after the other, each on one node.
         """
         results = self.put(self.read())
-        first, second = self.wire.open()
+        first = self.first()
         self.wire.answer(first)
         self.assertEqual(results, [])
+        second = self.first()
         self.wire.answer(second)
         self.assertEqual(results, [PutResult(stored=(first, second))])
         self.assertLessEqual(int.from_bytes(first.node_id), 12)
         self.assertGreaterEqual(int.from_bytes(second.node_id), 21)
+
+    def test_further_copies_side_by_side(self) -> None:
+        """
+        When the slot is topped up, all copies but the first one that is missing
+        are placed at once.
+        """
+        results = self.put(self.read(r2=record(1)))
+        first = self.first()
+        self.wire.answer(first)
+        others = self.wire.open()
+        self.assertEqual(len(others), 4)
+        for other in others:
+            self.wire.answer(other)
+        self.assertEqual(set(results[0].stored), {first, *others, contact(2)})
+
+    def test_crowded(self) -> None:
+        """
+        The first copy is looked a place for among all nodes; who found two of
+        them taken on the way makes no further ones.
+        """
+        for refusals, copies in ((1, 2), (CROWDED, 1), (31, 1)):
+            self.wire = Wire()
+            results = self.put(self.read())
+            for _ in range(refusals):
+                self.wire.refuse(self.first())
+            for _ in range(copies):
+                self.wire.answer(self.first())
+            self.assertEqual(len(results[0].stored), copies)
+
+    def test_crowded_later(self) -> None:
+        """
+        Nor does one who finds that out while placing the second copy; other
+        refusals don't count.
+        """
+        results = self.put(self.read())
+        self.wire.refuse(self.first(), 203)
+        self.wire.refuse(self.first(), 203)
+        self.wire.answer(self.first())
+        for _ in range(CROWDED):
+            self.assertEqual(results, [])
+            self.wire.refuse(self.first())
+        self.assertEqual(len(results[0].stored), 1)
 
     def test_next_node(self) -> None:
         """
@@ -160,16 +210,16 @@ class PutTests(SynchronousTestCase):
         sequence; no node is asked twice.
         """
         results = self.put(self.read(6))
-        while len(self.wire.log) < 6:
-            one, two = self.wire.open()
-            self.wire.refuse(one, 302)
-            self.wire.time_out(two)
-        one, two = self.wire.open()
+        for _ in range(2):
+            self.wire.refuse(self.first(), 203)
+            self.wire.time_out(self.first())
+        one = self.first()
         self.wire.answer(one)
+        two = self.first()
         self.wire.answer(two)
         self.assertEqual(len(set(self.wire.log)), 6)
         self.assertEqual(results[0].stored, (one, two))
-        self.assertEqual([code for _, code in results[0].refused], [302, 302])
+        self.assertEqual([code for _, code in results[0].refused], [203, 203])
         self.assertEqual(len(results[0].unanswered), 2)
 
     def test_slow_node(self) -> None:
@@ -178,25 +228,25 @@ class PutTests(SynchronousTestCase):
         answers while the put runs.
         """
         results = self.put(self.read())
-        slow, other = self.wire.open()
+        slow = self.first()
         self.wire.slow(slow)
-        _, _, third = self.wire.open()
+        _, second = self.wire.open()
+        self.wire.answer(second)
         self.wire.answer(slow)
-        self.wire.answer(other)
         self.assertEqual(results, [])
+        third = self.first()
         self.wire.answer(third)
-        self.assertEqual(set(results[0].stored), {slow, other, third})
+        self.assertEqual(set(results[0].stored), {slow, second, third})
 
     def test_slow_to_the_end(self) -> None:
         """
         Nobody waits for a slow node when others have stored.
         """
         results = self.put(self.read())
-        slow, other = self.wire.open()
+        slow = self.first()
         self.wire.slow(slow)
-        third = self.wire.open()[-1]
-        self.wire.answer(other)
-        self.wire.answer(third)
+        self.wire.answer(self.wire.open()[-1])
+        self.wire.answer(self.wire.open()[-1])
         self.assertEqual(results[0].unanswered, (slow,))
         self.wire.answer(slow)
 
@@ -205,8 +255,9 @@ class PutTests(SynchronousTestCase):
         When all nodes are slow, it is worth waiting for their answers.
         """
         results = self.put(self.read(2))
-        one, two = self.wire.open()
+        one = self.first()
         self.wire.slow(one)
+        _, two = self.wire.open()
         self.wire.slow(two)
         self.assertEqual(results, [])
         self.wire.answer(one)
@@ -218,9 +269,8 @@ class PutTests(SynchronousTestCase):
         Nodes that hold the value already are among the stored ones.
         """
         results = self.put(self.read(3, r2=record(1)))
-        one, two = self.wire.open()
-        self.wire.answer(one)
-        self.wire.answer(two)
+        self.wire.answer(self.first())
+        self.wire.answer(self.first())
         self.assertEqual(set(results[0].stored), {contact(1), contact(2), contact(3)})
 
     def test_overwrite_and_read_back(self) -> None:
@@ -246,8 +296,8 @@ class PutTests(SynchronousTestCase):
         it holds now is unknown.
         """
         results = self.put(self.read(2))
-        for each in self.wire.open():
-            self.wire.refuse(each)
+        for _ in range(2):
+            self.wire.refuse(self.first())
         self.assertEqual(self.wire.open(), [])
         self.assertEqual(len(results[0].refused), 2)
 
