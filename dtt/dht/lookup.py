@@ -12,6 +12,8 @@ Rules:
     lookup that is left with gaps behind those asks for the nodes of the
     neighbouring subtrees, by C{find_node}, and goes on; so does any one when a
     network has more than one of these 8, since only one of them counts.
+  - What an answer says is taken in at once.  What follows from it is done in a
+    turn of its own, after all answers that have come in with it.
   - Whatever hostile nodes send, queries and candidates are bounded.
   - BEP42-invalid nodes are as good as others; but readers that order nodes as
     the crate mainline does, valid ones first, must find what we write, and we
@@ -49,10 +51,9 @@ SLOT_WIDTH: Final = 32
 #: other.  Guess: a quarter.
 SPARE: Final = 8
 
-#: Queries that one answer may set off; the others go in the next turns of the
-#: reactor: each costs some 30 µs, and no datagram shall hold all others up for
-#: longer than 0.3 ms.  Guess: 4 of them, 32 nodes and a signature fit.
-MAX_AT_ONCE: Final = 4
+#: Queries in one turn of the reactor; the others go in the next ones: each costs
+#: some 30 µs, and nothing shall hold all others up for longer than 0.3 ms.
+MAX_AT_ONCE: Final = 8
 
 #: Queries of one lookup.  A slot read of an honest network needs 36-40
 #: (specs/dht.md section 4); six times that.
@@ -181,10 +182,9 @@ class Lookup(Generic[T]):
         # Where it is still to be asked for them, and who may know.
         self._gaps: deque[bytes] = deque()
         self._near: list[Candidate[T]] = []
-        self._stepping = False
-        # What is left of MAX_AT_ONCE, and the rest of this step.
+        # What is left of MAX_AT_ONCE, and the next step.
         self._at_once = 0
-        self._rest: Delayed | None = None
+        self._next: Delayed | None = None
         self._done: Deferred[list[T]] | None = None
 
     @property
@@ -220,7 +220,7 @@ class Lookup(Generic[T]):
         """
         if self._done is not None:
             self._candidates.learn(contacts)
-            self._step()
+            self._soon()
 
     def moved(self, own_id: bytes) -> None:
         """
@@ -235,11 +235,16 @@ class Lookup(Generic[T]):
         if self._done is not None:
             self._finish()
 
+    def _soon(self) -> None:
+        # Whatever happens, the next step is taken once, in a turn of its own.
+        if self._next is None and self._done is not None:
+            self._next = self._later(self._turn)
+
+    def _turn(self) -> None:
+        self._next = None
+        self._step()
+
     def _step(self) -> None:
-        if self._stepping or self._done is None:
-            return
-        # A query may fail at once: its failure must not walk the list again.
-        self._stepping = True
         self._at_once = MAX_AT_ONCE
         added = self._candidates.added
         while not (waiting := sum(map(self._walk, self._candidates.orders))):
@@ -251,21 +256,14 @@ class Lookup(Generic[T]):
             self._widen(waiting > 0)
         while self._gaps and self._has_room():
             self._ask_around(self._gaps.popleft())
-        self._stepping = False
         if not waiting and not self._widening and not self._gaps and not self._silent():
             self._finish()
 
     def _has_room(self) -> bool:
         # May one more query be sent in this turn?
-        if self._at_once:
-            return True
-        if self._rest is None:
-            self._rest = self._later(self._go_on)
-        return False
-
-    def _go_on(self) -> None:
-        self._rest = None
-        self._step()
+        if not self._at_once:
+            self._soon()
+        return self._at_once > 0
 
     def _walk(self, order: Order[T]) -> bool:
         # Asks whom it may; says whether an answer has to be waited for.
@@ -313,7 +311,7 @@ class Lookup(Generic[T]):
         if candidate.state is State.ASKED:
             candidate.state = State.SLOW
             self._in_flight -= 1
-            self._step()
+            self._soon()
 
     def _answered(self, response: Response, candidate: Candidate[T]) -> None:
         if candidate.state is State.ASKED:
@@ -327,11 +325,11 @@ class Lookup(Generic[T]):
             if response.node_id == self._own_id:
                 # Ourselves, under an earlier id.
                 self._candidates.drop(candidate)
-                self._step()
+                self._soon()
                 return
         self._learn_from(response, candidate.contact)
         candidate.result = self._interpret(candidate.contact, response)
-        self._step()
+        self._soon()
 
     def _failed(self, failure: Failure, candidate: Candidate[T]) -> None:
         if candidate.state is State.ASKED:
@@ -340,7 +338,7 @@ class Lookup(Generic[T]):
         candidate.query = None
         # Made-up near nodes must not keep real ones out.
         self._candidates.drop(candidate)
-        self._step()
+        self._soon()
 
     def _learn_from(self, response: Response, teller: Contact) -> None:
         told = islice(self._nodes_of(response), MAX_NODES)
@@ -386,7 +384,7 @@ class Lookup(Generic[T]):
         def over(_: object = None) -> None:
             if query in self._widening:
                 self._widening.remove(query)
-                self._step()
+                self._soon()
 
         def answered(response: Response) -> None:
             if self._done is not None:
@@ -412,9 +410,9 @@ class Lookup(Generic[T]):
         done.callback(self._candidates.results())
 
     def _call_off(self) -> None:
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            rest.cancel()
+        step, self._next = self._next, None
+        if step is not None:
+            step.cancel()
 
     def _cancel(self) -> None:
         self._done = None

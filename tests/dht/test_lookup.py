@@ -275,7 +275,7 @@ class LookupTests(SynchronousTestCase):
         the lookup waits until most have answered.
         """
         swarm = Swarm(5)
-        swarm.lags = dict.fromkeys(swarm.contacts, 0.3)
+        swarm.lags = {contact: 0.3 + number / 100 for number, contact in enumerate(swarm.contacts)}
         results, _ = swarm.run(swarm.lookup(swarm.contacts).start())
         self.assertEqual(len(results[0]), 3)
 
