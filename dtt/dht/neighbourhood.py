@@ -155,6 +155,7 @@ class Neighbourhood:
         self._introduced: set[Contact] = set()
         self._finding = False
         self._settling: IDelayedCall | None = None
+        self._moving: IDelayedCall | None = None
         self._lookups: set[Deferred[list[Contact]]] = set()
         self._upkeep = LoopingCall(self._keep_up)
         self._upkeep.clock = reactor
@@ -233,9 +234,10 @@ class Neighbourhood:
         """
         if self._upkeep.running:
             self._upkeep.stop()
-        if self._settling is not None:
-            self._settling.cancel()
-            self._settling = None
+        for soon in (self._settling, self._moving):
+            if soon is not None:
+                soon.cancel()
+        self._settling = self._moving = None
         for lookup in list(self._lookups):
             lookup.cancel()
         self.krpc.close()
@@ -339,8 +341,9 @@ class Neighbourhood:
         ip = None if response.ip is None else response.ip[:-2]
         if ip is None or len(ip) != self.family.ip_size or self._closed:
             return
-        if self._votes.vote(address, ip):
-            self._move()
+        if self._votes.vote(address, ip) and self._moving is None:
+            # To build the table anew takes longer than a datagram may.
+            self._moving = self._reactor.callLater(0.0, self._move)
 
     def answer(self, query: Query, host: str, port: int) -> bytes | None:
         """
@@ -381,6 +384,7 @@ class Neighbourhood:
         self.client.ask(contact, b"ping", {}).addBoth(ended)
 
     def _move(self) -> None:
+        self._moving = None
         ip = self.external_host
         assert ip is not None
         self.client.tell(self._on_external_host, ip)

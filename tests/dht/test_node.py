@@ -420,6 +420,8 @@ class NeighbourhoodTests(SynchronousTestCase):
                 b"tttt", bytes((32 * number,)) + bytes((number,)) * 19, {}, b"", ip + b"\x1a\xe1"
             )
             self.node._neighbourhood.seen(response, f"10.80.{number}.1", 1)
+        self.assertEqual(told, [])
+        self.network.udp.advance(0)
         self.assertEqual(told[-1], "203.0.113.9")
         self.assertNotEqual(self.node.node_id, before)
         self.assertTrue(is_valid(self.node.node_id, "203.0.113.9"))

@@ -185,7 +185,7 @@ class StatisticsTests(SynchronousTestCase):
         node, other = network.nodes[:2]
         self.assertEqual(network.node(start=False).statistics()["ipv4.nodes.alive"], 0)
         network.result(other.put_immutable(b"5:value"))
-        network.result(other.announce_peer(b"i" * 20, 1))
+        network.result(other.announce_peer(node.node_id, 1))
         contact = Contact(node.node_id, network.host(0), node.port)
         refused = other.krpc.query(contact.host, contact.port, b"nonsense", {})
         network.udp.advance(0.5)
@@ -201,7 +201,7 @@ class StatisticsTests(SynchronousTestCase):
         self.assertEqual(found["ipv4.answer.error.204"], 1)
         self.assertEqual(theirs["ipv4.errors.204"], 1)
         self.assertEqual(sum(count for name, count in found.items() if "ipv4.dropped." in name), 1)
-        self.assertEqual((found["items"], found["peers"], found["info hashes"]), (1, 1, 1))
+        self.assertEqual((found["items"], found["peers"], found["info hashes"]), (1, 2, 1))
         self.assertEqual((found["ipv4.nodes.alive"], found["ipv6.nodes.alive"]), (9, 9))
         self.assertEqual((found["ipv4.nodes.bad"], theirs["ipv4.transactions"]), (0, 1))
         self.assertTrue(0 < found["ipv4.round trip"] < found["ipv4.soft timeout"])

@@ -335,11 +335,13 @@ class BothTests(SynchronousTestCase):
         self.assertEqual((four.node_id, six.node_id, told), (before, before, []))
         for number in range(8):
             seen(number, f"2001:db8:79:{number:x}::1", ip + b"\x1a\xe1")
+        self.network.udp.advance(0)
         self.assertTrue(is_valid(six.node_id, "2001:db8:5:6::9"))
         self.assertNotEqual(six.node_id, before)
         self.assertEqual((node.node_id, told), (before, []))
         for number in range(8):
             seen(number, f"10.81.{number}.1", bytes((203, 0, 113, 9, 1, 1)))
+        self.network.udp.advance(0)
         self.assertTrue(is_valid(node.node_id, "203.0.113.9"))
         self.assertEqual(told, ["203.0.113.9"])
 
