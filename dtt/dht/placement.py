@@ -6,7 +6,8 @@ writes to the same target, so a writer takes free nodes only, few of them, and
 each writer others.  Candidates are the 32 nearest responsive nodes in three
 bands of ranks: inner (1-12), middle (13-20), outer (21-32).  Within a band
 they are ordered by the rendezvous hash H(own id, node id).  First one inner
-and one outer copy; later, with our record seen in the slot, more.  Only a
+and one outer copy; later, with our record seen in the slot, more; in a slot of
+many publishers, one copy each, so that 20 find a place.  Only a
 writer that has fewer than two copies and finds no free node overwrites: junk
 first, then one record of the publisher that has the most.
 """
@@ -29,6 +30,10 @@ CANDIDATES: Final = 32
 INNER: Final = 12
 MIDDLE: Final = 20
 
+#: With more publishers than this each has one copy: two of ten and one of twelve
+#: more fill the 32 nodes.
+CROWD: Final = 10
+
 #: Below this many copies a writer may overwrite (rules 5 and 6).
 FEW: Final = 2
 
@@ -46,9 +51,9 @@ _MAINLINE: Final = b"RS"
 def default_copies(publishers: int) -> int:
     """
     How many copies each of C{publishers} (at least 1) should have
-    (specs/dht.md section 4, rule 4).
+    (specs/dht.md section 4, rule 4; there it is never less than 2).
     """
-    return max(2, min(6, 20 // publishers))
+    return 1 if publishers > CROWD else max(2, min(6, 20 // publishers))
 
 
 def _can_be_overwritten(answer: NodeAnswer) -> bool:
@@ -108,12 +113,12 @@ class Placement:
         from_inside = [*inner, *middle, *outer]
         if not from_inside:
             return []
+        wanted = self._copies(len({*survey.publishers.values(), self.own_id}))
         if survey.copies == 0:
             # The second copy leaves the inner ranks to the first ones of
             # others, unless there is no outer rank at all.
-            return [from_inside, outer if len(read.answers) > MIDDLE else from_inside]
-        publishers = len({*survey.publishers.values(), self.own_id})
-        return [from_inside] * min(self._copies(publishers) - survey.copies, len(from_inside))
+            return [from_inside, outer if len(read.answers) > MIDDLE else from_inside][:wanted]
+        return [from_inside] * min(wanted - survey.copies, len(from_inside))
 
     def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
         """

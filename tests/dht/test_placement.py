@@ -119,6 +119,15 @@ class PlanTests(SynchronousTestCase):
             firsts.add(rank(plan[0][0]))
         self.assertGreaterEqual(len(firsts), 10)
 
+    def test_crowd(self) -> None:
+        """
+        In a slot of more than ten publishers, ours included, each has one copy.
+        """
+        for others, copies in ((9, 2), (10, 1), (20, 1)):
+            held = {f"r{number}": other(number) for number in range(1, others + 1)}
+            self.assertEqual(len(self.ranks(make_read(**held))), copies)
+        self.assertEqual(self.ranks(make_read(r32=VALUE, **held)), [])
+
     def test_top_up(self) -> None:
         """
         With our record in the slot, what is missing to clamp(20 // publishers,
@@ -154,9 +163,9 @@ class PlanTests(SynchronousTestCase):
 
     def test_default_copies(self) -> None:
         """
-        clamp(20 // publishers, 2, 6).
+        clamp(20 // publishers, 2, 6); one of each in a crowd.
         """
-        self.assertEqual([default_copies(n) for n in (1, 3, 4, 5, 6, 10, 20, 100)], [6, 6, 5, 4, 3, 2, 2, 2])
+        self.assertEqual([default_copies(n) for n in (1, 3, 4, 5, 6, 10, 11, 100)], [6, 6, 5, 4, 3, 2, 1, 1])
 
 
 class OverwriteTests(SynchronousTestCase):
