@@ -98,7 +98,9 @@ class SlotReader:
             if waiter in self._waiting:  # else the read has just ended
                 self._waiting.remove(waiter)
                 if not self._waiting and self._reading is not None:
-                    self._reading.cancel()
+                    # Its end may take a while; who asks from now on gets a read of its own.
+                    given_up, self._reading = self._reading, None
+                    given_up.cancel()
 
         waiter: Deferred[MutableRead] = Deferred(cancel)
         age = self._reactor.seconds() - self._read_at
@@ -151,11 +153,13 @@ class SlotReader:
         # Before anything is told of its end: it may have ended already, when
         # no node may be asked now.
         self._reading = reading
-        reading.addTimeout(self._timeout, self._reactor).addBoth(self._ended).addErrback(
+        reading.addTimeout(self._timeout, self._reactor).addBoth(self._ended, reading).addErrback(
             lambda failure: self._log.failure("a read ended badly", failure)
         )
 
-    def _ended(self, result: MutableRead | Failure) -> None:
+    def _ended(self, result: MutableRead | Failure, reading: Deferred[MutableRead]) -> None:
+        if reading is not self._reading:
+            return
         self._reading = None
         waiting, self._waiting = self._waiting, []
         if isinstance(result, MutableRead):

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import DHTConfig
@@ -312,6 +313,38 @@ class ReadTests(RecordClientTestCase):
         self.successResultOf(one)
         self.failureResultOf(other, CancelledError)
         self.assertEqual(self.successResultOf(self.fetched()), [])
+
+    def test_join_while_it_is_cancelled(self) -> None:
+        """
+        Who begins to wait for a read that has been cancelled and is not over yet,
+        or is just being cancelled, gets a read of its own.
+        """
+
+        async def slow_to_end() -> None:
+            try:
+                await Deferred()
+            finally:
+                await deferLater(self.clock, 0.5)
+
+        self.counting.instead["get_mutable"] = lambda *args: Deferred.fromCoroutine(slow_to_end())
+        first = self.reader.fetch()
+        first.addErrback(lambda _: None)
+        first.cancel()
+        del self.counting.instead["get_mutable"]
+        second = self.reader.fetch()
+        self.advance(1)
+        self.assertEqual(self.successResultOf(second), [])
+
+        def join(_: object) -> None:
+            del self.counting.instead["refresh"]
+            joined.append(self.reader.fetch())
+
+        joined: list[Deferred[Any]] = []
+        self.counting.instead["refresh"] = lambda *args: Deferred(join)
+        self.reader.fetch().addErrback(lambda _: None).cancel()
+        self.advance(1)
+        self.assertEqual([self.successResultOf(each) for each in joined], [[]])
+        self.assertEqual(self.counting.calls, ["get_mutable"] * 2 + ["refresh"] * 2)
 
     def fetched(self) -> Deferred[Any]:
         """One more fetch, and the time that it takes."""
