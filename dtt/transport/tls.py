@@ -15,7 +15,7 @@ from typing import Any, cast
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
@@ -103,9 +103,8 @@ def make_context(key: PeerKey) -> SSL.Context:
     """
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
-    context.use_certificate(crypto.X509.from_cryptography(make_certificate(key)))
-    private: Any = Ed25519PrivateKey.from_private_bytes(key.seed)
-    context.use_privatekey(crypto.PKey.from_cryptography_key(private))
+    context.use_certificate(make_certificate(key))
+    context.use_privatekey(Ed25519PrivateKey.from_private_bytes(key.seed))
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     context.set_alpn_protos([ALPN])
     context.set_alpn_select_callback(_select_alpn)

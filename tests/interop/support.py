@@ -94,12 +94,18 @@ class Member:
     """
 
     def __init__(
-        self, reactor: Any, bootstrap: list[Address], name: str, secret: bytes, host: str = LOOPBACK
+        self,
+        reactor: Any,
+        bootstrap: list[Address],
+        name: str,
+        secret: bytes,
+        host: str = LOOPBACK,
+        transport: str = "streams",
     ) -> None:
         self.events: list[Event] = []
         self.listener = Listener()
         config = Config(
-            transport="streams", listen=(host, 0), dht=DHTConfig(bind=host, bootstrap=tuple(bootstrap))
+            transport=transport, listen=(host, 0), dht=DHTConfig(bind=host, bootstrap=tuple(bootstrap))
         )
         self.tracker = Tracker(reactor, config, self.events.append)
         self.node: DHTNode = self.tracker.getServiceNamed("dht")
