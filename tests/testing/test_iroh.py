@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.identity import PeerKey
 from dtt.testing.clock import ThreadClock, advance
-from dtt.testing.iroh import MemoryConnection, MemoryEndpoint, MemoryIroh
+from dtt.testing.iroh import MemoryIroh
+from dtt.testing.iroh_endpoints import MemoryEndpoint
+from dtt.testing.iroh_streams import MemoryConnection
 from dtt.transport.iroh_calls import Calls, IrohFailure
 
 KEYS = [PeerKey.from_seed(bytes((number,)) * 32) for number in range(5)]

@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.testing.clock import ThreadClock
-from dtt.testing.iroh import IrohError
+from dtt.testing.iroh_streams import IrohError
 from dtt.transport.iroh_calls import Calls, IrohFailure
 
 

@@ -20,7 +20,8 @@ from dtt.hints import IROH, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IGossipObserver
 from dtt.testing.clock import ThreadClock, advance
-from dtt.testing.iroh import MemoryConnection, MemoryIroh, MemoryStream
+from dtt.testing.iroh import MemoryIroh
+from dtt.testing.iroh_streams import MemoryConnection, MemoryStream
 from dtt.testing.transport import RecordingLinks
 from dtt.transport import quic_accepting, quic_sending
 from dtt.transport.iroh_calls import Calls, IrohFailure
