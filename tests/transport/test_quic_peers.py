@@ -1,0 +1,235 @@
+"""
+Tests for L{dtt.transport.quic_peers} and L{dtt.transport.quic_connection}: which
+connections stay, and when they are closed.
+"""
+
+from __future__ import annotations
+
+from dtt.testing.transport import RecordingLinks
+from dtt.transport.quic_frames import encode_header, encode_message
+from dtt.transport.quic_peers import FIRST_USE, REPLACED, UNUSED
+from tests.transport.quic_common import BYE, OTHER, SECRET, TOPIC, IrohTestCase, RawPeer
+
+
+class EndTests(IrohTestCase):
+    """
+    When connections are closed.
+    """
+
+    def test_goodbye(self) -> None:
+        """
+        A second after a C{Disconnect} for the last topic the connection is
+        closed, with code 0 and its reason, by whoever comes first.
+        """
+        b, on_b = self.connected()
+        self.a.send(b.peer_id, TOPIC, b"hello")
+        self.advance(0.1)
+        raw_end = next(end for end in self.net.connections if end.endpoint.peer_id == b.peer_id)
+        self.a.send(b.peer_id, TOPIC, BYE)
+        self.a.disconnect(b.peer_id, TOPIC)
+        self.advance(0.9)
+        self.assertTrue(b.is_connected(self.a.peer_id))
+        self.advance(0.3)
+        self.assertFalse(self.a.is_connected(b.peer_id) or b.is_connected(self.a.peer_id))
+        self.assertIn(raw_end.lost, ("closed", "closed by peer: close from disconnect (code 0)"))
+        self.assertEqual(self.on_a.disconnected + on_b.disconnected, [])
+
+    def test_not_before_acknowledged(self) -> None:
+        """
+        It waits until its streams are acknowledged, 5 s at most.
+        """
+        b, on_b = self.connected()
+        self.net.stalled.add("10.0.0.2")
+        self.net.window = 65536
+        for _ in range(30):
+            self.a.send(b.peer_id, TOPIC, bytes(4000))
+        self.a.send(b.peer_id, TOPIC, BYE)
+        self.a.disconnect(b.peer_id, TOPIC)
+        self.advance(3)
+        self.assertEqual(len(self.net.connections), 2)
+        self.net.resume("10.0.0.2")
+        self.advance(0.2)
+        self.assertEqual(len(on_b.messages), 31)
+        self.advance(0.1)
+        self.assertEqual(self.net.connections, [])
+
+    def test_not_for_ever(self) -> None:
+        """
+        A peer that acknowledges nothing is waited for 5 s.
+        """
+        b, _ = self.connected()
+        self.net.stalled.add("10.0.0.2")
+        self.net.window = 100
+        self.a.send(b.peer_id, TOPIC, bytes(4000))
+        self.a.send(b.peer_id, TOPIC, BYE)
+        self.a.disconnect(b.peer_id, TOPIC)
+        self.advance(5.9)
+        self.assertEqual(len(self.net.connections), 2)
+        self.advance(0.2)
+        self.assertEqual(self.net.connections, [])
+
+    def test_never_used(self) -> None:
+        """
+        A connection over which nothing ever goes is closed after 10 s.
+        """
+        _, on_b = self.connected()
+        self.advance(FIRST_USE + 1)
+        self.assertEqual(self.net.connections, [])
+        self.assertEqual(self.on_a.disconnected + on_b.disconnected, [])
+
+    def test_unused(self) -> None:
+        """
+        One whose use ended without a C{Disconnect} stays for 5 minutes (Q13).
+        """
+        b, _ = self.connected()
+        for one, other in ((self.a, b), (b, self.a)):
+            one.send(other.peer_id, TOPIC, b"hello")
+            self.advance(0.1)
+        for one, other in ((self.a, b), (b, self.a)):
+            one.disconnect(other.peer_id, TOPIC)
+        self.advance(UNUSED - 1)
+        self.assertEqual(len(self.net.connections), 2)
+        self.advance(2)
+        self.assertEqual(self.net.connections, [])
+
+    def test_unknown_topic(self) -> None:
+        """
+        Whoever speaks on a topic that we have not opened stays, too: it may
+        be opened yet.
+        """
+        raw = RawPeer(self, 2)
+        connection = raw.connect(self.a)
+        stream = raw.write(connection, encode_header(OTHER) + encode_message(b"early"))
+        self.advance(FIRST_USE + 1)
+        self.assertEqual(self.a.counters["received: unknown topic"], 1)
+        links = RecordingLinks()
+        self.a.open_topic(OTHER, SECRET, links)
+        raw.call(stream.write_all(encode_message(b"in time")))
+        self.assertEqual(links.messages, [(raw.key.peer_id, b"in time")])
+
+    def test_simultaneous_dials(self) -> None:
+        """
+        Of two connections that were opened at once both stay while both are
+        used; messages get through meanwhile, whichever side saw which one last.
+        """
+        b, on_b = self.transport(2)
+        dials = [self.a.dial(b.peer_id, b.addresses()), b.dial(self.a.peer_id, self.a.addresses())]
+        for _ in range(50):
+            self.a.send(b.peer_id, TOPIC, b"to b")
+            b.send(self.a.peer_id, TOPIC, b"to a")
+            self.advance(0.01)
+        for dial in dials:
+            self.successResultOf(dial)
+        self.advance(1)
+        self.assertEqual(len(self.net.connections), 4)
+        lost = sum(transport.counters["send: not connected"] for transport in (self.a, b))
+        self.assertEqual(len(self.on_a.messages) + len(on_b.messages), 100 - lost)
+        self.assertEqual(self.on_a.disconnected + on_b.disconnected, [])
+        self.assertEqual((len(self.on_a.connected), len(on_b.connected)), (1, 1))
+
+    def test_dial_that_was_forestalled(self) -> None:
+        """
+        A dial of ours is not given up when the peer has got through meanwhile:
+        the peer may see ours as its newest, and would take its end for ours.
+        """
+        b, _ = self.transport(2)
+        self.net.silent.add("10.0.0.2")
+        raw = RawPeer(self, 3)
+        dial = self.a.dial(b.peer_id, [raw.address])
+        other = b.dial(self.a.peer_id, self.a.addresses())
+        self.advance(0.1)
+        self.successResultOf(other)
+        self.successResultOf(dial)
+        incoming = raw.call(raw.endpoint.accept_next())
+        self.assertFalse(incoming.given_up)
+        self.advance(31)
+        self.assertTrue(incoming.given_up)
+
+    def test_replaced(self) -> None:
+        """
+        A connection that neither side sends on is closed once the peer has
+        used a newer one for a while; one that the peer still uses is not.
+        """
+        raw = RawPeer(self, 2)
+        hello = encode_header(TOPIC) + encode_message(b"hello")
+        first = raw.write(raw.connect(self.a), hello)
+        second = raw.write(raw.connect(self.a), hello)
+        for _ in range(4):
+            self.advance(REPLACED / 2)
+            raw.call(first.write_all(encode_message(b"on the first")))
+            raw.call(second.write_all(encode_message(b"on the second")))
+        self.assertEqual(len(self.a.peers.connections()), 2)
+        for _ in range(6):
+            self.advance(REPLACED / 3)
+            raw.call(second.write_all(encode_message(b"on the second")))
+        self.assertEqual(len(self.a.peers.connections()), 1)
+        self.assertEqual(self.closed(), {"replaced": 1})
+        self.assertEqual([end.lost is None for end in raw.connections], [False, True])
+        self.assertEqual(self.on_a.disconnected, [])
+
+    def test_current_one_breaks(self) -> None:
+        """
+        When the current connection breaks and there is another one, that goes
+        on; when the last one breaks, the topics are told.
+        """
+        raw = RawPeer(self, 2)
+        hello = encode_header(TOPIC) + encode_message(b"hello")
+        for _ in range(2):
+            raw.write(raw.connect(self.a), hello)
+        first, second = raw.connections
+        second.other.lose("timed out")
+        self.advance(0.1)
+        self.assertEqual(self.on_a.disconnected, [])
+        self.a.send(raw.key.peer_id, TOPIC, b"over the first")
+        self.assertEqual(raw.read(first), encode_header(TOPIC) + encode_message(b"over the first"))
+        first.other.lose("timed out")
+        self.advance(0.1)
+        self.assertEqual(self.on_a.disconnected, [raw.key.peer_id])
+        self.assertEqual(self.closed(), {"timed out": 2})
+
+    def test_read_to_the_end(self) -> None:
+        """
+        What arrived before the peer closed the connection is read.
+        """
+        raw = RawPeer(self, 2)
+        connection = raw.connect(self.a)
+        for number in range(20):
+            stream = raw.call(connection.open_uni())
+            raw.start(stream.write_all(encode_header(TOPIC) + encode_message(b"%d" % number)))
+        self.advance(0.0101)
+        connection.close(0, b"")
+        self.advance(0.1)
+        self.assertEqual(len(self.on_a.messages), 20)
+        self.assertEqual(self.closed(), {"by the peer": 1})
+
+    def test_stop_with_a_stuck_peer(self) -> None:
+        """
+        Stopping takes a second at most when a peer acknowledges nothing.
+        """
+        b, _ = self.connected()
+        self.net.stalled.add("10.0.0.2")
+        self.net.window = 100
+        self.a.send(b.peer_id, TOPIC, bytes(4000))
+        self.advance(0.1)
+        result = self.a.stop()
+        self.advance(0.9)
+        self.assertNoResult(result)
+        self.advance(0.2)
+        self.successResultOf(result)
+        self.assertEqual(self.net.connections, [])
+
+    def test_stop_cancelled(self) -> None:
+        """
+        A stop that is cancelled aborts what is left.
+        """
+        b, _ = self.connected()
+        self.net.stalled.add("10.0.0.2")
+        self.net.window = 100
+        self.a.send(b.peer_id, TOPIC, bytes(4000))
+        self.advance(0.1)
+        result = self.a.stop()
+        result.addErrback(lambda _: None)
+        result.cancel()
+        self.advance(0.1)
+        self.assertEqual(self.net.connections, [])
+        self.assertEqual(self.a._calls.pending, {})

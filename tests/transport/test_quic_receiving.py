@@ -1,0 +1,112 @@
+"""
+Tests for L{dtt.transport.quic_receiving}, over a QUIC network in memory.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from dtt.errors import DecodeError
+from dtt.transport.quic_frames import encode_header, encode_message
+from tests.transport.quic_common import TOPIC, IrohTestCase, RawPeer
+
+
+class ReceivingTests(IrohTestCase):
+    """
+    Bad input; over the real bindings it is in L{tests.interop.test_iroh}.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.raw = RawPeer(self, 2)
+        self.there = self.raw.connect(self.a)
+
+    def test_malformed(self) -> None:
+        """
+        A malformed stream ends the connection, after what came before; the
+        reason is counted and the topic told.
+        """
+        good, more = encode_message(b"good"), encode_message(b"more")
+        self.raw.write(self.there, encode_header(TOPIC) + good + b"\xff\xff\xff\xff" + more)
+        self.assertEqual(self.on_a.messages, [(self.raw.key.peer_id, b"good")])
+        self.assertEqual(self.closed(), {"bad frame length": 1})
+        self.assertEqual(self.on_a.disconnected, [self.raw.key.peer_id])
+        self.assertEqual(self.net.connections, [])
+
+    def test_other_streams_fall_silent(self) -> None:
+        """
+        After a fault nothing of the connection's other streams is heard.
+        """
+
+        def refuse(peer_id: bytes, message: bytes) -> None:
+            raise DecodeError("nonsense")
+
+        self.on_a.on_message = refuse
+        for _ in range(2):
+            stream = self.raw.call(self.there.open_uni())
+            self.raw.start(stream.write_all(encode_header(TOPIC) + 3 * encode_message(b"hello")))
+        self.advance(0.1)
+        self.assertEqual(len(self.on_a.messages), 1)
+        self.assertEqual(self.closed(), {"nonsense": 1})
+
+    def test_late_header(self) -> None:
+        """
+        A header is waited for 10 s.
+        """
+        self.raw.write(self.there, encode_header(TOPIC) + encode_message(b"hello"))
+        self.raw.write(self.there, encode_header(TOPIC)[:35])
+        self.advance(9.5)
+        self.assertEqual(self.closed(), {})
+        self.advance(0.6)
+        self.assertEqual(self.closed(), {"no stream header": 1})
+
+    def test_reset(self) -> None:
+        """
+        A stream that is reset ends the connection.
+        """
+        self.raw.write(self.there, encode_header(TOPIC)).reset()
+        self.advance(0.1)
+        self.assertEqual(self.closed(), {"stream reset": 1})
+
+    def test_bidirectional(self) -> None:
+        """
+        A stream that goes both ways ends the connection.
+        """
+        self.raw.call(self.there.open_bi())
+        self.assertEqual(self.closed(), {"bidirectional stream": 1})
+
+    def test_too_many_streams(self) -> None:
+        """
+        A peer may have 100 streams open; those that have ended do not count.
+        """
+        for _ in range(150):
+            stream = self.raw.write(self.there, encode_header(TOPIC))
+            self.raw.call(stream.finish())
+        for _ in range(100):
+            self.raw.write(self.there, encode_header(TOPIC))
+        self.assertEqual(self.closed(), {})
+        self.raw.write(self.there, encode_header(TOPIC))
+        self.assertEqual(self.closed(), {"too many streams": 1})
+
+    def test_others_have_their_turn(self) -> None:
+        """
+        A peer that sends without pause does not keep the reactor.
+        """
+        self.net.window = 10_000_000
+        data = encode_header(TOPIC) + encode_message(bytes(4000)) * 500
+        self.raw.start(self.raw.call(self.there.open_uni()).write_all(data))
+        progress = [0]
+
+        def tick() -> None:
+            progress.append(len(self.on_a.messages))
+            if progress[-1] < 500 and len(progress) < 1000:
+                self.clock.callLater(0, tick)
+
+        def begin(peer_id: bytes, message: bytes) -> None:
+            if len(self.on_a.messages) == 1:
+                tick()
+
+        self.on_a.on_message = begin
+        self.advance(0.1)
+        self.assertEqual(progress[-1], 500)
+        self.assertLessEqual(max(b - a for a, b in pairwise(progress)), 17)
