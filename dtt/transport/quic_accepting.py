@@ -16,6 +16,7 @@ from collections.abc import Callable
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,6 +28,10 @@ from dtt.transport.iroh_calls import Calls, IrohFailure
 #: Handshakes at a time from which on addresses must be proved (guess: a quarter
 #: of the places).
 MANY_HANDSHAKES = 16
+
+#: Incoming connections after which the reactor gets its turn, though more may be
+#: there (guess).
+MAX_ACCEPTS = 16
 
 
 class Acceptor:
@@ -85,9 +90,13 @@ class Acceptor:
         running.addBoth(over)
 
     async def _accept(self, endpoint: IrohEndpoint) -> None:
+        accepted = 0
         while (incoming := await self._calls.call(endpoint.accept_next())) is not None:
             admitting = Deferred.fromCoroutine(self._admit(incoming))
             self._run(admitting.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
+            accepted += 1
+            if accepted % MAX_ACCEPTS == 0:
+                await deferLater(self._clock, 0)
 
     async def _admit(self, incoming: IrohIncoming) -> None:
         source = await self._calls.call(incoming.remote_addr())

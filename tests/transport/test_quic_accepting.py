@@ -4,6 +4,8 @@ Tests for L{dtt.transport.quic_accepting}, over a QUIC network in memory.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from dtt.transport import quic_accepting
 from tests.transport.quic_common import IrohTestCase, RawPeer
 
@@ -68,3 +70,23 @@ class AcceptingTests(IrohTestCase):
         self.advance(1)
         self.assertEqual(self.closed(), {"own key": 1})
         self.successResultOf(dial)
+
+    def test_flood(self) -> None:
+        """
+        However many come at once, others have their turn in between.
+        """
+        raw = RawPeer(self, 2)
+        for _ in range(200):
+            raw.begin(self.a)
+        turns: list[int] = []
+
+        def tick() -> None:
+            turns.append(self.a.counters["closed: too many handshakes"])
+            if turns[-1] < 184 and len(turns) < 1000:
+                self.clock.callLater(0, tick)
+
+        self.patch(quic_accepting, "MANY_HANDSHAKES", 1000)
+        self.clock.callLater(0.01, tick)
+        self.advance(0.015)
+        self.assertEqual(turns[-1], 184)
+        self.assertLessEqual(max(b - a for a, b in pairwise(turns)), quic_accepting.MAX_ACCEPTS)
