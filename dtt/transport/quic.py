@@ -111,7 +111,8 @@ class IrohTransport:
         self._watched: tuple[Address, ...] = ()
         self._stopped = False
         self._at_shutdown: Any = None
-        self._waiting_for_end: list[Deferred[None]] = []
+        self._gone: Deferred[None] = Deferred()
+        self._ending: Deferred[None] | None = None
 
     def __repr__(self) -> str:
         return f"<IrohTransport {self.peer_id.hex()[:10]} port {self.port}>"
@@ -165,7 +166,16 @@ class IrohTransport:
         """
         Say goodbye on all topics, close everything, listen no more.  Fires when
         all is gone; after 1.5 s, or when cancelled, what is left is aborted.
+        Who asks again waits for the same end.
         """
+        if self._ending is None:
+            self._ending = self._end()
+        ending = self._ending
+        result: Deferred[None] = Deferred(lambda _: ending.cancel())
+        ending.addBoth(lambda _: None if result.called else result.callback(None))
+        return result
+
+    def _end(self) -> Deferred[None]:
         self._stopped = True
         if self._at_shutdown is not None:
             trigger, self._at_shutdown = self._at_shutdown, None
@@ -183,9 +193,7 @@ class IrohTransport:
         timeout = self._reactor.callLater(GOODBYE_TIMEOUT, self.peers.abort_all)
         try:
             if self.peers.connections():
-                gone: Deferred[None] = Deferred()
-                self._waiting_for_end.append(gone)
-                await gone
+                await self._gone
             closing = self._endpoint.close()
             if timeout.active():
                 timeout.cancel()
@@ -304,10 +312,8 @@ class IrohTransport:
         return True
 
     def _all_gone(self) -> None:
-        waiting, self._waiting_for_end = self._waiting_for_end, []
-        for gone in waiting:
-            if not gone.called:
-                gone.callback(None)
+        if self._ending is not None and not self._gone.called:
+            self._gone.callback(None)
 
     def _look(self) -> None:
         self._watch = self._reactor.callLater(WATCH_INTERVAL, self._look)

@@ -5,6 +5,9 @@ connections stay, and when they are closed.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
+from dtt.testing.iroh_endpoints import MemoryEndpoint
 from dtt.testing.transport import RecordingLinks
 from dtt.transport.quic_frames import encode_header, encode_message
 from dtt.transport.quic_peers import FIRST_USE, REPLACED, UNUSED
@@ -233,3 +236,31 @@ class EndTests(IrohTestCase):
         self.advance(0.1)
         self.assertEqual(self.net.connections, [])
         self.assertEqual(self.a._calls.pending, {})
+
+    def test_stop_twice(self) -> None:
+        """
+        Who asks for the end again waits for the same one, and does not cut it short.
+        """
+        b, _ = self.connected()
+        self.net.stalled.add("10.0.0.2")
+        self.net.window = 100
+        self.a.send(b.peer_id, TOPIC, bytes(4000))
+        self.advance(0.1)
+        closing: list[Deferred[None]] = []
+
+        async def close(endpoint: MemoryEndpoint) -> None:
+            closing.append(Deferred())
+            await self.net.sleep(0.3)
+            closing.pop().callback(None)
+
+        self.patch(MemoryEndpoint, "close", close)
+        first, second = self.a.stop(), self.a.stop()
+        self.advance(1.1)
+        self.assertEqual(len(closing), 1)
+        third = self.a.stop()
+        for result in (first, second, third):
+            self.assertNoResult(result)
+        self.advance(0.3)
+        for result in (first, second, third, self.a.stop()):
+            self.successResultOf(result)
+        self.assertEqual(closing, [])
