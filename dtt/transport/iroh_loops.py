@@ -1,23 +1,29 @@
 """
 The loops that serve one iroh connection, and end together.
 
-Rule: to stop them cancels what they wait for, not they themselves: the one that
-is running right now (it may be the one that stops) ends at its next wait.
+Rules: to stop them cancels what they wait for, not they themselves: the one that
+is running right now (it may be the one that stops) ends at its next wait.  All
+together they do so much in one turn of the reactor, however many they are and
+whatever has come: then they wait in line for the next one.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from dtt.transport.iroh_calls import Calls
 
 T = TypeVar("T")
+
+#: Pieces of work in a turn of the reactor: a message, a read, a new stream (guess:
+#: some 10 to 100 microseconds each).
+SHARE = 128
 
 
 class Loops:
@@ -33,6 +39,9 @@ class Loops:
         self.stopped = False
         self._calls = calls
         self._waiting: dict[Deferred[Any], None] = {}
+        self._left = SHARE
+        self._line: deque[Deferred[None]] = deque()
+        self._called = False
 
     def run(self, loop: Coroutine[Any, Any, None], on_failed: Callable[[Failure], None]) -> Deferred[None]:
         """
@@ -72,11 +81,29 @@ class Loops:
             raise CancelledError
         return result
 
-    async def turn(self) -> None:
+    async def work(self) -> None:
         """
-        Let the reactor see to others.
+        Wait until one more piece of work may be done.
         """
-        await self.wait(deferLater(self.clock, 0))
+        while not self._left:
+            turn: Deferred[None] = Deferred(self._line.remove)
+            self._line.append(turn)
+            self._call()
+            await self.wait(turn)
+        self._left -= 1
+
+    def _call(self) -> None:
+        if not self._called:
+            self._called = True
+            self.clock.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._called = False
+        self._left = SHARE
+        while self._line and self._left:
+            self._line.popleft().callback(None)
+        if self._line:
+            self._call()
 
     def stop(self) -> None:
         """

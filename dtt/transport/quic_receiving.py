@@ -26,9 +26,6 @@ from dtt.transport.quic_frames import StreamParser
 #: Bytes of one read (guess: more than a turn of the reactor should handle is not useful).
 READ_SIZE = 65536
 
-#: Reads after which the reactor gets its turn, though more may be there (guess).
-MAX_READS = 8
-
 #: Seconds from a stream's opening to the end of its header (guess; a stream
 #: exists for us once its first bytes are there).
 HEADER_TIMEOUT = 10.0
@@ -101,6 +98,7 @@ class ReceiveStreams:
 
     async def _accept(self) -> None:
         while True:
+            await self._loops.work()
             stream = await self._loops.call(self._connection.accept_uni())
             if self._reading >= MAX_STREAMS:
                 raise DecodeError("too many streams")
@@ -118,9 +116,10 @@ class ReceiveStreams:
         timeout = self._loops.clock.callLater(HEADER_TIMEOUT, self._on_failed, "no stream header")
         self._reading += 1
         try:
-            reads = 0
             while data := await self._loops.call(stream.read(READ_SIZE)):
+                await self._loops.work()
                 for message in parser.feed(data):
+                    await self._loops.work()
                     assert parser.topic_id is not None
                     self._on_message(parser.topic_id, message)
                     if self._loops.stopped:
@@ -128,10 +127,6 @@ class ReceiveStreams:
                 if timeout.active() and parser.topic_id is not None:
                     timeout.cancel()
                     self._on_header(parser.topic_id)
-                reads += 1
-                if len(data) == READ_SIZE or reads >= MAX_READS:
-                    reads = 0
-                    await self._loops.turn()
             parser.end()
         finally:
             self._reading -= 1
