@@ -9,7 +9,8 @@ C{Disconnect} and no other one is shared, the connection is closed a second
 later, unless it is used again.  One that is not used and saw no C{Disconnect}
 stays for 5 minutes: Rust does not dial again a peer that closed it (Q13).  One
 that was replaced is closed when the peer, too, has been sending on a newer one
-for a while.
+for a while.  As many as are served may be closing; of more the oldest are ended
+at once.
 
 There is no admission: who knows the topic id may talk.
 """
@@ -170,6 +171,8 @@ class Peers:
             return False
         link = self._links[connection] = _Link(connection, self._clock.seconds())
         self._open[connection] = None
+        if len(self._open) > 2 * MAX_CONNECTIONS:
+            next(each for each in self._open if each not in self._links).abort("did not close in time")
         if peer is None:
             self._peers[peer_id] = _Peer([link])
         else:

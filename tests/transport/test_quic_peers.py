@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from dtt.testing.iroh_endpoints import MemoryEndpoint
 from dtt.testing.transport import RecordingLinks
+from dtt.transport import quic_peers
 from dtt.transport.quic_frames import encode_header, encode_message
 from dtt.transport.quic_peers import FIRST_USE, REPLACED, UNUSED
 from tests.transport.quic_common import BYE, OTHER, SECRET, TOPIC, IrohTestCase, RawPeer
@@ -264,3 +265,18 @@ class EndTests(IrohTestCase):
         for result in (first, second, third, self.a.stop()):
             self.successResultOf(result)
         self.assertEqual(closing, [])
+
+    def test_many_that_do_not_end(self) -> None:
+        """
+        Connections that are closing are bounded, too: of too many the oldest
+        are ended at once.
+        """
+        self.patch(quic_peers, "MAX_CONNECTIONS", 8)
+        self.net.window = 40
+        raw = RawPeer(self, 2)
+        for _ in range(40):
+            raw.connect(self.a)
+            self.a.send(raw.key.peer_id, TOPIC, b"not acknowledged")
+            self.assertLessEqual(len(self.a.peers.connections()), 16)
+        self.assertEqual(self.closed()["did not close in time"], 24)
+        self.assertTrue(self.a.is_connected(raw.key.peer_id))
