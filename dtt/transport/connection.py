@@ -73,6 +73,7 @@ class StreamsConnection(Protocol):
     @ivar opened_by_us: whether we dialled.
     @ivar exporter: 32 bytes that only both ends know.
     @ivar unsent: bytes that wait because the peer reads too slowly.
+    @ivar closing: nothing is sent any more.
     @ivar tls: the OpenSSL side.
     """
 
@@ -89,7 +90,7 @@ class StreamsConnection(Protocol):
         self.unsent = 0
         self._queue: deque[bytes] = deque()
         self._paused = False
-        self._closing = False
+        self.closing = False
         self._lost = False
         self._parser = FrameParser()
         self._link: Link | None = None
@@ -200,7 +201,7 @@ class StreamsConnection(Protocol):
         """
         Send one encoded frame; dropped once the connection is closed.
         """
-        if self._closing or self._lost:
+        if self.closing or self._lost:
             return
         if not self._paused:
             cast(Any, self.transport).write(frame)
@@ -209,7 +210,7 @@ class StreamsConnection(Protocol):
         self.unsent += len(frame)
         self._patience.waiting(self.unsent)
         if self.unsent > UNSENT_LIMIT:
-            self._closing = True
+            self.closing = True
             self._drop_queue()
             self._patience.lose()
 
@@ -217,9 +218,9 @@ class StreamsConnection(Protocol):
         """
         End the connection once everything sent is out.
         """
-        if self._closing or self._lost:
+        if self.closing or self._lost:
             return
-        self._closing = True
+        self.closing = True
         transport = cast(Any, self.transport)
         _cancel(self._timer)
         self._patience.end()
@@ -261,7 +262,7 @@ class StreamsConnection(Protocol):
                 chunk.append(self._queue.popleft())
             self.unsent -= size
             cast(Any, self.transport).write(b"".join(chunk))
-        if not self._closing:
+        if not self.closing:
             self._patience.taken(self.unsent)
         if self.unsent < WRITABLE <= before:
             self._owner.multiplexer.writers.check()
@@ -305,7 +306,7 @@ class StreamsConnection(Protocol):
         self._leave_handshake()
         self._patience.end()
         self._drop_queue()
-        wanted = reason == "cancelled" or (self._closing and reason == _BY_PEER)
+        wanted = reason == "cancelled" or (self.closing and reason == _BY_PEER)
         if not wanted:
             self._owner.counters[f"closed: {reason}"] += 1
         link, self._link = self._link, None

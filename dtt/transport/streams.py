@@ -36,7 +36,7 @@ from dtt.transport.connection import HANDSHAKE_TIMEOUT, StreamsConnection
 from dtt.transport.dialing import Dials
 from dtt.transport.handshakes import Handshakes
 from dtt.transport.local_addresses import listening_addresses, local_addresses
-from dtt.transport.multiplex import Multiplexer
+from dtt.transport.multiplex import MAX_CONNECTIONS, Multiplexer
 from dtt.transport.tls import ConnectionCreator
 
 #: Seconds that L{StreamsTransport.stop} waits at most (specs/streams.md section 4).
@@ -247,6 +247,10 @@ class StreamsTransport:
         self.counters["dialled" if connection.opened_by_us else "accepted"] += 1
         if not connection.opened_by_us:
             self._dials.connected(connection.peer_id)
+        # As many as are served may be closing: each costs a descriptor.
+        closing = [each for each in self.connections if each.closing]
+        if len(closing) > MAX_CONNECTIONS:
+            closing[0].abort("did not close in time")
 
     def connection_lost(self, connection: StreamsConnection) -> None:
         """

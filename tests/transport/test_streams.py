@@ -22,6 +22,7 @@ from dtt.identity import PeerKey
 from dtt.testing.tcp import MemoryTCPNetwork
 from dtt.testing.transport import RecordingLinks
 from dtt.transport import connection as connection_module
+from dtt.transport import multiplex, streams
 from dtt.transport.admission import admission_tag, topic_key
 from dtt.transport.connection import StreamsConnection
 from dtt.transport.frames import Close, Data, Open, Ping, encode_frame
@@ -405,6 +406,19 @@ class ConnectionTests(StreamsTestCase):
         self.net.advance(0.3)
         self.assertEqual(len(self.a.connections), 0)
         self.assertEqual(self.a.counters["closed: did not close in time"], 1)
+
+    def test_many_that_do_not_close(self) -> None:
+        """
+        Connections that are closing are bounded, too: of too many the oldest
+        are cut off at once.
+        """
+        for module in (multiplex, streams):
+            self.patch(module, "MAX_CONNECTIONS", 8)
+        for _ in range(40):
+            transport: Any = self.stranger().transport
+            transport.pauseProducing()
+            self.assertLessEqual(len(self.b.connections), 16)
+        self.assertEqual(self.b.counters["closed: did not close in time"], 24)
 
     def test_newest_of_two_connections(self) -> None:
         """
