@@ -97,9 +97,12 @@ class Listeners:
         """
         Bind all; the ports of the last run where none is asked for.
 
-        @raise ListenError: one of them can't be bound.
+        @raise ListenError: one of them can't be bound; those before it stay
+            bound until L{stop}, and a later try goes on with it.
         """
         for listener, (host, port) in self._hosts.items():
+            if listener.port is not None:
+                continue
             kept = saved.streams if listener.kind == STREAMS else saved.iroh
 
             def bind(port: int, listener: IListener = listener, host: str = host) -> None:

@@ -179,7 +179,12 @@ class SeveralTransports:
         """
         Transport C{number} has a new connection to C{peer_id}.
         """
-        self._closed_to_us = {entry for entry in self._closed_to_us if entry[:2] != (number, peer_id)}
+        # Of a connection whose end was asked for nobody tells.
+        self._closed_to_us = {
+            entry
+            for entry in self._closed_to_us
+            if entry[:2] != (number, peer_id) and self._transports[entry[0]].is_connected(entry[1])
+        }
         for race in [race for race in self._races if race.peer_id == peer_id]:
             self._won(race, self._transports[number])
 

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -141,6 +142,17 @@ class ListenersTests(SynchronousTestCase):
         made.listen(SavedPorts(0, 0, 7002))
         self.assertEqual((self.iroh(made).heard, len(warnings)), ([(HOST, 0)], 1))
         self.assertRaises(ListenError, self.make(iroh=IrohConfig((HOST, 7002))).listen, SavedPorts())
+
+    def test_later_try(self) -> None:
+        """When one can't be bound, a later try goes on with those that are bound already."""
+        made = self.make(listen=(HOST, 7001), iroh=IrohConfig((HOST, 7002)))
+        self.patch(Iroh, "taken", (7002,))
+        self.assertRaises(ListenError, made.listen, SavedPorts())
+        self.patch(Iroh, "taken", ())
+        made.listen(SavedPorts())
+        self.assertEqual(made.places(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
+        self.successResultOf(made.stop())
+        self.assertEqual(self.reactor.listenTCP(7001, Factory()).getHost().port, 7001)
 
     def test_all_of_them(self) -> None:
         """What concerns all goes to all."""

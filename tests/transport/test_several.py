@@ -271,6 +271,32 @@ class SeveralTransportsTests(SynchronousTestCase):
         self.advance(0.2)
         self.assertEqual(self.b.links.messages[-1], (self.a.id, b"over streams"))
 
+    def test_not_admitted_and_gone(self) -> None:
+        """
+        That a peer did not admit us is forgotten when it is gone, however it went.
+        """
+        self.a.open(OTHER)
+        self.b.iroh.open_topic(OTHER, SECRET, self.b.links)
+        self.connect(self.b.streams, self.b.iroh)
+        self.exchange(b"over streams")
+        self.a.transport.send(self.b.id, OTHER, b"not admitted")
+        self.advance(MAX_WAIT + 0.2)
+        self.a.transport.send(self.b.id, OTHER, b"over iroh")
+        self.advance(0.2)
+        self.assertEqual(len(self.a.transport._closed_to_us), 1)
+        # Whoever asks for an end is not told of it.
+        for transport in (self.a.streams, self.a.iroh):
+            transport.disconnect(self.b.id, TOPIC)
+            transport.disconnect(self.b.id, OTHER)
+        self.advance(5)
+        self.assertEqual(self.connected(), (False, False))
+        c = Peer(self.hub, 3)
+        c.open()
+        self.a.transport.dial(c.id, c.iroh.addresses())
+        self.advance(0.2)
+        self.assertTrue(self.a.iroh.is_connected(c.id))
+        self.assertEqual(self.a.transport._closed_to_us, set())
+
     def test_disconnect(self) -> None:
         """
         A topic's use of a peer ends on all transports; nobody is told of an end.
