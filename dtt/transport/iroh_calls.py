@@ -31,8 +31,11 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from dtt.errors import RemoteError
+
+_log = Logger()
 
 T = TypeVar("T")
 
@@ -269,7 +272,9 @@ class Calls:
         self._queue.append((function, args))
         if not self._woken:
             self._woken = True
-            self._reactor.callFromThread(self._run)
+            # One on an asyncio loop that is closed can't be woken: what is pending ends at exit.
+            with suppress(RuntimeError):
+                self._reactor.callFromThread(self._run)
 
     def failure(self, error: Exception) -> Exception:
         """
@@ -322,7 +327,10 @@ _alive: WeakSet[Calls] = WeakSet()
 
 def _end_all() -> None:
     for calls in tuple(_alive):
-        calls.end()
+        try:
+            calls.end()
+        except Exception:
+            _log.failure("an iroh endpoint could not be ended")
 
 
 atexit.register(_end_all)

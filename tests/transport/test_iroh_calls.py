@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.testing.clock import ThreadClock
 from dtt.testing.iroh_streams import IrohError
+from dtt.transport import iroh_calls
 from dtt.transport.iroh_calls import Calls, IrohFailure
 
 
@@ -274,6 +275,40 @@ class CallsTests(SynchronousTestCase):
         self.assertEqual(self.calls.owed, {})
         self.calls.end()
         self.assertEqual(order, ["last call"])
+
+    def test_end_of_all(self) -> None:
+        """
+        What is wrong with one endpoint's end does not keep the others from theirs.
+        """
+        made: list[None] = []
+
+        async def broken() -> None:
+            made.append(None)
+            raise ZeroDivisionError
+
+        several = [Calls(self.clock, IrohError) for _ in range(3)]
+        for calls in several:
+            calls.last_call = broken
+        self.patch(iroh_calls, "_alive", several)
+        iroh_calls._end_all()
+        self.assertEqual(len(made), 3)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+
+    def test_reactor_is_gone(self) -> None:
+        """
+        A result that a thread tells when the reactor can't be woken any more is
+        nobody's fault; the call ends with the others.
+        """
+
+        def closed(function: object) -> None:
+            raise RuntimeError("Event loop is closed")
+
+        result = self.calls.call(self.library.wait())
+        self.patch(self.clock, "callFromThread", closed)
+        self.library.go_on()
+        self.assertNoResult(result)
+        self.calls.end()
+        self.failureResultOf(result, CancelledError)
 
     def test_end_of_a_child(self) -> None:
         """
