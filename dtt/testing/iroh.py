@@ -159,19 +159,15 @@ class MemoryIroh:
 
     def find(self, addr: MemoryEndpointAddr) -> MemoryEndpoint | None:
         """
-        Who answers at one of the addresses; whom they are meant for, if possible.
+        Who answers first: whoever is at the first address where anybody is,
+        else whom the relay knows.
         """
-        reachable = [
-            endpoint
-            for endpoint in self.endpoints
-            if endpoint.host not in self.silent and f"{endpoint.host}:{endpoint.port}" in addr.direct
-        ]
-        if addr.relay in self.relays:
-            reachable += [
-                e for e in self.endpoints if e.peer_id == addr.peer.peer_id and e.relay == addr.relay
-            ]
-        meant = [endpoint for endpoint in reachable if endpoint.peer_id == addr.peer.peer_id]
-        return next(iter(meant or reachable), None)
+        there = {f"{each.host}:{each.port}": each for each in self.endpoints if each.host not in self.silent}
+        for place in addr.direct:
+            if place in there:
+                return there[place]
+        relayed = (e for e in self.endpoints if e.peer_id == addr.peer.peer_id and e.relay == addr.relay)
+        return next(relayed, None) if addr.relay in self.relays else None
 
     def take_port(self, wanted: int) -> int:
         """

@@ -15,6 +15,10 @@ from dtt.testing.iroh_streams import Changes, IrohError, MemoryConnection, Memor
 #: Seconds until a dial that nobody answers fails (specs/iroh-gossip.md section 5).
 DIAL_TIMEOUT = 30.0
 
+#: Seconds for which an endpoint goes on to try the addresses of earlier dials of a
+#: peer, counted from the last one (seen with iroh 1.4.1).
+MEMORY = 60.0
+
 
 @frozen(slots=True)
 class MemoryEndpointAddr:
@@ -185,6 +189,7 @@ class MemoryEndpoint:
         self._changes = Changes()
         self._open = True
         self.known: list[str] | None = None
+        self._dialled: dict[bytes, tuple[float, list[str]]] = {}
         network.endpoints.append(self)
 
     def bound_sockets(self) -> list[str]:
@@ -213,8 +218,12 @@ class MemoryEndpoint:
         if not addr.direct and addr.relay is None:
             raise IrohError("CONNECT", "No addressing information available")
         incoming = MemoryIncoming(self, addr.peer.peer_id, self._source(addr))
-        target = self.network.find(addr)
         clock = self.network.clock
+        last, places = self._dialled.get(addr.peer.peer_id, (0.0, []))
+        known = places if clock.seconds() < last + MEMORY else []
+        known = list(dict.fromkeys([*known, *addr.direct]))
+        self._dialled[addr.peer.peer_id] = clock.seconds(), known
+        target = self.network.find(MemoryEndpointAddr(addr.peer, addr.relay, known))
         if target is not None and alpn in target._alpns:
             clock.callLater(self.network.latency, incoming.arrive, target)
         elif target is not None:

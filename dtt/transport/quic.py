@@ -17,19 +17,17 @@ import ipaddress
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorCore
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.errors import DialFailed
 from dtt.hints import IROH, MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IListener, ITopicLinks, PeerId
-from dtt.transport.dialing import Dials
 from dtt.transport.iroh_bindings import Bindings, IrohConnection, IrohEndpoint, load_bindings
 from dtt.transport.iroh_calls import Calls, IrohFailure
 from dtt.transport.local_addresses import listening_addresses, local_addresses
@@ -46,9 +44,6 @@ GOODBYE_TIMEOUT, STOP_TIMEOUT = 1.0, 1.5
 #: Seconds between two looks at our own addresses (guess).  The library would
 #: tell changes, but to an asyncio loop of the whole process only.
 WATCH_INTERVAL = 5.0
-
-#: What one dial is given: all that is known of a peer.
-_Target: TypeAlias = tuple[Address, ...]
 
 
 @implementer(IListener)
@@ -101,8 +96,14 @@ class IrohTransport:
         self.finds_peers = self._endpoint.finds_peers
         self.peers = Peers(reactor, self.counters, self._all_gone)
         self._acceptor = Acceptor(reactor, self._calls, self.counters, self._accepted)
-        self._dials: Dials[_Target] = Dials(reactor, self._attempt)
-        self._dialing = QuicDialing(reactor, self._calls, bindings)
+        self._dialing = QuicDialing(
+            reactor,
+            self._calls,
+            bindings,
+            self._endpoint.spares,
+            self.peers.is_connected,
+            lambda connection, on_closed: self._made(connection, True, on_closed),
+        )
         self._bound: IrohEndpoint | None = None
         self._interface_addresses = interface_addresses
         self._external_host: str | None = None
@@ -130,6 +131,7 @@ class IrohTransport:
         self._bound = self._endpoint.bind(host or "0.0.0.0", port)
         self.port = self._endpoint.bound[0][1]
         self._acceptor.start(self._bound)
+        self._dialing.start(self._bound)
         if IReactorCore.providedBy(self._reactor):
             self._at_shutdown = self._reactor.addSystemEventTrigger("during", "shutdown", self.stop)
         self._watched = self.addresses()
@@ -184,7 +186,7 @@ class IrohTransport:
                 self._reactor.removeSystemEventTrigger(trigger)
         if self._watch is not None and self._watch.active():
             self._watch.cancel()
-        self._dials.stop()
+        self._dialing.stop()
         self._acceptor.stop()
         self.peers.close_all()
         return Deferred.fromCoroutine(self._wait_until_gone())
@@ -235,8 +237,7 @@ class IrohTransport:
             return fail(DialFailed("stopped" if self._stopped else "not listening"))
         direct = [a for a in addresses if isinstance(a, PeerAddress) and a.transport == IROH]
         relays = [a for a in addresses if isinstance(a, RelayAddress) and self._endpoint.has_relays]
-        target: _Target = (*direct[:MAX_ADDRESSES], *relays[:1])
-        return self._dials.dial(peer_id, [target] if target or self.finds_peers else [])
+        return self._dialing.dial(peer_id, (*direct[:MAX_ADDRESSES], *relays[:1]), self.finds_peers)
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """
@@ -266,39 +267,17 @@ class IrohTransport:
 
     # Inside
 
-    def _attempt(self, peer_id: PeerId, target: _Target) -> Deferred[None]:
-        def cancel(_: Deferred[None]) -> None:
-            # When the peer got through to us meanwhile, it may see this one as
-            # its newest, and the end of that as ours: it is left to go on.
-            if not self.peers.is_connected(peer_id):
-                connecting.cancel()
-
-        result: Deferred[None] = Deferred(cancel)
-
-        def over(outcome: Any) -> None:
-            if not result.called:
-                result.callback(outcome)
-            elif isinstance(outcome, Failure) and not outcome.check(DialFailed, CancelledError):
-                self._log.failure("a connection could not be opened", outcome)
-
-        connecting = Deferred.fromCoroutine(self._connect(peer_id, target))
-        connecting.addBoth(over)
-        return result
-
-    async def _connect(self, peer_id: PeerId, target: _Target) -> None:
-        assert self._bound is not None
-        connection = await self._dialing.connect(self._bound, peer_id, target)
-        if not self._made(connection, True):
-            raise DialFailed("too many connections")
-
     def _accepted(self, connection: IrohConnection) -> None:
         self._made(connection, False)
 
-    def _made(self, raw: IrohConnection, opened_by_us: bool) -> bool:
+    def _made(
+        self, raw: IrohConnection, opened_by_us: bool, on_closed: Callable[[], None] = lambda: None
+    ) -> bool:
         """
+        @param on_closed: told when the connection is closed.
         @return: whether there is room for one more connection.
         """
-        connection = QuicConnection(self._reactor, self._calls, raw, opened_by_us, self.peers)
+        connection = QuicConnection(self._reactor, self._calls, raw, opened_by_us, self.peers, on_closed)
         if self._stopped or connection.peer_id == self.peer_id:
             connection.abort("cancelled" if self._stopped else "own key")
             return False
@@ -307,7 +286,7 @@ class IrohTransport:
             return False
         self.counters["dialled" if opened_by_us else "accepted"] += 1
         if not opened_by_us:
-            self._dials.connected(connection.peer_id)
+            self._dialing.connected(connection.peer_id)
         connection.start()
         return True
 

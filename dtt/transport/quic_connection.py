@@ -9,6 +9,7 @@ disconnect}.  When a peer misbehaves it is closed at once, for a counted reason.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -57,12 +58,17 @@ class QuicConnection:
         connection: IrohConnection,
         opened_by_us: bool,
         owner: Owner,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
+        """
+        @param on_closed: told once it is closed, before C{owner}.
+        """
         self.peer_id: PeerId = connection.remote_id().to_bytes()
         self.opened_by_us = opened_by_us
         self._clock = clock
         self._connection = connection
         self._owner = owner
+        self._on_closed = on_closed
         self._loops = Loops(clock, calls)
         self._sending = SendStreams(self._loops, connection, self.abort, owner.writable)
         self._receiving = ReceiveStreams(
@@ -140,4 +146,5 @@ class QuicConnection:
         self._loops.stop()
         self._sending.stop()
         self._connection.close(1 if reason else 0, reason.encode("ascii") or GOODBYE)
+        self._on_closed()
         self._owner.connection_lost(self, reason)

@@ -1,24 +1,32 @@
 """
-One dial over iroh: all that is known of a peer, in one attempt.
+Dials over iroh.
 
-Rules: the library tries addresses and the relay side by side, and checks the
-peer's id.  A relay whose URL it can't read does not spoil the other addresses;
-for false addresses see L{dtt.transport.quic_suspects}.
+Rules: the library tries all addresses of a peer and its relay side by side, and
+checks its id; to us that is one attempt.  A relay whose URL it can't read does not
+spoil the other addresses.  Nor does an address where somebody else answers
+(L{dtt.transport.quic_suspects}): then each is an attempt of its own, made by an
+endpoint of its own (L{dtt.transport.quic_spares}).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dtt.errors import DialFailed
 from dtt.hints import Address, PeerAddress, RelayAddress
 from dtt.interfaces import PeerId
+from dtt.transport.dialing import DIAL_TIMEOUT, Dials
 from dtt.transport.iroh_bindings import Bindings, IrohConnection, IrohEndpoint
 from dtt.transport.iroh_calls import Calls, IrohFailure
 from dtt.transport.quic_endpoint import ALPN
+from dtt.transport.quic_spares import Spares
 from dtt.transport.quic_suspects import Suspects
 
 #: Why a dial failed that met somebody else.
@@ -35,52 +43,175 @@ _REASONS = (
     ("relay URL", _BAD_RELAY),
 )
 
+#: What one attempt is given: usually all that is known of a peer.
+_Target: TypeAlias = tuple[Address, ...]
+
+
+def _nothing() -> None:
+    """
+    What is to be done at the end of a connection of the endpoint that listens.
+    """
+
 
 class QuicDialing:
     """
     Connects.
     """
 
-    def __init__(self, clock: IReactorTime, calls: Calls, bindings: Bindings) -> None:
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        calls: Calls,
+        bindings: Bindings,
+        spares: Spares,
+        is_connected: Callable[[PeerId], bool],
+        on_connection: Callable[[IrohConnection, Callable[[], None]], bool],
+    ) -> None:
+        """
+        @param spares: endpoints that know no addresses.
+        @param is_connected: whether a peer is connected, whoever dialled.
+        @param on_connection: given each authenticated connection, and what is to
+            be called when that is closed; returns whether there is room for it.
+        """
         self._clock = clock
         self._calls = calls
         self._bindings = bindings
+        self._spares = spares
+        self._is_connected = is_connected
+        self._on_connection = on_connection
+        self._endpoint: IrohEndpoint | None = None
         self._suspects = Suspects()
+        self._dials: Dials[_Target] = Dials(clock, self._attempt)
+        self._alone: Dials[Address] = Dials(clock, self._attempt_alone)
 
-    async def connect(
-        self, endpoint: IrohEndpoint, peer_id: PeerId, addresses: tuple[Address, ...]
-    ) -> IrohConnection:
+    def start(self, endpoint: IrohEndpoint) -> None:
         """
-        An authenticated connection to C{peer_id}.
+        Dial by C{endpoint} from now on.
+        """
+        self._endpoint = endpoint
 
-        @raise DialFailed: there is none.
+    def dial(self, peer_id: PeerId, addresses: _Target, by_id: bool) -> Deferred[None]:
         """
-        chosen = self._suspects.choose(peer_id, addresses, self._clock.seconds())
-        direct = [address for address in chosen if isinstance(address, PeerAddress)]
-        relay = next((address.url for address in chosen if isinstance(address, RelayAddress)), None)
+        Fires when C{peer_id} is connected; fails with L{DialFailed}.
+
+        @param by_id: the library may find it without any address.
+        """
+        return self._dials.dial(peer_id, [addresses] if addresses or by_id else [])
+
+    def connected(self, peer_id: PeerId) -> None:
+        """
+        C{peer_id} has got through to us.
+        """
+        self._alone.connected(peer_id)
+        self._dials.connected(peer_id)
+
+    def stop(self) -> None:
+        """
+        Fail all dials.
+        """
+        self._dials.stop()
+        self._alone.stop()
+
+    # Attempts
+
+    def _attempt(self, peer_id: PeerId, target: _Target) -> Deferred[None]:
+        return self._run(peer_id, self._connect(peer_id, target))
+
+    def _attempt_alone(self, peer_id: PeerId, address: Address) -> Deferred[None]:
+        return self._run(peer_id, self._connect_alone(peer_id, address))
+
+    def _run(self, peer_id: PeerId, attempt: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        def cancel(_: Deferred[None]) -> None:
+            # When the peer got through to us meanwhile, it may see this one as
+            # its newest, and the end of that as ours: it is left to go on.
+            if not self._is_connected(peer_id):
+                running.cancel()
+
+        result: Deferred[None] = Deferred(cancel)
+
+        def over(outcome: Any) -> None:
+            if isinstance(outcome, Failure) and outcome.check(CancelledError):
+                outcome = Failure(DialFailed("cancelled"))
+            if not result.called:
+                result.callback(outcome)
+            elif isinstance(outcome, Failure) and not outcome.check(DialFailed):
+                self._log.failure("a connection could not be opened", outcome)
+
+        running = Deferred.fromCoroutine(attempt)
+        running.addBoth(over)
+        return result
+
+    async def _connect(self, peer_id: PeerId, target: _Target) -> None:
+        if not target or not self._suspects.has(peer_id, self._clock.seconds()):
+            try:
+                self._made(await self._at_once(peer_id, target))
+                return
+            except DialFailed as error:
+                if str(error) != OTHER_KEY or not target:
+                    raise
+            self._suspects.add(peer_id, self._clock.seconds())
+        await self._alone.dial(peer_id, self._suspects.order(peer_id, target))
+
+    async def _connect_alone(self, peer_id: PeerId, address: Address) -> None:
         try:
-            return await self._try(endpoint, peer_id, direct, relay)
+            if isinstance(address, RelayAddress):
+                self._made(await self._try(self._endpoint, peer_id, (address,)))
+            else:
+                await self._by_spare(peer_id, address)
+        except DialFailed:
+            self._suspects.failed(peer_id, address)
+            raise
+
+    async def _by_spare(self, peer_id: PeerId, address: PeerAddress) -> None:
+        spare = await self._spares.bind()
+        connection = None
+        try:
+            connection = await self._try(spare, peer_id, (address,), DIAL_TIMEOUT)
+        finally:
+            if connection is None:
+                self._spares.close(spare)
+        self._made(connection, lambda: self._spares.close(spare))
+
+    async def _at_once(self, peer_id: PeerId, target: _Target) -> IrohConnection:
+        direct = tuple(address for address in target if isinstance(address, PeerAddress))
+        try:
+            return await self._try(self._endpoint, peer_id, target)
         except DialFailed as error:
-            if str(error) == OTHER_KEY:
-                self._suspects.other_key_answered(peer_id, self._clock.seconds())
             if str(error) != _BAD_RELAY or not direct:
                 raise
-        return await self._try(endpoint, peer_id, direct, None)
+        return await self._try(self._endpoint, peer_id, direct)
 
     async def _try(
-        self, endpoint: IrohEndpoint, peer_id: PeerId, direct: Sequence[PeerAddress], relay: str | None
+        self,
+        endpoint: IrohEndpoint | None,
+        peer_id: PeerId,
+        target: _Target,
+        timeout: float | None = None,
     ) -> IrohConnection:
+        """
+        @raise DialFailed: it was not reached.
+        """
+        assert endpoint is not None
         bindings = self._bindings
+        direct = [str(address) for address in target if isinstance(address, PeerAddress)]
+        relay = next((address.url for address in target if isinstance(address, RelayAddress)), None)
         try:
-            address = bindings.EndpointAddr(
-                bindings.EndpointId.from_bytes(peer_id), relay, [str(each) for each in direct]
-            )
-            return await self._calls.call(endpoint.connect(address, ALPN))
+            address = bindings.EndpointAddr(bindings.EndpointId.from_bytes(peer_id), relay, direct)
+            connecting = self._calls.call(endpoint.connect(address, ALPN))
+            if timeout is not None:
+                connecting.addTimeout(timeout, self._clock)
+            return await connecting
         except bindings.IrohError:
             raise DialFailed("not a key") from None
-        except CancelledError:
-            raise DialFailed("cancelled") from None
+        except DeferredTimeoutError:
+            raise DialFailed("timed out") from None
         except IrohFailure as error:
             words = error.text
             reason = next((reason for piece, reason in _REASONS if piece in words), "connection failed")
             raise DialFailed(reason) from None
+
+    def _made(self, connection: IrohConnection, on_closed: Callable[[], None] = _nothing) -> None:
+        if not self._on_connection(connection, on_closed):
+            raise DialFailed("too many connections")

@@ -3,8 +3,9 @@ Our sockets: an iroh endpoint, from its binding to its end.
 
 Rules (specs/iroh-gossip.md section 14): an endpoint has a socket for each
 family, and one that is not asked for is bound to all addresses; so when we are
-to listen on a certain address only, the other family's is bound to loopback.  What
-nobody has closed is closed at exit (L{dtt.transport.iroh_calls}).
+to listen on a certain address only, the other family's is bound to loopback.  Beside
+the endpoint that listens there may be spare ones (L{dtt.transport.quic_spares}).
+What nobody has closed is closed at exit (L{dtt.transport.iroh_calls}).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from dtt.errors import ListenError, UsageError
 from dtt.hints import MAX_RELAY_URL, RelayAddress
 from dtt.identity import PeerKey
 from dtt.transport.iroh_bindings import Bindings, IrohEndpoint, join_address, split_address
 from dtt.transport.iroh_calls import Calls, IrohFailure
+from dtt.transport.quic_spares import Spares
 
 #: What iroh-gossip speaks (specs/iroh-gossip.md section 1).
 ALPN = b"/iroh-gossip/1"
@@ -41,6 +43,7 @@ class QuicEndpoint:
         of the family that was asked for first.
     @ivar has_relays: whether it uses relays.
     @ivar finds_peers: whether it finds peers by their ids alone.
+    @ivar spares: others with our key.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class QuicEndpoint:
         self._preset = preset
         self._relay_urls = list(relay_urls)
         self._endpoint: IrohEndpoint | None = None
+        self._hosts: list[str] = []
+        self.spares = Spares(calls, self._spare_builder)
         try:
             self._relay_mode()
         except bindings.IrohError as error:
@@ -92,10 +97,11 @@ class QuicEndpoint:
                 if reason is not None or addresses is wishes[-1]:
                     raise ListenError(f"{where}: {reason or _words(error)}") from None
         self._endpoint = endpoint
+        self._hosts = [split_address(address)[0] for address in addresses]
         sockets = self.sockets()
         ours = [pair for pair in sockets if (":" in pair[0]) == (own.version == 6)]
         self.bound = [*ours, *(pair for pair in sockets if own.is_unspecified and pair not in ours)]
-        self._calls.last_call = endpoint.close
+        self._calls.last_call = self._close_at_exit
         return endpoint
 
     def sockets(self) -> list[tuple[str, int]]:
@@ -120,7 +126,7 @@ class QuicEndpoint:
         url = None if self._endpoint is None else self._endpoint.addr().relay_url()
         return None if url is None or len(url) > MAX_RELAY_URL else RelayAddress(url)
 
-    def close(self) -> Deferred[None]:
+    def close(self) -> Deferred[Any]:
         """
         Close all connections and sockets; nothing if it is not bound.
         """
@@ -129,7 +135,8 @@ class QuicEndpoint:
         if endpoint is None:
             return succeed(None)
         self._calls.last_call = None
-        return self._calls.call(endpoint.close())
+        closing = [self._calls.call(endpoint.close()), self.spares.close_all()]
+        return DeferredList(closing, consumeErrors=True)
 
     # Inside
 
@@ -146,11 +153,25 @@ class QuicEndpoint:
             builder.apply_minimal()
         if (relay_mode := self._relay_mode()) is not None:
             builder.relay_mode(relay_mode)
-        builder.secret_key(self._key.seed)
         builder.alpns([ALPN])
+        return self._with_key(builder, addresses)
+
+    def _spare_builder(self) -> Any:
+        builder = self._bindings.EndpointBuilder()
+        builder.apply_minimal()
+        builder.relay_mode(self._bindings.RelayMode.disabled())
+        return self._with_key(builder, [join_address(host, 0) for host in self._hosts])
+
+    def _with_key(self, builder: Any, addresses: Sequence[str]) -> Any:
+        builder.secret_key(self._key.seed)
         for address in addresses:
             builder.bind_addr(address)
         return builder
+
+    async def _close_at_exit(self) -> None:
+        for endpoint in (*self.spares.open, self._endpoint):
+            if endpoint is not None:
+                await endpoint.close()
 
 
 def _why_not(host: str, port: int) -> str | None:

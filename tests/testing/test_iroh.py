@@ -107,6 +107,29 @@ class MemoryIrohTests(SynchronousTestCase):
         advance(self.clock, 2)
         self.assertIn("timed out", self.error(silent))
 
+    def test_first_answer(self) -> None:
+        """
+        Whoever answers first decides, also at an address of an earlier dial, for
+        a minute.
+        """
+        right, wrong = "10.0.0.2:2", "10.0.0.3:3"
+        third = self.endpoint(3)
+
+        def dial(*direct: str) -> Deferred[Any]:
+            dial = self.dial(2, *direct)
+            for endpoint in (self.other, third):
+                if endpoint._queue:
+                    self.call(self.call(endpoint.accept_next()).accept())
+            return dial
+
+        self.successResultOf(dial(right, wrong))
+        advance(self.clock, 61)
+        self.assertIn("UnknownIssuer", self.error(dial(wrong, right)))
+        advance(self.clock, 59)
+        self.assertIn("UnknownIssuer", self.error(dial(right)))
+        advance(self.clock, 61)
+        self.successResultOf(dial(right))
+
     def test_stream(self) -> None:
         """
         Bytes, their end, and its acknowledgement; a write waits for the window.

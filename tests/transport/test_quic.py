@@ -107,20 +107,6 @@ class AddressTests(IrohTestCase):
         for settings in ({"preset": "n1"}, {"relay_urls": ["relay.example"]}):
             self.assertRaises(UsageError, IrohTransport, self.clock, KEYS[9], bindings=bindings, **settings)
 
-    def test_false_address(self) -> None:
-        """
-        A peer whose dial met somebody else is dialled at one address at a time.
-        """
-        b, _ = self.transport(2)
-        c, _ = self.transport(3)
-        false = [PeerAddress(IROH, "10.0.0.200", 1), *c.addresses()]
-        dial = self.a.dial(b.peer_id, false)
-        self.advance(0.1)
-        self.assertEqual(str(self.failureResultOf(dial).value), "other key answered")
-        dial = self.a.dial(b.peer_id, [*b.addresses(), *false])
-        self.advance(0.1)
-        self.successResultOf(dial)
-
     def test_not_listening(self) -> None:
         """
         Nobody can be dialled before there is a socket.

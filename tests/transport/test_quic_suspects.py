@@ -6,15 +6,11 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.hints import IROH, Address, PeerAddress, RelayAddress
-from dtt.transport.quic_suspects import MAX_SUSPECTS, SUSPECT_TIME, Suspects
+from dtt.hints import IROH, PeerAddress
+from dtt.transport.quic_suspects import MAX_FAILED, MAX_SUSPECTS, SUSPECT_TIME, Suspects
 
 PEER, OTHER = b"p" * 32, b"o" * 32
-ADDRESSES: tuple[Address, ...] = (
-    PeerAddress(IROH, "192.0.2.1", 1),
-    PeerAddress(IROH, "192.0.2.2", 2),
-    RelayAddress("https://relay.example/"),
-)
+A, B, C = (PeerAddress(IROH, "192.0.2.1", port) for port in (1, 2, 3))
 
 
 class SuspectsTests(SynchronousTestCase):
@@ -22,35 +18,46 @@ class SuspectsTests(SynchronousTestCase):
     Tests for L{Suspects}.
     """
 
-    def test_usual(self) -> None:
+    def test_for_a_while(self) -> None:
         """
-        All addresses of a peer are dialled at once.
-        """
-        self.assertEqual(Suspects().choose(PEER, ADDRESSES, 0), ADDRESSES)
-
-    def test_in_turn(self) -> None:
-        """
-        A peer at one of whose addresses somebody else has answered is dialled
-        at one at a time, in turn, for a while; others are not.
+        A peer whose dial met somebody else is suspect for a while; others are not.
         """
         suspects = Suspects()
-        suspects.other_key_answered(PEER, 100)
-        chosen: list[Address] = []
-        for now in (100, 101, 200, 300):
-            chosen += suspects.choose(PEER, ADDRESSES, now)
-            suspects.other_key_answered(PEER, now)
-        self.assertEqual(chosen, [*ADDRESSES, ADDRESSES[0]])
-        self.assertEqual(suspects.choose(OTHER, ADDRESSES, 101), ADDRESSES)
-        self.assertEqual(suspects.choose(PEER, (), 301), ())
-        self.assertEqual(suspects.choose(PEER, ADDRESSES, 300 + SUSPECT_TIME), ADDRESSES)
+        self.assertFalse(suspects.has(PEER, 100))
+        suspects.add(PEER, 100)
+        self.assertTrue(suspects.has(PEER, 99 + SUSPECT_TIME))
+        self.assertFalse(suspects.has(PEER, 100 + SUSPECT_TIME))
+        self.assertFalse(suspects.has(OTHER, 100))
+
+    def test_order(self) -> None:
+        """
+        Where nothing has failed comes first, as it was named; then where it is
+        longest ago.
+        """
+        suspects = Suspects()
+        self.assertEqual(suspects.order(PEER, [A, B, C]), [A, B, C])
+        suspects.add(PEER, 100)
+        for address in (B, A, B):
+            suspects.failed(PEER, address)
+        self.assertEqual(suspects.order(PEER, [B, A, C]), [C, A, B])
+        self.assertEqual(suspects.order(OTHER, [B, A, C]), [B, A, C])
+        suspects.add(PEER, 200)
+        self.assertEqual(suspects.order(PEER, [A, B, C]), [C, A, B])
+        suspects.add(PEER, 200 + SUSPECT_TIME)
+        self.assertEqual(suspects.order(PEER, [A, B, C]), [A, B, C])
 
     def test_bounded(self) -> None:
         """
-        The oldest are forgotten.
+        The oldest are forgotten, peers and addresses.
         """
         suspects = Suspects()
         peers = [number.to_bytes(32, "big") for number in range(MAX_SUSPECTS + 1)]
         for peer in peers:
-            suspects.other_key_answered(peer, 0)
-        self.assertEqual(suspects.choose(peers[0], ADDRESSES, 1), ADDRESSES)
-        self.assertEqual(suspects.choose(peers[1], ADDRESSES, 1), ADDRESSES[:1])
+            suspects.add(peer, 0)
+        self.assertEqual([suspects.has(peer, 1) for peer in peers[:2]], [False, True])
+        many = [PeerAddress(IROH, "192.0.2.1", port) for port in range(1, MAX_FAILED + 2)]
+        for peer in (peers[0], peers[1]):
+            for address in many:
+                suspects.failed(peer, address)
+        self.assertEqual(suspects.order(peers[0], reversed(many)), many[::-1])
+        self.assertEqual(suspects.order(peers[1], reversed(many)), many)

@@ -1,0 +1,79 @@
+"""
+Endpoints beside the one that listens, each for one connection.
+
+Rules: an iroh endpoint goes on to use what it was told of a peer a minute ago, and
+can't be made to forget (L{dtt.transport.quic_suspects}).  A fresh one knows
+nothing.  It has our key, listens for nobody, uses no relay (there it would take the
+place of the other one), and costs four descriptors and half a megabyte; it is
+closed with its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from dtt.errors import DialFailed
+from dtt.transport.iroh_bindings import IrohEndpoint
+from dtt.transport.iroh_calls import Calls, IrohFailure
+
+#: How many there may be (guess: suspect peers are few, and each is dialled at eight
+#: addresses for 10 s at most).
+MAX_SPARES = 32
+
+
+class Spares:
+    """
+    Those of one transport.
+
+    @ivar open: they, and L{None} for each that is being bound.
+    """
+
+    def __init__(self, calls: Calls, builder: Callable[[], Any]) -> None:
+        """
+        @param builder: makes the bindings' C{EndpointBuilder} of one.
+        """
+        self.open: list[IrohEndpoint | None] = []
+        self._calls = calls
+        self._builder = builder
+        self._closing: dict[Deferred[Any], None] = {}
+
+    async def bind(self) -> IrohEndpoint:
+        """
+        One more.
+
+        @raise DialFailed: there are too many, or it can't be bound.
+        """
+        if len(self.open) >= MAX_SPARES:
+            raise DialFailed("too many dials")
+        self.open.append(None)
+        try:
+            endpoint: IrohEndpoint = await self._calls.call(self._builder().bind())
+        except IrohFailure:
+            raise DialFailed("no socket") from None
+        finally:
+            self.open.remove(None)
+        self.open.append(endpoint)
+        return endpoint
+
+    def close(self, endpoint: IrohEndpoint) -> None:
+        """
+        Close one; nothing if it is closed.
+        """
+        if endpoint not in self.open:
+            return
+        self.open.remove(endpoint)
+        closing = self._calls.call(endpoint.close())
+        self._closing[closing] = None
+        closing.addBoth(lambda _: self._closing.pop(closing, None))
+
+    def close_all(self) -> Deferred[Any]:
+        """
+        Close all.
+        """
+        for endpoint in tuple(self.open):
+            if endpoint is not None:
+                self.close(endpoint)
+        return DeferredList(tuple(self._closing))
