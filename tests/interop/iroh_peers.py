@@ -1,24 +1,31 @@
 """
-What the tests of the iroh transport talk with: members over it, and a peer that
-does anything with the bindings.
+What the tests of the iroh transport talk with: members over it, a peer that does
+anything with the bindings, and what ends them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
 
 from dtt.addresses.book import AddressBook
+from dtt.errors import DialFailed
 from dtt.hints import IROH, PeerAddress
 from dtt.identity import PeerKey
+from dtt.testing.transport import RecordingLinks
 from dtt.transport.iroh_bindings import IrohConnection, load_bindings, split_address
 from dtt.transport.iroh_calls import Calls
 from dtt.transport.members import GossipMember
 from dtt.transport.quic import IrohTransport
 from dtt.transport.quic_endpoint import ALPN
-from tests.interop.support import LOOPBACK, Listener, until
+from tests.interop.support import LOOPBACK, NO_IROH, Listener, until
+
+reactor: Any = global_reactor
 
 TOPIC, SECRET_HASH = b"t" * 32, b"s" * 32
 
@@ -155,3 +162,63 @@ class RawPeer:
         self._calls.last_call = None
         self._calls.cancel_all()
         await self.call(self.endpoint.close())
+
+
+class IrohTestCase(TestCase):
+    """
+    Ends what a test has started.
+    """
+
+    skip = NO_IROH
+    timeout = 60
+
+    def setUp(self) -> None:
+        self._ends: list[Callable[[], Coroutine[Deferred[Any], Any, None]]] = []
+
+    async def _end(self) -> None:
+        for end in reversed(self._ends):
+            await end()
+
+    def tearDown(self) -> Deferred[None]:  # type: ignore[override]
+        return Deferred.fromCoroutine(self._end())
+
+    def member(self, number: int, **settings: Any) -> IrohMember:
+        """
+        A member that is stopped at the end.
+        """
+        member = IrohMember(reactor, number, **settings)
+        self._ends.append(member.stop)
+        return member
+
+    def raw(self, number: int, alpn: bytes = b"/iroh-gossip/1") -> RawPeer:
+        """
+        A lawless peer that is stopped at the end.
+        """
+        peer = RawPeer(reactor, number, alpn)
+        self._ends.append(peer.stop)
+        return peer
+
+    def transport(self, number: int) -> tuple[IrohTransport, RecordingLinks]:
+        """
+        A transport on which L{TOPIC} is open.
+        """
+        transport = IrohTransport(reactor, PeerKey.from_seed(bytes((number,)) * 32))
+        transport.listen(LOOPBACK, 0)
+        links = RecordingLinks()
+        transport.open_topic(TOPIC, SECRET_HASH, links)
+
+        async def stop() -> None:
+            await transport.stop()
+
+        self._ends.append(stop)
+        return transport, links
+
+    async def dial_error(self, transport: IrohTransport, peer_id: bytes, at: RawPeer) -> str:
+        """
+        Why C{peer_id} can't be reached where C{at} is.
+        """
+        try:
+            await transport.dial(peer_id, [at.address])
+        except DialFailed as error:
+            return str(error)
+        return ""

@@ -8,16 +8,14 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
 
-from dtt.errors import DialFailed, ListenError
+from dtt.errors import ListenError
 from dtt.gossip.messages import Join, Neighbor, Priority, encode
 from dtt.hints import IROH, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
@@ -29,7 +27,7 @@ from dtt.transport.quic import IrohTransport
 from dtt.transport.quic_frames import encode_header, encode_message
 from tests.interop.gossip_member import TOPIC as GOSSIP_MEMBER_TOPIC
 from tests.interop.gossip_trio import MemberProcess
-from tests.interop.iroh_peers import SECRET_HASH, TOPIC, IrohMember, RawPeer
+from tests.interop.iroh_peers import SECRET_HASH, TOPIC, IrohMember, IrohTestCase, RawPeer
 from tests.interop.support import LOOPBACK, NO_IROH, until
 
 reactor: Any = global_reactor
@@ -42,67 +40,7 @@ RELAY = (
 )
 
 
-class _IrohTestCase(TestCase):
-    """
-    Ends what a test has started.
-    """
-
-    skip = NO_IROH
-    timeout = 60
-
-    def setUp(self) -> None:
-        self._ends: list[Callable[[], Coroutine[Deferred[Any], Any, None]]] = []
-
-    async def _end(self) -> None:
-        for end in reversed(self._ends):
-            await end()
-
-    def tearDown(self) -> Deferred[None]:  # type: ignore[override]
-        return Deferred.fromCoroutine(self._end())
-
-    def member(self, number: int, **settings: Any) -> IrohMember:
-        """
-        A member that is stopped at the end.
-        """
-        member = IrohMember(reactor, number, **settings)
-        self._ends.append(member.stop)
-        return member
-
-    def raw(self, number: int, alpn: bytes = b"/iroh-gossip/1") -> RawPeer:
-        """
-        A lawless peer that is stopped at the end.
-        """
-        peer = RawPeer(reactor, number, alpn)
-        self._ends.append(peer.stop)
-        return peer
-
-    def transport(self, number: int) -> tuple[IrohTransport, RecordingLinks]:
-        """
-        A transport on which L{TOPIC} is open.
-        """
-        transport = IrohTransport(reactor, PeerKey.from_seed(bytes((number,)) * 32))
-        transport.listen(LOOPBACK, 0)
-        links = RecordingLinks()
-        transport.open_topic(TOPIC, SECRET_HASH, links)
-
-        async def stop() -> None:
-            await transport.stop()
-
-        self._ends.append(stop)
-        return transport, links
-
-    async def dial_error(self, transport: IrohTransport, peer_id: bytes, at: RawPeer) -> str:
-        """
-        Why C{peer_id} can't be reached where C{at} is.
-        """
-        try:
-            await transport.dial(peer_id, [at.address])
-        except DialFailed as error:
-            return str(error)
-        return ""
-
-
-class MemberTests(_IrohTestCase):
+class MemberTests(IrohTestCase):
     """
     Members of one swarm.
     """
@@ -188,7 +126,7 @@ class MemberTests(_IrohTestCase):
     test_vanishing.timeout = 90  # type: ignore[attr-defined]
 
 
-class BadInputTests(_IrohTestCase):
+class BadInputTests(IrohTestCase):
     """
     What strangers send costs them their connection at most, for a counted
     reason.
@@ -319,20 +257,6 @@ class BadInputTests(_IrohTestCase):
         raw.listen()
         self.assertEqual(await self.dial_error(transport, raw.peer_id, raw), "other protocol")
 
-    async def test_wrong_id(self) -> None:
-        """
-        The wrong id at the right address is not reached, whoever dials.
-        """
-        transport, _ = self.transport(1)
-        raw = self.raw(2)
-        raw.listen()
-        nobody = PeerKey.from_seed(b"n" * 32).peer_id
-        self.assertEqual(await self.dial_error(transport, nobody, raw), "other key answered")
-        await self.assertFailure(Deferred.fromCoroutine(raw.connect(transport, nobody)), IrohFailure)
-        self.assertFalse(transport.is_connected(nobody))
-        await transport.dial(raw.peer_id, [raw.address])
-        self.assertTrue(transport.is_connected(raw.peer_id))
-
     async def test_unknown_topic(self) -> None:
         """
         Messages of a topic that is not open are dropped, and heard once it is.
@@ -383,7 +307,7 @@ class BadInputTests(_IrohTestCase):
         self.assertEqual(links.connected, [raw.peer_id])
 
 
-class ListenTests(_IrohTestCase):
+class ListenTests(IrohTestCase):
     """
     Sockets.
     """
@@ -409,7 +333,7 @@ class ListenTests(_IrohTestCase):
         self.assertEqual(transport.addresses(), (PeerAddress(IROH, LOOPBACK, transport.port or 0),))
 
 
-class RelayTests(_IrohTestCase):
+class RelayTests(IrohTestCase):
     """
     Through a relay of iroh-relay on loopback.
     """

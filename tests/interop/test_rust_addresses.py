@@ -102,3 +102,24 @@ class AddressTests(StageCase):
         that it knew; it is found there, though its packet of before is in the DHT.
         """
         return self.play(self._moves)
+
+    async def _false_address(self, stage: Stage) -> None:
+        theirs, other = (stage.rust_gossip(name) for name in ("rust", "rust at the false address"))
+        ours = stage.python("python", *BOTH, "--no-publish")
+        await self._started(stage, theirs, other, ours)
+        ours.say("learn", f"{theirs.peer_id}@{other.address}")
+        ours.say("join", theirs.peer_id)
+        await stage.become("the dial has failed", lambda: ours.told("peer.failed"))
+        assert "other key answered" in ours.told("peer.failed")[0]["reason"]
+        for address in (other.address, "127.0.0.1:9", theirs.address):
+            ours.say("learn", f"{theirs.peer_id}@{address}")
+        ours.say("join", theirs.peer_id)
+        await stage.become("they are neighbours", lambda: theirs.peer_id in ours.neighbors(), 5)
+        assert other.peer_id not in ours.neighbors() | theirs.neighbors()
+
+    def test_false_address(self) -> Deferred[None]:
+        """
+        Somebody else's address, and a port where nobody is, named for a Rust
+        peer beside the right one do not keep us from it for long.
+        """
+        return self.play(self._false_address, kinds=("dtt",))
