@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 #: Pieces of work in a turn of the reactor: a message, a read, a new stream (guess:
 #: some 10 to 100 microseconds each).
-SHARE = 128
+SHARE = 256
 
 
 class Loops:
@@ -32,6 +32,8 @@ class Loops:
 
     @ivar clock: time.
     @ivar stopped: after L{stop}.
+    @ivar left: pieces of work that may be done in this turn; who does one takes it
+        off, and waits for L{next_turn} when there are none.
     """
 
     def __init__(self, clock: IReactorTime, calls: Calls) -> None:
@@ -39,7 +41,7 @@ class Loops:
         self.stopped = False
         self._calls = calls
         self._waiting: dict[Deferred[Any], None] = {}
-        self._left = SHARE
+        self.left = SHARE
         self._line: deque[Deferred[None]] = deque()
         self._called = False
 
@@ -81,16 +83,15 @@ class Loops:
             raise CancelledError
         return result
 
-    async def work(self) -> None:
+    async def next_turn(self) -> None:
         """
-        Wait until one more piece of work may be done.
+        Wait in line until something is C{left}.
         """
-        while not self._left:
+        while not self.left:
             turn: Deferred[None] = Deferred(self._line.remove)
             self._line.append(turn)
             self._call()
             await self.wait(turn)
-        self._left -= 1
 
     def _call(self) -> None:
         if not self._called:
@@ -99,8 +100,8 @@ class Loops:
 
     def _next_turn(self) -> None:
         self._called = False
-        self._left = SHARE
-        while self._line and self._left:
+        self.left = SHARE
+        while self._line and self.left:
             self._line.popleft().callback(None)
         if self._line:
             self._call()

@@ -98,7 +98,7 @@ class ReceiveStreams:
 
     async def _accept(self) -> None:
         while True:
-            await self._loops.work()
+            await self._share()
             stream = await self._loops.call(self._connection.accept_uni())
             if self._reading >= MAX_STREAMS:
                 raise DecodeError("too many streams")
@@ -108,21 +108,33 @@ class ReceiveStreams:
         await self._loops.call(self._connection.accept_bi())
         raise DecodeError("bidirectional stream")
 
+    async def _share(self) -> None:
+        """
+        Take a piece of this turn, or of a later one.
+        """
+        if not self._loops.left:
+            await self._loops.next_turn()
+        self._loops.left -= 1
+
     async def _read(self, stream: IrohRecvStream) -> None:
         """
         The life of a stream.
         """
+        loops = self._loops
         parser = StreamParser()
-        timeout = self._loops.clock.callLater(HEADER_TIMEOUT, self._on_failed, "no stream header")
+        timeout = loops.clock.callLater(HEADER_TIMEOUT, self._on_failed, "no stream header")
         self._reading += 1
         try:
-            while data := await self._loops.call(stream.read(READ_SIZE)):
-                await self._loops.work()
+            while data := await loops.call(stream.read(READ_SIZE)):
+                await self._share()
                 for message in parser.feed(data):
-                    await self._loops.work()
+                    # As L{_share}: each message is to cost little.
+                    if not loops.left:
+                        await loops.next_turn()
+                    loops.left -= 1
                     assert parser.topic_id is not None
                     self._on_message(parser.topic_id, message)
-                    if self._loops.stopped:
+                    if loops.stopped:
                         return
                 if timeout.active() and parser.topic_id is not None:
                     timeout.cancel()
