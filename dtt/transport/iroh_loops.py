@@ -21,9 +21,9 @@ from dtt.transport.iroh_calls import Calls
 
 T = TypeVar("T")
 
-#: Pieces of work in a turn of the reactor: a message, a read, a new stream (guess:
-#: some 10 to 100 microseconds each).
-SHARE = 256
+#: Pieces of work in a turn of the reactor: a message, a read, a new stream (guess: a
+#: turn takes some milliseconds, and what is written in one is written together).
+SHARE = 512
 
 
 class Loops:

@@ -2,10 +2,10 @@
 A process with iroh calls that are pending, which ends in one of several ways:
 C{python -m tests.interop.iroh_exit WAY REACTOR}.
 
-It says C{up} when two transports are connected and a dial of nobody is under
-way.  Then, by C{WAY}: C{stop} the reactor without stopping them; C{crash} it;
-C{raise} an exception after it; C{sysexit} with code 3; C{fork} a child that ends;
-wait for a C{signal}.
+It says C{up} when two transports are connected, by an endpoint for that connection
+alone, and a dial of nobody is under way.  Then, by C{WAY}: C{stop} the reactor
+without stopping them; C{crash} it; C{raise} an exception after it; C{sysexit} with
+code 3; C{fork} a child that ends; wait for a C{signal}.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(way: str, reactor_name: str) -> None:
     Run.
     """
     reactor: Any = installReactor(reactor_name)
-    one, other = transport(reactor, 1), transport(reactor, 2)
+    one, other, third = (transport(reactor, number) for number in (1, 2, 3))
 
     def connected(_: None) -> None:
         one.send(other.peer_id, TOPIC, b"hello")
@@ -52,13 +52,15 @@ def main(way: str, reactor_name: str) -> None:
         if reactor_name == "asyncio":
             # Ours is the running loop only within our own calls.
             assert asyncio.get_running_loop().is_running()
-        print("up", one.is_connected(other.peer_id) and other.is_connected(one.peer_id), flush=True)
+        spares = len(one._endpoint.spares.open)
+        print("up", spares == 1 and other.is_connected(one.peer_id), flush=True)
         if way == "stop":
             reactor.stop()
         elif way != "signal":
             reactor.crash()
 
-    one.dial(other.peer_id, other.addresses()).addCallback(connected)
+    wrong = one.dial(other.peer_id, third.addresses())
+    wrong.addErrback(lambda _: one.dial(other.peer_id, other.addresses())).addCallback(connected)
     reactor.run()
     if way == "raise":
         raise RuntimeError("on purpose")
