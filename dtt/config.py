@@ -10,6 +10,7 @@ and times are seconds.
 from __future__ import annotations
 
 import ipaddress
+import string
 import tomllib
 import types
 from collections.abc import Callable, Mapping
@@ -43,6 +44,13 @@ _SCALARS: Mapping[Any, tuple[str, tuple[type, ...]]] = {
     str: ("a string", (str,)),
     Path: ("a path (a string)", (str,)),
 }
+
+#: How members may reach each other, and whose servers iroh may use.
+TRANSPORTS = ("streams", "iroh", "both")
+IROH_PRESETS = ("none", "n0")
+
+#: Of the base URL of a relay (RFC 3986, without user, query and fragment).
+_URL_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-._~:/[]!$&'()*+,;%")
 
 T = TypeVar("T", bound=AttrsInstance)
 
@@ -108,15 +116,29 @@ def _one_of(*allowed: str | None) -> Callable[[Any, Attribute[Any], Any], None]:
     return check
 
 
+def check_relay_url(url: str) -> None:
+    """
+    The base URL of a relay: C{http} or C{https}, a host, maybe a port and a path.
+    It stands in events and logs, so no user and password.
+
+    @raise UsageError: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or len(url) > MAX_RELAY_URL or not _URL_CHARACTERS.issuperset(url):
+        # What stands before an @ may be a password.
+        raise UsageError(f"{url.rpartition('@')[2][:80]!r} is no URL of a relay (https://HOST/)")
+
+
 def _relay_urls(instance: Any, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
     for url in value:
         try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            good = False
-        if not good or len(url) > MAX_RELAY_URL or not (url.isascii() and url.isprintable()):
-            raise UsageError(f"{attribute.name}: {url[:80]!r} is no URL of a relay (https://HOST/)")
+            check_relay_url(url)
+        except UsageError as error:
+            raise UsageError(f"{attribute.name}: {error}") from None
 
 
 def _interval(default: float) -> Any:
@@ -267,7 +289,7 @@ class IrohConfig:
     """
 
     listen: HostPort | None = field(default=None, validator=optional(_listen))
-    preset: str = field(default="none", validator=_one_of("none", "n0"))
+    preset: str = field(default="none", validator=_one_of(*IROH_PRESETS))
     relays: tuple[str, ...] = field(default=(), validator=_relay_urls)
 
 
@@ -305,7 +327,7 @@ class Config:
     """
 
     state_dir: Path | None = None
-    transport: str | None = field(default=None, validator=_one_of(None, "streams", "iroh", "both"))
+    transport: str | None = field(default=None, validator=_one_of(None, *TRANSPORTS))
     listen: HostPort = field(default=("0.0.0.0", 0), validator=_listen)
     iroh: IrohConfig = field(factory=IrohConfig)
     dht: DHTConfig = field(factory=DHTConfig)

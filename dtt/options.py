@@ -10,7 +10,7 @@ from __future__ import annotations
 import getopt
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import evolve, field, frozen
@@ -18,7 +18,16 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from dtt import __version__
-from dtt.config import Config, TopicTable, load_toml, parse_host_port
+from dtt.config import (
+    IROH_PRESETS,
+    TRANSPORTS,
+    Config,
+    IrohConfig,
+    TopicTable,
+    check_relay_url,
+    load_toml,
+    parse_host_port,
+)
 from dtt.errors import DTTError, StateError, UsageError
 from dtt.records.topic import TopicId
 from dtt.state import MAX_SECRET_BYTES, drop_final_newline, read_secret_file
@@ -120,6 +129,32 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+def one_of(option: str, allowed: Sequence[str]) -> Callable[[str], str]:
+    """
+    The values that an option may have, as a function that refuses others.
+    """
+
+    def check(text: str) -> str:
+        if text not in allowed:
+            raise UsageError(f"--{option} must be one of {', '.join(allowed)}, not {text[:80]!r}")
+        return text
+
+    return check
+
+
+def relay_url(option: str, text: str) -> str:
+    """
+    The URL of a relay.
+
+    @raise UsageError: it is none.
+    """
+    try:
+        check_relay_url(text)
+    except UsageError as error:
+        raise UsageError(f"--{option}: {error}") from None
+    return text
+
+
 class BootstrapOptions(CommandOptions):
     """
     Options with C{--bootstrap}.
@@ -173,6 +208,7 @@ class TrackerOptions(BootstrapOptions):
             None,
             "How members reach each other: streams (TCP, dtt only), iroh (QUIC, also with Rust peers) or "
             "both. Default: both when the iroh package is installed (pip install 'dtt[iroh]'), else streams.",
+            one_of("transport", TRANSPORTS),
         ],
         [
             "iroh-preset",
@@ -180,6 +216,7 @@ class TrackerOptions(BootstrapOptions):
             None,
             "none: no server of anyone's (the default); n0: the relays, DNS and pkarr publishing of n0, "
             "which most Rust programs use and which help behind NATs.",
+            one_of("iroh-preset", IROH_PRESETS),
         ],
         ["config", None, None, "TOML file with settings; the command line wins over it."],
     ]
@@ -204,14 +241,14 @@ class TrackerOptions(BootstrapOptions):
 
     def opt_relay(self, url: str) -> None:
         """URL of an iroh relay of your own, in place of the preset's; may be given several times."""
-        self["relay"].append(url)
+        self["relay"].append(relay_url("relay", url))
 
     def opt_pkarr_relay(self, url: str) -> None:
         """
         URL of a pkarr relay, where our addresses are published and those of others looked for, besides the
         DHT; may be given several times. Default: none.
         """
-        self["pkarr-relay"].append(url)
+        self["pkarr-relay"].append(relay_url("pkarr-relay", url))
 
     def load(self, default_state_dir: Path | None) -> tuple[Config, tuple[TopicTable, ...]]:
         """
@@ -223,6 +260,7 @@ class TrackerOptions(BootstrapOptions):
             fit together or is not installed.
         """
         config, tables = (Config(), ()) if self["config"] is None else load_toml(Path(self["config"]))
+        iroh_in_file = config.iroh != IrohConfig()
         state_dir = self["state-dir"]
         config = evolve(
             config,
@@ -246,9 +284,7 @@ class TrackerOptions(BootstrapOptions):
                 relays=tuple(self["pkarr-relay"]) or config.addresses.relays,
             ),
         )
-        names = transport_names(config.transport)
-        if (self["relay"] or self["iroh-preset"] or "iroh" in self["listen"]) and "iroh" not in names:
-            raise UsageError("--listen iroh:, --relay and --iroh-preset need --transport iroh or both")
+        self._check_transports(config.transport, iroh_in_file)
         if self["no-publish"]:
             config = evolve(
                 config,
@@ -261,6 +297,31 @@ class TrackerOptions(BootstrapOptions):
         if self["no-overlap-merge"]:
             config = evolve(config, message_overlap_merge=evolve(config.message_overlap_merge, enabled=False))
         return config, tables
+
+    def _check_transports(self, transport: str | None, iroh_in_file: bool) -> None:
+        """
+        Nothing that was asked for may be left out silently.
+
+        @param iroh_in_file: whether the TOML file sets iroh up.
+        @raise UsageError: a transport is not installed, or not used though
+            something was set for it.
+        """
+        names = transport_names(transport)
+        if "streams" not in names and "streams" in self["listen"]:
+            raise UsageError(
+                "--listen without iroh: is for streams; with --transport iroh write --listen iroh:HOST:PORT"
+            )
+        if "iroh" in names:
+            return
+        if self["relay"] or self["iroh-preset"] or "iroh" in self["listen"]:
+            asked, wanted = "--listen iroh:, --relay and --iroh-preset need", "--transport iroh or both"
+        elif iroh_in_file and self["transport"] is None:
+            asked, wanted = f"{self['config']}: [iroh] needs", "transport iroh or both"
+        else:
+            return
+        if transport is None:
+            wanted = "the iroh package: pip install 'dtt[iroh]'"
+        raise UsageError(f"{asked} {wanted}")
 
     def read_secret(self) -> bytes | None:
         """

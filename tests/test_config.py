@@ -14,6 +14,7 @@ from dtt.config import (
     BubbleMergeConfig,
     Config,
     DHTConfig,
+    IrohConfig,
     PublisherConfig,
     TopicTable,
     load_toml,
@@ -87,6 +88,32 @@ class DefaultsTests(SynchronousTestCase):
         self.assertRaises(UsageError, DHTConfig, port=65536)
         self.assertRaises(UsageError, AddressesConfig, pkarr_interval=59)
         self.assertRaises(UsageError, AddressesConfig, relay_interval=59)
+
+    def test_relay_urls(self) -> None:
+        """
+        The URL of a relay is a base: C{http} or C{https}, a host, maybe a port and a
+        path.  A user and a password would stand in events and logs; query and
+        fragment would end up before the id.
+        """
+        good = ("https://a.example", "http://127.0.0.1:3340/", "https://[::1]:1/", "https://a.example/pkarr/")
+        for cls in (IrohConfig, AddressesConfig):
+            self.assertEqual(cls(relays=good).relays, good)
+            for bad in (
+                *("", "a.example", "ftp://a/", "https://", "https://:1/", "https://a:0/", "https://a:65536/"),
+                *(
+                    "https://a b/",
+                    "https://a\\b/",
+                    "https://a\n/",
+                    "https://\xe4/",
+                    "https://[::1",
+                    "https://a]/",
+                ),
+                *("https://u:p@a/", "https://u@a/", "https://a/?q", "https://a/#f", "https://a/" + 240 * "x"),
+            ):
+                with self.assertRaises(UsageError, msg=bad) as raised:
+                    cls(relays=(bad,))
+                self.assertIn("is no URL of a relay (https://HOST/)", str(raised.exception))
+                self.assertNotIn("u:p", str(raised.exception))
 
 
 class TOMLTests(SynchronousTestCase):

@@ -226,15 +226,20 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.patch(listeners, "find_spec", lambda name: object())
         for arguments, expected in (
             (("--transport", "quic"), "streams, iroh, both"),
-            (("--iroh-preset", "n1"), "none, n0"),
-            (("--relay", "relay.example"), "relays: 'relay.example' is no URL of a relay"),
+            (("--transport", ""), "--transport must be one of streams, iroh, both, not ''"),
+            (("--iroh-preset", "n1"), "--iroh-preset must be one of none, n0, not 'n1'"),
+            (("--iroh-preset", ""), "--iroh-preset must be one of none, n0, not ''"),
+            (("--relay", "relay.example"), "--relay: 'relay.example' is no URL of a relay"),
+            (("--relay", ""), "--relay: '' is no URL of a relay"),
             (("--relay", "https://[/"), "no URL of a relay"),
             (("--transport", "streams", "--listen", "iroh:127.0.0.1:0"), "need --transport iroh or both"),
             (("--transport", "streams", "--relay", "https://a.example/"), "need --transport iroh or both"),
             (("--transport", "streams", "--iroh-preset", "none"), "need --transport iroh or both"),
             (("--listen", "iroh:localhost:0"), "IP"),
+            (("--transport", "iroh", "--listen", "127.0.0.1:7000"), "--listen iroh:HOST:PORT"),
+            (("--transport", "iroh", "--listen", "streams:127.0.0.1:0"), "--listen iroh:HOST:PORT"),
         ):
-            with self.assertRaises(UsageError, msg=str(arguments)) as raised:
+            with self.assertRaises((UsageError, usage.UsageError), msg=str(arguments)) as raised:
                 self.load(*arguments)
             self.assertIn(expected, str(raised.exception))
         with self.assertRaises(usage.UsageError) as twice:
@@ -261,20 +266,40 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertTrue(config.pkarr)
         config = self.load("--no-publish").addresses
         self.assertEqual((config.publish, config.pkarr), (False, True))
-        with self.assertRaises(UsageError) as raised:
+        with self.assertRaises(usage.UsageError) as raised:
             self.load("--pkarr-relay", "relay.example")
-        self.assertIn("no URL of a relay", str(raised.exception))
+        self.assertIn("--pkarr-relay: 'relay.example' is no URL of a relay", str(raised.exception))
 
     def test_iroh_not_installed(self) -> None:
         """
         Without the iroh package its options say how to install it.
         """
         self.patch(listeners, "find_spec", lambda name: None)
-        for arguments in (("--transport", "iroh"), ("--transport", "both", "--relay", "https://a.example/")):
-            with self.assertRaises(UsageError) as raised:
+        path = str(self.file('[iroh]\nrelays = ["https://a.example/"]\n'))
+        for arguments in (
+            ("--transport", "iroh"),
+            ("--transport", "both", "--relay", "https://a.example/"),
+            ("--relay", "https://a.example/"),
+            ("--iroh-preset", "n0"),
+            ("--listen", "iroh:127.0.0.1:0"),
+            ("--config", path),
+        ):
+            with self.assertRaises(UsageError, msg=str(arguments)) as raised:
                 self.load(*arguments)
             self.assertIn("pip install 'dtt[iroh]'", str(raised.exception))
         self.assertIsNone(self.load().transport)
+
+    def test_iroh_table_without_iroh(self) -> None:
+        """
+        A file that sets iroh up and leaves it out contradicts itself; the command
+        line may leave it out.
+        """
+        self.patch(listeners, "find_spec", lambda name: object())
+        path = self.file('transport = "streams"\n[iroh]\npreset = "n0"\n')
+        with self.assertRaises(UsageError) as raised:
+            self.load("--config", str(path))
+        self.assertIn(f"{path}: [iroh] needs transport", str(raised.exception))
+        self.assertEqual(self.load("--config", str(path), "--transport", "streams").transport, "streams")
 
     def test_listen_on_a_name(self) -> None:
         """The address to listen on is an IP: our records carry it."""
