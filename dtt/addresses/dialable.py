@@ -5,13 +5,15 @@ Rules (specs/addresses.md section 4): never an unspecified, multicast or broadca
 address, nor one of our own; loopback, link-local and private ones only when
 we list one of that kind ourselves, or any member could have us knock on the
 doors of our own network.  An IPv4 address inside an IPv6 one is judged, and
-given back, as what it is.  A relay is judged by the host in its URL; a name
-must be one that the public DNS could know.
+given back, as what it is.  A relay is judged by the host in its URL, which must
+be spelled so that all programs read the same one; a name must be one that the
+public DNS could know.  A relay of ours allows relays of its kind, no addresses.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import string
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from urllib.parse import urlsplit
@@ -47,6 +49,11 @@ _PRIVATE = tuple(
 # "This network" (RFC 1122 3.2.1.3), reserved with the broadcast address (RFC
 # 1112 4), and IPv4-compatible IPv6 (RFC 4291 2.5.5.1): no peer lives there.
 _NOWHERE = tuple(ipaddress.ip_network(network) for network in ("0.0.0.0/8", "240.0.0.0/4", "::/96"))
+
+
+# Of a name: not the backslashes, percent signs and so on that browsers and iroh
+# read in another way than urllib.
+_NAME_CHARACTERS = frozenset(string.ascii_lowercase + string.digits + "-._")
 
 
 def _canonical(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -92,11 +99,15 @@ def _relay_scope(url: str) -> Scope:
         return Scope.NEVER
     if parts.scheme not in ("http", "https") or not host or port == 0 or parts.username is not None:
         return Scope.NEVER
+    if ":" in host:
+        return scope(host)
+    if not _NAME_CHARACTERS.issuperset(host):
+        return Scope.NEVER
     name = host.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 section 6.3
         return Scope.LOOPBACK
     last_label = name.rpartition(".")[2]
-    if ":" in host or last_label.isdigit() or last_label.startswith("0x"):
+    if last_label.isdigit() or last_label.startswith("0x"):
         return scope(host)
     return Scope.GLOBAL if "." in name else Scope.PRIVATE
 
@@ -109,14 +120,15 @@ def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Addr
     @param own: what we list ourselves (specs/addresses.md section 3).
     """
     own_places = set()
-    allowed = {Scope.GLOBAL}
+    allowed, allowed_relays = {Scope.GLOBAL}, set()
     for address in own:
         if isinstance(address, RelayAddress):
-            allowed.add(_relay_scope(address.url))
+            allowed_relays.add(_relay_scope(address.url))
         elif (ip := _canonical(address.host)) is not None:
             own_places.add((str(ip), address.port))
             allowed.add(_scope(ip))
     allowed.discard(Scope.NEVER)
+    allowed_relays = (allowed | allowed_relays) - {Scope.NEVER}
 
     found: dict[Address, None] = {}
     direct = relays = 0
@@ -124,7 +136,7 @@ def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Addr
         if address in found:
             continue
         if isinstance(address, RelayAddress):
-            if relays < 1 and _relay_scope(address.url) in allowed:
+            if relays < 1 and _relay_scope(address.url) in allowed_relays:
                 found[address] = None
                 relays += 1
             continue

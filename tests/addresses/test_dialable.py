@@ -171,6 +171,16 @@ class RelayTests(SynchronousTestCase):
         own_relay = RelayAddress("http://127.0.0.1:3340/")
         self.assertEqual(dialable([own_relay], [own_relay]), (own_relay,))
 
+    def test_own_relay(self) -> None:
+        """
+        A relay of ours on loopback or in a private network allows relays there, but
+        no addresses: those strangers could choose.
+        """
+        for url, host in (("http://127.0.0.1:3340/", "127.0.0.2"), ("http://relay/", "192.168.0.1")):
+            other = RelayAddress(url + "x")
+            found = dialable([PeerAddress(IROH, host, 22), other], [RelayAddress(url)])
+            self.assertEqual(found, (other,))
+
     def test_no_url(self) -> None:
         """
         What is no URL of a relay is never used.
@@ -190,6 +200,11 @@ class RelayTests(SynchronousTestCase):
             "https://0.0.0.0/",
             "https://0x7f.1/",
             "https://2130706433/",
+            # Where browsers and iroh see 127.0.0.1, localhost, or another host than we.
+            "http://127.0.0.1\\.example/",
+            "http://relay.localhos%74/",
+            "http://%31%32%37.0.0.1/",
+            "http://relay_1.example;x/",
             "https://relay.example/" + "x" * 255,
         ):
             self.assertEqual(dialable([RelayAddress(url)], [PeerAddress(STREAMS, "127.0.0.1", 1)]), (), url)
