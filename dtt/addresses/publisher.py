@@ -122,8 +122,9 @@ class PacketPublisher(Service):
             await self._store.when_ready()
             self._changed = False
             dns = self._signer.dns()
-            shortest, longest = SHORTEST, self._interval
+            shortest, longest = 0.0, self._interval
             if dns is not None:
+                shortest = SHORTEST
                 try:
                     await self._publish(dns)
                     failures = 0

@@ -206,6 +206,17 @@ class PublisherTests(SynchronousTestCase):
         self.advance(DEBOUNCE)
         self.assertEqual(self.count(), 1)
 
+    def test_first_address(self) -> None:
+        """
+        The first address is published at once, also right after the start.
+        """
+        self.addresses = ()
+        self.start()
+        self.advance(0.1)
+        self.change(A)
+        self.advance(DEBOUNCE)
+        self.assertEqual(self.count(), 1)
+
     def test_newer_packet(self) -> None:
         """
         Where a newer packet of ours is found, ours is signed above it at once.
