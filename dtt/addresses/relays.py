@@ -2,8 +2,9 @@
 pkarr relays: signed packets over HTTP, by way of treq.
 
 Contract (specs/addresses.md section 2): C{PUT <base>/<z32>} with a relay payload
-gives 204; 409: a newer packet is there; 429: not so often.  C{GET} of the same
-gives 200 and the payload, 404, or 304 when we have it already.
+gives 204; 409: a newer packet is there.  C{GET} of the same gives 200 and the
+payload, 404, or 304 when we have it already.  429: not so often; then it is asked
+for nobody until it allows that.
 
 A relay is nobody's friend: one exchange is over within 10 s, at most 16 KiB are
 read from its connection, whatever they are; redirects are not followed, cookies
@@ -91,6 +92,7 @@ class Relay:
         self._reactor = reactor
         self._agent = agent
         self._cache: dict[PeerId, _Cached] = {}
+        self._busy_until = 0.0
 
     def when_ready(self) -> Deferred[None]:
         """
@@ -106,6 +108,8 @@ class Relay:
 
     async def _find(self, peer_id: PeerId, on_packet: PacketSink) -> None:
         try:
+            if self._reactor.seconds() < self._busy_until:
+                raise RemoteError("left alone")
             packet = await self._bounded(self._get(peer_id))
         except RemoteError as error:
             self.counters[f"{self.name}: {error}"] += 1
@@ -183,6 +187,8 @@ class Relay:
             if any(reason.check(ConnectionAborted) for reason in error.reasons):  # by the agent's limits
                 raise RemoteError("answer too large") from None
             raise
+        if (seconds := _retry_after(response)) is not None:
+            self._busy_until = self._reactor.seconds() + seconds
         return response
 
     async def _bounded(self, exchange: Coroutine[Any, Any, T]) -> T:

@@ -357,6 +357,20 @@ class RelayTests(SynchronousTestCase):
         assert error is not None
         self.assertEqual(error.retry_after, RETRY_AFTER)
 
+    def test_left_alone(self) -> None:
+        """
+        A relay that wants to be left alone is not asked for anybody until then.
+        """
+        for status in ("429 Too Many Requests", "503 Service Unavailable"):
+            self.connections.clear()
+            self.says(answer(status, b"", "Retry-After: 120"))
+            self.assert_fault(f"status {status[:3]}", 1.0)
+            self.says(answer("200 OK", relay_payload(ALICE, packet())))
+            self.assert_fault("left alone", 118.0)
+            self.assertEqual(len(self.connections), 1)
+            self.net.advance(2.0)
+            self.assertEqual(self.find(1.0), [packet()])
+
     def test_conflict_without_a_packet(self) -> None:
         """
         409, but what is there does not say why: then it is tried with the next

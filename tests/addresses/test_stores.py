@@ -322,7 +322,7 @@ class RelayTests(ContractMixin, SynchronousTestCase):
             error = self.assertRaises(PublishFailed, lambda: self.wait(self.store.publish(ALICE, packet(5))))
             self.assertEqual((str(error), error.retry_after), ("status 429", expected))
         self.assertEqual(self.find(self.store), [])
-        self.assertEqual(self.counters, {"http://192.0.2.9/pkarr: status 429": 1})
+        self.assertEqual(self.counters, {"http://192.0.2.9/pkarr: left alone": 1})
         self.counters.clear()
 
     def test_cancel(self) -> None:
