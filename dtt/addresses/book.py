@@ -60,8 +60,11 @@ RECORD = "record"
 PKARR = "pkarr"
 
 
+_HEARSAY = 2
+
+
 def _distrust(source: str) -> int:
-    return {RECORD: 0, PKARR: 1}.get(source, 2)
+    return {RECORD: 0, PKARR: 1}.get(source, _HEARSAY)
 
 
 @frozen(slots=True)
@@ -109,6 +112,7 @@ class _Entry:
     @ivar known: at most 8 and a relay, the most likely first.
     @ivar failures: dials that failed in a row.
     @ivar retry_at: the end of the back-off.
+    @ivar doubted: it could not be dialled, and was not reached since.
     @ivar version: of the newest packet, whose addresses are among C{known}.
     @ivar reached: where it was last reached, and
     @ivar reached_at: when.
@@ -117,6 +121,7 @@ class _Entry:
     known: list[KnownAddress] = field(default=Factory(list))
     failures: int = 0
     retry_at: float = 0.0
+    doubted: bool = False
     touched_at: float = 0.0
     version: tuple[int, bytes] | None = None
     reached: tuple[Address, ...] = ()
@@ -127,8 +132,13 @@ class _Entry:
         Hearsay goes before signed words and who was reached, and within each the
         oldest.
         """
-        kept = bool(self.reached) or any(known.source == RECORD for known in self.known)
-        return kept, self.touched_at
+        return bool(self.reached) or self.has_signed(), self.touched_at
+
+    def has_signed(self) -> bool:
+        """
+        Whether the peer itself names any of its addresses.
+        """
+        return any(_distrust(known.source) < _HEARSAY for known in self.known)
 
 
 def _best(known: Iterable[KnownAddress]) -> list[KnownAddress]:
@@ -252,6 +262,13 @@ class AddressBook:
         """
         return bool(self.dialable(peer_id)) and bool(self._entries[peer_id].known)
 
+    def is_doubted(self, peer_id: PeerId) -> bool:
+        """
+        Is what is known of C{peer_id} but hearsay, which has failed before?
+        """
+        entry = self._entries.get(peer_id)
+        return entry is not None and entry.doubted and not entry.has_signed()
+
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
         See L{IAddressBook.failed}.  Without addresses it was not a dial.
@@ -266,6 +283,7 @@ class AddressBook:
         # 2**16 s is beyond the longest back-off: no need to count further.
         backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(entry.failures, 16))
         entry.failures += 1
+        entry.doubted = True
         entry.retry_at = now + backoff * self._rng.uniform(JITTER, 1.0)
 
     def succeeded(self, peer_id: PeerId) -> None:
@@ -274,7 +292,7 @@ class AddressBook:
         """
         entry = self._entries.get(peer_id)
         if entry is not None:
-            entry.failures, entry.retry_at = 0, 0.0
+            entry.failures, entry.retry_at, entry.doubted = 0, 0.0, False
             entry.reached_at = self._reactor.seconds()
             if entry.known:
                 entry.reached = tuple(known.address for known in entry.known)

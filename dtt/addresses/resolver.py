@@ -2,9 +2,10 @@
 The address book that also asks.
 
 Rules (specs/addresses.md section 2): what somebody has named lately is the
-answer, at once.  If there is nothing of the kind that may be dialled now, the
-stores are asked; where the peer was last reached serves meanwhile, and what is
-found after an answer goes into the book.
+answer, at once.  If there is nothing of the kind that may be dialled now, or only
+hearsay that has failed before, the stores are asked; what others say and where
+the peer was last reached serve meanwhile, and what is found after an answer goes
+into the book.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Resolver:
         if peer_id == self._own_id or not is_valid_peer_id(peer_id):
             return succeed(())
         known = self._book.dialable(peer_id)
-        if known and self._book.is_named(peer_id):
+        if known and self._book.is_named(peer_id) and not self._book.is_doubted(peer_id):
             return succeed(known)
         search = self._lookups.find(peer_id)
         if known or search is None:

@@ -368,6 +368,16 @@ class PacketTests(SynchronousTestCase):
         self.assertEqual({address for address, _ in self.known()}, {*many, relay})
         self.assertIn(relay, self.successResultOf(self.book.resolve(PEER)))
 
+    def test_survives_a_flood(self) -> None:
+        """
+        A flood of ids pushes hearsay out, not what peers have signed.
+        """
+        self.learn(5, C)
+        for peer_id in peer_ids(MAX_PEERS + 10):
+            self.clock.advance(0.01)
+            self.book.learn(peer_id, [B], "peer data")
+        self.assertEqual(self.known(), [(C, PKARR)])
+
 
 class ReachedTests(SynchronousTestCase):
     """

@@ -260,6 +260,38 @@ class ResolverTests(SynchronousTestCase):
         self.found(self.dht, packet_of(ALICE, 5, B))
         self.assertEqual(self.successResultOf(resolving), (B,))
 
+    def test_hearsay_that_failed(self) -> None:
+        """
+        Who names ever new addresses of a peer that lead nowhere does not keep us
+        from asking for what the peer has signed; hearsay that has not failed is
+        enough.
+        """
+        self.resolver.learn(ALICE.peer_id, [A], "peer data")
+        self.assertEqual(self.successResultOf(self.resolve()), (A,))
+        self.assertEqual(self.count(), 0)
+        self.resolver.failed(ALICE.peer_id, [A])
+        self.resolver.learn(ALICE.peer_id, [B], "peer data")
+        self.assertEqual(self.successResultOf(self.resolve()), (B,))
+        self.assertEqual(self.count(), 1)
+        self.found(self.dht, packet_of(ALICE, 5, C))
+        self.assertEqual(self.successResultOf(self.resolve()), (C, B))
+        self.over()
+        self.clock.advance(FIRST_HOLD)
+        self.resolver.learn(ALICE.peer_id, [C], "peer data")
+        self.successResultOf(self.resolve())
+        self.assertEqual(self.count(), 1)
+
+    def test_hearsay_that_was_reached(self) -> None:
+        """
+        Once the peer was reached hearsay is enough again.
+        """
+        self.resolver.learn(ALICE.peer_id, [A], "peer data")
+        self.resolver.failed(ALICE.peer_id, [A])
+        self.resolver.learn(ALICE.peer_id, [B], "peer data")
+        self.resolver.succeeded(ALICE.peer_id)
+        self.assertEqual(self.successResultOf(self.resolve()), (B,))
+        self.assertEqual(self.count(), 0)
+
     def test_reached_before(self) -> None:
         """
         Where a peer was last reached is the answer, while others are asked for
