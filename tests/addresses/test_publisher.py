@@ -40,6 +40,8 @@ class PublisherTests(SynchronousTestCase):
     L{PacketPublisher}.
     """
 
+    interval = INTERVAL
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_800_000_000)
@@ -53,7 +55,7 @@ class PublisherTests(SynchronousTestCase):
             self.clock,
             Signer(self.clock, KEY, lambda: self.addresses, None),
             self.store,
-            INTERVAL,
+            self.interval,
             self.counters,
             lambda *what: self.published.append(what),
         )
@@ -270,6 +272,20 @@ class PublisherTests(SynchronousTestCase):
         self.advance(INTERVAL + DEBOUNCE)
         self.end(PublishFailed("again"))
         self.assertEqual(len(self.warnings), 2)
+
+    def test_failures_with_a_short_interval(self) -> None:
+        """
+        No retry waits longer than the interval.
+        """
+        self.interval = 60.0
+        self.setUp()
+        self.start()
+        for _ in range(8):
+            count, before = self.count(), self.clock.seconds()
+            self.end(PublishFailed("no node stored it"))
+            while self.count() == count:
+                self.advance(0.25)
+            self.assertLessEqual(self.clock.seconds() - before, 61)
 
     def test_retry_after(self) -> None:
         """

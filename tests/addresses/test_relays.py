@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -297,6 +297,17 @@ class RelayTests(SynchronousTestCase):
             self.says(answer(status))
             self.assert_fault(f"status {status[:3]}", 1.0)
 
+    def test_unread_bodies(self) -> None:
+        """
+        A body that is of no use is not waited for: the connection is closed at once.
+        """
+        for status in ("404 Not Found", "500 Oops"):
+            self.says(answer(status, b"x", length=100))
+            self.assertEqual(self.find(0.5), [])
+        for status in ("200 OK", "409 Conflict", "500 Oops"):
+            self.says(answer(status, b"x", length=100))
+            self.publish(0.5)
+
     def test_older(self) -> None:
         """
         A relay that forgets: an older packet than it gave before is not taken.
@@ -414,6 +425,20 @@ class Saying(Protocol):
         self.transport.write(self.said)
 
 
+class Silent(Protocol):
+    """
+    Answers, and hears nothing any more, no goodbye either.
+    """
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        A request.
+        """
+        assert self.transport is not None
+        self.transport.write(answer("500 Oops", b"x", length=100))
+        cast(Any, self.transport).pauseProducing()
+
+
 class HTTPSTests(SynchronousTestCase):
     """
     Relays over TLS.
@@ -476,6 +501,21 @@ class HTTPSTests(SynchronousTestCase):
         """
         self.assertEqual(self.find(), [])
         self.assertEqual(self.counters, {f"{self.URL}: request failed (ResponseNeverReceived)": 1})
+
+    def test_never_closed(self) -> None:
+        """
+        A server that never says goodbye is hung up on.
+        """
+        self.successResultOf(self.port.stopListening())
+        self.trust()
+        self.listen(Factory.forProtocol(Silent))
+        finding = self.relay().find(ALICE.peer_id, lambda packet: None)
+        self.net.advance(1.0)
+        self.successResultOf(finding)
+        self.assertEqual(self.counters, {f"{self.URL}: status 500": 1})
+        self.assertNotEqual(self.net.transports("10.0.0.1"), [])
+        self.net.advance(TIMEOUT)
+        self.assertEqual(self.net.transports("10.0.0.1"), [])
 
     def test_other_name(self) -> None:
         """
