@@ -12,16 +12,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from attrs import frozen
-
 from dtt.gossip.config import GossipConfig
 from dtt.gossip.messages import Gossip
-
-
-@frozen(slots=True)
-class _Cached:
-    message: Gossip
-    expires: float
 
 
 class Contents:
@@ -29,7 +21,8 @@ class Contents:
     Contents that were seen.  Entries live equally long, so the dicts' order is
     that of expiry, and the oldest go first when there are too many.  (To find
     the first key of a plain dict takes time in proportion to how many were
-    deleted before it.)
+    deleted before it.)  Payloads are kept as tuples of plain values, which the
+    garbage collector looks at once.
     """
 
     __slots__ = ("_cache", "_cached_bytes", "_config", "_received")
@@ -37,7 +30,8 @@ class Contents:
     def __init__(self, config: GossipConfig) -> None:
         self._config = config
         self._received: OrderedDict[bytes, float] = OrderedDict()
-        self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
+        # Content, round, and when it expires.
+        self._cache: OrderedDict[bytes, tuple[bytes, int | None, float]] = OrderedDict()
         self._cached_bytes = 0
 
     def sizes(self) -> tuple[int, int, int]:
@@ -64,8 +58,9 @@ class Contents:
         """
         config, identity = self._config, message.message_id
         self._drop(identity)
-        self._cache[identity] = _Cached(message, now + config.message_cache_retention)
-        self._cached_bytes += len(message.content)
+        content = message.content
+        self._cache[identity] = (content, message.round, now + config.message_cache_retention)
+        self._cached_bytes += len(content)
         while len(self._cache) > config.max_cached or self._cached_bytes > config.max_cached_bytes:
             self._drop(next(iter(self._cache)))
 
@@ -74,7 +69,7 @@ class Contents:
         The message that is kept for C{identity}.
         """
         cached = self._cache.get(identity)
-        return None if cached is None else cached.message
+        return None if cached is None else Gossip(identity, cached[0], cached[1])
 
     def evict(self, now: float) -> None:
         """
@@ -87,7 +82,7 @@ class Contents:
             del self._received[identity]
         while self._cache:
             identity = next(iter(self._cache))
-            if self._cache[identity].expires > now:
+            if self._cache[identity][2] > now:
                 break
             self._drop(identity)
 
@@ -102,7 +97,7 @@ class Contents:
     def _drop(self, identity: bytes) -> None:
         cached = self._cache.pop(identity, None)
         if cached is not None:
-            self._cached_bytes -= len(cached.message.content)
+            self._cached_bytes -= len(cached[0])
 
 
 class Announcements:

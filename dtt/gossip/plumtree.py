@@ -59,6 +59,7 @@ class PlumTree:
         self.counters: Counter[str] = Counter()
         self._config = config or GossipConfig()
         self._max_content = self._config.max_content
+        self._max_ihave_entries = self._config.max_ihave_entries
         self._lazy_queues: dict[bytes, list[tuple[bytes, int]]] = {}
         self._contents = Contents(self._config)
         self._missing = Announcements(self._config)
@@ -264,7 +265,7 @@ class PlumTree:
                 continue
             queue = self._lazy_queues.setdefault(peer, [])
             queue.append((identity, hops))
-            if len(queue) >= self._config.max_ihave_entries:
+            if len(queue) >= self._max_ihave_entries:
                 self._dispatch(peer)
         if self._lazy_queues and _DISPATCH not in self._timers:
             self._timers.start(_DISPATCH, self._now + self._config.dispatch_timeout)

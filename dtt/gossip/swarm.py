@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from random import Random
 
 
+#: What the broadcast part alone takes.
+_FOR_BROADCAST = (Gossip, IHave, Prune, Graft, Broadcast)
+
+
 class Swarm:
     """
     The machine of one topic.
@@ -66,13 +70,12 @@ class Swarm:
         """
         if self._over:
             return []
-        match event:
-            case MessageReceived(message=Gossip() | Prune() | Graft() | IHave()) | Broadcast():
-                return self._broadcast.handle(event, now)
-            case Quit():
-                self._over = True
-                self._broadcast.handle(event, now)
-                return self._membership.handle(event, now)
+        if isinstance(event.message if isinstance(event, MessageReceived) else event, _FOR_BROADCAST):
+            return self._broadcast.handle(event, now)
+        if isinstance(event, Quit):
+            self._over = True
+            self._broadcast.handle(event, now)
+            return self._membership.handle(event, now)
         out = self._tell(self._membership.handle(event, now), now)
         if isinstance(event, PeerDisconnected):
             out += self._broadcast.handle(event, now)

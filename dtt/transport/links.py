@@ -172,5 +172,8 @@ class Writers:
                 result.callback(None)
 
     def _writable(self, peer_ids: Sequence[PeerId]) -> bool:
-        connections = map(self._connection, peer_ids)
-        return all(connection is None or connection.unsent < WRITABLE for connection in connections)
+        for peer_id in peer_ids:
+            connection = self._connection(peer_id)
+            if connection is not None and connection.unsent >= WRITABLE:
+                return False
+        return True

@@ -69,6 +69,9 @@ MAX_HASHES = 5
 #: a courtesy, and whoever sends Shuffles chooses whom we dial (guess).
 MAX_COURTESY_DIALS = 8
 
+#: Messages that go to neighbours only.
+_FOR_NEIGHBORS = (Gossip, Prune, Graft, IHave)
+
 
 class _State(Enum):
     NEW = auto()
@@ -329,13 +332,14 @@ class GossipMember:
         # One message goes to many peers in a row.
         if self._encoded[0] is not message:
             self._encoded = (message, encode(message))
-        if isinstance(message, ShuffleReply):
-            max_dials = MAX_COURTESY_DIALS
-        elif isinstance(message, Gossip | Prune | Graft | IHave) and not self._swarm.is_neighbor(peer):
+        max_dials = MAX_DIALS
+        if self._state is not _State.RUNNING:
             max_dials = 0
-        else:
-            max_dials = MAX_DIALS
-        self._courier.send(peer, self._encoded[1], max_dials if self._state is _State.RUNNING else 0)
+        elif isinstance(message, ShuffleReply):
+            max_dials = MAX_COURTESY_DIALS
+        elif isinstance(message, _FOR_NEIGHBORS) and not self._swarm.is_neighbor(peer):
+            max_dials = 0
+        self._courier.send(peer, self._encoded[1], max_dials)
 
     def _arm(self) -> None:
         """

@@ -27,6 +27,8 @@ class Observers:
 
     def __init__(self) -> None:
         self._observers: dict[object, IGossipObserver] = {}
+        # The same, for a loop in which they may come and go.
+        self._listed: tuple[tuple[object, IGossipObserver], ...] = ()
 
     def add(self, observer: IGossipObserver) -> Callable[[], None]:
         """
@@ -36,16 +38,20 @@ class Observers:
         """
         key = object()
         self._observers[key] = observer
+        self._listed = tuple(self._observers.items())
         return lambda: self._remove(key)
 
     def tell(self, call: Callable[[IGossipObserver], None]) -> None:
         """
         C{call} each observer.
         """
-        for key, observer in tuple(self._observers.items()):
+        for key, observer in self._listed:
             # One that was told before may have ended another's subscription.
             if key in self._observers:
-                self.guard(call, observer)
+                try:
+                    call(observer)
+                except Exception:
+                    self._failed()
 
     def guard(self, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """
@@ -54,13 +60,18 @@ class Observers:
         try:
             call(*args, **kwargs)
         except Exception:
-            self._log.failure("an observer of the topic failed")
+            self._failed()
 
     def clear(self) -> None:
         """
         Tell nobody any more.
         """
         self._observers.clear()
+        self._listed = ()
+
+    def _failed(self) -> None:
+        self._log.failure("an observer of the topic failed")
 
     def _remove(self, key: object) -> None:
         self._observers.pop(key, None)
+        self._listed = tuple(self._observers.items())
