@@ -21,9 +21,14 @@ from dtt.transport.admission import Channels
 WRITABLE = 256 * 1024
 
 #: More unsent bytes than this for so many seconds end a connection (specs/streams.md section 1).
-#: So does a peer that takes nothing at all for as long while it is not writable:
-#: whoever waits for it sends no more, and it would never come to so many bytes.
 SLOW_BYTES, SLOW_SECONDS = 1024 * 1024, 10.0
+
+#: So does a peer that takes nothing at all for so long while it is not writable:
+#: whoever waits for it sends no more, and it would never come to so many bytes.
+#: Guess: iroh's own idle time-out.  A slow link that lives takes something more
+#: often: what is taken shows 64 KiB (streams) or 256 KiB (iroh) at a time, every
+#: 16 s on 16 kB/s.
+STALLED_SECONDS = 30.0
 
 #: So many unsent bytes end it at once: what others send through us in those
 #: 10 s must not take all memory (guess).
@@ -41,40 +46,54 @@ class Patience:
         """
         self._clock = clock
         self._give_up = give_up
-        self._call: IDelayedCall | None = None
+        self._stalled: IDelayedCall | None = None
+        self._slow: IDelayedCall | None = None
 
     def waiting(self, unsent: int) -> None:
         """
         More has to wait, C{unsent} bytes now.
         """
-        if unsent >= WRITABLE and self._call is None:
-            self._call = self._clock.callLater(SLOW_SECONDS, self._give_up)
+        if unsent >= WRITABLE and self._stalled is None:
+            self._stalled = self._clock.callLater(STALLED_SECONDS, self._over)
+        if unsent > SLOW_BYTES and self._slow is None:
+            self._slow = self._clock.callLater(SLOW_SECONDS, self._over)
 
     def taken(self, unsent: int) -> None:
         """
         The peer has taken something, C{unsent} bytes are left.
         """
-        if self._call is None or not self._call.active():
-            return
+        if unsent <= SLOW_BYTES:
+            _cancel(self._slow)
+            self._slow = None
         if unsent < WRITABLE:
-            self.end()
-        elif unsent <= SLOW_BYTES:
-            self._call.reset(SLOW_SECONDS)
+            _cancel(self._stalled)
+            self._stalled = None
+        elif self._stalled is not None and self._stalled.active():
+            self._stalled.reset(STALLED_SECONDS)
 
     def lose(self) -> None:
         """
         It is over: give up in the next turn.
         """
         self.end()
-        self._call = self._clock.callLater(0, self._give_up)
+        self._stalled = self._clock.callLater(0, self._give_up)
 
     def end(self) -> None:
         """
         Wait for nothing any more.
         """
-        if self._call is not None and self._call.active():
-            self._call.cancel()
-        self._call = None
+        _cancel(self._stalled)
+        _cancel(self._slow)
+        self._stalled = self._slow = None
+
+    def _over(self) -> None:
+        self.end()
+        self._give_up()
+
+
+def _cancel(call: IDelayedCall | None) -> None:
+    if call is not None and call.active():
+        call.cancel()
 
 
 class Queue(Protocol):

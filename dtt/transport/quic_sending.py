@@ -5,8 +5,8 @@ Rules (specs/iroh-gossip.md sections 4 and 5): a topic's stream is opened for it
 first message; its header goes out in the same write.  What is sent in one turn
 of the reactor is written at once, and what waits for a write is written
 together.  After a C{Disconnect} the stream is finished, and the next message of
-the topic opens a new one.  A peer with more than 1 MiB unsent for 10 s is cut
-off (specs/streams.md section 1).
+the topic opens a new one.  A peer with more than 1 MiB unsent for 10 s, or that
+takes nothing for 30 s while others wait for it, is cut off (specs/streams.md section 1).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.transport.links import SLOW_BYTES, WRITABLE, Patience
+from dtt.transport.links import SLOW_BYTES, SLOW_SECONDS, STALLED_SECONDS, WRITABLE, Patience
 
 
 class PatienceTests(SynchronousTestCase):
@@ -22,13 +22,13 @@ class PatienceTests(SynchronousTestCase):
         self.patience = Patience(self.clock, lambda: self.given_up.append(self.clock.seconds()))
 
     def test_nothing_taken(self) -> None:
-        """Ten seconds after others began to wait for the peer."""
+        """Half a minute after others began to wait for the peer."""
         self.patience.waiting(WRITABLE - 1)
         self.clock.advance(5)
         self.patience.waiting(WRITABLE)
         self.clock.advance(5)
         self.patience.waiting(WRITABLE + 1)
-        self.clock.advance(4.9)
+        self.clock.advance(STALLED_SECONDS - 5.1)
         self.assertEqual(self.given_up, [])
         self.clock.advance(0.1)
         self.assertEqual(len(self.given_up), 1)
@@ -40,29 +40,45 @@ class PatienceTests(SynchronousTestCase):
         """Not while the peer takes something now and then, of up to 1 MiB."""
         self.patience.waiting(SLOW_BYTES)
         for _ in range(10):
+            self.clock.advance(STALLED_SECONDS - 1)
+            self.patience.taken(SLOW_BYTES)
+        self.assertEqual(self.given_up, [])
+        self.clock.advance(STALLED_SECONDS)
+        self.assertEqual(len(self.given_up), 1)
+
+    def test_too_much(self) -> None:
+        """Of more, taking something is not enough: ten seconds after it became too much."""
+        self.patience.waiting(WRITABLE)
+        self.clock.advance(9)
+        self.patience.waiting(SLOW_BYTES + 1)
+        for _ in range(9):
+            self.clock.advance(1)
+            self.patience.waiting(2 * SLOW_BYTES)
+            self.patience.taken(SLOW_BYTES + 1)
+        self.assertEqual(self.given_up, [])
+        self.clock.advance(1)
+        self.assertEqual(self.given_up, [9.0 + SLOW_SECONDS])
+        self.clock.advance(100)
+        self.assertEqual(len(self.given_up), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_not_too_much_any_more(self) -> None:
+        """Who gets below 1 MiB in between has ten seconds again."""
+        for _ in range(5):
+            self.patience.waiting(SLOW_BYTES + 1)
             self.clock.advance(9)
             self.patience.taken(SLOW_BYTES)
         self.assertEqual(self.given_up, [])
-        self.clock.advance(10)
-        self.assertEqual(self.given_up, [100.0])
-
-    def test_too_much(self) -> None:
-        """Of more, taking something is not enough."""
-        self.patience.waiting(2 * SLOW_BYTES)
-        self.clock.advance(9)
-        self.patience.taken(SLOW_BYTES + 1)
-        self.clock.advance(1)
-        self.assertEqual(self.given_up, [10.0])
 
     def test_writable_again(self) -> None:
         """Once nobody waits, it is as if nothing had been; then all begins anew."""
-        self.patience.waiting(WRITABLE)
-        self.clock.advance(9)
-        self.patience.taken(WRITABLE - 1)
-        self.clock.advance(9)
-        self.patience.waiting(WRITABLE)
-        self.clock.advance(9)
-        self.assertEqual(self.given_up, [])
+        for _ in range(2):
+            self.patience.waiting(SLOW_BYTES + 1)
+            self.clock.advance(9)
+            self.patience.taken(WRITABLE - 1)
+            self.clock.advance(STALLED_SECONDS)
+            self.assertEqual(self.given_up, [])
+        self.patience.waiting(SLOW_BYTES + 1)
         self.patience.end()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -72,5 +88,5 @@ class PatienceTests(SynchronousTestCase):
         self.patience.lose()
         self.assertEqual(self.given_up, [])
         self.clock.advance(0)
-        self.clock.advance(20)
+        self.clock.advance(100)
         self.assertEqual(self.given_up, [0.0])
