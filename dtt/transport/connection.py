@@ -5,13 +5,14 @@ Rules (specs/streams.md section 1): a handshake ends within 10 s; after 30 s
 without a byte from the peer a PING goes out, after 75 s the connection is
 closed.  What the peer does not read waits here, not in the transport's buffer,
 so that it can be counted: more than 1 MiB for 10 s, and the peer is cut off; so
-it is when it takes nothing for 10 s while others wait for it.
+it is when it takes nothing for 30 s while others wait for it.
 """
 
 from __future__ import annotations
 
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
@@ -49,12 +50,14 @@ PING_AFTER, SILENCE_LIMIT = 30.0, 75.0
 #: hear the peer's goodbye (specs/iroh-gossip.md section 1, stream finishing timeout).
 CLOSE_TIMEOUT = 5.0
 
-#: Bytes that the system may keep of what we send, and of what we have not read
-#: (Linux takes twice as much).  By itself it takes megabytes, half a second at
-#: full speed, and announcements of other peers would be so far ahead of the
-#: contents that all are asked for again (specs/iroh-gossip.md section 1:
-#: graft_timeout_1 is 80 ms).  Measured: C{benchmarks/gossip.py}.
-SOCKET_BUFFER = 128 * 1024
+#: Bytes that the system may keep of what we send besides what is under way, and
+#: that may be under way or wait for us to read them.  By itself it takes megabytes
+#: of each, half a second at full speed, and announcements of other peers would be
+#: so far ahead of the contents that all are asked for again
+#: (specs/iroh-gossip.md section 1: graft_timeout_1 is 80 ms).  The second one
+#: bounds what a long way carries: 10 MB/s when a round trip takes 100 ms, as
+#: iroh's own (1.25 MB for a stream).  Measured: docs/development.md.
+NOT_SENT, WINDOW = 128 * 1024, 1024 * 1024
 
 #: Bytes handed to TLS at once when the peer reads again (the transport's own buffer size).
 _CHUNK = 65536
@@ -121,7 +124,7 @@ class StreamsConnection(Protocol):
         self._owner.connections[self] = None
         transport = cast(ITCPTransport, self.transport)
         transport.setTcpNoDelay(True)
-        _limit_buffers(transport)
+        limit_buffers(transport)
         self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.abort, "handshake timed out")
         if self.opened_by_us:
             return
@@ -317,12 +320,19 @@ class StreamsConnection(Protocol):
             authenticated.errback(DialFailed("timed out" if reason == "handshake timed out" else reason))
 
 
-def _limit_buffers(transport: Any) -> None:
+def limit_buffers(transport: Any) -> None:
+    """
+    See to it that little waits in the system, in either direction.
+    """
     # In memory there is no socket.
     tcp: socket.socket | None = getattr(transport, "socket", None)
-    if tcp is not None:
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            tcp.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+    if tcp is None:
+        return
+    for name, size in (("TCP_NOTSENT_LOWAT", NOT_SENT), ("TCP_WINDOW_CLAMP", WINDOW)):
+        # Not every system has them.
+        if (option := getattr(socket, name, None)) is not None:
+            with suppress(OSError):
+                tcp.setsockopt(socket.IPPROTO_TCP, option, size)
 
 
 def _cancel(call: IDelayedCall | None) -> None:
