@@ -1,5 +1,5 @@
 """
-A dtt node on all addresses of its host, for L{tests.interop.test_namespaces}:
+A dtt node on all addresses of its host, for L{tests.interop.hosts}:
 C{python -m tests.interop.host_node ID HOST:PORT...} (C{-}: a new id; its
 bootstrap nodes) says C{ready} and its port, and obeys the lines of its standard
 input, until that is closed, as benchmarks/servers do: C{NUMBER put SEED SALT SEQ
@@ -25,15 +25,50 @@ from dtt.dht.node import DHTNode
 PORT = 6881
 
 
-class HostNode(LineOnlyReceiver):
+class HostProgram(LineOnlyReceiver):
     """
+    Obeys, by a method C{do_NAME} for each command.
+
     @ivar closed: fires when nobody commands any more.
+    @ivar port: of its node.
     """
 
     delimiter = b"\n"
+    port: int
+
+    def __init__(self) -> None:
+        self.closed: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        """
+        It runs.
+        """
+        self.sendLine(b"ready %d" % self.port)
+
+    def lineReceived(self, line: bytes) -> None:
+        """
+        A command.
+        """
+        number, name, *words = line.decode().split()
+        arguments = ["" if word == "-" else word for word in words]
+        done = Deferred.fromCoroutine(getattr(self, f"do_{name}")(*arguments))
+        done.addErrback(lambda failure: f"error {failure.getErrorMessage()}")
+        done.addCallback(lambda answer: self.sendLine(f"{number} {answer}".encode()))
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """
+        The end.
+        """
+        self.closed.callback(None)
+
+
+class HostNode(HostProgram):
+    """
+    A dtt node.
+    """
 
     def __init__(self, reactor: Any, node_id: bytes | None, bootstrap: Sequence[tuple[str, int]]) -> None:
-        self.closed: Deferred[None] = Deferred()
+        super().__init__()
         self._external = "-"
         self._node = DHTNode(
             reactor,
@@ -45,25 +80,10 @@ class HostNode(LineOnlyReceiver):
         )
         self._node.privilegedStartService()
         self._node.startService()
+        self.port = self._node.port
 
     def _seen_at(self, host: str) -> None:
         self._external = host
-
-    def connectionMade(self) -> None:
-        """
-        It runs.
-        """
-        self.sendLine(b"ready %d" % self._node.port)
-
-    def lineReceived(self, line: bytes) -> None:
-        """
-        A command.
-        """
-        number, name, *words = line.decode().split()
-        arguments = ["" if word == "-" else word for word in words]
-        done = Deferred.fromCoroutine(getattr(self, f"do_{name}")(*arguments))
-        done.addErrback(lambda failure: f"error {failure.getErrorMessage()}")
-        done.addCallback(lambda answer: self.sendLine(f"{number} {answer}".encode()))
 
     async def do_put(self, seed: str, salt: str, seq: str, value: str) -> str:
         """
@@ -86,12 +106,6 @@ class HostNode(LineOnlyReceiver):
         See the module.
         """
         return f"{self._node.node_id.hex()} {self._external} {len(self._node.table)}"
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        """
-        The end.
-        """
-        self.closed.callback(None)
 
 
 def main(reactor: Any, node_id: str, *bootstrap: str) -> Deferred[None]:

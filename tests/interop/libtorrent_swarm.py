@@ -48,12 +48,12 @@ def settings(alerts: bool = False, port: int = 0) -> Any:
     }
 
 
-def default_settings(host: str) -> Any:
+def default_settings(host: str, alerts: bool = False) -> Any:
     """
     What concerns the DHT is as libtorrent ships it, but for the public
     bootstrap nodes (specs/dht.md section 5, "realistic").
     """
-    strangers = {key: value for key, value in settings().items() if not key.startswith("dht_")}
+    strangers = {key: value for key, value in settings(alerts).items() if not key.startswith("dht_")}
     return {**strangers, "dht_bootstrap_nodes": "", "listen_interfaces": f"{host}:0"}
 
 
@@ -128,10 +128,15 @@ class LibtorrentClient:
     @ivar address: its host and port.
     """
 
-    def __init__(self, reactor: Any, bootstrap: list[tuple[str, int]]) -> None:
+    def __init__(self, reactor: Any, bootstrap: list[tuple[str, int]], host: str | None = None) -> None:
+        """
+        @param host: the address of its own, with L{default_settings}; L{None}:
+            on loopback, with L{settings}.
+        """
         self._reactor = reactor
-        self._session = libtorrent.session(settings(alerts=True))
-        self.address = ("127.0.0.1", self._session.listen_port())
+        chosen = settings(alerts=True) if host is None else default_settings(host, alerts=True)
+        self._session = libtorrent.session(chosen)
+        self.address = (host or "127.0.0.1", self._session.listen_port())
         # What it told that nobody has waited for yet.
         self._news: list[tuple[_Key, Found | int]] = []
         for address in bootstrap:

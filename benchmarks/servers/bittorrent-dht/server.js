@@ -1,5 +1,5 @@
 // A bittorrent-dht node on loopback: `node server.js HOST:PORT...` (its bootstrap nodes) says
-// `ready PORT` and serves until its standard input is closed.
+// `ready PORT` and serves until its standard input is closed.  With `--bind=ADDRESS` it is not on loopback.
 //
 // A line there is a number and a command, its words in hex (`-`: empty): `put SEED SALT SEQ VALUE`,
 // `get KEY SALT`, `put_immutable VALUE`, `get_immutable TARGET`.  The answer is a line: the number, and what was found,
@@ -14,8 +14,11 @@ import DHT from 'bittorrent-dht'
 const SPKI = Buffer.from('302a300506032b6570032100', 'hex') // RFC 8410: what precedes an Ed25519 key
 const PKCS8 = Buffer.from('302e020100300506032b657004220420', 'hex') // and its seed
 
+const given = process.argv.slice(2)
+const bind = given.find((word) => word.startsWith('--bind='))
+
 const dht = new DHT({
-  bootstrap: process.argv.slice(2),
+  bootstrap: given.filter((word) => word !== bind),
   verify: (signature, value, publicKey) => verify(
     null, value,
     createPublicKey({ key: Buffer.concat([SPKI, publicKey]), format: 'der', type: 'spki' }),
@@ -46,7 +49,7 @@ const commands = {
 
 dht.on('error', (error) => { console.error(error); process.exit(1) })
 dht.on('warning', () => {})
-dht.listen(0, '127.0.0.1', () => console.log(`ready ${dht.address().port}`))
+dht.listen(0, bind ? bind.slice('--bind='.length) : '127.0.0.1', () => console.log(`ready ${dht.address().port}`))
 const input = createInterface({ input: process.stdin })
 input.on('line', (line) => {
   const [number, name, ...words] = line.split(' ')

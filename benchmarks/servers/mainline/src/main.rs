@@ -1,6 +1,6 @@
 //! A node of the Rust crate mainline on loopback: `mainline-server HOST:PORT...` (its bootstrap
 //! nodes) says `ready PORT` and serves until its standard input is closed.  With `--client` it does
-//! not serve, but asks only.
+//! not serve, but asks only; with `--bind=ADDRESS` it is not on loopback.
 //!
 //! A line there is a number and a command, its words in hex (`-`: empty): `put SEED SALT SEQ VALUE`,
 //! `get KEY SALT`, `put_immutable VALUE`, `get_immutable TARGET`.  The answer is a line: the
@@ -67,13 +67,14 @@ fn obey(dht: &Dht, command: &[&str]) -> Result<String, String> {
 
 fn main() -> std::io::Result<()> {
     let (options, bootstrap): (Vec<String>, Vec<String>) =
-        std::env::args().skip(1).partition(|word| word == "--client");
+        std::env::args().skip(1).partition(|word| word.starts_with("--"));
     let mut builder = Dht::builder();
-    if options.is_empty() {
+    if !options.iter().any(|word| word == "--client") {
         builder.server_mode();
     }
+    let address = options.iter().find_map(|word| word.strip_prefix("--bind=")?.parse().ok());
     let dht = builder
-        .bind_address(Ipv4Addr::LOCALHOST)
+        .bind_address(address.unwrap_or(Ipv4Addr::LOCALHOST))
         .port(0)
         .bootstrap(&bootstrap)
         .build()?;

@@ -1,0 +1,175 @@
+"""
+Hosts with addresses of their own, as network namespaces on one bridge: what
+can't be seen on loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SkipTest, TestCase
+
+from dtt.dht.node_id import is_valid
+from tests.interop.peers import Program
+from tests.interop.support import NO_INTEROP
+
+HOSTS = 10
+
+
+def _ip(*words: object) -> None:
+    subprocess.run(
+        ["ip", *(str(word) for word in words)], check=True, capture_output=True, text=True, timeout=10
+    )
+
+
+def missing() -> str | None:
+    """
+    Why there can be no namespaces here, or L{None}.
+    """
+    if NO_INTEROP:
+        return NO_INTEROP
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    if shutil.which("ip") is None:
+        return "network namespaces need the program ip (iproute2)"
+    name = f"dtt{os.getpid()}try"
+    try:
+        _ip("netns", "add", name)
+        _ip("-n", name, "link", "add", "br0", "type", "bridge")
+        _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+    except subprocess.SubprocessError as error:
+        return f"network namespaces can't be made here: {getattr(error, 'stderr', '') or error}".strip()
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    return None
+
+
+class Network:
+    """
+    Namespaces that are hosts, and one that is the bridge between them.  All
+    addresses are of 45/8, public ones to BEP42, and of networks of their own
+    to the rules against many nodes in one.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = f"dtt{os.getpid()}"
+        self._names: list[str] = []
+
+    def build(self) -> None:
+        """
+        The bridge.
+        """
+        self._bridge = self._namespace("bridge")
+        _ip("-n", self._bridge, "link", "add", "br0", "type", "bridge")
+        _ip("-n", self._bridge, "link", "set", "br0", "up")
+
+    def _namespace(self, word: str) -> str:
+        name = f"{self._prefix}{word}"
+        _ip("netns", "add", name)
+        self._names.append(name)
+        _ip("-n", name, "link", "set", "lo", "up")
+        return name
+
+    def add_host(self, number: int, address: str) -> str:
+        """
+        @return: the name of its namespace.
+        """
+        name = self._namespace(str(number))
+        port = f"port{number}"
+        _ip("-n", self._bridge, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _ip("-n", self._bridge, "link", "set", port, "master", "br0", "up")
+        _ip("-n", name, "link", "set", "eth0", "up")
+        self.set_address(name, address)
+        return name
+
+    def set_address(self, name: str, address: str) -> None:
+        """
+        Its only one.
+        """
+        _ip("-n", name, "address", "flush", "dev", "eth0")
+        _ip("-n", name, "address", "add", f"{address}/8", "dev", "eth0")
+
+    def remove(self) -> None:
+        """
+        All of it.
+        """
+        for name in self._names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True, timeout=10)
+
+
+@frozen
+class Status:
+    """
+    What a dtt node on a host says of itself.
+    """
+
+    node_id: bytes
+    external: str
+    known: int
+
+
+class HostsCase(TestCase):
+    """
+    @ivar addresses: of each host; a test that changes one changes it here, too.
+    @ivar hosts: names of their namespaces.
+    @ivar programs: what runs on each, if it runs.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make the network.
+        """
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        reason = missing()
+        if reason:
+            raise SkipTest(reason)
+        self.network = Network()
+        self.addCleanup(self.network.remove)
+        self.network.build()
+        self.addresses = [f"45.{number}.7.1" for number in range(1, HOSTS + 1)]
+        self.hosts = [self.network.add_host(number, each) for number, each in enumerate(self.addresses)]
+        self.programs: dict[int, Program] = {}
+
+    async def start(self, number: int, command: Sequence[str]) -> Program:
+        """
+        Run a program on a host, and wait until it is ready.
+        """
+        there = [shutil.which("ip") or "ip", "netns", "exec", self.hosts[number]]
+        program = Program(self.reactor, [*there, *command])
+        self.addCleanup(lambda: Deferred.fromCoroutine(program.stop()))
+        self.programs[number] = program
+        await program.port
+        return program
+
+    async def status(self, number: int) -> Status:
+        """
+        Of the dtt node on a host.
+        """
+        node_id, external, known = (await self.programs[number].command("status")).split()
+        return Status(bytes.fromhex(node_id), external, int(known))
+
+    async def become(self, numbers: list[int], condition: Callable[[int, Status], bool]) -> None:
+        """
+        Wait until the dtt nodes on some hosts are as they should be.
+        """
+        while True:
+            states = [await self.status(number) for number in numbers]
+            if all(condition(number, state) for number, state in zip(numbers, states, strict=True)):
+                return
+            self.last = states
+            await deferLater(self.reactor, 0.2)
+
+    def knows_itself(self, number: int, state: Status) -> bool:
+        """
+        Its address is voted, and its id valid there (BEP42).
+        """
+        return state.external == self.addresses[number] and is_valid(state.node_id, state.external)
