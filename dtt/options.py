@@ -31,7 +31,6 @@ from dtt.config import (
 from dtt.errors import DTTError, StateError, UsageError
 from dtt.records.topic import TopicId
 from dtt.state import MAX_SECRET_BYTES, drop_final_newline, read_secret_file
-from dtt.tracker.listeners import transport_names
 
 _log = Logger()
 
@@ -306,6 +305,9 @@ class TrackerOptions(BootstrapOptions):
         @raise UsageError: a transport is not installed, or not used though
             something was set for it.
         """
+        # It loads TLS, which `dtt node` does without: see dtt.cli.node.
+        from dtt.tracker.listeners import transport_names
+
         names = transport_names(transport)
         if "streams" not in names and "streams" in self["listen"]:
             raise UsageError(

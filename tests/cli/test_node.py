@@ -4,6 +4,7 @@ Tests for L{dtt.cli.node}; C{tests.interop} runs the command.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 from twisted.python.usage import UsageError
@@ -57,3 +58,11 @@ class TLSTests(SynchronousTestCase):
         loaded = modules["OpenSSL"] = sys
         _without_tls()
         self.assertIs(modules["OpenSSL"], loaded)
+
+    def test_not_loaded_before(self) -> None:
+        """
+        Until the command runs, nothing has loaded it.
+        """
+        words = "import sys, dtt.cli.main, dtt.cli.node; sys.exit('OpenSSL' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", words], check=False, timeout=60)
+        self.assertEqual(done.returncode, 0)
