@@ -82,10 +82,8 @@ class Shelf(Generic[K, V]):
         self._capacity = capacity
         self._share = share
         self._lifetime = lifetime
-        # Both have the oldest first.  A plain dictionary has to step over all that
-        # was removed in front to find its first entry: little where there are a
-        # thousand at most, and an ordered one takes twice the memory.
-        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+        # Both have the oldest first.
+        self._entries: dict[K, _Entry[V]] = {}
         self._networks: dict[bytes, dict[K, None]] = {}
 
     def __len__(self) -> int:
@@ -120,9 +118,9 @@ class Shelf(Generic[K, V]):
 
     def _refresh(self, key: K, now: float) -> None:
         # Youngest again, in both; who puts it does not matter.
-        entry = self._entries[key]
+        entry = self._entries.pop(key)
         entry.since = now
-        self._entries.move_to_end(key)
+        self._entries[key] = entry
         theirs = self._networks[entry.network]
         del theirs[key]
         theirs[key] = None
@@ -227,6 +225,10 @@ class PeerStore(Shelf[tuple[bytes, bytes], None]):
         lifetime: float = PEER_LIFETIME,
     ) -> None:
         super().__init__(node_id, capacity, share, lifetime)
+        # A plain dictionary has to step over all that was removed in front to
+        # find its first entry: little with a thousand items, for which the memory
+        # counts, but twice the time of an announcement with all these peers.
+        self._entries = OrderedDict()
         # The peers of each info hash, and when they were announced; the oldest first.
         self._torrents: dict[bytes, dict[bytes, float]] = {}
 
