@@ -1,7 +1,7 @@
 """
 How long a DHT client takes, dtt beside libtorrent in the same run.
 
-C{python -m benchmarks.dht_client [--quick] [--runs N] [--sizes A,B]}, in a checkout,
+C{python -m benchmarks.dht_client [--quick] [--runs N] [--sizes A,B] [--round-trips]}, in a checkout,
 with libtorrent installed.  The swarms are of dtt nodes, all in one process of
 their own (benchmarks/servers/dtt_swarm.py): 300 libtorrent sessions are too
 much for a small machine, and both clients meet the same nodes.  Clients take
@@ -18,7 +18,8 @@ milliseconds:
     (specs/dht.md section 4);
   - C{idle round trip}: one ping to a client that has nothing else to do, by a
     socket in this process: dtt's and libtorrent's nodes, each in a process of
-    its own;
+    its own; and, as the least that it could take, one echo by a Twisted protocol
+    and by a bare epoll loop in Python;
   - C{put, 20 % dead} and C{get, 20 % dead}: the same with clients that know
     the swarm, right after a fifth of it has died.
 
@@ -43,7 +44,7 @@ from nacl.bindings import crypto_sign_seed_keypair
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater, react
 
-from benchmarks.dht_support import LOOPBACK, Address, Server
+from benchmarks.dht_support import ECHOES, LOOPBACK, Address, Server
 from dtt.krpc.messages import encode_query
 from tests.interop.peers import LibtorrentPeer, Peer, immutable_target, start_peer
 
@@ -133,11 +134,11 @@ class Times:
         """
         self.seconds.setdefault((what, kind), []).append(seconds)
 
-    def report(self, size: int) -> None:
+    def report(self, title: str) -> None:
         """
         Print medians, ratios and goals.
         """
-        head = f"\n{f'{size} nodes, ms':20}" + "".join(f"{kind:>22}" for kind in CLIENTS)
+        head = f"\n{title:20}" + "".join(f"{kind:>22}" for kind in CLIENTS)
         print(head + f"{'ratio':>8}{'must':>9}{'ambition':>10}")
         for what in dict.fromkeys(what for what, _ in self.seconds):
             mine, theirs = (self.seconds[what, kind] for kind in CLIENTS)
@@ -152,6 +153,10 @@ class Times:
             elif what in SECONDS_GOALS:
                 line += _verdict(max(mine), *SECONDS_GOALS[what], unit=" s")
             print(line)
+        trips = {kind: values for (what, kind), values in self.seconds.items() if what == "idle round trip"}
+        if trips:
+            words = (f"{kind} {1e6 * statistics.median(values):.1f}" for kind, values in trips.items())
+            print("idle round trip, us:", ", ".join(words))
 
 
 def _verdict(figure: float, must: float, ambition: float, unit: str) -> str:
@@ -265,6 +270,18 @@ class Benchmark:
             await peer.stop()
 
 
+def measure_round_trips(times: Times, runs: int) -> None:
+    """
+    All that take part are alone with the machine when it is their turn.
+    """
+    for _ in range(runs):
+        for kind in (*CLIENTS, *ECHOES):
+            server = Server(kind)
+            time.sleep(0.2)
+            times.add("idle round trip", kind, round_trips(server))
+            server.stop()
+
+
 async def _measure(reactor: Any, sizes: Sequence[int], runs: int) -> None:
     for size in sizes:
         times = Times()
@@ -280,13 +297,9 @@ async def _measure(reactor: Any, sizes: Sequence[int], runs: int) -> None:
                 await Benchmark(reactor, swarm, times).warm(runs)
             finally:
                 swarm.stop()
-        for _ in range(max(3, runs // 2) if size == sizes[0] else 0):
-            for kind in CLIENTS:
-                server = Server(kind)
-                time.sleep(0.2)
-                times.add("idle round trip", kind, round_trips(server))
-                server.stop()
-        times.report(size)
+        if size == sizes[0]:
+            measure_round_trips(times, max(3, runs // 2))
+        times.report(f"{size} nodes, ms")
 
 
 def _sizes(words: str) -> list[int]:
@@ -300,10 +313,16 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="How long DHT clients take.")
     parser.add_argument("--quick", action="store_true", help="three runs on 40 nodes")
     parser.add_argument("--runs", type=int, help="runs (15; quick: 3)")
+    parser.add_argument("--round-trips", action="store_true", help="nothing but idle round trips")
     parser.add_argument("--sizes", type=_sizes, help="nodes of the swarms (40,300; quick: 40)", metavar="A,B")
     options = parser.parse_args(arguments)
     runs = options.runs or (3 if options.quick else 15)
     sizes = options.sizes or ([40] if options.quick else [40, 300])
+    if options.round_trips:
+        times = Times()
+        measure_round_trips(times, runs)
+        times.report("ms")
+        return
     react(lambda reactor: Deferred.fromCoroutine(_measure(reactor, sizes, runs)), [])
 
 

@@ -115,12 +115,18 @@ SERVERS = {
     "mainline": _mainline,
 }
 
+#: What starts a server that echoes, for comparison.
+ECHOES = {
+    "Twisted echo": lambda: [*_python("echo_server.py"), "twisted"],
+    "epoll echo": lambda: [*_python("echo_server.py"), "epoll"],
+}
+
 
 class Server:
     """
     A running server.
 
-    @ivar name: a key of L{SERVERS}.
+    @ivar name: a key of L{SERVERS} or L{ECHOES}.
     @ivar port: its UDP port on loopback.
     @ivar pid: its process.
     """
@@ -131,7 +137,7 @@ class Server:
         @raise UnavailableError: it can't be had.
         """
         self.name = name
-        command = SERVERS[name]() + [f"{host}:{port}" for host, port in bootstrap]
+        command = {**SERVERS, **ECHOES}[name]() + [f"{host}:{port}" for host, port in bootstrap]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
