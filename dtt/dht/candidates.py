@@ -57,6 +57,8 @@ class Candidate(Generic[T]):
     @ivar held_back: its query waits for the packet budget.
     @ivar query: the open query, a Deferred.
     @ivar result: what the lookup's user made of its answer.
+    @ivar knows_more: whether it told of as many nodes as fit into an answer.
+    @ivar asked_around: how often it was asked for nodes elsewhere.
     @ivar places: where it stands in each order.
     """
 
@@ -67,6 +69,8 @@ class Candidate(Generic[T]):
     held_back: bool = False
     query: Any = None
     result: T | None = None
+    knows_more: bool = False
+    asked_around: int = 0
     places: tuple[Any, ...] = ()
 
 

@@ -11,7 +11,8 @@ Rules:
   - Nodes tell the 8 nearest that they know, all of them the same ones.  A wide
     lookup that is left with gaps behind those asks for the nodes of the
     neighbouring subtrees, by C{find_node}, and goes on; so does any one when a
-    network has more than one of these 8, since only one of them counts.
+    network has more than one of these 8, since only one of them counts.  Who
+    told of fewer than 8 knows no others and is not asked for them.
   - What an answer says is taken in at once.  What follows from it is done in a
     turn of its own, after all answers that have come in with it.
   - Whatever hostile nodes send, queries and candidates are bounded.
@@ -96,13 +97,13 @@ def neighbouring_targets(target: bytes, depth: int, finer: int = 0, wider: int =
 
     @param finer: how often to halve the subtrees once more, when that was not
         enough.
-    @param wider: of how many further prefixes to take the siblings, when those
-        have fewer nodes than they should.
+    @param wider: of how many further prefixes to take the siblings, too, when
+        those have fewer nodes than they should; they come first.
     """
     number = int.from_bytes(target)
     targets = []
-    farther = ((depth - 2 - more, 2 - more) for more in range(wider + 1))
-    for level, few in ((depth, 0), (depth - 1, 1), *farther):
+    farther = [(depth - 2 - more, 2 - more) for more in range(wider, 0, -1)]
+    for level, few in (*farther, (depth, 0), (depth - 1, 1), (depth - 2, 2)):
         bits = finer + (few if level else 2)
         if 0 <= level < BITS - bits:
             sibling = number ^ 1 << (BITS - 1 - level)
@@ -181,7 +182,7 @@ class Lookup(Generic[T]):
         self._widening: set[Deferred[Response]] = set()
         # Where it is still to be asked for them, and who may know.
         self._gaps: deque[bytes] = deque()
-        self._near: list[Candidate[T]] = []
+        self._tellers: list[Candidate[T]] = []
         # What is left of MAX_AT_ONCE, and the next step.
         self._at_once = 0
         self._next: Delayed | None = None
@@ -327,7 +328,8 @@ class Lookup(Generic[T]):
                 self._candidates.drop(candidate)
                 self._soon()
                 return
-        self._learn_from(response, candidate.contact)
+        # Who tells of fewer knows no others.
+        candidate.knows_more = self._learn_from(response, candidate.contact) >= K
         candidate.result = self._interpret(candidate.contact, response)
         self._soon()
 
@@ -340,11 +342,12 @@ class Lookup(Generic[T]):
         self._candidates.drop(candidate)
         self._soon()
 
-    def _learn_from(self, response: Response, teller: Contact) -> None:
-        told = islice(self._nodes_of(response), MAX_NODES)
+    def _learn_from(self, response: Response, teller: Contact) -> int:
+        told = list(islice(self._nodes_of(response), MAX_NODES))
         # Who is elsewhere has no say about our own machine.
         here = is_loopback(teller.host)
         self._candidates.learn(contact for contact in told if here or not is_loopback(contact.host))
+        return len(told)
 
     def _widen(self, waiting: bool) -> None:
         # Are there gaps that answers which are still waited for won't fill?
@@ -357,7 +360,8 @@ class Lookup(Generic[T]):
         if waiting and (len(known) >= width or any(each.state is State.NEW for each in known)):
             return
         near = candidates.answered()
-        if not near or (waiting and len(near) < K):
+        tellers = [candidate for candidate in near if candidate.knows_more]
+        if not tellers or (waiting and len(near) < K):
             return
         eighth = known[min(K, len(known)) - 1].distance
         depth = BITS - eighth.bit_length()
@@ -372,13 +376,19 @@ class Lookup(Generic[T]):
         self._gaps.extend(neighbouring_targets(self.target, depth, self._widenings, self._wider))
         self._widenings += 1
         self._added_before = added
-        self._near = near
+        self._tellers = tellers
 
     def _ask_around(self, target: bytes) -> None:
         number = distance(target, self.target)
-        self._near.sort(key=lambda candidate: candidate.distance ^ number)
-        # Another one in each round: each knows others.
-        self._ask_for(self._near[min(self._widenings, len(self._near)) - 1].contact, target)
+        self._tellers.sort(key=lambda candidate: candidate.distance ^ number)
+        # Another one in each round: each knows others.  Once each, or packet
+        # budgets would be used up before the first record is there to be read.
+        skipped = min(self._widenings, len(self._tellers)) - 1
+        for teller in self._tellers[skipped:]:
+            if teller.asked_around < self._widenings:
+                teller.asked_around += 1
+                self._ask_for(teller.contact, target)
+                return
 
     def _ask_for(self, contact: Contact, target: bytes) -> None:
         def over(_: object = None) -> None:

@@ -149,7 +149,7 @@ class LookupTests(SynchronousTestCase):
             found = [contact for contact in results[0] if contact in crowd]
             self.assertEqual(len(results[0]), 8)
             self.assertEqual(found, crowd[dead : dead + 1])
-            self.assertEqual(len([c for c in swarm.asked if c in crowd]), dead + 1)
+            self.assertEqual(len({c for c in swarm.asked if c in crowd}), dead + 1)
 
     def assertFinds(
         self, swarm: Swarm, lookup: Lookup[Contact], expected: list[Contact], within: float
