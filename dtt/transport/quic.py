@@ -92,7 +92,7 @@ class IrohTransport:
         self.counters: Counter[str] = Counter()
         self._reactor = reactor
         self._calls = Calls(reactor, bindings.IrohError)
-        self._endpoint = QuicEndpoint(bindings, self._calls, key, preset, relay_urls)
+        self._endpoint = QuicEndpoint(reactor, bindings, self._calls, key, preset, relay_urls)
         self.finds_peers = self._endpoint.finds_peers
         self.peers = Peers(reactor, self.counters, self._all_gone)
         self._acceptor = Acceptor(reactor, self._calls, self.counters, self._accepted)
@@ -101,6 +101,7 @@ class IrohTransport:
             self._calls,
             bindings,
             self._endpoint.spares,
+            self.finds_peers,
             self.peers.is_connected,
             lambda connection, on_closed: self._made(connection, True, on_closed),
         )
@@ -237,7 +238,7 @@ class IrohTransport:
             return fail(DialFailed("stopped" if self._stopped else "not listening"))
         direct = [a for a in addresses if isinstance(a, PeerAddress) and a.transport == IROH]
         relays = [a for a in addresses if isinstance(a, RelayAddress) and self._endpoint.has_relays]
-        return self._dialing.dial(peer_id, (*direct[:MAX_ADDRESSES], *relays[:1]), self.finds_peers)
+        return self._dialing.dial(peer_id, (*direct[:MAX_ADDRESSES], *relays[:1]))
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """

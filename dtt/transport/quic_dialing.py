@@ -66,11 +66,13 @@ class QuicDialing:
         calls: Calls,
         bindings: Bindings,
         spares: Spares,
+        by_id: bool,
         is_connected: Callable[[PeerId], bool],
         on_connection: Callable[[IrohConnection, Callable[[], None]], bool],
     ) -> None:
         """
         @param spares: endpoints that know no addresses.
+        @param by_id: the library may find peers without any address.
         @param is_connected: whether a peer is connected, whoever dialled.
         @param on_connection: given each authenticated connection, and what is to
             be called when that is closed; returns whether there is room for it.
@@ -79,12 +81,14 @@ class QuicDialing:
         self._calls = calls
         self._bindings = bindings
         self._spares = spares
+        self._by_id = by_id
         self._is_connected = is_connected
         self._on_connection = on_connection
         self._endpoint: IrohEndpoint | None = None
         self._suspects = Suspects()
         self._dials: Dials[_Target] = Dials(clock, self._attempt)
-        self._alone: Dials[Address] = Dials(clock, self._attempt_alone)
+        self._alone: Dials[_Target] = Dials(clock, self._attempt_alone)
+        self._stopped = False
 
     def start(self, endpoint: IrohEndpoint) -> None:
         """
@@ -92,13 +96,11 @@ class QuicDialing:
         """
         self._endpoint = endpoint
 
-    def dial(self, peer_id: PeerId, addresses: _Target, by_id: bool) -> Deferred[None]:
+    def dial(self, peer_id: PeerId, addresses: _Target) -> Deferred[None]:
         """
         Fires when C{peer_id} is connected; fails with L{DialFailed}.
-
-        @param by_id: the library may find it without any address.
         """
-        return self._dials.dial(peer_id, [addresses] if addresses or by_id else [])
+        return self._dials.dial(peer_id, [addresses] if addresses or self._by_id else [])
 
     def connected(self, peer_id: PeerId) -> None:
         """
@@ -111,6 +113,7 @@ class QuicDialing:
         """
         Fail all dials.
         """
+        self._stopped = True
         self._dials.stop()
         self._alone.stop()
 
@@ -119,8 +122,8 @@ class QuicDialing:
     def _attempt(self, peer_id: PeerId, target: _Target) -> Deferred[None]:
         return self._run(peer_id, self._connect(peer_id, target))
 
-    def _attempt_alone(self, peer_id: PeerId, address: Address) -> Deferred[None]:
-        return self._run(peer_id, self._connect_alone(peer_id, address))
+    def _attempt_alone(self, peer_id: PeerId, target: _Target) -> Deferred[None]:
+        return self._run(peer_id, self._connect_alone(peer_id, target))
 
     def _run(self, peer_id: PeerId, attempt: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
         def cancel(_: Deferred[None]) -> None:
@@ -152,23 +155,28 @@ class QuicDialing:
                 if str(error) != OTHER_KEY or not target:
                     raise
             self._suspects.add(peer_id, self._clock.seconds())
-        await self._alone.dial(peer_id, self._suspects.order(peer_id, target))
+            # An attempt that was given up goes on at times, see L{_run}.
+            if self._stopped or self._is_connected(peer_id):
+                raise DialFailed(OTHER_KEY)
+        each: list[_Target] = [(address,) for address in self._suspects.order(peer_id, target)]
+        await self._alone.dial(peer_id, [*each, ()] if self._by_id else each)
 
-    async def _connect_alone(self, peer_id: PeerId, address: Address) -> None:
+    async def _connect_alone(self, peer_id: PeerId, target: _Target) -> None:
         try:
-            if isinstance(address, RelayAddress):
-                self._made(await self._try(self._endpoint, peer_id, (address,)))
+            if target and isinstance(target[0], PeerAddress):
+                await self._by_spare(peer_id, target)
             else:
-                await self._by_spare(peer_id, address)
+                self._made(await self._try(self._endpoint, peer_id, target))
         except DialFailed:
-            self._suspects.failed(peer_id, address)
+            if target:
+                self._suspects.failed(peer_id, target[0])
             raise
 
-    async def _by_spare(self, peer_id: PeerId, address: PeerAddress) -> None:
+    async def _by_spare(self, peer_id: PeerId, target: _Target) -> None:
         spare = await self._spares.bind()
         connection = None
         try:
-            connection = await self._try(spare, peer_id, (address,), DIAL_TIMEOUT)
+            connection = await self._try(spare, peer_id, target, DIAL_TIMEOUT)
         finally:
             if connection is None:
                 self._spares.close(spare)

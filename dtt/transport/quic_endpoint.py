@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IReactorTime
 
 from dtt.errors import ListenError, UsageError
 from dtt.hints import MAX_RELAY_URL, RelayAddress
@@ -47,7 +48,13 @@ class QuicEndpoint:
     """
 
     def __init__(
-        self, bindings: Bindings, calls: Calls, key: PeerKey, preset: str, relay_urls: Sequence[str]
+        self,
+        clock: IReactorTime,
+        bindings: Bindings,
+        calls: Calls,
+        key: PeerKey,
+        preset: str,
+        relay_urls: Sequence[str],
     ) -> None:
         """
         @param preset: one of L{PRESETS}.
@@ -66,7 +73,7 @@ class QuicEndpoint:
         self._relay_urls = list(relay_urls)
         self._endpoint: IrohEndpoint | None = None
         self._hosts: list[str] = []
-        self.spares = Spares(calls, self._spare_builder)
+        self.spares = Spares(clock, calls, self._spare_builder)
         try:
             self._relay_mode()
         except bindings.IrohError as error:
@@ -169,7 +176,7 @@ class QuicEndpoint:
         return builder
 
     async def _close_at_exit(self) -> None:
-        for endpoint in (*self.spares.open, self._endpoint):
+        for endpoint in (self._endpoint, *self.spares.open):
             if endpoint is not None:
                 await endpoint.close()
 

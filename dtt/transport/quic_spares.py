@@ -3,9 +3,9 @@ Endpoints beside the one that listens, each for one connection.
 
 Rules: an iroh endpoint goes on to use what it was told of a peer a minute ago, and
 can't be made to forget (L{dtt.transport.quic_suspects}).  A fresh one knows
-nothing.  It has our key, listens for nobody, uses no relay (there it would take the
-place of the other one), and costs four descriptors and half a megabyte; it is
-closed with its connection.
+nothing.  It has our key, refuses whoever comes (the library keeps those that nobody
+takes), uses no relay (there it would take the place of the other one), and costs
+four descriptors and half a megabyte; it is closed with its connection.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from dtt.errors import DialFailed
 from dtt.transport.iroh_bindings import IrohEndpoint
 from dtt.transport.iroh_calls import Calls, IrohFailure
+from dtt.transport.quic_accepting import MAX_ACCEPTS
 
 #: How many there may be (guess: suspect peers are few, and each is dialled at eight
 #: addresses for 10 s at most).
@@ -31,11 +34,12 @@ class Spares:
     @ivar open: they, and L{None} for each that is being bound.
     """
 
-    def __init__(self, calls: Calls, builder: Callable[[], Any]) -> None:
+    def __init__(self, clock: IReactorTime, calls: Calls, builder: Callable[[], Any]) -> None:
         """
         @param builder: makes the bindings' C{EndpointBuilder} of one.
         """
         self.open: list[IrohEndpoint | None] = []
+        self._clock = clock
         self._calls = calls
         self._builder = builder
         self._closing: dict[Deferred[Any], None] = {}
@@ -56,6 +60,8 @@ class Spares:
         finally:
             self.open.remove(None)
         self.open.append(endpoint)
+        # It fails only when it is given up.
+        Deferred.fromCoroutine(self._refuse(endpoint)).addErrback(lambda _: None)
         return endpoint
 
     def close(self, endpoint: IrohEndpoint) -> None:
@@ -68,6 +74,14 @@ class Spares:
         closing = self._calls.call(endpoint.close())
         self._closing[closing] = None
         closing.addBoth(lambda _: self._closing.pop(closing, None))
+
+    async def _refuse(self, endpoint: IrohEndpoint) -> None:
+        refused = 0
+        while (incoming := await self._calls.call(endpoint.accept_next())) is not None:
+            await self._calls.call(incoming.refuse())
+            refused += 1
+            if refused % MAX_ACCEPTS == 0:
+                await deferLater(self._clock, 0)
 
     def close_all(self) -> Deferred[Any]:
         """

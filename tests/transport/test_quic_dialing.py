@@ -6,12 +6,16 @@ L{tests.transport.test_contract}.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from twisted.internet.defer import CancelledError, Deferred
 
 from dtt.hints import IROH, PeerAddress, RelayAddress
 from dtt.testing.iroh_endpoints import MemoryEndpoint
 from dtt.transport import quic_spares
-from tests.transport.quic_common import BYE, TOPIC, IrohTestCase
+from dtt.transport.quic_accepting import MAX_ACCEPTS
+from dtt.transport.quic_endpoint import ALPN
+from tests.transport.quic_common import BYE, TOPIC, IrohTestCase, RawPeer
 
 
 class FalseAddressTests(IrohTestCase):
@@ -113,6 +117,43 @@ class FalseAddressTests(IrohTestCase):
         result = one.dial(other.peer_id, addresses)
         self.advance(1)
         self.successResultOf(result)
+
+    def test_by_id(self) -> None:
+        """
+        So is the id alone, where the library finds peers by it.
+        """
+        transport, _ = self.transport(5, preset="n0")
+        dial = transport.dial(self.b.peer_id, [self.false])
+        self.advance(1)
+        self.assertEqual(str(self.failureResultOf(dial).value), "other key answered, no address")
+
+    def test_strangers(self) -> None:
+        """
+        Nobody gets in by such an endpoint; those who come do not pile up there,
+        and leave others their turns.
+        """
+        self.successResultOf(self.dial(self.false, self.good))
+        (spare,) = self.net.endpoints[self.endpoints :]
+        raw = RawPeer(self, 4)
+        bindings = self.net.bindings("10.0.0.4")
+        address = bindings.EndpointAddr(
+            bindings.EndpointId.from_bytes(self.a.peer_id), None, [f"{spare.host}:{spare.port}"]
+        )
+        dials = [raw.start(raw.endpoint.connect(address, ALPN)) for _ in range(100)]
+        waiting: list[int] = []
+
+        def tick() -> None:
+            waiting.append(len(spare._queue))
+            if len(waiting) < 50:
+                self.clock.callLater(0, tick)
+
+        self.clock.callLater(0.01, tick)
+        self.advance(0.0101)
+        self.assertLessEqual(max(b - a for b, a in pairwise(waiting)), MAX_ACCEPTS)
+        self.assertEqual(waiting[-1], 0)
+        self.advance(0.1)
+        self.assertEqual([self.successResultOf(dial) for dial in dials], [None] * 100)
+        self.assertEqual(self.a.counters["accepted"], 0)
 
     def test_nothing_is_left(self) -> None:
         """
