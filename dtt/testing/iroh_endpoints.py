@@ -74,14 +74,16 @@ class MemoryIncoming:
     waiting for, the other one does.
     """
 
-    def __init__(self, client: MemoryEndpoint, peer_id: bytes, source: str) -> None:
+    def __init__(self, client: MemoryEndpoint, peer_id: bytes, alpn: bytes, source: str) -> None:
         """
         @param peer_id: whom the client wants to meet.
+        @param alpn: what it speaks.
         """
         self.client = client
         self.given_up = False
         self._network = client.network
         self._peer_id = peer_id
+        self._alpn = alpn
         self._source = source
         self._changes = Changes()
         self._endpoint: MemoryEndpoint | None = None
@@ -111,6 +113,10 @@ class MemoryIncoming:
 
     async def accept(self) -> MemoryIncoming:
         """As of the bindings."""
+        if self._endpoint is not None and self._alpn not in self._endpoint.alpns:
+            error = IrohError("CONNECT", "peer doesn't support any known protocol")
+            self._later(1, self.fail, error)
+            raise IrohError("CONNECTION", "peer doesn't support any known protocol")
         if self._endpoint is not None and self._endpoint.peer_id != self._peer_id:
             self._later(1, self.fail, IrohError("CONNECT", "invalid peer certificate: UnknownIssuer"))
         else:
@@ -166,6 +172,7 @@ class MemoryEndpoint:
     @ivar port: its port.
     @ivar peer_id: who it is.
     @ivar relay: the relay that it uses.
+    @ivar alpns: what it speaks; who speaks something else comes, too.
     @ivar known: the C{host:port} pairs that it believes to be reachable at;
         L{None}: its socket.
     """
@@ -184,7 +191,7 @@ class MemoryEndpoint:
         self.port = port
         self.peer_id = peer_id
         self.relay = relay
-        self._alpns = alpns
+        self.alpns = alpns
         self._queue: deque[MemoryIncoming] = deque()
         self._changes = Changes()
         self._open = True
@@ -217,18 +224,15 @@ class MemoryEndpoint:
         """As of the bindings."""
         if not addr.direct and addr.relay is None:
             raise IrohError("CONNECT", "No addressing information available")
-        incoming = MemoryIncoming(self, addr.peer.peer_id, self._source(addr))
+        incoming = MemoryIncoming(self, addr.peer.peer_id, alpn, self._source(addr))
         clock = self.network.clock
         last, places = self._dialled.get(addr.peer.peer_id, (0.0, []))
         known = places if clock.seconds() < last + MEMORY else []
         known = list(dict.fromkeys([*known, *addr.direct]))
         self._dialled[addr.peer.peer_id] = clock.seconds(), known
         target = self.network.find(MemoryEndpointAddr(addr.peer, addr.relay, known))
-        if target is not None and alpn in target._alpns:
+        if target is not None:
             clock.callLater(self.network.latency, incoming.arrive, target)
-        elif target is not None:
-            error = IrohError("CONNECT", "peer doesn't support any known protocol")
-            clock.callLater(2 * self.network.latency, incoming.fail, error)
         timeout = clock.callLater(DIAL_TIMEOUT, incoming.fail, IrohError("CONNECT", "timed out"))
         try:
             return await incoming.authenticated()
