@@ -138,7 +138,8 @@ class CycleTests(TestCase):
         return count_objects()
 
     async def _blocks(self) -> None:
-        await deferLater(self.reactor, 0.1)  # the reactor's own wakers come first
+        gc.collect()  # what other tests have left
+        await deferLater(self.reactor, 1)  # the reactor's own wakers come first
         before = self._state()
         await self._block(0)
         self.assertEqual(self._state(), before)
