@@ -136,7 +136,10 @@ async def be_member(reactor: Any, number: int, transport: str, seconds: float) -
     counting = Counting()
     member.subscribe(counting)
     member.start()
+    gives_up = time.monotonic() + JOINS_WITHIN
     while not member.neighbors():
+        if time.monotonic() > gives_up:
+            raise RuntimeError("the members did not find each other")
         book.learn(other, [PeerAddress(listener.kind, HOSTS[1 - number], PORT)], "record")
         if number == 0:
             member.join((other,))
