@@ -37,6 +37,8 @@ class ExitTests(SynchronousTestCase):
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            # A shell's background jobs ignore it, and so would this one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stdout is not None
         first = process.stdout.readline()
