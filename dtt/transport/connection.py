@@ -30,6 +30,7 @@ from zope.interface import implementer
 
 from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.interfaces import PeerId
+from dtt.transport.delayed import call_off
 from dtt.transport.frames import PING_SIZE, FrameParser, Ping, encode_frame
 from dtt.transport.handshakes import Place
 from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Link, Patience
@@ -225,7 +226,7 @@ class StreamsConnection(Protocol):
             return
         self.closing = True
         transport = cast(Any, self.transport)
-        _cancel(self._timer)
+        call_off(self._timer)
         self._patience.end()
         self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self.abort, "did not close in time")
         while self._queue:
@@ -292,7 +293,7 @@ class StreamsConnection(Protocol):
         self._timer = self._reactor.callLater(delay, self._check_silence)
 
     def _leave_handshake(self) -> None:
-        _cancel(self._timer)
+        call_off(self._timer)
         place, self._place = self._place, None
         if place is not None:
             self._owner.handshakes.leave(place)
@@ -333,8 +334,3 @@ def limit_buffers(transport: Any) -> None:
         if (option := getattr(socket, name, None)) is not None:
             with suppress(OSError):
                 tcp.setsockopt(socket.IPPROTO_TCP, option, size)
-
-
-def _cancel(call: IDelayedCall | None) -> None:
-    if call is not None and call.active():
-        call.cancel()

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from dtt.errors import DialFailed
 from dtt.hints import MAX_ADDRESSES
 from dtt.interfaces import PeerId
+from dtt.transport.delayed import call_off
 
 #: Seconds between two attempts (RFC 8305 section 8, Connection Attempt Delay).
 ATTEMPT_DELAY = 0.25
@@ -122,8 +123,7 @@ class Dials(Generic[A]):
         """
         Start the next attempt, if there is one.
         """
-        if dial.next_attempt is not None and dial.next_attempt.active():
-            dial.next_attempt.cancel()
+        call_off(dial.next_attempt)
         dial.next_attempt = None
         if dial.done:
             return
@@ -175,8 +175,7 @@ class Dials(Generic[A]):
         del self._dials[peer_id]
         dial.done = True
         for call in (dial.timeout, dial.next_attempt):
-            if call is not None and call.active():
-                call.cancel()
+            call_off(call)
         for attempt in tuple(dial.running):
             attempt.cancel()
         callers, dial.callers = dial.callers, []

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dtt.interfaces import PeerId
 from dtt.transport.admission import Channels
+from dtt.transport.delayed import call_off
 
 #: Unsent bytes below which a peer is writable (specs/streams.md section 1).
 WRITABLE = 256 * 1024
@@ -63,10 +64,10 @@ class Patience:
         The peer has taken something, C{unsent} bytes are left.
         """
         if unsent <= SLOW_BYTES:
-            _cancel(self._slow)
+            call_off(self._slow)
             self._slow = None
         if unsent < WRITABLE:
-            _cancel(self._stalled)
+            call_off(self._stalled)
             self._stalled = None
         elif self._stalled is not None and self._stalled.active():
             self._stalled.reset(STALLED_SECONDS)
@@ -82,18 +83,13 @@ class Patience:
         """
         Wait for nothing any more.
         """
-        _cancel(self._stalled)
-        _cancel(self._slow)
+        call_off(self._stalled)
+        call_off(self._slow)
         self._stalled = self._slow = None
 
     def _over(self) -> None:
         self.end()
         self._give_up()
-
-
-def _cancel(call: IDelayedCall | None) -> None:
-    if call is not None and call.active():
-        call.cancel()
 
 
 class Queue(Protocol):

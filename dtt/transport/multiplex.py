@@ -25,6 +25,7 @@ from twisted.logger import Logger
 
 from dtt.interfaces import ITopicLinks, PeerId
 from dtt.transport.admission import Channels, topic_key
+from dtt.transport.delayed import call_off
 from dtt.transport.frames import MAX_MESSAGE, Close, Data, Frame, Open, Ping, Pong, encode_frame
 from dtt.transport.links import Connection, Link, Writers
 
@@ -322,8 +323,7 @@ class Multiplexer:
         waiting = peer.waiting.pop(topic_id, None)
         if waiting is None:
             return []
-        if waiting.timeout.active():
-            waiting.timeout.cancel()
+        call_off(waiting.timeout)
         return waiting.messages
 
     def _not_admitted(self, peer: _Peer, topic_id: bytes) -> None:
@@ -368,8 +368,7 @@ class Multiplexer:
 
     def _keep(self, link: Link) -> None:
         if link.linger is not None:
-            if link.linger.active():
-                link.linger.cancel()
+            call_off(link.linger)
             link.linger = None
 
     def _close(self, link: Link) -> None:

@@ -28,6 +28,7 @@ from dtt.errors import DialFailed
 from dtt.hints import IROH, MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IListener, ITopicLinks, PeerId
+from dtt.transport.delayed import call_off
 from dtt.transport.iroh_bindings import Bindings, IrohConnection, IrohEndpoint, load_bindings
 from dtt.transport.iroh_calls import Calls, IrohFailure
 from dtt.transport.local_addresses import listening_addresses, local_addresses
@@ -185,8 +186,7 @@ class IrohTransport:
             # While the trigger runs there is nothing to remove.
             with suppress(ValueError, TypeError, KeyError):
                 self._reactor.removeSystemEventTrigger(trigger)
-        if self._watch is not None and self._watch.active():
-            self._watch.cancel()
+        call_off(self._watch)
         self._dialing.stop()
         self._acceptor.stop()
         self.peers.close_all()
@@ -198,14 +198,12 @@ class IrohTransport:
             if self.peers.connections():
                 await self._gone
             closing = self._endpoint.close()
-            if timeout.active():
-                timeout.cancel()
+            call_off(timeout)
             timeout = self._reactor.callLater(STOP_TIMEOUT - GOODBYE_TIMEOUT, closing.cancel)
             with suppress(IrohFailure, CancelledError):
                 await closing
         finally:
-            if timeout.active():
-                timeout.cancel()
+            call_off(timeout)
             self.peers.abort_all()
             self._bound = None
             self._endpoint.close().cancel()

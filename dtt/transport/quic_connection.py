@@ -15,6 +15,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dtt.interfaces import PeerId
+from dtt.transport.delayed import call_off
 from dtt.transport.iroh_bindings import IrohConnection
 from dtt.transport.iroh_calls import Calls
 from dtt.transport.iroh_loops import Loops
@@ -141,8 +142,7 @@ class QuicConnection:
         if self._lost:
             return
         self._lost = True
-        if self._timeout is not None and self._timeout.active():
-            self._timeout.cancel()
+        call_off(self._timeout)
         self._loops.stop()
         self._sending.stop()
         self._connection.close(1 if reason else 0, reason.encode("ascii") or GOODBYE)

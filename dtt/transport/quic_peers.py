@@ -25,6 +25,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from dtt.interfaces import ITopicLinks, PeerId
+from dtt.transport.delayed import call_off
 from dtt.transport.links import Writers
 from dtt.transport.multiplex import LINGER, MAX_CONNECTIONS
 from dtt.transport.quic_connection import QuicConnection
@@ -301,8 +302,7 @@ class Peers:
 
     def _keep(self, link: _Link) -> None:
         if link.linger is not None:
-            if link.linger.active():
-                link.linger.cancel()
+            call_off(link.linger)
             link.linger = None
 
     def _close(self, link: _Link) -> None:
@@ -326,8 +326,7 @@ class Peers:
                 self._keep(peer.links[-1])
         else:
             del self._peers[connection.peer_id]
-            if peer.replaced is not None and peer.replaced.active():
-                peer.replaced.cancel()
+            call_off(peer.replaced)
             self._tell(lambda links: links.peer_disconnected(connection.peer_id), tuple(link.used))
         self.writers.check()
 

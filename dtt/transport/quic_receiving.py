@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.errors import DecodeError, RemoteError
+from dtt.transport.delayed import call_off
 from dtt.transport.iroh_bindings import IrohConnection, IrohRecvStream
 from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
@@ -142,5 +143,4 @@ class ReceiveStreams:
             parser.end()
         finally:
             self._reading -= 1
-            if timeout.active():
-                timeout.cancel()
+            call_off(timeout)

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dtt.transport.delayed import call_off
 from dtt.transport.iroh_bindings import IrohConnection
 from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
@@ -139,8 +140,7 @@ class SendStreams:
         self.unsent = 0
         self._patience.end()
         for call in (self._wake, self._failing):
-            if call is not None and call.active():
-                call.cancel()
+            call_off(call)
         self._streams.clear()
         self._finishing.clear()
         self._check_finished()

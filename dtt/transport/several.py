@@ -24,6 +24,7 @@ from zope.interface import implementer
 from dtt.errors import DialFailed
 from dtt.hints import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 from dtt.interfaces import IListener, IPeerTransport, ITopicLinks, PeerId
+from dtt.transport.delayed import call_off
 from dtt.transport.dialing import ATTEMPT_DELAY
 
 
@@ -219,8 +220,7 @@ class SeveralTransports:
         """
         Start the next dial, if there is one.
         """
-        if race.next_attempt is not None and race.next_attempt.active():
-            race.next_attempt.cancel()
+        call_off(race.next_attempt)
         race.next_attempt = None
         if not race.todo:
             if not race.running:
@@ -259,7 +259,6 @@ class SeveralTransports:
         Cancel what goes on.
         """
         self._races.pop(race, None)
-        if race.next_attempt is not None and race.next_attempt.active():
-            race.next_attempt.cancel()
+        call_off(race.next_attempt)
         for dial in tuple(race.running.values()):
             dial.cancel()

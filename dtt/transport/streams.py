@@ -33,6 +33,7 @@ from dtt.hints import MAX_ADDRESSES, STREAMS, Address, PeerAddress, direct_addre
 from dtt.identity import PeerKey
 from dtt.interfaces import IListener, ITopicLinks, PeerId
 from dtt.transport.connection import HANDSHAKE_TIMEOUT, StreamsConnection
+from dtt.transport.delayed import call_off
 from dtt.transport.dialing import Dials
 from dtt.transport.handshakes import Handshakes
 from dtt.transport.local_addresses import listening_addresses, local_addresses
@@ -176,8 +177,7 @@ class StreamsTransport:
                 self._waiting_for_end.append(gone)
                 await gone
         finally:
-            if timeout.active():
-                timeout.cancel()
+            call_off(timeout)
             self._abort()
 
     def _abort(self, which: Callable[[StreamsConnection], bool] = lambda _: True) -> None:

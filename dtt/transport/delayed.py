@@ -1,0 +1,15 @@
+"""
+Delayed calls that may be over.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IDelayedCall
+
+
+def call_off(call: IDelayedCall | None) -> None:
+    """
+    Cancel C{call}, if there is one and it has not happened.
+    """
+    if call is not None and call.active():
+        call.cancel()
