@@ -11,7 +11,8 @@ take all places.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
@@ -32,6 +33,23 @@ MANY_HANDSHAKES = 16
 #: Incoming connections after which the reactor gets its turn, though more may be
 #: there (guess).
 MAX_ACCEPTS = 16
+
+
+async def take_incoming(
+    endpoint: IrohEndpoint,
+    calls: Calls,
+    clock: IReactorTime,
+    meet: Callable[[IrohIncoming], Coroutine[Any, Any, None]],
+) -> None:
+    """
+    C{meet} one after the other whoever comes to C{endpoint}, until it is closed.
+    """
+    met = 0
+    while (incoming := await calls.call(endpoint.accept_next())) is not None:
+        await meet(incoming)
+        met += 1
+        if met % MAX_ACCEPTS == 0:
+            await deferLater(clock, 0)
 
 
 class Acceptor:
@@ -65,7 +83,7 @@ class Acceptor:
         """
         Accept what comes to C{endpoint}, until it is closed.
         """
-        self._run(Deferred.fromCoroutine(self._accept(endpoint)))
+        self._run(Deferred.fromCoroutine(take_incoming(endpoint, self._calls, self._clock, self._meet)))
 
     def stop(self) -> None:
         """
@@ -89,14 +107,9 @@ class Acceptor:
 
         running.addBoth(over)
 
-    async def _accept(self, endpoint: IrohEndpoint) -> None:
-        accepted = 0
-        while (incoming := await self._calls.call(endpoint.accept_next())) is not None:
-            admitting = Deferred.fromCoroutine(self._admit(incoming))
-            self._run(admitting.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
-            accepted += 1
-            if accepted % MAX_ACCEPTS == 0:
-                await deferLater(self._clock, 0)
+    async def _meet(self, incoming: IrohIncoming) -> None:
+        admitting = Deferred.fromCoroutine(self._admit(incoming))
+        self._run(admitting.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
 
     async def _admit(self, incoming: IrohIncoming) -> None:
         source = await self._calls.call(incoming.remote_addr())

@@ -15,12 +15,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
 from dtt.errors import DialFailed
-from dtt.transport.iroh_bindings import IrohEndpoint
+from dtt.transport.iroh_bindings import IrohEndpoint, IrohIncoming
 from dtt.transport.iroh_calls import Calls, IrohFailure
-from dtt.transport.quic_accepting import MAX_ACCEPTS
+from dtt.transport.quic_accepting import take_incoming
 
 #: How many there may be (guess: suspect peers are few, and each is dialled at eight
 #: addresses for 10 s at most).
@@ -61,7 +60,8 @@ class Spares:
             self.open.remove(None)
         self.open.append(endpoint)
         # It fails only when it is given up.
-        Deferred.fromCoroutine(self._refuse(endpoint)).addErrback(lambda _: None)
+        refusing = take_incoming(endpoint, self._calls, self._clock, self._refuse)
+        Deferred.fromCoroutine(refusing).addErrback(lambda _: None)
         return endpoint
 
     def close(self, endpoint: IrohEndpoint) -> None:
@@ -75,13 +75,8 @@ class Spares:
         self._closing[closing] = None
         closing.addBoth(lambda _: self._closing.pop(closing, None))
 
-    async def _refuse(self, endpoint: IrohEndpoint) -> None:
-        refused = 0
-        while (incoming := await self._calls.call(endpoint.accept_next())) is not None:
-            await self._calls.call(incoming.refuse())
-            refused += 1
-            if refused % MAX_ACCEPTS == 0:
-                await deferLater(self._clock, 0)
+    async def _refuse(self, incoming: IrohIncoming) -> None:
+        await self._calls.call(incoming.refuse())
 
     def close_all(self) -> Deferred[Any]:
         """
