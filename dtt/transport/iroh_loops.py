@@ -32,8 +32,7 @@ class Loops:
 
     @ivar clock: time.
     @ivar stopped: after L{stop}.
-    @ivar left: pieces of work that may be done in this turn; who does one takes it
-        off, and waits for L{next_turn} when there are none.
+    @ivar left: pieces of work that may be done in this turn; see L{take}.
     """
 
     def __init__(self, clock: IReactorTime, calls: Calls) -> None:
@@ -83,15 +82,17 @@ class Loops:
             raise CancelledError
         return result
 
-    async def next_turn(self) -> None:
+    async def take(self) -> None:
         """
-        Wait in line until something is C{left}.
+        Take a piece of work of this turn, or of a later one: wait in line until
+        something is C{left}.
         """
         while not self.left:
             turn: Deferred[None] = Deferred(self._line.remove)
             self._line.append(turn)
             self._call()
             await self.wait(turn)
+        self.left -= 1
 
     def _call(self) -> None:
         if not self._called:

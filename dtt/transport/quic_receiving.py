@@ -99,7 +99,7 @@ class ReceiveStreams:
 
     async def _accept(self) -> None:
         while True:
-            await self._share()
+            await self._loops.take()
             stream = await self._loops.call(self._connection.accept_uni())
             if self._reading >= MAX_STREAMS:
                 raise DecodeError("too many streams")
@@ -108,14 +108,6 @@ class ReceiveStreams:
     async def _accept_bidirectional(self) -> None:
         await self._loops.call(self._connection.accept_bi())
         raise DecodeError("bidirectional stream")
-
-    async def _share(self) -> None:
-        """
-        Take a piece of this turn, or of a later one.
-        """
-        if not self._loops.left:
-            await self._loops.next_turn()
-        self._loops.left -= 1
 
     async def _read(self, stream: IrohRecvStream) -> None:
         """
@@ -127,12 +119,12 @@ class ReceiveStreams:
         self._reading += 1
         try:
             while data := await loops.call(stream.read(READ_SIZE)):
-                await self._share()
+                await loops.take()
                 for message in parser.feed(data):
-                    # As L{_share}: each message is to cost little.
-                    if not loops.left:
-                        await loops.next_turn()
-                    loops.left -= 1
+                    if loops.left:  # without a coroutine for each message
+                        loops.left -= 1
+                    else:
+                        await loops.take()
                     assert parser.topic_id is not None
                     self._on_message(parser.topic_id, message)
                     if loops.stopped:
