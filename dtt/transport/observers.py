@@ -26,9 +26,8 @@ class Observers:
     _log = Logger()
 
     def __init__(self) -> None:
+        # Replaced by each change: they may come and go while all are told.
         self._observers: dict[object, IGossipObserver] = {}
-        # The same, for a loop in which they may come and go.
-        self._listed: tuple[tuple[object, IGossipObserver], ...] = ()
 
     def add(self, observer: IGossipObserver) -> Callable[[], None]:
         """
@@ -37,15 +36,14 @@ class Observers:
         @return: ends that; may be called again.
         """
         key = object()
-        self._observers[key] = observer
-        self._listed = tuple(self._observers.items())
+        self._observers = {**self._observers, key: observer}
         return lambda: self._remove(key)
 
     def tell(self, call: Callable[[IGossipObserver], None]) -> None:
         """
         C{call} each observer.
         """
-        for key, observer in self._listed:
+        for key, observer in self._observers.items():
             # One that was told before may have ended another's subscription.
             if key in self._observers:
                 try:
@@ -66,12 +64,10 @@ class Observers:
         """
         Tell nobody any more.
         """
-        self._observers.clear()
-        self._listed = ()
+        self._observers = {}
 
     def _failed(self) -> None:
         self._log.failure("an observer of the topic failed")
 
     def _remove(self, key: object) -> None:
-        self._observers.pop(key, None)
-        self._listed = tuple(self._observers.items())
+        self._observers = {other: each for other, each in self._observers.items() if other is not key}
