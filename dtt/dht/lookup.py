@@ -366,10 +366,12 @@ class Lookup(Generic[T]):
         eighth = known[min(K, len(known)) - 1].distance
         depth = BITS - eighth.bit_length()
         dense = len(near) >= width and near[-1].distance <= GAP * eighth
-        # Where has been looked so far, and are there enough?
-        searched = 1 << min(BITS - depth + 2 + self._wider, BITS)
-        few = len(known) < width or known[width - 1].distance >= searched
-        few = few and self._widenings > 0 and self._wider < depth - 2
+        # Are there too few where has been looked so far, and is there more to look at?
+        few = (
+            self._widenings > 0
+            and self._wider < depth - 2
+            and (len(known) < width or known[width - 1].distance >= 1 << BITS - depth + 2 + self._wider)
+        )
         if not few and (added == self._added_before or (dense and not 0 < self._widenings < MIN_WIDENINGS)):
             return
         self._wider += few
