@@ -206,15 +206,21 @@ class EndTests(IrohTestCase):
         self.assertEqual(len(self.on_a.messages), 20)
         self.assertEqual(self.closed(), {"by the peer": 1})
 
-    def test_stop_with_a_stuck_peer(self) -> None:
+    def send_to_a_stuck_peer(self) -> None:
         """
-        Stopping takes a second at most when a peer acknowledges nothing.
+        There is a connection whose other end acknowledges nothing any more.
         """
         b, _ = self.connected()
         self.net.stalled.add("10.0.0.2")
         self.net.window = 100
         self.a.send(b.peer_id, TOPIC, bytes(4000))
         self.advance(0.1)
+
+    def test_stop_with_a_stuck_peer(self) -> None:
+        """
+        Stopping takes a second at most when a peer acknowledges nothing.
+        """
+        self.send_to_a_stuck_peer()
         result = self.a.stop()
         self.advance(0.9)
         self.assertNoResult(result)
@@ -226,11 +232,7 @@ class EndTests(IrohTestCase):
         """
         A stop that is cancelled aborts what is left.
         """
-        b, _ = self.connected()
-        self.net.stalled.add("10.0.0.2")
-        self.net.window = 100
-        self.a.send(b.peer_id, TOPIC, bytes(4000))
-        self.advance(0.1)
+        self.send_to_a_stuck_peer()
         result = self.a.stop()
         result.addErrback(lambda _: None)
         result.cancel()
