@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import field
 
 from dtt.gossip.messages import Message
+from dtt.values import frozen
 
 
 @frozen(slots=True)

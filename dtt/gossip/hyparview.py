@@ -133,7 +133,7 @@ class HyParView:
         """
         When L{handle_timer} wants to be called.
         """
-        return self._timers.next()
+        return self._timers.next
 
     def handle_timer(self, now: float) -> list[Output]:
         """

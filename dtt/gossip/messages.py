@@ -13,11 +13,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import field
 from blake3 import blake3
 
 from dtt.errors import DecodeError
 from dtt.postcard import Reader, encode_bytes, encode_option, encode_varint
+from dtt.values import frozen
 
 #: Bytes of a peer id and of a message id.
 ID_SIZE = 32

@@ -21,11 +21,14 @@ _SLACK = 64
 class Timers(Generic[Name]):
     """
     A heap of deadlines.
+
+    @ivar next: when the next one fires; L{None}: none does.
     """
 
-    __slots__ = ("_heap", "_live", "_serial")
+    __slots__ = ("_heap", "_live", "_serial", "next")
 
     def __init__(self) -> None:
+        self.next: float | None = None
         self._heap: list[tuple[float, int, Name]] = []
         self._live: dict[Name, int] = {}
         self._serial = 0
@@ -46,12 +49,14 @@ class Timers(Generic[Name]):
         if len(self._heap) > 2 * len(self._live) + _SLACK:
             self._heap = [entry for entry in self._heap if self._live.get(entry[2]) == entry[1]]
             heapify(self._heap)
+        self._look()
 
     def stop(self, name: Name) -> None:
         """
         Do not let C{name} fire.
         """
-        self._live.pop(name, None)
+        if self._live.pop(name, None) is not None:
+            self._look()
 
     def clear(self) -> None:
         """
@@ -59,26 +64,24 @@ class Timers(Generic[Name]):
         """
         self._live.clear()
         self._heap.clear()
-
-    def next(self) -> float | None:
-        """
-        When the next one fires.
-        """
-        heap = self._heap
-        while heap:
-            when, serial, name = heap[0]
-            if self._live.get(name) == serial:
-                return when
-            heappop(heap)
-        return None
+        self.next = None
 
     def pop(self, now: float) -> Name | None:
         """
         The first timer that is due at C{now}; it is stopped.
         """
-        when = self.next()
-        if when is None or when > now:
+        if self.next is None or self.next > now:
             return None
         name = heappop(self._heap)[2]
         del self._live[name]
+        self._look()
         return name
+
+    def _look(self) -> None:
+        """
+        What has changed may have been the first one.
+        """
+        heap = self._heap
+        while heap and self._live.get(heap[0][2]) != heap[0][1]:
+            heappop(heap)
+        self.next = heap[0][0] if heap else None

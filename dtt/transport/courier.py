@@ -86,18 +86,29 @@ class Courier:
         self._dials: dict[PeerId, _Dial] = {}
         self._stopped = False
 
+    def send_connected(self, peer: PeerId, message: bytes) -> bool:
+        """
+        Send an encoded message if C{peer} is connected.
+
+        @return: whether it is.
+        """
+        if not self._transport.is_connected(peer):
+            return False
+        if self._dials:
+            self.connected(peer)
+        self._transport.send(peer, self._topic_id, message)
+        return True
+
     def send(self, peer: PeerId, message: bytes, max_dials: int = MAX_DIALS) -> None:
         """
         Send an encoded message.
 
         @param max_dials: dial for it only while fewer dials than this run.
         """
+        if self.send_connected(peer, message):
+            return
         dial = self._dials.get(peer)
-        if self._transport.is_connected(peer):
-            if dial is not None:
-                self._flush(peer, dial)
-            self._transport.send(peer, self._topic_id, message)
-        elif dial is not None:
+        if dial is not None:
             # A Join that is repeated while we dial says nothing new, and each
             # one would be walked through the swarm.
             if len(dial.queue) >= MAX_QUEUE:

@@ -16,11 +16,18 @@ _LENGTH = Struct(">I")
 _HEADER = _LENGTH.size
 
 
+def encode_length(body: bytes) -> bytes:
+    """
+    What goes before C{body}: 4 bytes.
+    """
+    return _LENGTH.pack(len(body))
+
+
 def prefix(body: bytes) -> bytes:
     """
     C{body} with its length before it.
     """
-    return _LENGTH.pack(len(body)) + body
+    return encode_length(body) + body
 
 
 class LengthPrefixed:

@@ -266,7 +266,9 @@ class GossipMember:
         """
         if len(message) > self._config.max_message_size:
             raise DecodeError("message too large")
-        self._feed(MessageReceived(peer_id, decode(message)))
+        event = MessageReceived(peer_id, decode(message))
+        if self._state is _State.RUNNING:
+            self._perform(self._swarm.handle(event, self._reactor.seconds()))
 
     def peer_connected(self, peer_id: PeerId) -> None:
         """
@@ -309,13 +311,15 @@ class GossipMember:
             _fire_all(unasked)
 
     def _perform_one(self, output: Output) -> None:
+        if isinstance(output, SendMessage):
+            self._send(output.peer, output.message)
+            return
+        if isinstance(output, Received):
+            self._remember(output.content)
+            heard = GossipMessage(output.content, output.scope, output.delivered_from, output.round)
+            self._observers.tell(lambda observer: observer.message_received(heard))
+            return
         match output:
-            case SendMessage(peer=peer, message=message):
-                self._send(peer, message)
-            case Received(content=content, scope=scope, delivered_from=last_hop, round=hops):
-                self._remember(content)
-                heard = GossipMessage(content, scope, last_hop, hops)
-                self._observers.tell(lambda observer: observer.message_received(heard))
             case DisconnectPeer(peer=peer):
                 self._courier.disconnect(peer)
             case NeighborUp(peer=peer):
@@ -332,6 +336,8 @@ class GossipMember:
         # One message goes to many peers in a row.
         if self._encoded[0] is not message:
             self._encoded = (message, encode(message))
+        if self._courier.send_connected(peer, self._encoded[1]):
+            return
         max_dials = MAX_DIALS
         if self._state is not _State.RUNNING:
             max_dials = 0

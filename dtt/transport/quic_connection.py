@@ -10,6 +10,7 @@ disconnect}.  When a peer misbehaves it is closed at once, for a counted reason.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -75,8 +76,8 @@ class QuicConnection:
         self._receiving = ReceiveStreams(
             self._loops,
             connection,
-            lambda topic_id: owner.header_received(self, topic_id),
-            lambda topic_id, message: owner.message_received(self, topic_id, message),
+            partial(owner.header_received, self),
+            partial(owner.message_received, self),
             self.abort,
             self._ended,
         )

@@ -1,5 +1,5 @@
 """
-What iroh-gossip writes on its streams, as bytes.  Pure.
+What iroh-gossip writes on its streams, read.  Pure.
 
 Rules (specs/iroh-gossip.md section 4): a frame is C{len: u32 big-endian} and
 the body; the first frame of a stream is its header, the 32 bytes of the topic id;
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dtt.errors import DecodeError
-from dtt.transport.length_prefix import LengthPrefixed, prefix
+from dtt.transport.length_prefix import LengthPrefixed
 
 #: The largest body that is written, and that is read (specs/iroh-gossip.md section 4).
 MAX_SENT, MAX_RECEIVED = 4095, 4096
@@ -22,20 +22,6 @@ TOPIC_SIZE = 32
 #: How a C{Disconnect} begins: the last message of a topic on a stream
 #: (specs/iroh-gossip.md section 3).
 DISCONNECT = b"\x00\x05"
-
-
-def encode_header(topic_id: bytes) -> bytes:
-    """
-    The first frame of a stream.
-    """
-    return prefix(topic_id)
-
-
-def encode_message(message: bytes) -> bytes:
-    """
-    The frame of an encoded gossip C{Message}, at most L{MAX_SENT} bytes.
-    """
-    return prefix(message)
 
 
 class StreamParser:

@@ -24,11 +24,13 @@ from dtt.transport.delayed import call_off
 from dtt.transport.iroh_bindings import IrohConnection
 from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
+from dtt.transport.length_prefix import encode_length
 from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Patience
-from dtt.transport.quic_frames import encode_header, encode_message
+from dtt.transport.quic_frames import MAX_SENT
 
-#: Bytes of one write (guess: large enough that its cost per byte does not matter).
-MAX_WRITE = 256 * 1024
+#: Bytes of one write: what is unsent when whoever waits for L{WRITABLE} has sent
+#: one message more (large enough that its cost per byte does not matter).
+MAX_WRITE = WRITABLE + 4 + MAX_SENT
 
 #: Seconds that finished streams have to be acknowledged (specs/iroh-gossip.md
 #: section 1, stream finishing timeout).
@@ -42,7 +44,7 @@ MAX_FINISHING = 64
 @define(slots=True, eq=False)
 class _Stream:
     """
-    @ivar queue: frames that wait.
+    @ivar queue: what waits: of each frame its length, then its body.
     @ivar finishing: nothing is added any more.
     @ivar idle: what its writer waits for while it has nothing to do.
     """
@@ -97,10 +99,11 @@ class SendStreams:
         stream = self._streams.get(topic_id)
         if stream is None:
             stream = self._open(topic_id)
-        self._put(stream, encode_message(message))
-        self._patience.waiting(self.unsent)
-        if self.unsent > UNSENT_LIMIT:
-            self._give_up("slow reader")
+        self._put(stream, message)
+        if self.unsent >= WRITABLE:
+            self._patience.waiting(self.unsent)
+            if self.unsent > UNSENT_LIMIT:
+                self._give_up("slow reader")
 
     def finish(self, topic_id: bytes) -> None:
         """
@@ -157,12 +160,15 @@ class SendStreams:
     def _open(self, topic_id: bytes) -> _Stream:
         stream = self._streams[topic_id] = _Stream()
         self._loops.run(self._write(stream), self._failed)
-        self._put(stream, encode_header(topic_id))
+        self._put(stream, topic_id)
         return stream
 
-    def _put(self, stream: _Stream, frame: bytes) -> None:
-        stream.queue.append(frame)
-        self.unsent += len(frame)
+    def _put(self, stream: _Stream, body: bytes) -> None:
+        # In two pieces: to join them here would copy the body once more.
+        length = encode_length(body)
+        stream.queue.append(length)
+        stream.queue.append(body)
+        self.unsent += len(length) + len(body)
         self._later(stream)
 
     def _later(self, stream: _Stream) -> None:
@@ -209,11 +215,14 @@ class SendStreams:
 
     def _take(self, stream: _Stream) -> bytes:
         queue = stream.queue
-        taken, size = [], 0
-        while queue and size < MAX_WRITE:
-            frame = queue.popleft()
-            taken.append(frame)
-            size += len(frame)
+        if self.unsent <= MAX_WRITE:
+            taken = list(queue)
+            queue.clear()
+        else:
+            taken, size = [], 0
+            while queue and size < WRITABLE:
+                taken.append(queue.popleft())
+                size += len(taken[-1])
         return b"".join(taken)
 
     def _written(self, size: int) -> None:

@@ -23,8 +23,8 @@ from dtt.postcard import encode_varint
 from dtt.testing.transport import RecordingLinks
 from dtt.transport import quic_peers, quic_receiving
 from dtt.transport.iroh_calls import IrohFailure
+from dtt.transport.length_prefix import prefix
 from dtt.transport.quic import IrohTransport
-from dtt.transport.quic_frames import encode_header, encode_message
 from tests.interop.gossip_member import TOPIC as GOSSIP_MEMBER_TOPIC
 from tests.interop.gossip_trio import MemberProcess
 from tests.interop.iroh_peers import SECRET_HASH, TOPIC, IrohMember, IrohTestCase, RawPeer
@@ -153,12 +153,12 @@ class BadInputTests(IrohTestCase):
         """
         transport, links = self.transport(1)
         raw = self.raw(2)
-        header = encode_header(TOPIC)
+        header = prefix(TOPIC)
         for data, finish, reason in (
             (header + b"\x00\x00\x10\x01", False, "bad frame length"),
             (header + b"\xff\xff\xff\xff", False, "bad frame length"),
             (header + bytes(4), False, "bad frame length"),
-            (encode_message(b"short"), False, "bad stream header"),
+            (prefix(b"short"), False, "bad stream header"),
             (b"GET / HTTP/1.1\r\n\r\n", False, "bad frame length"),
             (header + b"\x00\x00\x00\x05abc", True, "stream ended within a frame"),
         ):
@@ -166,7 +166,7 @@ class BadInputTests(IrohTestCase):
         self.assertEqual(links.messages, [])
         # Whoever behaves is served as before.
         connection = await raw.connect(transport)
-        await raw.write(connection, header + encode_message(bytes(4095)) + encode_message(bytes(4096)))
+        await raw.write(connection, header + prefix(bytes(4095)) + prefix(bytes(4096)))
         await until(reactor, lambda: len(links.messages) == 2)
         self.assertTrue(transport.is_connected(raw.peer_id))
 
@@ -177,7 +177,7 @@ class BadInputTests(IrohTestCase):
         member = self.member(1)
         raw = self.raw(2)
         for message in (b"\x02", b"\x00\x06", b"\x01\x00" + bytes(31), os.urandom(1) + b"\xff" * 4000):
-            reason = await self.reason(member.transport, raw, encode_header(TOPIC) + encode_message(message))
+            reason = await self.reason(member.transport, raw, prefix(TOPIC) + prefix(message))
             self.assertTrue(reason.startswith("closed: "), reason)
 
     async def test_peer_data(self) -> None:
@@ -191,10 +191,10 @@ class BadInputTests(IrohTestCase):
         for number, data in enumerate((b"\xff" * 3900, many, relay, os.urandom(3900), b"\x00"), 2):
             raw = self.raw(number)
             connection = await raw.connect(member.transport)
-            message = encode_header(TOPIC) + encode_message(encode(Join(data)))
+            message = prefix(TOPIC) + prefix(encode(Join(data)))
             stream = await raw.write(connection, message)
             await member.neighbor(reactor, raw.peer_id)
-            await raw.call(stream.write_all(encode_message(encode(Neighbor(Priority.LOW, data)))))
+            await raw.call(stream.write_all(prefix(encode(Neighbor(Priority.LOW, data)))))
         self.assertEqual(member.transport.counters["accepted"], 5)
         self.assertEqual([name for name in member.transport.counters if name.startswith("closed")], [])
 
@@ -207,7 +207,7 @@ class BadInputTests(IrohTestCase):
         raw = self.raw(2)
 
         connection = await raw.connect(transport)
-        stream = await raw.write(connection, encode_header(TOPIC))
+        stream = await raw.write(connection, prefix(TOPIC))
         await until(reactor, lambda: transport.is_connected(raw.peer_id))
         await deferLater(reactor, 0.1)
         await raw.call(stream.reset(7))
@@ -240,7 +240,7 @@ class BadInputTests(IrohTestCase):
         self.patch(quic_peers, "FIRST_USE", 0.6)
         transport, links = self.transport(1)
         raw = self.raw(2)
-        reason = await self.reason(transport, raw, encode_header(TOPIC)[:20])
+        reason = await self.reason(transport, raw, prefix(TOPIC)[:20])
         self.assertEqual(reason, "closed: no stream header")
         connection = await raw.connect(transport)
         await raw.closed(connection)
@@ -264,11 +264,11 @@ class BadInputTests(IrohTestCase):
         transport, _ = self.transport(1)
         raw = self.raw(2)
         connection = await raw.connect(transport)
-        stream = await raw.write(connection, encode_header(b"u" * 32) + encode_message(b"too early"))
+        stream = await raw.write(connection, prefix(b"u" * 32) + prefix(b"too early"))
         await until(reactor, lambda: transport.counters["received: unknown topic"])
         links = RecordingLinks()
         transport.open_topic(b"u" * 32, SECRET_HASH, links)
-        await raw.call(stream.write_all(encode_message(b"in time")))
+        await raw.call(stream.write_all(prefix(b"in time")))
         await until(reactor, lambda: links.messages)
         self.assertEqual(links.messages, [(raw.peer_id, b"in time")])
 
@@ -300,7 +300,7 @@ class BadInputTests(IrohTestCase):
         raw = self.raw(2)
         for _ in range(20):
             connection = await raw.connect(transport)
-            await raw.write(connection, encode_header(TOPIC) + encode_message(b"hello"))
+            await raw.write(connection, prefix(TOPIC) + prefix(b"hello"))
         await until(reactor, lambda: len(links.messages) >= 20)
         self.assertLessEqual(len(transport.peers.connections()), 4)
         self.assertEqual(links.disconnected, [])

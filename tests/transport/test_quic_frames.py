@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import DecodeError
 from dtt.gossip.messages import Disconnect, encode
-from dtt.transport.quic_frames import DISCONNECT, StreamParser, encode_header, encode_message
+from dtt.transport.length_prefix import prefix
+from dtt.transport.quic_frames import DISCONNECT, StreamParser
 
 TOPIC = b"\xaa" * 32
 
@@ -24,9 +25,9 @@ class EncodeTests(SynchronousTestCase):
         """
         The first bytes of a stream (specs/iroh-gossip.md section 10, E1).
         """
-        self.assertEqual(encode_header(TOPIC), bytes.fromhex("00000020") + TOPIC)
+        self.assertEqual(prefix(TOPIC), bytes.fromhex("00000020") + TOPIC)
         join = bytes.fromhex("000001090001007f000001d122")
-        self.assertEqual(encode_message(join), bytes.fromhex("0000000d") + join)
+        self.assertEqual(prefix(join), bytes.fromhex("0000000d") + join)
 
     def test_disconnect(self) -> None:
         """
@@ -45,7 +46,7 @@ class StreamParserTests(SynchronousTestCase):
         However a stream is cut, the same comes out.
         """
         messages = [b"a", b"b" * 127, b"c" * 4096, b"d" * 4095]
-        data = encode_header(TOPIC) + b"".join(map(encode_message, messages))
+        data = prefix(TOPIC) + b"".join(map(prefix, messages))
         for seed in range(100):
             rng = Random(seed)
             parser = StreamParser()
@@ -63,7 +64,7 @@ class StreamParserTests(SynchronousTestCase):
         A header makes no message; bytes after the topic in it are ignored.
         """
         parser = StreamParser()
-        self.assertEqual(list(parser.feed(encode_message(TOPIC + b"more"))), [])
+        self.assertEqual(list(parser.feed(prefix(TOPIC + b"more"))), [])
         self.assertEqual(parser.topic_id, TOPIC)
         parser.end()
 
@@ -73,7 +74,7 @@ class StreamParserTests(SynchronousTestCase):
         """
         for bad in (bytes(4), b"\x00\x00\x10\x01", b"\xff\xff\xff\xff"):
             parser = StreamParser()
-            found = parser.feed(encode_header(TOPIC) + encode_message(b"good") + bad)
+            found = parser.feed(prefix(TOPIC) + prefix(b"good") + bad)
             self.assertEqual(next(found), b"good")
             self.assertEqual(str(self.assertRaises(DecodeError, next, found)), "bad frame length")
 
@@ -81,7 +82,7 @@ class StreamParserTests(SynchronousTestCase):
         """
         A header is a topic id.
         """
-        found = StreamParser().feed(encode_message(bytes(31)))
+        found = StreamParser().feed(prefix(bytes(31)))
         self.assertEqual(str(self.assertRaises(DecodeError, next, found)), "bad stream header")
 
     def test_end(self) -> None:
@@ -95,7 +96,7 @@ class StreamParserTests(SynchronousTestCase):
             (b"\0\0\0\5abc", False),
         ):
             parser = StreamParser()
-            self.assertEqual(list(parser.feed(encode_header(TOPIC) + rest)), [])
+            self.assertEqual(list(parser.feed(prefix(TOPIC) + rest)), [])
             if fine:
                 parser.end()
             else:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from dtt.testing.iroh_endpoints import MemoryEndpoint
 from dtt.testing.transport import RecordingLinks
 from dtt.transport import quic_peers
-from dtt.transport.quic_frames import encode_header, encode_message
+from dtt.transport.length_prefix import prefix
 from dtt.transport.quic_peers import FIRST_USE, REPLACED, UNUSED
 from tests.transport.quic_common import BYE, OTHER, SECRET, TOPIC, IrohTestCase, RawPeer
 
@@ -103,12 +103,12 @@ class EndTests(IrohTestCase):
         """
         raw = RawPeer(self, 2)
         connection = raw.connect(self.a)
-        stream = raw.write(connection, encode_header(OTHER) + encode_message(b"early"))
+        stream = raw.write(connection, prefix(OTHER) + prefix(b"early"))
         self.advance(FIRST_USE + 1)
         self.assertEqual(self.a.counters["received: unknown topic"], 1)
         links = RecordingLinks()
         self.a.open_topic(OTHER, SECRET, links)
-        raw.call(stream.write_all(encode_message(b"in time")))
+        raw.call(stream.write_all(prefix(b"in time")))
         self.assertEqual(links.messages, [(raw.key.peer_id, b"in time")])
 
     def test_simultaneous_dials(self) -> None:
@@ -155,17 +155,17 @@ class EndTests(IrohTestCase):
         used a newer one for a while; one that the peer still uses is not.
         """
         raw = RawPeer(self, 2)
-        hello = encode_header(TOPIC) + encode_message(b"hello")
+        hello = prefix(TOPIC) + prefix(b"hello")
         first = raw.write(raw.connect(self.a), hello)
         second = raw.write(raw.connect(self.a), hello)
         for _ in range(4):
             self.advance(REPLACED / 2)
-            raw.call(first.write_all(encode_message(b"on the first")))
-            raw.call(second.write_all(encode_message(b"on the second")))
+            raw.call(first.write_all(prefix(b"on the first")))
+            raw.call(second.write_all(prefix(b"on the second")))
         self.assertEqual(len(self.a.peers.connections()), 2)
         for _ in range(6):
             self.advance(REPLACED / 3)
-            raw.call(second.write_all(encode_message(b"on the second")))
+            raw.call(second.write_all(prefix(b"on the second")))
         self.assertEqual(len(self.a.peers.connections()), 1)
         self.assertEqual(self.closed(), {"replaced": 1})
         self.assertEqual([end.lost is None for end in raw.connections], [False, True])
@@ -177,7 +177,7 @@ class EndTests(IrohTestCase):
         on; when the last one breaks, the topics are told.
         """
         raw = RawPeer(self, 2)
-        hello = encode_header(TOPIC) + encode_message(b"hello")
+        hello = prefix(TOPIC) + prefix(b"hello")
         for _ in range(2):
             raw.write(raw.connect(self.a), hello)
         first, second = raw.connections
@@ -185,7 +185,7 @@ class EndTests(IrohTestCase):
         self.advance(0.1)
         self.assertEqual(self.on_a.disconnected, [])
         self.a.send(raw.key.peer_id, TOPIC, b"over the first")
-        self.assertEqual(raw.read(first), encode_header(TOPIC) + encode_message(b"over the first"))
+        self.assertEqual(raw.read(first), prefix(TOPIC) + prefix(b"over the first"))
         first.other.lose("timed out")
         self.advance(0.1)
         self.assertEqual(self.on_a.disconnected, [raw.key.peer_id])
@@ -199,7 +199,7 @@ class EndTests(IrohTestCase):
         connection = raw.connect(self.a)
         for number in range(20):
             stream = raw.call(connection.open_uni())
-            raw.start(stream.write_all(encode_header(TOPIC) + encode_message(b"%d" % number)))
+            raw.start(stream.write_all(prefix(TOPIC) + prefix(b"%d" % number)))
         self.advance(0.0101)
         connection.close(0, b"")
         self.advance(0.1)

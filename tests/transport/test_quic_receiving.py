@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from dtt.errors import DecodeError
 from dtt.transport.iroh_loops import SHARE
-from dtt.transport.quic_frames import encode_header, encode_message
+from dtt.transport.length_prefix import prefix
 from tests.transport.quic_common import TOPIC, IrohTestCase, RawPeer
 
 
@@ -27,8 +27,8 @@ class ReceivingTests(IrohTestCase):
         A malformed stream ends the connection, after what came before; the
         reason is counted and the topic told.
         """
-        good, more = encode_message(b"good"), encode_message(b"more")
-        self.raw.write(self.there, encode_header(TOPIC) + good + b"\xff\xff\xff\xff" + more)
+        good, more = prefix(b"good"), prefix(b"more")
+        self.raw.write(self.there, prefix(TOPIC) + good + b"\xff\xff\xff\xff" + more)
         self.assertEqual(self.on_a.messages, [(self.raw.key.peer_id, b"good")])
         self.assertEqual(self.closed(), {"bad frame length": 1})
         self.assertEqual(self.on_a.disconnected, [self.raw.key.peer_id])
@@ -45,7 +45,7 @@ class ReceivingTests(IrohTestCase):
         self.on_a.on_message = refuse
         for _ in range(2):
             stream = self.raw.call(self.there.open_uni())
-            self.raw.start(stream.write_all(encode_header(TOPIC) + 3 * encode_message(b"hello")))
+            self.raw.start(stream.write_all(prefix(TOPIC) + 3 * prefix(b"hello")))
         self.advance(0.1)
         self.assertEqual(len(self.on_a.messages), 1)
         self.assertEqual(self.closed(), {"nonsense": 1})
@@ -54,8 +54,8 @@ class ReceivingTests(IrohTestCase):
         """
         A header is waited for 10 s.
         """
-        self.raw.write(self.there, encode_header(TOPIC) + encode_message(b"hello"))
-        self.raw.write(self.there, encode_header(TOPIC)[:35])
+        self.raw.write(self.there, prefix(TOPIC) + prefix(b"hello"))
+        self.raw.write(self.there, prefix(TOPIC)[:35])
         self.advance(9.5)
         self.assertEqual(self.closed(), {})
         self.advance(0.6)
@@ -65,7 +65,7 @@ class ReceivingTests(IrohTestCase):
         """
         A stream that is reset ends the connection.
         """
-        self.raw.write(self.there, encode_header(TOPIC)).reset()
+        self.raw.write(self.there, prefix(TOPIC)).reset()
         self.advance(0.1)
         self.assertEqual(self.closed(), {"stream reset": 1})
 
@@ -81,12 +81,12 @@ class ReceivingTests(IrohTestCase):
         A peer may have 100 streams open; those that have ended do not count.
         """
         for _ in range(150):
-            stream = self.raw.write(self.there, encode_header(TOPIC))
+            stream = self.raw.write(self.there, prefix(TOPIC))
             self.raw.call(stream.finish())
         for _ in range(100):
-            self.raw.write(self.there, encode_header(TOPIC))
+            self.raw.write(self.there, prefix(TOPIC))
         self.assertEqual(self.closed(), {})
-        self.raw.write(self.there, encode_header(TOPIC))
+        self.raw.write(self.there, prefix(TOPIC))
         self.assertEqual(self.closed(), {"too many streams": 1})
 
     def progress(self, count: int) -> list[int]:
@@ -114,7 +114,7 @@ class ReceivingTests(IrohTestCase):
         A peer that sends without pause does not keep the reactor.
         """
         self.net.window = 10_000_000
-        data = encode_header(TOPIC) + encode_message(bytes(4000)) * 500
+        data = prefix(TOPIC) + prefix(bytes(4000)) * 500
         self.raw.start(self.raw.call(self.there.open_uni()).write_all(data))
         self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(500))), SHARE)
 
@@ -125,14 +125,14 @@ class ReceivingTests(IrohTestCase):
         """
         streams = [self.raw.call(self.there.open_uni()) for _ in range(90)]
         for stream in streams:
-            self.raw.start(stream.write_all(encode_header(TOPIC) + encode_message(b"x") * 200))
+            self.raw.start(stream.write_all(prefix(TOPIC) + prefix(b"x") * 200))
         self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(18000))), SHARE)
 
     def test_short_streams(self) -> None:
         """
         Nor does one that opens a stream for each message.
         """
-        data = encode_header(TOPIC) + encode_message(b"x")
+        data = prefix(TOPIC) + prefix(b"x")
 
         async def speak() -> None:
             stream = await self.there.open_uni()

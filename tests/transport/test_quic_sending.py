@@ -7,7 +7,7 @@ from __future__ import annotations
 from dtt.testing.iroh_streams import MemoryStream
 from dtt.testing.transport import RecordingLinks
 from dtt.transport import quic_sending
-from dtt.transport.quic_frames import encode_header, encode_message
+from dtt.transport.length_prefix import prefix
 from tests.transport.quic_common import BYE, OTHER, SECRET, TOPIC, IrohTestCase, RawPeer
 
 
@@ -53,12 +53,12 @@ class SendingTests(IrohTestCase):
             self.send(b"%d" % number)
         self.assertEqual(written, [])
         self.advance(0)
-        expected = encode_header(TOPIC) + b"".join(encode_message(b"%d" % number) for number in range(3))
+        expected = prefix(TOPIC) + b"".join(prefix(b"%d" % number) for number in range(3))
         self.assertEqual(written, [expected])
         self.send(b"3")
         self.send(b"4")
         self.advance(0)
-        self.assertEqual(written[1:], [encode_message(b"3") + encode_message(b"4")])
+        self.assertEqual(written[1:], [prefix(b"3") + prefix(b"4")])
         self.assertEqual(self.raw.read(self.there), b"".join(written))
 
     def test_a_stream_for_each_topic(self) -> None:
@@ -72,7 +72,7 @@ class SendingTests(IrohTestCase):
         read = {self.raw.read(self.there) for _ in range(2)}
         self.assertEqual(
             read,
-            {encode_header(TOPIC) + encode_message(b"one"), encode_header(OTHER) + encode_message(b"other")},
+            {prefix(TOPIC) + prefix(b"one"), prefix(OTHER) + prefix(b"other")},
         )
 
     def test_new_stream_after_a_disconnect(self) -> None:
@@ -85,9 +85,9 @@ class SendingTests(IrohTestCase):
         self.advance(0.1)
         first = self.raw.call(self.there.accept_uni())
         second = self.raw.call(self.there.accept_uni())
-        self.assertEqual(self.raw.call(first.read(100)), encode_header(TOPIC) + encode_message(BYE))
+        self.assertEqual(self.raw.call(first.read(100)), prefix(TOPIC) + prefix(BYE))
         self.assertEqual(self.raw.call(first.read(100)), b"")
-        self.assertEqual(self.raw.call(second.read(100)), encode_header(TOPIC) + encode_message(b"again"))
+        self.assertEqual(self.raw.call(second.read(100)), prefix(TOPIC) + prefix(b"again"))
 
     def test_slow_reader(self) -> None:
         """
