@@ -18,11 +18,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final, TypeAlias
 
-from attrs import define, frozen
-
 from dtt.errors import DecodeError
 from dtt.krpc.bencode import decode as bdecode
 from dtt.krpc.bencode import encode as bencode
+from dtt.values import frozen
 
 #: Our C{v}: two letters for the client, two bytes for its version (BEP5's
 #: convention; C{DT} is in no known list).
@@ -83,11 +82,10 @@ _PUT = re.compile(
 _PUT_END = re.compile(rb"e1:q3:put" + _END, re.DOTALL)
 
 
-@define(slots=True, weakref_slot=False)
+@frozen(slots=True, weakref_slot=False)
 class Query:
     """
-    Somebody asks.  Not frozen, as all other messages are: there is one for each
-    datagram, and that would take three times as long.
+    Somebody asks.
 
     @ivar transaction: C{t}, 1 to 32 bytes, to be echoed.
     @ivar method: C{q}; C{b""} if it is missing or no byte string.

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import field
 
 from dtt.errors import DecodeError
 from dtt.postcard import Reader, encode_varint
 from dtt.transport.length_prefix import LengthPrefixed, prefix
+from dtt.values import frozen
 
 #: The largest C{length} (specs/streams.md section 2).
 MAX_FRAME = 8192
