@@ -3,23 +3,27 @@ Brings one topic's messages to peers, connected or not.
 
 Rules (specs/iroh-gossip.md section 5): a message to a peer that is not
 connected waits until it has been looked up and dialled, once at a time; then
-all that waits goes out in order.  When the dial fails the queue is dropped, and
-the next message dials again (cure of Q1).  An end of the connection that is
-asked for in between keeps its place in the queue.
+all that waits goes out in order.  A transport that finds peers by their ids
+does not wait for a look-up that takes long: it dials by the id alone, until the
+look-up finds something.  When the dial fails the queue is dropped, and the next
+message dials again (cure of Q1).  An end of the connection that is asked for in
+between keeps its place in the queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.errors import DialFailed
+from dtt.hints import Address
 from dtt.interfaces import IAddressBook, IPeerTransport, PeerId
 
 #: Messages that wait for one peer; later ones are dropped (specs/iroh-gossip.md
@@ -30,9 +34,25 @@ MAX_QUEUE = 64
 #: membership machine asks for at most (30), and a few joins.
 MAX_DIALS = 40
 
-#: Seconds for a look-up, when the transport can find the peer by itself (guess:
-#: the dial must have most of the time).
+#: Seconds for a look-up before the transport looks for the peer by itself, if it can
+#: (guess: most are answered at once, by what a record has named).
 RESOLVE_SHARE = 1.0
+
+
+def _some(addresses: Sequence[Address]) -> Sequence[Address]:
+    if not addresses:
+        raise DialFailed("no address")
+    return addresses
+
+
+def _raise(group: FailureGroup) -> NoReturn:
+    """
+    All ways to a peer have failed: why.  What is not the peer's fault goes first.
+    """
+    own = [failure for failure in group.failures if not failure.check(DialFailed)]
+    if own:
+        min(own, key=lambda failure: bool(failure.check(CancelledError))).raiseException()
+    raise DialFailed(", ".join(dict.fromkeys(failure.getErrorMessage() for failure in group.failures)))
 
 
 @define(slots=True, eq=False)
@@ -118,7 +138,7 @@ class Courier:
         elif self._stopped or len(self._dials) >= max_dials:
             self.dropped += 1
         else:
-            self._dial(peer, message)
+            self._begin(peer, message)
 
     def disconnect(self, peer: PeerId) -> None:
         """
@@ -157,7 +177,7 @@ class Courier:
             else:
                 self._transport.send(peer, self._topic_id, message)
 
-    def _dial(self, peer: PeerId, message: bytes) -> None:
+    def _begin(self, peer: PeerId, message: bytes) -> None:
         dial = self._dials[peer] = _Dial([message])
         self._on_started(peer)
         running = Deferred.fromCoroutine(self._reach(peer))
@@ -172,9 +192,23 @@ class Courier:
         Whether it was us who opened the connection.
         """
         resolving = self._book.resolve(peer)
-        if self._transport.finds_peers:
-            resolving.addTimeout(RESOLVE_SHARE, self._reactor, lambda *_: ())
-        addresses = await resolving
+        if not self._transport.finds_peers:
+            return await self._dial(peer, await resolving)
+        soon = resolving.addTimeout(RESOLVE_SHARE, self._reactor, lambda *_: None)
+        addresses: Sequence[Address] | None = await soon
+        if addresses is not None:
+            return await self._dial(peer, addresses)
+        # The search goes on, and who asks again takes part in it.
+        by_id = Deferred.fromCoroutine(self._dial(peer, ()))
+        ways: list[Deferred[Any]] = [by_id, self._book.resolve(peer).addCallback(_some)]
+        try:
+            winner, result = await race(ways)
+        except FailureGroup as group:
+            _raise(group)
+        # With addresses the transport looks for the peer, too.
+        return result if ways[winner] is by_id else await self._dial(peer, result)
+
+    async def _dial(self, peer: PeerId, addresses: Sequence[Address]) -> bool:
         if self._transport.is_connected(peer):
             return False
         if not addresses and not self._transport.finds_peers:

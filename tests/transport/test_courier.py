@@ -30,6 +30,7 @@ class ManualTransport:
         self.finds_peers = False
         self.connected: set[PeerId] = set()
         self.dials: list[tuple[PeerId, Deferred[None]]] = []
+        self.dialled: list[tuple[Address, ...]] = []
         self.done: list[tuple[PeerId, bytes | None]] = []
 
     def addresses(self) -> tuple[Address, ...]:
@@ -46,6 +47,7 @@ class ManualTransport:
         """Remember the dial."""
         result: Deferred[None] = Deferred()
         self.dials.append((peer_id, result))
+        self.dialled.append(tuple(addresses))
         return result
 
     def is_connected(self, peer_id: PeerId) -> bool:
@@ -91,8 +93,9 @@ class ManualBook:
         return result
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
-        """Remember it."""
-        self.heard.append(("failed", peer_id))
+        """Remember it; without addresses it says nothing."""
+        if addresses:
+            self.heard.append(("failed", peer_id))
 
     def succeeded(self, peer_id: PeerId) -> None:
         """Remember it."""
@@ -181,6 +184,93 @@ class CourierTests(SynchronousTestCase):
         self.clock.advance(RESOLVE_SHARE)
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1")])
+
+    def search_that_lasts(self) -> Deferred[tuple[Address, ...]]:
+        """
+        Dial by the id alone, while the look-up goes on.
+
+        @return: its end.
+        """
+        self.book.answer = Deferred()
+        self.transport.finds_peers = True
+        self.courier.send(PEER, b"1")
+        search: Deferred[tuple[Address, ...]] = Deferred()
+        self.book.answer = search
+        self.clock.advance(RESOLVE_SHARE)
+        self.assertEqual(self.transport.dialled, [()])
+        return search
+
+    def test_found_meanwhile(self) -> None:
+        """What the look-up finds while the peer is dialled by its id is dialled instead."""
+        search = self.search_that_lasts()
+        by_id = self.transport.dials[0][1]
+        search.callback((ADDRESS,))
+        self.assertTrue(by_id.called)
+        self.assertEqual(self.transport.dialled, [(), (ADDRESS,)])
+        self.transport.succeed(1)
+        self.assertEqual(self.told, [("started",), ("reached",)])
+        self.assertEqual(self.transport.done, [(PEER, b"1")])
+        self.assertEqual(self.book.heard, [("succeeded", PEER)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_not_found_by_id(self) -> None:
+        """A peer that can't be found by its id may still be found by the look-up."""
+        search = self.search_that_lasts()
+        self.transport.dials[0][1].errback(DialFailed("no address"))
+        self.assertEqual(self.told, [("started",)])
+        search.callback((ADDRESS,))
+        self.transport.succeed(1)
+        self.assertEqual(self.transport.done, [(PEER, b"1")])
+
+    def test_reached_by_id(self) -> None:
+        """When the dial by the id succeeds, nobody waits for the look-up any more."""
+        search = self.search_that_lasts()
+        self.transport.succeed()
+        self.assertTrue(search.called)
+        self.assertEqual(self.book.heard, [("succeeded", PEER)])
+        self.assertEqual(self.told, [("started",), ("reached",)])
+
+    def test_comes_to_us_meanwhile(self) -> None:
+        """A peer that connects to us before the look-up ends is not dialled any more."""
+        search = self.search_that_lasts()
+        self.transport.dials[0][1].errback(DialFailed("no address"))
+        self.transport.connected.add(PEER)
+        search.callback((ADDRESS,))
+        self.assertEqual(self.transport.dialled, [()])
+        self.assertEqual((self.told, self.transport.done), ([("started",)], [(PEER, b"1")]))
+
+    def test_found_in_vain(self) -> None:
+        """What was found after the peer was not found by its id may fail as well."""
+        search = self.search_that_lasts()
+        self.transport.dials[0][1].errback(DialFailed("no address"))
+        search.callback((ADDRESS,))
+        self.transport.dials[1][1].errback(DialFailed("connection refused"))
+        self.assertEqual(self.told, [("started",), ("failed", "connection refused")])
+        self.assertEqual(self.book.heard, [("failed", PEER)])
+
+    def test_nothing_found(self) -> None:
+        """The same reason is told once."""
+        search = self.search_that_lasts()
+        search.callback(())
+        self.transport.dials[0][1].errback(DialFailed("no address"))
+        self.assertEqual(self.told, [("started",), ("failed", "no address")])
+        self.assertEqual(self.book.heard, [])
+
+    def test_timeout_of_both(self) -> None:
+        """Both ways end after the time given."""
+        search = self.search_that_lasts()
+        self.clock.advance(5.0)
+        self.assertEqual((search.called, self.transport.dials[0][1].called), (True, True))
+        self.assertEqual(self.told, [("started",), ("failed", "timed out")])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_unexpected_error_of_one(self) -> None:
+        """An error that nobody expects is logged, unless the other way succeeds."""
+        search = self.search_that_lasts()
+        self.transport.dials[0][1].errback(DialFailed("no address"))
+        search.errback(ZeroDivisionError())
+        self.assertEqual(self.told, [("started",), ("failed", "internal error")])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_timeout(self) -> None:
         """Look-up and dial end after the time given."""
