@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,13 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from tests.interop.rooms import environment
+
+
+def tell(event: str, /, **fields: object) -> None:
+    """
+    What a program of ours that is an actor says.
+    """
+    print(json.dumps({"event": event, "time": time.time(), **fields}), flush=True)
 
 
 class Actor(ProcessProtocol):
@@ -77,6 +85,13 @@ class Actor(ProcessProtocol):
         return [event for event in self.events if event["event"] == name]
 
     @property
+    def errors(self) -> bytes:
+        """
+        The end of its standard error.
+        """
+        return self._errors
+
+    @property
     def peer_id(self) -> str:
         """
         64 hex digits; it has started.
@@ -133,6 +148,14 @@ class Actor(ProcessProtocol):
         if not self._ended.called:
             with suppress(ProcessExitedAlready):
                 self.transport.signalProcess("KILL")
+            await self._ended
+
+    async def terminate(self) -> None:
+        """
+        End it as the system does.
+        """
+        if not self._ended.called:
+            self.transport.signalProcess("TERM")
             await self._ended
 
     async def leave(self) -> None:

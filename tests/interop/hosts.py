@@ -56,7 +56,11 @@ class Network:
     Namespaces that are hosts, and one that is the bridge between them.  All
     addresses are of 45/8, public ones to BEP42, and of networks of their own
     to the rules against many nodes in one.
+
+    @ivar bridge: the name of the bridge's namespace.
     """
+
+    bridge: str
 
     def __init__(self) -> None:
         self._prefix = f"dtt{os.getpid()}"
@@ -66,9 +70,9 @@ class Network:
         """
         The bridge.
         """
-        self._bridge = self._namespace("bridge")
-        _ip("-n", self._bridge, "link", "add", "br0", "type", "bridge")
-        _ip("-n", self._bridge, "link", "set", "br0", "up")
+        self.bridge = self._namespace("bridge")
+        _ip("-n", self.bridge, "link", "add", "br0", "type", "bridge")
+        _ip("-n", self.bridge, "link", "set", "br0", "up")
 
     def _namespace(self, word: str) -> str:
         name = f"{self._prefix}{word}"
@@ -83,18 +87,36 @@ class Network:
         """
         name = self._namespace(str(number))
         port = f"port{number}"
-        _ip("-n", self._bridge, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
-        _ip("-n", self._bridge, "link", "set", port, "master", "br0", "up")
+        _ip("-n", self.bridge, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _ip("-n", self.bridge, "link", "set", port, "master", "br0", "up")
         _ip("-n", name, "link", "set", "eth0", "up")
         self.set_address(name, address)
         return name
+
+    def isolate(self, number: int) -> None:
+        """
+        Let a host talk only to those that are not isolated.
+        """
+        _ip("-n", self.bridge, "link", "set", f"port{number}", "type", "bridge_slave", "isolated", "on")
+
+    def add_gateway(self, name: str, address: str) -> None:
+        """
+        Where it sends what is for addresses outside.
+        """
+        _ip("-n", name, "route", "add", "default", "via", address)
+
+    def add_address(self, name: str, address: str) -> None:
+        """
+        One more.
+        """
+        _ip("-n", name, "address", "add", f"{address}/8", "dev", "eth0")
 
     def set_address(self, name: str, address: str) -> None:
         """
         Its only one.
         """
         _ip("-n", name, "address", "flush", "dev", "eth0")
-        _ip("-n", name, "address", "add", f"{address}/8", "dev", "eth0")
+        self.add_address(name, address)
 
     def remove(self) -> None:
         """

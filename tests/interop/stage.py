@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import sha512
 from pathlib import Path
@@ -33,25 +34,33 @@ BOTH = ("--transport", "both", "--listen", "streams:127.0.0.1:0", "--listen", "i
 BUSY = ("--publisher", "1,1,1", "--bubble-merge", "1,1,1", "--overlap-merge", "1,1,1")
 
 
-class Stage:
+class Scene(ABC):
     """
-    @ivar room: where it plays.
+    One scenario, somewhere.
+
+    @ivar words: where, for messages.
     @ivar topic: the name that all members have.
     @ivar secret_file: their secret.
     @ivar actors: all that were started.
     """
 
-    def __init__(self, reactor: Any, room: Room, folder: Path) -> None:
+    def __init__(self, reactor: Any, words: str, folder: Path) -> None:
         """
         @param folder: for secrets and keys; made.
         """
-        self.room = room
+        self.words = words
         self.actors: list[Actor] = []
         self.topic = f"interop {os.urandom(8).hex()}"
         self._reactor = reactor
         self._folder = folder
         folder.mkdir(parents=True)
         self.secret_file = self.file("secret", os.urandom(32))
+
+    @abstractmethod
+    def enter(self, *command: str) -> list[str]:
+        """
+        What runs C{command}, whose first word is a path, where it plays.
+        """
 
     def file(self, name: str, content: bytes) -> Path:
         """
@@ -109,7 +118,7 @@ class Stage:
         return str(relay.told("ready")[0]["url"])
 
     def _start(self, name: str, kind: str, *command: object) -> Actor:
-        actor = Actor(self._reactor, name, kind, self.room.enter(*(str(word) for word in command)))
+        actor = Actor(self._reactor, name, kind, self.enter(*(str(word) for word in command)))
         self.actors.append(actor)
         return actor
 
@@ -158,7 +167,7 @@ class Stage:
         await self.become("one swarm", lambda: one_swarm(actors), patience)
 
     def _describe(self, words: str) -> str:
-        return "\n".join([f"{self.room.kind} DHT: {words}", *map(str, self.actors)])
+        return "\n".join([f"{self.words}: {words}", *map(str, self.actors)])
 
     async def rest(self, seconds: float) -> None:
         """
@@ -172,6 +181,27 @@ class Stage:
         """
         for actor in self.actors:
             await actor.kill()
+
+
+class Stage(Scene):
+    """
+    One in a room.
+
+    @ivar room: that.
+    """
+
+    def __init__(self, reactor: Any, room: Room, folder: Path) -> None:
+        """
+        @param folder: as of L{Scene}.
+        """
+        super().__init__(reactor, f"{room.kind} DHT", folder)
+        self.room = room
+
+    def enter(self, *command: str) -> list[str]:
+        """
+        As L{Scene.enter}.
+        """
+        return self.room.enter(*command)
 
 
 Scenario: TypeAlias = Callable[[Stage], Awaitable[None]]

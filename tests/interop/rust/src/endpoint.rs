@@ -1,4 +1,4 @@
-//! An endpoint on loopback, with iroh-gossip on it.
+//! An endpoint, on loopback as a rule, with iroh-gossip on it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,12 +8,15 @@ use std::time::Duration;
 use anyhow::{anyhow, Context, Result};
 use iroh::address_lookup::memory::MemoryLookup;
 use iroh::address_lookup::AddrFilter;
-use iroh::endpoint::presets;
+use iroh::endpoint::{presets, Builder};
 use iroh::protocol::Router;
+use iroh::tls::CaTlsConfig;
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, RelayUrl, SecretKey};
 use iroh_gossip::net::Gossip;
 use iroh_gossip::proto::HyparviewConfig;
 use iroh_mainline_address_lookup::DhtAddressLookup;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::CertificateDer;
 use tracing_subscriber::EnvFilter;
 
 use crate::hex;
@@ -36,6 +39,12 @@ pub struct EndpointOptions {
     /// URL of the relay to use; none otherwise.
     #[arg(long)]
     relay: Option<RelayUrl>,
+    /// Use iroh's own defaults: n0's relays, DNS and pkarr servers, on all addresses of this host.
+    #[arg(long, conflicts_with = "relay")]
+    n0: bool,
+    /// File with the only certificate (PEM) that is trusted to sign those of n0's servers.
+    #[arg(long, requires = "n0")]
+    trust: Option<PathBuf>,
     /// Seconds between two Shuffles.
     #[arg(long)]
     shuffle_interval: Option<f64>,
@@ -80,6 +89,25 @@ fn load_key(file: Option<&PathBuf>) -> Result<SecretKey> {
 }
 
 impl EndpointOptions {
+    fn builder(&self) -> Result<Builder> {
+        if self.n0 {
+            let builder = Endpoint::builder(presets::N0);
+            let Some(file) = &self.trust else {
+                return Ok(builder);
+            };
+            let root = CertificateDer::from_pem_file(file)?;
+            return Ok(builder.ca_tls_config(CaTlsConfig::custom_roots([root])));
+        }
+        let relay_mode = self
+            .relay
+            .clone()
+            .map_or(RelayMode::Disabled, |url| RelayMode::custom([url]));
+        Ok(Endpoint::builder(presets::Minimal)
+            .relay_mode(relay_mode)
+            .clear_ip_transports()
+            .bind_addr("127.0.0.1:0")?)
+    }
+
     /// Bind it; log to standard error what `RUST_LOG` says.
     pub async fn run(&self) -> Result<Running> {
         tracing_subscriber::fmt()
@@ -88,16 +116,10 @@ impl EndpointOptions {
             .try_init()
             .ok();
         let key = load_key(self.key_file.as_ref())?;
-        let relay_mode = self
-            .relay
-            .clone()
-            .map_or(RelayMode::Disabled, |url| RelayMode::custom([url]));
         let known = MemoryLookup::new();
-        let mut builder = Endpoint::builder(presets::Minimal)
+        let mut builder = self
+            .builder()?
             .secret_key(key.clone())
-            .relay_mode(relay_mode)
-            .clear_ip_transports()
-            .bind_addr("127.0.0.1:0")?
             .address_lookup(known.clone());
         if self.pkarr {
             builder = builder

@@ -1,0 +1,133 @@
+"""
+Certificates that the bindings of iroh accept.
+
+They trust the roots that Mozilla trusts, compiled in (crate webpki-roots; nothing on
+the machine or in the environment changes that), so no server of ours can be n0's
+to them as they are.  In a copy of them, the 64 bytes of one root's public key are
+replaced by a key of ours.  All else in the copy is as it was, the checks of names,
+dates and signatures among it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from twisted.trial.unittest import SkipTest
+
+_LIBRARY = "libiroh_ffi.so"
+
+#: The object identifier of the curve P-256, in DER.
+_P256 = bytes.fromhex("06082a8648ce3d030107")
+
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def _point(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def _replaceable(library: bytes) -> tuple[x509.Name, bytes]:
+    """
+    A root that C{library} holds, once: its name and its key.
+
+    @raise SkipTest: there is none that we know of.
+    """
+    if find_spec("certifi") is None:
+        raise SkipTest("certifi can't be imported (pip install certifi): the names of Mozilla's roots")
+    for pem in _PEM.findall(import_module("certifi").contents()):
+        der = ssl.PEM_cert_to_DER_cert(pem)
+        if _P256 not in der:
+            continue
+        root = x509.load_der_x509_certificate(der)
+        key = root.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        if library.count(_point(key)) == 1:
+            return root.subject, _point(key)
+    raise SkipTest("the bindings of iroh hold no root that a test can replace")
+
+
+def _certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    extensions: Sequence[x509.ExtensionType],
+) -> bytes:
+    """
+    PEM; valid today.
+    """
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(signer, SHA256()).public_bytes(Encoding.PEM)
+
+
+class Trust:
+    """
+    @ivar bindings: a folder with a package C{iroh} that trusts our root.
+    @ivar root: the file of that, for others that can be told whom to trust.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """
+        @param folder: for all files.
+        @raise SkipTest: there can't be any.
+        """
+        spec = find_spec("iroh")
+        assert spec is not None
+        assert spec.origin is not None
+        package = Path(spec.origin).parent
+        if not (package / _LIBRARY).exists():
+            raise SkipTest(f"the bindings of iroh are not in a file {_LIBRARY} here")
+        library = (package / _LIBRARY).read_bytes()
+        self._name, theirs = _replaceable(library)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.bindings = folder / "bindings"
+        copy = self.bindings / "iroh"
+        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__", _LIBRARY))
+        (copy / _LIBRARY).write_bytes(library.replace(theirs, _point(self._key.public_key())))
+        self.root = folder / "root.pem"
+        is_root = x509.BasicConstraints(ca=True, path_length=None)
+        self.root.write_bytes(_certificate(self._name, self._name, self._key, self._key, [is_root]))
+
+    def certify(self, names: Sequence[str], certificate: Path, key_file: Path) -> None:
+        """
+        Write a server's certificate and its key.
+
+        @param names: of the server.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        extensions: list[x509.ExtensionType] = [
+            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]),
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+        ]
+        certificate.write_bytes(_certificate(subject, self._name, key, self._key, extensions))
+        key_file.touch(0o600)
+        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
