@@ -6,5 +6,6 @@ project = "dtt"
 author = "the dtt contributors"
 project_copyright = "2026, the dtt contributors"
 extensions = ["myst_parser"]
+myst_heading_anchors = 2
 exclude_patterns = ["_build", "newsfragments"]
 html_theme = "alabaster"
