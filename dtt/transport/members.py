@@ -118,6 +118,7 @@ class GossipMember:
         self._on_failed = on_failed
         self._config = config or GossipConfig()
         self._max_content = self._config.max_content
+        self._max_message_size = self._config.max_message_size
         self._timeouts = timeouts or TimeoutsConfig()
         self._swarm = Swarm(peer_id, rng, is_valid_peer_id, None, self._config)
         self._courier = Courier(
@@ -264,7 +265,7 @@ class GossipMember:
         """
         As L{ITopicLinks.message_received}.
         """
-        if len(message) > self._config.max_message_size:
+        if len(message) > self._max_message_size:
             raise DecodeError("message too large")
         event = MessageReceived(peer_id, decode(message))
         if self._state is _State.RUNNING:

@@ -86,7 +86,7 @@ class Counting:
         """
         One more: the swarm gives each content once.
         """
-        label = message.content.split(b" ", 1)[0]
+        label = message.content[: message.content.index(b" ")]
         self.counts[label] += 1
         self.last[label] = time.monotonic()
 
