@@ -307,6 +307,7 @@ class TrackerOptions(BootstrapOptions):
         """
         # It loads TLS, which `dtt node` does without: see dtt.cli.node.
         from dtt.tracker.listeners import transport_names
+        from dtt.transport import iroh_bindings
 
         names = transport_names(transport)
         if "streams" not in names and "streams" in self["listen"]:
@@ -322,7 +323,7 @@ class TrackerOptions(BootstrapOptions):
         else:
             return
         if transport is None:
-            wanted = "the iroh package: pip install 'dtt[iroh]'"
+            wanted = f"the iroh package{iroh_bindings.why_not() or ''}: {iroh_bindings.HOW_TO_INSTALL}"
         raise UsageError(f"{asked} {wanted}")
 
     def read_secret(self) -> bytes | None:

@@ -16,7 +16,7 @@ from dtt.config import PUBLIC_BOOTSTRAP, AddressesConfig, Config, IrohConfig
 from dtt.errors import StateError, UsageError
 from dtt.options import CommandOptions, TrackerOptions, VersionedOptions, default_state_dir
 from dtt.state import MAX_SECRET_BYTES
-from dtt.tracker import listeners
+from dtt.transport import iroh_bindings
 
 
 class StateDirTests(SynchronousTestCase):
@@ -203,7 +203,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         Each transport has an address of its own; the iroh options go to its
         table, and the command line wins over the file.
         """
-        self.patch(listeners, "find_spec", lambda name: object())
+        self.patch(iroh_bindings, "why_not", lambda: None)
         path = self.file('transport = "iroh"\n[iroh]\npreset = "n0"\nrelays = ["https://a.example/"]\n')
         config = self.load("--config", str(path))
         self.assertEqual((config.transport, config.iroh.preset), ("iroh", "n0"))
@@ -223,7 +223,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         What does not fit together is refused, and so is what is no transport,
         preset or relay.
         """
-        self.patch(listeners, "find_spec", lambda name: object())
+        self.patch(iroh_bindings, "why_not", lambda: None)
         for arguments, expected in (
             (("--transport", "quic"), "streams, iroh, both"),
             (("--transport", ""), "--transport must be one of streams, iroh, both, not ''"),
@@ -274,7 +274,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         """
         Without the iroh package its options say how to install it.
         """
-        self.patch(listeners, "find_spec", lambda name: None)
+        self.patch(iroh_bindings, "why_not", lambda: "")
         path = str(self.file('[iroh]\nrelays = ["https://a.example/"]\n'))
         for arguments in (
             ("--transport", "iroh"),
@@ -294,7 +294,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         A file that sets iroh up and leaves it out contradicts itself; the command
         line may leave it out.
         """
-        self.patch(listeners, "find_spec", lambda name: object())
+        self.patch(iroh_bindings, "why_not", lambda: None)
         path = self.file('transport = "streams"\n[iroh]\npreset = "n0"\n')
         with self.assertRaises(UsageError) as raised:
             self.load("--config", str(path))

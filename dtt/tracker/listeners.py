@@ -5,7 +5,6 @@ The transports of a tracker: which ones, on which ports, and as one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 from attrs import evolve
@@ -18,6 +17,7 @@ from dtt.hints import IROH, STREAMS, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IListener, IPeerTransport
 from dtt.tracker.saved import SavedPorts
+from dtt.transport import iroh_bindings
 from dtt.transport.several import SeveralTransports
 from dtt.transport.streams import StreamsTransport
 
@@ -32,14 +32,16 @@ def transport_names(wanted: str | None) -> tuple[str, ...]:
     The transports that a setting stands for, the preferred one first.
 
     @param wanted: C{streams}, C{iroh}, C{both}, or L{None}: what is installed.
-    @raise UsageError: iroh is wanted and not installed.
+    @raise UsageError: iroh is wanted and not installed, or can't be used.
     """
-    installed = find_spec("iroh") is not None
+    if wanted == "streams":
+        return ("streams",)
+    why = iroh_bindings.why_not()
+    if why is None:
+        return ("iroh",) if wanted == "iroh" else ("streams", "iroh")
     if wanted is None:
-        wanted = "both" if installed else "streams"
-    if wanted != "streams" and not installed:
-        raise UsageError(f"transport {wanted} needs the iroh package: pip install 'dtt[iroh]'")
-    return ("streams", "iroh") if wanted == "both" else (wanted,)
+        return ("streams",)
+    raise UsageError(f"transport {wanted} needs the iroh package{why}: {iroh_bindings.HOW_TO_INSTALL}")
 
 
 def bind_port(wanted: int, kept: int, bind: Callable[[int], None]) -> None:
@@ -74,6 +76,12 @@ class Listeners:
         """
         self._on_addresses_changed = on_addresses_changed
         self._hosts: dict[IListener, HostPort] = {}
+        if config.transport is None and (why := iroh_bindings.why_not()):
+            _log.warn(
+                "Without the iroh transport: it needs the iroh package{why}: {how}",
+                why=why,
+                how=iroh_bindings.HOW_TO_INSTALL,
+            )
         for name in transport_names(config.transport):
             if name == "streams":
                 self._hosts[StreamsTransport(reactor, key)] = config.listen

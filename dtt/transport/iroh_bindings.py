@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast, get_type_hints
 
 from dtt.errors import UsageError
+
+#: What helps whoever asks for the transport without the package.
+HOW_TO_INSTALL: Final = "pip install 'dtt[iroh]'"
 
 
 class IrohSendStream(Protocol):
@@ -152,16 +155,36 @@ class Bindings(Protocol):
     RelayMode: Any
 
 
+def why_not() -> str | None:
+    """
+    Why the module C{iroh} can't be used, to follow the words "needs the iroh
+    package": C{""} if it is not installed; L{None}: it can.
+    """
+    try:
+        module: Any = importlib.import_module("iroh")
+    except ModuleNotFoundError:
+        return ""
+    except Exception as error:
+        words = str(error).partition("\n")[0]
+        return f", and the one that is installed can't be loaded ({type(error).__name__}: {words})"
+    if getattr(module, "__file__", None) is None:  # just a folder of that name
+        return ""
+    usable = all(hasattr(module, name) for name in get_type_hints(Bindings))
+    # Of all that is called this was the last to come, in 1.1.
+    if not (usable and hasattr(module.EndpointBuilder, "bind")):
+        return ", and the one that is installed is of a version that can't be used"
+    return None
+
+
 def load_bindings() -> Bindings:
     """
     The module C{iroh}.
 
-    @raise UsageError: it is not installed.
+    @raise UsageError: it is not installed, or can't be used.
     """
-    try:
-        module = importlib.import_module("iroh")
-    except ImportError:
-        raise UsageError("the iroh transport needs the package iroh: pip install 'dtt[iroh]'") from None
+    if (why := why_not()) is not None:
+        raise UsageError(f"the iroh transport needs the iroh package{why}: {HOW_TO_INSTALL}")
+    module = importlib.import_module("iroh")
     _copy_at_once(module)
     return cast(Bindings, module)
 

@@ -23,8 +23,8 @@ from dtt.interfaces import IDHT, IAddressBook, PeerId
 from dtt.records.record import GossipContent
 from dtt.records.topic import Slot, TopicId, default_rotation, initial_secret_hash
 from dtt.testing.dht import FakeDHT
-from dtt.tracker import listeners
 from dtt.tracker.record_client import RecordClient
+from dtt.transport import iroh_bindings
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Book:
 
 def without_iroh(case: SynchronousTestCase) -> None:
     """As where the iroh package is not installed: it knows no memory network."""
-    case.patch(listeners, "find_spec", lambda name: None)
+    case.patch(iroh_bindings, "why_not", lambda: "")
 
 
 def start_clock() -> Clock:

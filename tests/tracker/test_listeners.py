@@ -17,10 +17,9 @@ from dtt.errors import ListenError, UsageError
 from dtt.hints import IROH, PeerAddress
 from dtt.identity import PeerKey
 from dtt.testing.tcp import MemoryTCPNetwork
-from dtt.tracker import listeners
 from dtt.tracker.listeners import Listeners, transport_names
 from dtt.tracker.saved import SavedPorts
-from dtt.transport import quic
+from dtt.transport import iroh_bindings, quic
 from dtt.transport.several import SeveralTransports
 from dtt.transport.streams import StreamsTransport
 from tests.tracker.common import collect_warnings
@@ -70,7 +69,7 @@ class ListenersTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.patch(listeners, "find_spec", lambda name: object())
+        self.patch(iroh_bindings, "why_not", lambda: None)
         self.patch(quic, "IrohTransport", Iroh)
         self.reactor = MemoryTCPNetwork(Clock()).reactor(HOST)
         self.changes: list[None] = []
@@ -93,10 +92,22 @@ class ListenersTests(SynchronousTestCase):
         self.assertEqual(transport_names(None), ("streams", "iroh"))
         self.assertEqual(transport_names("both"), ("streams", "iroh"))
         self.assertEqual((transport_names("iroh"), transport_names("streams")), (("iroh",), ("streams",)))
-        self.patch(listeners, "find_spec", lambda name: None)
+        self.patch(iroh_bindings, "why_not", lambda: "")
         self.assertEqual((transport_names(None), transport_names("streams")), (("streams",), ("streams",)))
         for wanted in ("iroh", "both"):
             self.assertRaises(UsageError, transport_names, wanted)
+
+    def test_unusable(self) -> None:
+        """A package that can't be used is none: a warning says why, and whoever asks for it hears it."""
+        self.patch(iroh_bindings, "why_not", lambda: ", in another version")
+        warnings: list[str] = []
+        collect_warnings(self, warnings)
+        self.assertIsInstance(self.make().transport, StreamsTransport)
+        self.assertIn("iroh package, in another version: pip install 'dtt[iroh]'", warnings[0])
+        self.assertIsInstance(self.make(transport="streams").transport, StreamsTransport)
+        self.assertEqual(len(warnings), 1)
+        error = self.assertRaises(UsageError, self.make, transport="both")
+        self.assertIn("iroh package, in another version: pip install 'dtt[iroh]'", str(error))
 
     def test_one(self) -> None:
         """One transport is used as it is."""

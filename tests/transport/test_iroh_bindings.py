@@ -5,12 +5,13 @@ Tests for L{dtt.transport.iroh_bindings}.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -19,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.errors import UsageError
 from dtt.identity import PeerKey
 from dtt.transport import iroh_bindings
-from dtt.transport.iroh_bindings import join_address, load_bindings, split_address
+from dtt.transport.iroh_bindings import join_address, load_bindings, split_address, why_not
 from dtt.transport.quic import IrohTransport
 
 
@@ -35,7 +36,46 @@ class LoadTests(SynchronousTestCase):
         """
         self.patch(sys, "modules", {**sys.modules, "iroh": None})
         error = self.assertRaises(UsageError, IrohTransport, Clock(), PeerKey.from_seed(bytes(32)))
-        self.assertEqual(str(error), "the iroh transport needs the package iroh: pip install 'dtt[iroh]'")
+        self.assertEqual(str(error), "the iroh transport needs the iroh package: pip install 'dtt[iroh]'")
+
+    def test_folder_of_that_name(self) -> None:
+        """
+        A folder C{iroh} where Python looks for modules is no package.
+        """
+        self.patch(sys, "modules", {**sys.modules, "iroh": ModuleType("iroh")})
+        self.assertEqual(why_not(), "")
+
+    def test_another_version_of_it(self) -> None:
+        """
+        A package without what we call is refused before it is called.
+        """
+        module = ModuleType("iroh")
+        module.__file__ = "iroh/__init__.py"
+        vars(module).update(IrohError=Exception, EndpointBuilder=object)
+        self.patch(sys, "modules", {**sys.modules, "iroh": module})
+        error = self.assertRaises(UsageError, load_bindings)
+        self.assertEqual(
+            str(error),
+            "the iroh transport needs the iroh package, and the one that is installed is of a version that "
+            "can't be used: pip install 'dtt[iroh]'",
+        )
+
+    def test_broken(self) -> None:
+        """
+        A package that can't be loaded, say because its library is for another
+        machine, is told of in one line.
+        """
+
+        def fail(name: str) -> None:
+            raise OSError("libiroh_ffi.so: wrong ELF class\nsecond line")
+
+        self.patch(importlib, "import_module", fail)
+        error = self.assertRaises(UsageError, load_bindings)
+        self.assertEqual(
+            str(error),
+            "the iroh transport needs the iroh package, and the one that is installed can't be loaded "
+            "(OSError: libiroh_ffi.so: wrong ELF class): pip install 'dtt[iroh]'",
+        )
 
     def test_not_imported_before(self) -> None:
         """
