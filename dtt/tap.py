@@ -7,7 +7,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any, cast
 
 from twisted.application.service import IService, MultiService
@@ -32,6 +33,17 @@ class CannotStart(SystemExit, Exception):
     so that twistd removes its PID file and tells the process that waits for
     the daemon.
     """
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """
+    @raise CannotStart: instead of a L{DTTError}.
+    """
+    try:
+        yield
+    except DTTError as error:
+        raise CannotStart(f"twistd dtt: {error}") from None
 
 
 class Options(TrackerOptions):
@@ -109,10 +121,17 @@ class TrackerRunner(MultiService):
 
         @raise CannotStart: one of them can't be had.
         """
-        try:
+        with _one_line():
             super().privilegedStartService()
-        except DTTError as error:
-            raise CannotStart(f"twistd dtt: {error}") from None
+
+    def startService(self) -> None:
+        """
+        Begin; C{twist}, unlike C{twistd}, calls nothing before this.
+
+        @raise CannotStart: as L{privilegedStartService}.
+        """
+        with _one_line():
+            super().startService()
 
 
 def _log_file(twistd_options: Mapping[str, Any], reactor: Any) -> IO[Any]:
@@ -137,12 +156,10 @@ def makeService(options: Options) -> IService:
     observer = None
     if options["log-format"] == "json":
         observer = JSONLogObserver(_log_file(options.parent or {}, reactor))
-    try:
+    with _one_line():
         tracker = Tracker(reactor, options.config)
         for topic in options.topics:
             if not topic.secret:
                 warn_without_secret(topic.name)
             tracker.join(topic.topic_id, secret=topic.secret or b"")
-    except DTTError as error:
-        raise CannotStart(f"twistd dtt: {error}") from None
     return TrackerRunner(tracker, observer)
