@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from dtt.errors import RemoteError
 from dtt.transport.iroh_calls import Calls
 
 T = TypeVar("T")
@@ -55,6 +56,8 @@ class Loops:
         def failed(failure: Failure) -> None:
             if not self.stopped and not failure.check(CancelledError):
                 on_failed(failure)
+            if failure.check(CancelledError, RemoteError):
+                failure.cleanFailure()
 
         return Deferred.fromCoroutine(loop).addErrback(failed)
 

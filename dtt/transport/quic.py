@@ -170,7 +170,8 @@ class IrohTransport:
         """
         Say goodbye on all topics, close everything, listen no more.  Fires when
         all is gone; after 1.5 s, or when cancelled, what is left is aborted.
-        Who asks again waits for the same end.
+        Who asks again waits for the same end.  The port is free then; if dials
+        were under way the library keeps it for 2.5 s more (seen with iroh 1.4.1).
         """
         if self._ending is None:
             self._ending = self._end()

@@ -98,10 +98,13 @@ class Acceptor:
 
         def over(result: Failure | None) -> None:
             self._running.pop(running, None)
-            if result is None or self._stopped:
+            if result is None:
                 return
-            if result.check(IrohFailure, DeferredTimeoutError, CancelledError):
+            if self._stopped:
+                result.cleanFailure()
+            elif result.check(IrohFailure, DeferredTimeoutError, CancelledError):
                 self._counters["closed: handshake failed"] += 1
+                result.cleanFailure()
             else:
                 self._log.failure("a connection could not be accepted", result)
 

@@ -93,7 +93,7 @@ class QuicConnection:
         """
         Bytes that wait because the peer reads too slowly.
         """
-        return self._sending.unsent
+        return 0 if self._lost else self._sending.unsent
 
     def start(self) -> None:
         """
@@ -105,13 +105,15 @@ class QuicConnection:
         """
         Send one encoded gossip C{Message}; dropped once the connection is closed.
         """
-        self._sending.send(topic_id, message)
+        if not self._lost:
+            self._sending.send(topic_id, message)
 
     def finish(self, topic_id: bytes) -> None:
         """
         End the topic's stream after what was sent.
         """
-        self._sending.finish(topic_id)
+        if not self._lost:
+            self._sending.finish(topic_id)
 
     def close(self) -> None:
         """
@@ -144,8 +146,11 @@ class QuicConnection:
             return
         self._lost = True
         call_off(self._timeout)
+        self._timeout = None
         self._loops.stop()
         self._sending.stop()
         self._connection.close(1 if reason else 0, reason.encode("ascii") or GOODBYE)
+        # They know us, and the library keeps the socket for as long as a connection is known.
+        del self._sending, self._receiving
         self._on_closed()
         self._owner.connection_lost(self, reason)

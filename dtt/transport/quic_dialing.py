@@ -116,6 +116,7 @@ class QuicDialing:
         self._stopped = True
         self._dials.stop()
         self._alone.stop()
+        self._endpoint = None
 
     # Attempts
 
@@ -136,6 +137,7 @@ class QuicDialing:
 
         def over(outcome: Any) -> None:
             if isinstance(outcome, Failure) and outcome.check(CancelledError):
+                outcome.cleanFailure()
                 outcome = Failure(DialFailed("cancelled"))
             if not result.called:
                 result.callback(outcome)
@@ -201,7 +203,8 @@ class QuicDialing:
         """
         @raise DialFailed: it was not reached.
         """
-        assert endpoint is not None
+        if endpoint is None:
+            raise DialFailed("stopped")
         bindings = self._bindings
         direct = [str(address) for address in target if isinstance(address, PeerAddress)]
         relay = next((address.url for address in target if isinstance(address, RelayAddress)), None)

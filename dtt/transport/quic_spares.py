@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from dtt.errors import DialFailed
 from dtt.transport.iroh_bindings import IrohEndpoint, IrohIncoming
@@ -61,7 +62,7 @@ class Spares:
         self.open.append(endpoint)
         # It fails only when it is given up.
         refusing = take_incoming(endpoint, self._calls, self._clock, self._refuse)
-        Deferred.fromCoroutine(refusing).addErrback(lambda _: None)
+        Deferred.fromCoroutine(refusing).addErrback(Failure.cleanFailure)
         return endpoint
 
     def close(self, endpoint: IrohEndpoint) -> None:

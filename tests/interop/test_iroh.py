@@ -4,6 +4,7 @@ The iroh transport over the real bindings: members, their ends, and bad input.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -322,6 +323,27 @@ class ListenTests(IrohTestCase):
         self.assertEqual(
             str(error), f"can't listen on UDP 127.0.0.1 port {transport.port}: Address already in use"
         )
+
+    async def test_freed(self) -> None:
+        """
+        Once stopped, a transport that is kept keeps no port: another one can have
+        it, without waiting for the garbage collector.
+        """
+        gc.disable()
+        self.addCleanup(gc.enable)
+        one, _ = self.transport(1)
+        two, links = self.transport(2)
+        await one.dial(two.peer_id, two.addresses())
+        one.send(two.peer_id, TOPIC, b"hello")
+        await until(reactor, lambda: links.messages)
+        two.send(one.peer_id, TOPIC, b"hello")
+        ports = [one.port or 0, two.port or 0]
+        await one.stop()
+        await two.stop()
+        for number, port in enumerate(ports, 3):
+            again = IrohTransport(reactor, PeerKey.from_seed(bytes((number,)) * 32))
+            again.listen(LOOPBACK, port)
+            await again.stop()
 
     def test_restricted(self) -> None:
         """

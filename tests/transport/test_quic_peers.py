@@ -5,6 +5,9 @@ connections stay, and when they are closed.
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from twisted.internet.defer import Deferred
 
 from dtt.testing.iroh_endpoints import MemoryEndpoint
@@ -227,6 +230,27 @@ class EndTests(IrohTestCase):
         self.advance(0.2)
         self.successResultOf(result)
         self.assertEqual(self.net.connections, [])
+
+    def test_nothing_is_kept(self) -> None:
+        """
+        A connection that has ended, by a fault or by a stop, is not kept until the
+        garbage collector comes: the library keeps the socket for as long.
+        """
+        gc.disable()
+        self.addCleanup(gc.enable)
+        b, _ = self.connected()
+        self.a.send(b.peer_id, TOPIC, b"hello")
+        self.advance(0.1)
+        b.send(self.a.peer_id, TOPIC, b"hello")
+        raw = RawPeer(self, 3)
+        connection = raw.connect(self.a)
+        kept: list[weakref.ref[object]] = [weakref.ref(each) for each in self.a.peers.connections()]
+        raw.write(connection, b"\xff" * 8)
+        self.assertEqual([each() is None for each in kept], [False, True])
+        result = self.a.stop()
+        self.advance(1.5)
+        self.successResultOf(result)
+        self.assertEqual([each() for each in kept], [None, None])
 
     def test_stop_cancelled(self) -> None:
         """
