@@ -259,7 +259,7 @@ class TrackerOptions(BootstrapOptions):
             fit together or is not installed.
         """
         config, tables = (Config(), ()) if self["config"] is None else load_toml(Path(self["config"]))
-        iroh_in_file = config.iroh != IrohConfig()
+        iroh_in_file, port_in_file = config.iroh != IrohConfig(), config.listen[1] != 0
         state_dir = self["state-dir"]
         config = evolve(
             config,
@@ -283,7 +283,7 @@ class TrackerOptions(BootstrapOptions):
                 relays=tuple(self["pkarr-relay"]) or config.addresses.relays,
             ),
         )
-        self._check_transports(config.transport, iroh_in_file)
+        self._check_transports(config.transport, iroh_in_file, port_in_file)
         if self["no-publish"]:
             config = evolve(
                 config,
@@ -297,11 +297,12 @@ class TrackerOptions(BootstrapOptions):
             config = evolve(config, message_overlap_merge=evolve(config.message_overlap_merge, enabled=False))
         return config, tables
 
-    def _check_transports(self, transport: str | None, iroh_in_file: bool) -> None:
+    def _check_transports(self, transport: str | None, iroh_in_file: bool, port_in_file: bool) -> None:
         """
         Nothing that was asked for may be left out silently.
 
         @param iroh_in_file: whether the TOML file sets iroh up.
+        @param port_in_file: whether it names a port of streams.
         @raise UsageError: a transport is not installed, or not used though
             something was set for it.
         """
@@ -313,6 +314,10 @@ class TrackerOptions(BootstrapOptions):
         if "streams" not in names and "streams" in self["listen"]:
             raise UsageError(
                 "--listen without iroh: is for streams; with --transport iroh write --listen iroh:HOST:PORT"
+            )
+        if "streams" not in names and port_in_file and self["transport"] is None:
+            raise UsageError(
+                f"{self['config']}: listen: is for streams; with transport iroh write it under [iroh]"
             )
         if "iroh" in names:
             return

@@ -301,6 +301,26 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertIn(f"{path}: [iroh] needs transport", str(raised.exception))
         self.assertEqual(self.load("--config", str(path), "--transport", "streams").transport, "streams")
 
+    def test_streams_port_without_streams(self) -> None:
+        """
+        The same goes for a file that names a port of streams and leaves streams out;
+        its host alone is also iroh's.
+        """
+        self.patch(iroh_bindings, "why_not", lambda: None)
+        path = self.file('transport = "iroh"\nlisten = "127.0.0.1:7000"\n')
+        with self.assertRaises(UsageError) as raised:
+            self.load("--config", str(path))
+        self.assertEqual(
+            str(raised.exception),
+            f"{path}: listen: is for streams; with transport iroh write it under [iroh]",
+        )
+        for transport in ("both", "iroh"):
+            self.assertEqual(
+                self.load("--config", str(path), "--transport", transport).listen, ("127.0.0.1", 7000)
+            )
+        path = self.file('transport = "iroh"\nlisten = "127.0.0.1:0"\n')
+        self.assertEqual(self.load("--config", str(path)).listen, ("127.0.0.1", 0))
+
     def test_listen_on_a_name(self) -> None:
         """The address to listen on is an IP: our records carry it."""
         with self.assertRaises(UsageError) as raised:
