@@ -111,7 +111,11 @@ class AddressService(MultiService):
     def startService(self) -> None:
         """
         Begin.
+
+        @raise StateError: the last sequence number can't be read.
         """
+        # Once more: who had the directory when we were made may have published since.
+        self._signer.load()
         super().startService()
         self._saving.start(SAVE_INTERVAL, now=False)
 

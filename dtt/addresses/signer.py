@@ -59,14 +59,13 @@ class Signer:
 
         @raise StateError: the file can't be read.
         """
-        saved = None if self._state is None else self._state.read_json(SEQ_FILE)
-        if saved is None:
+        if self._state is None or (saved := self._state.read_json(SEQ_FILE)) is None:
             return
         seq = saved.get("seq")
         if saved.get("version") == VERSION and type(seq) is int and 0 <= seq <= MAX_SEQ:
             self.last_seq = max(seq, self.last_seq)
         else:
-            self._log.warn("{file} is not usable; starting without it.", file=SEQ_FILE)
+            self._state.put_aside(SEQ_FILE, "no sequence number")
 
     def dns(self) -> bytes | None:
         """

@@ -137,6 +137,31 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(bob.counters[f"{dead}: connection failed"], 1)
         self.assertEqual([entry[0] for entry in self.relay.log].count("PUT"), 1)
 
+    def test_made_before_another_has_stopped(self) -> None:
+        """
+        A service that was made while another one had the state goes on behind the
+        numbers of that one, whatever the clock says.
+        """
+        self.state = StateDirectory(self.mktemp())
+        first = self.service(ALICE)
+        second = AddressService(
+            self.net.reactor("10.0.0.1"),
+            Random(1),
+            AddressesConfig(),
+            ALICE,
+            self.dht,
+            lambda: self.listed[ALICE],
+            self.state,
+            self.events.append,
+        )
+        self.net.advance(START_DELAY + 0.1)
+        self.stop(first)
+        published = first._signer.last_seq
+        self.assertGreater(published, 0)
+        second.startService()
+        self.services.append(second)
+        self.assertEqual(second._signer.last_seq, published)
+
     def test_own_intervals(self) -> None:
         """
         The relay is told every 5 minutes, the DHT every hour.

@@ -93,7 +93,7 @@ class SignerTests(SynchronousTestCase):
 
     def test_unusable_files(self) -> None:
         """
-        A damaged file is put aside, one with something else ignored.
+        A damaged file is put aside, and so is one with something else.
         """
         for content in ("{", '{"version": 2, "seq": 5}', '{"version": 1, "seq": -1}', '{"version": 1}'):
             self.file.write_text(content, "ascii")
