@@ -419,6 +419,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         raise UsageError(f"{where}: expected {expected}, not {value!r}")
     if hint is not Path:
         return value
+    if "\0" in str(value):  # no system has such paths
+        raise UsageError(f"{where}: expected {expected}, not {value!r}")
     try:
         return Path(str(value)).expanduser()
     except RuntimeError:

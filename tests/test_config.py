@@ -247,6 +247,9 @@ class TOMLTests(SynchronousTestCase):
             self.refused("state_dir = '~no such user/x'"),
             "state_dir: '~no such user/x' begins with a home directory that is not known",
         )
+        self.assertEqual(
+            self.refused('state_dir = "a\\u0000b"'), "state_dir: expected a path (a string), not 'a\\x00b'"
+        )
 
     def test_a_topic_needs_a_name(self) -> None:
         """
