@@ -56,10 +56,10 @@ class LengthPrefixed:
         """
         partial = self._partial
         if partial:
-            partial += data
-            if len(partial) < self._needed:
+            if len(partial) + len(data) < self._needed:
+                partial += data
                 return
-            data = bytes(partial)
+            data = b"".join((partial, data))
             partial.clear()
         offset, available = 0, len(data)
         needed = _HEADER
