@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from attrs import evolve, field, frozen
 from twisted.logger import Logger
@@ -33,6 +34,8 @@ from dtt.records.topic import TopicId
 from dtt.state import MAX_SECRET_BYTES, drop_final_newline, read_secret_file
 
 _log = Logger()
+
+T = TypeVar("T")
 
 
 @frozen(slots=True)
@@ -88,8 +91,14 @@ def options_first(parser: usage.Options, arguments: list[str]) -> list[str]:
 
 class VersionedOptions(usage.Options):
     """
-    Options with our C{--version} instead of Twisted's.
+    Options with our C{--version} instead of Twisted's, whose C{--help} shows the
+    docstring of a method as one paragraph.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Twisted wraps it as it is, with the indentation of the code.
+        self.docs = {option: " ".join((doc or "").split()) for option, doc in self.docs.items()}
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -116,6 +125,31 @@ class CommandOptions(VersionedOptions):
             words = str(error).removeprefix("Parameter type enforcement failed: ")
             raise usage.UsageError(words) from None
 
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        Nothing but options, unless a command says otherwise.
+
+        @raise UsageError: Twisted's; there is something else.
+        """
+        if arguments:
+            raise usage.UsageError(f"what is {arguments[0][:80]!r}? Only options are expected; see --help")
+
+
+def value_of(option: str, parse: Callable[[str], T]) -> Callable[[str], T]:
+    """
+    C{parse}, whose errors name the option.
+
+    @param parse: raises ValueError.
+    """
+
+    def parse_value(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise UsageError(f"--{option}: {error}") from None
+
+    return parse_value
+
 
 def port_number(text: str) -> int:
     """
@@ -128,29 +162,26 @@ def port_number(text: str) -> int:
     return int(text)
 
 
-def one_of(option: str, allowed: Sequence[str]) -> Callable[[str], str]:
+def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
     """
     The values that an option may have, as a function that refuses others.
     """
 
     def check(text: str) -> str:
         if text not in allowed:
-            raise UsageError(f"--{option} must be one of {', '.join(allowed)}, not {text[:80]!r}")
+            raise ValueError(f"must be one of {', '.join(allowed)}, not {text[:80]!r}")
         return text
 
     return check
 
 
-def relay_url(option: str, text: str) -> str:
+def relay_url(text: str) -> str:
     """
     The URL of a relay.
 
     @raise UsageError: it is none.
     """
-    try:
-        check_relay_url(text)
-    except UsageError as error:
-        raise UsageError(f"--{option}: {error}") from None
+    check_relay_url(text)
     return text
 
 
@@ -165,7 +196,7 @@ class BootstrapOptions(CommandOptions):
 
     def opt_bootstrap(self, address: str) -> None:
         """HOST:PORT of a DHT node to start from, instead of the public ones; may be given several times."""
-        self["bootstrap"].append(parse_host_port(address))
+        self["bootstrap"].append(value_of("bootstrap", parse_host_port)(address))
 
 
 class TrackerOptions(BootstrapOptions):
@@ -200,14 +231,20 @@ class TrackerOptions(BootstrapOptions):
             "Directory for the key, the ports and the known DHT nodes. Default of twistd dtt: "
             "$STATE_DIRECTORY, else dtt in the XDG state directory; of dtt chat: none.",
         ],
-        ["dht-port", None, None, "UDP port of the DHT node; 0: any at first, then kept.", port_number],
+        [
+            "dht-port",
+            None,
+            None,
+            "UDP port of the DHT node; 0: any at first, then kept.",
+            value_of("dht-port", port_number),
+        ],
         [
             "transport",
             None,
             None,
             "How members reach each other: streams (TCP, dtt only), iroh (QUIC, also with Rust peers) or "
             "both. Default: both when the iroh package is installed (pip install 'dtt[iroh]'), else streams.",
-            one_of("transport", TRANSPORTS),
+            value_of("transport", one_of(TRANSPORTS)),
         ],
         [
             "iroh-preset",
@@ -215,7 +252,7 @@ class TrackerOptions(BootstrapOptions):
             None,
             "none: no server of anyone's (the default); n0: the relays, DNS and pkarr publishing of n0, "
             "which most Rust programs use and which help behind NATs.",
-            one_of("iroh-preset", IROH_PRESETS),
+            value_of("iroh-preset", one_of(IROH_PRESETS)),
         ],
         ["config", None, None, "TOML file with settings; the command line wins over it."],
     ]
@@ -236,18 +273,19 @@ class TrackerOptions(BootstrapOptions):
         transport = prefix if colon and prefix in ("streams", "iroh") else "streams"
         if transport in self["listen"]:
             raise usage.UsageError(f"--listen: there are two addresses for {transport}")
-        self["listen"][transport] = parse_host_port(rest if transport == prefix else address)
+        place = rest if transport == prefix else address
+        self["listen"][transport] = value_of("listen", parse_host_port)(place)
 
     def opt_relay(self, url: str) -> None:
         """URL of an iroh relay of your own, in place of the preset's; may be given several times."""
-        self["relay"].append(relay_url("relay", url))
+        self["relay"].append(value_of("relay", relay_url)(url))
 
     def opt_pkarr_relay(self, url: str) -> None:
         """
         URL of a pkarr relay, where our addresses are published and those of others looked for, besides the
         DHT; may be given several times. Default: none.
         """
-        self["pkarr-relay"].append(relay_url("pkarr-relay", url))
+        self["pkarr-relay"].append(value_of("pkarr-relay", relay_url)(url))
 
     def load(self, default_state_dir: Path | None) -> tuple[Config, tuple[TopicTable, ...]]:
         """
@@ -351,12 +389,24 @@ class TrackerOptions(BootstrapOptions):
         return read_secret_file(secret_file)
 
 
+def topic_to_join(name: str) -> TopicId:
+    """
+    The topic of a command line or a configuration file, as L{TopicId.parse}.
+
+    @raise UsageError: also if it is empty: it has an id like any other, but who
+        asks for it has most likely a variable that is not set.
+    """
+    if not name:
+        raise UsageError("the name of the topic is empty")
+    return TopicId.parse(name)
+
+
 def warn_without_secret(name: str) -> None:
     """
     Say what an empty secret means.
     """
     _log.warn(
-        "Topic {name} has no secret: whoever knows or guesses its name can read its records, join and "
-        "write. Give a --secret-file.",
+        "Topic {name} has no secret, or an empty one: whoever knows or guesses its name can read its "
+        "records, join and write. Give a --secret-file that holds one.",
         name=name,
     )

@@ -19,8 +19,7 @@ from twisted.python.logfile import LogFile
 
 from dtt.errors import DTTError
 from dtt.eventlog import JSONLogObserver
-from dtt.options import TopicSettings, TrackerOptions, default_state_dir, warn_without_secret
-from dtt.records.topic import TopicId
+from dtt.options import TopicSettings, TrackerOptions, default_state_dir, topic_to_join, warn_without_secret
 from dtt.state import read_secret_file
 from dtt.tracker.tracker import Tracker
 
@@ -88,10 +87,10 @@ class Options(TrackerOptions):
         if self.config.state_dir is None:
             raise usage.UsageError("there is no home directory to keep state in: give --state-dir DIR")
         secret = self.read_secret()
-        self.topics = [TopicSettings(name, TopicId.parse(name), secret) for name in self["topics"]]
+        self.topics = [TopicSettings(name, topic_to_join(name), secret) for name in self["topics"]]
         for table in tables:
             secret = None if table.secret_file is None else read_secret_file(table.secret_file)
-            self.topics.append(TopicSettings(table.name, TopicId.parse(table.name), secret))
+            self.topics.append(TopicSettings(table.name, topic_to_join(table.name), secret))
         if not self.topics:
             raise usage.UsageError("no topic: give --topic NAME, or [[topic]] in the file of --config")
 

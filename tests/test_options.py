@@ -185,18 +185,24 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.publisher.enabled, config.publisher.base_interval), (False, 20))
 
     def test_wrong(self) -> None:
-        """Wrong values are refused, with the option's expectation."""
+        """Wrong values are refused, with the option and what it expects."""
         for arguments, expected in (
             (("--dht-port", "65536"), "0..65535"),
             (("--dht-port", "-1"), "0..65535"),
             (("--dht-port", "\u0661"), "0..65535"),
             (("--listen", "7000"), "HOST:PORT"),
             (("--listen", "::1:7000"), "HOST:PORT"),
+            (("--listen", "iroh:x"), "HOST:PORT"),
             (("--bootstrap", "host"), "HOST:PORT"),
+            (("--relay", "host"), "URL"),
+            (("--pkarr-relay", "host"), "URL"),
+            (("--transport", "tcp"), "both"),
+            (("--iroh-preset", "n1"), "n0"),
         ):
             with self.assertRaises(usage.UsageError, msg=str(arguments)) as raised:
                 self.parse(*arguments)
             self.assertIn(expected, str(raised.exception))
+            self.assertTrue(str(raised.exception).startswith(f"{arguments[0]}: "), str(raised.exception))
 
     def test_transports(self) -> None:
         """
@@ -226,9 +232,9 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.patch(iroh_bindings, "why_not", lambda: None)
         for arguments, expected in (
             (("--transport", "quic"), "streams, iroh, both"),
-            (("--transport", ""), "--transport must be one of streams, iroh, both, not ''"),
-            (("--iroh-preset", "n1"), "--iroh-preset must be one of none, n0, not 'n1'"),
-            (("--iroh-preset", ""), "--iroh-preset must be one of none, n0, not ''"),
+            (("--transport", ""), "--transport: must be one of streams, iroh, both, not ''"),
+            (("--iroh-preset", "n1"), "--iroh-preset: must be one of none, n0, not 'n1'"),
+            (("--iroh-preset", ""), "--iroh-preset: must be one of none, n0, not ''"),
             (("--relay", "relay.example"), "--relay: 'relay.example' is no URL of a relay"),
             (("--relay", ""), "--relay: '' is no URL of a relay"),
             (("--relay", "https://[/"), "no URL of a relay"),
@@ -377,6 +383,10 @@ class TrackerOptionsTests(SynchronousTestCase):
             *("transport", "iroh-preset", "relay"),
         ):
             self.assertRegex(text, rf"--{option}=? \w+", option)
+
+    def test_help_has_no_gaps(self) -> None:
+        """An explanation that takes several lines of code is one paragraph."""
+        self.assertNotRegex(str(TrackerOptions()), r"[.,;)] {2,}\w")
 
 
 class _Stdin:

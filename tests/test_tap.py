@@ -118,7 +118,8 @@ class OptionsTests(TapTestCase):
         for arguments, expected in (
             ((), "--topic"),
             (("--nonsense",), "nonsense"),
-            (("--topic", "x", "extra"), "argument"),
+            (("--topic", "x", "extra"), "'extra'"),
+            (("--topic", ""), "empty"),
             (("--topic", "hex:12"), "64 hexadecimal digits"),
             (("--topic", "x", "--dht-port", "many"), "0..65535"),
             (("--topic", "x", "--listen", "nowhere"), "HOST:PORT"),

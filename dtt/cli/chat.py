@@ -28,7 +28,7 @@ from dtt.config import TopicTable
 from dtt.errors import DTTError, LocalError
 from dtt.eventlog import json_line
 from dtt.events import Event, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished, short
-from dtt.options import TrackerOptions, warn_without_secret
+from dtt.options import TrackerOptions, topic_to_join, warn_without_secret
 from dtt.records.topic import TopicId
 from dtt.state import read_secret_file
 from dtt.tracker.topic import TopicService
@@ -382,7 +382,7 @@ class ChatOptions(TrackerOptions):
         @return: the exit code.
         """
         config, tables = self.load(None)
-        topic_id = TopicId.parse(self["topic"])
+        topic_id = topic_to_join(self["topic"])
         secret = self.secret_of(topic_id, tables)
         warnings_to_stderr()
         if not secret:

@@ -30,7 +30,7 @@ from dtt.cli.running import run_reactor
 from dtt.dht.buckets import K
 from dtt.dht.node import DHTNode
 from dtt.errors import LocalError
-from dtt.options import CommandOptions
+from dtt.options import CommandOptions, value_of
 
 #: The last member starts so much later than the others: a newcomer, seconds.
 NEWCOMER_AFTER = 5.0
@@ -352,8 +352,14 @@ class DemoOptions(CommandOptions):
     synopsis = "[options]"
     longdesc = "Starts a closed DHT and members on this machine, and shows how they meet."
     optParameters = [
-        ["members", None, 3, "How many members, each a process; the last one comes later.", _at_least(2)],
-        ["dht-nodes", None, 16, "How many DHT nodes.", _at_least(2)],
+        [
+            "members",
+            None,
+            3,
+            "How many members, each a process; the last one comes later.",
+            value_of("members", _at_least(2)),
+        ],
+        ["dht-nodes", None, 16, "How many DHT nodes.", value_of("dht-nodes", _at_least(2))],
     ]
     optFlags = [["keep", None, "Keep everything running until Ctrl-C."]]
 

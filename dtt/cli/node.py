@@ -18,7 +18,7 @@ from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.dht.node import DHTNode
 from dtt.dht.saved import SavedNode, Saver, load
 from dtt.errors import UsageError
-from dtt.options import BootstrapOptions, port_number
+from dtt.options import BootstrapOptions, port_number, value_of
 from dtt.state import StateDirectory
 
 
@@ -39,7 +39,7 @@ class NodeOptions(BootstrapOptions):
     synopsis = "[options]"
     longdesc = "A Mainline DHT node without topics. Prints 'ready HOST:PORT ID' once its port is bound."
     optParameters = [
-        ["port", None, 0, "UDP port; 0: any.", port_number],
+        ["port", None, 0, "UDP port; 0: any.", value_of("port", port_number)],
         ["bind", None, "0.0.0.0", "Local IPv4 address; 'none': IPv6 only."],
         [
             "state-dir",

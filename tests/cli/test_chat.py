@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.cli import chat as chat_module
 from dtt.cli.chat import MAX_LINE, MAX_WAITING, Chat, ChatLine, ChatOptions, Console, describe, printable
 from dtt.config import TopicTable
-from dtt.errors import StateError
+from dtt.errors import StateError, UsageError
 from dtt.events import DHTReady, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished
 from dtt.records.topic import TopicId
 from dtt.testing.members import FakeGossip
@@ -335,6 +335,12 @@ class OptionsTests(SynchronousTestCase):
         for arguments in (("x", "--json", "--stay"), ("--json", "x", "--stay"), ("--json", "--stay", "x")):
             options = self.parse(*arguments)
             self.assertEqual((options["topic"], options["json"], options["stay"]), ("x", 1, 1))
+
+    def test_no_topic(self) -> None:
+        """None, two, and an empty one are refused."""
+        for arguments in ((), ("x", "y")):
+            self.assertRaises(usage.UsageError, self.parse, *arguments)
+        self.assertIn("empty", str(self.assertRaises(UsageError, self.parse("").run)))
 
     def test_no_state_by_default(self) -> None:
         """Without --state-dir it keeps nothing on disk."""

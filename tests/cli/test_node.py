@@ -40,6 +40,14 @@ class NodeOptionsTests(SynchronousTestCase):
         options = NodeOptions()
         self.assertRaises(UsageError, options.parseOptions, ["--bind", "none"])
 
+    def test_refused(self) -> None:
+        """
+        A wrong port and what is no option are named.
+        """
+        for arguments, expected in ((["--port", "x"], "--port: 'x'"), (["x"], "what is 'x'?")):
+            error = self.assertRaises(UsageError, NodeOptions().parseOptions, arguments)
+            self.assertIn(expected, str(error))
+
 
 class TLSTests(SynchronousTestCase):
     """
