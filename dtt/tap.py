@@ -20,6 +20,7 @@ from twisted.python.logfile import LogFile
 from dtt.errors import DTTError
 from dtt.eventlog import JSONLogObserver
 from dtt.options import TopicSettings, TrackerOptions, default_state_dir, topic_to_join, warn_without_secret
+from dtt.signals import stop_on_hangup
 from dtt.state import read_secret_file
 from dtt.tracker.tracker import Tracker
 
@@ -161,4 +162,5 @@ def makeService(options: Options) -> IService:
             if not topic.secret:
                 warn_without_secret(topic.name)
             tracker.join(topic.topic_id, secret=topic.secret or b"")
+    stop_on_hangup(reactor)
     return TrackerRunner(tracker, observer)

@@ -51,6 +51,7 @@ class TapTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         """The default state directory is a fresh one."""
         without_iroh(self)
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         self.state_dir = Path(self.mktemp()).absolute()
         self.patch(os, "environ", {**os.environ, "STATE_DIRECTORY": str(self.state_dir)})
 

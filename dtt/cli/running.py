@@ -20,6 +20,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 
 from dtt.errors import DTTError
+from dtt.signals import stop_on_hangup
 
 
 def warnings_to_stderr() -> None:
@@ -37,7 +38,7 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
 
     @param start: given the reactor, begins the job; its Deferred fires with
         the exit code.
-    @param stop: called on SIGINT and SIGTERM; must make that Deferred fire soon.
+    @param stop: called on SIGINT, SIGTERM and SIGHUP; must make that Deferred fire soon.
     @return: the exit code; 1 if the job failed, after saying why.
     """
     from twisted.internet import reactor
@@ -73,6 +74,7 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
     # would stop the reactor for up to 8 ms each time.
     gc.collect()
     gc.freeze()
+    stop_on_hangup(reactor)
     reactor.callWhenRunning(begin)
     reactor.run()
     return codes[0] if codes else 1
