@@ -9,6 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any
+from unittest import TestResult
 
 from attrs import asdict
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -79,3 +80,12 @@ class DocsTests(SynchronousTestCase):
         table = tomllib.loads(shown)
         del table["topic"]
         self.assertEqual(keys(table) | set(commented), keys(asdict(config)))
+
+    def test_embedding(self) -> None:
+        """The test without a network passes as it is shown."""
+        code = re.findall(r"```python\n(.*?)```", page("embedding.md"), re.DOTALL)[-1]
+        names: dict[str, Any] = {"__name__": "shown"}
+        exec(compile(code, "embedding.md", "exec"), names)
+        result = TestResult()
+        names["MeetingTests"]("test_meeting").run(result)
+        self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
