@@ -29,9 +29,9 @@ from dtt.config import (
     load_toml,
     parse_host_port,
 )
-from dtt.errors import DTTError, StateError, UsageError
+from dtt.errors import DTTError, UsageError
 from dtt.records.topic import TopicId
-from dtt.state import MAX_SECRET_BYTES, drop_final_newline, read_secret_file
+from dtt.state import read_secret
 
 _log = Logger()
 
@@ -376,17 +376,8 @@ class TrackerOptions(BootstrapOptions):
         @raise StateError: the file can't be read, others can read it, or it is
             too large.
         """
-        secret_file = self["secret-file"]
-        if secret_file is None:
-            return None
-        if secret_file == "-":
-            secret = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
-            if len(secret) > MAX_SECRET_BYTES:
-                raise StateError(
-                    f"standard input holds more than {MAX_SECRET_BYTES} bytes: this is no secret"
-                )
-            return drop_final_newline(secret)
-        return read_secret_file(secret_file)
+        name = self["secret-file"]
+        return None if name is None else read_secret(name, sys.stdin.buffer)
 
 
 def topic_to_join(name: str) -> TopicId:

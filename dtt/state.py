@@ -17,7 +17,7 @@ import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from twisted.logger import Logger
 
@@ -106,20 +106,29 @@ def create_private_file(path: StrPath, data: bytes) -> bool:
     return True
 
 
-def drop_final_newline(data: bytes) -> bytes:
-    """
-    C{data} without I{one} final line feed; all else is exact.
-    """
-    return data.removesuffix(b"\n")
-
-
 def read_secret_file(path: StrPath) -> bytes:
     """
-    The initial secret in a file: exact, but for one final newline.
+    The initial secret in a file: exact, but for I{one} final line feed.
 
     @raise StateError: as L{read_private_file}.
     """
-    return drop_final_newline(read_private_file(path))
+    return read_private_file(path).removesuffix(b"\n")
+
+
+def read_secret(name: str, stdin: IO[bytes]) -> bytes:
+    """
+    The secret in the file that an option names, C{-} being C{stdin}; as
+    L{read_secret_file}.
+
+    @raise StateError: it can't be read, others can read it, or it is more than
+        L{MAX_SECRET_BYTES}.
+    """
+    if name != "-":
+        return read_secret_file(name)
+    secret = stdin.read(MAX_SECRET_BYTES + 1)
+    if len(secret) > MAX_SECRET_BYTES:
+        raise StateError(f"standard input holds more than {MAX_SECRET_BYTES} bytes: this is no secret")
+    return secret.removesuffix(b"\n")
 
 
 class StateDirectory:

@@ -4,6 +4,7 @@ Tests for L{dtt.state}.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from dtt.state import (
     MAX_SECRET_BYTES,
     StateDirectory,
     create_private_file,
-    drop_final_newline,
+    read_secret,
     read_secret_file,
 )
 
@@ -59,7 +60,8 @@ class SecretFileTests(SynchronousTestCase):
         ):
             self._write(held)
             self.assertEqual(read_secret_file(self.path), secret)
-            self.assertEqual(drop_final_newline(held), secret)
+            self.assertEqual(read_secret("-", io.BytesIO(held)), secret)
+            self.assertEqual(read_secret(str(self.path), io.BytesIO(b"x")), secret)
 
     def test_lax_mode(self) -> None:
         """

@@ -22,7 +22,7 @@ from dtt.options import CommandOptions
 from dtt.records.hpke import KeyPair
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt, open_record
 from dtt.records.topic import Slot, TopicId, check_minute, encryption_key, initial_secret_hash, unix_minute
-from dtt.state import MAX_SECRET_BYTES, drop_final_newline, read_secret_file
+from dtt.state import read_secret
 
 _TRANSPORTS = {"streams": STREAMS, "iroh": IROH}
 _TRANSPORT_NAMES = {number: name for name, number in _TRANSPORTS.items()}
@@ -127,15 +127,7 @@ class _WireOptions(CommandOptions):
         The key of C{slot} under the secret that --secret-file names.
         """
         name = self["secret-file"]
-        if name is None:
-            secret = b""
-        elif name == "-":
-            secret = self.stdin.buffer.read(MAX_SECRET_BYTES + 1)
-            if len(secret) > MAX_SECRET_BYTES:
-                raise UsageError(f"the secret on stdin is longer than {MAX_SECRET_BYTES} bytes")
-            secret = drop_final_newline(secret)
-        else:
-            secret = read_secret_file(name)
+        secret = b"" if name is None else read_secret(name, self.stdin.buffer)
         return encryption_key(slot, initial_secret_hash(secret))
 
     def show(self, **values: object) -> None:
