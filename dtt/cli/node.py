@@ -9,6 +9,8 @@ behind the id, or without IPv4 that instead.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -31,6 +33,21 @@ def _without_tls() -> None:
     cast("dict[str, Any]", sys.modules).setdefault("OpenSSL", None)
 
 
+def _address(family: type[IPv4Address | IPv6Address]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            family(text)
+        except ValueError:
+            raise ValueError(f"{text[:80]!r} is no {family.__name__[:4]} address of this machine") from None
+        return text
+
+    return check
+
+
+def _address_or_none(text: str) -> str:
+    return text if text == "none" else _address(IPv4Address)(text)
+
+
 class NodeOptions(BootstrapOptions):
     """
     The options of C{dtt node}.
@@ -40,14 +57,26 @@ class NodeOptions(BootstrapOptions):
     longdesc = "A Mainline DHT node without topics. Prints 'ready HOST:PORT ID' once its port is bound."
     optParameters = [
         ["port", None, 0, "UDP port; 0: any.", value_of("port", port_number)],
-        ["bind", None, "0.0.0.0", "Local IPv4 address; 'none': IPv6 only."],
+        [
+            "bind",
+            None,
+            "0.0.0.0",
+            "Local IPv4 address; 'none': IPv6 only.",
+            value_of("bind", _address_or_none),
+        ],
         [
             "state-dir",
             None,
             None,
             "Directory for the node's id, known nodes and address; without it nothing is kept.",
         ],
-        ["bind6", None, None, "Local IPv6 address, '::' for all; without it there is no IPv6."],
+        [
+            "bind6",
+            None,
+            None,
+            "Local IPv6 address, '::' for all; without it there is no IPv6.",
+            value_of("bind6", _address(IPv6Address)),
+        ],
     ]
     optFlags = [
         [

@@ -10,6 +10,7 @@ L{dtt.dht.neighbourhood}.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from random import Random
@@ -132,10 +133,10 @@ class Side:
             listening = self._listen(port, protocol)
         except CannotListenError as error:
             where = f"[{self._interface}]" if ":" in self._interface else self._interface or "*"
-            raise ListenError(
-                f"UDP {where}:{port} can't be bound ({error.socketError}):"
-                " choose another DHT port, or 0 for any"
-            ) from error
+            taken = getattr(error.socketError, "errno", None) == errno.EADDRINUSE
+            reason = getattr(error.socketError, "strerror", None) or error.socketError
+            advice = "; choose another DHT port, or 0 for any" if taken else ""
+            raise ListenError(f"can't listen on UDP {where} port {port}: {reason}{advice}") from error
         self._listening = listening
         listening.maxThroughput = MAX_THROUGHPUT
         real: int = listening.getHost().port

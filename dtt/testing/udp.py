@@ -10,6 +10,7 @@ test runs unchanged: it calls C{listenUDP}, C{callLater} and C{seconds}.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Literal
@@ -275,7 +276,7 @@ class MemoryUDPNetwork:
         if port == 0:
             port = next(number for number in range(_FIRST_FREE, 65536) if (host, number) not in self._ports)
         if (host, port) in self._ports or interface not in ("", host):
-            raise CannotListenError(interface, port, OSError("Address already in use"))
+            raise CannotListenError(interface, port, OSError(errno.EADDRINUSE, "Address already in use"))
         bound = self._ports[host, port] = MemoryUDPPort(self, protocol, host, port)
         protocol.makeConnection(bound)
         return bound

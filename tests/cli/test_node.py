@@ -42,9 +42,15 @@ class NodeOptionsTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A wrong port and what is no option are named.
+        A wrong port, a wrong address, and what is no option are named.
         """
-        for arguments, expected in ((["--port", "x"], "--port: 'x'"), (["x"], "what is 'x'?")):
+        for arguments, expected in (
+            (["--port", "x"], "--port: 'x'"),
+            (["--bind", "nowhere"], "--bind: 'nowhere'"),
+            (["--bind", "::1"], "--bind: '::1'"),
+            (["--bind6", "10.0.0.1"], "--bind6: '10.0.0.1'"),
+            (["x"], "what is 'x'?"),
+        ):
             error = self.assertRaises(UsageError, NodeOptions().parseOptions, arguments)
             self.assertIn(expected, str(error))
 
