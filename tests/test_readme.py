@@ -5,6 +5,7 @@ What the README shows works as shown.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import re
 from pathlib import Path
@@ -27,6 +28,16 @@ from tests.tracker.common import without_iroh
 README = Path(dtt.__file__).parents[1] / "README.md"
 
 
+def tac() -> str:
+    """
+    The Python block.
+    """
+    if not README.exists():
+        raise SkipTest("the README is not beside an installed package")
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    return str(code)
+
+
 class ReadmeTests(SynchronousTestCase):
     """
     The Python block, run on a network in memory with a DHT at the addresses of
@@ -37,9 +48,7 @@ class ReadmeTests(SynchronousTestCase):
         """
         The C{.tac} file joins another member, which gets its message.
         """
-        if not README.exists():
-            raise SkipTest("the README is not beside an installed package")
-        (code,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+        code = tac()
         seed = 1
         clock = Clock()
         clock.advance(1_800_000_000)
@@ -88,10 +97,31 @@ class ReadmeTests(SynchronousTestCase):
 
             topic.subscribe(Observer())
             network.advance(30)
-            self.assertEqual(got, [names["tracker"].peer_id, b"hello, all"])
+            peer_id = names["tracker"].peer_id
+            self.assertEqual(got, [peer_id, b"hello from " + peer_id.hex().encode()])
             for service in (application, other, *nodes):
                 service.stopService()
             network.advance(5)
         self.assertIn(f"here: {other.peer_id.hex()}", output.getvalue())
         self.assertEqual(network.listening(), set())
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_stopped_alone(self) -> None:
+        """
+        The C{.tac} file ends without an error when nobody was found.
+        """
+        network = MachineNetwork(Clock(), rng=Random(1))
+        self.patch(twisted.internet, "reactor", network.reactor("10.1.1.1"))
+        without_iroh(self)
+        names: dict[str, Any] = {}
+        exec(compile(tac(), str(README), "exec"), names)
+        application = IService(names["application"])
+        application.privilegedStartService()
+        application.startService()
+        network.advance(1)
+        application.stopService()
+        network.advance(5)
+        self.assertEqual(network.listening(), set())
+        names.clear()
+        gc.collect()  # trial collects the errors that nobody has handled
+        self.assertEqual(self.flushLoggedErrors(), [])

@@ -7,9 +7,11 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
+from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -21,23 +23,29 @@ DOCUMENT = Path(dtt.__file__).parents[1] / "docs" / "dht.md"
 
 class DocumentTests(SynchronousTestCase):
     """
-    The Python block, run on a network in memory.
+    The Python block, run as a program on a network in memory.
     """
 
     def test_program(self) -> None:
         """
-        The program stores and finds all that it says, and ends.
+        The program takes a host and a port, stores and finds all that it says,
+        and ends.
         """
         if not DOCUMENT.exists():
             raise SkipTest("the documents are not beside an installed package")
         (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
-        names: dict[str, Any] = {"__name__": "document"}
-        exec(compile(code, str(DOCUMENT), "exec"), names)
         network = Network(16)
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            program = names["main"](network.udp.reactor("10.0.99.1"), "10.0.0.1", str(network.nodes[0].port))
-            network.result(Deferred.fromCoroutine(program))
+            started: list[Deferred[None]] = []
+
+            def react(main: Callable[..., Deferred[None]], argv: Iterable[str] = ()) -> None:
+                started.append(main(network.udp.reactor("10.0.99.1"), *argv))
+
+            self.patch(task, "react", react)
+            self.patch(sys, "argv", ["program.py", "10.0.0.1", str(network.nodes[0].port)])
+            exec(compile(code, str(DOCUMENT), "exec"), {"__name__": "__main__"})
+            network.result(started[0])
         network.stop()
         lines = out.getvalue().splitlines()
         self.assertEqual(lines[1:3], ["b'5:hello'", "b'version 1' from 8 nodes"])
