@@ -411,7 +411,8 @@ class IListener(IPeerTransport):
 class IGossipObserver(Interface):
     """
     What an application hears of a topic.  An observer that raises is logged
-    and does not disturb others.
+    and does not disturb others.  Once we leave the topic it hears nothing more:
+    L{neighbor_down} is not called for those that were there.
     """
 
     def neighbor_up(peer_id: PeerId) -> None:

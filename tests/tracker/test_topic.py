@@ -166,8 +166,9 @@ class TopicServiceTests(TopicTestCase):
 
     def test_leave(self) -> None:
         """
-        Who leaves says goodbye: the others see it go.  All later calls raise,
-        whoever waits is told, nothing is left.
+        Who leaves says goodbye: the others see it go, and itself hears nothing
+        more of them.  All later calls raise, whoever waits is told, nothing is
+        left.
         """
         one, two = self.member(0), self.member(1)
         self.advance(1)
@@ -185,6 +186,7 @@ class TopicServiceTests(TopicTestCase):
         self.assertEqual(one.forgotten, [one.topic])
         self.assertEqual(list(one.parent), [])
         self.assertEqual(two.of(NeighborDown), [NeighborDown(TOPIC, IDS[0])])
+        self.assertEqual((one.topic.neighbors(), one.of(NeighborDown)), ((), []))
         two.topic.leave()
         self.advance(3)
         self.assertEqual(self.clock.getDelayedCalls(), [])
