@@ -535,11 +535,14 @@ class ListenTests(StreamsTestCase):
 
     def test_port_taken(self) -> None:
         """
-        A port that is taken is a L{ListenError} of one line.
+        A port that is taken is a L{ListenError} of one line, which says what to do.
         """
         transport = StreamsTransport(self.net.reactor("10.0.0.1"), CAROL)
         error = self.assertRaises(ListenError, transport.listen, "10.0.0.1", 4433)
-        self.assertEqual(str(error), "can't listen on TCP 10.0.0.1 port 4433: Address already in use")
+        self.assertEqual(
+            str(error),
+            "can't listen on TCP 10.0.0.1 port 4433: Address already in use; choose another port, or 0 for any",
+        )
 
     def test_bound_to_all(self) -> None:
         """
