@@ -84,9 +84,26 @@ def _port(instance: Any, attribute: Attribute[Any], value: int) -> None:
         raise UsageError(f"{attribute.name} must be 0..65535, not {value!r}")
 
 
+def _pair(instance: Any, attribute: Attribute[Any], value: HostPort) -> None:
+    match value:
+        case (str(), int() as port):
+            _port(instance, attribute, port)
+        case _:
+            raise UsageError(f'{attribute.name} must be ("HOST", PORT), not {value!r}')
+
+
+def _pairs(instance: Any, attribute: Attribute[Any], value: tuple[HostPort, ...]) -> None:
+    for each in value:
+        _pair(instance, attribute, each)
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
 def _listen(instance: Any, attribute: Attribute[Any], value: HostPort) -> None:
-    host, port = value
-    _port(instance, attribute, port)
+    _pair(instance, attribute, value)
+    host, _ = value
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -178,7 +195,7 @@ class DHTConfig:
     port: int = field(default=0, validator=_port)
     bind: str = field(default="", validator=_bind)
     bind6: str = field(default="", validator=_bind6)
-    bootstrap: tuple[HostPort, ...] = PUBLIC_BOOTSTRAP
+    bootstrap: tuple[HostPort, ...] = field(default=PUBLIC_BOOTSTRAP, validator=_pairs)
     upload_rate: float = field(default=8000.0, validator=_at_least(1000))
     retries: int = _count(3)
     base_retry_interval: float = _duration(5.0)
@@ -326,7 +343,7 @@ class Config:
         then the same one over restarts.
     """
 
-    state_dir: Path | None = None
+    state_dir: Path | None = field(default=None, converter=_path)
     transport: str | None = field(default=None, validator=_one_of(None, *TRANSPORTS))
     listen: HostPort = field(default=("0.0.0.0", 0), validator=_listen)
     iroh: IrohConfig = field(factory=IrohConfig)

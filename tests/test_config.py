@@ -5,6 +5,7 @@ Settings, from TOML and from keyword arguments.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -264,3 +265,26 @@ class TOMLTests(SynchronousTestCase):
         self.assertIn("not a TOML file", self.refused("= 1"))
         error = self.assertRaises(UsageError, load_toml, Path("does-not-exist.toml"))
         self.assertEqual(str(error), "does-not-exist.toml: can't be read: No such file or directory")
+
+
+class KeywordTests(SynchronousTestCase):
+    """
+    Settings given by a program, which may not be checked by mypy.
+    """
+
+    def test_state_dir_as_text(self) -> None:
+        """A directory may be named by a string."""
+        self.assertEqual(Config(state_dir="/var/lib/me").state_dir, Path("/var/lib/me"))
+
+    def test_not_a_host_and_port(self) -> None:
+        """What is no pair of a host and a port is refused at once, by name."""
+        wrong: Any = "0.0.0.0:0"
+        for name, make in (
+            ("listen", lambda: Config(listen=wrong)),
+            ("listen", lambda: Config(listen=("0.0.0.0", wrong))),
+            ("listen", lambda: IrohConfig(listen=wrong)),
+            ("bootstrap", lambda: DHTConfig(bootstrap=(wrong,))),
+            ("bootstrap", lambda: DHTConfig(bootstrap=wrong)),
+        ):
+            error = self.assertRaises(UsageError, make)
+            self.assertRegex(str(error), rf'\A{name} must be \("HOST", PORT\), not ')
