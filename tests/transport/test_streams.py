@@ -541,7 +541,8 @@ class ListenTests(StreamsTestCase):
         error = self.assertRaises(ListenError, transport.listen, "10.0.0.1", 4433)
         self.assertEqual(
             str(error),
-            "can't listen on TCP 10.0.0.1 port 4433: Address already in use; choose another port, or 0 for any",
+            "can't listen on TCP 10.0.0.1 port 4433: Address already in use; "
+            "choose another port, or 0 for any",
         )
 
     def test_bound_to_all(self) -> None:
