@@ -92,6 +92,11 @@ class Options(TrackerOptions):
         for table in tables:
             secret = None if table.secret_file is None else read_secret_file(table.secret_file)
             self.topics.append(TopicSettings(table.name, topic_to_join(table.name), secret))
+        seen: set[bytes] = set()
+        for topic in self.topics:
+            if topic.topic_id in seen:
+                raise usage.UsageError(f"the topic {topic.name!r} is given twice")
+            seen.add(topic.topic_id)
         if not self.topics:
             raise usage.UsageError("no topic: give --topic NAME, or [[topic]] in the file of --config")
 

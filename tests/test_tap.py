@@ -191,10 +191,11 @@ class ServiceTests(TapTestCase):
         self.assertIn("Topic y has no secret", warnings[0])
 
     def test_same_topic_twice(self) -> None:
-        """One line, no traceback."""
-        with self.assertRaises(tap.CannotStart) as raised:
-            tap.makeService(self.parse("--topic", "x", "--topic", "x"))
-        self.one_line(raised.exception)
+        """A topic that is given twice is named, however it is written the second time."""
+        for again in ("x", "hex:" + TopicId.from_name("x").hex()):
+            with self.assertRaises(tap.CannotStart) as raised:
+                self.parse("--topic", "x", "--topic", again)
+            self.assertIn(f"the topic {again!r} is given twice", self.one_line(raised.exception))
 
     def test_bad_state(self) -> None:
         """A state directory that others can use: one line, with the chmod."""
