@@ -31,7 +31,7 @@ class Contents:
         self._config = config
         self._received: OrderedDict[bytes, float] = OrderedDict()
         # Content, round, and when it expires.
-        self._cache: OrderedDict[bytes, tuple[bytes, int, float]] = OrderedDict()
+        self._cache: OrderedDict[bytes, tuple[bytes, int | None, float]] = OrderedDict()
         self._cached_bytes = 0
 
     def sizes(self) -> tuple[int, int, int]:
@@ -52,16 +52,14 @@ class Contents:
             self._received.popitem(last=False)
         self._received[identity] = now + self._config.message_id_retention
 
-    def keep(self, identity: bytes, content: bytes, hops: int, now: float) -> None:
+    def keep(self, message: Gossip, now: float) -> None:
         """
-        Keep C{content}, for whoever asks for it.
-
-        @param hops: the round with which it is to be sent.
+        Keep C{message}, as it is to be sent to whoever asks for it.
         """
-        config = self._config
-        if identity in self._cache:
-            self._drop(identity)
-        self._cache[identity] = (content, hops, now + config.message_cache_retention)
+        config, identity = self._config, message.message_id
+        self._drop(identity)
+        content = message.content
+        self._cache[identity] = (content, message.round, now + config.message_cache_retention)
         self._cached_bytes += len(content)
         while len(self._cache) > config.max_cached or self._cached_bytes > config.max_cached_bytes:
             self._drop(next(iter(self._cache)))

@@ -86,14 +86,9 @@ class PlumTree:
         if not self._started:
             self._started = True
             self._timers.start(_EVICT, now + self._config.cache_evict_interval)
-        if isinstance(event, MessageReceived):
-            message = event.message
-            if isinstance(message, Gossip):
-                self._on_gossip(event.peer, message)
-            else:
-                self._on_control(event.peer, message)
-            return out
         match event:
+            case MessageReceived():
+                self._on_message(event.peer, event.message)
             case Broadcast(content=content, neighbors_only=neighbors_only):
                 self._broadcast(content, neighbors_only)
             case NeighborUp(peer=peer):
@@ -144,13 +139,15 @@ class PlumTree:
         message = Gossip(self._identity(content), content, None if neighbors_only else 0)
         if not neighbors_only:
             self._contents.remember(message.message_id, self._now)
-            self._contents.keep(message.message_id, content, 0, self._now)
+            self._contents.keep(message, self._now)
             self._lazy_push(message.message_id, 0, None)
         for peer in self.eager:
             self._send(peer, message)
 
-    def _on_control(self, peer: bytes, message: Message) -> None:
+    def _on_message(self, peer: bytes, message: Message) -> None:
         match message:
+            case Gossip():
+                self._on_gossip(peer, message)
             case Prune():
                 self._make_lazy(peer)
             case Graft(message_id=wanted):
@@ -181,19 +178,14 @@ class PlumTree:
     def _forward(self, sender: bytes, message: Gossip, hops: int) -> None:
         if hops >= _LAST_ROUND:
             return
-        identity, content = message.message_id, message.content
-        forwarded = None
-        if len(content) > self._max_content:
-            forwarded = Gossip(identity, content, hops + 1)
-            if len(encode(forwarded)) > self._config.max_sent:
-                return
-        self._contents.keep(identity, content, hops + 1, self._now)
+        forwarded = Gossip(message.message_id, message.content, hops + 1)
+        if len(message.content) > self._max_content and len(encode(forwarded)) > self._config.max_sent:
+            return
+        self._contents.keep(forwarded, self._now)
         for peer in self.eager:
             if peer != sender:
-                forwarded = forwarded or Gossip(identity, content, hops + 1)
                 self._send(peer, forwarded)
-        if self.lazy:
-            self._lazy_push(identity, hops + 1, sender)
+        self._lazy_push(message.message_id, hops + 1, sender)
 
     def _optimise(self, sender: bytes, hops: int, sources: dict[bytes, int]) -> None:
         """
@@ -271,9 +263,7 @@ class PlumTree:
         for peer in self.lazy:
             if peer == excepted:
                 continue
-            queue = self._lazy_queues.get(peer)
-            if queue is None:
-                queue = self._lazy_queues[peer] = []
+            queue = self._lazy_queues.setdefault(peer, [])
             queue.append((identity, hops))
             if len(queue) >= self._max_ihave_entries:
                 self._dispatch(peer)

@@ -118,7 +118,6 @@ class GossipMember:
         self._on_failed = on_failed
         self._config = config or GossipConfig()
         self._max_content = self._config.max_content
-        self._max_message_size = self._config.max_message_size
         self._timeouts = timeouts or TimeoutsConfig()
         self._swarm = Swarm(peer_id, rng, is_valid_peer_id, None, self._config)
         self._courier = Courier(
@@ -265,11 +264,9 @@ class GossipMember:
         """
         As L{ITopicLinks.message_received}.
         """
-        if len(message) > self._max_message_size:
+        if len(message) > self._config.max_message_size:
             raise DecodeError("message too large")
-        event = MessageReceived(peer_id, decode(message))
-        if self._state is _State.RUNNING:
-            self._perform(self._swarm.handle(event, self._reactor.seconds()))
+        self._feed(MessageReceived(peer_id, decode(message)))
 
     def peer_connected(self, peer_id: PeerId) -> None:
         """
@@ -312,15 +309,14 @@ class GossipMember:
             _fire_all(unasked)
 
     def _perform_one(self, output: Output) -> None:
-        if isinstance(output, SendMessage):
-            self._send(output.peer, output.message)
-            return
-        if isinstance(output, Received):
-            self._remember(output.content)
-            heard = GossipMessage(output.content, output.scope, output.delivered_from, output.round)
-            self._observers.tell(lambda observer: observer.message_received(heard))
-            return
+        # The first two come by the thousand: to bind what is in them here takes longer.
         match output:
+            case SendMessage():
+                self._send(output.peer, output.message)
+            case Received():
+                self._remember(output.content)
+                heard = GossipMessage(output.content, output.scope, output.delivered_from, output.round)
+                self._observers.tell(lambda observer: observer.message_received(heard))
             case DisconnectPeer(peer=peer):
                 self._courier.disconnect(peer)
             case NeighborUp(peer=peer):

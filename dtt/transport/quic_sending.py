@@ -26,11 +26,9 @@ from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
 from dtt.transport.length_prefix import encode_length
 from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Patience
-from dtt.transport.quic_frames import MAX_SENT
 
-#: Bytes of one write: what is unsent when whoever waits for L{WRITABLE} has sent
-#: one message more (large enough that its cost per byte does not matter).
-MAX_WRITE = WRITABLE + 4 + MAX_SENT
+#: Bytes of one write (guess: large enough that its cost per byte does not matter).
+MAX_WRITE = 256 * 1024
 
 #: Seconds that finished streams have to be acknowledged (specs/iroh-gossip.md
 #: section 1, stream finishing timeout).
@@ -100,10 +98,9 @@ class SendStreams:
         if stream is None:
             stream = self._open(topic_id)
         self._put(stream, message)
-        if self.unsent >= WRITABLE:
-            self._patience.waiting(self.unsent)
-            if self.unsent > UNSENT_LIMIT:
-                self._give_up("slow reader")
+        self._patience.waiting(self.unsent)
+        if self.unsent > UNSENT_LIMIT:
+            self._give_up("slow reader")
 
     def finish(self, topic_id: bytes) -> None:
         """
@@ -215,14 +212,10 @@ class SendStreams:
 
     def _take(self, stream: _Stream) -> bytes:
         queue = stream.queue
-        if self.unsent <= MAX_WRITE:
-            taken = list(queue)
-            queue.clear()
-        else:
-            taken, size = [], 0
-            while queue and size < WRITABLE:
-                taken.append(queue.popleft())
-                size += len(taken[-1])
+        taken, size = [], 0
+        while queue and size < MAX_WRITE:
+            taken.append(queue.popleft())
+            size += len(taken[-1])
         return b"".join(taken)
 
     def _written(self, size: int) -> None:
