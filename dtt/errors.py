@@ -10,6 +10,8 @@ application, except as the failure of something that it asked for.
 
 from __future__ import annotations
 
+import errno
+
 
 class DTTError(Exception):
     """
@@ -41,6 +43,20 @@ class ListenError(LocalError):
     """
     An address can't be bound, usually because something else listens there.
     """
+
+    @classmethod
+    def of(cls, where: str, error: object, port: str = "port") -> ListenError:
+        """
+        What the system says, in our words.
+
+        @param where: for instance C{"UDP 127.0.0.1 port 6881"}.
+        @param error: an L{OSError}, or a text.
+        @param port: another one of what helps if this one is taken.
+        """
+        reason = getattr(error, "strerror", None) or error
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        advice = f"; choose another {port}, or 0 for any" if taken else ""
+        return cls(f"can't listen on {where}: {reason}{advice}")
 
 
 class ContentTooLarge(UsageError):

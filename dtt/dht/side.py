@@ -10,7 +10,6 @@ L{dtt.dht.neighbourhood}.
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable, Sequence
 from random import Random
@@ -133,10 +132,7 @@ class Side:
             listening = self._listen(port, protocol)
         except CannotListenError as error:
             where = f"[{self._interface}]" if ":" in self._interface else self._interface or "*"
-            taken = getattr(error.socketError, "errno", None) == errno.EADDRINUSE
-            reason = getattr(error.socketError, "strerror", None) or error.socketError
-            advice = "; choose another DHT port, or 0 for any" if taken else ""
-            raise ListenError(f"can't listen on UDP {where} port {port}: {reason}{advice}") from error
+            raise ListenError.of(f"UDP {where} port {port}", error.socketError, "DHT port") from error
         self._listening = listening
         listening.maxThroughput = MAX_THROUGHPUT
         real: int = listening.getHost().port

@@ -10,7 +10,6 @@ Here they are put together, and here we listen.
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -131,10 +130,7 @@ class StreamsTransport:
         try:
             listener = self._reactor.listenTCP(port, factory, interface=host)
         except CannotListenError as error:
-            reason = getattr(error.socketError, "strerror", None) or error.socketError
-            taken = getattr(error.socketError, "errno", None) == errno.EADDRINUSE
-            advice = "; choose another port, or 0 for any" if taken else ""
-            raise ListenError(f"can't listen on TCP {host or '*'} port {port}: {reason}{advice}") from None
+            raise ListenError.of(f"TCP {host or '*'} port {port}", error.socketError) from None
         bound = listener.getHost().port
         self._listeners.append((listener, host or "0.0.0.0", bound))
         if self.port is None:
