@@ -9,15 +9,11 @@ import gzip
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import PrivateCertificate, trustRootFromCertificates
@@ -36,6 +32,7 @@ from dtt.hints import IROH, PeerAddress
 from dtt.identity import PeerKey, z32_encode
 from dtt.testing.pkarr_relay import PkarrRelay
 from dtt.testing.tcp import MemoryTCPNetwork
+from tests.certificates import name_of, pem_of, sign
 
 ALICE, BOB = PeerKey.from_seed(b"a" * 32), PeerKey.from_seed(b"b" * 32)
 URL = "http://192.0.2.9:8080/relay"
@@ -550,21 +547,9 @@ def certificate(host: str) -> PrivateCertificate:
     A self-signed one for an IP address.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
-        .sign(key, SHA256())
+    name = name_of(host)
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))])
+    loaded: PrivateCertificate = PrivateCertificate.loadPEM(
+        sign(name, name, key, key, [addresses]) + pem_of(key)
     )
-    pem = signed.public_bytes(Encoding.PEM) + key.private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
-    loaded: PrivateCertificate = PrivateCertificate.loadPEM(pem)
     return loaded

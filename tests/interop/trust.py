@@ -14,22 +14,17 @@ import re
 import shutil
 import ssl
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from twisted.trial.unittest import SkipTest
+
+from tests.certificates import name_of, pem_of, sign
 
 _LIBRARY = "libiroh_ffi.so"
 
@@ -63,31 +58,6 @@ def _replaceable(library: bytes) -> tuple[x509.Name, bytes]:
     raise SkipTest("the bindings of iroh hold no root that a test can replace")
 
 
-def _certificate(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    signer: ec.EllipticCurvePrivateKey,
-    extensions: Sequence[x509.ExtensionType],
-) -> bytes:
-    """
-    PEM; valid today.
-    """
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-    )
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
-    return builder.sign(signer, SHA256()).public_bytes(Encoding.PEM)
-
-
 class Trust:
     """
     @ivar bindings: a folder with a package C{iroh} that trusts our root.
@@ -114,7 +84,7 @@ class Trust:
         (copy / _LIBRARY).write_bytes(library.replace(theirs, _point(self._key.public_key())))
         self.root = folder / "root.pem"
         is_root = x509.BasicConstraints(ca=True, path_length=None)
-        self.root.write_bytes(_certificate(self._name, self._name, self._key, self._key, [is_root]))
+        self.root.write_bytes(sign(self._name, self._name, self._key, self._key, [is_root]))
 
     def certify(self, names: Sequence[str], certificate: Path, key_file: Path) -> None:
         """
@@ -123,11 +93,10 @@ class Trust:
         @param names: of the server.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         extensions: list[x509.ExtensionType] = [
             x509.SubjectAlternativeName([x509.DNSName(name) for name in names]),
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
         ]
-        certificate.write_bytes(_certificate(subject, self._name, key, self._key, extensions))
+        certificate.write_bytes(sign(name_of(names[0]), self._name, key, self._key, extensions))
         key_file.touch(0o600)
-        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        key_file.write_bytes(pem_of(key))
