@@ -29,6 +29,13 @@ def _ip(*words: object) -> None:
     )
 
 
+def inside(name: str, *command: str) -> list[str]:
+    """
+    What runs C{command} in a namespace.
+    """
+    return [shutil.which("ip") or "ip", "netns", "exec", name, *command]
+
+
 def missing() -> str | None:
     """
     Why there can be no namespaces here, or L{None}.
@@ -165,8 +172,7 @@ class HostsCase(TestCase):
         """
         Run a program on a host, and wait until it is ready.
         """
-        there = [shutil.which("ip") or "ip", "netns", "exec", self.hosts[number]]
-        program = Program(self.reactor, [*there, *command])
+        program = Program(self.reactor, inside(self.hosts[number], *command))
         self.addCleanup(lambda: Deferred.fromCoroutine(program.stop()))
         self.programs[number] = program
         await program.port

@@ -10,7 +10,6 @@ have a member each, whose bindings take a certificate of ours for n0's
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.identity import z32_encode
 from tests.interop.actors import Actor
-from tests.interop.hosts import Network
+from tests.interop.hosts import Network, inside
 from tests.interop.rooms import ROOT, rust
 from tests.interop.stage import Scene
 from tests.interop.trust import Trust
@@ -86,7 +85,7 @@ class Hosts:
         What runs C{command} on the next host.
         """
         path = f"{self.trust.bindings}:{ROOT}"
-        return self._in(self._free.pop(0), "sh", "-c", _SCRIPT, str(self._resolv_conf), path, *command)
+        return inside(self._free.pop(0), "sh", "-c", _SCRIPT, str(self._resolv_conf), path, *command)
 
     def add_address(self, address: str) -> None:
         """
@@ -98,16 +97,13 @@ class Hosts:
         """
         What runs C{command} beside the servers.
         """
-        return self._in(self._servers, *command)
+        return inside(self._servers, *command)
 
     def on_bridge(self, *command: str) -> list[str]:
         """
         What runs C{command} where all packets pass.
         """
-        return self._in(self.network.bridge, *command)
-
-    def _in(self, name: str, *command: str) -> list[str]:
-        return [shutil.which("ip") or "ip", "netns", "exec", name, *command]
+        return inside(self.network.bridge, *command)
 
 
 class N0Scene(Scene):

@@ -130,6 +130,12 @@ class N0Tests(TestCase):
             member.say("join", other.peer_id)
             await scene.rest(TRY_AGAIN)
 
+    async def hears(self, scene: N0Scene, member: Actor, texts: set[str]) -> None:
+        """
+        Wait until it has heard just these.
+        """
+        await scene.become(f"{member.name} hears all", lambda: heard(member) == texts)
+
     # By their ids
 
     async def _by_id(self, scene: N0Scene, starts: Sequence[Start]) -> None:
@@ -202,8 +208,7 @@ class N0Tests(TestCase):
         peer.say("say", b"from rust")
         said = {"from first", "from second", "from rust"}
         for each in (*chats, peer):
-            wanted = said - {f"from {each.name}"}
-            await scene.become(f"{each.name} hears all", lambda: heard(each) == wanted)  # noqa: B023
+            await self.hears(scene, each, said - {f"from {each.name}"})
 
     def test_chat(self) -> Deferred[None]:
         """
@@ -248,7 +253,7 @@ class N0Tests(TestCase):
         chats = [scene.chat(name, *options) for name in ("first", "second")]
         await scene.joined(chats)
         chats[0].say("hello")
-        await scene.become("the second hears", lambda: heard(chats[1]) == {"hello"})
+        await self.hears(scene, chats[1], {"hello"})
         began = self.reactor.seconds()
         for chat in chats:
             await chat.terminate()
