@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from dtt.hints import Address
+from dtt.values import GossipMessage as GossipMessage
 
 PeerId: TypeAlias = bytes
 
@@ -359,9 +360,11 @@ class IPeerTransport(Interface):
         Whether an authenticated connection to C{peer_id} is up.
         """
 
-    def send(peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+    def send(peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
-        Send one encoded gossip C{Message}; dropped when not connected.
+        Send one encoded gossip C{Message}.
+
+        @return: whether C{peer_id} is connected; if not, it is dropped.
         """
 
     def disconnect(peer_id: PeerId, topic_id: bytes) -> None:
@@ -423,23 +426,6 @@ class IGossipObserver(Interface):
 
     def message_received(message: GossipMessage) -> None:
         """A message of the topic arrived."""
-
-
-@frozen(slots=True)
-class GossipMessage:
-    """
-    A message of a topic.
-
-    @ivar content: the bytes that were broadcast.
-    @ivar scope: C{"swarm"}, or C{"neighbors"} if it was for direct neighbours only.
-    @ivar delivered_from: the peer id of the I{last hop}, not of the author.
-    @ivar round: hops that it took so far; 0 straight from its author.
-    """
-
-    content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
-    scope: str
-    delivered_from: PeerId
-    round: int = 0
 
 
 class IGossip(Interface):

@@ -31,7 +31,7 @@ class Contents:
         self._config = config
         self._received: OrderedDict[bytes, float] = OrderedDict()
         # Content, round, and when it expires.
-        self._cache: OrderedDict[bytes, tuple[bytes, int | None, float]] = OrderedDict()
+        self._cache: OrderedDict[bytes, tuple[bytes, int, float]] = OrderedDict()
         self._cached_bytes = 0
 
     def sizes(self) -> tuple[int, int, int]:
@@ -47,22 +47,24 @@ class Contents:
         """
         The content of C{identity} was seen; its time begins again.
         """
-        self._received.pop(identity, None)
-        if len(self._received) >= self._config.max_received:
-            self._received.popitem(last=False)
-        self._received[identity] = now + self._config.message_id_retention
+        received = self._received
+        if identity in received:
+            received.move_to_end(identity)
+        elif len(received) >= self._config.max_received:
+            received.popitem(last=False)
+        received[identity] = now + self._config.message_id_retention
 
-    def keep(self, message: Gossip, now: float) -> None:
+    def keep(self, identity: bytes, content: bytes, hops: int, now: float) -> None:
         """
-        Keep C{message}, as it is to be sent to whoever asks for it.
+        Keep a content, to be sent with C{hops} as its round to whoever asks for it.
         """
-        config, identity = self._config, message.message_id
-        self._drop(identity)
-        content = message.content
-        self._cache[identity] = (content, message.round, now + config.message_cache_retention)
+        config, cache = self._config, self._cache
+        if identity in cache:
+            self._drop(identity)
+        cache[identity] = (content, hops, now + config.message_cache_retention)
         self._cached_bytes += len(content)
-        while len(self._cache) > config.max_cached or self._cached_bytes > config.max_cached_bytes:
-            self._drop(next(iter(self._cache)))
+        while self._cached_bytes > config.max_cached_bytes or len(cache) > config.max_cached:
+            self._cached_bytes -= len(cache.popitem(last=False)[1][0])
 
     def get(self, identity: bytes) -> Gossip | None:
         """

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from attrs import field
 
 from dtt.gossip.messages import Message
-from dtt.values import frozen
+from dtt.values import GossipMessage, frozen
 
 
 @frozen(slots=True)
@@ -142,22 +142,6 @@ class NeighborDown:
 
 
 @frozen(slots=True)
-class Received:
-    """
-    Content for the application.
-
-    @ivar scope: C{"swarm"} or C{"neighbors"}.
-    @ivar delivered_from: the last hop.
-    @ivar round: as received; 0 for the scope "neighbors".
-    """
-
-    content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
-    scope: str
-    delivered_from: bytes
-    round: int
-
-
-@frozen(slots=True)
 class PeerDataLearned:
     """
     C{peer} can be reached as C{data} says.
@@ -167,4 +151,4 @@ class PeerDataLearned:
     data: bytes
 
 
-Output: TypeAlias = SendMessage | DisconnectPeer | NeighborUp | NeighborDown | Received | PeerDataLearned
+Output: TypeAlias = SendMessage | DisconnectPeer | NeighborUp | NeighborDown | GossipMessage | PeerDataLearned

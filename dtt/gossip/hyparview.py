@@ -70,6 +70,7 @@ class HyParView:
     The membership machine of one topic.
 
     @ivar views: who is known; read only.
+    @ivar timers: when L{handle_timer} wants to be called; read only.
     @ivar pending: peers whose answer to our Neighbor is awaited; read only.
     """
 
@@ -92,7 +93,7 @@ class HyParView:
         self.views = Views(me, rng, is_valid_peer_id, self._config)
         self.pending: dict[bytes, None] = {}
         self._me = me
-        self._timers: Timers[bytes] = Timers()
+        self.timers: Timers[bytes] = Timers()
         self._started = False
         self._now = 0.0
         self._out: list[Output] = []
@@ -109,10 +110,10 @@ class HyParView:
                 self._on_message(peer, message)
             case PeerConnected(peer=peer):
                 if peer in self.pending:
-                    self._timers.start(peer, now + self._config.neighbor_request_timeout)
+                    self.timers.start(peer, now + self._config.neighbor_request_timeout)
             case DialStarted(peer=peer):
                 if peer in self.pending:
-                    self._timers.start(peer, now + self._config.dial_limit)
+                    self.timers.start(peer, now + self._config.dial_limit)
             case PeerDisconnected(peer=peer):
                 self._on_peer_disconnected(peer)
             case JoinPeers(peers=peers):
@@ -126,14 +127,8 @@ class HyParView:
                 return out
         if not self._started:
             self._started = True
-            self._timers.start(_SHUFFLE, now + self._config.shuffle_interval)
+            self.timers.start(_SHUFFLE, now + self._config.shuffle_interval)
         return out
-
-    def next_timer(self) -> float | None:
-        """
-        When L{handle_timer} wants to be called.
-        """
-        return self._timers.next
 
     def handle_timer(self, now: float) -> list[Output]:
         """
@@ -141,10 +136,10 @@ class HyParView:
         """
         self._now = now
         out = self._out = []
-        while (name := self._timers.pop(now)) is not None:
+        while (name := self.timers.pop(now)) is not None:
             if name == _SHUFFLE:
                 self._shuffle()
-                self._timers.start(_SHUFFLE, now + self._config.shuffle_interval)
+                self.timers.start(_SHUFFLE, now + self._config.shuffle_interval)
             else:
                 self._on_request_timeout(name)
         return out
@@ -270,7 +265,7 @@ class HyParView:
             self._send_disconnect(peer, alive=False)
         self.views.clear()
         self.pending.clear()
-        self._timers.clear()
+        self.timers.clear()
 
     def _update_data(self, data: bytes | None) -> None:
         if data is not None and len(data) > self._config.max_peer_data:
@@ -347,7 +342,7 @@ class HyParView:
             self._add_passive(peer, None)
             return
         self.pending[peer] = None
-        self._timers.start(peer, self._now + self._config.neighbor_request_timeout)
+        self.timers.start(peer, self._now + self._config.neighbor_request_timeout)
         self._send(peer, Neighbor(priority, self._data))
 
     def _answered_lately(self, peer: bytes) -> bool:
@@ -366,7 +361,7 @@ class HyParView:
         if peer not in self.pending:
             return False
         del self.pending[peer]
-        self._timers.stop(peer)
+        self.timers.stop(peer)
         return True
 
     def _send_shuffle_reply(self, peer: bytes, count: int) -> None:

@@ -166,9 +166,9 @@ class IHave:
     entries: tuple[tuple[bytes, int], ...]
 
 
-SwarmMessage: TypeAlias = Join | ForwardJoin | Shuffle | ShuffleReply | Neighbor | Disconnect
-GossipMessage: TypeAlias = Gossip | Prune | Graft | IHave
-Message: TypeAlias = SwarmMessage | GossipMessage
+_SwarmMessage: TypeAlias = Join | ForwardJoin | Shuffle | ShuffleReply | Neighbor | Disconnect
+_GossipMessage: TypeAlias = Gossip | Prune | Graft | IHave
+Message: TypeAlias = _SwarmMessage | _GossipMessage
 
 
 def message_id(content: bytes) -> bytes:
@@ -260,7 +260,7 @@ def _read_scope(reader: Reader) -> int | None:
             raise DecodeError("bad scope")
 
 
-def _read_swarm(reader: Reader) -> SwarmMessage:
+def _read_swarm(reader: Reader) -> _SwarmMessage:
     match reader.varint(32):
         case 0:
             return Join(_read_data(reader))
@@ -278,7 +278,7 @@ def _read_swarm(reader: Reader) -> SwarmMessage:
             raise DecodeError("bad swarm message")
 
 
-def _read_gossip(reader: Reader) -> GossipMessage:
+def _read_gossip(reader: Reader) -> _GossipMessage:
     match reader.varint(32):
         case 0:
             return Gossip(reader.raw(ID_SIZE), reader.byte_string(), _read_scope(reader))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dtt.errors import ContentTooLarge
+from dtt.errors import ContentTooLarge, DuplicateContent
 from dtt.gossip.config import GossipConfig
 from dtt.gossip.contents import Announcements, Contents
 from dtt.gossip.events import (
@@ -30,11 +30,11 @@ from dtt.gossip.events import (
     Output,
     PeerDisconnected,
     Quit,
-    Received,
     SendMessage,
 )
 from dtt.gossip.messages import Gossip, Graft, IHave, Message, Prune, encode, message_id
 from dtt.gossip.timers import Timers
+from dtt.values import GossipMessage
 
 #: Names of timers; a Graft's timer is named by its message id.
 _EVICT = b"evict"
@@ -49,6 +49,7 @@ class PlumTree:
 
     @ivar eager: neighbours that get contents; read only.
     @ivar lazy: neighbours that get announcements; read only.
+    @ivar timers: when L{handle_timer} wants to be called; read only.
     @ivar counters: C{spoofed} messages whose id was not that of the content,
         C{asked_at_once}: announced contents that could not be awaited.
     """
@@ -63,29 +64,23 @@ class PlumTree:
         self._lazy_queues: dict[bytes, list[tuple[bytes, int]]] = {}
         self._contents = Contents(self._config)
         self._missing = Announcements(self._config)
-        self._timers: Timers[bytes] = Timers()
+        self.timers: Timers[bytes] = Timers()
         self._started = False
         self._now = 0.0
         self._out: list[Output] = []
-        self._hashed = (b"", message_id(b""))
-
-    def has_received(self, content: bytes) -> bool:
-        """
-        Whether C{content} would be a duplicate in the swarm.
-        """
-        return self._identity(content) in self._contents
 
     def handle(self, event: Input | NeighborUp | NeighborDown, now: float) -> list[Output]:
         """
         Take one input (commands for the membership part are ignored).
 
         @raise ContentTooLarge: from L{Broadcast}.
+        @raise DuplicateContent: from L{Broadcast}: it is known already.
         """
         self._now = now
         out = self._out = []
         if not self._started:
             self._started = True
-            self._timers.start(_EVICT, now + self._config.cache_evict_interval)
+            self.timers.start(_EVICT, now + self._config.cache_evict_interval)
         match event:
             case MessageReceived():
                 self._on_message(event.peer, event.message)
@@ -100,22 +95,16 @@ class PlumTree:
                 self._quit()
         return out
 
-    def next_timer(self) -> float | None:
-        """
-        When L{handle_timer} wants to be called.
-        """
-        return self._timers.next
-
     def handle_timer(self, now: float) -> list[Output]:
         """
         Do what is due at C{now}.
         """
         self._now = now
         out = self._out = []
-        while (name := self._timers.pop(now)) is not None:
+        while (name := self.timers.pop(now)) is not None:
             if name == _EVICT:
                 self._contents.evict(now)
-                self._timers.start(_EVICT, now + self._config.cache_evict_interval)
+                self.timers.start(_EVICT, now + self._config.cache_evict_interval)
             elif name == _DISPATCH:
                 for peer in tuple(self._lazy_queues):
                     self._dispatch(peer)
@@ -123,24 +112,19 @@ class PlumTree:
                 self._on_graft_timer(name)
         return out
 
-    def _identity(self, content: bytes) -> bytes:
-        """
-        The id of a content of ours: it is asked for before the broadcast, too.
-        """
-        if self._hashed[0] is not content:
-            self._hashed = (content, message_id(content))
-        return self._hashed[1]
-
     # Commands and messages
 
     def _broadcast(self, content: bytes, neighbors_only: bool) -> None:
         if len(content) > self._max_content:
-            raise ContentTooLarge(f"{len(content)} bytes, at most {self._max_content}")
-        message = Gossip(self._identity(content), content, None if neighbors_only else 0)
+            raise ContentTooLarge(f"{len(content)} bytes; at most {self._max_content} can be sent")
+        identity = message_id(content)
+        if identity in self._contents:
+            raise DuplicateContent("the same content was broadcast or received lately")
         if not neighbors_only:
-            self._contents.remember(message.message_id, self._now)
-            self._contents.keep(message, self._now)
-            self._lazy_push(message.message_id, 0, None)
+            self._contents.remember(identity, self._now)
+            self._contents.keep(identity, content, 0, self._now)
+            self._lazy_push(identity, 0, None)
+        message = Gossip(identity, content, None if neighbors_only else 0)
         for peer in self.eager:
             self._send(peer, message)
 
@@ -169,23 +153,25 @@ class PlumTree:
         if hops is not None:
             self._contents.remember(identity, self._now)
             sources = self._missing.take(identity)
-            self._timers.stop(identity)
-            self._forward(sender, message, hops)
+            self.timers.stop(identity)
+            if hops < _LAST_ROUND:
+                self._forward(sender, identity, content, hops + 1)
             if sources:
                 self._optimise(sender, hops + 1, sources)
-        self._out.append(Received(content, message.scope, sender, hops or 0))
+        self._out.append(GossipMessage(content, message.scope, sender, hops or 0))
 
-    def _forward(self, sender: bytes, message: Gossip, hops: int) -> None:
-        if hops >= _LAST_ROUND:
+    def _forward(self, sender: bytes, identity: bytes, content: bytes, hops: int) -> None:
+        large = len(content) > self._max_content
+        if large and len(encode(Gossip(identity, content, hops))) > self._config.max_sent:
             return
-        forwarded = Gossip(message.message_id, message.content, hops + 1)
-        if len(message.content) > self._max_content and len(encode(forwarded)) > self._config.max_sent:
-            return
-        self._contents.keep(forwarded, self._now)
+        self._contents.keep(identity, content, hops, self._now)
+        message = None
         for peer in self.eager:
             if peer != sender:
-                self._send(peer, forwarded)
-        self._lazy_push(message.message_id, hops + 1, sender)
+                message = message or Gossip(identity, content, hops)
+                self._send(peer, message)
+        if self.lazy:
+            self._lazy_push(identity, hops, sender)
 
     def _optimise(self, sender: bytes, hops: int, sources: dict[bytes, int]) -> None:
         """
@@ -212,8 +198,8 @@ class PlumTree:
                 continue
             if not self._missing.add(identity, peer, hops):
                 self._ask_at_once(identity, peer, hops)
-            elif identity not in self._timers:
-                self._timers.start(identity, self._now + self._config.graft_timeout_1)
+            elif identity not in self.timers:
+                self.timers.start(identity, self._now + self._config.graft_timeout_1)
 
     def _ask_at_once(self, identity: bytes, peer: bytes, hops: int) -> None:
         if identity not in self._missing:
@@ -230,7 +216,7 @@ class PlumTree:
         peer, hops = source
         self._make_eager(peer)
         self._send(peer, Graft(identity, hops))
-        self._timers.start(identity, self._now + self._config.graft_timeout_2)
+        self.timers.start(identity, self._now + self._config.graft_timeout_2)
 
     # Neighbours
 
@@ -251,7 +237,7 @@ class PlumTree:
         self._missing.forget_peer(peer)
 
     def _quit(self) -> None:
-        for table in (self.eager, self.lazy, self._lazy_queues, self._contents, self._missing, self._timers):
+        for table in (self.eager, self.lazy, self._lazy_queues, self._contents, self._missing, self.timers):
             table.clear()
 
     # Sending
@@ -263,12 +249,14 @@ class PlumTree:
         for peer in self.lazy:
             if peer == excepted:
                 continue
-            queue = self._lazy_queues.setdefault(peer, [])
+            queue = self._lazy_queues.get(peer)
+            if queue is None:
+                queue = self._lazy_queues[peer] = []
+                if _DISPATCH not in self.timers:
+                    self.timers.start(_DISPATCH, self._now + self._config.dispatch_timeout)
             queue.append((identity, hops))
             if len(queue) >= self._max_ihave_entries:
                 self._dispatch(peer)
-        if self._lazy_queues and _DISPATCH not in self._timers:
-            self._timers.start(_DISPATCH, self._now + self._config.dispatch_timeout)
 
     def _dispatch(self, peer: bytes) -> None:
         entries = self._lazy_queues.pop(peer)

@@ -67,6 +67,8 @@ class Swarm:
 
         @param now: seconds, never less than before.
         @raise ContentTooLarge: from L{Broadcast}.
+        @raise DuplicateContent: from L{Broadcast}: it was broadcast or received
+            lately, so that the swarm would drop it.
         """
         if self._over:
             return []
@@ -85,11 +87,11 @@ class Swarm:
         """
         When L{handle_timer} wants to be called.
         """
-        membership = self._membership.next_timer()
-        broadcast = self._broadcast.next_timer()
+        membership = self._membership.timers.next
+        broadcast = self._broadcast.timers.next
         if membership is None or broadcast is None:
             return broadcast if membership is None else membership
-        return min(membership, broadcast)
+        return membership if membership < broadcast else broadcast
 
     def handle_timer(self, now: float) -> list[Output]:
         """
@@ -121,13 +123,6 @@ class Swarm:
         The neighbours that get contents without asking.
         """
         return tuple(self._broadcast.eager)
-
-    def has_received(self, content: bytes) -> bool:
-        """
-        Whether C{content} was broadcast or received lately, so that the swarm
-        would drop it.
-        """
-        return self._broadcast.has_received(content)
 
     @property
     def counters(self) -> Counter[str]:

@@ -35,11 +35,11 @@ from dtt.gossip.events import (
     PeerConnected,
     PeerDisconnected,
     Quit,
-    Received,
     SendMessage,
 )
 from dtt.gossip.messages import Gossip, Graft, IHave, Message, Prune, decode, encode
 from dtt.gossip.swarm import Swarm
+from dtt.values import GossipMessage
 
 #: Seconds one way: the same on all links, or what is drawn for each link once.
 Latency: TypeAlias = float | Callable[[Random], float]
@@ -63,7 +63,7 @@ class GossipNode:
 
     @ivar peer_id: who it is.
     @ivar swarm: its machine.
-    @ivar events: the NeighborUp, NeighborDown and Received that it put out.
+    @ivar events: the NeighborUp, NeighborDown and GossipMessage that it put out.
     @ivar sent: how many messages it sent.
     @ivar payloads: how many Gossip messages arrived, duplicates too.
     @ivar waiting: messages for peers that it is dialling.
@@ -82,7 +82,7 @@ class GossipNode:
         """
         What it received, in order.
         """
-        return [event.content for event in self.events if isinstance(event, Received)]
+        return [event.content for event in self.events if isinstance(event, GossipMessage)]
 
 
 class GossipNetwork:
@@ -212,9 +212,9 @@ class GossipNetwork:
             elif isinstance(output, DisconnectPeer):
                 # What was sent before still arrives: it is on its way already.
                 self._connections.discard(frozenset((node.peer_id, output.peer)))
-            elif isinstance(output, NeighborUp | NeighborDown | Received):
+            elif isinstance(output, NeighborUp | NeighborDown | GossipMessage):
                 node.events.append(output)
-                self.deliveries += isinstance(output, Received)
+                self.deliveries += isinstance(output, GossipMessage)
         when = node.swarm.next_timer()
         if when is not None and (node.timer is None or when < node.timer):
             node.timer = when

@@ -16,8 +16,9 @@ from random import Random
 
 from attrs import frozen
 
-from dtt.gossip.events import Broadcast, JoinPeers, Received
+from dtt.gossip.events import Broadcast, JoinPeers
 from dtt.testing.gossip import GossipNetwork, uniform
+from dtt.values import GossipMessage
 
 #: Seconds one way, at least and at most, drawn for each link: upstream's
 #: C{all.toml}, and the default of its C{tests/sim.rs}.
@@ -123,7 +124,7 @@ class Simulator:
             event.round
             for node in network.nodes.values()
             for event in node.events
-            if isinstance(event, Received)
+            if isinstance(event, GossipMessage)
         ]
         payloads = sum(node.payloads for node in network.nodes.values())
         return RoundStats(

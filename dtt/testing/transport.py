@@ -314,9 +314,9 @@ class MemoryPeerTransport:
         """As L{IPeerTransport.is_connected}."""
         return self.multiplexer.is_connected(peer_id)
 
-    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """As L{IPeerTransport.send}."""
-        self.multiplexer.send(peer_id, topic_id, message)
+        return self.multiplexer.send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """As L{IPeerTransport.disconnect}."""

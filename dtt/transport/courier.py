@@ -112,12 +112,9 @@ class Courier:
 
         @return: whether it is.
         """
-        if not self._transport.is_connected(peer):
-            return False
-        if self._dials:
+        if self._dials and self._transport.is_connected(peer):
             self.connected(peer)
-        self._transport.send(peer, self._topic_id, message)
-        return True
+        return self._transport.send(peer, self._topic_id, message)
 
     def send(self, peer: PeerId, message: bytes, max_dials: int = MAX_DIALS) -> None:
         """

@@ -13,21 +13,19 @@ from struct import Struct
 from dtt.errors import DecodeError
 
 _LENGTH = Struct(">I")
-_HEADER = _LENGTH.size
 
+#: Bytes of a length.
+HEADER_SIZE = _LENGTH.size
 
-def encode_length(body: bytes) -> bytes:
-    """
-    What goes before C{body}: 4 bytes.
-    """
-    return _LENGTH.pack(len(body))
+#: The length of what follows, as bytes.
+encode_length = _LENGTH.pack
 
 
 def prefix(body: bytes) -> bytes:
     """
     C{body} with its length before it.
     """
-    return encode_length(body) + body
+    return encode_length(len(body)) + body
 
 
 class LengthPrefixed:
@@ -62,17 +60,17 @@ class LengthPrefixed:
             data = b"".join((partial, data))
             partial.clear()
         offset, available = 0, len(data)
-        needed = _HEADER
-        while available - offset >= _HEADER:
+        needed = HEADER_SIZE
+        while available - offset >= HEADER_SIZE:
             (length,) = _LENGTH.unpack_from(data, offset)
             if not 1 <= length <= self._largest:
                 raise DecodeError("bad frame length")
-            needed = _HEADER + length
+            needed = HEADER_SIZE + length
             if available - offset < needed:
                 break
-            start = offset + _HEADER
+            start = offset + HEADER_SIZE
             offset += needed
-            needed = _HEADER
+            needed = HEADER_SIZE
             yield data, start, offset
         if offset < available:
             partial += data[offset:]
@@ -83,4 +81,4 @@ class LengthPrefixed:
         Whether a piece has begun and not ended; one whose length is not
         complete has not begun.
         """
-        return len(self._partial) >= _HEADER
+        return len(self._partial) >= HEADER_SIZE

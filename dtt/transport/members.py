@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum, auto
 from random import Random
 from typing import Any
 
@@ -25,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.config import TimeoutsConfig
-from dtt.errors import ContentTooLarge, DecodeError, DuplicateContent, TopicLeft, UsageError
+from dtt.errors import DecodeError, TopicLeft, UsageError
 from dtt.gossip.config import GossipConfig
 from dtt.gossip.events import (
     Broadcast,
@@ -41,7 +40,6 @@ from dtt.gossip.events import (
     PeerDataLearned,
     PeerDisconnected,
     Quit,
-    Received,
     SendMessage,
     UpdateData,
 )
@@ -50,7 +48,6 @@ from dtt.gossip.swarm import Swarm
 from dtt.hints import decode_peer_data, encode_peer_data
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import (
-    GossipMessage,
     IAddressBook,
     IGossip,
     IGossipObserver,
@@ -60,6 +57,7 @@ from dtt.interfaces import (
 )
 from dtt.transport.courier import MAX_DIALS, Courier
 from dtt.transport.observers import Observers
+from dtt.values import GossipMessage
 
 #: How many contents L{GossipMember.message_hashes} remembers
 #: (specs/records.md section 2).
@@ -71,12 +69,6 @@ MAX_COURTESY_DIALS = 8
 
 #: Messages that go to neighbours only.
 _FOR_NEIGHBORS = (Gossip, Prune, Graft, IHave)
-
-
-class _State(Enum):
-    NEW = auto()
-    RUNNING = auto()
-    LEFT = auto()
 
 
 @implementer(IGossip, ITopicLinks)
@@ -117,7 +109,7 @@ class GossipMember:
         self._on_dialled = on_dialled
         self._on_failed = on_failed
         self._config = config or GossipConfig()
-        self._max_content = self._config.max_content
+        self._max_message_size = self._config.max_message_size
         self._timeouts = timeouts or TimeoutsConfig()
         self._swarm = Swarm(peer_id, rng, is_valid_peer_id, None, self._config)
         self._courier = Courier(
@@ -130,7 +122,7 @@ class GossipMember:
             self._dial_succeeded,
             self._dial_failed,
         )
-        self._state = _State.NEW
+        self._running = self._over = False
         self._data: bytes | None = None
         self._todo: deque[Output | None] = deque()
         self._performing = False
@@ -154,10 +146,10 @@ class GossipMember:
         @raise ValueError: the topic is open on the transport already, or this
             member was started before.
         """
-        if self._state is not _State.NEW:
+        if self._running or self._over:
             raise UsageError("a member is started once")
         self._transport.open_topic(self._topic_id, self._secret_hash, self)
-        self._state = _State.RUNNING
+        self._running = True
         self.update_addresses()
         self._feed(JoinPeers(()))
 
@@ -166,8 +158,8 @@ class GossipMember:
         As L{IGossip.leave}.  May be called at any time and again.
         """
         result: Deferred[None] = Deferred()
-        if self._state is _State.RUNNING:
-            self._state = _State.LEFT
+        if self._running:
+            self._running, self._over = False, True
             self._leaving.append(result)
             self._observers.clear()
             outputs = self._swarm.handle(Quit(), self._reactor.seconds())
@@ -175,7 +167,7 @@ class GossipMember:
         elif self._leaving:
             self._leaving.append(result)
         else:
-            self._state = _State.LEFT
+            self._over = True
             self._left()
             result.callback(None)
         return result
@@ -184,7 +176,7 @@ class GossipMember:
         """
         The transport's addresses may have changed: tell peers from now on.
         """
-        if self._state is _State.RUNNING:
+        if self._running:
             data = encode_peer_data(self._transport.addresses())
             if data != self._data:
                 self._data = data
@@ -237,7 +229,7 @@ class GossipMember:
         """
         As L{IGossip.when_joined}.
         """
-        if self._state is _State.LEFT:
+        if self._over:
             return fail(TopicLeft("the topic was left"))
         if self._neighbors:
             return succeed(None)
@@ -251,7 +243,7 @@ class GossipMember:
 
         @raise TopicLeft: after L{leave}.
         """
-        if self._state is _State.LEFT:
+        if self._over:
             raise TopicLeft("the topic was left")
         end = self._observers.add(observer)
         for peer in tuple(self._neighbors):
@@ -264,7 +256,7 @@ class GossipMember:
         """
         As L{ITopicLinks.message_received}.
         """
-        if len(message) > self._config.max_message_size:
+        if len(message) > self._max_message_size:
             raise DecodeError("message too large")
         self._feed(MessageReceived(peer_id, decode(message)))
 
@@ -273,7 +265,7 @@ class GossipMember:
         As L{ITopicLinks.peer_connected}.
         """
         self._feed(PeerConnected(peer_id))
-        if self._state is _State.RUNNING:
+        if self._running:
             self._courier.connected(peer_id)
 
     def peer_disconnected(self, peer_id: PeerId) -> None:
@@ -285,21 +277,35 @@ class GossipMember:
     # The machine
 
     def _feed(self, event: Input) -> None:
-        if self._state is _State.RUNNING:
+        if self._running:
             self._perform(self._swarm.handle(event, self._reactor.seconds()))
 
     def _perform(self, outputs: Sequence[Output | None]) -> None:
-        self._todo.extend(outputs)
+        todo = self._todo
+        todo.extend(outputs)
         if self._performing:
             return
         self._performing = True
-        while self._todo:
-            output = self._todo.popleft()
+        while todo:
+            output = todo.popleft()
             try:
-                if output is None:
-                    self._left()
-                else:
-                    self._perform_one(output)
+                # The first two come by the thousand: to bind what is in them here takes longer.
+                match output:
+                    case SendMessage():
+                        self._send(output.peer, output.message)
+                    case GossipMessage():
+                        self._remember(output.content)
+                        self._observers.message_received(output)
+                    case DisconnectPeer(peer=peer):
+                        self._courier.disconnect(peer)
+                    case NeighborUp(peer=peer):
+                        self._neighbor_up(peer)
+                    case NeighborDown(peer=peer):
+                        self._neighbor_down(peer)
+                    case PeerDataLearned(peer=peer, data=data):
+                        self._learn(peer, data)
+                    case None:
+                        self._left()
             except Exception:
                 self._log.failure("{output} could not be performed", output=type(output).__name__)
         self._performing = False
@@ -308,27 +314,6 @@ class GossipMember:
             unasked, self._unasked = self._unasked, {}
             _fire_all(unasked)
 
-    def _perform_one(self, output: Output) -> None:
-        # The first two come by the thousand: to bind what is in them here takes longer.
-        match output:
-            case SendMessage():
-                self._send(output.peer, output.message)
-            case Received():
-                self._remember(output.content)
-                heard = GossipMessage(output.content, output.scope, output.delivered_from, output.round)
-                self._observers.tell(lambda observer: observer.message_received(heard))
-            case DisconnectPeer(peer=peer):
-                self._courier.disconnect(peer)
-            case NeighborUp(peer=peer):
-                self._neighbors[peer] = None
-                self._observers.tell(lambda observer: observer.neighbor_up(peer))
-                self._fire_joined()
-            case NeighborDown(peer=peer):
-                self._neighbors.pop(peer, None)
-                self._observers.tell(lambda observer: observer.neighbor_down(peer))
-            case PeerDataLearned(peer=peer, data=data):
-                self._learn(peer, data)
-
     def _send(self, peer: PeerId, message: Message) -> None:
         # One message goes to many peers in a row.
         if self._encoded[0] is not message:
@@ -336,7 +321,7 @@ class GossipMember:
         if self._courier.send_connected(peer, self._encoded[1]):
             return
         max_dials = MAX_DIALS
-        if self._state is not _State.RUNNING:
+        if not self._running:
             max_dials = 0
         elif isinstance(message, ShuffleReply):
             max_dials = MAX_COURTESY_DIALS
@@ -349,7 +334,7 @@ class GossipMember:
         See to it that the machine is called no later than it wants.  A call
         that stands too early stays: it finds nothing to do and arms the next.
         """
-        when = self._swarm.next_timer() if self._state is _State.RUNNING else None
+        when = self._swarm.next_timer() if self._running else None
         timer = self._timer
         if timer is not None and (when is None or when < self._timer_at):
             timer.cancel()
@@ -366,6 +351,15 @@ class GossipMember:
         self._perform(self._swarm.handle_timer(now))
 
     # Parts of outputs
+
+    def _neighbor_up(self, peer: PeerId) -> None:
+        self._neighbors[peer] = None
+        self._observers.tell(lambda observer: observer.neighbor_up(peer))
+        self._fire_joined()
+
+    def _neighbor_down(self, peer: PeerId) -> None:
+        self._neighbors.pop(peer, None)
+        self._observers.tell(lambda observer: observer.neighbor_down(peer))
 
     def _dial_succeeded(self, peer: PeerId) -> None:
         self._feed(PeerConnected(peer))
@@ -392,10 +386,6 @@ class GossipMember:
 
     def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
         self._check_running()
-        if len(content) > self._max_content:
-            raise ContentTooLarge(f"{len(content)} bytes; at most {self._max_content} can be sent")
-        if self._swarm.has_received(content):
-            raise DuplicateContent("the same content was broadcast or received lately")
         self._feed(Broadcast(content, neighbors_only))
         eager = self._swarm.eager_peers()
         if eager or neighbors_only or not self._neighbors:
@@ -411,8 +401,7 @@ class GossipMember:
         def over(result: Any) -> Any:
             self._pacing.pop(written, None)
             if isinstance(result, Failure) and (
-                result.check(DeferredTimeoutError)
-                or (self._state is _State.LEFT and result.check(CancelledError))
+                result.check(DeferredTimeoutError) or (self._over and result.check(CancelledError))
             ):
                 return None
             return result
@@ -420,9 +409,9 @@ class GossipMember:
         return written.addBoth(over)
 
     def _check_running(self) -> None:
-        if self._state is _State.LEFT:
+        if self._over:
             raise TopicLeft("the topic was left")
-        if self._state is _State.NEW:
+        if not self._running:
             raise UsageError("the topic has not started yet: wait for when_joined()")
 
     def _left(self) -> None:

@@ -133,7 +133,7 @@ class Multiplexer:
         """
         return peer_id in self._peers
 
-    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
         As L{dtt.interfaces.IPeerTransport.send}.
 
@@ -143,8 +143,7 @@ class Multiplexer:
             raise ValueError(f"a message has at most {MAX_MESSAGE} bytes, not {len(message)}")
         peer = self._peers.get(peer_id)
         if peer is None or topic_id not in self._topics:
-            self.counters["send: not connected"] += 1
-            return
+            return False
         number = peer.current.channels.sending(topic_id)
         if number is None:
             self._expect(peer, topic_id, message)
@@ -153,6 +152,7 @@ class Multiplexer:
             if self._framed[1] is not message or self._framed[0] != number:
                 self._framed = (number, message, encode_frame(Data(number, message)))
             peer.current.connection.send(self._framed[2])
+        return True
 
     # What happens on connections
 

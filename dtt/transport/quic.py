@@ -245,13 +245,13 @@ class IrohTransport:
         """
         return self.peers.is_connected(peer_id)
 
-    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
         As L{IPeerTransport.send}.
 
         @raise ValueError: the message has more than 4095 bytes.
         """
-        self.peers.send(peer_id, topic_id, message)
+        return self.peers.send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """

@@ -138,7 +138,7 @@ class Peers:
         """
         return peer_id in self._peers
 
-    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
         As L{dtt.interfaces.IPeerTransport.send}.
 
@@ -148,11 +148,12 @@ class Peers:
             raise ValueError(f"a message has at most {MAX_SENT} bytes, not {len(message)}")
         peer = self._peers.get(peer_id)
         if peer is None or topic_id not in self._topics:
-            self.counters["send: not connected"] += 1
-            return
+            return False
         link = peer.links[-1]
-        self._note(link, topic_id, message)
+        if topic_id not in link.used or message.startswith(DISCONNECT):
+            self._note(link, topic_id, message)
         link.connection.send(topic_id, message)
+        return True
 
     # What happens on connections
 
@@ -209,7 +210,8 @@ class Peers:
         link = self._links.get(connection)
         if link is not None:
             link.heard = self._clock.seconds()
-            self._note(link, topic_id, message)
+            if topic_id not in link.used or message.startswith(DISCONNECT):
+                self._note(link, topic_id, message)
         links.message_received(connection.peer_id, message)
 
     def writable(self) -> None:

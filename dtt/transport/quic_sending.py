@@ -11,8 +11,8 @@ takes nothing for 30 s while others wait for it, is cut off (specs/streams.md se
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
+from itertools import accumulate
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -24,7 +24,7 @@ from dtt.transport.delayed import call_off
 from dtt.transport.iroh_bindings import IrohConnection
 from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
-from dtt.transport.length_prefix import encode_length
+from dtt.transport.length_prefix import HEADER_SIZE, encode_length
 from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Patience
 
 #: Bytes of one write (guess: large enough that its cost per byte does not matter).
@@ -42,12 +42,13 @@ MAX_FINISHING = 64
 @define(slots=True, eq=False)
 class _Stream:
     """
-    @ivar queue: what waits: of each frame its length, then its body.
+    @ivar queue: what waits: of each frame its length, then its body (joined here,
+        the body would be copied once more).
     @ivar finishing: nothing is added any more.
     @ivar idle: what its writer waits for while it has nothing to do.
     """
 
-    queue: deque[bytes] = field(factory=deque, repr=False)
+    queue: list[bytes] = field(factory=list, repr=False)
     finishing: bool = False
     idle: Deferred[None] | None = None
 
@@ -94,13 +95,12 @@ class SendStreams:
         """
         if self._stopped:
             return
-        stream = self._streams.get(topic_id)
-        if stream is None:
-            stream = self._open(topic_id)
+        stream = self._streams.get(topic_id) or self._open(topic_id)
         self._put(stream, message)
-        self._patience.waiting(self.unsent)
-        if self.unsent > UNSENT_LIMIT:
-            self._give_up("slow reader")
+        if self.unsent >= WRITABLE:
+            self._patience.waiting(self.unsent)
+            if self.unsent > UNSENT_LIMIT:
+                self._give_up("slow reader")
 
     def finish(self, topic_id: bytes) -> None:
         """
@@ -161,12 +161,10 @@ class SendStreams:
         return stream
 
     def _put(self, stream: _Stream, body: bytes) -> None:
-        # In two pieces: to join them here would copy the body once more.
-        length = encode_length(body)
-        stream.queue.append(length)
-        stream.queue.append(body)
-        self.unsent += len(length) + len(body)
-        self._later(stream)
+        stream.queue += (encode_length(len(body)), body)
+        self.unsent += HEADER_SIZE + len(body)
+        if stream.idle is not None:
+            self._later(stream)
 
     def _later(self, stream: _Stream) -> None:
         """
@@ -212,11 +210,11 @@ class SendStreams:
 
     def _take(self, stream: _Stream) -> bytes:
         queue = stream.queue
-        taken, size = [], 0
-        while queue and size < MAX_WRITE:
-            taken.append(queue.popleft())
-            size += len(taken[-1])
-        return b"".join(taken)
+        sizes = enumerate(accumulate(map(len, queue)), 1)
+        end = next((end for end, size in sizes if size >= MAX_WRITE), len(queue))
+        data = b"".join(queue[:end])
+        del queue[:end]
+        return data
 
     def _written(self, size: int) -> None:
         before = self.unsent

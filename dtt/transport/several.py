@@ -144,12 +144,13 @@ class SeveralTransports:
         """
         return any(transport.is_connected(peer_id) for transport in self._transports)
 
-    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
         As L{IPeerTransport.send}.
         """
-        # Without a way the first one drops it, and counts that.
-        (self._way(peer_id, topic_id) or self._transports[0]).send(peer_id, topic_id, message)
+        way = self._way(peer_id, topic_id)
+        # Connected, but admitted nowhere: to dial would not help.
+        return self.is_connected(peer_id) if way is None else way.send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """

@@ -216,13 +216,13 @@ class StreamsTransport:
         """
         return self.multiplexer.is_connected(peer_id)
 
-    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
         As L{IPeerTransport.send}.
 
         @raise ValueError: the message has more than 4096 bytes.
         """
-        self.multiplexer.send(peer_id, topic_id, message)
+        return self.multiplexer.send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """

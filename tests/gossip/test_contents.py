@@ -9,7 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.gossip.config import GossipConfig
 from dtt.gossip.contents import Contents
-from dtt.gossip.messages import Gossip
 
 
 class ContentsTests(SynchronousTestCase):
@@ -23,7 +22,7 @@ class ContentsTests(SynchronousTestCase):
         ids = [bytes((number,)) * 32 for number in range(5)]
         for identity in ids:
             contents.remember(identity, 0.0)
-            contents.keep(Gossip(identity, b"hi", 1), 0.0)
+            contents.keep(identity, b"hi", 1, 0.0)
         self.assertEqual([identity in contents for identity in ids], [False, False, True, True, True])
         self.assertEqual([contents.get(identity) is not None for identity in ids], [False] * 3 + [True] * 2)
         self.assertEqual(contents.sizes(), (3, 2, 4))

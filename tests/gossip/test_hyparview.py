@@ -83,7 +83,7 @@ class Machine:
         """Time passes."""
         end = self.now + seconds
         out: list[Output] = []
-        while (when := self.view.next_timer()) is not None and when <= end:
+        while (when := self.view.timers.next) is not None and when <= end:
             self.now = when
             out += self.view.handle_timer(when)
         self.now = end
@@ -221,7 +221,7 @@ class ForwardJoinTests(SynchronousTestCase):
         self.assertEqual(len(machine.view.pending), config.max_pending)
         self.assertEqual(len(machine.view.views.passive), config.passive_view_capacity)
         self.assertLessEqual(machine.view.views.count_data(), config.max_known_data)
-        self.assertLessEqual(len(machine.view._timers), config.max_pending + 1)
+        self.assertLessEqual(len(machine.view.timers), config.max_pending + 1)
         machine.wait(1.0)
         self.assertLessEqual(len(machine.view.pending), config.active_view_capacity)
 
@@ -402,7 +402,7 @@ class DepartureTests(SynchronousTestCase):
         self.assertEqual([p for p, _ in sent(out, ShuffleReply)], [A, B])
         self.assertEqual(sent(out, Disconnect), [(A, Disconnect(False)), (B, Disconnect(False))])
         self.assertEqual(len(out), 6)
-        self.assertIsNone(machine.view.next_timer())
+        self.assertIsNone(machine.view.timers.next)
 
     def test_strangers_are_let_go(self) -> None:
         """After a membership message of no neighbour, its connection is not needed."""
@@ -433,7 +433,7 @@ class ShuffleTests(SynchronousTestCase):
         machine = Machine()
         machine.view.handle(JoinPeers(()), 0.0)
         self.assertEqual(machine.wait(60.0), [])
-        self.assertEqual(machine.view.next_timer(), 120.0)
+        self.assertEqual(machine.view.timers.next, 120.0)
 
     def test_end_of_walk(self) -> None:
         """At its end a Shuffle is taken in and its origin gets as many peers, passive before active."""

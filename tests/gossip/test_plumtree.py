@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.errors import ContentTooLarge
+from dtt.errors import ContentTooLarge, DuplicateContent
 from dtt.gossip.config import GossipConfig
 from dtt.gossip.events import (
     Broadcast,
@@ -19,11 +19,11 @@ from dtt.gossip.events import (
     Output,
     PeerDisconnected,
     Quit,
-    Received,
     SendMessage,
 )
 from dtt.gossip.messages import Gossip, Graft, IHave, Message, Prune, message_id
 from dtt.gossip.plumtree import PlumTree
+from dtt.values import GossipMessage
 
 A, B, C, D = (bytes((byte,)) * 32 for byte in b"abcd")
 HI = message_id(b"hi")
@@ -66,7 +66,7 @@ class Machine:
         """Time passes."""
         end = self.now + seconds
         out: list[Output] = []
-        while (when := self.tree.next_timer()) is not None and when <= end:
+        while (when := self.tree.timers.next) is not None and when <= end:
             self.now = when
             out += self.tree.handle_timer(when)
         self.now = end
@@ -90,7 +90,7 @@ class BroadcastTests(SynchronousTestCase):
         machine = Machine([A], [C])
         self.assertEqual(machine.broadcast(b"hi", True), [SendMessage(A, hi(None))])
         self.assertEqual(machine.wait(1.0), [])
-        self.assertFalse(machine.tree.has_received(b"hi"))
+        self.assertEqual(machine.broadcast(b"hi", True), [SendMessage(A, hi(None))])
         self.assertEqual(machine.hear(C, Graft(HI, 0)), [])
 
     def test_too_large(self) -> None:
@@ -123,7 +123,7 @@ class GossipTests(SynchronousTestCase):
         machine = Machine([A, B, C], [D])
         self.assertEqual(
             machine.hear(A, hi(3)),
-            [SendMessage(B, hi(4)), SendMessage(C, hi(4)), Received(b"hi", "swarm", A, 3)],
+            [SendMessage(B, hi(4)), SendMessage(C, hi(4)), GossipMessage(b"hi", "swarm", A, 3)],
         )
         self.assertEqual(machine.wait(0.01), [SendMessage(D, IHave(((HI, 4),)))])
 
@@ -136,7 +136,7 @@ class GossipTests(SynchronousTestCase):
     def test_from_stranger(self) -> None:
         """Q6: content of somebody who is no neighbour is processed; he enters neither set (Q7)."""
         machine = Machine([B])
-        self.assertEqual(machine.hear(A, hi(0)), [SendMessage(B, hi(1)), Received(b"hi", "swarm", A, 0)])
+        self.assertEqual(machine.hear(A, hi(0)), [SendMessage(B, hi(1)), GossipMessage(b"hi", "swarm", A, 0)])
         self.assertEqual(machine.hear(A, hi(0)), [SendMessage(A, Prune())])
         self.assertEqual(machine.hear(A, Graft(None, 0)), [])
         self.assertEqual((list(machine.tree.eager), list(machine.tree.lazy)), ([B], []))
@@ -162,12 +162,12 @@ class GossipTests(SynchronousTestCase):
         """The scope of neighbours is delivered each time and not forwarded."""
         machine = Machine([A, B])
         for _ in range(2):
-            self.assertEqual(machine.hear(A, hi(None)), [Received(b"hi", "neighbors", A, 0)])
+            self.assertEqual(machine.hear(A, hi(None)), [GossipMessage(b"hi", "neighbors", A, 0)])
 
     def test_last_round(self) -> None:
         """Q9: at round 65535 a content is delivered and not forwarded."""
         machine = Machine([A, B], [C])
-        self.assertEqual(machine.hear(A, hi(0xFFFF)), [Received(b"hi", "swarm", A, 0xFFFF)])
+        self.assertEqual(machine.hear(A, hi(0xFFFF)), [GossipMessage(b"hi", "swarm", A, 0xFFFF)])
         self.assertEqual(machine.wait(0.5), [])
         self.assertEqual(len(Machine([A, B]).hear(A, hi(0xFFFE))), 2)
 
@@ -190,18 +190,17 @@ class GossipTests(SynchronousTestCase):
         machine.wait(58.0)
         self.assertEqual(machine.hear(B, hi(5)), [SendMessage(B, Prune())])
         machine.wait(2.0)
-        self.assertIn(Received(b"hi", "swarm", B, 5), machine.hear(B, hi(5)))
+        self.assertIn(GossipMessage(b"hi", "swarm", B, 5), machine.hear(B, hi(5)))
 
-    def test_repeated_broadcast_renews(self) -> None:
-        """Broadcasting the same again renews the id's time."""
+    def test_broadcast_again(self) -> None:
+        """The same content can be broadcast again only once it is forgotten, in either scope."""
         machine = Machine([A])
         machine.broadcast(b"hi")
-        machine.wait(60.0)
-        machine.broadcast(b"hi")
-        machine.wait(60.0)
-        self.assertTrue(machine.tree.has_received(b"hi"))
-        machine.wait(31.0)
-        self.assertFalse(machine.tree.has_received(b"hi"))
+        machine.wait(89.0)
+        self.assertRaises(DuplicateContent, machine.broadcast, b"hi")
+        self.assertRaises(DuplicateContent, machine.broadcast, b"hi", True)
+        machine.wait(2.0)
+        self.assertEqual(machine.broadcast(b"hi"), [SendMessage(A, hi(0))])
 
 
 class OptimisationTests(SynchronousTestCase):
@@ -218,7 +217,7 @@ class OptimisationTests(SynchronousTestCase):
     def test_not_worth_it(self) -> None:
         """Received with round 6, forwarded with 7: 7 - 2 < 7, nothing changes."""
         _, out = self.received_with(6)
-        self.assertEqual(out, [SendMessage(C, hi(7)), Received(b"hi", "swarm", A, 6)])
+        self.assertEqual(out, [SendMessage(C, hi(7)), GossipMessage(b"hi", "swarm", A, 6)])
 
     def test_threshold(self) -> None:
         """Received with 8 (or 9): Graft to the announcer, Prune to the sender, then the event."""
@@ -230,7 +229,7 @@ class OptimisationTests(SynchronousTestCase):
                     SendMessage(C, hi(hops + 1)),
                     SendMessage(B, Graft(None, 2)),
                     SendMessage(A, Prune()),
-                    Received(b"hi", "swarm", A, hops),
+                    GossipMessage(b"hi", "swarm", A, hops),
                 ],
             )
             self.assertEqual((list(machine.tree.eager), list(machine.tree.lazy)), ([C, B], [A]))
@@ -238,7 +237,7 @@ class OptimisationTests(SynchronousTestCase):
     def test_announcer_is_no_neighbor(self) -> None:
         """Q7: a stranger's announcement changes no link."""
         machine, out = self.received_with(20, lazy=())
-        self.assertEqual(out, [SendMessage(C, hi(21)), Received(b"hi", "swarm", A, 20)])
+        self.assertEqual(out, [SendMessage(C, hi(21)), GossipMessage(b"hi", "swarm", A, 20)])
         self.assertEqual(list(machine.tree.eager), [A, C])
 
 
@@ -288,7 +287,7 @@ class AnnouncementTests(SynchronousTestCase):
             machine.hear(peer, IHave(((HI, 1),)))
         machine.wait(0.2)
         self.assertEqual((len(machine.tree._missing), machine.tree._missing._by_peer), (0, {}))
-        self.assertEqual(len(machine.tree._timers), 1)
+        self.assertEqual(len(machine.tree.timers), 1)
 
     def test_graft(self) -> None:
         """A Graft makes its sender eager and brings it the content with the next round."""
@@ -314,7 +313,7 @@ class AnnouncementTests(SynchronousTestCase):
         machine.broadcast(b"mine")
         machine.hear(B, IHave(((HI, 1),)))
         machine.tree.handle(Quit(), 0.0)
-        self.assertIsNone(machine.tree.next_timer())
+        self.assertIsNone(machine.tree.timers.next)
         self.assertEqual((machine.tree._contents.sizes(), len(machine.tree._missing)), ((0, 0, 0), 0))
 
 
@@ -338,7 +337,7 @@ class BoundsTests(SynchronousTestCase):
         self.assertEqual((machine.tree.counters["asked_at_once"], asked), (900, {A: 440, B: 460}))
         # What another one has announced is awaited from that one.
         self.assertEqual(machine.hear(B, IHave(((number_id(0), 0),))), [])
-        self.assertLessEqual(len(machine.tree._timers), 102)
+        self.assertLessEqual(len(machine.tree.timers), 102)
         machine.wait(0.2)
         self.assertEqual((len(machine.tree._missing), machine.tree._missing._by_peer), (0, {}))
 
@@ -350,8 +349,8 @@ class BoundsTests(SynchronousTestCase):
         for content in contents:
             machine.hear(A, Gossip(message_id(content), content, 0))
         self.assertEqual(machine.tree._contents.sizes(), (50, 16, 14_400))
-        self.assertTrue(machine.tree.has_received(contents[-1]))
-        self.assertFalse(machine.tree.has_received(contents[0]))
+        self.assertRaises(DuplicateContent, machine.broadcast, contents[-1])
+        self.assertEqual(len(machine.broadcast(contents[0])), 1)
         small = Machine([A], [B], config)
         for number in range(100):
             small.hear(A, Gossip(message_id(b"%d" % number), b"%d" % number, 0))

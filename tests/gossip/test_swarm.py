@@ -9,6 +9,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.errors import DuplicateContent
 from dtt.gossip.config import GossipConfig
 from dtt.gossip.events import (
     Broadcast,
@@ -71,7 +72,7 @@ class SwarmTests(SynchronousTestCase):
         self.assertEqual(swarm.handle(Broadcast(b"hi"), 0.0), [])
         out = swarm.handle(MessageReceived(P1, Neighbor(Priority.HIGH)), 0.0)
         self.assertNotIn(Gossip, [type(o.message) for o in out if isinstance(o, SendMessage)])
-        self.assertTrue(swarm.has_received(b"hi"))
+        self.assertRaises(DuplicateContent, swarm.handle, Broadcast(b"hi"), 0.0)
 
     def test_timers(self) -> None:
         """The next timer is the earlier one of both parts; an early call is harmless."""

@@ -8,9 +8,10 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.gossip.events import Broadcast, JoinPeers, NeighborDown, NeighborUp, Quit, Received
+from dtt.gossip.events import Broadcast, JoinPeers, NeighborDown, NeighborUp, Quit
 from dtt.gossip.messages import Join, Message
 from dtt.testing.gossip import GossipNetwork
+from dtt.values import GossipMessage
 
 A, B, C = (bytes((byte,)) * 32 for byte in b"abc")
 
@@ -45,7 +46,7 @@ class GossipNetworkTests(SynchronousTestCase):
         net.advance(1.0)
         net.command(A, Broadcast(b"hi"))
         net.advance(1.0)
-        self.assertEqual(net.nodes[B].events[-1], Received(b"hi", "swarm", A, 0))
+        self.assertEqual(net.nodes[B].events[-1], GossipMessage(b"hi", "swarm", A, 0))
         self.assertEqual((net.nodes[A].contents(), net.nodes[B].contents()), ([], [b"hi"]))
 
     def test_loss(self) -> None:

@@ -54,9 +54,11 @@ class ManualTransport:
         """As the test says."""
         return peer_id in self.connected
 
-    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """Remember the message."""
-        self.done.append((peer_id, message))
+        if peer_id in self.connected:
+            self.done.append((peer_id, message))
+        return peer_id in self.connected
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """Remember it as L{None}."""

@@ -585,9 +585,9 @@ class TimerTests(MembersCase):
         seen: list[bytes] = []
         original = peers[0].transport.send
 
-        def spy(peer_id: PeerId, topic_id: bytes, message: bytes) -> None:
+        def spy(peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
             seen.append(message)
-            original(peer_id, topic_id, message)
+            return original(peer_id, topic_id, message)
 
         self.patch(peers[0].transport, "send", spy)
         peers[0].member.broadcast(b"hello")
