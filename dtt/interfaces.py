@@ -299,12 +299,13 @@ class ITopicLinks(Interface):
     What a transport tells the gossip of one topic.
     """
 
-    def message_received(peer_id: PeerId, message: bytes) -> None:
+    def messages_received(peer_id: PeerId, messages: Sequence[bytes]) -> None:
         """
-        One encoded gossip C{Message} from an admitted peer.
+        Encoded gossip C{Message}s from an admitted peer, in their order, at least
+        one.
 
-        @raise dtt.errors.RemoteError: it is malformed; the transport then
-            closes the connection with that reason.
+        @raise dtt.errors.RemoteError: one is malformed, and those before it are
+            handled; the transport then closes the connection with that reason.
         """
 
     def peer_connected(peer_id: PeerId) -> None:

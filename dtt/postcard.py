@@ -18,13 +18,16 @@ T = TypeVar("T")
 
 _MAX_BYTES = {16: 3, 32: 5, 64: 10}
 
+#: The numbers that take one byte.
+_BYTES = tuple(bytes((number,)) for number in range(0x80))
+
 
 def encode_varint(number: int) -> bytes:
     """
     C{number} (not negative) in the fewest bytes.
     """
     if number < 0x80:
-        return bytes((number,))
+        return _BYTES[number]
     if number < 0x4000:
         return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()

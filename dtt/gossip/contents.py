@@ -23,13 +23,15 @@ class Contents:
     the first key of a plain dict takes time in proportion to how many were
     deleted before it.)  Payloads are kept as tuples of plain values, which the
     garbage collector looks at once.
+
+    @ivar received: the ids that are known, and until when; read only.
     """
 
-    __slots__ = ("_cache", "_cached_bytes", "_config", "_received")
+    __slots__ = ("_cache", "_cached_bytes", "_config", "received")
 
     def __init__(self, config: GossipConfig) -> None:
         self._config = config
-        self._received: OrderedDict[bytes, float] = OrderedDict()
+        self.received: OrderedDict[bytes, float] = OrderedDict()
         # Content, round, and when it expires.
         self._cache: OrderedDict[bytes, tuple[bytes, int, float]] = OrderedDict()
         self._cached_bytes = 0
@@ -38,19 +40,14 @@ class Contents:
         """
         How many ids, payloads, and bytes of payloads are kept.
         """
-        return len(self._received), len(self._cache), self._cached_bytes
-
-    def __contains__(self, identity: bytes) -> bool:
-        return identity in self._received
+        return len(self.received), len(self._cache), self._cached_bytes
 
     def remember(self, identity: bytes, now: float) -> None:
         """
-        The content of C{identity} was seen; its time begins again.
+        The content of C{identity} was seen for the first time.
         """
-        received = self._received
-        if identity in received:
-            received.move_to_end(identity)
-        elif len(received) >= self._config.max_received:
+        received = self.received
+        if len(received) >= self._config.max_received:
             received.popitem(last=False)
         received[identity] = now + self._config.message_id_retention
 
@@ -77,11 +74,11 @@ class Contents:
         """
         Forget what has expired.
         """
-        while self._received:
-            identity = next(iter(self._received))
-            if self._received[identity] > now:
+        while self.received:
+            identity = next(iter(self.received))
+            if self.received[identity] > now:
                 break
-            del self._received[identity]
+            del self.received[identity]
         while self._cache:
             identity = next(iter(self._cache))
             if self._cache[identity][2] > now:
@@ -92,7 +89,7 @@ class Contents:
         """
         Forget all.
         """
-        self._received.clear()
+        self.received.clear()
         self._cache.clear()
         self._cached_bytes = 0
 
@@ -106,20 +103,22 @@ class Announcements:
     """
     Contents that are awaited, and the peers that have announced each, with
     their rounds, the first first.  A content nobody is left for is forgotten.
+
+    @ivar sources: for each content its peers and rounds; read only.
     """
 
-    __slots__ = ("_by_peer", "_config", "_sources")
+    __slots__ = ("_by_peer", "_config", "sources")
 
     def __init__(self, config: GossipConfig) -> None:
         self._config = config
-        self._sources: dict[bytes, dict[bytes, int]] = {}
+        self.sources: dict[bytes, dict[bytes, int]] = {}
         self._by_peer: dict[bytes, dict[bytes, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self.sources)
 
     def __contains__(self, identity: bytes) -> bool:
-        return identity in self._sources
+        return identity in self.sources
 
     def count_by(self, peer: bytes) -> int:
         """
@@ -133,14 +132,14 @@ class Announcements:
 
         @return: L{False} if there is no room for it.
         """
-        sources = self._sources.get(identity)
+        sources = self.sources.get(identity)
         if sources is not None and peer in sources:
             return True
         if self.count_by(peer) >= self._config.max_missing_per_peer or (
-            sources is None and len(self._sources) >= self._config.max_missing
+            sources is None and len(self.sources) >= self._config.max_missing
         ):
             return False
-        self._sources.setdefault(identity, {})[peer] = hops
+        self.sources.setdefault(identity, {})[peer] = hops
         self._by_peer.setdefault(peer, {})[identity] = None
         return True
 
@@ -148,7 +147,7 @@ class Announcements:
         """
         Remove and return the first peer and round for C{identity}.
         """
-        sources = self._sources.get(identity)
+        sources = self.sources.get(identity)
         if sources is None:
             return None
         peer, hops = next(iter(sources.items()))
@@ -157,11 +156,9 @@ class Announcements:
 
     def take(self, identity: bytes) -> dict[bytes, int]:
         """
-        Remove and return all peers and rounds for C{identity}.
+        Remove and return all peers and rounds for C{identity}, which is awaited.
         """
-        if identity not in self._sources:
-            return {}
-        sources = dict(self._sources[identity])
+        sources = dict(self.sources[identity])
         for peer in sources:
             self._remove(identity, peer)
         return sources
@@ -177,14 +174,14 @@ class Announcements:
         """
         Forget all.
         """
-        self._sources.clear()
+        self.sources.clear()
         self._by_peer.clear()
 
     def _remove(self, identity: bytes, peer: bytes) -> None:
-        sources = self._sources[identity]
+        sources = self.sources[identity]
         del sources[peer]
         if not sources:
-            del self._sources[identity]
+            del self.sources[identity]
         announced = self._by_peer[peer]
         del announced[identity]
         if not announced:

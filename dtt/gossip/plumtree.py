@@ -118,15 +118,15 @@ class PlumTree:
         if len(content) > self._max_content:
             raise ContentTooLarge(f"{len(content)} bytes; at most {self._max_content} can be sent")
         identity = message_id(content)
-        if identity in self._contents:
+        if identity in self._contents.received:
             raise DuplicateContent("the same content was broadcast or received lately")
         if not neighbors_only:
             self._contents.remember(identity, self._now)
             self._contents.keep(identity, content, 0, self._now)
-            self._lazy_push(identity, 0, None)
+            if self.lazy:
+                self._lazy_push(identity, 0, None)
         message = Gossip(identity, content, None if neighbors_only else 0)
-        for peer in self.eager:
-            self._send(peer, message)
+        self._out += [SendMessage(peer, message) for peer in self.eager]
 
     def _on_message(self, peer: bytes, message: Message) -> None:
         match message:
@@ -146,13 +146,13 @@ class PlumTree:
         if message_id(content) != identity:
             self.counters["spoofed"] += 1
             return
-        if identity in self._contents:
+        if identity in self._contents.received:
             self._make_lazy(sender)
             self._send(sender, Prune())
             return
         if hops is not None:
             self._contents.remember(identity, self._now)
-            sources = self._missing.take(identity)
+            sources = self._missing.take(identity) if identity in self._missing.sources else {}
             self.timers.stop(identity)
             if hops < _LAST_ROUND:
                 self._forward(sender, identity, content, hops + 1)
@@ -165,11 +165,9 @@ class PlumTree:
         if large and len(encode(Gossip(identity, content, hops))) > self._config.max_sent:
             return
         self._contents.keep(identity, content, hops, self._now)
-        message = None
-        for peer in self.eager:
-            if peer != sender:
-                message = message or Gossip(identity, content, hops)
-                self._send(peer, message)
+        if peers := [peer for peer in self.eager if peer != sender]:
+            message = Gossip(identity, content, hops)
+            self._out += [SendMessage(peer, message) for peer in peers]
         if self.lazy:
             self._lazy_push(identity, hops, sender)
 
@@ -194,7 +192,7 @@ class PlumTree:
 
     def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
         for identity, hops in entries:
-            if identity in self._contents:
+            if identity in self._contents.received:
                 continue
             if not self._missing.add(identity, peer, hops):
                 self._ask_at_once(identity, peer, hops)

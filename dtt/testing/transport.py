@@ -113,10 +113,11 @@ class RecordingLinks:
         self.disconnected: list[PeerId] = []
         self.on_message: Callable[[PeerId, bytes], object] = lambda peer_id, message: None
 
-    def message_received(self, peer_id: PeerId, message: bytes) -> None:
-        """As L{ITopicLinks.message_received}."""
-        self.messages.append((peer_id, message))
-        self.on_message(peer_id, message)
+    def messages_received(self, peer_id: PeerId, messages: Sequence[bytes]) -> None:
+        """As L{ITopicLinks.messages_received}."""
+        for message in messages:
+            self.messages.append((peer_id, message))
+            self.on_message(peer_id, message)
 
     def peer_connected(self, peer_id: PeerId) -> None:
         """As L{ITopicLinks.peer_connected}."""
@@ -192,8 +193,9 @@ class _End:
         while self._inbox and self._link is not None and self.own_id not in self._hub._stalled:
             data = self._inbox.pop(0)
             try:
-                for frame in self._parser.feed(data):
-                    self._transport.multiplexer.frame_received(self._link, frame)
+                self._transport.multiplexer.frames_received(self._link, self._parser.feed(data))
+                if self._parser.fault is not None:
+                    raise DecodeError(self._parser.fault)
             except RemoteError as error:
                 self.lost(str(error) if isinstance(error, DecodeError) else type(error).__name__)
             except Exception:

@@ -178,12 +178,13 @@ class StreamsConnection(Protocol):
         Bytes of frames.
         """
         self._last_received = self._reactor.seconds()
-        receive = self._owner.multiplexer.frame_received
+        if self._link is None:
+            return
+        frames = self._parser.feed(data)
         try:
-            for frame in self._parser.feed(data):
-                if self._link is None:
-                    return
-                receive(self._link, frame)
+            self._owner.multiplexer.frames_received(self._link, frames)
+            if self._parser.fault is not None:
+                raise DecodeError(self._parser.fault)
         except RemoteError as error:
             # Only the texts of DecodeErrors are known to be few.
             self.abort(str(error) if isinstance(error, DecodeError) else type(error).__name__)

@@ -9,7 +9,6 @@ unknown kind are L{DecodeError}s: the connection is not usable any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
 from typing import TypeAlias
 
@@ -149,19 +148,28 @@ class FrameParser:
     """
     Cuts a byte stream, in whatever pieces it comes, into frames.  It holds
     less than one frame, and touches each byte a fixed number of times.
+
+    @ivar fault: why nothing after the frames that were found can be read;
+        L{None}: it can.
     """
 
-    __slots__ = ("_pieces",)
+    __slots__ = ("_pieces", "fault")
 
     def __init__(self) -> None:
+        self.fault: str | None = None
         self._pieces = LengthPrefixed(MAX_FRAME)
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes) -> list[Frame]:
         """
-        The frames that C{data} completes, one at a time: frames before a
-        malformed one are still given out.
-
-        @raise DecodeError: on iteration; the parser must not be used again.
+        The frames that C{data} completes.  The parser must not be used again
+        once it has a L{fault}.
         """
-        for piece, start, end in self._pieces.feed(data):
-            yield _decode(piece[start], piece, start + 1, end)
+        data, pieces = self._pieces.feed(data)
+        self.fault = self._pieces.fault
+        frames: list[Frame] = []
+        try:
+            for start, end in pieces:
+                frames.append(_decode(data[start], data, start + 1, end))
+        except DecodeError as error:
+            self.fault = str(error)
+        return frames

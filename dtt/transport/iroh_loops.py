@@ -33,7 +33,6 @@ class Loops:
 
     @ivar clock: time.
     @ivar stopped: after L{stop}.
-    @ivar left: pieces of work that may be done in this turn; see L{take}.
     """
 
     def __init__(self, clock: IReactorTime, calls: Calls) -> None:
@@ -41,7 +40,7 @@ class Loops:
         self.stopped = False
         self._calls = calls
         self._waiting: dict[Deferred[Any], None] = {}
-        self.left = SHARE
+        self._left = SHARE
         self._line: deque[Deferred[None]] = deque()
         self._called = False
 
@@ -85,17 +84,21 @@ class Loops:
             raise CancelledError
         return result
 
-    async def take(self) -> None:
+    async def take(self, wanted: int = 1) -> int:
         """
-        Take a piece of work of this turn, or of a later one: wait in line until
-        something is C{left}.
+        Take pieces of work of this turn, or of a later one: wait in line until
+        something is left.
+
+        @return: how many may be done now, 1..C{wanted}.
         """
-        while not self.left:
+        while not self._left:
             turn: Deferred[None] = Deferred(self._line.remove)
             self._line.append(turn)
             self._call()
             await self.wait(turn)
-        self.left -= 1
+        taken = min(wanted, self._left)
+        self._left -= taken
+        return taken
 
     def _call(self) -> None:
         if not self._called:
@@ -104,8 +107,8 @@ class Loops:
 
     def _next_turn(self) -> None:
         self._called = False
-        self.left = SHARE
-        while self._line and self.left:
+        self._left = SHARE
+        while self._line and self._left:
             self._line.popleft().callback(None)
         if self._line:
             self._call()

@@ -7,10 +7,7 @@ big-endian} counts what follows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
-
-from dtt.errors import DecodeError
 
 _LENGTH = Struct(">I")
 
@@ -32,49 +29,51 @@ class LengthPrefixed:
     """
     The pieces of one byte stream, however it is cut.  It holds less than one
     piece, and touches each byte a fixed number of times.
+
+    @ivar fault: why nothing after the pieces that were found can be read;
+        L{None}: it can.
     """
 
-    __slots__ = ("_largest", "_needed", "_partial")
+    __slots__ = ("_largest", "_needed", "_partial", "fault")
 
     def __init__(self, largest: int) -> None:
         """
         @param largest: the length that a piece may have; it has at least one byte.
         """
+        self.fault: str | None = None
         self._largest = largest
         self._partial = bytearray()
         self._needed = 0
 
-    def feed(self, data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    def feed(self, data: bytes) -> tuple[bytes, list[tuple[int, int]]]:
         """
-        The pieces that C{data} completes, one at a time: those before a
-        malformed one are still given out.  Each as bytes, and where in them it
-        begins and ends.
-
-        @raise DecodeError: on iteration; the object must not be used again.
+        The pieces that C{data} completes: bytes, and where in them each begins
+        and ends.
         """
+        pieces: list[tuple[int, int]] = []
         partial = self._partial
         if partial:
             if len(partial) + len(data) < self._needed:
                 partial += data
-                return
+                return b"", pieces
             data = b"".join((partial, data))
             partial.clear()
         offset, available = 0, len(data)
-        needed = HEADER_SIZE
-        while available - offset >= HEADER_SIZE:
+        self._needed = HEADER_SIZE
+        while (start := offset + HEADER_SIZE) <= available:
             (length,) = _LENGTH.unpack_from(data, offset)
             if not 1 <= length <= self._largest:
-                raise DecodeError("bad frame length")
-            needed = HEADER_SIZE + length
-            if available - offset < needed:
+                self.fault = "bad frame length"
+                return data, pieces
+            end = start + length
+            if end > available:
+                self._needed = HEADER_SIZE + length
                 break
-            start = offset + HEADER_SIZE
-            offset += needed
-            needed = HEADER_SIZE
-            yield data, start, offset
+            pieces.append((start, end))
+            offset = end
         if offset < available:
             partial += data[offset:]
-            self._needed = needed
+        return data, pieces
 
     def within(self) -> bool:
         """

@@ -56,6 +56,7 @@ from dtt.interfaces import (
     PeerId,
 )
 from dtt.transport.courier import MAX_DIALS, Courier
+from dtt.transport.delayed import call_off
 from dtt.transport.observers import Observers
 from dtt.values import GossipMessage
 
@@ -252,13 +253,21 @@ class GossipMember:
 
     # ITopicLinks
 
-    def message_received(self, peer_id: PeerId, message: bytes) -> None:
+    def messages_received(self, peer_id: PeerId, messages: Sequence[bytes]) -> None:
         """
-        As L{ITopicLinks.message_received}.
+        As L{ITopicLinks.messages_received}.
         """
-        if len(message) > self._max_message_size:
-            raise DecodeError("message too large")
-        self._feed(MessageReceived(peer_id, decode(message)))
+        if not self._running:
+            return
+        now = self._reactor.seconds()
+        outputs: list[Output] = []
+        try:
+            for message in messages:
+                if len(message) > self._max_message_size:
+                    raise DecodeError("message too large")
+                outputs += self._swarm.handle(MessageReceived(peer_id, decode(message)), now)
+        finally:
+            self._perform(outputs)
 
     def peer_connected(self, peer_id: PeerId) -> None:
         """
@@ -309,7 +318,9 @@ class GossipMember:
             except Exception:
                 self._log.failure("{output} could not be performed", output=type(output).__name__)
         self._performing = False
-        self._arm()
+        when = self._swarm.next_timer() if self._running else None
+        if when is None or when < self._timer_at or self._timer is None:
+            self._arm(when)
         if self._unasked and (self._swarm.eager_peers() or not self._neighbors):
             unasked, self._unasked = self._unasked, {}
             _fire_all(unasked)
@@ -318,7 +329,7 @@ class GossipMember:
         # One message goes to many peers in a row.
         if self._encoded[0] is not message:
             self._encoded = (message, encode(message))
-        if self._courier.send_connected(peer, self._encoded[1]):
+        if not self._courier.dials and self._transport.send(peer, self._topic_id, self._encoded[1]):
             return
         max_dials = MAX_DIALS
         if not self._running:
@@ -329,17 +340,14 @@ class GossipMember:
             max_dials = 0
         self._courier.send(peer, self._encoded[1], max_dials)
 
-    def _arm(self) -> None:
+    def _arm(self, when: float | None) -> None:
         """
-        See to it that the machine is called no later than it wants.  A call
-        that stands too early stays: it finds nothing to do and arms the next.
+        See to it that the machine is called at the time that it wants.  A call
+        that stands too early may stay: it finds nothing to do and arms the next.
         """
-        when = self._swarm.next_timer() if self._running else None
-        timer = self._timer
-        if timer is not None and (when is None or when < self._timer_at):
-            timer.cancel()
-            timer = self._timer = None
-        if timer is None and when is not None:
+        call_off(self._timer)
+        self._timer = None
+        if when is not None:
             self._timer_at = when
             self._timer = self._reactor.callLater(max(0.0, when - self._reactor.seconds()), self._on_timer)
 
@@ -385,7 +393,8 @@ class GossipMember:
         del self._contents[:-MAX_HASHES]
 
     def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
-        self._check_running()
+        if not self._running:
+            self._check_running()
         self._feed(Broadcast(content, neighbors_only))
         eager = self._swarm.eager_peers()
         if eager or neighbors_only or not self._neighbors:
@@ -422,7 +431,7 @@ class GossipMember:
         self._neighbors.clear()
         if self._leaving:
             self._transport.close_topic(self._topic_id)
-        self._arm()
+        self._arm(None)
         for written in tuple(self._pacing):
             written.cancel()
         joining, self._joining = self._joining, {}

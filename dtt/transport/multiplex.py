@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import cast
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -62,6 +64,10 @@ class _Waiting:
 class _Peer:
     current: Link
     waiting: dict[bytes, _Waiting] = field(factory=dict)
+
+
+def _channel_of_data(frame: Frame) -> int | None:
+    return frame.channel if isinstance(frame, Data) else None
 
 
 class Multiplexer:
@@ -179,20 +185,31 @@ class Multiplexer:
             self._linger(link)
         return link
 
-    def frame_received(self, link: Link, frame: Frame) -> None:
+    def frames_received(self, link: Link, frames: Sequence[Frame]) -> None:
         """
-        One frame of the peer.
+        Frames of the peer, in their order; those after an end of the connection
+        are dropped.
 
         @raise dtt.errors.RemoteError: the peer misbehaved.
         """
-        if isinstance(frame, Data):
-            topic_id = link.channels.topic_of(frame.channel)
-            topic = None if topic_id is None else self._topics.get(topic_id)
-            if topic is None:
-                self.counters["received: not admitted"] += 1
-            else:
-                topic.links.message_received(link.peer_id, frame.message)
-        elif isinstance(frame, Open):
+        for channel, group in groupby(frames, _channel_of_data):
+            if channel is None:
+                for frame in group:
+                    if link in self._links:
+                        self._control_received(link, frame)
+            elif link in self._links:
+                self._messages_received(link, channel, [cast(Data, frame).message for frame in group])
+
+    def _messages_received(self, link: Link, channel: int, messages: list[bytes]) -> None:
+        topic_id = link.channels.topic_of(channel)
+        topic = None if topic_id is None else self._topics.get(topic_id)
+        if topic is None:
+            self.counters["received: not admitted"] += len(messages)
+        else:
+            topic.links.messages_received(link.peer_id, messages)
+
+    def _control_received(self, link: Link, frame: Frame) -> None:
+        if isinstance(frame, Open):
             opened = link.channels.peer_opened(frame, self._keys)
             if opened is None:
                 self.counters["received: unknown tag"] += 1

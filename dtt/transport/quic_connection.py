@@ -35,8 +35,8 @@ class Owner(Protocol):
     def header_received(self, connection: QuicConnection, topic_id: bytes) -> None:
         """A stream for C{topic_id} was opened by the peer."""
 
-    def message_received(self, connection: QuicConnection, topic_id: bytes, message: bytes) -> None:
-        """One encoded gossip C{Message}; what this raises ends the connection."""
+    def messages_received(self, connection: QuicConnection, topic_id: bytes, messages: list[bytes]) -> None:
+        """Encoded gossip C{Message}s, at least one; what this raises ends the connection."""
 
     def writable(self) -> None:
         """The connection has fewer than 256 KiB unsent again."""
@@ -51,6 +51,8 @@ class QuicConnection:
 
     @ivar peer_id: who is at the other end (32 bytes).
     @ivar opened_by_us: whether we dialled.
+    @ivar send: takes topic id and encoded gossip C{Message}; dropped once the
+        connection is closed.
     """
 
     def __init__(
@@ -73,11 +75,12 @@ class QuicConnection:
         self._on_closed = on_closed
         self._loops = Loops(clock, calls)
         self._sending = SendStreams(self._loops, connection, self.abort, owner.writable)
+        self.send: Callable[[bytes, bytes], None] = self._sending.send
         self._receiving = ReceiveStreams(
             self._loops,
             connection,
             partial(owner.header_received, self),
-            partial(owner.message_received, self),
+            partial(owner.messages_received, self),
             self.abort,
             self._ended,
         )
@@ -100,13 +103,6 @@ class QuicConnection:
         Read.  The owner may be told anything from now on.
         """
         self._receiving.start()
-
-    def send(self, topic_id: bytes, message: bytes) -> None:
-        """
-        Send one encoded gossip C{Message}; dropped once the connection is closed.
-        """
-        if not self._lost:
-            self._sending.send(topic_id, message)
 
     def finish(self, topic_id: bytes) -> None:
         """
@@ -151,6 +147,7 @@ class QuicConnection:
         self._sending.stop()
         self._connection.close(1 if reason else 0, reason.encode("ascii") or GOODBYE)
         # They know us, and the library keeps the socket for as long as a connection is known.
+        self.send = lambda topic_id, message: None
         del self._sending, self._receiving
         self._on_closed()
         self._owner.connection_lost(self, reason)

@@ -8,8 +8,6 @@ all others are gossip C{Message}s of that topic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from dtt.errors import DecodeError
 from dtt.transport.length_prefix import LengthPrefixed
 
@@ -29,29 +27,32 @@ class StreamParser:
     Reads one stream.
 
     @ivar topic_id: what its header says; L{None} before.
+    @ivar fault: why nothing after the messages that were found can be read;
+        L{None}: it can.
     """
 
-    __slots__ = ("_pieces", "topic_id")
+    __slots__ = ("_pieces", "fault", "topic_id")
 
     def __init__(self) -> None:
         self.topic_id: bytes | None = None
+        self.fault: str | None = None
         self._pieces = LengthPrefixed(MAX_RECEIVED)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
         """
-        The messages that C{data} completes; those before a malformed frame are
-        still given out.
-
-        @raise DecodeError: on iteration; the parser must not be used again.
+        The messages that C{data} completes.  The parser must not be used again
+        once it has a L{fault}.
         """
-        for piece, start, end in self._pieces.feed(data):
-            if self.topic_id is not None:
-                yield piece[start:end]
+        data, pieces = self._pieces.feed(data)
+        self.fault = self._pieces.fault
+        if self.topic_id is None and pieces:
+            start, end = pieces.pop(0)
             # Bytes after a decoded value are ignored (specs/iroh-gossip.md section 2).
-            elif end - start < TOPIC_SIZE:
-                raise DecodeError("bad stream header")
-            else:
-                self.topic_id = piece[start : start + TOPIC_SIZE]
+            if end - start < TOPIC_SIZE:
+                self.fault = "bad stream header"
+                return []
+            self.topic_id = data[start : start + TOPIC_SIZE]
+        return [data[start:end] for start, end in pieces]
 
     def end(self) -> None:
         """

@@ -197,22 +197,26 @@ class Peers:
             link.fresh = False
             self._settle(link, UNUSED)
 
-    def message_received(self, connection: QuicConnection, topic_id: bytes, message: bytes) -> None:
+    def messages_received(self, connection: QuicConnection, topic_id: bytes, messages: list[bytes]) -> None:
         """
-        One message of the peer.
+        Messages of the peer, at least one.
 
-        @raise dtt.errors.RemoteError: it is malformed.
+        @raise dtt.errors.RemoteError: one is malformed.
         """
+        last = messages[-1]
+        if len(messages) > 1 and last.startswith(DISCONNECT):
+            # The answers to those before it are not to outlive it.
+            self.messages_received(connection, topic_id, messages[:-1])
+            messages = [last]
         links = self._topics.get(topic_id)
         if links is None:
-            self.counters["received: unknown topic"] += 1
+            self.counters["received: unknown topic"] += len(messages)
             return
         link = self._links.get(connection)
         if link is not None:
             link.heard = self._clock.seconds()
-            if topic_id not in link.used or message.startswith(DISCONNECT):
-                self._note(link, topic_id, message)
-        links.message_received(connection.peer_id, message)
+            self._note(link, topic_id, last)
+        links.messages_received(connection.peer_id, messages)
 
     def writable(self) -> None:
         """

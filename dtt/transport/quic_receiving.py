@@ -47,13 +47,13 @@ class ReceiveStreams:
         loops: Loops,
         connection: IrohConnection,
         on_header: Callable[[bytes], None],
-        on_message: Callable[[bytes, bytes], None],
+        on_messages: Callable[[bytes, list[bytes]], None],
         on_failed: Callable[[str], None],
         on_end: Callable[[], None],
     ) -> None:
         """
         @param on_header: told the topic id of a new stream.
-        @param on_message: told topic id and encoded message; may raise.
+        @param on_messages: told topic id and encoded messages; may raise.
         @param on_failed: told what is wrong with the peer.
         @param on_end: told that the connection has ended, after all that had
             arrived before.
@@ -61,7 +61,7 @@ class ReceiveStreams:
         self._loops = loops
         self._connection = connection
         self._on_header = on_header
-        self._on_message = on_message
+        self._on_messages = on_messages
         self._on_failed = on_failed
         self._on_end = on_end
         self._running = 0
@@ -120,15 +120,16 @@ class ReceiveStreams:
         try:
             while data := await loops.call(stream.read(READ_SIZE)):
                 await loops.take()
-                for message in parser.feed(data):
-                    if loops.left:  # without a coroutine for each message
-                        loops.left -= 1
-                    else:
-                        await loops.take()
+                messages = parser.feed(data)
+                while messages:
+                    count = await loops.take(len(messages))
                     assert parser.topic_id is not None
-                    self._on_message(parser.topic_id, message)
+                    self._on_messages(parser.topic_id, messages[:count])
                     if loops.stopped:
                         return
+                    del messages[:count]
+                if parser.fault is not None:
+                    raise DecodeError(parser.fault)
                 if timeout.active() and parser.topic_id is not None:
                     timeout.cancel()
                     self._on_header(parser.topic_id)

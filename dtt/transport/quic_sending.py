@@ -24,7 +24,7 @@ from dtt.transport.delayed import call_off
 from dtt.transport.iroh_bindings import IrohConnection
 from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
-from dtt.transport.length_prefix import HEADER_SIZE, encode_length
+from dtt.transport.length_prefix import HEADER_SIZE, encode_length, prefix
 from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Patience
 
 #: Bytes of one write (guess: large enough that its cost per byte does not matter).
@@ -96,7 +96,10 @@ class SendStreams:
         if self._stopped:
             return
         stream = self._streams.get(topic_id) or self._open(topic_id)
-        self._put(stream, message)
+        stream.queue += (encode_length(len(message)), message)
+        self.unsent += HEADER_SIZE + len(message)
+        if stream.idle is not None:
+            self._later(stream)
         if self.unsent >= WRITABLE:
             self._patience.waiting(self.unsent)
             if self.unsent > UNSENT_LIMIT:
@@ -156,15 +159,10 @@ class SendStreams:
 
     def _open(self, topic_id: bytes) -> _Stream:
         stream = self._streams[topic_id] = _Stream()
+        stream.queue.append(prefix(topic_id))
+        self.unsent += HEADER_SIZE + len(topic_id)
         self._loops.run(self._write(stream), self._failed)
-        self._put(stream, topic_id)
         return stream
-
-    def _put(self, stream: _Stream, body: bytes) -> None:
-        stream.queue += (encode_length(len(body)), body)
-        self.unsent += HEADER_SIZE + len(body)
-        if stream.idle is not None:
-            self._later(stream)
 
     def _later(self, stream: _Stream) -> None:
         """

@@ -40,8 +40,8 @@ class _Links:
         self._topic_id = topic_id
         self._links = links
 
-    def message_received(self, peer_id: PeerId, message: bytes) -> None:
-        self._links.message_received(peer_id, message)
+    def messages_received(self, peer_id: PeerId, messages: Sequence[bytes]) -> None:
+        self._links.messages_received(peer_id, messages)
 
     def peer_connected(self, peer_id: PeerId) -> None:
         self._several.connected(self._number, peer_id)

@@ -36,7 +36,7 @@ class RecordingLinksTests(SynchronousTestCase):
         seen: list[tuple[bytes, bytes]] = []
         links.on_message = lambda peer_id, message: seen.append((peer_id, message))
         links.peer_connected(A)
-        links.message_received(A, b"hello")
+        links.messages_received(A, [b"hello"])
         links.peer_disconnected(A)
         self.assertEqual((links.connected, links.messages, links.disconnected), ([A], [(A, b"hello")], [A]))
         self.assertEqual(seen, links.messages)

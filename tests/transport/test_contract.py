@@ -612,11 +612,14 @@ class ContractMixin(_Base):
             self.b.disconnect(peer_id, TOPIC)
             self.b.close_topic(TOPIC)
 
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(1)
         on_b.on_message = leave
         for _ in range(3):
             self.a.send(self.b.peer_id, TOPIC, b"hello")
+            self.net.advance(0.001)
         self.net.advance(2)
-        self.assertEqual(len(on_b.messages), 1)
+        self.assertEqual(len(on_b.messages), 2)
         self.assertEqual(on_a.messages, [(self.b.peer_id, BYE)])
         self.assertEqual(self.net.connections(self.a), 0)
 

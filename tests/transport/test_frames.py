@@ -40,8 +40,14 @@ KNOWN: list[tuple[Frame, str]] = [
 def parse(data: bytes) -> list[Frame]:
     """
     The frames in C{data}.
+
+    @raise DecodeError: some of it is malformed.
     """
-    return list(FrameParser().feed(data))
+    parser = FrameParser()
+    frames = parser.feed(data)
+    if parser.fault is not None:
+        raise DecodeError(parser.fault)
+    return frames
 
 
 class EncodeTests(SynchronousTestCase):
@@ -99,9 +105,10 @@ class FrameParserTests(SynchronousTestCase):
         """
         What came before a malformed frame is still given out.
         """
-        frames = FrameParser().feed(encode_frame(Close(1)) + b"\x00\x00\x00\x01\x05")
-        self.assertEqual(next(frames), Close(1))
-        self.assertRaises(DecodeError, next, frames)
+        for bad, fault in ((b"\x00\x00\x00\x01\x05", "unknown frame"), (bytes(4), "bad frame length")):
+            parser = FrameParser()
+            self.assertEqual(parser.feed(encode_frame(Close(1)) + bad), [Close(1)])
+            self.assertEqual(parser.fault, fault)
 
     def test_length(self) -> None:
         """

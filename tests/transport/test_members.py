@@ -314,7 +314,7 @@ class BroadcastTests(MembersCase):
         for the content; a content for neighbours only is not announced, and waits for nobody.
         """
         a, b = self.joined(2)
-        a.member.message_received(b.peer_id, encode(Prune()))
+        a.member.messages_received(b.peer_id, [encode(Prune())])
         self.successResultOf(a.member.broadcast_neighbors(b"near"))
         result = a.member.broadcast(b"one")
         self.assertNoResult(result)
@@ -328,7 +328,7 @@ class BroadcastTests(MembersCase):
         for end in ("time", "cancel", "neighbour", "leave"):
             a, b = self.joined(2)
             self.hub.stall(b.peer_id)
-            a.member.message_received(b.peer_id, encode(Prune()))
+            a.member.messages_received(b.peer_id, [encode(Prune())])
             result = a.member.broadcast(b"one")
             self.advance(4.9)
             self.assertNoResult(result)
@@ -501,13 +501,35 @@ class HostileTests(MembersCase):
         """A malformed or oversize message is a L{DecodeError} for the transport."""
         member = self.peer().member
         for message in (b"", b"\x07", b"\x00\x05\x02\x00", encode(Join(b"x" * 4096))):
-            self.assertRaises(DecodeError, member.message_received, IDS[5], message)
+            self.assertRaises(DecodeError, member.messages_received, IDS[5], [message])
+
+    def test_before_a_malformed_one(self) -> None:
+        """Of messages that come together those before a malformed one are handled, and no others."""
+        a, b = self.joined(2)
+        one, two = (encode(Gossip(message_id(content), content, 0)) for content in (b"one", b"two"))
+        self.assertRaises(DecodeError, a.member.messages_received, b.peer_id, [one, b"\x07", two])
+        self.assertEqual([message.content for message in a.recorder.messages], [b"one"])
+
+    def test_left_between_messages(self) -> None:
+        """Who leaves while messages that came together are told hears no more of them."""
+        a, b = self.joined(2)
+        remember = a.recorder.message_received
+
+        def leave(message: GossipMessage) -> None:
+            remember(message)
+            a.member.leave()
+
+        self.patch(a.recorder, "message_received", leave)
+        contents = (b"one", b"two")
+        a.member.messages_received(b.peer_id, [encode(Gossip(message_id(c), c, 0)) for c in contents])
+        a.member.messages_received(b.peer_id, [encode(Gossip(message_id(b"three"), b"three", 0))])
+        self.assertEqual([message.content for message in a.recorder.messages], [b"one"])
 
     def test_bad_peer_data(self) -> None:
         """PeerData that can't be decoded spoil nothing."""
         a = self.peer()
         self.patch(a.transport, "is_connected", lambda peer_id: True)
-        a.member.message_received(IDS[5], encode(Join(b"\xff\xff")))
+        a.member.messages_received(IDS[5], [encode(Join(b"\xff\xff"))])
         self.assertEqual(a.member.neighbors(), (IDS[5],))
         self.assertEqual(a.book.known(IDS[5]), ())
 
@@ -517,7 +539,7 @@ class HostileTests(MembersCase):
         a.book.learn(IDS[5], [PeerAddress(STREAMS, "10.99.0.1", 1)], "record")
         gossip = encode(Gossip(message_id(b"x"), b"x", 0))
         for message in (gossip, gossip, encode(Graft(message_id(b"x"), 0))):
-            a.member.message_received(IDS[5], message)
+            a.member.messages_received(IDS[5], [message])
         self.advance(1.0)
         self.assertEqual(a.events, [])
         self.assertEqual(len(a.recorder.messages), 1)
@@ -530,15 +552,15 @@ class HostileTests(MembersCase):
         for number in range(30):
             origin = PeerKey.from_seed(bytes((100 + number,)) * 32).peer_id
             data = encode_peer_data([address])
-            a.member.message_received(IDS[5], encode(Shuffle(origin, (PeerInfo(origin, data),), 0)))
-        self.assertLessEqual(len(a.member._courier._dials), 8)
+            a.member.messages_received(IDS[5], [encode(Shuffle(origin, (PeerInfo(origin, data),), 0))])
+        self.assertLessEqual(len(a.member._courier.dials), 8)
 
     def test_after_leaving(self) -> None:
         """Whatever a transport still says after we left is ignored."""
         a = self.peer()
         a.member.leave()
         a.member.peer_connected(IDS[5])
-        a.member.message_received(IDS[5], encode(Join()))
+        a.member.messages_received(IDS[5], [encode(Join())])
         a.member.peer_disconnected(IDS[5])
         self.assertEqual((a.member.neighbors(), self.clock.getDelayedCalls()), ((), []))
 
@@ -549,8 +571,8 @@ class HostileTests(MembersCase):
         self.patch(a.book, "learn", lambda *args: 1 / 0)
         a.member._perform([PeerDataLearned(IDS[5], encode_peer_data(a.transport.addresses()))])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        a.member.message_received(IDS[5], encode(Neighbor(Priority.HIGH)))
-        a.member.message_received(IDS[5], encode(Disconnect(False)))
+        a.member.messages_received(IDS[5], [encode(Neighbor(Priority.HIGH))])
+        a.member.messages_received(IDS[5], [encode(Disconnect(False))])
         self.assertEqual((a.recorder.ups, a.recorder.downs), ([IDS[5]], [IDS[5]]))
 
 

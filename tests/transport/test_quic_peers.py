@@ -14,6 +14,7 @@ from dtt.testing.iroh_endpoints import MemoryEndpoint
 from dtt.testing.transport import RecordingLinks
 from dtt.transport import quic_peers
 from dtt.transport.length_prefix import prefix
+from dtt.transport.multiplex import LINGER
 from dtt.transport.quic_peers import FIRST_USE, REPLACED, UNUSED
 from tests.transport.quic_common import BYE, OTHER, SECRET, TOPIC, IrohTestCase, RawPeer
 
@@ -40,6 +41,20 @@ class EndTests(IrohTestCase):
         self.assertFalse(self.a.is_connected(b.peer_id) or b.is_connected(self.a.peer_id))
         self.assertIn(raw_end.lost, ("closed", "closed by peer: close from disconnect (code 0)"))
         self.assertEqual(self.on_a.disconnected + on_b.disconnected, [])
+
+    def test_answers_to_what_came_with_the_goodbye(self) -> None:
+        """
+        What is answered to messages that a C{Disconnect} came together with does
+        not keep the connection.
+        """
+        raw = RawPeer(self, 2)
+        self.on_a.on_message = lambda peer_id, message: (
+            message == BYE or self.a.send(peer_id, TOPIC, b"answer")
+        )
+        raw.write(raw.connect(self.a), prefix(TOPIC) + prefix(b"hello") + prefix(BYE))
+        self.advance(LINGER + 0.5)
+        self.assertEqual([message for _, message in self.on_a.messages], [b"hello", BYE])
+        self.assertFalse(self.a.is_connected(raw.key.peer_id))
 
     def test_not_before_acknowledged(self) -> None:
         """
