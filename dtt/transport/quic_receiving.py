@@ -24,8 +24,10 @@ from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
 from dtt.transport.quic_frames import StreamParser
 
-#: Bytes of one read (guess: more than a turn of the reactor should handle is not useful).
-READ_SIZE = 65536
+#: Bytes of one read, and of the next one when they were all there (measured: the
+#: calls of one cost as much as several messages).  The library holds a buffer of
+#: that size while it waits, for each stream.
+READ_SIZE, NEXT_READ_SIZE = 64 * 1024, 256 * 1024
 
 #: Seconds from a stream's opening to the end of its header (guess; a stream
 #: exists for us once its first bytes are there).
@@ -118,7 +120,9 @@ class ReceiveStreams:
         timeout = loops.clock.callLater(HEADER_TIMEOUT, self._on_failed, "no stream header")
         self._reading += 1
         try:
-            while data := await loops.call(stream.read(READ_SIZE)):
+            size = READ_SIZE
+            while data := await loops.call(stream.read(size)):
+                size = NEXT_READ_SIZE if len(data) == size else READ_SIZE
                 await loops.take()
                 messages = parser.feed(data)
                 while messages:

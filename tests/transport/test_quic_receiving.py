@@ -7,8 +7,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 from dtt.errors import DecodeError
+from dtt.testing.iroh_streams import MemoryStream
 from dtt.transport.iroh_loops import SHARE
 from dtt.transport.length_prefix import prefix
+from dtt.transport.quic_receiving import NEXT_READ_SIZE, READ_SIZE
 from tests.transport.quic_common import TOPIC, IrohTestCase, RawPeer
 
 
@@ -117,6 +119,37 @@ class ReceivingTests(IrohTestCase):
         data = prefix(TOPIC) + prefix(bytes(4000)) * 500
         self.raw.start(self.raw.call(self.there.open_uni()).write_all(data))
         self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(500))), SHARE)
+
+    def test_size_of_reads(self) -> None:
+        """
+        More is asked for after a read that was full, and only then: the library
+        keeps a buffer of that size for each stream.
+        """
+        self.net.window = 10_000_000
+        sizes: list[tuple[int, int]] = []
+        original = MemoryStream.read
+
+        async def read(stream: MemoryStream, size_limit: int) -> bytes:
+            data = await original(stream, size_limit)
+            sizes.append((size_limit, len(data)))
+            return data
+
+        self.patch(MemoryStream, "read", read)
+        out = self.raw.call(self.there.open_uni())
+        self.raw.start(out.write_all(prefix(TOPIC) + prefix(bytes(4000)) * 30))
+        self.advance(0.1)
+        for _ in range(2):
+            self.raw.start(out.write_all(prefix(b"hello")))
+            self.advance(0.1)
+        self.assertEqual(
+            sizes,
+            [
+                (READ_SIZE, READ_SIZE),
+                (NEXT_READ_SIZE, 36 + 30 * 4004 - READ_SIZE),
+                (READ_SIZE, 9),
+                (READ_SIZE, 9),
+            ],
+        )
 
     def test_small_messages(self) -> None:
         """
