@@ -128,13 +128,6 @@ class Gossip:
     content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
     round: int | None
 
-    @property
-    def scope(self) -> str:
-        """
-        C{"swarm"} or C{"neighbors"}.
-        """
-        return "neighbors" if self.round is None else "swarm"
-
 
 @frozen(slots=True)
 class Prune:

@@ -82,8 +82,10 @@ class PlumTree:
             self._started = True
             self.timers.start(_EVICT, now + self._config.cache_evict_interval)
         match event:
+            case MessageReceived(message=Gossip() as message):
+                self._on_gossip(event.peer, message)
             case MessageReceived():
-                self._on_message(event.peer, event.message)
+                self._on_control(event.peer, event.message)
             case Broadcast(content=content, neighbors_only=neighbors_only):
                 self._broadcast(content, neighbors_only)
             case NeighborUp(peer=peer):
@@ -128,10 +130,8 @@ class PlumTree:
         message = Gossip(identity, content, None if neighbors_only else 0)
         self._out += [SendMessage(peer, message) for peer in self.eager]
 
-    def _on_message(self, peer: bytes, message: Message) -> None:
+    def _on_control(self, peer: bytes, message: Message) -> None:
         match message:
-            case Gossip():
-                self._on_gossip(peer, message)
             case Prune():
                 self._make_lazy(peer)
             case Graft(message_id=wanted):
@@ -150,15 +150,17 @@ class PlumTree:
             self._make_lazy(sender)
             self._send(sender, Prune())
             return
-        if hops is not None:
-            self._contents.remember(identity, self._now)
-            sources = self._missing.take(identity) if identity in self._missing.sources else {}
-            self.timers.stop(identity)
-            if hops < _LAST_ROUND:
-                self._forward(sender, identity, content, hops + 1)
-            if sources:
-                self._optimise(sender, hops + 1, sources)
-        self._out.append(GossipMessage(content, message.scope, sender, hops or 0))
+        if hops is None:
+            self._out.append(GossipMessage(content, "neighbors", sender, 0))
+            return
+        self._contents.remember(identity, self._now)
+        sources = self._missing.take(identity) if identity in self._missing.sources else None
+        self.timers.stop(identity)
+        if hops < _LAST_ROUND:
+            self._forward(sender, identity, content, hops + 1)
+        if sources is not None:
+            self._optimise(sender, hops + 1, sources)
+        self._out.append(GossipMessage(content, "swarm", sender, hops))
 
     def _forward(self, sender: bytes, identity: bytes, content: bytes, hops: int) -> None:
         large = len(content) > self._max_content

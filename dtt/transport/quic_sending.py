@@ -26,9 +26,11 @@ from dtt.transport.iroh_calls import IrohFailure
 from dtt.transport.iroh_loops import Loops
 from dtt.transport.length_prefix import HEADER_SIZE, encode_length, prefix
 from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Patience
+from dtt.transport.quic_frames import MAX_SENT
 
-#: Bytes of one write (guess: large enough that its cost per byte does not matter).
-MAX_WRITE = 256 * 1024
+#: Bytes of one write, and what the last frame in it may have beyond them (guess:
+#: large enough that its cost per byte does not matter).
+MAX_WRITE, _BEYOND = 256 * 1024, HEADER_SIZE + MAX_SENT
 
 #: Seconds that finished streams have to be acknowledged (specs/iroh-gossip.md
 #: section 1, stream finishing timeout).
@@ -208,8 +210,10 @@ class SendStreams:
 
     def _take(self, stream: _Stream) -> bytes:
         queue = stream.queue
-        sizes = enumerate(accumulate(map(len, queue)), 1)
-        end = next((end for end, size in sizes if size >= MAX_WRITE), len(queue))
+        end = len(queue)
+        if self.unsent > MAX_WRITE + _BEYOND:
+            sizes = enumerate(accumulate(map(len, queue)), 1)
+            end = next((number for number, size in sizes if size >= MAX_WRITE), end)
         data = b"".join(queue[:end])
         del queue[:end]
         return data

@@ -124,10 +124,6 @@ class MessagesTests(SynchronousTestCase):
         """A MessageId is the BLAKE3 hash of the content."""
         self.assertEqual(message_id(b"hello"), HELLO_ID)
 
-    def test_scope(self) -> None:
-        """A message without a round has the scope of neighbours."""
-        self.assertEqual((Gossip(ID1, b"", None).scope, Gossip(ID1, b"", 0).scope), ("neighbors", "swarm"))
-
     def test_rejected(self) -> None:
         """Bad bools, options, discriminants and overflowing varints are no messages."""
         for text in (
