@@ -103,22 +103,20 @@ class Announcements:
     """
     Contents that are awaited, and the peers that have announced each, with
     their rounds, the first first.  A content nobody is left for is forgotten.
-
-    @ivar sources: for each content its peers and rounds; read only.
     """
 
-    __slots__ = ("_by_peer", "_config", "sources")
+    __slots__ = ("_by_peer", "_config", "_sources")
 
     def __init__(self, config: GossipConfig) -> None:
         self._config = config
-        self.sources: dict[bytes, dict[bytes, int]] = {}
+        self._sources: dict[bytes, dict[bytes, int]] = {}
         self._by_peer: dict[bytes, dict[bytes, None]] = {}
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self._sources)
 
     def __contains__(self, identity: bytes) -> bool:
-        return identity in self.sources
+        return identity in self._sources
 
     def count_by(self, peer: bytes) -> int:
         """
@@ -132,14 +130,14 @@ class Announcements:
 
         @return: L{False} if there is no room for it.
         """
-        sources = self.sources.get(identity)
+        sources = self._sources.get(identity)
         if sources is not None and peer in sources:
             return True
         if self.count_by(peer) >= self._config.max_missing_per_peer or (
-            sources is None and len(self.sources) >= self._config.max_missing
+            sources is None and len(self._sources) >= self._config.max_missing
         ):
             return False
-        self.sources.setdefault(identity, {})[peer] = hops
+        self._sources.setdefault(identity, {})[peer] = hops
         self._by_peer.setdefault(peer, {})[identity] = None
         return True
 
@@ -147,7 +145,7 @@ class Announcements:
         """
         Remove and return the first peer and round for C{identity}.
         """
-        sources = self.sources.get(identity)
+        sources = self._sources.get(identity)
         if sources is None:
             return None
         peer, hops = next(iter(sources.items()))
@@ -156,9 +154,11 @@ class Announcements:
 
     def take(self, identity: bytes) -> dict[bytes, int]:
         """
-        Remove and return all peers and rounds for C{identity}, which is awaited.
+        Remove and return all peers and rounds for C{identity}.
         """
-        sources = dict(self.sources[identity])
+        if identity not in self._sources:
+            return {}
+        sources = dict(self._sources[identity])
         for peer in sources:
             self._remove(identity, peer)
         return sources
@@ -174,14 +174,14 @@ class Announcements:
         """
         Forget all.
         """
-        self.sources.clear()
+        self._sources.clear()
         self._by_peer.clear()
 
     def _remove(self, identity: bytes, peer: bytes) -> None:
-        sources = self.sources[identity]
+        sources = self._sources[identity]
         del sources[peer]
         if not sources:
-            del self.sources[identity]
+            del self._sources[identity]
         announced = self._by_peer[peer]
         del announced[identity]
         if not announced:

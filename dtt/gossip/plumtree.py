@@ -125,8 +125,7 @@ class PlumTree:
         if not neighbors_only:
             self._contents.remember(identity, self._now)
             self._contents.keep(identity, content, 0, self._now)
-            if self.lazy:
-                self._lazy_push(identity, 0, None)
+            self._lazy_push(identity, 0, None)
         message = Gossip(identity, content, None if neighbors_only else 0)
         self._out += [SendMessage(peer, message) for peer in self.eager]
 
@@ -154,11 +153,11 @@ class PlumTree:
             self._out.append(GossipMessage(content, "neighbors", sender, 0))
             return
         self._contents.remember(identity, self._now)
-        sources = self._missing.take(identity) if identity in self._missing.sources else None
+        sources = self._missing.take(identity)
         self.timers.stop(identity)
         if hops < _LAST_ROUND:
             self._forward(sender, identity, content, hops + 1)
-        if sources is not None:
+        if sources:
             self._optimise(sender, hops + 1, sources)
         self._out.append(GossipMessage(content, "swarm", sender, hops))
 
@@ -170,8 +169,7 @@ class PlumTree:
         if peers := [peer for peer in self.eager if peer != sender]:
             message = Gossip(identity, content, hops)
             self._out += [SendMessage(peer, message) for peer in peers]
-        if self.lazy:
-            self._lazy_push(identity, hops, sender)
+        self._lazy_push(identity, hops, sender)
 
     def _optimise(self, sender: bytes, hops: int, sources: dict[bytes, int]) -> None:
         """

@@ -70,7 +70,6 @@ class Courier:
     """
     The way out of a topic.
 
-    @ivar dials: what waits for peers that are not connected; read only.
     @ivar dropped: messages that were dropped because too many waited for their
         peer, or too many peers were being dialled.
     """
@@ -104,8 +103,18 @@ class Courier:
         self._on_started = on_started
         self._on_reached = on_reached
         self._on_failed = on_failed
-        self.dials: dict[PeerId, _Dial] = {}
+        self._dials: dict[PeerId, _Dial] = {}
         self._stopped = False
+
+    def send_connected(self, peer: PeerId, message: bytes) -> bool:
+        """
+        Send an encoded message if C{peer} is connected.
+
+        @return: whether it is.
+        """
+        if self._dials and self._transport.is_connected(peer):
+            self.connected(peer)
+        return self._transport.send(peer, self._topic_id, message)
 
     def send(self, peer: PeerId, message: bytes, max_dials: int = MAX_DIALS) -> None:
         """
@@ -113,11 +122,9 @@ class Courier:
 
         @param max_dials: dial for it only while fewer dials than this run.
         """
-        dial = self.dials.get(peer)
-        if dial is not None and self._transport.is_connected(peer):
-            self._flush(peer, dial)
-        if self._transport.send(peer, self._topic_id, message):
+        if self.send_connected(peer, message):
             return
+        dial = self._dials.get(peer)
         if dial is not None:
             # A Join that is repeated while we dial says nothing new, and each
             # one would be walked through the swarm.
@@ -125,7 +132,7 @@ class Courier:
                 self.dropped += 1
             elif message not in dial.queue[-1:]:
                 dial.queue.append(message)
-        elif self._stopped or len(self.dials) >= max_dials:
+        elif self._stopped or len(self._dials) >= max_dials:
             self.dropped += 1
         else:
             self._begin(peer, message)
@@ -134,7 +141,7 @@ class Courier:
         """
         End the topic's use of the connection, after what was sent before.
         """
-        dial = self.dials.get(peer)
+        dial = self._dials.get(peer)
         if dial is None or self._transport.is_connected(peer):
             self.connected(peer)
             self._transport.disconnect(peer, self._topic_id)
@@ -145,7 +152,7 @@ class Courier:
         """
         C{peer} is connected, whoever dialled: what waits for it goes out.
         """
-        dial = self.dials.get(peer)
+        dial = self._dials.get(peer)
         if dial is not None:
             self._flush(peer, dial)
 
@@ -154,7 +161,7 @@ class Courier:
         Give up all dials, and dial no more.
         """
         self._stopped = True
-        dials, self.dials = self.dials, {}
+        dials, self._dials = self._dials, {}
         for dial in dials.values():
             if dial.running is not None:
                 dial.running.cancel()
@@ -168,7 +175,7 @@ class Courier:
                 self._transport.send(peer, self._topic_id, message)
 
     def _begin(self, peer: PeerId, message: bytes) -> None:
-        dial = self.dials[peer] = _Dial([message])
+        dial = self._dials[peer] = _Dial([message])
         self._on_started(peer)
         running = Deferred.fromCoroutine(self._reach(peer))
         dial.running = running
@@ -216,7 +223,7 @@ class Courier:
     def _succeeded(self, peer: PeerId, dial: _Dial, dialled: bool) -> None:
         if self._stopped:
             return
-        del self.dials[peer]
+        del self._dials[peer]
         if dialled:
             self._on_reached(peer)
         self._flush(peer, dial)
@@ -224,7 +231,7 @@ class Courier:
     def _failed(self, peer: PeerId, dial: _Dial, failure: Failure) -> None:
         if self._stopped:
             return
-        del self.dials[peer]
+        del self._dials[peer]
         if self._transport.is_connected(peer):
             self._flush(peer, dial)
             return

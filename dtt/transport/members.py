@@ -48,6 +48,7 @@ from dtt.gossip.swarm import Swarm
 from dtt.hints import decode_peer_data, encode_peer_data
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import (
+    GossipMessage,
     IAddressBook,
     IGossip,
     IGossipObserver,
@@ -58,7 +59,6 @@ from dtt.interfaces import (
 from dtt.transport.courier import MAX_DIALS, Courier
 from dtt.transport.delayed import call_off
 from dtt.transport.observers import Observers
-from dtt.values import GossipMessage
 
 #: How many contents L{GossipMember.message_hashes} remembers
 #: (specs/records.md section 2).
@@ -123,6 +123,7 @@ class GossipMember:
             self._dial_succeeded,
             self._dial_failed,
         )
+        # Neither of them before the start.
         self._running = self._over = False
         self._data: bytes | None = None
         self._todo: deque[Output | None] = deque()
@@ -303,8 +304,7 @@ class GossipMember:
                     case SendMessage():
                         self._send(output.peer, output.message)
                     case GossipMessage():
-                        self._remember(output.content)
-                        self._observers.message_received(output)
+                        self._heard(output)
                     case DisconnectPeer(peer=peer):
                         self._courier.disconnect(peer)
                     case NeighborUp(peer=peer):
@@ -318,6 +318,7 @@ class GossipMember:
             except Exception:
                 self._log.failure("{output} could not be performed", output=type(output).__name__)
         self._performing = False
+        # A call that stands too early stays: it finds nothing to do and arms the next.
         when = self._swarm.next_timer() if self._running else None
         if when is None or when < self._timer_at or self._timer is None:
             self._arm(when)
@@ -329,7 +330,7 @@ class GossipMember:
         # One message goes to many peers in a row.
         if self._encoded[0] is not message:
             self._encoded = (message, encode(message))
-        if not self._courier.dials and self._transport.send(peer, self._topic_id, self._encoded[1]):
+        if self._courier.send_connected(peer, self._encoded[1]):
             return
         max_dials = MAX_DIALS
         if not self._running:
@@ -342,8 +343,7 @@ class GossipMember:
 
     def _arm(self, when: float | None) -> None:
         """
-        See to it that the machine is called at the time that it wants.  A call
-        that stands too early may stay: it finds nothing to do and arms the next.
+        See to it that the machine is called at the time that it wants.
         """
         call_off(self._timer)
         self._timer = None
@@ -386,15 +386,16 @@ class GossipMember:
         if addresses:
             self._book.learn(peer, addresses, "peer data")
 
-    def _remember(self, content: bytes) -> None:
-        if content in self._contents:
-            self._contents.remove(content)
-        self._contents.append(content)
-        del self._contents[:-MAX_HASHES]
+    def _heard(self, message: GossipMessage) -> None:
+        contents = self._contents
+        if message.content in contents:
+            contents.remove(message.content)
+        contents.append(message.content)
+        del contents[:-MAX_HASHES]
+        self._observers.tell(lambda observer: observer.message_received(message))
 
     def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
-        if not self._running:
-            self._check_running()
+        self._check_running()
         self._feed(Broadcast(content, neighbors_only))
         eager = self._swarm.eager_peers()
         if eager or neighbors_only or not self._neighbors:

@@ -13,7 +13,7 @@ from typing import ParamSpec
 
 from twisted.logger import Logger
 
-from dtt.interfaces import GossipMessage, IGossipObserver
+from dtt.interfaces import IGossipObserver
 
 P = ParamSpec("P")
 
@@ -38,17 +38,6 @@ class Observers:
         key = object()
         self._observers = {**self._observers, key: observer}
         return lambda: self._remove(key)
-
-    def message_received(self, message: GossipMessage) -> None:
-        """
-        Tell each observer of a message: as L{tell}, in less time.
-        """
-        for key, observer in self._observers.items():
-            if key in self._observers:
-                try:
-                    observer.message_received(message)
-                except Exception:
-                    self._failed()
 
     def tell(self, call: Callable[[IGossipObserver], None]) -> None:
         """

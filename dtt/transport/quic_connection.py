@@ -51,8 +51,6 @@ class QuicConnection:
 
     @ivar peer_id: who is at the other end (32 bytes).
     @ivar opened_by_us: whether we dialled.
-    @ivar send: takes topic id and encoded gossip C{Message}; dropped once the
-        connection is closed.
     """
 
     def __init__(
@@ -75,7 +73,6 @@ class QuicConnection:
         self._on_closed = on_closed
         self._loops = Loops(clock, calls)
         self._sending = SendStreams(self._loops, connection, self.abort, owner.writable)
-        self.send: Callable[[bytes, bytes], None] = self._sending.send
         self._receiving = ReceiveStreams(
             self._loops,
             connection,
@@ -103,6 +100,13 @@ class QuicConnection:
         Read.  The owner may be told anything from now on.
         """
         self._receiving.start()
+
+    def send(self, topic_id: bytes, message: bytes) -> None:
+        """
+        Send one encoded gossip C{Message}; dropped once the connection is closed.
+        """
+        if not self._lost:
+            self._sending.send(topic_id, message)
 
     def finish(self, topic_id: bytes) -> None:
         """
@@ -147,7 +151,6 @@ class QuicConnection:
         self._sending.stop()
         self._connection.close(1 if reason else 0, reason.encode("ascii") or GOODBYE)
         # They know us, and the library keeps the socket for as long as a connection is known.
-        self.send = lambda topic_id, message: None
         del self._sending, self._receiving
         self._on_closed()
         self._owner.connection_lost(self, reason)

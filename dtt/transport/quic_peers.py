@@ -150,8 +150,7 @@ class Peers:
         if peer is None or topic_id not in self._topics:
             return False
         link = peer.links[-1]
-        if topic_id not in link.used or message.startswith(DISCONNECT):
-            self._note(link, topic_id, message)
+        self._note(link, topic_id, message)
         link.connection.send(topic_id, message)
         return True
 

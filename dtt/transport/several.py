@@ -148,9 +148,7 @@ class SeveralTransports:
         """
         As L{IPeerTransport.send}.
         """
-        way = self._way(peer_id, topic_id)
-        # Connected, but admitted nowhere: to dial would not help.
-        return self.is_connected(peer_id) if way is None else way.send(peer_id, topic_id, message)
+        return (self._way(peer_id, topic_id) or self._transports[0]).send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
