@@ -3,9 +3,9 @@ What a topic remembers of contents.  Pure.
 
 Rules (specs/iroh-gossip.md section 7): ids are known for a while after a
 content was seen, so that duplicates are noticed; payloads are kept for a
-shorter while, so that they can be asked for; what is announced but has not
-arrived is awaited from those who announced it, in order.  All of it is bounded
-in number and bytes, whatever peers send (L{GossipConfig}).
+shorter while, as long as somebody may ask for them; what is announced but has
+not arrived is awaited from those who announced it, in order.  All of it is
+bounded in number and bytes, whatever peers send (L{GossipConfig}).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Contents:
     def __init__(self, config: GossipConfig) -> None:
         self._config = config
         self.received: OrderedDict[bytes, float] = OrderedDict()
-        # Content, round, and when it expires.
-        self._cache: OrderedDict[bytes, tuple[bytes, int, float]] = OrderedDict()
+        # Content, round, when it expires, and who may ask for it.
+        self._cache: OrderedDict[bytes, tuple[bytes, int, float, tuple[bytes, ...]]] = OrderedDict()
         self._cached_bytes = 0
 
     def sizes(self) -> tuple[int, int, int]:
@@ -51,17 +51,31 @@ class Contents:
             received.popitem(last=False)
         received[identity] = now + self._config.message_id_retention
 
-    def keep(self, identity: bytes, content: bytes, hops: int, now: float) -> None:
+    def keep(self, identity: bytes, content: bytes, hops: int, peers: tuple[bytes, ...], now: float) -> None:
         """
-        Keep a content, to be sent with C{hops} as its round to whoever asks for it.
+        Keep a content, to be sent with C{hops} as its round, until all of
+        C{peers} have it.
         """
         config, cache = self._config, self._cache
         if identity in cache:
             self._drop(identity)
-        cache[identity] = (content, hops, now + config.message_cache_retention)
+        cache[identity] = (content, hops, now + config.message_cache_retention, peers)
         self._cached_bytes += len(content)
         while self._cached_bytes > config.max_cached_bytes or len(cache) > config.max_cached:
             self._cached_bytes -= len(cache.popitem(last=False)[1][0])
+
+    def has(self, peer: bytes, identity: bytes) -> None:
+        """
+        C{peer} has the content: it won't ask for it.
+        """
+        cached = self._cache.get(identity)
+        if cached is None or peer not in cached[3]:
+            return
+        if len(cached[3]) == 1:
+            self._drop(identity)
+        else:
+            others = tuple([other for other in cached[3] if other != peer])
+            self._cache[identity] = (*cached[:3], others)
 
     def get(self, identity: bytes) -> Gossip | None:
         """
@@ -94,9 +108,7 @@ class Contents:
         self._cached_bytes = 0
 
     def _drop(self, identity: bytes) -> None:
-        cached = self._cache.pop(identity, None)
-        if cached is not None:
-            self._cached_bytes -= len(cached[0])
+        self._cached_bytes -= len(self._cache.pop(identity)[0])
 
 
 class Announcements:

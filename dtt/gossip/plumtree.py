@@ -11,12 +11,16 @@ Where we differ from upstream, all of it invisible on the wire or only earlier:
  - A peer stands once in the list of sources of a content, and a bounded number
    is awaited; what is announced beyond it is asked for at once, without being
    remembered.
+ - A content is kept only while a neighbour that it was announced to may ask for
+   it: until that one has announced or sent it too, or has asked.  (Nobody asks
+   for what was not announced to it, nor twice.)
  - What is kept is bounded in number and bytes; the oldest goes first.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 
 from dtt.errors import ContentTooLarge, DuplicateContent
 from dtt.gossip.config import GossipConfig
@@ -124,8 +128,7 @@ class PlumTree:
             raise DuplicateContent("the same content was broadcast or received lately")
         if not neighbors_only:
             self._contents.remember(identity, self._now)
-            self._contents.keep(identity, content, 0, self._now)
-            self._lazy_push(identity, 0, None)
+            self._announce(identity, content, 0, None, ())
         message = Gossip(identity, content, None if neighbors_only else 0)
         self._out += [SendMessage(peer, message) for peer in self.eager]
 
@@ -137,6 +140,7 @@ class PlumTree:
                 self._make_eager(peer)
                 if wanted is not None and (kept := self._contents.get(wanted)) is not None:
                     self._send(peer, kept)
+                    self._contents.has(peer, wanted)
             case IHave(entries=entries):
                 self._on_ihave(peer, entries)
 
@@ -146,6 +150,7 @@ class PlumTree:
             self.counters["spoofed"] += 1
             return
         if identity in self._contents.received:
+            self._contents.has(sender, identity)
             self._make_lazy(sender)
             self._send(sender, Prune())
             return
@@ -156,20 +161,21 @@ class PlumTree:
         sources = self._missing.take(identity)
         self.timers.stop(identity)
         if hops < _LAST_ROUND:
-            self._forward(sender, identity, content, hops + 1)
+            self._forward(sender, identity, content, hops + 1, sources)
         if sources:
             self._optimise(sender, hops + 1, sources)
         self._out.append(GossipMessage(content, "swarm", sender, hops))
 
-    def _forward(self, sender: bytes, identity: bytes, content: bytes, hops: int) -> None:
+    def _forward(
+        self, sender: bytes, identity: bytes, content: bytes, hops: int, sources: Container[bytes]
+    ) -> None:
         large = len(content) > self._max_content
         if large and len(encode(Gossip(identity, content, hops))) > self._config.max_sent:
             return
-        self._contents.keep(identity, content, hops, self._now)
         if peers := [peer for peer in self.eager if peer != sender]:
             message = Gossip(identity, content, hops)
             self._out += [SendMessage(peer, message) for peer in peers]
-        self._lazy_push(identity, hops, sender)
+        self._announce(identity, content, hops, sender, sources)
 
     def _optimise(self, sender: bytes, hops: int, sources: dict[bytes, int]) -> None:
         """
@@ -193,8 +199,8 @@ class PlumTree:
     def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
         for identity, hops in entries:
             if identity in self._contents.received:
-                continue
-            if not self._missing.add(identity, peer, hops):
+                self._contents.has(peer, identity)
+            elif not self._missing.add(identity, peer, hops):
                 self._ask_at_once(identity, peer, hops)
             elif identity not in self.timers:
                 self.timers.start(identity, self._now + self._config.graft_timeout_1)
@@ -243,10 +249,17 @@ class PlumTree:
     def _send(self, peer: bytes, message: Message) -> None:
         self._out.append(SendMessage(peer, message))
 
-    def _lazy_push(self, identity: bytes, hops: int, excepted: bytes | None) -> None:
-        for peer in self.lazy:
-            if peer == excepted:
-                continue
+    def _announce(
+        self, identity: bytes, content: bytes, hops: int, sender: bytes | None, sources: Container[bytes]
+    ) -> None:
+        """
+        Tell the lazy neighbours but C{sender}, and keep the content for those
+        that have not announced it themselves.
+        """
+        peers = [peer for peer in self.lazy if peer != sender]
+        if asking := tuple([peer for peer in peers if peer not in sources]):
+            self._contents.keep(identity, content, hops, asking, self._now)
+        for peer in peers:
             queue = self._lazy_queues.get(peer)
             if queue is None:
                 queue = self._lazy_queues[peer] = []

@@ -22,7 +22,7 @@ class ContentsTests(SynchronousTestCase):
         ids = [bytes((number,)) * 32 for number in range(5)]
         for identity in ids:
             contents.remember(identity, 0.0)
-            contents.keep(identity, b"hi", 1, 0.0)
+            contents.keep(identity, b"hi", 1, (identity,), 0.0)
         self.assertEqual(
             [identity in contents.received for identity in ids], [False, False, True, True, True]
         )

@@ -180,13 +180,13 @@ class GossipTests(SynchronousTestCase):
             self.assertEqual(len(out), 2 if forwarded else 1)
 
     def test_expiry(self) -> None:
-        """A payload is kept for 30 s, its id for 90 s."""
-        machine = Machine([A, B])
+        """A payload that may be asked for is kept for 30 s, each id for 90 s."""
+        machine = Machine([A], [B, C])
         machine.hear(A, hi(0))
         machine.wait(29.0)
         self.assertEqual(machine.hear(B, Graft(HI, 1)), [SendMessage(B, hi(1))])
         machine.wait(2.0)
-        self.assertEqual(machine.hear(B, Graft(HI, 1)), [])
+        self.assertEqual(machine.hear(C, Graft(HI, 1)), [])
         machine.wait(58.0)
         self.assertEqual(machine.hear(B, hi(5)), [SendMessage(B, Prune())])
         machine.wait(2.0)
@@ -296,6 +296,38 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.hear(B, Graft(HI, 2)), [SendMessage(B, hi(2))])
         self.assertIn(B, machine.tree.eager)
         self.assertEqual(machine.hear(B, Graft(number_id(1), 0)), [])
+
+    def test_kept_for_whom_may_ask(self) -> None:
+        """A content is kept until each one that was told of it has shown that it has it, or has asked."""
+        machine = Machine([A], [B, C, D])
+        machine.hear(A, hi(0))
+        self.assertEqual(machine.tree._contents.sizes(), (1, 1, 2))
+        machine.hear(B, IHave(((HI, 1),)))
+        machine.hear(C, hi(5))
+        self.assertEqual(machine.tree._contents.sizes(), (1, 1, 2))
+        self.assertEqual(machine.hear(D, Graft(HI, 1)), [SendMessage(D, hi(1))])
+        self.assertEqual(machine.tree._contents.sizes(), (1, 0, 0))
+        self.assertEqual(machine.hear(D, Graft(HI, 1)), [])
+
+    def test_others_keep_it(self) -> None:
+        """Only those that it was announced to count, each for itself."""
+        machine = Machine([A], [B, C])
+        machine.hear(A, hi(0))
+        for peer in (A, D, B, B):
+            machine.hear(peer, IHave(((HI, 1),)))
+        self.assertEqual(machine.hear(C, Graft(HI, 1)), [SendMessage(C, hi(1))])
+
+    def test_not_kept(self) -> None:
+        """What nobody may ask for is not kept: it was pushed to all, or the others had announced it."""
+        machine = Machine([A, B], [])
+        machine.broadcast(b"mine")
+        machine.hear(A, hi(0))
+        self.assertEqual(machine.tree._contents.sizes(), (2, 0, 0))
+        machine = Machine([A], [B])
+        machine.hear(B, IHave(((HI, 1),)))
+        machine.hear(A, hi(0))
+        self.assertEqual(machine.tree._contents.sizes(), (1, 0, 0))
+        self.assertEqual(machine.wait(0.01), [SendMessage(B, IHave(((HI, 1),)))])
 
     def test_departed_source(self) -> None:
         """Q7: a departed peer is neither asked nor announced to."""
