@@ -22,8 +22,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
-from dtt.gossip.events import Input, JoinPeers, MessageReceived, Output
-from dtt.gossip.messages import decode, encode
+from dtt.gossip.events import JoinPeers, Output
+from dtt.gossip.messages import Message, decode, encode
 from dtt.gossip.swarm import Swarm
 from dtt.testing.simulation import (
     LATENCY,
@@ -84,16 +84,16 @@ class TimedSwarm:
         self._swarm = swarm
         self.took = took
 
-    def handle(self, event: Input, now: float) -> list[Output]:
+    def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
         """
-        As L{Swarm.handle}.
+        As L{Swarm.receive}.
         """
-        if not isinstance(event, MessageReceived) or len(self._swarm.neighbors()) != 5:
-            return self._swarm.handle(event, now)
-        kind = type(event.message).__name__
-        data = encode(event.message)
+        if len(self._swarm.neighbors()) != 5:
+            return self._swarm.receive(peer, message, now)
+        kind = type(message).__name__
+        data = encode(message)
         started = time.perf_counter_ns()
-        out = self._swarm.handle(MessageReceived(event.peer, decode(data)), now)
+        out = self._swarm.receive(peer, decode(data), now)
         self._swarm.next_timer()
         self.took.setdefault(kind, []).append((time.perf_counter_ns() - started) / 1e3)
         return out

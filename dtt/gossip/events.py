@@ -1,5 +1,5 @@
 """
-What goes into a topic's machine, and what comes out.  Pure.
+What goes into a topic's machine besides messages, and what comes out.  Pure.
 
 The shell performs the outputs in their order (design.md, habit 1): an event
 before a message means that the application hears of it first.
@@ -54,16 +54,6 @@ class Quit:
 
 
 @frozen(slots=True)
-class MessageReceived:
-    """
-    C{message} came from the authenticated C{peer}.
-    """
-
-    peer: bytes
-    message: Message
-
-
-@frozen(slots=True)
 class DialStarted:
     """
     A message that the machine sent needs a new connection to C{peer}: the
@@ -91,16 +81,7 @@ class PeerDisconnected:
     peer: bytes
 
 
-Input: TypeAlias = (
-    JoinPeers
-    | Broadcast
-    | UpdateData
-    | Quit
-    | MessageReceived
-    | DialStarted
-    | PeerConnected
-    | PeerDisconnected
-)
+Input: TypeAlias = JoinPeers | Broadcast | UpdateData | Quit | DialStarted | PeerConnected | PeerDisconnected
 
 
 @frozen(slots=True)

@@ -32,7 +32,6 @@ from dtt.gossip.events import (
     DisconnectPeer,
     Input,
     JoinPeers,
-    MessageReceived,
     NeighborDown,
     NeighborUp,
     Output,
@@ -99,15 +98,21 @@ class HyParView:
         self._out: list[Output] = []
         self._update_data(data)
 
+    def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
+        """
+        Take a message of the authenticated C{peer} (those for the broadcast
+        part are ignored).
+        """
+        out = self._begin(now)
+        self._on_message(peer, message)
+        return out
+
     def handle(self, event: Input, now: float) -> list[Output]:
         """
         Take one input (commands for the broadcast part are ignored).
         """
-        self._now = now
-        out = self._out = []
+        out = self._begin(now)
         match event:
-            case MessageReceived(peer=peer, message=message):
-                self._on_message(peer, message)
             case PeerConnected(peer=peer):
                 if peer in self.pending:
                     self.timers.start(peer, now + self._config.neighbor_request_timeout)
@@ -124,10 +129,6 @@ class HyParView:
                 self._update_data(data)
             case Quit():
                 self._quit()
-                return out
-        if not self._started:
-            self._started = True
-            self.timers.start(_SHUFFLE, now + self._config.shuffle_interval)
         return out
 
     def handle_timer(self, now: float) -> list[Output]:
@@ -143,6 +144,14 @@ class HyParView:
             else:
                 self._on_request_timeout(name)
         return out
+
+    def _begin(self, now: float) -> list[Output]:
+        self._now = now
+        self._out = []
+        if not self._started:
+            self._started = True
+            self.timers.start(_SHUFFLE, now + self._config.shuffle_interval)
+        return self._out
 
     # Messages
 

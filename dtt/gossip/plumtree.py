@@ -28,7 +28,6 @@ from dtt.gossip.contents import Announcements, Contents
 from dtt.gossip.events import (
     Broadcast,
     Input,
-    MessageReceived,
     NeighborDown,
     NeighborUp,
     Output,
@@ -73,6 +72,23 @@ class PlumTree:
         self._now = 0.0
         self._out: list[Output] = []
 
+    def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
+        """
+        Take a message of the authenticated C{peer} (those for the membership
+        part are ignored).
+        """
+        out = self._begin(now)
+        match message:
+            case Gossip():
+                self._on_gossip(peer, message)
+            case IHave(entries=entries):
+                self._on_ihave(peer, entries)
+            case Prune():
+                self._make_lazy(peer)
+            case Graft(message_id=wanted):
+                self._on_graft(peer, wanted)
+        return out
+
     def handle(self, event: Input | NeighborUp | NeighborDown, now: float) -> list[Output]:
         """
         Take one input (commands for the membership part are ignored).
@@ -80,16 +96,8 @@ class PlumTree:
         @raise ContentTooLarge: from L{Broadcast}.
         @raise DuplicateContent: from L{Broadcast}: it is known already.
         """
-        self._now = now
-        out = self._out = []
-        if not self._started:
-            self._started = True
-            self.timers.start(_EVICT, now + self._config.cache_evict_interval)
+        out = self._begin(now)
         match event:
-            case MessageReceived(message=Gossip() as message):
-                self._on_gossip(event.peer, message)
-            case MessageReceived():
-                self._on_control(event.peer, event.message)
             case Broadcast(content=content, neighbors_only=neighbors_only):
                 self._broadcast(content, neighbors_only)
             case NeighborUp(peer=peer):
@@ -118,6 +126,14 @@ class PlumTree:
                 self._on_graft_timer(name)
         return out
 
+    def _begin(self, now: float) -> list[Output]:
+        self._now = now
+        self._out = []
+        if not self._started:
+            self._started = True
+            self.timers.start(_EVICT, now + self._config.cache_evict_interval)
+        return self._out
+
     # Commands and messages
 
     def _broadcast(self, content: bytes, neighbors_only: bool) -> None:
@@ -131,18 +147,6 @@ class PlumTree:
             self._announce(identity, content, 0, None, ())
         message = Gossip(identity, content, None if neighbors_only else 0)
         self._out += [SendMessage(peer, message) for peer in self.eager]
-
-    def _on_control(self, peer: bytes, message: Message) -> None:
-        match message:
-            case Prune():
-                self._make_lazy(peer)
-            case Graft(message_id=wanted):
-                self._make_eager(peer)
-                if wanted is not None and (kept := self._contents.get(wanted)) is not None:
-                    self._send(peer, kept)
-                    self._contents.has(peer, wanted)
-            case IHave(entries=entries):
-                self._on_ihave(peer, entries)
 
     def _on_gossip(self, sender: bytes, message: Gossip) -> None:
         identity, content, hops = message.message_id, message.content, message.round
@@ -195,6 +199,12 @@ class PlumTree:
             self._send(best, Graft(None, sources[best]))
         self._make_lazy(sender)
         self._send(sender, Prune())
+
+    def _on_graft(self, peer: bytes, identity: bytes | None) -> None:
+        self._make_eager(peer)
+        if identity is not None and (kept := self._contents.get(identity)) is not None:
+            self._send(peer, kept)
+            self._contents.has(peer, identity)
 
     def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
         for identity, hops in entries:

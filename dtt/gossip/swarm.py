@@ -1,7 +1,7 @@
 """
 One topic's swarm: membership and broadcast put together.  Pure.
 
-Contract: specs/iroh-gossip.md section 8.  Each input goes to the part that it
+Contract: specs/iroh-gossip.md section 8.  Each message or other input goes to the part that it
 is for; neighbours that the membership part wins or loses are then told to the
 broadcast part.  The shell performs the outputs in order and calls
 L{Swarm.handle_timer} at L{Swarm.next_timer}.
@@ -17,7 +17,6 @@ from dtt.gossip.config import GossipConfig
 from dtt.gossip.events import (
     Broadcast,
     Input,
-    MessageReceived,
     NeighborDown,
     NeighborUp,
     Output,
@@ -25,15 +24,15 @@ from dtt.gossip.events import (
     Quit,
 )
 from dtt.gossip.hyparview import HyParView
-from dtt.gossip.messages import Gossip, Graft, IHave, Prune
+from dtt.gossip.messages import Gossip, Graft, IHave, Message, Prune
 from dtt.gossip.plumtree import PlumTree
 
 if TYPE_CHECKING:
     from random import Random
 
 
-#: What the broadcast part alone takes.
-_FOR_BROADCAST = (Gossip, IHave, Prune, Graft, Broadcast)
+#: Messages for the broadcast part.
+_FOR_BROADCAST = (Gossip, IHave, Prune, Graft)
 
 
 class Swarm:
@@ -61,9 +60,21 @@ class Swarm:
         self._broadcast = PlumTree(config)
         self._over = False
 
+    def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
+        """
+        Take a message of the authenticated C{peer}; nothing comes out after L{Quit}.
+
+        @param now: seconds, never less than before.
+        """
+        if self._over:
+            return []
+        if isinstance(message, _FOR_BROADCAST):
+            return self._broadcast.receive(peer, message, now)
+        return self._tell(self._membership.receive(peer, message, now), now)
+
     def handle(self, event: Input, now: float) -> list[Output]:
         """
-        Take one input; nothing comes out after L{Quit}.
+        Take one other input; nothing comes out after L{Quit}.
 
         @param now: seconds, never less than before.
         @raise ContentTooLarge: from L{Broadcast}.
@@ -72,7 +83,7 @@ class Swarm:
         """
         if self._over:
             return []
-        if isinstance(event.message if isinstance(event, MessageReceived) else event, _FOR_BROADCAST):
+        if isinstance(event, Broadcast):
             return self._broadcast.handle(event, now)
         if isinstance(event, Quit):
             self._over = True

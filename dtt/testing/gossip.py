@@ -28,7 +28,6 @@ from dtt.gossip.events import (
     DialStarted,
     DisconnectPeer,
     Input,
-    MessageReceived,
     NeighborDown,
     NeighborUp,
     Output,
@@ -139,6 +138,13 @@ class GossipNetwork:
         self._perform(node, node.swarm.handle(event, self.now))
         if isinstance(event, Quit):
             del self.nodes[peer_id]
+
+    def deliver(self, sender: bytes, peer_id: bytes, message: Message) -> None:
+        """
+        C{message} of C{sender} arrives at C{peer_id} now.
+        """
+        node = self.nodes[peer_id]
+        self._perform(node, node.swarm.receive(sender, message, self.now))
 
     def kill(self, peer_id: bytes, unnoticed: float = 0.0) -> None:
         """
@@ -280,4 +286,4 @@ class GossipNetwork:
             return
         message = decode(data)
         node.payloads += isinstance(message, Gossip)
-        self._perform(node, node.swarm.handle(MessageReceived(sender, message), self.now))
+        self.deliver(sender, receiver, message)

@@ -32,7 +32,6 @@ from dtt.gossip.events import (
     DisconnectPeer,
     Input,
     JoinPeers,
-    MessageReceived,
     NeighborDown,
     NeighborUp,
     Output,
@@ -266,7 +265,7 @@ class GossipMember:
             for message in messages:
                 if len(message) > self._max_message_size:
                     raise DecodeError("message too large")
-                outputs += self._swarm.handle(MessageReceived(peer_id, decode(message)), now)
+                outputs += self._swarm.receive(peer_id, decode(message), now)
         finally:
             self._perform(outputs)
 

@@ -14,7 +14,6 @@ from dtt.gossip.events import (
     DialStarted,
     DisconnectPeer,
     JoinPeers,
-    MessageReceived,
     NeighborDown,
     NeighborUp,
     Output,
@@ -77,7 +76,7 @@ class Machine:
 
     def hear(self, sender: bytes, message: Message) -> list[Output]:
         """A message arrives."""
-        return self.view.handle(MessageReceived(sender, message), self.now)
+        return self.view.receive(sender, message, self.now)
 
     def wait(self, seconds: float) -> list[Output]:
         """Time passes."""

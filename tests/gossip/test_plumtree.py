@@ -13,7 +13,6 @@ from dtt.errors import ContentTooLarge, DuplicateContent
 from dtt.gossip.config import GossipConfig
 from dtt.gossip.events import (
     Broadcast,
-    MessageReceived,
     NeighborDown,
     NeighborUp,
     Output,
@@ -56,7 +55,7 @@ class Machine:
 
     def hear(self, sender: bytes, message: Message) -> list[Output]:
         """A message arrives."""
-        return self.tree.handle(MessageReceived(sender, message), self.now)
+        return self.tree.receive(sender, message, self.now)
 
     def broadcast(self, content: bytes, neighbors_only: bool = False) -> list[Output]:
         """We broadcast."""

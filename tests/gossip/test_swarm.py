@@ -14,7 +14,6 @@ from dtt.gossip.config import GossipConfig
 from dtt.gossip.events import (
     Broadcast,
     JoinPeers,
-    MessageReceived,
     NeighborDown,
     NeighborUp,
     PeerDisconnected,
@@ -52,7 +51,7 @@ class SwarmTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A machine with one neighbour."""
         self.swarm = Swarm(P0, Random(1), lambda peer: True)
-        self.swarm.handle(MessageReceived(P1, Neighbor(Priority.HIGH)), 0.0)
+        self.swarm.receive(P1, Neighbor(Priority.HIGH), 0.0)
 
     def test_views(self) -> None:
         """A neighbour is one for both parts."""
@@ -70,13 +69,13 @@ class SwarmTests(SynchronousTestCase):
         """Without neighbours nothing is sent, and later neighbours do not get it."""
         swarm = Swarm(P0, Random(1), lambda peer: True)
         self.assertEqual(swarm.handle(Broadcast(b"hi"), 0.0), [])
-        out = swarm.handle(MessageReceived(P1, Neighbor(Priority.HIGH)), 0.0)
+        out = swarm.receive(P1, Neighbor(Priority.HIGH), 0.0)
         self.assertNotIn(Gossip, [type(o.message) for o in out if isinstance(o, SendMessage)])
         self.assertRaises(DuplicateContent, swarm.handle, Broadcast(b"hi"), 0.0)
 
     def test_timers(self) -> None:
         """The next timer is the earlier one of both parts; an early call is harmless."""
-        self.swarm.handle(MessageReceived(P1, Prune()), 0.0)
+        self.swarm.receive(P1, Prune(), 0.0)
         self.swarm.handle(Broadcast(b"hi"), 0.0)
         self.assertEqual(self.swarm.next_timer(), 0.005)
         self.assertEqual(self.swarm.handle_timer(0.001), [])
@@ -90,11 +89,11 @@ class SwarmTests(SynchronousTestCase):
             Quit(),
             JoinPeers((P2,)),
             Broadcast(b"hi"),
-            MessageReceived(P2, Join()),
-            MessageReceived(P1, Gossip(message_id(b"hi"), b"hi", 0)),
             PeerDisconnected(P1),
         ):
             self.assertEqual(self.swarm.handle(event, 1.0), [], event)
+        for message in (Join(), Gossip(message_id(b"hi"), b"hi", 0)):
+            self.assertEqual(self.swarm.receive(P1, message, 1.0), [], message)
         self.assertIsNone(self.swarm.next_timer())
         self.assertEqual(self.swarm.handle_timer(100.0), [])
 
@@ -264,7 +263,7 @@ class BroadcastTests(SynchronousTestCase):
         net.command(P2, JoinPeers((P0, P1)))
         net.advance(5.0)
         for neighbor in (P0, P1):
-            net.command(neighbor, MessageReceived(P2, Prune()))
+            net.deliver(P2, neighbor, Prune())
         for number in range(4000):
             net.command(P0, Broadcast(b"%d" % number))
             net.advance(0.00005)
