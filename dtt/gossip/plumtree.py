@@ -266,10 +266,12 @@ class PlumTree:
         Tell the lazy neighbours but C{sender}, and keep the content for those
         that have not announced it themselves.
         """
-        peers = [peer for peer in self.lazy if peer != sender]
-        if asking := tuple([peer for peer in peers if peer not in sources]):
-            self._contents.keep(identity, content, hops, asking, self._now)
-        for peer in peers:
+        asking: list[bytes] = []
+        for peer in self.lazy:
+            if peer == sender:
+                continue
+            if peer not in sources:
+                asking.append(peer)
             queue = self._lazy_queues.get(peer)
             if queue is None:
                 queue = self._lazy_queues[peer] = []
@@ -278,6 +280,8 @@ class PlumTree:
             queue.append((identity, hops))
             if len(queue) >= self._max_ihave_entries:
                 self._dispatch(peer)
+        if asking:
+            self._contents.keep(identity, content, hops, tuple(asking), self._now)
 
     def _dispatch(self, peer: bytes) -> None:
         entries = self._lazy_queues.pop(peer)
