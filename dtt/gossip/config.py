@@ -81,6 +81,8 @@ class GossipConfig:
         late.  About 15 MB besides the contents.
     @ivar max_cached_bytes: bytes of them.  Measured: likewise, 16000 contents
         of full size a second.
+    @ivar max_behind: contents that a neighbour may not have got yet before who
+        broadcasts should wait.  Guess: an eighth of what is kept for it.
     @ivar max_missing: announced contents that are awaited; about 10 MB, for a
         moment.  Guess: two peers' share.
     @ivar max_missing_per_peer: of them, announced by one peer; what is
@@ -116,6 +118,7 @@ class GossipConfig:
     max_received: int = field(default=100_000, validator=ge(1))
     max_cached: int = field(default=32_768, validator=ge(1))
     max_cached_bytes: int = field(default=32 * 2**20, validator=ge(1))
+    max_behind: int = field(default=4096, validator=ge(1))
     max_missing: int = field(default=16_384, validator=ge(1))
     max_missing_per_peer: int = field(default=8192, validator=ge(1))
 

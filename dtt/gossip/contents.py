@@ -25,13 +25,16 @@ class Contents:
     garbage collector looks at once.
 
     @ivar received: the ids that are known, and until when; read only.
+    @ivar behind: how many contents are kept for each peer that may ask for some;
+        read only.
     """
 
-    __slots__ = ("_cache", "_cached_bytes", "_config", "received")
+    __slots__ = ("_cache", "_cached_bytes", "_config", "behind", "received")
 
     def __init__(self, config: GossipConfig) -> None:
         self._config = config
         self.received: OrderedDict[bytes, float] = OrderedDict()
+        self.behind: dict[bytes, int] = {}
         # Content, round, when it expires, and who may ask for it.
         self._cache: OrderedDict[bytes, tuple[bytes, int, float, tuple[bytes, ...]]] = OrderedDict()
         self._cached_bytes = 0
@@ -61,8 +64,10 @@ class Contents:
             self._drop(identity)
         cache[identity] = (content, hops, now + config.message_cache_retention, peers)
         self._cached_bytes += len(content)
+        for peer in peers:
+            self.behind[peer] = self.behind.get(peer, 0) + 1
         while self._cached_bytes > config.max_cached_bytes or len(cache) > config.max_cached:
-            self._cached_bytes -= len(cache.popitem(last=False)[1][0])
+            self._drop(next(iter(cache)))
 
     def has(self, peer: bytes, identity: bytes) -> None:
         """
@@ -76,6 +81,15 @@ class Contents:
         else:
             others = tuple([other for other in cached[3] if other != peer])
             self._cache[identity] = (*cached[:3], others)
+            self._less_behind(peer)
+
+    def forget_peer(self, peer: bytes) -> None:
+        """
+        C{peer} is gone: it won't ask for anything.
+        """
+        if peer in self.behind:
+            for identity in tuple(self._cache):
+                self.has(peer, identity)
 
     def get(self, identity: bytes) -> Gossip | None:
         """
@@ -105,10 +119,20 @@ class Contents:
         """
         self.received.clear()
         self._cache.clear()
+        self.behind.clear()
         self._cached_bytes = 0
 
     def _drop(self, identity: bytes) -> None:
-        self._cached_bytes -= len(self._cache.pop(identity)[0])
+        content, _, _, peers = self._cache.pop(identity)
+        self._cached_bytes -= len(content)
+        for peer in peers:
+            self._less_behind(peer)
+
+    def _less_behind(self, peer: bytes) -> None:
+        if (count := self.behind[peer] - 1) > 0:
+            self.behind[peer] = count
+        else:
+            del self.behind[peer]
 
 
 class Announcements:

@@ -134,6 +134,14 @@ class PlumTree:
             self.timers.start(_EVICT, now + self._config.cache_evict_interval)
         return self._out
 
+    def is_ahead(self) -> bool:
+        """
+        Whether a neighbour has neither got nor asked for more than
+        C{max_behind} contents that were announced to it.
+        """
+        behind = self._contents.behind
+        return bool(behind) and max(behind.values()) > self._config.max_behind
+
     # Commands and messages
 
     def _broadcast(self, content: bytes, neighbors_only: bool) -> None:
@@ -249,6 +257,7 @@ class PlumTree:
         self.lazy.pop(peer, None)
         self._lazy_queues.pop(peer, None)
         self._missing.forget_peer(peer)
+        self._contents.forget_peer(peer)
 
     def _quit(self) -> None:
         for table in (self.eager, self.lazy, self._lazy_queues, self._contents, self._missing, self.timers):

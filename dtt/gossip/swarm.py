@@ -135,6 +135,15 @@ class Swarm:
         """
         return tuple(self._broadcast.eager)
 
+    def must_wait(self) -> bool:
+        """
+        Whether who broadcasts should wait: all neighbours have pruned us, or one
+        of them is far behind.
+        """
+        if not self._membership.views.active:
+            return False
+        return not self._broadcast.eager or self._broadcast.is_ahead()
+
     @property
     def counters(self) -> Counter[str]:
         """

@@ -135,7 +135,7 @@ class GossipMember:
         self._observers = Observers()
         self._joining: dict[Deferred[None], None] = {}
         self._pacing: dict[Deferred[None], None] = {}
-        self._unasked: dict[Deferred[None], None] = {}
+        self._waiting: dict[Deferred[None], None] = {}
         self._leaving: list[Deferred[None]] = []
 
     # Lifecycle
@@ -321,9 +321,9 @@ class GossipMember:
         when = self._swarm.next_timer() if self._running else None
         if when is None or when < self._timer_at or self._timer is None:
             self._arm(when)
-        if self._unasked and (self._swarm.eager_peers() or not self._neighbors):
-            unasked, self._unasked = self._unasked, {}
-            _fire_all(unasked)
+        if self._waiting and not self._swarm.must_wait():
+            waiting, self._waiting = self._waiting, {}
+            _fire_all(waiting)
 
     def _send(self, peer: PeerId, message: Message) -> None:
         # One message goes to many peers in a row.
@@ -396,12 +396,11 @@ class GossipMember:
     def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
         self._check_running()
         self._feed(Broadcast(content, neighbors_only))
-        eager = self._swarm.eager_peers()
-        if eager or neighbors_only or not self._neighbors:
-            written = self._transport.when_writable(eager)
+        if neighbors_only or not self._swarm.must_wait():
+            written = self._transport.when_writable(self._swarm.eager_peers())
         else:
-            written = Deferred(lambda written: self._unasked.pop(written, None))
-            self._unasked[written] = None
+            written = Deferred(lambda written: self._waiting.pop(written, None))
+            self._waiting[written] = None
         if written.called:
             return written
         written.addTimeout(timeout, self._reactor)

@@ -316,6 +316,35 @@ class AnnouncementTests(SynchronousTestCase):
             machine.hear(peer, IHave(((HI, 1),)))
         self.assertEqual(machine.hear(C, Graft(HI, 1)), [SendMessage(C, hi(1))])
 
+    def test_ahead(self) -> None:
+        """We are ahead while a neighbour may ask for more contents than it should be behind."""
+        machine = Machine([A], [B, C], GossipConfig(max_behind=2, max_cached=4))
+        for number in range(3):
+            self.assertFalse(machine.tree.is_ahead())
+            machine.broadcast(b"%d" % number)
+        self.assertTrue(machine.tree.is_ahead())
+        machine.hear(B, IHave(((message_id(b"0"), 1),)))
+        self.assertTrue(machine.tree.is_ahead())
+        machine.hear(C, Graft(message_id(b"1"), 1))
+        self.assertFalse(machine.tree.is_ahead())
+        # What could not be kept can't be asked for.
+        for number in range(3, 20):
+            machine.broadcast(b"%d" % number)
+        self.assertEqual(machine.tree._contents.behind, {B: 4})
+        machine.tree.handle(NeighborDown(B), machine.now)
+        self.assertFalse(machine.tree.is_ahead())
+        self.assertEqual(machine.tree._contents.sizes()[1:], (0, 0))
+
+    def test_behind_expires(self) -> None:
+        """Nobody is behind for longer than contents are kept."""
+        machine = Machine([A], [B], GossipConfig(max_behind=1))
+        for number in range(2):
+            machine.broadcast(b"%d" % number)
+        machine.wait(29.0)
+        self.assertTrue(machine.tree.is_ahead())
+        machine.wait(2.0)
+        self.assertFalse(machine.tree.is_ahead())
+
     def test_not_kept(self) -> None:
         """What nobody may ask for is not kept: it was pushed to all, or the others had announced it."""
         machine = Machine([A, B], [])

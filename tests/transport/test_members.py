@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 from dtt.addresses.book import AddressBook
 from dtt.config import TimeoutsConfig
 from dtt.errors import ContentTooLarge, DecodeError, DuplicateContent, TopicLeft, UsageError
+from dtt.gossip.config import GossipConfig
 from dtt.gossip.events import PeerDataLearned
 from dtt.gossip.messages import (
     Disconnect,
@@ -95,6 +96,7 @@ class Peer:
             self.book,
             on_dialled=lambda peer: self.events.append(("dialled", peer)),
             on_failed=lambda peer, reason: self.events.append(("failed", peer, reason)),
+            config=GossipConfig(max_behind=100),
             timeouts=TimeoutsConfig(join_peer=5.0),
         )
         self.recorder = Recorder()
@@ -344,6 +346,28 @@ class BroadcastTests(MembersCase):
                     a.member.leave()
             if end != "cancel":
                 self.successResultOf(result)
+
+    def test_pacing_when_one_is_behind(self) -> None:
+        """
+        Who broadcasts waits for a neighbour that gets its contents from others
+        and is far behind, until it has them, or is gone.
+        """
+        for end in ("reads", "gone"):
+            a, _, c = self.joined(3)
+            a.member.messages_received(c.peer_id, [encode(Prune())])
+            self.hub.stall(c.peer_id)
+            for number in range(100):
+                self.successResultOf(a.member.broadcast(b"%d" % number))
+            result = a.member.broadcast(b"one more")
+            self.advance(1.0)
+            self.assertNoResult(result)
+            if end == "reads":
+                self.hub.resume(c.peer_id)
+                self.advance(1.0)
+                self.assertEqual(len(c.recorder.messages), 101)
+            else:
+                a.member.peer_disconnected(c.peer_id)
+            self.successResultOf(result)
 
     def test_message_hashes(self) -> None:
         """The hashes of the last five distinct contents received, the oldest first."""
