@@ -83,6 +83,8 @@ class GossipConfig:
         of full size a second.
     @ivar max_behind: contents that a neighbour may not have got yet before who
         broadcasts should wait.  Guess: an eighth of what is kept for it.
+    @ivar max_silence: seconds without an announcement after which a neighbour is
+        not waited for.  Guess: many times what its announcements wait (5 ms).
     @ivar max_missing: announced contents that are awaited; about 10 MB, for a
         moment.  Guess: two peers' share.
     @ivar max_missing_per_peer: of them, announced by one peer; what is
@@ -119,6 +121,7 @@ class GossipConfig:
     max_cached: int = field(default=32_768, validator=ge(1))
     max_cached_bytes: int = field(default=32 * 2**20, validator=ge(1))
     max_behind: int = field(default=4096, validator=ge(1))
+    max_silence: float = 1.0
     max_missing: int = field(default=16_384, validator=ge(1))
     max_missing_per_peer: int = field(default=8192, validator=ge(1))
 

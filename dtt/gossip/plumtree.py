@@ -51,7 +51,8 @@ class PlumTree:
     The broadcast machine of one topic.
 
     @ivar eager: neighbours that get contents; read only.
-    @ivar lazy: neighbours that get announcements; read only.
+    @ivar lazy: neighbours that get announcements, and when each has announced
+        something, or has pruned us; read only.
     @ivar timers: when L{handle_timer} wants to be called; read only.
     @ivar counters: C{spoofed} messages whose id was not that of the content,
         C{asked_at_once}: announced contents that could not be awaited.
@@ -59,7 +60,7 @@ class PlumTree:
 
     def __init__(self, config: GossipConfig | None = None) -> None:
         self.eager: dict[bytes, None] = {}
-        self.lazy: dict[bytes, None] = {}
+        self.lazy: dict[bytes, float] = {}
         self.counters: Counter[str] = Counter()
         self._config = config or GossipConfig()
         self._max_content = self._config.max_content
@@ -136,11 +137,15 @@ class PlumTree:
 
     def is_ahead(self) -> bool:
         """
-        Whether a neighbour has neither got nor asked for more than
-        C{max_behind} contents that were announced to it.
+        Whether a lazy neighbour has neither got nor asked for more than
+        C{max_behind} contents that were announced to it, but goes on
+        announcing: it is slow, not gone.
         """
-        behind = self._contents.behind
-        return bool(behind) and max(behind.values()) > self._config.max_behind
+        heard = self._now - self._config.max_silence
+        return any(
+            count > self._config.max_behind and self.lazy.get(peer, heard) > heard
+            for peer, count in self._contents.behind.items()
+        )
 
     # Commands and messages
 
@@ -215,6 +220,8 @@ class PlumTree:
             self._contents.has(peer, identity)
 
     def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
+        if peer in self.lazy:
+            self.lazy[peer] = self._now
         for identity, hops in entries:
             if identity in self._contents.received:
                 self._contents.has(peer, identity)
@@ -250,7 +257,7 @@ class PlumTree:
     def _make_lazy(self, peer: bytes) -> None:
         if peer in self.eager:
             del self.eager[peer]
-            self.lazy[peer] = None
+            self.lazy[peer] = self._now
 
     def _on_peer_gone(self, peer: bytes) -> None:
         self.eager.pop(peer, None)

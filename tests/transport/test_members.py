@@ -350,23 +350,26 @@ class BroadcastTests(MembersCase):
     def test_pacing_when_one_is_behind(self) -> None:
         """
         Who broadcasts waits for a neighbour that gets its contents from others
-        and is far behind, until it has them, or is gone.
+        and is far behind, until it has them, or is gone or silent.
         """
-        for end in ("reads", "gone"):
+        for end in ("reads", "gone", "silent"):
+            self.setUp()
             a, _, c = self.joined(3)
             a.member.messages_received(c.peer_id, [encode(Prune())])
             self.hub.stall(c.peer_id)
             for number in range(100):
                 self.successResultOf(a.member.broadcast(b"%d" % number))
             result = a.member.broadcast(b"one more")
-            self.advance(1.0)
+            self.advance(0.9)
             self.assertNoResult(result)
             if end == "reads":
                 self.hub.resume(c.peer_id)
                 self.advance(1.0)
                 self.assertEqual(len(c.recorder.messages), 101)
-            else:
+            elif end == "gone":
                 a.member.peer_disconnected(c.peer_id)
+            else:
+                self.advance(1.0)
             self.successResultOf(result)
 
     def test_message_hashes(self) -> None:
