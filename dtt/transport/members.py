@@ -203,7 +203,9 @@ class GossipMember:
         in any case: the content is on its way then, and a neighbour that reads
         so slowly is the transport's business.  When all neighbours have pruned
         us it waits until one asks for contents again: they take note of so many
-        announcements only.
+        announcements only.  It waits as well while a neighbour that has pruned
+        us and still announces contents is behind by more than
+        C{config.max_behind}: what it asks for must still be there.
         """
         return self._broadcast(content, False, self._timeouts.broadcast)
 
