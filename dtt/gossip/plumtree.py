@@ -127,14 +127,6 @@ class PlumTree:
                 self._on_graft_timer(name)
         return out
 
-    def _begin(self, now: float) -> list[Output]:
-        self._now = now
-        self._out = []
-        if not self._started:
-            self._started = True
-            self.timers.start(_EVICT, now + self._config.cache_evict_interval)
-        return self._out
-
     def is_ahead(self) -> bool:
         """
         Whether a lazy neighbour has neither got nor asked for more than
@@ -146,6 +138,14 @@ class PlumTree:
             count > self._config.max_behind and self.lazy.get(peer, heard) > heard
             for peer, count in self._contents.behind.items()
         )
+
+    def _begin(self, now: float) -> list[Output]:
+        self._now = now
+        self._out = []
+        if not self._started:
+            self._started = True
+            self.timers.start(_EVICT, now + self._config.cache_evict_interval)
+        return self._out
 
     # Commands and messages
 
