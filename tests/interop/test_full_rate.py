@@ -4,6 +4,8 @@ Contents as fast as they go, for seconds: whoever falls behind loses nothing.
 
 from __future__ import annotations
 
+import signal
+import time
 from importlib.util import find_spec
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,23 +14,37 @@ from tests.interop.gossip_trio import Trio
 from tests.interop.support import NO_INTEROP
 
 #: Small ones are the most a second.  More than a member remembers the ids of, and
-#: four times what its neighbours keep for it.
-COUNT, SIZE = 130_000, 100
+#: five times what its neighbours keep for it.
+COUNT, SIZE = 160_000, 100
+
+#: How often one of them is held up, and for how many seconds: much longer than one
+#: waits before one asks for what others have announced.
+PAUSES, PAUSE = 3, 0.3
 
 
 class FullRateTests(SynchronousTestCase):
     """
-    Three members on fewer processors than they could use.
+    Three members, the third of which is held up now and then.
     """
 
     if NO_INTEROP:
         skip = NO_INTEROP
 
     def at_full_rate(self, transport: str) -> None:
-        """Both listeners get each content once, though one of them may get it by the other."""
+        """Both listeners get each content once, though one of them gets it by the other for a while."""
         with Trio(transport) as trio:
             trio.spread(500, SIZE, "warm-up")
-            self.assertEqual(trio.spread(COUNT, SIZE, "many", quiet=20.0).lost, 0)
+            speaker, *listeners = trio.members
+            speaker.tell(send=COUNT, size=SIZE, label="many")
+            for listener in listeners:
+                listener.tell(receive=COUNT, label="many", quiet=20.0)
+            for _ in range(PAUSES):
+                time.sleep(PAUSE)
+                listeners[1].signal(signal.SIGSTOP)
+                time.sleep(PAUSE)
+                listeners[1].signal(signal.SIGCONT)
+            speaker.answer()
+            self.assertEqual([listener.answer()["received"] for listener in listeners], [COUNT, COUNT])
 
     def test_streams(self) -> None:
         """Over streams."""
