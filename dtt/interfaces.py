@@ -440,7 +440,8 @@ class IGossip(Interface):
     def broadcast(content: bytes) -> Deferred[None]:
         """
         Send C{content} to the whole swarm.  Fires when every eager neighbour
-        has less than 256 KiB unsent, and no other neighbour is far behind.
+        has less than 256 KiB unsent, and no other neighbour is far behind; after
+        C{[timeouts] broadcast} in any case.
 
         @raise dtt.errors.ContentTooLarge: more than 4055 bytes.
         @raise dtt.errors.DuplicateContent: equal to a message of the last 90 s.

@@ -87,9 +87,10 @@ class Contents:
         """
         C{peer} is gone: it won't ask for anything.
         """
-        if peer in self.behind:
-            for identity in tuple(self._cache):
-                self.has(peer, identity)
+        for identity in tuple(self._cache) if peer in self.behind else ():
+            self.has(peer, identity)
+            if peer not in self.behind:
+                break
 
     def get(self, identity: bytes) -> Gossip | None:
         """

@@ -100,8 +100,7 @@ class HyParView:
 
     def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
         """
-        Take a message of the authenticated C{peer} (those for the broadcast
-        part are ignored).
+        Take a message of the authenticated C{peer} that is for this part.
         """
         out = self._begin(now)
         self._on_message(peer, message)

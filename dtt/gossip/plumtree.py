@@ -51,8 +51,8 @@ class PlumTree:
     The broadcast machine of one topic.
 
     @ivar eager: neighbours that get contents; read only.
-    @ivar lazy: neighbours that get announcements, and when each has announced
-        something, or has pruned us; read only.
+    @ivar lazy: neighbours that get announcements, and when each has announced or
+        sent something, or has become lazy; read only.
     @ivar timers: when L{handle_timer} wants to be called; read only.
     @ivar counters: C{spoofed} messages whose id was not that of the content,
         C{asked_at_once}: announced contents that could not be awaited.
@@ -131,7 +131,7 @@ class PlumTree:
         """
         Whether a lazy neighbour has neither got nor asked for more than
         C{max_behind} contents that were announced to it, but goes on
-        announcing: it is slow, not gone.
+        announcing or sending: it is slow, not gone.
         """
         heard = self._now - self._config.max_silence
         return any(
@@ -166,6 +166,8 @@ class PlumTree:
         if message_id(content) != identity:
             self.counters["spoofed"] += 1
             return
+        if sender in self.lazy:
+            self.lazy[sender] = self._now
         if identity in self._contents.received:
             self._contents.has(sender, identity)
             self._make_lazy(sender)
@@ -220,7 +222,7 @@ class PlumTree:
             self._contents.has(peer, identity)
 
     def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
-        if peer in self.lazy:
+        if entries and peer in self.lazy:
             self.lazy[peer] = self._now
         for identity, hops in entries:
             if identity in self._contents.received:

@@ -403,6 +403,7 @@ class GossipMember:
         else:
             written = Deferred(lambda written: self._waiting.pop(written, None))
             self._waiting[written] = None
+            written.addCallback(lambda _: self._transport.when_writable(self._swarm.eager_peers()))
         if written.called:
             return written
         written.addTimeout(timeout, self._reactor)

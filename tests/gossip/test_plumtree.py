@@ -350,6 +350,18 @@ class AnnouncementTests(SynchronousTestCase):
         machine.hear(B, IHave(((HI, 1),)))
         self.assertFalse(machine.tree.is_ahead())
 
+    def test_signs_of_life(self) -> None:
+        """A lazy neighbour that sends contents is not silent; one whose announcements are empty is."""
+        machine = Machine([A], [B], GossipConfig(max_behind=1))
+        for number in range(2):
+            machine.broadcast(b"%d" % number)
+        machine.hear(A, hi(0))
+        machine.wait(1.5)
+        machine.hear(B, IHave(()))
+        self.assertFalse(machine.tree.is_ahead())
+        machine.hear(B, hi(1))
+        self.assertTrue(machine.tree.is_ahead())
+
     def test_not_kept(self) -> None:
         """What nobody may ask for is not kept: it was pushed to all, or the others had announced it."""
         machine = Machine([A, B], [])

@@ -31,7 +31,7 @@ class FullRateTests(SynchronousTestCase):
         skip = NO_INTEROP
 
     def at_full_rate(self, transport: str) -> None:
-        """Both listeners get each content once, though one of them gets it by the other for a while."""
+        """Both listeners get as many contents as were sent, though one gets them by the other for a while."""
         with Trio(transport) as trio:
             trio.spread(500, SIZE, "warm-up")
             speaker, *listeners = trio.members

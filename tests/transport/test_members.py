@@ -23,6 +23,7 @@ from dtt.gossip.messages import (
     Disconnect,
     Gossip,
     Graft,
+    IHave,
     Join,
     Neighbor,
     PeerInfo,
@@ -360,17 +361,36 @@ class BroadcastTests(MembersCase):
             for number in range(100):
                 self.successResultOf(a.member.broadcast(b"%d" % number))
             result = a.member.broadcast(b"one more")
-            self.advance(0.9)
+            self.advance(0.3)
             self.assertNoResult(result)
             if end == "reads":
                 self.hub.resume(c.peer_id)
-                self.advance(1.0)
+                self.advance(0.3)
                 self.assertEqual(len(c.recorder.messages), 101)
             elif end == "gone":
                 a.member.peer_disconnected(c.peer_id)
             else:
-                self.advance(1.0)
+                self.advance(2.0)
             self.successResultOf(result)
+
+    def test_pacing_behind_and_slow(self) -> None:
+        """After one that is far behind, the eager neighbours are waited for as always."""
+        a, b, c = self.joined(3)
+        a.member.messages_received(c.peer_id, [encode(Prune())])
+        for other in (b, c):
+            self.hub.stall(other.peer_id)
+        for number in range(100):
+            a.member.broadcast(b"%d" % number + b"x" * 4000)
+        self.advance(0.3)
+        result = a.member.broadcast(b"one more")
+        entries = tuple((message_id(b"%d" % number + b"x" * 4000), 1) for number in range(100))
+        a.member.messages_received(c.peer_id, [encode(IHave(entries[:50])), encode(IHave(entries[50:]))])
+        self.assertNoResult(result)
+        self.hub.resume(b.peer_id)
+        self.advance(0.3)
+        self.successResultOf(result)
+        again = a.member.broadcast(b"again")
+        self.successResultOf(again)
 
     def test_message_hashes(self) -> None:
         """The hashes of the last five distinct contents received, the oldest first."""
