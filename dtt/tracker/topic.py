@@ -175,8 +175,9 @@ class TopicService(MultiService):
         Send C{content} to the whole swarm; nobody gets it while there is no
         neighbour.
 
-        @return: fires when every eager neighbour has less than 256 KiB unsent:
-            wait for it before the next one, when there is much to send.
+        @return: fires when every eager neighbour has less than 256 KiB unsent
+            and no other one is far behind, after C{[timeouts] broadcast} in any
+            case: wait for it before the next one, when there is much to send.
         @raise ContentTooLarge: more than 4055 bytes.
         @raise DuplicateContent: equal to a message of the last 90 s.
         @raise TopicLeft: the topic was left.
