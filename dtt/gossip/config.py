@@ -84,8 +84,9 @@ class GossipConfig:
     @ivar max_behind: contents that a neighbour may not have got yet before who
         broadcasts should wait.  Guess: an eighth of C{max_cached}, and a half of
         what C{max_cached_bytes} holds of the largest contents.
-    @ivar max_silence: seconds without an announcement after which a neighbour is
-        not waited for.  Guess: many times what its announcements wait (5 ms).
+    @ivar max_silence: seconds without an announcement or content after which a
+        neighbour is not waited for.  Guess: many times what its announcements
+        wait (5 ms).
     @ivar max_missing: announced contents that are awaited; about 10 MB, for a
         moment.  Guess: two peers' share.
     @ivar max_missing_per_peer: of them, announced by one peer; what is

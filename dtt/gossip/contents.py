@@ -87,10 +87,10 @@ class Contents:
         """
         C{peer} is gone: it won't ask for anything.
         """
-        for identity in tuple(self._cache) if peer in self.behind else ():
-            self.has(peer, identity)
+        for identity in tuple(self._cache):
             if peer not in self.behind:
                 break
+            self.has(peer, identity)
 
     def get(self, identity: bytes) -> Gossip | None:
         """

@@ -1,10 +1,10 @@
 """
 One topic's swarm: membership and broadcast put together.  Pure.
 
-Contract: specs/iroh-gossip.md section 8.  Each message or other input goes to the part that it
-is for; neighbours that the membership part wins or loses are then told to the
-broadcast part.  The shell performs the outputs in order and calls
-L{Swarm.handle_timer} at L{Swarm.next_timer}.
+Contract: specs/iroh-gossip.md section 8.  Each message or other input goes to
+the part that it is for; neighbours that the membership part wins or loses are
+then told to the broadcast part.  The shell performs the outputs in order and
+calls L{Swarm.handle_timer} at L{Swarm.next_timer}.
 """
 
 from __future__ import annotations

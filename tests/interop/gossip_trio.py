@@ -168,10 +168,8 @@ class Trio:
         @param label: a word that no earlier contents begin with.
         @param quiet: seconds without any after which the rest counts as lost.
         """
+        self.begin(count, size, label, quiet)
         speaker, *others = self.members
-        speaker.tell(send=count, size=size, label=label)
-        for other in others:
-            other.tell(receive=count, label=label, quiet=quiet)
         sent = speaker.answer()
         got = [other.answer() for other in others]
         return Spread(
@@ -179,6 +177,15 @@ class Trio:
             seconds=max(each["last"] for each in got) - sent["started"],
             lost=sum(count - each["received"] for each in got),
         )
+
+    def begin(self, count: int, size: int, label: str, quiet: float) -> None:
+        """
+        As L{spread}, but whoever calls this takes the answers.
+        """
+        speaker, *others = self.members
+        speaker.tell(send=count, size=size, label=label)
+        for other in others:
+            other.tell(receive=count, label=label, quiet=quiet)
 
     def stop(self) -> None:
         """

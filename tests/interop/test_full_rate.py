@@ -35,9 +35,7 @@ class FullRateTests(SynchronousTestCase):
         with Trio(transport) as trio:
             trio.spread(500, SIZE, "warm-up")
             speaker, *listeners = trio.members
-            speaker.tell(send=COUNT, size=SIZE, label="many")
-            for listener in listeners:
-                listener.tell(receive=COUNT, label="many", quiet=20.0)
+            trio.begin(COUNT, SIZE, "many", quiet=20.0)
             for _ in range(PAUSES):
                 time.sleep(PAUSE)
                 listeners[1].signal(signal.SIGSTOP)
