@@ -122,12 +122,11 @@ class PutResult:
     """
     What became of a put.
 
-    @ivar stored: nodes that hold the value now: they accepted it as
-        put-if-absent (C{cas=0}) or where they had none or an older one, or a
-        later read showed it there.
-    @ivar acknowledged: nodes that said yes to a put without C{cas} although
-        they had as new a value, which proves nothing (specs/dht.md section 4,
-        rule 7).
+    @ivar stored: nodes that hold the value now: a read showed it there, or,
+        where none was asked for, they said so.
+    @ivar acknowledged: nodes that said yes, while no read has shown the value
+        there; or to a put where they had as new a value, which proves nothing
+        (specs/dht.md section 4, rule 7).
     @ivar refused: nodes that answered with an error, and its code.
     @ivar unanswered: nodes that did not answer in time.
     """
@@ -173,18 +172,37 @@ class IDHT(Interface):
         public_key: bytes,
         salt: bytes = b"",
         on_answer: Callable[[NodeAnswer], None] | None = None,
+        on_inner: Callable[[MutableRead], None] | None = None,
+        *,
+        known: MutableRead | None = None,
+        alpha: int = 16,
     ) -> Deferred[MutableRead]:
         """
         Look the item up and read it from the 32 nearest nodes that respond.
 
         @param on_answer: called with each verified answer as it arrives.
+        @param on_inner: called once, usually long before the end, with what the
+            nearest nodes have answered so far: when the 12 nearest known ones
+            have been asked and 5 of them have answered.  Not called if the
+            lookup ends before that.
+        @param known: an earlier read of the same item, whose nodes are asked
+            again; the lookup goes on if they name nearer ones.
+        @param alpha: queries in flight: more are faster, and cost more.
         """
 
-    def refresh(read: MutableRead) -> Deferred[MutableRead]:
+    def refresh(
+        read: MutableRead,
+        on_answer: Callable[[NodeAnswer], None] | None = None,
+        nearest: int | None = None,
+    ) -> Deferred[MutableRead]:
         """
         Ask the nodes of C{read} again, directly: one round trip, no lookup.
         A node that may not be asked now (packet limits) or does not answer in
         time keeps the answer that it gave before.
+
+        @param on_answer: called with each verified answer as it arrives.
+        @param nearest: ask so many of the nearest only, and none that was
+            silent; L{None}: all of them.
         """
 
     def put_mutable(
@@ -194,12 +212,17 @@ class IDHT(Interface):
         placement: IPlacement,
         read: MutableRead,
         seq: int = 2**63 - 1,
+        *,
+        read_back: bool = True,
     ) -> Deferred[PutResult]:
         """
         Sign C{value} (a byte string of at most 996 bytes) and put it where
         C{placement} says, with the tokens of C{read}.
 
         @param signing_seed: the 32-byte Ed25519 seed of the item's key.
+        @param read_back: count a node as one that stores the value only when a
+            read has shown it there, a round trip later; if not, its word is
+            enough: for who reads the slot at once anyway.
         @raise ValueError: at once, if the value or the salt is too long.
         """
 

@@ -1,11 +1,20 @@
 """
 The nodes that a lookup knows, in one or two orders.  Pure.
 
-Rules: a lookup of slots has a second order, that of the crate mainline:
-BEP42-valid nodes first, then by distance; whatever hostile nodes tell, a bounded
-number is kept, the nearest; a network (/24; of IPv6, /64) has one place among the
-nearest, that of its nearest node, and few candidates to fill it, outside closed
-networks and our own machine; who failed makes room.
+Rules:
+  - A lookup of slots has a second order, that of the crate mainline:
+    BEP42-valid nodes first, then by distance.
+  - A bounded number of candidates is kept, the nearest ones.  A nearer one
+    always replaces the farthest, whatever has become of that: a lookup in a
+    DHT of millions hears of thousands of nodes on its way to the target.
+  - A network (/24; of IPv6, /64) has one place among the nearest, that of its
+    nearest node, and few candidates to fill it, outside closed networks and
+    our own machine.
+  - Who failed makes room.
+  - Most nodes that an honest node names answer.  A node that names silent ones
+    is not believed any more: the others that it named are not asked, unless an
+    other node names them, too.  So invented nodes, however near, cost few
+    queries and keep no real ones out.
 """
 
 from __future__ import annotations
@@ -14,6 +23,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 from attrs import define
@@ -32,6 +42,12 @@ MAX_CANDIDATES: Final = 256
 #: Candidates of one network outside closed ones: should the first fail, another
 #: takes its place.  More would let one network fill the lookup.  Guess.
 MAX_PER_NETWORK: Final = 4
+
+#: So many silent nodes named by one node, and this many times as many silent
+#: ones as answers: it is not believed any more.  With 60 % silent nodes, an
+#: honest teller of 20 gets there in 3 of 100 cases, one of 8 in 2.
+MAX_SILENT: Final = 8
+SILENT_SHARE: Final = 4
 
 #: Bits of an id.
 BITS: Final = 160
@@ -59,12 +75,16 @@ class Candidate(Generic[T]):
     @ivar result: what the lookup's user made of its answer.
     @ivar knows_more: whether it told of as many nodes as fit into an answer.
     @ivar asked_around: how often it was asked for nodes elsewhere.
-    @ivar places: where it stands in each order.
+    @ivar places: where it stands in each order; none once it was dropped.
+    @ivar teller: who named it; L{None}: we knew it.
+    @ivar answers: how many of those that it named have answered.
+    @ivar silences: how many have not, in time.
     """
 
     contact: Contact
     distance: int
     network: str | None
+    teller: Candidate[T] | None = None
     state: State = State.NEW
     held_back: bool = False
     query: Any = None
@@ -72,6 +92,15 @@ class Candidate(Generic[T]):
     knows_more: bool = False
     asked_around: int = 0
     places: tuple[Any, ...] = ()
+    answers: int = 0
+    silences: int = 0
+
+    @property
+    def believed(self) -> bool:
+        """
+        Are the nodes that it names worth asking?
+        """
+        return self.silences < MAX_SILENT or self.silences <= SILENT_SHARE * self.answers
 
 
 class Order(Generic[T]):
@@ -123,7 +152,7 @@ class Candidates(Generic[T]):
         self._number = int.from_bytes(target)
         self._closed = closed
         self.own_id = own_id
-        self._known: set[tuple[str, int]] = set()
+        self._known: dict[tuple[str, int], Candidate[T]] = {}
         self._per_network: Counter[str] = Counter()
 
     def all(self) -> list[Candidate[T]]:
@@ -150,25 +179,36 @@ class Candidates(Generic[T]):
 
     def alone(self, order: Order[T]) -> Iterator[Candidate[T]]:
         """
-        In an order, those that are not silent, each network's first only.
+        In an order, those that are not silent, each network's first only;
+        without new ones that nobody who is believed has named.
         """
         networks: set[str] = set()
         for _, _, candidate in order.ranked:
             network = candidate.network
             if network in networks:
                 continue
+            teller = candidate.teller
+            if candidate.state is State.NEW and teller is not None and not teller.believed:
+                continue
             yield candidate
             # As it is now: it may just have been asked.
             if network is not None and candidate.state not in (State.SLOW, State.FAILED):
                 networks.add(network)
 
-    def learn(self, contacts: Iterable[Contact]) -> None:
+    def learn(self, contacts: Iterable[Contact], teller: Candidate[T] | None = None) -> None:
         """
         Take in whom there is room for.
+
+        @param teller: who named them; L{None}: they are our own.
         """
         for contact in contacts:
             address = (contact.host, contact.port)
-            if address in self._known or contact.node_id == self.own_id:
+            known = self._known.get(address)
+            if known is not None:
+                if known.teller is not None and not known.teller.believed:
+                    known.teller = teller
+                continue
+            if contact.node_id == self.own_id:
                 continue
             network = None if self._closed or is_loopback(contact.host) else subnet(contact.host)
             if network is not None:
@@ -176,14 +216,13 @@ class Candidates(Generic[T]):
                 if self._per_network[network] >= MAX_PER_NETWORK:
                     continue
             distance = int.from_bytes(contact.node_id) ^ self._number
-            candidate: Candidate[T] = Candidate(contact, distance, network)
             ranked = self.orders[0].ranked
             if len(ranked) >= MAX_CANDIDATES:
                 farthest, _, last = ranked[-1]
-                if farthest <= candidate.distance or last.state is not State.NEW:
+                if farthest <= distance:
                     continue
                 self.drop(last)
-            self._known.add(address)
+            candidate = self._known[address] = Candidate(contact, distance, network, teller)
             if network is not None:
                 self._per_network[network] += 1
             self._rank(candidate)
@@ -200,11 +239,25 @@ class Candidates(Generic[T]):
         """
         It has another id than we were told: its rank is by its own.
         """
+        if not candidate.places:
+            return
         self.drop(candidate)
         contact = candidate.contact
         candidate.contact = Contact(node_id, contact.host, contact.port)
         candidate.distance = int.from_bytes(node_id) ^ self._number
         self._rank(candidate)
+
+    def inner(self, asked: int, answered: int) -> list[T] | None:
+        """
+        The results of the nearest that have answered, as soon as the C{asked}
+        nearest known ones that are not silent have all been asked and
+        C{answered} of them have answered; until then, L{None}.
+        """
+        nearest = list(islice(self.alone(self.orders[0]), asked))
+        if any(each.state is State.NEW for each in nearest):
+            return None
+        results = [each.result for each in nearest if each.state is State.ANSWERED]
+        return [each for each in results if each is not None] if len(results) >= answered else None
 
     def results(self) -> list[T]:
         """

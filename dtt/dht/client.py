@@ -9,7 +9,7 @@ operations use the 8 nearest nodes (BEP5, BEP44), slots the 32 nearest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.dht.buckets import K
-from dtt.dht.lookup import SLOT_WIDTH, Delayed, Lookup
+from dtt.dht.lookup import ALPHA, SLOT_WIDTH, Delayed, Lookup
 from dtt.dht.node_id import is_valid
 from dtt.dht.puts import Holder, put_latest, store_on
 from dtt.dht.reads import answer_in, contacts_in, read_arguments, token_in
@@ -148,12 +148,18 @@ class Client:
         *,
         width: int = K,
         slot: bool = False,
+        alpha: int = ALPHA,
+        known: Sequence[Contact] = (),
+        on_inner: Callable[[list[T]], None] | None = None,
     ) -> Lookup[T]:
         """
         A lookup, not yet started.
 
         @param width: how many of the nearest have to answer.
         @param slot: as wide as reads of slots need it.
+        @param alpha: queries in flight.
+        @param known: contacts to begin with, beside those of the table.
+        @param on_inner: see L{Lookup}.
         """
         lookup = Lookup(
             target,
@@ -163,10 +169,13 @@ class Client:
             may_ask=self.may_ask,
             nodes_of=partial(contacts_in, family=self._family),
             interpret=interpret,
-            starts=partial(self._starts, target),
+            starts=lambda: [*known, *self._starts(target)],
             later=self._later,
             is_secure=_is_secure if slot and not self._closed else None,
+            trusts_timeout=lambda: self._krpc.trusts_timeout,
+            on_inner=on_inner,
             width=SLOT_WIDTH if slot else width,
+            alpha=alpha,
             closed=self._closed,
             own_id=self.table.own_id,
         )
@@ -185,12 +194,24 @@ class Client:
         return lookup.start()
 
     async def get_mutable(
-        self, public_key: bytes, salt: bytes, on_answer: Callable[[NodeAnswer], None] | None
+        self,
+        public_key: bytes,
+        salt: bytes,
+        on_answer: Callable[[NodeAnswer], None] | None,
+        on_inner: Callable[[MutableRead], None] | None,
+        known: Sequence[Contact],
+        alpha: int,
     ) -> MutableRead:
         """
         See L{dtt.interfaces.IDHT.get_mutable}.
         """
-        return await self._read(public_key, salt, on_answer, slot=True)
+
+        def tell_inner(answers: list[NodeAnswer]) -> None:
+            self.tell(on_inner, MutableRead(public_key, salt, tuple(answers)))
+
+        return await self._read(
+            public_key, salt, on_answer, on_inner=tell_inner, known=known, alpha=alpha, slot=True
+        )
 
     async def _read(
         self,

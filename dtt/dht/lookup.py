@@ -4,10 +4,13 @@ The iterative lookup (Kademlia section 2.3, BEP5).
 Rules:
   - The nearest candidates that have not been asked are asked, C{alpha} at a
     time, until the C{width} nearest that are not silent have all answered.
+    C{alpha} bounds all queries in flight, those of the third rule too; it may
+    be changed on the way.
   - A query that passes the soft time-out is I{slow}: it frees its place at
     once and nobody waits for it, but its answer still counts if it comes
-    while the lookup runs.  Only when few have answered and more are silent
-    does the lookup wait for them: then the silence may be our own.
+    while the lookup runs.  Only when nobody has answered, or few have and too
+    few round trips are known for the time-out to be trusted, does the lookup
+    wait for slow ones: then the silence may be our own.
   - Nodes tell the 8 nearest that they know, all of them the same ones.  A wide
     lookup that is left with gaps behind those asks for the nodes of the
     neighbouring subtrees, by C{find_node}, and goes on; so does any one when a
@@ -40,9 +43,12 @@ from dtt.krpc.messages import Response
 
 T = TypeVar("T")
 
-#: Queries in flight.  specs/dht.md section 4 was measured with 16; upstream's
-#: mainline uses 20, libtorrent 5; 32 was no faster with 20 % dead nodes.
+#: Queries in flight.  Upstream's mainline uses 20, libtorrent 5.  In a DHT of
+#: millions, a third of them silent, a slot read takes 2.0 s with 16 (109
+#: queries), 1.6 s with 32 (137), 4.8 s with 4 (77): specs/latency.md section 1, E.
 ALPHA: Final = 16
+URGENT_ALPHA: Final = 32
+PATIENT_ALPHA: Final = 4
 
 #: Nodes of a slot read (specs/dht.md section 4, "Reader").
 SLOT_WIDTH: Final = 32
@@ -60,9 +66,13 @@ MAX_AT_ONCE: Final = 8
 #: (specs/dht.md section 4); six times that.
 MAX_QUERIES: Final = 256
 
-#: Nodes taken from one answer: libtorrent sends 8, mainline 20, all that fit
-#: into an MTU are 57.  Guess.
-MAX_NODES: Final = 32
+#: Nodes taken from one answer: libtorrent sends 8, mainline 20
+#: (specs/dht.md section 1); all that fit into an MTU are 57.
+MAX_NODES: Final = 20
+
+#: When a slot's inner nodes count as known (specs/latency.md section 3, item 4).
+INNER: Final = 12
+INNER_ANSWERS: Final = 5
 
 #: Rounds of asking for the neighbouring subtrees, each finer than the one
 #: before, and wider if those have too few nodes; and how many there are at least,
@@ -124,6 +134,7 @@ class Lookup(Generic[T]):
     One lookup.  What it makes of a response is its user's: C{interpret}.
 
     @ivar target: 20 bytes.
+    @ivar alpha: queries in flight; may be changed while it runs.
     @ivar queries: how many were sent so far.
     """
 
@@ -140,6 +151,8 @@ class Lookup(Generic[T]):
         starts: Callable[[], Iterable[Contact]],
         later: Callable[[Callable[[], None]], Delayed],
         is_secure: Callable[[Contact], bool] | None = None,
+        trusts_timeout: Callable[[], bool] = lambda: True,
+        on_inner: Callable[[list[T]], None] | None = None,
         width: int = K,
         alpha: int = ALPHA,
         closed: bool = False,
@@ -155,10 +168,17 @@ class Lookup(Generic[T]):
         @param later: calls something in the next turn of the reactor.
         @param is_secure: BEP42; if given, the nearest in mainline's order have
             to answer too.
+        @param trusts_timeout: whether enough round trips are known for the
+            soft time-out to mean something.
+        @param on_inner: told once the results of the nearest nodes that have
+            answered, as soon as the nearest L{INNER} known ones have all been
+            asked and L{INNER_ANSWERS} of them have answered.
         @param width: how many of the nearest have to answer.
+        @param alpha: queries in flight.
         @param closed: many nodes share an IP address.
         @param own_id: never asked.
         """
+        self.alpha = alpha
         self.target = target
         self.queries = 0
         self._method = method
@@ -169,11 +189,14 @@ class Lookup(Generic[T]):
         self._interpret = interpret
         self._starts = starts
         self._later = later
-        self._alpha = alpha
+        self._trusts_timeout = trusts_timeout
+        self._on_inner = on_inner
         self._own_id = own_id
         self._candidates: Candidates[T] = Candidates(target, width, is_secure, closed, own_id)
         self._wide = width > K
         self._in_flight = 0
+        # Whose answers are still to come, slow ones too.
+        self._open: set[Candidate[T]] = set()
         self._widenings = 0
         # Rounds in which the subtrees had fewer nodes than they should.
         self._wider = 0
@@ -257,11 +280,21 @@ class Lookup(Generic[T]):
             self._widen(waiting > 0)
         while self._gaps and self._has_room():
             self._ask_around(self._gaps.popleft())
+        self._tell_inner()
         if not waiting and not self._widening and not self._gaps and not self._silent():
             self._finish()
 
+    def _tell_inner(self) -> None:
+        if self._on_inner is not None:
+            inner = self._candidates.inner(INNER, INNER_ANSWERS)
+            if inner is not None:
+                on_inner, self._on_inner = self._on_inner, None
+                on_inner(inner)
+
     def _has_room(self) -> bool:
         # May one more query be sent in this turn?
+        if self._in_flight + len(self._widening) >= self.alpha:
+            return False
         if not self._at_once:
             self._soon()
         return self._at_once > 0
@@ -275,7 +308,7 @@ class Lookup(Generic[T]):
             if candidate.state is State.NEW:
                 if self.queries >= MAX_QUERIES:
                     continue
-                if self._in_flight < self._alpha and self._has_room():
+                if self._has_room():
                     self._send(candidate)
             state = candidate.state
             if state is State.SLOW or state is State.FAILED:
@@ -290,11 +323,11 @@ class Lookup(Generic[T]):
         return waiting
 
     def _silent(self) -> bool:
-        # With answers from a bucketful of near nodes, the soft time-out is
-        # known to fit the network; with fewer it may not.
         states = [candidate.state for candidate in self._candidates.all()]
         answered = states.count(State.ANSWERED)
-        return answered < K and states.count(State.SLOW) > answered
+        if answered >= K or states.count(State.SLOW) <= answered:
+            return False
+        return not answered or not self._trusts_timeout()
 
     def _send(self, candidate: Candidate[T]) -> None:
         self.queries += 1
@@ -306,19 +339,23 @@ class Lookup(Generic[T]):
             self._slow(candidate)
         query = self._ask(candidate.contact, self._method, self._arguments, partial(self._slow, candidate))
         candidate.query = query
+        self._open.add(candidate)
         query.addCallbacks(self._answered, self._failed, callbackArgs=(candidate,), errbackArgs=(candidate,))
 
     def _slow(self, candidate: Candidate[T]) -> None:
         if candidate.state is State.ASKED:
             candidate.state = State.SLOW
             self._in_flight -= 1
+            if candidate.teller is not None:
+                candidate.teller.silences += 1
             self._soon()
 
     def _answered(self, response: Response, candidate: Candidate[T]) -> None:
-        if candidate.state is State.ASKED:
-            self._in_flight -= 1
+        self._over(candidate)
+        if candidate.teller is not None:
+            candidate.teller.answers += 1
+            candidate.teller.silences -= candidate.state is State.SLOW
         candidate.state = State.ANSWERED
-        candidate.query = None
         if self._done is None:
             return
         if response.node_id != candidate.contact.node_id:
@@ -329,24 +366,31 @@ class Lookup(Generic[T]):
                 self._soon()
                 return
         # Who tells of fewer knows no others.
-        candidate.knows_more = self._learn_from(response, candidate.contact) >= K
+        candidate.knows_more = self._learn_from(response, candidate) >= K
         candidate.result = self._interpret(candidate.contact, response)
         self._soon()
 
-    def _failed(self, failure: Failure, candidate: Candidate[T]) -> None:
-        if candidate.state is State.ASKED:
-            self._in_flight -= 1
-        candidate.state = State.FAILED
+    def _over(self, candidate: Candidate[T]) -> None:
+        self._in_flight -= candidate.state is State.ASKED
+        self._open.discard(candidate)
         candidate.query = None
+
+    def _failed(self, failure: Failure, candidate: Candidate[T]) -> None:
+        self._over(candidate)
+        if candidate.teller is not None:
+            candidate.teller.silences += candidate.state is State.ASKED
+        candidate.state = State.FAILED
         # Made-up near nodes must not keep real ones out.
         self._candidates.drop(candidate)
         self._soon()
 
-    def _learn_from(self, response: Response, teller: Contact) -> int:
+    def _learn_from(self, response: Response, teller: Candidate[T]) -> int:
         told = list(islice(self._nodes_of(response), MAX_NODES))
         # Who is elsewhere has no say about our own machine.
-        here = is_loopback(teller.host)
-        self._candidates.learn(contact for contact in told if here or not is_loopback(contact.host))
+        here = is_loopback(teller.contact.host)
+        self._candidates.learn(
+            (contact for contact in told if here or not is_loopback(contact.host)), teller
+        )
         return len(told)
 
     def _widen(self, waiting: bool) -> None:
@@ -389,10 +433,10 @@ class Lookup(Generic[T]):
         for teller in self._tellers[skipped:]:
             if teller.asked_around < self._widenings:
                 teller.asked_around += 1
-                self._ask_for(teller.contact, target)
+                self._ask_for(teller, target)
                 return
 
-    def _ask_for(self, contact: Contact, target: bytes) -> None:
+    def _ask_for(self, teller: Candidate[T], target: bytes) -> None:
         def over(_: object = None) -> None:
             if query in self._widening:
                 self._widening.remove(query)
@@ -400,14 +444,14 @@ class Lookup(Generic[T]):
 
         def answered(response: Response) -> None:
             if self._done is not None:
-                self._learn_from(response, contact)
+                self._learn_from(response, teller)
             over()
 
-        if not self._may_ask(contact):
+        if not self._may_ask(teller.contact):
             return
         self.queries += 1
         self._at_once -= 1
-        query = self._ask(contact, b"find_node", {b"target": target}, lambda: over())
+        query = self._ask(teller.contact, b"find_node", {b"target": target}, lambda: over())
         self._widening.add(query)
         query.addCallbacks(answered, over)
 
@@ -415,9 +459,8 @@ class Lookup(Generic[T]):
         # Slow queries go on: their time-outs tell the routing table something.
         done, self._done = self._done, None
         self._call_off()
-        for candidate in self._candidates.all():
-            if candidate.held_back and candidate.query is not None:
-                candidate.query.cancel()
+        for candidate in [each for each in self._open if each.held_back]:
+            candidate.query.cancel()
         assert done is not None
         done.callback(self._candidates.results())
 
@@ -431,6 +474,5 @@ class Lookup(Generic[T]):
         self._call_off()
         for query in list(self._widening):
             query.cancel()
-        for candidate in self._candidates.all():
-            if candidate.query is not None:
-                candidate.query.cancel()
+        for candidate in list(self._open):
+            candidate.query.cancel()

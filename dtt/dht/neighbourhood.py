@@ -40,7 +40,7 @@ from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family, decode_address, encode_address
 from dtt.krpc.flood import FloodGate
 from dtt.krpc.messages import Query, Response
-from dtt.krpc.protocol import KRPCProtocol
+from dtt.krpc.protocol import HARD_TIMEOUT, KRPCProtocol
 
 #: Seconds between looks at what is due.  Guess: so late is it noticed that the
 #: machine has slept.
@@ -61,8 +61,10 @@ MAX_SEARCH: Final = FRESH
 #: trip or two; a put right at the start is made in half the time.
 SETTLE: Final = 0.1
 
-#: Queries in a row without any answer after which it is not the others that are
-#: gone.  Guess: as many as a lookup begins with.
+#: Time-outs without any answer after which it is not the others that are gone.
+#: Only queries count that were sent after the last answer: those of one lookup
+#: time out together, and in the public DHT a third of them do
+#: (specs/latency.md section 1, C).  Guess: as many as a lookup begins with.
 SILENCE: Final = 16
 
 #: Seconds without a query from a stranger until we call ourselves read-only
@@ -147,7 +149,8 @@ class Neighbourhood:
         self._sent_to: OrderedDict[str, None] = OrderedDict()
         self._last_stranger = now
         self._pings = 0
-        # Time-outs since the last response.
+        # When the last response came; time-outs of queries sent since then.
+        self._heard_at = now
         self._silence = 0
         self._next_upkeep = now + UPKEEP_INTERVAL
         self._searched = now
@@ -328,7 +331,7 @@ class Neighbourhood:
         """
         A response to a query of ours.
         """
-        now = self._reactor.seconds()
+        now = self._heard_at = self._reactor.seconds()
         self._silence = 0
         address = encode_address(host, port)[:-2]
         self.responder.limits.prove(address, now)
@@ -367,8 +370,11 @@ class Neighbourhood:
 
     def _timed_out(self, contact: Contact) -> None:
         self.table.failed(contact)
-        self._silence += 1
-        if not len(self.table) or self._silence % SILENCE == 0:
+        if self._reactor.seconds() - HARD_TIMEOUT >= self._heard_at:
+            self._silence += 1
+            if self._silence % SILENCE == 0:
+                self._on_lost()
+        if not len(self.table):
             self._on_lost()
 
     def _ping(self, contact: Contact, over: Callable[[], None] = lambda: None) -> None:

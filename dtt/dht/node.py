@@ -10,6 +10,7 @@ ready, and their results are merged; what others store with us is one store.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from itertools import zip_longest
 from random import Random, SystemRandom
 from typing import Any, Final, TypeVar
@@ -24,11 +25,12 @@ from zope.interface import implementer
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
 from dtt.dht.buckets import K
 from dtt.dht.limits import UPLOAD_RATE
+from dtt.dht.lookup import ALPHA
 from dtt.dht.merging import merge_puts, merge_reads, part_of, side_by_side
 from dtt.dht.neighbourhood import Neighbourhood
 from dtt.dht.node_id import generate, random_id
 from dtt.dht.puts import Put
-from dtt.dht.reads import read_again
+from dtt.dht.reads import contacts_of, read_again
 from dtt.dht.responder import Responder
 from dtt.dht.routing import RoutingTable
 from dtt.dht.side import Side, make_sides
@@ -348,6 +350,10 @@ class DHTNode(Service):
         public_key: bytes,
         salt: bytes = b"",
         on_answer: Callable[[NodeAnswer], None] | None = None,
+        on_inner: Callable[[MutableRead], None] | None = None,
+        *,
+        known: MutableRead | None = None,
+        alpha: int = ALPHA,
     ) -> Deferred[MutableRead]:
         """
         See L{IDHT.get_mutable}.
@@ -356,7 +362,8 @@ class DHTNode(Service):
 
         async def read_on(side: Side) -> MutableRead:
             side.neighbourhood.settle()
-            return await side.client.get_mutable(public_key, salt, on_answer)
+            contacts = () if known is None else contacts_of(part_of(known, side.family), self.node_id)
+            return await side.client.get_mutable(public_key, salt, on_answer, on_inner, contacts, alpha)
 
         async def get() -> MutableRead:
             own = self._own_answer(public_key, salt)
@@ -381,7 +388,12 @@ class DHTNode(Service):
         contact = Contact(self.node_id, self.sides[0].family.loopback, self.port)
         return (NodeAnswer(contact, None, value, item.seq, VERSION),)
 
-    def refresh(self, read: MutableRead) -> Deferred[MutableRead]:
+    def refresh(
+        self,
+        read: MutableRead,
+        on_answer: Callable[[NodeAnswer], None] | None = None,
+        nearest: int | None = None,
+    ) -> Deferred[MutableRead]:
         """
         See L{IDHT.refresh}.
         """
@@ -389,7 +401,14 @@ class DHTNode(Service):
         others = evolve(read, answers=tuple(a for a in read.answers if a.contact.node_id != self.node_id))
 
         async def again_on(side: Side) -> MutableRead:
-            return await read_again(part_of(others, side.family), side.client.ask, side.client.may_ask)
+            client = side.client
+            return await read_again(
+                part_of(others, side.family),
+                client.ask,
+                client.may_ask,
+                partial(client.tell, on_answer),
+                nearest,
+            )
 
         async def again() -> MutableRead:
             again = merge_reads(await self._on_each(again_on))
@@ -405,6 +424,8 @@ class DHTNode(Service):
         placement: IPlacement,
         read: MutableRead,
         seq: int = 2**63 - 1,
+        *,
+        read_back: bool = True,
     ) -> Deferred[PutResult]:
         """
         See L{IDHT.put_mutable}.
@@ -413,7 +434,8 @@ class DHTNode(Service):
 
         async def put_on(side: Side) -> PutResult:
             # Who knows one family only has to find the record, too.
-            return await Put(side.client.ask, part_of(read, side.family), item, value, placement).run()
+            mine = part_of(read, side.family)
+            return await Put(side.client.ask, mine, item, value, placement, read_back).run()
 
         async def put() -> PutResult:
             return merge_puts(await self._on_each(put_on))

@@ -10,6 +10,9 @@ and one outer copy; later, with our record seen in the slot, more; in a slot of
 many publishers, one copy each, so that 20 find a place.  Only a
 writer that has fewer than two copies and finds no free node overwrites: junk
 first, then one record of the publisher that has the most.
+The first copy may be placed before the read has ended, on one of the nearest
+nodes that have answered by then (L{FirstCopy}; specs/latency.md section 3,
+item 4).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha512
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from zope.interface import implementer
 
 from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
@@ -99,7 +102,7 @@ class Placement:
         """
         self.own_id = own_id
         self._classify = classify
-        self._copies = copies
+        self._wanted = copies
 
     def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
         """
@@ -113,12 +116,22 @@ class Placement:
         from_inside = [*inner, *middle, *outer]
         if not from_inside:
             return []
-        wanted = self._copies(len({*survey.publishers.values(), self.own_id}))
-        if survey.copies == 0:
+        wanted = self._wanted(len({*survey.publishers.values(), self.own_id}))
+        if survey.copies < FEW:
             # The second copy leaves the inner ranks to the first ones of
-            # others, unless there is no outer rank at all.
-            return [from_inside, outer if len(read.answers) > MIDDLE else from_inside][:wanted]
+            # others, unless there is no outer rank at all, or none is left.
+            spread = outer if len(read.answers) > MIDDLE else from_inside
+            first_two = [from_inside, spread if survey.copies == 0 else spread or from_inside]
+            return first_two[survey.copies : wanted]
         return [from_inside] * min(wanted - survey.copies, len(from_inside))
+
+    def copies(self, read: MutableRead, value: bytes) -> int:
+        """
+        On how many nodes a record of ours lies.
+
+        @param value: our present one.
+        """
+        return self._survey(read, value).copies
 
     def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
         """
@@ -178,3 +191,31 @@ class Placement:
 
     def _rendezvous(self, other_id: bytes) -> bytes:
         return sha512(self.own_id + other_id).digest()[:32]
+
+
+@implementer(IPlacement)
+class FirstCopy:
+    """
+    The placement of a first copy, from what the nearest nodes have answered so
+    far: on one of them that is free, by the same preference.  Nothing is
+    overwritten: that is for who knows all of them.
+    """
+
+    def __init__(self, placement: Placement) -> None:
+        """
+        @param placement: that of the other copies.
+        """
+        self._placement = placement
+
+    def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
+        """
+        See L{IPlacement.plan}: none if a copy of ours is there.
+        """
+        inner = evolve(read, answers=read.answers[:INNER])
+        return [] if self._placement.copies(inner, value) else self._placement.plan(inner, value)[:1]
+
+    def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
+        """
+        See L{IPlacement.overwrite}: nothing.
+        """
+        return []

@@ -7,16 +7,18 @@ one node stores, the first sequence alone, then all others side by side; a node
 is used once.  Who met others' records on the way to the first copy is one of
 many who write at this moment, and leaves the places that are left to those who
 have none yet.
+A copy counts when it has been read back: a node's word proves nothing
+(specs/discovery.md section 3, rule 4), least of all in answer to a put without
+C{cas} (rule 7).
 A slow node is left to answer in its own time, and the next one is tried: what
 it says still counts while the put runs.  With fewer than two copies, what the
-placement allows is overwritten by a put without C{cas}, and read back, because
-the answer to such a put proves nothing (rule 7).
+placement allows is overwritten by a put without C{cas}.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -142,12 +144,20 @@ class Put:
     """
 
     def __init__(
-        self, ask: Ask, read: MutableRead, item: MutableItem, value: bytes, placement: IPlacement
+        self,
+        ask: Ask,
+        read: MutableRead,
+        item: MutableItem,
+        value: bytes,
+        placement: IPlacement,
+        read_back: bool = True,
     ) -> None:
         """
         @param read: where its tokens come from.
         @param item: C{value}, signed.
+        @param read_back: whether a copy counts only when it has been read back.
         """
+        self._read_back = read_back
         self._ask = ask
         self._read = read
         self._item = item
@@ -172,7 +182,7 @@ class Put:
             first, *others = self._placement.plan(self._read, self._value) or ((),)
             await self._place(first, used)
             await self._side_by_side(self._place(sequence, used, CROWDED) for sequence in others)
-            if not self._stored and self._open:
+            while not self._stored and self._open:
                 # Every node is slow: then it is our own network, and it is
                 # worth waiting for.
                 await self._answers()
@@ -207,14 +217,12 @@ class Put:
                 return
             if answer.contact not in used and answer.contact not in self._stored:
                 used.add(answer.contact)
-                if await self._put(answer, self._stored, {b"cas": 0}):
+                if await self._put(answer, {b"cas": 0}, self._read_back):
                     return
 
     async def _overwrite(self, candidates: Iterator[NodeAnswer]) -> None:
         for answer in candidates:
-            if await self._put(answer, self._acknowledged, {}) and await self._is_there(answer.contact):
-                self._acknowledged.pop(answer.contact, None)
-                self._stored[answer.contact] = None
+            if await self._put(answer, {}, True):
                 return
 
     def _as_it_is_now(self, used: set[Contact]) -> MutableRead:
@@ -226,49 +234,55 @@ class Put:
         )
         return evolve(self._read, answers=tuple(answers))
 
-    def _put(
-        self, answer: NodeAnswer, accepted: dict[Contact, None], more: dict[bytes, Any]
-    ) -> Deferred[bool]:
+    def _put(self, answer: NodeAnswer, more: dict[bytes, Any], read_back: bool) -> Deferred[bool]:
         """
-        Put the item on one node; C{accepted} gets it if it says yes.
+        Put the item on one node.
 
-        @return: fires with whether it did, with L{False} as soon as it is slow.
+        @return: fires with whether it is stored, with L{False} as soon as the
+            node is slow.
         """
         contact = answer.contact
-        outcome: Deferred[bool] = Deferred(lambda _: query.cancel())
+        outcome: Deferred[bool] = Deferred(lambda _: self._open[contact].cancel())
 
-        def settle(yes: bool) -> None:
+        def settle(stored: bool) -> None:
             if not outcome.called:
-                outcome.callback(yes)
+                outcome.callback(stored)
+
+        def ask(method: bytes, arguments: dict[bytes, Any], succeeded: Callable[[Response], None]) -> None:
+            query = self._ask(contact, method, arguments, lambda: settle(False))
+            self._open[contact] = query
+            query.addCallbacks(succeeded, failed)
 
         def said_yes(_: Response) -> None:
-            del self._open[contact]
-            del self._unanswered[contact]
-            accepted[contact] = None
-            settle(True)
+            del self._open[contact], self._unanswered[contact]
+            if read_back:
+                self._acknowledged[contact] = None
+                ask(b"get", read_arguments(self._item.target), read)
+            else:
+                self._stored[contact] = None
+                settle(True)
 
-        def said_no(failure: Failure) -> None:
+        def read(response: Response) -> None:
+            del self._open[contact]
+            held = answer_in(contact, response, self._item.public_key, self._item.salt)
+            if held.value == self._value:
+                del self._acknowledged[contact]
+                self._stored[contact] = None
+            settle(held.value == self._value)
+
+        def failed(failure: Failure) -> None:
             del self._open[contact]
             if isinstance(failure.value, QueryRefused):
-                del self._unanswered[contact]
-                self._refused[contact] = failure.value.code
+                if self._unanswered.pop(contact, self) is None:
+                    self._refused[contact] = failure.value.code
             elif not isinstance(failure.value, QueryTimeout) and not outcome.called:
                 outcome.errback(failure)
             settle(False)
 
-        arguments = {**self._item.arguments(), b"target": self._item.target, b"token": answer.token, **more}
         self._unanswered[contact] = None
-        query = self._ask(contact, b"put", arguments, lambda: settle(False))
-        self._open[contact] = query
-        query.addCallbacks(said_yes, said_no)
+        arguments = {**self._item.arguments(), b"target": self._item.target, b"token": answer.token, **more}
+        ask(b"put", arguments, said_yes)
         return outcome
-
-    async def _is_there(self, contact: Contact) -> bool:
-        try:
-            response = await self._ask(contact, b"get", read_arguments(self._item.target), lambda: None)
-        except (QueryRefused, QueryTimeout):
-            return False
-        return answer_in(contact, response, self._item.public_key, self._item.salt).value == self._value
 
     async def _answers(self) -> None:
         # What a query says was dealt with by L{_put}; its end is enough here.

@@ -89,16 +89,33 @@ def _placed(target: bytes, answers: list[NodeAnswer], late: Iterable[NodeAnswer]
     return tuple(answers)
 
 
-def read_again(read: MutableRead, ask: Ask, may_ask: Callable[[Contact], bool]) -> Deferred[MutableRead]:
+def contacts_of(read: MutableRead, own_id: bytes) -> list[Contact]:
+    """
+    The nodes of a read, ourselves apart.
+    """
+    return [answer.contact for answer in read.answers if answer.contact.node_id != own_id]
+
+
+def read_again(
+    read: MutableRead,
+    ask: Ask,
+    may_ask: Callable[[Contact], bool],
+    on_answer: Callable[[NodeAnswer], None] = lambda _: None,
+    nearest: int | None = None,
+) -> Deferred[MutableRead]:
     """
     Ask the nodes of C{read} once more, all at once, also those that were
     silent.  Ends when each has answered or is slow; who did not answer, or may
     not be asked now, keeps its earlier answer.
+
+    @param on_answer: told each answer as it arrives.
+    @param nearest: ask so many of the nearest only, and none that was silent.
     """
     answers = {answer.contact: answer for answer in read.answers}
     target = mutable_target(read.public_key, read.salt)
     arguments = read_arguments(target)
-    waiting = dict.fromkeys(contact for contact in (*answers, *read.silent) if may_ask(contact))
+    asked = (*answers, *read.silent) if nearest is None else tuple(answers)[:nearest]
+    waiting = dict.fromkeys(contact for contact in asked if may_ask(contact))
     queries: list[Deferred[Response]] = []
 
     def cancel(_: Deferred[MutableRead]) -> None:
@@ -111,11 +128,13 @@ def read_again(read: MutableRead, ask: Ask, may_ask: Callable[[Contact], bool]) 
         waiting.pop(contact, None)
         if not waiting and not done.called:
             late = [answers.pop(contact) for contact in read.silent if contact in answers]
-            done.callback(evolve(read, answers=_placed(target, [*answers.values()], late), silent=()))
+            silent = () if nearest is None else read.silent
+            done.callback(evolve(read, answers=_placed(target, [*answers.values()], late), silent=silent))
 
     def answered(response: Response, contact: Contact) -> None:
         if not done.called:
-            answers[contact] = answer_in(contact, response, read.public_key, read.salt)
+            answer = answers[contact] = answer_in(contact, response, read.public_key, read.salt)
+            on_answer(answer)
         over(contact)
 
     def failed(failure: Failure, contact: Contact) -> None:

@@ -16,10 +16,17 @@ from typing import Any, Final, TypeAlias
 #: section 4, "with dead nodes").
 INITIAL_SOFT_TIMEOUT: Final = 0.25
 
-#: Bounds of the soft time-out, seconds.  Below: the scheduling of a busy
-#: machine, a guess; above: libtorrent's "short" time-out.
-MIN_SOFT_TIMEOUT: Final = 0.05
+#: Seconds by which the soft time-out is above the smoothed round trip at least
+#: (the clock granularity G of RFC 6298): where round trips do not vary, each
+#: answer would come just after its query counts as slow.  A guess, for the
+#: scheduling of a busy machine.
+MIN_MARGIN: Final = 0.05
+
+#: Bound of the soft time-out, seconds: libtorrent's "short" time-out.
 MAX_SOFT_TIMEOUT: Final = 1.0
+
+#: Round trips after which the soft time-out is trusted: a bucketful.  Guess.
+ENOUGH_ROUND_TRIPS: Final = 8
 
 #: Queries that one node can be sent at once, and seconds until one more: at
 #: most 20 in any 10 s (specs/dht.md section 2).
@@ -59,9 +66,10 @@ class RoundTrips:
     The round trips seen, smoothed.
     """
 
-    __slots__ = ("_smoothed", "_variation")
+    __slots__ = ("_measured", "_smoothed", "_variation")
 
     def __init__(self) -> None:
+        self._measured = 0
         self._smoothed: float | None = None
         self._variation = 0.0
 
@@ -70,6 +78,7 @@ class RoundTrips:
         A reply took so long.
         """
         seconds = max(seconds, 0.0)
+        self._measured += 1
         if self._smoothed is None:
             self._smoothed = seconds
             self._variation = seconds / 2
@@ -87,11 +96,19 @@ class RoundTrips:
     @property
     def soft_timeout(self) -> float:
         """
-        SRTT + 4 RTTVAR, within bounds; seconds.
+        SRTT + max(4 RTTVAR, L{MIN_MARGIN}), at most L{MAX_SOFT_TIMEOUT}; seconds
+        (RFC 6298, section 2).
         """
         if self._smoothed is None:
             return INITIAL_SOFT_TIMEOUT
-        return min(max(self._smoothed + 4 * self._variation, MIN_SOFT_TIMEOUT), MAX_SOFT_TIMEOUT)
+        return min(self._smoothed + max(4 * self._variation, MIN_MARGIN), MAX_SOFT_TIMEOUT)
+
+    @property
+    def trusted(self) -> bool:
+        """
+        Are enough round trips known for the soft time-out to fit the network?
+        """
+        return self._measured >= ENOUGH_ROUND_TRIPS
 
 
 class PacketBudgets:

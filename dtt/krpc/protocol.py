@@ -136,6 +136,13 @@ class KRPCProtocol(DatagramProtocol):
         return self._round_trips.soft_timeout
 
     @property
+    def trusts_timeout(self) -> bool:
+        """
+        Are enough round trips known for L{soft_timeout} to fit the network?
+        """
+        return self._round_trips.trusted
+
+    @property
     def round_trip(self) -> float | None:
         """
         Seconds that a round trip takes, to whatever node, smoothed; L{None}

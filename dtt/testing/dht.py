@@ -19,7 +19,7 @@ from zope.interface import implementer
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
 from dtt.dht.buckets import K
 from dtt.dht.limits import AnswerLimits
-from dtt.dht.lookup import SLOT_WIDTH
+from dtt.dht.lookup import ALPHA, INNER_ANSWERS, SLOT_WIDTH
 from dtt.dht.node_id import distance, random_id
 from dtt.dht.puts import Holder, Put, put_latest, store_on
 from dtt.dht.reads import read_again, token_in
@@ -117,29 +117,44 @@ class FakeDHT:
         public_key: bytes,
         salt: bytes = b"",
         on_answer: Callable[[NodeAnswer], None] | None = None,
+        on_inner: Callable[[MutableRead], None] | None = None,
+        *,
+        known: MutableRead | None = None,
+        alpha: int = ALPHA,
     ) -> Deferred[MutableRead]:
         """
-        See L{IDHT.get_mutable}.
+        See L{IDHT.get_mutable}.  C{known} and C{alpha} change nothing here.
         """
         check_key(public_key, salt)
         target = mutable_target(public_key, salt)
+        inner: list[NodeAnswer] = []
+
+        def answered(answer: NodeAnswer) -> None:
+            if on_answer is not None:
+                on_answer(answer)
+            inner.append(answer)
+            if on_inner is not None and len(inner) == INNER_ANSWERS:
+                on_inner(MutableRead(public_key, salt, tuple(inner)))
 
         async def get() -> MutableRead:
             await self.when_ready()
             empty = tuple(NodeAnswer(contact, None) for contact in self._nearest(target, SLOT_WIDTH))
-            read = await read_again(MutableRead(public_key, salt, empty), self._ask, lambda _: True)
-            if on_answer is not None:
-                for answer in read.answers:
-                    on_answer(answer)
-            return read
+            return await read_again(
+                MutableRead(public_key, salt, empty), self._ask, lambda _: True, answered
+            )
 
         return Deferred.fromCoroutine(get())
 
-    def refresh(self, read: MutableRead) -> Deferred[MutableRead]:
+    def refresh(
+        self,
+        read: MutableRead,
+        on_answer: Callable[[NodeAnswer], None] | None = None,
+        nearest: int | None = None,
+    ) -> Deferred[MutableRead]:
         """
         See L{IDHT.refresh}.
         """
-        return read_again(read, self._ask, lambda _: True)
+        return read_again(read, self._ask, lambda _: True, on_answer or (lambda _: None), nearest)
 
     def put_mutable(
         self,
@@ -149,12 +164,14 @@ class FakeDHT:
         placement: IPlacement,
         read: MutableRead,
         seq: int = 2**63 - 1,
+        *,
+        read_back: bool = True,
     ) -> Deferred[PutResult]:
         """
         See L{IDHT.put_mutable}.
         """
         item = item_to_put(signing_seed, salt, seq, value, None, read)
-        return Put(self._ask, read, item, value, placement).run()
+        return Put(self._ask, read, item, value, placement, read_back).run()
 
     def put_latest(
         self,
