@@ -388,9 +388,7 @@ class Lookup(Generic[T]):
         told = list(islice(self._nodes_of(response), MAX_NODES))
         # Who is elsewhere has no say about our own machine.
         here = is_loopback(teller.contact.host)
-        self._candidates.learn(
-            (contact for contact in told if here or not is_loopback(contact.host)), teller
-        )
+        self._candidates.learn((contact for contact in told if here or not is_loopback(contact.host)), teller)
         return len(told)
 
     def _widen(self, waiting: bool) -> None:

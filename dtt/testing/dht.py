@@ -139,9 +139,7 @@ class FakeDHT:
         async def get() -> MutableRead:
             await self.when_ready()
             empty = tuple(NodeAnswer(contact, None) for contact in self._nearest(target, SLOT_WIDTH))
-            return await read_again(
-                MutableRead(public_key, salt, empty), self._ask, lambda _: True, answered
-            )
+            return await read_again(MutableRead(public_key, salt, empty), self._ask, lambda _: True, answered)
 
         return Deferred.fromCoroutine(get())
 

@@ -1,33 +1,36 @@
 """
 The fetcher: from knowing nobody to the first neighbour.
 
-Rules (specs/records.md section 6, "Fetcher" and "dtt's pace"): whenever we have
-no neighbour, read the slots of the last and the current minute, join the
-members named there one at a time, publish our own record once a minute, wait,
-again; the waits are short at first and grow.  After the last neighbour has gone
-it starts anew at once.
+Rules (specs/records.md section 6, "Fetcher" and "dtt's pace"; specs/latency.md
+section 3): whenever we have no neighbour, read the slots of the last and the
+current minute, join the members named there, each as soon as the datagram with
+its record arrives, publish our own record, wait, again; the waits are short at
+first and grow.  After the last neighbour has gone it starts anew at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from random import Random
-from typing import Any
+from typing import Any, cast
 
-from attrs import define
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from attrs import define, evolve
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError, TimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.config import BootstrapConfig
-from dtt.errors import TopicLeft
+from dtt.dht.placement import INNER
 from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossip, IGossipObserver
 from dtt.records.record import GossipContent
 from dtt.records.topic import unix_minute
+from dtt.tracker.dials import Dials
 from dtt.tracker.found import FoundRecord, candidates, recent_minutes
 from dtt.tracker.loop import LoopService
 from dtt.tracker.record_client import RecordClient
+from dtt.tracker.slot_reader import LOOKUP_LIFETIME, URGENT
 
 #: The first waits between two reads (specs/records.md section 6, "dtt's pace").
 FIRST_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -37,6 +40,17 @@ SLOWER_WHEN_ALONE = ((600.0, 15.0), (60.0, 5.0))
 
 #: So long after a turn of the minute, the last minute is read with every poll.
 TURN_OF_MINUTE = 5.0
+
+#: Later in a minute, the first read of the last minute begins so many seconds
+#: after that of the current one, unless somebody has been found: a read costs a
+#: hundred datagrams, and most members have a record in both.  Guess: four round
+#: trips.
+PREVIOUS_AFTER = 0.7
+
+#: Seconds alone after which the slot is looked up anew with the next poll, in
+#: place of asking the same nodes again: nearer ones may have become known
+#: (specs/latency.md section 3, item 7; the further ones: guesses).
+LOOK_ANEW_AFTER = (2.0, 8.0, 25.0)
 
 #: A second put within a minute, which tops the copies up, comes this much
 #: after the one before (specs/dht.md section 4 says "later in the minute"; guess).
@@ -83,6 +97,16 @@ def minutes_to_read(now: float, polls: int, older_first: bool) -> tuple[int, ...
     if polls % 2 == 0 or now % 60 < TURN_OF_MINUTE:
         return recent_minutes(minute)
     return (minute,)
+
+
+def lifetime_of_lookup(alone_for: float) -> float:
+    """
+    After how many seconds a slot is looked up anew, rather than its known nodes
+    asked again.
+
+    @param alone_for: seconds since we began to look.
+    """
+    return next((after for after in LOOK_ANEW_AFTER if alone_for < 2 * after), LOOKUP_LIFETIME)
 
 
 @define
@@ -138,25 +162,25 @@ class Fetcher(LoopService):
         self._config = config
         self._dht = dht
         self._gossip = gossip
-        self._book = book
         self._records = records
         self._content = content
         self._reachable = reachable
-        self._finds_peers = finds_peers
+        self._dials = Dials(reactor, rng, gossip, book, config.per_peer_join_settle_time, finds_peers)
         self._alone: Deferred[None] | None = None
         self._publishing: Deferred[None] | None = None
-        self._looked_up: dict[bytes, Deferred[Any]] = {}
 
     async def run(self) -> None:
         """
         Look; be joined until the last neighbour goes; again.
         """
         unsubscribe = self._gossip.subscribe(self)
+        self._records.on_record = self._record_found
         try:
             await self._dht.when_ready()
             search: _Search | None = None
             while True:
                 if self._gossip.neighbors():
+                    self._dials.stop()
                     joined_at = self._reactor.seconds()
                     self._alone = Deferred()
                     await self._alone
@@ -168,8 +192,8 @@ class Fetcher(LoopService):
                 await self._look(search)
         finally:
             unsubscribe()
-            for looked_up in tuple(self._looked_up.values()):
-                looked_up.cancel()
+            self._records.on_record = lambda _: None
+            self._dials.stop()
             if self._publishing is not None:
                 self._publishing.cancel()
 
@@ -180,67 +204,79 @@ class Fetcher(LoopService):
         if self._config.publish_record_on_startup:
             self._publish(search)
         while not self._gossip.neighbors():
-            minutes = minutes_to_read(
-                self._reactor.seconds(), search.polls, self._config.check_older_records_first_on_startup
-            )
-            found = await self._records.fetch(minutes, "fetcher")
+            self._dials.next_round()
+            found = await self._until_joined(self._read(search))
             search.polls += 1
-            if self._gossip.neighbors() or await self._join_each(search, found):
+            if found is None:
                 return
+            self._dials.add(*candidates(found))
+            search.tried = search.tried or self._dials.began
             self._publish(search)
             self._tell_if_unreachable(search)
-            if await self._joined_within(self._wait(search, bool(found))):
+            wait = self._wait(search, bool(found))
+            if self._dials.began:
+                wait = max(wait, self._config.join_confirmation_wait_time)
+            if await self._joined_within(wait):
                 return
+
+    async def _read(self, search: _Search) -> list[FoundRecord]:
+        now = self._reactor.seconds()
+        minutes = minutes_to_read(now, search.polls, self._config.check_older_records_first_on_startup)
+        current = unix_minute(now)
+        if search.polls:
+            lifetime = lifetime_of_lookup(now - search.since)
+            effort = evolve(URGENT, lifetime=lifetime, nearest=INNER)
+            return await self._records.fetch(minutes, "fetcher", effort)
+        if minutes[-1] != current or len(minutes) == 1 or now % 60 < TURN_OF_MINUTE:
+            return await self._records.fetch(minutes, "fetcher", URGENT)
+        reading = Deferred.fromCoroutine(self._records.fetch((current,), "fetcher", URGENT))
+        try:
+            await deferLater(self._reactor, PREVIOUS_AFTER)
+            earlier = () if self._dials.began else minutes[:-1]
+            return [*await self._records.fetch(earlier, "fetcher", URGENT), *await reading]
+        finally:
+            reading.addErrback(lambda failure: failure.trap(CancelledError) and [])
+            reading.cancel()
+
+    def _record_found(self, record: FoundRecord) -> None:
+        """
+        A record has arrived, in whosever read: join its publisher at once.
+        """
+        if not self._gossip.neighbors():
+            self._dials.add((record.publisher,))
 
     def _wait(self, search: _Search, anybody_found: bool) -> float:
         setting = (
             self._config.discovery_poll_interval if anybody_found else self._config.no_peers_retry_interval
         )
-        return wait_after(search.polls, self._reactor.seconds() - search.since, setting)
+        now = self._reactor.seconds()
+        wait = wait_after(search.polls, now - search.since, setting)
+        # A new slot begins with the minute: who waits long would be missed there.
+        return min(wait, max(60 - now % 60, FIRST_WAITS[-1]))
 
-    async def _join_each(self, search: _Search, found: list[FoundRecord]) -> bool:
+    async def _until_joined(
+        self, reading: Coroutine[Any, Any, list[FoundRecord]]
+    ) -> list[FoundRecord] | None:
         """
-        Join the members that were found, publishers before hearsay, one at a
-        time.
-
-        @return: whether one of them became a neighbour.
+        What was read; L{None} as soon as there is a neighbour, which ends the read.
         """
-        publishers, hearsay = candidates(found)
-        self._rng.shuffle(publishers)
-        self._rng.shuffle(hearsay)
-        asked = False
-        for peer in publishers + hearsay:
-            # An id without an address that may be dialled now is no candidate
-            # to wait for: there may be a hundred of them.
-            if not await self._is_dialable(peer):
-                continue
-            asked = search.tried = True
-            self._gossip.join((peer,))
-            if await self._joined_within(self._config.per_peer_join_settle_time):
-                return True
-        return asked and await self._joined_within(self._config.join_confirmation_wait_time)
-
-    async def _is_dialable(self, peer: bytes) -> bool:
-        """
-        Whether C{peer} can be dialled now.  If an address has to be looked up
-        first, C{peer} is joined when it is found, if we are still alone.
-        """
-        if self._finds_peers:
-            return True
-        if peer in self._looked_up:
-            return False
-        resolving = self._book.resolve(peer)
-        if resolving.called:
-            return bool(await resolving)
-        self._looked_up[peer] = resolving
-        resolving.addCallback(lambda addresses: self._found(peer, bool(addresses)))
-        resolving.addErrback(lambda failure: failure.trap(CancelledError, TopicLeft) and None)
-        return False
-
-    def _found(self, peer: bytes, dialable: bool) -> None:
-        del self._looked_up[peer]
-        if dialable and not self._gossip.neighbors():
-            self._gossip.join((peer,))
+        read = Deferred.fromCoroutine(reading)
+        joined = self._gossip.when_joined()
+        try:
+            either: Deferred[tuple[object, int]] = DeferredList(
+                cast("list[Deferred[object]]", [read, joined]),
+                fireOnOneCallback=True,
+                fireOnOneErrback=True,
+                consumeErrors=True,
+            )
+            _, first = await either
+            return await read if first == 0 else None
+        except FirstError as error:
+            error.subFailure.raiseException()
+        finally:
+            for each in (read, joined):
+                each.addErrback(lambda failure: failure.trap(CancelledError) and None)
+                each.cancel()
 
     async def _joined_within(self, seconds: float) -> bool:
         try:
@@ -269,7 +305,7 @@ class Fetcher(LoopService):
 
         async def publish() -> None:
             try:
-                await self._records.publish(minute, self._content(), "fetcher")
+                await self._records.publish(minute, self._content(), "fetcher", urgent=True)
             except CancelledError:
                 pass
             except Exception:

@@ -3,6 +3,10 @@ One topic's records: fetch and publish them.
 
 Rules: specs/records.md sections 4 and 5, specs/dht.md section 4.  One lookup
 serves the read, the write (its tokens) and the next reads of the same slot.
+Who is in a hurry puts the first copy as soon as the nearest nodes are known,
+long before the lookup ends, and reads those nodes again right afterwards: two
+members that start together see each other then (specs/latency.md section 3,
+items 3 and 4).
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -20,22 +25,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.config import DHTConfig
-from dtt.dht.placement import Placement
+from dtt.dht.placement import FirstCopy, Placement
 from dtt.errors import RemoteError
 from dtt.events import EventSink, RecordFound, RecordPublished
 from dtt.identity import PeerKey
-from dtt.interfaces import IDHT, IAddressBook, MutableRead
+from dtt.interfaces import IDHT, IAddressBook, IPlacement, MutableRead, PutResult
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
 from dtt.records.topic import Rotation, Slot, encryption_key, unix_minute
 from dtt.tracker.found import FoundRecord
-from dtt.tracker.slot_reader import SlotReader
+from dtt.tracker.slot_reader import PATIENT, URGENT, Effort, SlotReader
 
 #: Slots whose state is kept: the two that are read, the two before them, and
 #: the next one if the clock is corrected (guess).
 MAX_SLOTS = 5
 
-#: A put uses a read that ended at most so many seconds ago (guess).
-FRESH = 1.0
+#: A put uses a read that ended at most so many seconds ago: what changed since
+#: costs a refusal (guess).
+FRESH = 5.0
 
 
 @define
@@ -43,11 +49,13 @@ class _SlotState:
     """
     What we know of one slot.
 
+    @ivar source: who asked last, for L{RecordFound}.
     @ivar announced: publishers that were reported as found.
     @ivar own: the content that we published last, and its encrypted record.
     """
 
     reader: SlotReader
+    source: str = ""
     announced: set[bytes] = field(factory=set)
     own: tuple[GossipContent, bytes] | None = None
 
@@ -58,6 +66,8 @@ class RecordClient:
 
     @ivar counters: C{opened}, C{refused.REASON}, C{read failed}, C{published},
         C{publish failed}, C{slot full}.
+    @ivar on_record: told each record of another member as soon as the datagram
+        arrives that brings it, once for each slot.
     """
 
     _log = Logger()
@@ -86,6 +96,7 @@ class RecordClient:
         @raise UsageError: C{rotation} does not return 32 bytes.
         """
         self.counters: Counter[str] = Counter()
+        self.on_record: Callable[[FoundRecord], None] = lambda _: None
         self._reactor = reactor
         self._rng = rng
         self._config = dht_config
@@ -101,14 +112,14 @@ class RecordClient:
         self._slots: dict[int, _SlotState] = {}
         self._state(unix_minute(reactor.seconds()))
 
-    async def fetch(self, minutes: Sequence[int], source: str) -> list[FoundRecord]:
+    async def fetch(self, minutes: Sequence[int], source: str, effort: Effort = PATIENT) -> list[FoundRecord]:
         """
         The records of others in the slots of C{minutes}, which are read side
         by side; a slot that can't be read counts as empty.
 
         @param source: who asks, for L{RecordFound}.
         """
-        fetches = [Deferred.fromCoroutine(self._fetch(minute, source)) for minute in minutes]
+        fetches = [Deferred.fromCoroutine(self._fetch(minute, source, effort)) for minute in minutes]
         try:
             return [record for fetch in fetches for record in await fetch]
         finally:
@@ -116,10 +127,11 @@ class RecordClient:
                 fetch.addErrback(_ignore_cancelled)
                 fetch.cancel()
 
-    async def publish(self, minute: int, content: GossipContent, source: str) -> int:
+    async def publish(self, minute: int, content: GossipContent, source: str, urgent: bool = False) -> int:
         """
         Put our record into the slot of C{minute}, or top its copies up.
 
+        @param urgent: put the first copy before the slot has been read to the end.
         @return: how many nodes are known to hold it, or an earlier one of ours;
             0 if none is, or if the slot holds enough records of others.
         """
@@ -130,7 +142,7 @@ class RecordClient:
                 jitter = self._rng.uniform(0, self._config.max_retry_jitter)
                 await deferLater(self._reactor, self._config.base_retry_interval + jitter)
             try:
-                copies = await self._publish(self._state(minute), content, source)
+                copies = await self._publish(self._state(minute), content, source, urgent)
             except (RemoteError, TimeoutError) as error:
                 self._log.debug("publishing failed: {error}", error=error)
                 copies = 0
@@ -147,17 +159,20 @@ class RecordClient:
         )
         return 0
 
-    async def _fetch(self, minute: int, source: str) -> list[FoundRecord]:
+    async def _fetch(self, minute: int, source: str, effort: Effort) -> list[FoundRecord]:
         state = self._state(minute)
+        state.source = source
         try:
-            read = await state.reader.read()
+            read = await state.reader.read(effort)
         except (RemoteError, TimeoutError) as error:
             self.counters["read failed"] += 1
             self._log.debug("slot of minute {minute} not read: {error}", minute=minute, error=error)
             return []
-        return self._found(state, read, source)
+        return self._found(state, read)
 
-    async def _publish(self, state: _SlotState, content: GossipContent, source: str) -> int | None:
+    async def _publish(
+        self, state: _SlotState, content: GossipContent, source: str, urgent: bool
+    ) -> int | None:
         """
         Try once.
 
@@ -165,20 +180,72 @@ class RecordClient:
             that says less; L{None}: the slot is full.
         """
         reader = state.reader
-        read = await reader.read(max_age=FRESH)
-        if len(self._found(state, read, source)) >= self._max_bootstrap_records:
+        state.source = source
+        placement = Placement(self._key.peer_id, reader.publisher)
+        early: list[Deferred[bool]] = []
+
+        def put_first(inner: MutableRead) -> None:
+            early.append(Deferred.fromCoroutine(self._put_first(state, content, FirstCopy(placement), inner)))
+
+        effort = evolve(URGENT if urgent else PATIENT, max_age=FRESH)
+        try:
+            await reader.read(effort, put_first if urgent else None)
+            new = [await each for each in early] == [True]
+        finally:
+            for each in early:
+                each.addErrback(_ignore_cancelled)
+                each.cancel()
+        read = reader.latest
+        assert read is not None
+        if self._is_full(self._found(state, read)):
             return None
         value = self._encrypted(state, content)
-        placement = Placement(self._key.peer_id, reader.publisher)
-        result = await self._dht.put_mutable(
-            reader.slot.signing_seed, reader.slot.salt, value, placement, read
-        ).addTimeout(self._config.put_timeout, self._reactor)
-        reader.stored(value, result.stored)
+        result = await self._put(reader, value, placement, read)
         copies = len({*(reader.latest or read).values().get(value, ()), *result.stored})
-        if result.stored:
+        if result.stored or (new and copies):
             self.counters["published"] += 1
             self._emit(RecordPublished(self._topic_id, reader.slot.minute, copies))
         return copies or self._earlier_copies(reader, read) or len(result.acknowledged)
+
+    async def _put_first(
+        self, state: _SlotState, content: GossipContent, placement: FirstCopy, inner: MutableRead
+    ) -> bool:
+        """
+        Put the first copy on one of the nearest nodes, and read them again.
+
+        @return: whether one of them has stored it.
+        """
+        reader = state.reader
+        if self._is_full(self._found(state, inner)):
+            return False
+        try:
+            result = await self._put(
+                reader, self._encrypted(state, content), placement, inner, read_back=False
+            )
+            if result.stored:
+                await reader.read_again(inner)
+        except (RemoteError, TimeoutError) as error:
+            self._log.debug("the first copy was not placed: {error}", error=error)
+            return False
+        return bool(result.stored)
+
+    async def _put(
+        self,
+        reader: SlotReader,
+        value: bytes,
+        placement: IPlacement,
+        read: MutableRead,
+        read_back: bool = True,
+    ) -> PutResult:
+        slot = reader.slot
+        result = await self._dht.put_mutable(
+            slot.signing_seed, slot.salt, value, placement, read, read_back=read_back
+        ).addTimeout(self._config.put_timeout, self._reactor)
+        reader.stored(value, read, result.stored)
+        return result
+
+    def _is_full(self, found: Sequence[FoundRecord]) -> bool:
+        return len(found) >= self._max_bootstrap_records
 
     def _earlier_copies(self, reader: SlotReader, read: MutableRead) -> int:
         """
@@ -202,23 +269,30 @@ class RecordClient:
                 self._key.peer_id,
                 self._config.get_timeout,
                 self.counters,
+                lambda record: self._announce(made, record),
             )
-            state = self._slots[minute] = _SlotState(reader)
+            state = made = self._slots[minute] = _SlotState(reader)
             if len(self._slots) > MAX_SLOTS:
                 del self._slots[next(iter(self._slots))]
         return state
 
-    def _found(self, state: _SlotState, read: MutableRead, source: str) -> list[FoundRecord]:
+    def _announce(self, state: _SlotState, record: FoundRecord) -> None:
         """
-        The records of others in C{read}; whoever is new is announced.
+        A record of another member has arrived.
         """
-        records = state.reader.records(read)
-        found = [record for record in records if record.publisher != self._key.peer_id]
+        self._book.learn(record.publisher, record.addresses, "record")
+        if record.publisher not in state.announced:
+            state.announced.add(record.publisher)
+            self._emit(RecordFound(self._topic_id, record.minute, record.publisher, state.source))
+        self.on_record(record)
+
+    def _found(self, state: _SlotState, read: MutableRead) -> list[FoundRecord]:
+        """
+        The records of others in C{read}.
+        """
+        found = [each for each in state.reader.records(read) if each.publisher != self._key.peer_id]
         for record in found:
             self._book.learn(record.publisher, record.addresses, "record")
-            if record.publisher not in state.announced:
-                state.announced.add(record.publisher)
-                self._emit(RecordFound(self._topic_id, record.minute, record.publisher, source))
         return found
 
     def _encrypted(self, state: _SlotState, content: GossipContent) -> bytes:
@@ -232,9 +306,8 @@ class RecordClient:
         return state.own[1]
 
 
-def _ignore_cancelled(failure: Failure) -> list[FoundRecord]:
+def _ignore_cancelled(failure: Failure) -> Any:
     failure.trap(CancelledError)
-    return []
 
 
 def _has_grown(old: GossipContent, new: GossipContent) -> bool:

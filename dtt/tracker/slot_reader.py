@@ -3,26 +3,29 @@ One slot: who near it holds what, and which of it are records.
 
 Rules: specs/records.md section 4.  The slot is looked up once; then the same
 nodes are asked again directly, until the lookup is too old or has found too
-few.  Whoever asks while a read is under way shares it.  Every value is opened
-once; one that is no record of the slot is counted by reason and dropped.
+few.  Whoever asks while a read is under way shares it.
+A value is opened when the datagram that brings it arrives, once; a record is
+reported at once (specs/latency.md section 3, item 2), anything else is counted
+by reason and dropped.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.dht.placement import MAX_SEQ, MIDDLE
+from dtt.dht.lookup import PATIENT_ALPHA, URGENT_ALPHA
+from dtt.dht.placement import INNER, MAX_SEQ, MIDDLE
 from dtt.errors import DecodeError, RecordRefused
 from dtt.identity import is_valid_peer_id
-from dtt.interfaces import IDHT, Contact, MutableRead
+from dtt.interfaces import IDHT, Contact, MutableRead, NodeAnswer
 from dtt.records.hpke import KeyPair
 from dtt.records.record import GossipContent, Record, open_record
 from dtt.records.topic import Slot
@@ -34,8 +37,9 @@ from dtt.tracker.found import FoundRecord, unite
 MAX_VALUES: Final = 256
 
 #: After so many seconds a slot is looked up anew instead of asking the same
-#: nodes again: nearer ones may have become known (guess).
-LOOKUP_LIFETIME: Final = 20.0
+#: nodes again: nearer ones may have become known.  Those of a slot change little
+#: while it is of use, two minutes (guess).
+LOOKUP_LIFETIME: Final = 120.0
 
 #: A read from so few nodes that a record has no place farther out (specs/dht.md
 #: section 4) is built upon for so many seconds only: the network is coming up,
@@ -43,6 +47,32 @@ LOOKUP_LIFETIME: Final = 20.0
 #: refill once a second).
 THIN: Final = MIDDLE + 1
 THIN_LIFETIME: Final = 2.0
+
+
+@frozen(slots=True)
+class Effort:
+    """
+    How hard a read tries.
+
+    @ivar alpha: queries in flight of a lookup.
+    @ivar lifetime: seconds after which the slot is looked up anew.
+    @ivar max_age: a read that ended at most so many seconds ago will do;
+        L{None}: none will.
+    @ivar nearest: of the nodes known, how many of the nearest are asked again;
+        L{None}: all.
+    """
+
+    alpha: int
+    lifetime: float = LOOKUP_LIFETIME
+    max_age: float | None = None
+    nearest: int | None = None
+
+
+#: For members without a neighbour, and for those that have one (specs/latency.md
+#: section 3, item 6): each record has a copy on one of the nodes of the inner
+#: ranks, if there is a place.
+URGENT: Final = Effort(URGENT_ALPHA)
+PATIENT: Final = Effort(PATIENT_ALPHA, max_age=20.0, nearest=INNER)
 
 
 class SlotReader:
@@ -65,12 +95,16 @@ class SlotReader:
         own_id: bytes,
         timeout: float,
         counters: Counter[str],
+        on_record: Callable[[FoundRecord], None] = lambda _: None,
     ) -> None:
         """
         @param own_id: our peer id, which no record names as a neighbour.
         @param timeout: for one read, seconds.
         @param counters: C{opened} and C{refused.REASON} are counted here.
+        @param on_record: told each record of others once, when the first
+            datagram that brings it arrives.
         """
+        self._on_record = on_record
         self.slot = slot
         self.key = key
         self.latest: MutableRead | None = None
@@ -82,14 +116,25 @@ class SlotReader:
         self._read_at = self._looked_up = 0.0
         self._reading: Deferred[MutableRead] | None = None
         self._waiting: list[Deferred[MutableRead]] = []
+        # Who wants to know of the inner nodes of the lookup under way, and
+        # what they said once they had answered.
+        self._on_inner: list[Callable[[MutableRead], None]] = []
+        self._inner: MutableRead | None = None
+        # What became known of single nodes while a read was under way.
+        self._newer: dict[Contact, NodeAnswer] = {}
         # Of each value seen, its record, or None if it is none; the first seen first.
         self._opened: dict[bytes, FoundRecord | None] = {}
 
-    def read(self, max_age: float | None = None) -> Deferred[MutableRead]:
+    def read(
+        self, effort: Effort, on_inner: Callable[[MutableRead], None] | None = None
+    ) -> Deferred[MutableRead]:
         """
         Read the slot.
 
-        @param max_age: a read that ended at most so many seconds ago will do.
+        @param effort: of no effect on a read that is under way, which is shared.
+        @param on_inner: told once what the nearest nodes say, if the slot is
+            looked up, and they are known before the read ends; see
+            L{IDHT.get_mutable}.
         @return: can be cancelled; fails with L{RemoteError<dtt.errors.RemoteError>}
             or L{TimeoutError<twisted.internet.defer.TimeoutError>}.
         """
@@ -104,13 +149,25 @@ class SlotReader:
 
         waiter: Deferred[MutableRead] = Deferred(cancel)
         age = self._reactor.seconds() - self._read_at
-        if self.latest is not None and max_age is not None and age <= max_age:
+        if self.latest is not None and effort.max_age is not None and age <= effort.max_age:
             waiter.callback(self.latest)
             return waiter
         self._waiting.append(waiter)
         if self._reading is None:
-            self._start()
+            self._start(effort)
+        if on_inner is not None and self._reading is not None:
+            if self._inner is not None:
+                on_inner(self._inner)
+            else:
+                self._on_inner.append(on_inner)
         return waiter
+
+    async def read_again(self, inner: MutableRead) -> None:
+        """
+        Ask the nodes of a part of a read once more, also while a read is under way.
+        """
+        again = await self._dht.refresh(inner, self._heard).addTimeout(self._timeout, self._reactor)
+        self._update(again.answers)
 
     def records(self, read: MutableRead) -> list[FoundRecord]:
         """
@@ -130,26 +187,48 @@ class SlotReader:
         record = self._open(value)
         return None if record is None else record.publisher
 
-    def stored(self, value: bytes, holders: Sequence[Contact]) -> None:
+    def stored(self, value: bytes, read: MutableRead, holders: Sequence[Contact]) -> None:
         """
-        Remember that C{holders} hold C{value} now.
+        Remember that C{holders}, nodes of C{read}, hold C{value} now.
         """
-        if self.latest is not None:
-            answers = (
-                evolve(answer, value=value, seq=MAX_SEQ) if answer.contact in holders else answer
-                for answer in self.latest.answers
-            )
-            self.latest = evolve(self.latest, answers=tuple(answers))
+        self._update(
+            evolve(answer, value=value, seq=MAX_SEQ) for answer in read.answers if answer.contact in holders
+        )
 
-    def _start(self) -> None:
+    def _update(self, answers: Iterable[NodeAnswer]) -> None:
+        newer = {answer.contact: answer for answer in answers}
+        if self._reading is not None:
+            self._newer |= newer
+        if self.latest is not None:
+            self.latest = _updated(self.latest, newer)
+
+    def _heard(self, answer: NodeAnswer) -> None:
+        if answer.value is not None:
+            self._open(answer.value)
+
+    def _heard_inner(self, inner: MutableRead) -> None:
+        self._inner = inner
+        waiting, self._on_inner = self._on_inner, []
+        for on_inner in waiting:
+            on_inner(inner)
+
+    def _start(self, effort: Effort) -> None:
         now = self._reactor.seconds()
         latest = self.latest
-        lifetime = LOOKUP_LIFETIME if latest and len(latest.answers) >= THIN else THIN_LIFETIME
+        lifetime = effort.lifetime if latest and len(latest.answers) >= THIN else THIN_LIFETIME
+        self._on_inner, self._inner, self._newer = [], None, {}
         if latest is None or now - self._looked_up > lifetime:
             self._looked_up = now
-            reading = self._dht.get_mutable(self.slot.public_key, self.slot.salt)
+            reading = self._dht.get_mutable(
+                self.slot.public_key,
+                self.slot.salt,
+                self._heard,
+                self._heard_inner,
+                known=latest,
+                alpha=effort.alpha,
+            )
         else:
-            reading = self._dht.refresh(latest)
+            reading = self._dht.refresh(latest, self._heard, effort.nearest)
         # Before anything is told of its end: it may have ended already, when
         # no node may be asked now.
         self._reading = reading
@@ -163,7 +242,8 @@ class SlotReader:
         self._reading = None
         waiting, self._waiting = self._waiting, []
         if isinstance(result, MutableRead):
-            self.latest, self._read_at = result, self._reactor.seconds()
+            result = self.latest = _updated(result, self._newer)
+            self._read_at = self._reactor.seconds()
         for waiter in waiting:
             # What one does with it may have cancelled another.
             if not waiter.called:
@@ -184,6 +264,8 @@ class SlotReader:
         except DecodeError:
             self._counters["refused.content"] += 1
         self._opened[value] = found
+        if found is not None and found.publisher != self._own_id:
+            self._on_record(found)
         return found
 
     def _found(self, record: Record, content: GossipContent) -> FoundRecord:
@@ -194,3 +276,10 @@ class SlotReader:
             content.last_message_hashes,
             content.addresses,
         )
+
+
+def _updated(read: MutableRead, newer: Mapping[Contact, NodeAnswer]) -> MutableRead:
+    """
+    A read with some of its answers replaced.
+    """
+    return evolve(read, answers=tuple(newer.get(answer.contact, answer) for answer in read.answers))
