@@ -3,8 +3,10 @@ Frames of a streams connection, as bytes.  Pure.
 
 Rules (specs/streams.md section 2): C{length: u32 big-endian} counts what
 follows it, 1..8192; then one byte of kind, then the body.  A body that is
-shorter or longer than its kind demands, a message above 4096 bytes and an
-unknown kind are L{DecodeError}s: the connection is not usable any more.
+shorter or longer than its kind demands and a message above 4096 bytes are
+L{DecodeError}s: the connection is not usable any more.  A frame of unknown kind
+is skipped, whatever its body is, so that new kinds need no new ALPN.  Reserved:
+05 for rendezvous, 07 to 0b for streams of applications.
 """
 
 from __future__ import annotations
@@ -91,7 +93,22 @@ class Pong:
     payload: bytes
 
 
+@frozen(slots=True)
+class Unknown:
+    """
+    A frame of a kind that we do not know.  Its body is not kept.
+
+    @ivar kind: 0..255.
+    """
+
+    kind: int
+
+
+#: What we send.
 Frame: TypeAlias = Open | Data | Close | Ping | Pong
+
+#: What the peer sends.
+ReceivedFrame: TypeAlias = Frame | Unknown
 
 
 def encode_frame(frame: Frame) -> bytes:
@@ -114,7 +131,7 @@ def encode_frame(frame: Frame) -> bytes:
     return prefix(body)
 
 
-def _decode(kind: int, data: bytes, start: int, end: int) -> Frame:
+def _decode(kind: int, data: bytes, start: int, end: int) -> ReceivedFrame:
     """
     The frame of C{kind} whose body is C{data[start:end]}.
     """
@@ -135,7 +152,7 @@ def _decode(kind: int, data: bytes, start: int, end: int) -> Frame:
         payload = data[start:end]
         return Ping(payload) if kind == _PING else Pong(payload)
     if kind not in (_OPEN, _CLOSE):
-        raise DecodeError("unknown frame")
+        return Unknown(kind)
     reader = Reader(data[start:end])
     channel = reader.varint(16)
     frame = Open(channel, reader.raw(TAG_SIZE)) if kind == _OPEN else Close(channel)
@@ -159,14 +176,14 @@ class FrameParser:
         self.fault: str | None = None
         self._pieces = LengthPrefixed(MAX_FRAME)
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes) -> list[ReceivedFrame]:
         """
         The frames that C{data} completes.  The parser must not be used again
         once it has a L{fault}.
         """
         data, pieces = self._pieces.feed(data)
         self.fault = self._pieces.fault
-        frames: list[Frame] = []
+        frames: list[ReceivedFrame] = []
         try:
             for start, end in pieces:
                 frames.append(_decode(data[start], data, start + 1, end))

@@ -28,7 +28,17 @@ from twisted.logger import Logger
 from dtt.interfaces import ITopicLinks, PeerId
 from dtt.transport.admission import Channels, topic_key
 from dtt.transport.delayed import call_off
-from dtt.transport.frames import MAX_MESSAGE, Close, Data, Frame, Open, Ping, Pong, encode_frame
+from dtt.transport.frames import (
+    MAX_MESSAGE,
+    Close,
+    Data,
+    Open,
+    Ping,
+    Pong,
+    ReceivedFrame,
+    Unknown,
+    encode_frame,
+)
 from dtt.transport.links import Connection, Link, Writers
 
 #: Authenticated connections (specs/streams.md section 1).
@@ -66,7 +76,7 @@ class _Peer:
     waiting: dict[bytes, _Waiting] = field(factory=dict)
 
 
-def _channel_of_data(frame: Frame) -> int | None:
+def _channel_of_data(frame: ReceivedFrame) -> int | None:
     return frame.channel if isinstance(frame, Data) else None
 
 
@@ -185,7 +195,7 @@ class Multiplexer:
             self._linger(link)
         return link
 
-    def frames_received(self, link: Link, frames: Sequence[Frame]) -> None:
+    def frames_received(self, link: Link, frames: Sequence[ReceivedFrame]) -> None:
         """
         Frames of the peer, in their order; those after an end of the connection
         are dropped.
@@ -208,7 +218,7 @@ class Multiplexer:
         else:
             topic.links.messages_received(link.peer_id, messages)
 
-    def _control_received(self, link: Link, frame: Frame) -> None:
+    def _control_received(self, link: Link, frame: ReceivedFrame) -> None:
         if isinstance(frame, Open):
             opened = link.channels.peer_opened(frame, self._keys)
             if opened is None:
@@ -221,6 +231,8 @@ class Multiplexer:
             self._close_unused(link)
         elif isinstance(frame, Ping):
             link.connection.send(encode_frame(Pong(frame.payload)))
+        elif isinstance(frame, Unknown):
+            self.counters["received: unknown frame"] += 1
 
     def connection_lost(self, link: Link) -> None:
         """

@@ -19,6 +19,8 @@ from dtt.transport.frames import (
     Open,
     Ping,
     Pong,
+    ReceivedFrame,
+    Unknown,
     encode_frame,
 )
 
@@ -37,7 +39,7 @@ KNOWN: list[tuple[Frame, str]] = [
 ]
 
 
-def parse(data: bytes) -> list[Frame]:
+def parse(data: bytes) -> list[ReceivedFrame]:
     """
     The frames in C{data}.
 
@@ -93,7 +95,7 @@ class FrameParserTests(SynchronousTestCase):
         stream = b"".join(map(encode_frame, frames))
         for most in (1, 2, 3, 5, 40, 5000, len(stream)):
             parser = FrameParser()
-            found: list[Frame] = []
+            found: list[ReceivedFrame] = []
             offset = 0
             while offset < len(stream):
                 size = rng.randint(1, most)
@@ -105,7 +107,7 @@ class FrameParserTests(SynchronousTestCase):
         """
         What came before a malformed frame is still given out.
         """
-        for bad, fault in ((b"\x00\x00\x00\x01\x05", "unknown frame"), (bytes(4), "bad frame length")):
+        for bad, fault in ((b"\x00\x00\x00\x01\x03", "bad ping"), (bytes(4), "bad frame length")):
             parser = FrameParser()
             self.assertEqual(parser.feed(encode_frame(Close(1)) + bad), [Close(1)])
             self.assertEqual(parser.fault, fault)
@@ -126,13 +128,21 @@ class FrameParserTests(SynchronousTestCase):
         self.assertEqual(parse(encode_frame(Data(300, bytes(4096)))), [Data(300, bytes(4096))])
         self.assert_malformed(encode_frame(Data(300, bytes(4097))), "message too large")
 
+    def test_unknown_kinds(self) -> None:
+        """
+        A frame of unknown kind is told without its body, up to the largest
+        length; what follows it is read.
+        """
+        for kind in (5, 7, 11, 255):
+            for size in (0, 1, MAX_FRAME - 1):
+                frame = (1 + size).to_bytes(4, "big") + bytes((kind,)) + bytes(size)
+                self.assertEqual(parse(frame + encode_frame(Close(1))), [Unknown(kind), Close(1)])
+
     def test_malformed_bodies(self) -> None:
         """
         A body is exactly what its kind demands.
         """
         for body, reason in (
-            ("05", "unknown frame"),
-            ("ff", "unknown frame"),
             ("00", "truncated"),
             ("0005" + TAG[:31].hex(), "truncated"),
             ("0005" + TAG.hex() + "00", "bytes after the frame"),
@@ -155,7 +165,7 @@ class FrameParserTests(SynchronousTestCase):
         """
         for seed in range(300):
             rng = Random(seed)
-            body = bytes((rng.randrange(6),)) + rng.randbytes(rng.randrange(40))
+            body = bytes((rng.randrange(8),)) + rng.randbytes(rng.randrange(40))
             try:
                 frames = parse(len(body).to_bytes(4, "big") + body)
             except DecodeError:

@@ -25,7 +25,7 @@ from dtt.transport import connection as connection_module
 from dtt.transport import multiplex, streams
 from dtt.transport.admission import admission_tag, topic_key
 from dtt.transport.connection import StreamsConnection
-from dtt.transport.frames import Close, Data, Open, Ping, encode_frame
+from dtt.transport.frames import Close, Data, Open, Ping, Pong, encode_frame
 from dtt.transport.streams import StreamsTransport
 from dtt.transport.tls import ConnectionCreator, export_key
 
@@ -218,7 +218,6 @@ class ConnectionTests(StreamsTestCase):
         for data, reason in (
             (bytes(4), "bad frame length"),
             (b"\xff\xff\xff\xff", "bad frame length"),
-            (b"\x00\x00\x00\x01\x09", "unknown frame"),
             (encode_frame(Data(0, b"early")), "channel not open"),
             (encode_frame(Close(3)), "channel not open"),
             (encode_frame(Open(0, tag)) * 2, "channel opened twice"),
@@ -234,6 +233,20 @@ class ConnectionTests(StreamsTestCase):
         self.a.send(self.b.peer_id, TOPIC, b"still here")
         self.net.advance(0.1)
         self.assertEqual(on_b.messages, [(self.a.peer_id, b"still here")])
+
+    def test_unknown_frames(self) -> None:
+        """
+        A frame of unknown kind is skipped and counted, the connection stays; one
+        that is too large ends it all the same.
+        """
+        stranger = self.stranger()
+        self.write(stranger, b"\x00\x00\x00\x01\x05" + b"\x00\x00\x20\x00\xff" + bytes(8191))
+        self.write(stranger, encode_frame(Ping(b"12345678")))
+        self.assertEqual(stranger.received, encode_frame(Pong(b"12345678")))
+        self.assertEqual(self.b.counters["received: unknown frame"], 2)
+        self.write(stranger, b"\x00\x00\x20\x01\xff")
+        self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: bad frame length"], 1)
 
     def test_not_admitted(self) -> None:
         """
