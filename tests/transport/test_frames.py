@@ -14,6 +14,7 @@ from dtt.transport.frames import (
     MAX_MESSAGE,
     Close,
     Data,
+    Early,
     Frame,
     FrameParser,
     Open,
@@ -36,6 +37,8 @@ KNOWN: list[tuple[Frame, str]] = [
     (Close(65535), "00000004" + "02" + "ffff03"),
     (Ping(b"12345678"), "00000009" + "03" + "3132333435363738"),
     (Pong(b"12345678"), "00000009" + "04" + "3132333435363738"),
+    (Early(5, TAG), "00000022" + "06" + "05" + TAG.hex()),
+    (Early(300, TAG[:16]), "00000013" + "06" + "ac02" + TAG[:16].hex()),
 ]
 
 
@@ -69,6 +72,7 @@ class EncodeTests(SynchronousTestCase):
         """
         Neither a tag nor a message is in a repr.
         """
+        self.assertEqual(repr(Early(1, bytes(20))), "Early(channel=1, sealed=<20 bytes>)")
         self.assertEqual(repr(Data(1, b"secret")), "Data(channel=1, message=<6 bytes>)")
         self.assertNotIn("x01", repr(Open(1, TAG)))
 
@@ -123,10 +127,12 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_message_size(self) -> None:
         """
-        A message has at most 4096 bytes.
+        A message has at most 4096 bytes, and 16 more when it is sealed.
         """
         self.assertEqual(parse(encode_frame(Data(300, bytes(4096)))), [Data(300, bytes(4096))])
         self.assert_malformed(encode_frame(Data(300, bytes(4097))), "message too large")
+        self.assertEqual(parse(encode_frame(Early(300, bytes(4112)))), [Early(300, bytes(4112))])
+        self.assert_malformed(encode_frame(Early(300, bytes(4113))), "message too large")
 
     def test_unknown_kinds(self) -> None:
         """
@@ -151,6 +157,8 @@ class FrameParserTests(SynchronousTestCase):
             ("01808004", "varint overflow"),
             ("0180808001", "varint too long"),
             ("02", "truncated"),
+            ("06", "truncated"),
+            ("0605" + TAG[:15].hex(), "truncated"),
             ("020500", "bytes after the frame"),
             ("03", "bad ping"),
             ("0331323334353637", "bad ping"),
