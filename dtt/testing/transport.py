@@ -29,7 +29,7 @@ from dtt.hints import STREAMS, Address, PeerAddress, direct_addresses
 from dtt.interfaces import IListener, ITopicLinks, PeerId
 from dtt.transport.dialing import Dials
 from dtt.transport.frames import FrameParser
-from dtt.transport.links import WRITABLE, Link
+from dtt.transport.links import WRITABLE, Link, short_reason
 from dtt.transport.multiplex import Multiplexer
 
 
@@ -72,7 +72,7 @@ class MemoryHub:
         """
         for end in tuple(self._connections):
             if {end.own_id, end.peer_id} == {one, other}:
-                end.lost("cut")
+                end.abort("cut")
 
     def connections(self, peer_id: PeerId) -> int:
         """
@@ -169,7 +169,7 @@ class _End:
         self._hub._connections.append(self)
         self._link = self._transport.multiplexer.connection_made(self)
         if self._link is None:
-            self.lost("no room")
+            self.abort("no room")
             return
         self._transport.counters["dialled" if self.opened_by_us else "accepted"] += 1
         if not self.opened_by_us:
@@ -197,10 +197,10 @@ class _End:
                 if self._parser.fault is not None:
                     raise DecodeError(self._parser.fault)
             except RemoteError as error:
-                self.lost(str(error) if isinstance(error, DecodeError) else type(error).__name__)
+                self.abort(short_reason(error))
             except Exception:
                 self._log.failure("a frame could not be handled")
-                self.lost("internal error")
+                self.abort("internal error")
             if self.other is not None and self.unsent_by_other() < WRITABLE:
                 self.other._transport.multiplexer.writers.check()
 
@@ -208,7 +208,7 @@ class _End:
         """The other end's L{unsent}."""
         return sum(map(len, self._inbox))
 
-    def lost(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
         """The connection breaks at both ends, at once."""
         if self.other is None:
             return

@@ -12,6 +12,14 @@ the end: an OPEN stands until its sender closes it, whatever the other side does
 only a matched OPEN is answered (when ours does not stand), a CLOSE never is;
 and who wants to speak on a topic that the peer has closed renews its own OPEN,
 by CLOSE and OPEN, for the peer to answer.  A tag stands on one channel at a time.
+
+A Join that waits for the peer's OPEN goes beside ours, as EARLY
+(specs/latency.md section 3, L{dtt.transport.early}).  From an OPEN to its CLOSE a
+peer may send one EARLY, before any DATA.  On a channel whose tag matches no topic
+of ours it is kept, as the tag is, until it matches or the channel is closed: so a
+Join is not lost because it came before we opened its topic.  On one connection we
+send one EARLY for a topic, however often we open the topic there: a second one
+would use key and nonce again.
 """
 
 from __future__ import annotations
@@ -23,10 +31,15 @@ from collections.abc import Mapping
 from attrs import define, field
 
 from dtt.errors import DecodeError
-from dtt.transport.frames import Close, Open
+from dtt.transport.early import early_key, is_join, seal, unseal
+from dtt.transport.frames import Close, Early, Open
 
 #: Channels in each direction of one connection, matched or not (specs/streams.md section 1).
 MAX_CHANNELS = 16
+
+#: Topics for which we send an EARLY on one connection; Joins for further ones wait for
+#: the peer's OPEN (guess: more than an application opens while a connection lasts).
+MAX_EARLY = 1024
 
 
 def topic_key(topic_id: bytes, secret_hash: bytes) -> bytes:
@@ -57,10 +70,15 @@ class _Incoming:
     A channel of the peer.
 
     @ivar topic_id: L{None} while its tag matches no topic of ours.
+    @ivar used: whether an EARLY or DATA has come.
+    @ivar early: the content of an EARLY that came while the tag matched no topic,
+        at most 4112 bytes.
     """
 
     tag: bytes = field(repr=False)
     topic_id: bytes | None = None
+    used: bool = False
+    early: bytes | None = field(default=None, repr=False)
 
 
 @define(slots=True)
@@ -79,6 +97,7 @@ class Channels:
     admitted: set[bytes] = field(factory=set, init=False)
     _stale: set[bytes] = field(factory=set, init=False)
     _theirs: dict[int, _Incoming] = field(factory=dict, init=False, repr=False)
+    _sent_early: set[bytes] = field(factory=set, init=False, repr=False)
 
     def shared(self) -> set[bytes]:
         """
@@ -119,6 +138,21 @@ class Channels:
         self.ours[topic_id] = number
         tag = admission_tag(key, self._exporter, self._own_id, self._peer_id)
         return (*frames, Open(number, tag))
+
+    def early(self, topic_id: bytes, key: bytes, message: bytes) -> Early | None:
+        """
+        The frame that carries C{message} beside the OPEN that was just made, or
+        L{None}: it has to wait for the peer's OPEN, or need not wait at all.
+
+        @param message: an encoded gossip message, at most 4096 bytes.
+        """
+        if topic_id in self.admitted or topic_id in self._sent_early or not is_join(message):
+            return None
+        if len(self._sent_early) >= MAX_EARLY:
+            return None
+        self._sent_early.add(topic_id)
+        sealed = seal(early_key(key, self._exporter, self._own_id, self._peer_id), message)
+        return Early(self.ours[topic_id], sealed)
 
     def close(self, topic_id: bytes) -> Close | None:
         """
@@ -163,6 +197,40 @@ class Channels:
         unknown = (incoming for incoming in self._theirs.values() if incoming.topic_id is None)
         return any(self._match(incoming, topic_id, key) for incoming in unknown)
 
+    def peer_early(self, frame: Early, topics: Mapping[bytes, bytes]) -> bytes | None:
+        """
+        The encoded Join in the peer's EARLY, or L{None}: the channel's tag
+        matches no topic of ours, so it is kept for L{take_early}.
+
+        @param topics: the L{topic_key} of each of our topics.
+        @raise DecodeError: the channel is not open, an EARLY or DATA has come on
+            it before, or the content is not a sealed Join.
+        """
+        incoming = self._theirs.get(frame.channel)
+        if incoming is None:
+            raise DecodeError("channel not open")
+        if incoming.used:
+            raise DecodeError("early is late")
+        incoming.used = True
+        if incoming.topic_id is None:
+            incoming.early = frame.sealed
+            return None
+        return self._unseal(topics[incoming.topic_id], frame.sealed)
+
+    def take_early(self, topic_id: bytes, key: bytes) -> tuple[int, bytes] | None:
+        """
+        The kept EARLY of a topic that we hold now, if there is one: channel and
+        encoded Join.  It is kept no longer.
+
+        @param key: the L{topic_key}.
+        @raise DecodeError: the content is not a sealed Join.
+        """
+        for channel, incoming in self._theirs.items():
+            if incoming.topic_id == topic_id and incoming.early is not None:
+                sealed, incoming.early = incoming.early, None
+                return channel, self._unseal(key, sealed)
+        return None
+
     def peer_closed(self, frame: Close) -> bytes | None:
         """
         The topic that the peer has left, if we hold it.
@@ -181,14 +249,18 @@ class Channels:
 
     def topic_of(self, channel: int) -> bytes | None:
         """
-        The topic of DATA on the peer's C{channel}; L{None}: drop them.
+        The topic of DATA that came on the peer's C{channel}; L{None}: drop them.
 
         @raise DecodeError: the channel is not open.
         """
         incoming = self._theirs.get(channel)
         if incoming is None:
             raise DecodeError("channel not open")
+        incoming.used = True
         return incoming.topic_id
+
+    def _unseal(self, key: bytes, sealed: bytes) -> bytes:
+        return unseal(early_key(key, self._exporter, self._peer_id, self._own_id), sealed)
 
     def _match(self, incoming: _Incoming, topic_id: bytes, key: bytes) -> bool:
         expected = admission_tag(key, self._exporter, self._peer_id, self._own_id)

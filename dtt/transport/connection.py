@@ -33,7 +33,7 @@ from dtt.interfaces import PeerId
 from dtt.transport.delayed import call_off
 from dtt.transport.frames import PING_SIZE, FrameParser, Ping, encode_frame
 from dtt.transport.handshakes import Place
-from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Link, Patience
+from dtt.transport.links import UNSENT_LIMIT, WRITABLE, Link, Patience, short_reason
 from dtt.transport.tls import ALPN, connection_peer_id, export_key
 
 if TYPE_CHECKING:
@@ -186,8 +186,7 @@ class StreamsConnection(Protocol):
             if self._parser.fault is not None:
                 raise DecodeError(self._parser.fault)
         except RemoteError as error:
-            # Only the texts of DecodeErrors are known to be few.
-            self.abort(str(error) if isinstance(error, DecodeError) else type(error).__name__)
+            self.abort(short_reason(error))
         except Exception:
             self._log.failure("{connection}: a frame could not be handled", connection=self)
             self.abort("internal error")

@@ -3,8 +3,10 @@ Frames of a streams connection, as bytes.  Pure.
 
 Rules (specs/streams.md section 2): C{length: u32 big-endian} counts what
 follows it, 1..8192; then one byte of kind, then the body.  A body that is
-shorter or longer than its kind demands, a message above 4096 bytes and an
-unknown kind are L{DecodeError}s: the connection is not usable any more.
+shorter or longer than its kind demands and a message above 4096 bytes, sealed
+or not, are L{DecodeError}s: the connection is not usable any more.  A frame of unknown kind
+is skipped, whatever its body is, so that new kinds need no new ALPN.  Reserved:
+05 for rendezvous, 07 to 0b for streams of applications.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ TAG_SIZE = 32
 #: Bytes that a PING carries.
 PING_SIZE = 8
 
+#: Bytes that the sealing of an EARLY adds: the tag of Poly1305 (RFC 8439 section 2.8).
+SEAL_SIZE = 16
+
 _OPEN, _DATA, _CLOSE, _PING, _PONG = range(5)
+_EARLY = 6
 
 #: Length, kind and channel of a L{Data} on one of the channels that take a byte.
 _DATA_HEADER = Struct(">IBB")
@@ -91,7 +97,35 @@ class Pong:
     payload: bytes
 
 
-Frame: TypeAlias = Open | Data | Close | Ping | Pong
+@frozen(slots=True)
+class Early:
+    """
+    The sender's C{Join}, straight after its L{Open} of the channel: see
+    L{dtt.transport.early}.
+
+    @ivar sealed: L{SEAL_SIZE} to L{MAX_MESSAGE} + L{SEAL_SIZE} bytes.
+    """
+
+    channel: int
+    sealed: bytes = field(repr=_size)
+
+
+@frozen(slots=True)
+class Unknown:
+    """
+    A frame of a kind that we do not know.  Its body is not kept.
+
+    @ivar kind: 0..255.
+    """
+
+    kind: int
+
+
+#: What we send.
+Frame: TypeAlias = Open | Data | Close | Ping | Pong | Early
+
+#: What the peer sends.
+ReceivedFrame: TypeAlias = Frame | Unknown
 
 
 def encode_frame(frame: Frame) -> bytes:
@@ -111,10 +145,12 @@ def encode_frame(frame: Frame) -> bytes:
             body = b"\x03" + payload
         case Pong(payload):
             body = b"\x04" + payload
+        case Early(channel, sealed):
+            body = b"\x06" + encode_varint(channel) + sealed
     return prefix(body)
 
 
-def _decode(kind: int, data: bytes, start: int, end: int) -> Frame:
+def _decode(kind: int, data: bytes, start: int, end: int) -> ReceivedFrame:
     """
     The frame of C{kind} whose body is C{data[start:end]}.
     """
@@ -134,10 +170,17 @@ def _decode(kind: int, data: bytes, start: int, end: int) -> Frame:
             raise DecodeError("bad ping")
         payload = data[start:end]
         return Ping(payload) if kind == _PING else Pong(payload)
-    if kind not in (_OPEN, _CLOSE):
-        raise DecodeError("unknown frame")
+    if kind not in (_OPEN, _CLOSE, _EARLY):
+        return Unknown(kind)
     reader = Reader(data[start:end])
     channel = reader.varint(16)
+    if kind == _EARLY:
+        size = reader.remaining()
+        if size > MAX_MESSAGE + SEAL_SIZE:
+            raise DecodeError("message too large")
+        if size < SEAL_SIZE:
+            raise DecodeError("truncated")
+        return Early(channel, reader.raw(size))
     frame = Open(channel, reader.raw(TAG_SIZE)) if kind == _OPEN else Close(channel)
     if reader.remaining():
         raise DecodeError("bytes after the frame")
@@ -159,14 +202,14 @@ class FrameParser:
         self.fault: str | None = None
         self._pieces = LengthPrefixed(MAX_FRAME)
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes) -> list[ReceivedFrame]:
         """
         The frames that C{data} completes.  The parser must not be used again
         once it has a L{fault}.
         """
         data, pieces = self._pieces.feed(data)
         self.fault = self._pieces.fault
-        frames: list[Frame] = []
+        frames: list[ReceivedFrame] = []
         try:
             for start, end in pieces:
                 frames.append(_decode(data[start], data, start + 1, end))

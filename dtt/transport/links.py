@@ -14,6 +14,7 @@ from attrs import define
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from dtt.errors import DecodeError, RemoteError
 from dtt.interfaces import PeerId
 from dtt.transport.admission import Channels
 from dtt.transport.delayed import call_off
@@ -34,6 +35,14 @@ STALLED_SECONDS = 30.0
 #: So many unsent bytes end it at once: what others send through us in those
 #: 10 s must not take all memory (guess).
 UNSENT_LIMIT = 16 * 1024 * 1024
+
+
+def short_reason(error: RemoteError) -> str:
+    """
+    Why C{error} ends a connection, for the counters.
+    """
+    # Only the texts of DecodeErrors are known to be few.
+    return str(error) if isinstance(error, DecodeError) else type(error).__name__
 
 
 class Patience:
@@ -105,7 +114,7 @@ class Queue(Protocol):
 class Connection(Queue, Protocol):
     """
     What a L{Multiplexer} needs of an authenticated connection.  Neither
-    method calls the multiplexer back before it returns.
+    L{send} nor L{close} calls the multiplexer back before it returns.
     """
 
     @property
@@ -125,6 +134,9 @@ class Connection(Queue, Protocol):
 
     def close(self) -> None:
         """End the connection once everything sent is out."""
+
+    def abort(self, reason: str) -> None:
+        """End the connection now, tell the multiplexer, and count C{reason}."""
 
 
 @define(slots=True, eq=False)

@@ -5,7 +5,8 @@ Rules (specs/streams.md sections 1, 3 and 4): per peer one connection is the
 I{current} one, which all is sent on; every connection is read until it ends.
 Two of the same peer: if both were opened within 10 s, the one opened by the
 larger peer id stays, else the newer one.  A message for a topic whose OPEN the
-peer has not answered yet waits, for at most 5 s.  A connection that serves no
+peer has not answered yet waits, for at most 5 s; but a Join that waits when our
+OPEN is written goes with it, sealed, and not again.  A connection that serves no
 topic any more, and one that was replaced, is closed a second later: by then
 the other side has seen what we have seen, and nothing is closed that it is
 about to use.
@@ -25,11 +26,24 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from dtt.errors import RemoteError
 from dtt.interfaces import ITopicLinks, PeerId
 from dtt.transport.admission import Channels, topic_key
 from dtt.transport.delayed import call_off
-from dtt.transport.frames import MAX_MESSAGE, Close, Data, Frame, Open, Ping, Pong, encode_frame
-from dtt.transport.links import Connection, Link, Writers
+from dtt.transport.frames import (
+    MAX_MESSAGE,
+    Close,
+    Data,
+    Early,
+    Frame,
+    Open,
+    Ping,
+    Pong,
+    ReceivedFrame,
+    Unknown,
+    encode_frame,
+)
+from dtt.transport.links import Connection, Link, Writers, short_reason
 
 #: Authenticated connections (specs/streams.md section 1).
 MAX_CONNECTIONS = 128
@@ -66,7 +80,7 @@ class _Peer:
     waiting: dict[bytes, _Waiting] = field(factory=dict)
 
 
-def _channel_of_data(frame: Frame) -> int | None:
+def _channel_of_data(frame: ReceivedFrame) -> int | None:
     return frame.channel if isinstance(frame, Data) else None
 
 
@@ -106,6 +120,8 @@ class Multiplexer:
         for link in tuple(self._links):
             if link.channels.topic_opened(topic_id, key):
                 self._open(link, topic_id)
+                # Links are not called before we return: the topic is not ready yet.
+                self._clock.callLater(0, self._kept_received, link, topic_id)
 
     def close_topic(self, topic_id: bytes) -> None:
         """
@@ -185,7 +201,7 @@ class Multiplexer:
             self._linger(link)
         return link
 
-    def frames_received(self, link: Link, frames: Sequence[Frame]) -> None:
+    def frames_received(self, link: Link, frames: Sequence[ReceivedFrame]) -> None:
         """
         Frames of the peer, in their order; those after an end of the connection
         are dropped.
@@ -208,7 +224,7 @@ class Multiplexer:
         else:
             topic.links.messages_received(link.peer_id, messages)
 
-    def _control_received(self, link: Link, frame: Frame) -> None:
+    def _control_received(self, link: Link, frame: ReceivedFrame) -> None:
         if isinstance(frame, Open):
             opened = link.channels.peer_opened(frame, self._keys)
             if opened is None:
@@ -216,11 +232,34 @@ class Multiplexer:
                 self._use(link)
             else:
                 self._open(link, opened)
+        elif isinstance(frame, Early):
+            join = link.channels.peer_early(frame, self._keys)
+            if join is not None:
+                self._messages_received(link, frame.channel, [join])
         elif isinstance(frame, Close):
             link.channels.peer_closed(frame)
             self._close_unused(link)
         elif isinstance(frame, Ping):
             link.connection.send(encode_frame(Pong(frame.payload)))
+        elif isinstance(frame, Unknown):
+            self.counters["received: unknown frame"] += 1
+
+    def _kept_received(self, link: Link, topic_id: bytes) -> None:
+        """
+        We hold a topic now for which C{link} may have kept an EARLY.
+        """
+        topic = self._topics.get(topic_id)
+        if topic is None or link not in self._links:
+            return
+        try:
+            kept = link.channels.take_early(topic_id, topic.key)
+            if kept is not None:
+                self._messages_received(link, kept[0], [kept[1]])
+        except RemoteError as error:
+            link.connection.abort(short_reason(error))
+        except Exception:
+            self._log.failure("a kept frame could not be handled")
+            link.connection.abort("internal error")
 
     def connection_lost(self, link: Link) -> None:
         """
@@ -310,14 +349,30 @@ class Multiplexer:
         """
         if link.closing:
             return
-        for frame in link.channels.open(topic_id, self._keys[topic_id]):
-            link.connection.send(encode_frame(frame))
-        self._use(link)
+        frames: list[Frame] = [*link.channels.open(topic_id, self._keys[topic_id])]
         peer = self._peers.get(link.peer_id)
-        number = link.channels.sending(topic_id)
-        if peer is not None and peer.current is link and number is not None:
-            for message in self._stop_waiting(peer, topic_id):
-                link.connection.send(encode_frame(Data(number, message)))
+        if peer is not None and peer.current is link:
+            if frames:
+                frames += self._early(peer, topic_id)
+            number = link.channels.sending(topic_id)
+            if number is not None:
+                frames += [Data(number, message) for message in self._stop_waiting(peer, topic_id)]
+        if frames:
+            link.connection.send(b"".join(map(encode_frame, frames)))
+        self._use(link)
+
+    def _early(self, peer: _Peer, topic_id: bytes) -> list[Early]:
+        """
+        The first message that waits for the peer's OPEN, if it may go beside ours.
+        """
+        waiting = peer.waiting.get(topic_id)
+        if waiting is None or not waiting.messages:
+            return []
+        early = peer.current.channels.early(topic_id, self._keys[topic_id], waiting.messages[0])
+        if early is None:
+            return []
+        del waiting.messages[0]
+        return [early]
 
     def _expect(self, peer: _Peer, topic_id: bytes, message: bytes | None = None) -> None:
         """

@@ -10,13 +10,16 @@ import hmac
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import DecodeError
-from dtt.transport.admission import MAX_CHANNELS, Channels, admission_tag, topic_key
-from dtt.transport.frames import Close, Open
+from dtt.gossip.messages import Join, encode
+from dtt.transport.admission import MAX_CHANNELS, MAX_EARLY, Channels, admission_tag, topic_key
+from dtt.transport.early import early_key, seal
+from dtt.transport.frames import Close, Early, Open
 
 A, B = b"a" * 32, b"b" * 32
 TOPIC, SECRET, EXPORTER = b"t" * 32, b"s" * 32, b"e" * 32
 KEY = topic_key(TOPIC, SECRET)
 KEYS = {TOPIC: KEY}
+JOIN = encode(Join(b"data"))
 
 
 def keys(count: int) -> dict[bytes, bytes]:
@@ -197,10 +200,139 @@ class ChannelsTests(SynchronousTestCase):
             error = self.assertRaises(DecodeError, channels.peer_opened, frame, KEYS)
             self.assertEqual(str(error), reason)
 
+    def early(self, channels: Channels, topic_id: bytes = TOPIC, key: bytes = KEY) -> Early:
+        """
+        The EARLY that C{channels} sends.
+        """
+        frame = channels.early(topic_id, key, JOIN)
+        assert frame is not None
+        return frame
+
+    def assert_late(self, frame: Early) -> None:
+        """
+        C{b} refuses C{frame}: there was an EARLY, or DATA.
+        """
+        error = self.assertRaises(DecodeError, self.b.peer_early, frame, KEYS)
+        self.assertEqual(str(error), "early is late")
+
+    def test_early(self) -> None:
+        """
+        A Join beside the OPEN is read once the OPEN has matched, and is not kept.
+        """
+        self.b.peer_opened(self.opened(self.a), KEYS)
+        frame = self.early(self.a)
+        self.assertEqual(frame.channel, 0)
+        self.assertEqual(self.b.peer_early(frame, KEYS), JOIN)
+        self.assertIsNone(self.b.take_early(TOPIC, KEY))
+
+    def test_early_is_one_per_topic(self) -> None:
+        """
+        Key and nonce are never used twice, however often the topic is opened.
+        """
+        self.opened(self.a)
+        self.early(self.a)
+        self.assertIsNone(self.a.early(TOPIC, KEY, JOIN))
+        self.a.close(TOPIC)
+        self.opened(self.a)
+        self.assertIsNone(self.a.early(TOPIC, KEY, encode(Join(b"other data"))))
+        other = topic_key(b"u" * 32, SECRET)
+        self.opened(self.a, b"u" * 32, other)
+        self.assertEqual(self.early(self.a, b"u" * 32, other).channel, 1)
+
+    def test_early_is_bounded(self) -> None:
+        """
+        What is known of topics that had an EARLY does not grow without end.
+        """
+        for number in range(MAX_EARLY + 1):
+            topic_id = number.to_bytes(32, "big")
+            self.opened(self.a, topic_id)
+            frame = self.a.early(topic_id, KEY, JOIN)
+            self.assertEqual(frame is None, number == MAX_EARLY)
+            self.a.close(topic_id)
+
+    def test_only_a_join_that_waits_is_early(self) -> None:
+        """
+        Other messages wait; once we are admitted a Join is DATA like others.
+        """
+        self.opened(self.a)
+        self.assertIsNone(self.a.early(TOPIC, KEY, b"hello"))
+        self.a.peer_opened(self.opened(self.b), KEYS)
+        self.assertIsNone(self.a.early(TOPIC, KEY, JOIN))
+
+    def test_early_before_the_topic(self) -> None:
+        """
+        An EARLY of a topic that we open later is kept until then, and given out once.
+        """
+        self.b.peer_opened(self.opened(self.a), {})
+        self.assertIsNone(self.b.peer_early(self.early(self.a), {}))
+        self.assertIsNone(self.b.take_early(TOPIC, KEY))
+        self.b.topic_opened(TOPIC, KEY)
+        self.assertEqual(self.b.take_early(TOPIC, KEY), (0, JOIN))
+        self.assertIsNone(self.b.take_early(TOPIC, KEY))
+
+    def test_kept_early_ends_with_its_channel(self) -> None:
+        """
+        Who closes the channel, or opens it anew, takes back the EARLY on it.
+        """
+        frame = self.opened(self.a)
+        self.b.peer_opened(frame, {})
+        self.b.peer_early(self.early(self.a), {})
+        self.b.peer_closed(Close(0))
+        self.b.peer_opened(frame, {})
+        self.b.topic_opened(TOPIC, KEY)
+        self.assertIsNone(self.b.take_early(TOPIC, KEY))
+
+    def test_one_early(self) -> None:
+        """
+        A second EARLY is refused, until the channel is opened anew, whether or not
+        its topic is known.
+        """
+        opened, early = self.opened(self.a), self.early(self.a)
+        for topics in (KEYS, {}):
+            self.b.peer_opened(opened, topics)
+            self.b.peer_early(early, topics)
+            self.assert_late(early)
+            self.b.peer_closed(Close(0))
+
+    def test_early_after_data(self) -> None:
+        """
+        An EARLY after DATA is refused.
+        """
+        self.b.peer_opened(self.opened(self.a), KEYS)
+        self.b.topic_of(0)
+        self.assert_late(self.early(self.a))
+
+    def test_bad_early(self) -> None:
+        """
+        An EARLY on a channel that is not open, one that does not fit to its tag and
+        one that is no Join are malformed, however late it is found out.
+        """
+        error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, bytes(32)), KEYS)
+        self.assertEqual(str(error), "channel not open")
+        opened = self.opened(self.a)
+        key = early_key(KEY, EXPORTER, A, B)
+        for sealed, reason in (
+            (bytes(32), "early is not authentic"),
+            (seal(early_key(KEY, EXPORTER, B, A), JOIN), "early is not authentic"),
+            (seal(key, b"hello"), "early is no join"),
+        ):
+            self.b.peer_opened(opened, KEYS)
+            error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, sealed), KEYS)
+            self.assertEqual(str(error), reason)
+            self.b.peer_closed(Close(0))
+            self.b.peer_opened(opened, {})
+            self.assertIsNone(self.b.peer_early(Early(0, sealed), {}))
+            self.b.topic_opened(TOPIC, KEY)
+            error = self.assertRaises(DecodeError, self.b.take_early, TOPIC, KEY)
+            self.assertEqual(str(error), reason)
+            self.b.peer_closed(Close(0))
+
     def test_repr_has_no_secrets(self) -> None:
         """
         Neither the exporter nor a tag is in the repr.
         """
-        self.a.peer_opened(self.opened(self.b), KEYS)
+        self.a.peer_opened(self.opened(self.b), {})
+        self.a.peer_early(self.early(self.b), {})
         self.assertNotIn("eeee", repr(self.a))
+        self.assertNotIn("early=", repr(self.a))
         self.assertNotIn("tag", repr(self.a))

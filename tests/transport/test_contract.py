@@ -40,6 +40,9 @@ TOPIC, OTHER, SECRET = b"t" * 32, b"u" * 32, b"s" * 32
 #: A gossip C{Disconnect}: what a topic says last.
 BYE = b"\x00\x05\x00\x00"
 
+#: A gossip C{Join}: what it says first.
+JOIN = b"\x00\x00\x00"
+
 
 class Network(Protocol):
     """
@@ -744,7 +747,7 @@ class ContractMixin(_Base):
                     one.dial(other.peer_id, other.addresses()).addErrback(lambda _: None)
                 case 2 | 3 | 4:
                     for _ in range(rng.randrange(4)):
-                        one.send(other.peer_id, topic, rng.randbytes(100))
+                        one.send(other.peer_id, topic, rng.choice((JOIN, rng.randbytes(100))))
                 case 5:
                     one.disconnect(other.peer_id, topic)
                 case 6 if held[one.peer_id, topic]:
@@ -840,6 +843,101 @@ class AdmissionMixin(ContractMixin):
         self.net.advance(10)
         self.assertEqual(on_a.messages, [(self.b.peer_id, b"answer")])
         self.assertEqual(on_a.disconnected, [])
+
+    def test_peer_opens_later_joined(self) -> None:
+        """
+        A Join waits with them, though it is sent at once; it comes first and once,
+        and not before the topic is open.
+        """
+        (on_a,) = self.open(self.a)
+        self.connect(self.a, self.b)
+        for message in (JOIN, b"one", JOIN):
+            self.a.send(self.b.peer_id, TOPIC, message)
+        self.net.advance(4.5)
+        (on_b,) = self.open(self.b)
+        self.assertEqual(on_b.messages, [])
+        self.net.advance(1)
+        self.assertEqual([message for _, message in on_b.messages], [JOIN, b"one", JOIN])
+        self.net.advance(10)
+        self.assertEqual(on_a.disconnected, [])
+
+    def test_join_of_who_is_gone(self) -> None:
+        """
+        A Join of who has given up is not heard by a topic that is opened afterwards.
+        """
+        (on_a,) = self.open(self.a)
+        self.open(self.a, self.b, topic=OTHER)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, OTHER, b"hello")
+        self.a.send(self.b.peer_id, TOPIC, JOIN)
+        self.net.advance(5.5)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        (on_b,) = self.open(self.b)
+        self.net.advance(1)
+        self.assertEqual(on_b.messages, [])
+
+    def test_join_again_on_the_same_connection(self) -> None:
+        """
+        Who leaves and joins again, with the other's OPEN or without, is heard each time.
+        """
+        (on_a,), (on_b,) = self.open(self.a), self.open(self.b)
+        self.open(self.a, self.b, topic=OTHER)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, OTHER, b"hello")
+        for count in range(1, 4):
+            self.a.send(self.b.peer_id, TOPIC, JOIN)
+            self.net.advance(0.1)
+            self.assertEqual(on_b.messages, [(self.a.peer_id, JOIN)] * count)
+            self.a.disconnect(self.b.peer_id, TOPIC)
+            self.b.disconnect(self.a.peer_id, TOPIC)
+            self.net.advance(0.1)
+        self.assertEqual(on_a.disconnected, [])
+        self.assertEqual(self.net.connections(self.a), 1)
+
+    def test_early_join_refused(self) -> None:
+        """
+        A topic that refuses a Join ends the connection, whether it came before the
+        topic was opened or after.
+        """
+
+        def refuse(peer_id: bytes, message: bytes) -> None:
+            raise DecodeError("nonsense")
+
+        for late in (False, True):
+            self.setUp()
+            (on_a,) = self.open(self.a)
+            on_b = RecordingLinks()
+            on_b.on_message = refuse
+            if not late:
+                self.b.open_topic(TOPIC, SECRET, on_b)
+            self.connect(self.a, self.b)
+            self.a.send(self.b.peer_id, TOPIC, JOIN)
+            self.net.advance(0.1)
+            if late:
+                self.b.open_topic(TOPIC, SECRET, on_b)
+            self.net.advance(1)
+            self.assertEqual(self.b.counters["closed: nonsense"], 1)
+            self.assertEqual(on_a.disconnected, [self.b.peer_id])
+            self.assertEqual(self.net.connections(self.b), 0)
+
+    def test_our_own_fault_with_an_early_join(self) -> None:
+        """
+        Any other exception is logged and ends the connection.
+        """
+
+        def fail(peer_id: bytes, message: bytes) -> None:
+            raise ZeroDivisionError
+
+        self.open(self.a)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, JOIN)
+        self.net.advance(0.1)
+        (on_b,) = self.open(self.b)
+        on_b.on_message = fail
+        self.net.advance(1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.b.counters["closed: internal error"], 1)
+        self.assertEqual(self.net.connections(self.b), 0)
 
     def test_not_admitted(self) -> None:
         """

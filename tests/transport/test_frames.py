@@ -14,11 +14,14 @@ from dtt.transport.frames import (
     MAX_MESSAGE,
     Close,
     Data,
+    Early,
     Frame,
     FrameParser,
     Open,
     Ping,
     Pong,
+    ReceivedFrame,
+    Unknown,
     encode_frame,
 )
 
@@ -34,10 +37,12 @@ KNOWN: list[tuple[Frame, str]] = [
     (Close(65535), "00000004" + "02" + "ffff03"),
     (Ping(b"12345678"), "00000009" + "03" + "3132333435363738"),
     (Pong(b"12345678"), "00000009" + "04" + "3132333435363738"),
+    (Early(5, TAG), "00000022" + "06" + "05" + TAG.hex()),
+    (Early(300, TAG[:16]), "00000013" + "06" + "ac02" + TAG[:16].hex()),
 ]
 
 
-def parse(data: bytes) -> list[Frame]:
+def parse(data: bytes) -> list[ReceivedFrame]:
     """
     The frames in C{data}.
 
@@ -67,6 +72,7 @@ class EncodeTests(SynchronousTestCase):
         """
         Neither a tag nor a message is in a repr.
         """
+        self.assertEqual(repr(Early(1, bytes(20))), "Early(channel=1, sealed=<20 bytes>)")
         self.assertEqual(repr(Data(1, b"secret")), "Data(channel=1, message=<6 bytes>)")
         self.assertNotIn("x01", repr(Open(1, TAG)))
 
@@ -93,7 +99,7 @@ class FrameParserTests(SynchronousTestCase):
         stream = b"".join(map(encode_frame, frames))
         for most in (1, 2, 3, 5, 40, 5000, len(stream)):
             parser = FrameParser()
-            found: list[Frame] = []
+            found: list[ReceivedFrame] = []
             offset = 0
             while offset < len(stream):
                 size = rng.randint(1, most)
@@ -105,7 +111,7 @@ class FrameParserTests(SynchronousTestCase):
         """
         What came before a malformed frame is still given out.
         """
-        for bad, fault in ((b"\x00\x00\x00\x01\x05", "unknown frame"), (bytes(4), "bad frame length")):
+        for bad, fault in ((b"\x00\x00\x00\x01\x03", "bad ping"), (bytes(4), "bad frame length")):
             parser = FrameParser()
             self.assertEqual(parser.feed(encode_frame(Close(1)) + bad), [Close(1)])
             self.assertEqual(parser.fault, fault)
@@ -121,18 +127,28 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_message_size(self) -> None:
         """
-        A message has at most 4096 bytes.
+        A message has at most 4096 bytes, and 16 more when it is sealed.
         """
         self.assertEqual(parse(encode_frame(Data(300, bytes(4096)))), [Data(300, bytes(4096))])
         self.assert_malformed(encode_frame(Data(300, bytes(4097))), "message too large")
+        self.assertEqual(parse(encode_frame(Early(300, bytes(4112)))), [Early(300, bytes(4112))])
+        self.assert_malformed(encode_frame(Early(300, bytes(4113))), "message too large")
+
+    def test_unknown_kinds(self) -> None:
+        """
+        A frame of unknown kind is told without its body, up to the largest
+        length; what follows it is read.
+        """
+        for kind in (5, 7, 11, 255):
+            for size in (0, 1, MAX_FRAME - 1):
+                frame = (1 + size).to_bytes(4, "big") + bytes((kind,)) + bytes(size)
+                self.assertEqual(parse(frame + encode_frame(Close(1))), [Unknown(kind), Close(1)])
 
     def test_malformed_bodies(self) -> None:
         """
         A body is exactly what its kind demands.
         """
         for body, reason in (
-            ("05", "unknown frame"),
-            ("ff", "unknown frame"),
             ("00", "truncated"),
             ("0005" + TAG[:31].hex(), "truncated"),
             ("0005" + TAG.hex() + "00", "bytes after the frame"),
@@ -141,6 +157,8 @@ class FrameParserTests(SynchronousTestCase):
             ("01808004", "varint overflow"),
             ("0180808001", "varint too long"),
             ("02", "truncated"),
+            ("06", "truncated"),
+            ("0605" + TAG[:15].hex(), "truncated"),
             ("020500", "bytes after the frame"),
             ("03", "bad ping"),
             ("0331323334353637", "bad ping"),
@@ -155,7 +173,7 @@ class FrameParserTests(SynchronousTestCase):
         """
         for seed in range(300):
             rng = Random(seed)
-            body = bytes((rng.randrange(6),)) + rng.randbytes(rng.randrange(40))
+            body = bytes((rng.randrange(8),)) + rng.randbytes(rng.randrange(40))
             try:
                 frames = parse(len(body).to_bytes(4, "big") + body)
             except DecodeError:

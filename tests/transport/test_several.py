@@ -238,7 +238,7 @@ class SeveralTransportsTests(SynchronousTestCase):
         for one, other in ((self.a, self.b), (self.b, self.a)):
             one.streams.multiplexer.disconnect(other.id, TOPIC)
         # What is not asked for: the streams connection is cut.
-        self.hub._connections[0].lost("cut")
+        self.hub._connections[0].abort("cut")
         self.advance(0.1)
         self.assertEqual(self.connected(), (False, True))
         self.assertEqual(self.a.links.disconnected + self.b.links.disconnected, [])

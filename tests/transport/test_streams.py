@@ -25,11 +25,16 @@ from dtt.transport import connection as connection_module
 from dtt.transport import multiplex, streams
 from dtt.transport.admission import admission_tag, topic_key
 from dtt.transport.connection import StreamsConnection
-from dtt.transport.frames import Close, Data, Open, Ping, encode_frame
+from dtt.transport.early import early_key, seal, unseal
+from dtt.transport.frames import Close, Data, Early, FrameParser, Open, Ping, Pong, encode_frame
 from dtt.transport.streams import StreamsTransport
 from dtt.transport.tls import ConnectionCreator, export_key
 
 TOPIC, SECRET = b"t" * 32, b"s" * 32
+KEY = topic_key(TOPIC, SECRET)
+TOPIC2 = b"u" * 32
+KEY2 = topic_key(TOPIC2, SECRET)
+JOIN = b"\x00\x00\x00"
 ALICE, BOB, CAROL = (PeerKey.from_seed(bytes((n,)) * 32) for n in range(1, 4))
 
 
@@ -42,6 +47,7 @@ class Stranger(Protocol):
 
     def __init__(self) -> None:
         self.received = b""
+        self.pieces: list[bytes] = []
         self.lost = False
 
     def dataReceived(self, data: bytes) -> None:
@@ -49,6 +55,7 @@ class Stranger(Protocol):
         Kept.
         """
         self.received += data
+        self.pieces.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -218,7 +225,6 @@ class ConnectionTests(StreamsTestCase):
         for data, reason in (
             (bytes(4), "bad frame length"),
             (b"\xff\xff\xff\xff", "bad frame length"),
-            (b"\x00\x00\x00\x01\x09", "unknown frame"),
             (encode_frame(Data(0, b"early")), "channel not open"),
             (encode_frame(Close(3)), "channel not open"),
             (encode_frame(Open(0, tag)) * 2, "channel opened twice"),
@@ -234,6 +240,20 @@ class ConnectionTests(StreamsTestCase):
         self.a.send(self.b.peer_id, TOPIC, b"still here")
         self.net.advance(0.1)
         self.assertEqual(on_b.messages, [(self.a.peer_id, b"still here")])
+
+    def test_unknown_frames(self) -> None:
+        """
+        A frame of unknown kind is skipped and counted, the connection stays; one
+        that is too large ends it all the same.
+        """
+        stranger = self.stranger()
+        self.write(stranger, b"\x00\x00\x00\x01\x05" + b"\x00\x00\x20\x00\xff" + bytes(8191))
+        self.write(stranger, encode_frame(Ping(b"12345678")))
+        self.assertEqual(stranger.received, encode_frame(Pong(b"12345678")))
+        self.assertEqual(self.b.counters["received: unknown frame"], 2)
+        self.write(stranger, b"\x00\x00\x20\x01\xff")
+        self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: bad frame length"], 1)
 
     def test_not_admitted(self) -> None:
         """
@@ -454,6 +474,237 @@ class ConnectionTests(StreamsTestCase):
             self.assertNotIn(repr(ALICE.seed), text)
             self.assertNotIn(repr(connection.exporter), text)
             self.assertNotIn(repr(topic_key(TOPIC, SECRET)), text)
+
+
+class EarlyTests(StreamsTestCase):
+    """
+    A Join beside an OPEN, between us and somebody whose every byte is seen.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.links = RecordingLinks()
+
+    def frames(self, stranger: Stranger, message: bytes = JOIN, channel: int = 0) -> tuple[Open, Early]:
+        """
+        What C{stranger} sends first, C{message} inside.
+        """
+        exporter = export_key(stranger.tls)
+        key = early_key(KEY, exporter, CAROL.peer_id, BOB.peer_id)
+        tag = admission_tag(KEY, exporter, CAROL.peer_id, BOB.peer_id)
+        return Open(channel, tag), Early(channel, seal(key, message))
+
+    def send(self, stranger: Stranger, *frames: Open | Early | Data | Close) -> None:
+        """
+        C{stranger} sends C{frames}, in one write.
+        """
+        self.write(stranger, b"".join(map(encode_frame, frames)))
+
+    def answer(self, stranger: Stranger) -> bytes:
+        """
+        The OPEN of C{b}, which answers.
+        """
+        exporter = export_key(stranger.tls)
+        return encode_frame(Open(0, admission_tag(KEY, exporter, BOB.peer_id, CAROL.peer_id)))
+
+    def dialled(self) -> Stranger:
+        """
+        Have C{a} dial somebody, and send a Join and more.
+        """
+        stranger = Stranger()
+        reactor = self.net.reactor("10.0.0.3")
+        factory: Any = Factory.forProtocol(lambda: stranger)
+        reactor.listenTCP(1, TLSMemoryBIOFactory(ConnectionCreator(CAROL), False, factory, reactor))
+        self.a.open_topic(TOPIC, SECRET, self.links)
+
+        def send(_: None) -> None:
+            for message in (JOIN, b"one", JOIN, b"two"):
+                self.a.send(CAROL.peer_id, TOPIC, message)
+
+        self.a.dial(CAROL.peer_id, [PeerAddress(STREAMS, "10.0.0.3", 1)]).addCallback(send)
+        self.net.advance(0.1)
+        return stranger
+
+    def test_sent(self) -> None:
+        """
+        Who dials sends OPEN and its first message, a Join, in one write, and nothing
+        else before the peer's OPEN; then the rest, without that Join.
+        """
+        stranger = self.dialled()
+        (piece,) = stranger.pieces
+        opened, early = FrameParser().feed(piece)
+        assert isinstance(opened, Open)
+        assert isinstance(early, Early)
+        exporter = export_key(stranger.tls)
+        self.assertEqual(opened.tag, admission_tag(KEY, exporter, ALICE.peer_id, CAROL.peer_id))
+        self.assertEqual(early.channel, opened.channel)
+        self.assertEqual(unseal(early_key(KEY, exporter, ALICE.peer_id, CAROL.peer_id), early.sealed), JOIN)
+        tag = admission_tag(KEY, exporter, CAROL.peer_id, ALICE.peer_id)
+        self.send(stranger, Open(0, tag))
+        frames = FrameParser().feed(b"".join(stranger.pieces[1:]))
+        self.assertEqual(frames, [Data(0, message) for message in (b"one", JOIN, b"two")])
+
+    def test_never_admitted(self) -> None:
+        """
+        A peer that does not know the topic is given up after 5 s; when it is tried
+        again on the same connection, no second EARLY is sealed with the same key.
+        """
+        stranger = self.dialled()
+        # So that the connection stays.
+        self.send(stranger, Open(0, b"x" * 32))
+        self.net.advance(5)
+        self.assertEqual(self.links.disconnected, [CAROL.peer_id])
+        self.a.send(CAROL.peer_id, TOPIC, b"\x00\x00\x01\x01x")
+        self.net.advance(0.1)
+        kinds = [type(frame) for frame in FrameParser().feed(stranger.received)]
+        self.assertEqual(kinds, [Open, Early, Close, Open])
+
+    def test_received(self) -> None:
+        """
+        The Join of a member is handled at once: OPEN and what the topic answers leave
+        in one write.
+        """
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.links.on_message = lambda peer_id, message: self.b.send(peer_id, TOPIC, b"neighbor")
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.assertEqual(self.links.messages, [(CAROL.peer_id, JOIN)])
+        self.assertEqual(stranger.pieces, [self.answer(stranger) + encode_frame(Data(0, b"neighbor"))])
+
+    def test_topic_opened_later(self) -> None:
+        """
+        A Join for a topic that we do not hold is kept, unread, and handled in the turn
+        after the topic is opened: not before its links expect it.
+        """
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.assertEqual(stranger.received, b"")
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.assertEqual(self.links.messages, [])
+        self.net.advance(0)
+        self.assertEqual(self.links.messages, [(CAROL.peer_id, JOIN)])
+        self.net.advance(0.1)
+        self.assertEqual(stranger.received, self.answer(stranger))
+
+    def test_topic_opened_for_a_moment(self) -> None:
+        """
+        A topic that is left in the same turn hears nothing; the next one does.
+        """
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.b.close_topic(TOPIC)
+        self.net.advance(0.1)
+        self.assertEqual(self.links.messages, [])
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.net.advance(0.1)
+        self.assertEqual(self.links.messages, [(CAROL.peer_id, JOIN)])
+
+    def test_connection_lost_before_it_is_handled(self) -> None:
+        """
+        A kept Join goes with its connection.
+        """
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.net.cut("10.0.0.2", "10.0.0.3")
+        self.net.advance(0.1)
+        self.assertEqual(self.links.messages, [])
+
+    def test_other_topic(self) -> None:
+        """
+        Who does not know the secret gets no Join in: its OPEN matches nothing.
+        """
+        self.b.open_topic(TOPIC, b"x" * 32, self.links)
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.assertEqual(self.links.messages, [])
+        self.assertEqual(stranger.received, b"")
+        self.assertFalse(stranger.lost)
+
+    def test_replayed_and_reflected(self) -> None:
+        """
+        What was sealed for another connection, or for the other direction, ends the
+        connection.
+        """
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        _, replayed = self.frames(self.stranger())
+        stranger = self.stranger()
+        opened, _ = self.frames(stranger)
+        self.send(stranger, opened, replayed)
+        self.assertTrue(stranger.lost)
+        stranger = self.stranger()
+        opened, _ = self.frames(stranger)
+        key = early_key(KEY, export_key(stranger.tls), BOB.peer_id, CAROL.peer_id)
+        self.send(stranger, opened, Early(0, seal(key, JOIN)))
+        self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: early is not authentic"], 2)
+        self.assertEqual(self.links.messages, [])
+
+    def test_malformed(self) -> None:
+        """
+        Each EARLY that no honest member sends ends the connection and is counted.
+        """
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        other = Open(1, b"x" * 32)
+        for reason, made in (
+            ("channel not open", lambda opened, early: (early,)),
+            ("channel not open", lambda opened, early: (opened, Close(0), early)),
+            ("early is late", lambda opened, early: (opened, early, early)),
+            ("early is late", lambda opened, early: (opened, Data(0, JOIN), early)),
+            ("early is late", lambda opened, early: (other, Early(1, bytes(16)), Early(1, bytes(16)))),
+            ("early is late", lambda opened, early: (other, Data(1, JOIN), Early(1, bytes(16)))),
+            ("early is not authentic", lambda opened, early: (opened, Early(0, bytes(16)))),
+            ("message too large", lambda opened, early: (opened, Early(0, bytes(4113)))),
+            ("truncated", lambda opened, early: (opened, Early(0, bytes(15)))),
+        ):
+            before = self.b.counters[f"closed: {reason}"]
+            stranger = self.stranger()
+            self.send(stranger, *made(*self.frames(stranger)))
+            self.assertTrue(stranger.lost, reason)
+            self.assertEqual(self.b.counters[f"closed: {reason}"], before + 1, reason)
+
+    def test_no_join(self) -> None:
+        """
+        A sealed message that is not a Join, or malformed, is not handled.
+        """
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        for message in (b"", b"hello", b"\x00\x00\x01\x05", b"\x00\x04\x00\x00"):
+            stranger = self.stranger()
+            self.send(stranger, *self.frames(stranger, message))
+            self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: early is no join"], 4)
+        self.assertEqual(self.links.messages, [])
+
+    def test_found_out_later(self) -> None:
+        """
+        So it is when the topic is opened after such a frame has come.
+        """
+        for reason, sealed in (("early is not authentic", bytes(20)), ("early is no join", None)):
+            stranger = self.stranger()
+            opened, early = self.frames(stranger, b"hello")
+            self.send(stranger, opened, early if sealed is None else Early(0, sealed))
+            self.assertFalse(stranger.lost)
+            self.b.open_topic(TOPIC, SECRET, self.links)
+            self.net.advance(0.1)
+            self.assertTrue(stranger.lost)
+            self.assertEqual(self.b.counters[f"closed: {reason}"], 1)
+            self.b.close_topic(TOPIC)
+        self.assertEqual(self.links.messages, [])
+
+    def test_closed_in_the_same_turn(self) -> None:
+        """
+        A CLOSE that comes before a kept Join is handled takes it back.
+        """
+        stranger = self.stranger()
+        opened, early = self.frames(stranger)
+        other = Open(1, admission_tag(KEY2, export_key(stranger.tls), CAROL.peer_id, BOB.peer_id))
+        on_other = RecordingLinks()
+        on_other.on_message = lambda *_: self.b.open_topic(TOPIC, SECRET, self.links)
+        self.b.open_topic(TOPIC2, SECRET, on_other)
+        self.send(stranger, opened, early, other, Data(1, b"open the topic"), Close(0))
+        self.assertEqual(self.links.messages, [])
+        self.assertFalse(stranger.lost)
 
 
 class HandshakesTests(StreamsTestCase):

@@ -139,7 +139,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(connection_peer_id(server), ALICE.peer_id)
         self.assertEqual(client.get_protocol_version_name(), "TLSv1.3")
         self.assertEqual(
-            (client.get_alpn_proto_negotiated(), server.get_alpn_proto_negotiated()), (ALPN, ALPN)
+            (client.get_alpn_proto_negotiated(), server.get_alpn_proto_negotiated()), (b"dtt/2", b"dtt/2")
         )
         self.assertEqual(export_key(client), export_key(server))
         self.assertEqual(len(export_key(client)), 32)
