@@ -27,8 +27,9 @@ from dtt.errors import DTTError, LocalError, PublishFailed
 #: Seconds before the first time: what a member sends first is for finding
 #: others, and DHT nodes need a moment to agree about where we are (measured: on 8
 #: nodes, whose packet budgets are the narrowest, a pair joined after 0.25 s, with
-#: a packet published at once after 2.15 s).
-START_DELAY = 1.0
+#: a packet published at once after 2.15 s).  Guess: the time in which most pairs
+#: have joined.
+START_DELAY = 3.0
 
 #: Seconds for which changes are gathered before they are published: addresses
 #: change within milliseconds of each other (iroh-mainline-address-lookup waits

@@ -80,14 +80,15 @@ class Bootstrap:
         self,
         reactor: object,
         hosts: Sequence[tuple[str, int]],
-        ask: Callable[[str, int], None],
+        ask: Callable[[str, int, bool], None],
         rng: Random,
         family: Family = IPV4,
     ) -> None:
         """
         @param reactor: provides C{IReactorTime} and, if a host is a name,
             C{IReactorPluggableNameResolver}.
-        @param ask: sends a query to an IP address and port.
+        @param ask: sends a query to an IP address and port; told whether that
+            is a bootstrap host, or a known node.
         @param family: of whom to ask.
         """
         self.hosts = list(hosts)
@@ -143,7 +144,7 @@ class Bootstrap:
         for host, port in self.hosts:
             self.ask(host, port)
         for contact in batch:
-            self._ask(contact.host, contact.port)
+            self._ask(contact.host, contact.port, False)
 
     def ask(self, host: str, port: int) -> None:
         """
@@ -156,12 +157,12 @@ class Bootstrap:
         else:
             # As the socket will write it.
             if self._family.has(str(address)):
-                self._ask(str(address), port)
+                self._ask(str(address), port, True)
 
     def _resolve(self, name: str, port: int) -> None:
         def found(host: str) -> None:
             if receiver in self._receivers:
-                self._ask(host, port)
+                self._ask(host, port, True)
 
         receiver = _Receiver(self._kind, found, lambda: self._unresolvable(name))
         self._receivers.append(receiver)

@@ -6,7 +6,8 @@ Rules:
     BEP42-valid nodes first, then by distance.
   - A bounded number of candidates is kept, the nearest ones.  A nearer one
     always replaces the farthest, whatever has become of that: a lookup in a
-    DHT of millions hears of thousands of nodes on its way to the target.
+    DHT of millions hears of thousands of nodes on its way to the target.  But
+    those that nobody who is believed has named go first.
   - A network (/24; of IPv6, /64) has one place among the nearest, that of its
     nearest node, and few candidates to fill it, outside closed networks and
     our own machine.
@@ -26,7 +27,7 @@ from enum import Enum, auto
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
-from attrs import define
+from attrs import Factory, define
 
 from dtt.dht.node_id import is_loopback, subnet
 from dtt.interfaces import Contact
@@ -76,7 +77,8 @@ class Candidate(Generic[T]):
     @ivar knows_more: whether it told of as many nodes as fit into an answer.
     @ivar asked_around: how often it was asked for nodes elsewhere.
     @ivar places: where it stands in each order; none once it was dropped.
-    @ivar teller: who named it; L{None}: we knew it.
+    @ivar tellers: who named it; none: we knew it.
+    @ivar teller: on whose word it was asked; L{None}: on our own.
     @ivar answers: how many of those that it named have answered.
     @ivar silences: how many have not, in time.
     """
@@ -84,6 +86,7 @@ class Candidate(Generic[T]):
     contact: Contact
     distance: int
     network: str | None
+    tellers: list[Candidate[T]] = Factory(list)
     teller: Candidate[T] | None = None
     state: State = State.NEW
     held_back: bool = False
@@ -101,6 +104,24 @@ class Candidate(Generic[T]):
         Are the nodes that it names worth asking?
         """
         return self.silences < MAX_SILENT or self.silences <= SILENT_SHARE * self.answers
+
+    @property
+    def vouched_for(self) -> bool:
+        """
+        Did we know it, or has somebody named it who is believed?
+        """
+        return not self.tellers or any(teller.believed for teller in self.tellers)
+
+    def named_by(self, teller: Candidate[T] | None) -> None:
+        """
+        One more has named it.
+
+        @param teller: L{None}: we know it ourselves.
+        """
+        if teller is None:
+            self.tellers.clear()
+        elif self.tellers:
+            self.tellers.append(teller)
 
 
 class Order(Generic[T]):
@@ -154,6 +175,8 @@ class Candidates(Generic[T]):
         self.own_id = own_id
         self._known: dict[tuple[str, int], Candidate[T]] = {}
         self._per_network: Counter[str] = Counter()
+        # Has anybody turned out not to be believed?
+        self._doubts = False
 
     def all(self) -> list[Candidate[T]]:
         """
@@ -187,8 +210,8 @@ class Candidates(Generic[T]):
             network = candidate.network
             if network in networks:
                 continue
-            teller = candidate.teller
-            if candidate.state is State.NEW and teller is not None and not teller.believed:
+            if candidate.state is State.NEW and not candidate.vouched_for:
+                self._doubts = True
                 continue
             yield candidate
             # As it is now: it may just have been asked.
@@ -201,12 +224,17 @@ class Candidates(Generic[T]):
 
         @param teller: who named them; L{None}: they are our own.
         """
+        if teller is not None and not teller.believed:
+            return
         for contact in contacts:
             address = (contact.host, contact.port)
-            known = self._known.get(address)
-            if known is not None:
-                if known.teller is not None and not known.teller.believed:
-                    known.teller = teller
+            candidate = self._known.get(address)
+            if candidate is not None:
+                if candidate.state is State.NEW:
+                    candidate.named_by(teller)
+                # One that had to go before it was asked may come back.
+                if candidate.state is State.NEW and not candidate.places and self._has_room(candidate):
+                    self._rank(candidate)
                 continue
             if contact.node_id == self.own_id:
                 continue
@@ -216,16 +244,26 @@ class Candidates(Generic[T]):
                 if self._per_network[network] >= MAX_PER_NETWORK:
                     continue
             distance = int.from_bytes(contact.node_id) ^ self._number
-            ranked = self.orders[0].ranked
-            if len(ranked) >= MAX_CANDIDATES:
-                farthest, _, last = ranked[-1]
-                if farthest <= distance:
-                    continue
-                self.drop(last)
-            candidate = self._known[address] = Candidate(contact, distance, network, teller)
+            candidate = Candidate(contact, distance, network, [] if teller is None else [teller])
+            if not self._has_room(candidate):
+                continue
+            self._known[address] = candidate
             if network is not None:
                 self._per_network[network] += 1
             self._rank(candidate)
+
+    def _has_room(self, candidate: Candidate[T]) -> bool:
+        ranked = self.orders[0].ranked
+        if len(ranked) < MAX_CANDIDATES:
+            return True
+        last = ranked[-1][2]
+        if self._doubts:
+            new_or_slow = (each for _, _, each in reversed(ranked) if each.state in (State.NEW, State.SLOW))
+            last = next((each for each in new_or_slow if not each.vouched_for), last)
+        if last.vouched_for and last.distance <= candidate.distance:
+            return False
+        self.drop(last)
+        return True
 
     def drop(self, candidate: Candidate[T]) -> None:
         """
@@ -253,7 +291,8 @@ class Candidates(Generic[T]):
         nearest known ones that are not silent have all been asked and
         C{answered} of them have answered; until then, L{None}.
         """
-        nearest = list(islice(self.alone(self.orders[0]), asked))
+        heard = (each for each in self.alone(self.orders[0]) if each.state is not State.SLOW)
+        nearest = list(islice(heard, asked))
         if any(each.state is State.NEW for each in nearest):
             return None
         results = [each.result for each in nearest if each.state is State.ANSWERED]

@@ -4,8 +4,10 @@ The iterative lookup (Kademlia section 2.3, BEP5).
 Rules:
   - The nearest candidates that have not been asked are asked, C{alpha} at a
     time, until the C{width} nearest that are not silent have all answered.
-    C{alpha} bounds all queries in flight, those of the third rule too; it may
+    C{alpha} bounds all queries in flight, those of the fourth rule too; it may
     be changed on the way.
+  - A wide lookup first finds its way with the nearest L{INNER}: what is farther
+    is soon overtaken by nearer ones, and would hold their queries up.
   - A query that passes the soft time-out is I{slow}: it frees its place at
     once and nobody waits for it, but its answer still counts if it comes
     while the lookup runs.  Only when nobody has answered, or few have and too
@@ -193,7 +195,7 @@ class Lookup(Generic[T]):
         self._on_inner = on_inner
         self._own_id = own_id
         self._candidates: Candidates[T] = Candidates(target, width, is_secure, closed, own_id)
-        self._wide = width > K
+        self._wide = self._homing = width > K
         self._in_flight = 0
         # Whose answers are still to come, slow ones too.
         self._open: set[Candidate[T]] = set()
@@ -270,26 +272,32 @@ class Lookup(Generic[T]):
 
     def _step(self) -> None:
         self._at_once = MAX_AT_ONCE
+        waiting = self._ask_nearest()
+        if self._homing and self._found_inner(waiting):
+            waiting = self._ask_nearest()
+        if (self._wide or self._candidates.crowded) and not self._widening and not self._gaps:
+            self._widen(waiting)
+        while self._gaps and self._has_room():
+            self._ask_around(self._gaps.popleft())
+        if not waiting and not self._widening and not self._gaps and not self._silent():
+            self._finish()
+
+    def _ask_nearest(self) -> bool:
+        # Says whether an answer has to be waited for.
         added = self._candidates.added
         while not (waiting := sum(map(self._walk, self._candidates.orders))):
             self._candidates.learn(self._starts())
             if self._candidates.added == added:
                 break
             added = self._candidates.added
-        if (self._wide or self._candidates.crowded) and not self._widening and not self._gaps:
-            self._widen(waiting > 0)
-        while self._gaps and self._has_room():
-            self._ask_around(self._gaps.popleft())
-        self._tell_inner()
-        if not waiting and not self._widening and not self._gaps and not self._silent():
-            self._finish()
+        return waiting > 0
 
-    def _tell_inner(self) -> None:
-        if self._on_inner is not None:
-            inner = self._candidates.inner(INNER, INNER_ANSWERS)
-            if inner is not None:
-                on_inner, self._on_inner = self._on_inner, None
-                on_inner(inner)
+    def _found_inner(self, waiting: bool) -> bool:
+        inner = self._candidates.inner(INNER, INNER_ANSWERS)
+        if inner is not None and self._on_inner is not None:
+            self._on_inner(inner)
+        self._homing = waiting and inner is None
+        return not self._homing
 
     def _has_room(self) -> bool:
         # May one more query be sent in this turn?
@@ -301,8 +309,8 @@ class Lookup(Generic[T]):
 
     def _walk(self, order: Order[T]) -> bool:
         # Asks whom it may; says whether an answer has to be waited for.
-        left = order.width
-        spare = SPARE if self._wide else 0
+        left = min(order.width, INNER) if self._homing else order.width
+        spare = SPARE if self._wide and not self._homing else 0
         waiting = False
         for candidate in self._candidates.alone(order):
             if candidate.state is State.NEW:
@@ -333,6 +341,7 @@ class Lookup(Generic[T]):
         self.queries += 1
         self._at_once -= 1
         candidate.state = State.ASKED
+        candidate.teller = next((teller for teller in candidate.tellers if teller.believed), None)
         candidate.held_back = not self._may_ask(candidate.contact)
         self._in_flight += 1
         if candidate.held_back:

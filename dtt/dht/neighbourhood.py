@@ -12,6 +12,9 @@ when the machine has slept, or all of a sudden nobody answers any more, the
 first nodes are looked for anew, while the table is kept; who knows few nodes
 looks for further ones, ever less often: those of a small network may just have
 been busy;
+a bootstrap host that names others is no node of the table: those of the public
+DHT store nothing, name the same nodes whatever they are asked, and drop what
+comes too often (specs/latency.md section 1, F);
 we call ourselves read-only while no stranger's query comes through (BEP43).
 """
 
@@ -57,9 +60,16 @@ SLEPT: Final = 30.0
 FIRST_SEARCH: Final = 10.0
 MAX_SEARCH: Final = FRESH
 
-#: Seconds from the first answer to the lookup of our own id.  Guess: a round
-#: trip or two; a put right at the start is made in half the time.
+#: Seconds from the first answer to the lookup of our own id, in a network so
+#: small that it names fewer nodes than fit into an answer, and in a larger one,
+#: where the first lookups find their way without it, and want the packets.
+#: Guesses: a round trip or two; the time in which members meet.
 SETTLE: Final = 0.1
+SETTLE_LARGE: Final = 5.0
+
+#: Bootstrap hosts that are told from other nodes.  Guess: names may have many
+#: addresses.
+MAX_HOSTS: Final = 256
 
 #: Time-outs without any answer after which it is not the others that are gone.
 #: Only queries count that were sent after the last answer: those of one lookup
@@ -155,6 +165,7 @@ class Neighbourhood:
         self._next_upkeep = now + UPKEEP_INTERVAL
         self._searched = now
         self._search_pause = FIRST_SEARCH
+        self._hosts: set[tuple[str, int]] = set()
         self._introduced: set[Contact] = set()
         self._finding = False
         self._settling: IDelayedCall | None = None
@@ -247,10 +258,14 @@ class Neighbourhood:
 
     # The first nodes
 
-    def ask_host(self, host: str, port: int) -> None:
+    def ask_host(self, host: str, port: int, is_bootstrap: bool) -> None:
         """
         Ask whoever is at an IP address for nodes near us.
+
+        @param is_bootstrap: is it a bootstrap host, or one that was good once?
         """
+        if is_bootstrap and len(self._hosts) < MAX_HOSTS:
+            self._hosts.add((host, port))
         self._sending(host)
         arguments: dict[bytes, Any] = {b"target": self.node_id}
         if self._beside is not None:
@@ -265,6 +280,13 @@ class Neighbourhood:
         Are further first nodes welcome?
         """
         return len(self.table) < K
+
+    @property
+    def known(self) -> int:
+        """
+        How many nodes there are to begin with.
+        """
+        return max(len(self.table), len(self.client.hearsay))
 
     def introduce(self, contacts: Iterable[Contact]) -> None:
         """
@@ -296,14 +318,19 @@ class Neighbourhood:
 
         self._finding = True
         if self._settling is None:
-            self._settling = self._reactor.callLater(SETTLE, self._look_ourselves_up)
+            wait = SETTLE_LARGE if self._is_large() else SETTLE
+            self._settling = self._reactor.callLater(wait, self._look_ourselves_up)
+
+    def _is_large(self) -> bool:
+        return len(self.table) + len(self.client.hearsay) > K
 
     def settle(self) -> None:
         """
-        Look our own id up now, if that is still to come: who reads from the 32
-        nearest nodes needs more of them than the nearest ones name.
+        Look our own id up now, if that is still to come and the network is
+        small: who reads from the 32 nearest nodes needs more of them than the
+        nearest ones name.
         """
-        if self._settling is not None:
+        if self._settling is not None and not self._is_large():
             self._settling.cancel()
             self._look_ourselves_up()
 
@@ -335,9 +362,10 @@ class Neighbourhood:
         self._silence = 0
         address = encode_address(host, port)[:-2]
         self.responder.limits.prove(address, now)
-        doubtful = self.table.responded(Contact(response.node_id, host, port), now)
-        if doubtful is not None:
-            self._ping(doubtful)
+        if not self._is_router(response, host, port):
+            doubtful = self.table.responded(Contact(response.node_id, host, port), now)
+            if doubtful is not None:
+                self._ping(doubtful)
         self._on_response(response)
         if self._beside is not None and self._beside.is_lonely:
             self._beside.introduce(contacts_in(response, self._beside.family)[:K])
@@ -347,6 +375,11 @@ class Neighbourhood:
         if self._votes.vote(address, ip) and self._moving is None:
             # To build the table anew takes longer than a datagram may.
             self._moving = self._reactor.callLater(0.0, self._move)
+
+    def _is_router(self, response: Response, host: str, port: int) -> bool:
+        if self._closed or (host, port) not in self._hosts:
+            return False
+        return len(contacts_in(response, self.family)) >= K
 
     def answer(self, query: Query, host: str, port: int) -> bytes | None:
         """

@@ -282,7 +282,7 @@ class DHTNode(Service):
         return statistics(self.sides)
 
     def _count(self) -> int:
-        return sum(len(side.neighbourhood.table) for side in self.sides)
+        return sum(side.neighbourhood.known for side in self.sides)
 
     def _searching(self) -> None:
         if any(side.ready for side in self.sides) or self.unreachable or self._warning is not None:

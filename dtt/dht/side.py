@@ -23,6 +23,7 @@ from twisted.internet.protocol import DatagramProtocol
 from dtt.dht.bootstrap import Bootstrap
 from dtt.dht.client import Client
 from dtt.dht.neighbourhood import Neighbourhood
+from dtt.dht.reads import contacts_in
 from dtt.errors import ListenError
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family
@@ -193,8 +194,8 @@ class Side:
         """
         return self.neighbourhood.table.contacts() or self._known
 
-    def _ask_host(self, host: str, port: int) -> None:
-        self.neighbourhood.ask_host(host, port)
+    def _ask_host(self, host: str, port: int, is_bootstrap: bool) -> None:
+        self.neighbourhood.ask_host(host, port, is_bootstrap)
 
     def _find_first_nodes(self) -> None:
         if not self._running:
@@ -205,7 +206,9 @@ class Side:
         self._bootstrap.start(self.known_nodes())
 
     def _heard(self, response: Response) -> None:
-        if not self._bootstrap.running or not len(self.neighbourhood.table):
+        if not self._bootstrap.running:
+            return
+        if not len(self.neighbourhood.table) and not contacts_in(response, self.family):
             return
         self._bootstrap.stop()
         self.neighbourhood.find_neighbours(response)

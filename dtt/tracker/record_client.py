@@ -223,7 +223,7 @@ class RecordClient:
                 reader, self._encrypted(state, content), placement, inner, read_back=False
             )
             if result.stored:
-                await reader.read_again(inner)
+                await reader.read_inner_again()
         except (RemoteError, TimeoutError) as error:
             self._log.debug("the first copy was not placed: {error}", error=error)
             return False

@@ -22,10 +22,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.dht.lookup import PATIENT_ALPHA, URGENT_ALPHA
+from dtt.dht.node_id import distance
 from dtt.dht.placement import INNER, MAX_SEQ, MIDDLE
 from dtt.errors import DecodeError, RecordRefused
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IDHT, Contact, MutableRead, NodeAnswer
+from dtt.krpc.items import mutable_target
 from dtt.records.hpke import KeyPair
 from dtt.records.record import GossipContent, Record, open_record
 from dtt.records.topic import Slot
@@ -120,7 +122,8 @@ class SlotReader:
         # what they said once they had answered.
         self._on_inner: list[Callable[[MutableRead], None]] = []
         self._inner: MutableRead | None = None
-        # What became known of single nodes while a read was under way.
+        # What nodes have said since the read under way began.
+        self._heard_of: dict[Contact, NodeAnswer] = {}
         self._newer: dict[Contact, NodeAnswer] = {}
         # Of each value seen, its record, or None if it is none; the first seen first.
         self._opened: dict[bytes, FoundRecord | None] = {}
@@ -162,10 +165,19 @@ class SlotReader:
                 self._on_inner.append(on_inner)
         return waiter
 
-    async def read_again(self, inner: MutableRead) -> None:
+    async def read_inner_again(self) -> None:
         """
-        Ask the nodes of a part of a read once more, also while a read is under way.
+        Ask the nearest of the nodes that have answered so far once more, while
+        a read is under way.
         """
+        target = mutable_target(self.slot.public_key, self.slot.salt)
+        known = (
+            self._heard_of
+            if self._reading is not None or self.latest is None
+            else {answer.contact: answer for answer in self.latest.answers}
+        )
+        nearest = sorted(known.values(), key=lambda answer: distance(target, answer.contact.node_id))[:INNER]
+        inner = MutableRead(self.slot.public_key, self.slot.salt, tuple(nearest))
         again = await self._dht.refresh(inner, self._heard).addTimeout(self._timeout, self._reactor)
         self._update(again.answers)
 
@@ -203,6 +215,7 @@ class SlotReader:
             self.latest = _updated(self.latest, newer)
 
     def _heard(self, answer: NodeAnswer) -> None:
+        self._heard_of[answer.contact] = answer
         if answer.value is not None:
             self._open(answer.value)
 
@@ -216,7 +229,7 @@ class SlotReader:
         now = self._reactor.seconds()
         latest = self.latest
         lifetime = effort.lifetime if latest and len(latest.answers) >= THIN else THIN_LIFETIME
-        self._on_inner, self._inner, self._newer = [], None, {}
+        self._on_inner, self._inner, self._heard_of, self._newer = [], None, {}, {}
         if latest is None or now - self._looked_up > lifetime:
             self._looked_up = now
             reading = self._dht.get_mutable(
