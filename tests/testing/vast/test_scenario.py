@@ -24,7 +24,7 @@ class ScenarioTests(SynchronousTestCase):
     """
 
     def test_pair(self) -> None:
-        """Strangers among four million nodes meet; the same run has the same datagrams, another one others."""
+        """Strangers among four million nodes meet; a run that is repeated has the same datagrams."""
         meeting = pair(SETTING)
         assert meeting.seconds is not None
         self.assertTrue(0.5 < meeting.seconds < 60)
