@@ -89,3 +89,13 @@ class DocsTests(SynchronousTestCase):
         result = TestResult()
         names["MeetingTests"]("test_meeting").run(result)
         self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
+
+    def test_testing(self) -> None:
+        """The tests on a DHT of the real size pass as they are shown."""
+        (code,) = re.findall(r"```python\n(.*?)```", page("testing.md"), re.DOTALL)
+        names: dict[str, Any] = {"__name__": "shown"}
+        exec(compile(code, "testing.md", "exec"), names)
+        result = TestResult()
+        for name in ("test_strangers", "test_newcomer", "test_recall"):
+            names["ColdStartTests"](name).run(result)
+        self.assertEqual((result.testsRun, result.errors, result.failures), (3, [], []))

@@ -5,7 +5,7 @@ What a L{dtt.Tracker} needs of a reactor, so that trackers run unchanged and
 without real time: L{MachineNetwork} joins L{dtt.testing.udp} and
 L{dtt.testing.tcp} under one clock.
 
-    network = MachineNetwork(Clock())
+    network = MachineNetwork(HeapClock())
     tracker = Tracker(network.reactor("10.0.0.1"), Config(listen=("10.0.0.1", 0)))
     tracker.startService()
     network.advance(1.0)
@@ -28,8 +28,10 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from dtt.testing.clock import advance
+from dtt.testing.distance import Beyond
 from dtt.testing.tcp import MemoryTCPNetwork, MemoryTCPReactor
 from dtt.testing.udp import MemoryUDPNetwork, MemoryUDPPort
+from dtt.testing.vast.links import Links
 
 
 @implementer(IReactorTCP, IReactorUDP, IReactorTime, IReactorPluggableNameResolver)
@@ -79,13 +81,35 @@ class MachineNetwork:
     @ivar tcp: the way of connections.
     """
 
-    def __init__(self, clock: Clock, *, latency: float = 0.01, rng: Random | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        latency: float = 0.01,
+        rng: Random | None = None,
+        links: Links | None = None,
+        beyond: Beyond | None = None,
+        log_limit: int | None = None,
+    ) -> None:
         """
         @param latency: seconds one way.
+        @param rng: decides which datagrams get lost.
+        @param links: latency and loss of each pair of machines, instead of
+            C{latency}.  Connections have neither jitter nor loss.
+        @param beyond: hosts without a reactor, which answer datagrams: a
+            L{VastDHT<dtt.testing.vast.VastDHT>}.
+        @param log_limit: of C{udp.log}; see L{MemoryUDPNetwork}.
         """
         self.clock = clock
-        self.udp = MemoryUDPNetwork(clock, latency=latency, rng=rng)
-        self.tcp = MemoryTCPNetwork(clock, latency=latency)
+        self.udp = MemoryUDPNetwork(
+            clock,
+            latency=latency if links is None else links.delay,
+            loss=0.0 if links is None else links.loss,
+            rng=rng,
+            beyond=beyond,
+            log_limit=log_limit,
+        )
+        self.tcp = MemoryTCPNetwork(clock, latency=latency if links is None else links.base)
 
     def reactor(self, host: str) -> Any:
         """

@@ -2,7 +2,8 @@
 A TCP network in memory, under L{twisted.internet.task.Clock}.
 
 Rules: each host has a reactor of its own, all share one clock; bytes arrive in
-order, C{latency} seconds after they were written; a receiver that does not
+order, C{latency} seconds after they were written; who connects is connected
+after two latencies, who is connected to after three; a receiver that does not
 read closes its window, and the sender's transport then behaves as Twisted's
 does: it buffers, pauses its producer above 64 KiB, and resumes it when the
 buffer is empty.  C{loseConnection} writes what is buffered first,
@@ -17,7 +18,9 @@ within a call that it makes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -37,17 +40,19 @@ from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
     IListeningPort,
+    IProtocol,
     IPushProducer,
     IReactorTCP,
     IReactorTime,
     ITCPTransport,
 )
-from twisted.internet.protocol import ClientFactory, Factory
+from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.testing.clock import advance
+from dtt.testing.distance import OfHosts, between
 
 #: The first port of those that are given out for port 0 (IANA's dynamic ones).
 _FIRST_FREE = 49152
@@ -83,6 +88,8 @@ class MemoryTCPTransport:
         self._buffer = bytearray()
         self._unread = bytearray()
         self._in_flight = 0
+        # What arrives at the other end, in order.
+        self._on_the_way: deque[Callable[[], None]] = deque()
         self._reading = True
         self._ended: Failure | None = None
         self._lost = False
@@ -219,6 +226,11 @@ class MemoryTCPTransport:
 
     # Inside
 
+    def _made(self, protocol: IProtocol) -> None:
+        self.protocol = protocol
+        self._network._transports[self] = None
+        protocol.makeConnection(self)
+
     def _push(self) -> None:
         """
         Put as many bytes on the way as the other end has room for.
@@ -232,7 +244,17 @@ class MemoryTCPTransport:
         data = bytes(self._buffer[:room])
         del self._buffer[:room]
         self._in_flight += len(data)
-        self._network.clock.callLater(self._network.latency, self._arrive, other, data)
+        self._send(partial(self._arrive, other, data))
+
+    def _send(self, event: Callable[[], None]) -> None:
+        """
+        Let something happen at the other end, after all that was sent before.
+        """
+        self._on_the_way.append(event)
+        self._network.clock.callLater(self._network.delay(self._host[0], self._peer[0]), self._happen)
+
+    def _happen(self) -> None:
+        self._on_the_way.popleft()()
 
     def _arrive(self, other: MemoryTCPTransport, data: bytes) -> None:
         self._in_flight -= len(data)
@@ -271,7 +293,7 @@ class MemoryTCPTransport:
     def _tell_other(self, reason: Exception) -> None:
         other = self.other
         if other is not None and not self._network.is_silent(self._host[0], self._peer[0]):
-            self._network.clock.callLater(self._network.latency, other._end, Failure(reason))
+            self._send(partial(other._end, Failure(reason)))
 
     def _end(self, reason: Failure) -> None:
         if self._ended is None:
@@ -356,7 +378,9 @@ class MemoryTCPConnector:
         if network.is_silent(self._source[0], self._target[0]):
             self._call = network.clock.callLater(self._timeout, self._failed, TimeoutError())
         else:
-            self._call = network.clock.callLater(2 * network.latency, self._answered)
+            there, back = (self._source[0], self._target[0]), (self._target[0], self._source[0])
+            delay = network.delay(*there) + network.delay(*back)
+            self._call = network.clock.callLater(delay, self._answered)
 
     def stopConnecting(self) -> None:
         """
@@ -391,19 +415,25 @@ class MemoryTCPConnector:
         far = MemoryTCPTransport(self._network, self._target, self._source)
         near.other, far.other = far, near
         self._transport = near
-        for transport, factory, peer in (
-            (far, port.factory, self._source),
-            (near, self._factory, self._target),
-        ):
-            protocol = factory.buildProtocol(_address(*peer))
-            if protocol is None:
-                near.abortConnection()
-                return
-            transport.protocol = protocol
         near.on_lost = self._lost
-        for transport in (far, near):
-            self._network._transports[transport] = None
-            transport.protocol.makeConnection(transport)
+        # The last part of the handshake, before all data.
+        near._send(partial(self._accept, far))
+        protocol = self._factory.buildProtocol(_address(*self._target))
+        near._made(Protocol() if protocol is None else protocol)
+        if protocol is None:
+            near.loseConnection()
+
+    def _accept(self, far: MemoryTCPTransport) -> None:
+        network = self._network
+        if network.is_silent(self._source[0], self._target[0]):
+            return
+        port = network._ports.get(self._target)
+        protocol = None if port is None else port.factory.buildProtocol(_address(*self._source))
+        if protocol is None:
+            far._lost = True
+            far._tell_other(ConnectionLost() if port is None else ConnectionDone())
+        else:
+            far._made(protocol)
 
     def _failed(self, reason: Exception) -> None:
         self._factory.clientConnectionFailed(self, Failure(reason))
@@ -487,12 +517,12 @@ class MemoryTCPNetwork:
     Hosts that can connect to each other.
 
     @ivar clock: everybody's time.
-    @ivar latency: seconds that bytes take one way.
+    @ivar latency: seconds that bytes take one way, of all pairs of hosts or of each.
     @ivar silent: hosts that have fallen off the network: what they send and
         what is sent to them vanishes, connects to them time out.
     """
 
-    def __init__(self, clock: Clock, *, latency: float = 0.01) -> None:
+    def __init__(self, clock: Clock, *, latency: OfHosts = 0.01) -> None:
         self.clock = clock
         self.latency = latency
         self.silent: set[str] = set()
@@ -531,6 +561,12 @@ class MemoryTCPNetwork:
         Whether nothing gets from C{one} to C{other}.
         """
         return one in self.silent or other in self.silent
+
+    def delay(self, one: str, other: str) -> float:
+        """
+        Seconds that bytes take from C{one} to C{other}.
+        """
+        return between(self.latency, one, other)
 
     def advance(self, seconds: float) -> None:
         """

@@ -4,7 +4,8 @@ A UDP network in memory, under L{twisted.internet.task.Clock}.
 Rules: each host has a reactor of its own and an IPv4 address, an IPv6 address
 or one of each; all share one clock; a datagram
 arrives C{latency} seconds after it was written, or is lost; the same seed
-gives the same losses; nothing arrives from or at a dead address.  Code under
+gives the same losses; nothing arrives from or at a dead address.  Beyond these
+hosts there may be others that have no reactor and only answer.  Code under
 test runs unchanged: it calls C{listenUDP}, C{callLater} and C{seconds}.
 """
 
@@ -36,6 +37,10 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from dtt.testing.clock import advance
+from dtt.testing.distance import Beyond, OfHosts, between
+
+#: The host that resolves names, where latencies differ.
+_RESOLVER = "resolver"
 
 #: The first port of those that are given out for port 0 (IANA's dynamic ones).
 _FIRST_FREE = 49152
@@ -223,7 +228,8 @@ class MemoryUDPReactor:
                         resolutionReceiver.addressResolved(address)
                 resolutionReceiver.resolutionComplete()
 
-            resolution.call = self._network.clock.callLater(self._network.latency, answer)
+            latency = between(self._network.latency, self.host, _RESOLVER)
+            resolution.call = self._network.clock.callLater(latency, answer)
         return resolution
 
 
@@ -232,22 +238,38 @@ class MemoryUDPNetwork:
     Hosts that can send datagrams to each other.
 
     @ivar clock: everybody's time.
-    @ivar latency: seconds from write to arrival.
-    @ivar loss: the share of datagrams that get lost, 0..1.
+    @ivar latency: seconds from write to arrival, of all pairs of hosts or of each.
+    @ivar loss: the share of datagrams that get lost, 0..1, of all or of each.
+    @ivar beyond: hosts without a reactor, which answer.
     @ivar dead: addresses, or whole hosts, that neither send nor receive.
     @ivar names: host names and their addresses; L{None}: never resolved.
-    @ivar log: every datagram written, with the losses.
+    @ivar log: the datagrams written, with the losses.
+    @ivar observers: each is told every datagram that is written.
     """
 
     def __init__(
-        self, clock: Clock, *, latency: float = 0.01, loss: float = 0.0, rng: Random | None = None
+        self,
+        clock: Clock,
+        *,
+        latency: OfHosts = 0.01,
+        loss: OfHosts = 0.0,
+        rng: Random | None = None,
+        beyond: Beyond | None = None,
+        log_limit: int | None = None,
     ) -> None:
+        """
+        @param log_limit: keep the last datagrams only, at least so many;
+            L{None}: keep all.
+        """
         self.clock = clock
         self.latency = latency
         self.loss = loss
+        self.beyond = beyond
         self.dead: set[tuple[str, int] | str] = set()
         self.names: dict[str, Sequence[str] | None] = {}
         self.log: list[Datagram] = []
+        self.observers: list[Callable[[Datagram], object]] = []
+        self._log_limit = log_limit
         self._rng = Random(0) if rng is None else rng
         self._ports: dict[tuple[str, int], MemoryUDPPort] = {}
 
@@ -285,10 +307,36 @@ class MemoryUDPNetwork:
         return address in self.dead or address[0] in self.dead
 
     def _write(self, datagram: Datagram) -> None:
-        self.log.append(datagram)
-        if self._is_dead(datagram.source) or (self.loss and self._rng.random() < self.loss):
+        self._record(datagram)
+        source, destination = datagram.source[0], datagram.destination[0]
+        if self._is_dead(datagram.source):
             return
-        self.clock.callLater(self.latency, self._arrive, datagram)
+        loss = between(self.loss, source, destination)
+        if loss and self._rng.random() < loss:
+            return
+        latency = between(self.latency, source, destination)
+        beyond = self.beyond
+        if beyond is not None and beyond.has(destination):
+            self.clock.callLater(latency, self._answer, beyond, datagram)
+        else:
+            self.clock.callLater(latency, self._arrive, datagram)
+
+    def _record(self, datagram: Datagram) -> None:
+        limit = self._log_limit
+        if limit != 0:
+            self.log.append(datagram)
+            if limit is not None and len(self.log) >= 2 * limit:
+                del self.log[:-limit]
+        for observer in self.observers:
+            observer(datagram)
+
+    def _answer(self, beyond: Beyond, datagram: Datagram) -> None:
+        source, destination = datagram.source, datagram.destination
+        if self._is_dead(destination):
+            return
+        reply = beyond.answer(datagram.data, source, destination, self.clock.seconds())
+        if reply is not None:
+            self._write(Datagram(destination, source, reply))
 
     def _arrive(self, datagram: Datagram) -> None:
         bound = self._ports.get(datagram.destination)

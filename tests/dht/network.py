@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from nacl.bindings import crypto_sign_seed_keypair
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from dtt.dht.node import DHTNode
+from dtt.testing.clock import HeapClock
 from dtt.testing.udp import MemoryUDPNetwork
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class Network:
         """
         @param families: of the nodes: C{"4"}, C{"6"} or C{"46"}.
         """
-        self.clock = Clock()
+        self.clock = HeapClock()
         self.udp = MemoryUDPNetwork(self.clock, rng=Random(seed))
         self.nodes: list[DHTNode] = []
         self._closed = closed

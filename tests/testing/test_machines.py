@@ -4,6 +4,7 @@ Tests for L{dtt.testing.machines} and L{dtt.testing.clock}.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -18,8 +19,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from dtt.dht.node import DHTNode
 from dtt.testing.clock import advance
 from dtt.testing.machines import MachineNetwork
+from dtt.testing.vast import Links, VastDHT, member_host
 
 
 class AdvanceTests(SynchronousTestCase):
@@ -103,6 +106,39 @@ class MachineNetworkTests(SynchronousTestCase):
         self.assertEqual(self.net.listening(), {("tcp", "10.0.0.2", 7)})
         port.stopListening()
         self.assertEqual(self.net.listening(), set())
+
+    def test_links(self) -> None:
+        """With links, each pair of machines has its latency, for datagrams and for connections."""
+        links = Links(1)
+        net = MachineNetwork(self.clock, links=links)
+        one, two = net.reactor("10.0.0.1"), net.reactor("10.0.0.2")
+        times: list[float] = []
+        receiver, client = DatagramProtocol(), Protocol()
+        receiver.datagramReceived = lambda datagram, addr: times.append(self.clock.seconds())  # type: ignore[method-assign]
+        client.connectionMade = lambda: times.append(self.clock.seconds())  # type: ignore[method-assign]
+        two.listenUDP(7, receiver)
+        two.listenTCP(7, ServerFactory.forProtocol(Protocol))
+        one.listenUDP(0, DatagramProtocol()).write(b"hello", ("10.0.0.2", 7))
+        one.connectTCP("10.0.0.2", 7, ClientFactory.forProtocol(lambda: client))
+        net.advance(1)
+        delay = links.delay("10.0.0.1", "10.0.0.2")
+        self.assertEqual(times, [delay, 2 * delay])
+
+    def test_vast(self) -> None:
+        """A DHT node on a machine is ready after it has asked a vast DHT."""
+        dht = VastDHT(20)
+        net = MachineNetwork(self.clock, links=Links(), beyond=dht, log_limit=0)
+        node = DHTNode(
+            net.reactor(member_host(0)), interface=member_host(0), bootstrap=dht.bootstrap, rng=Random(1)
+        )
+        node.privilegedStartService()
+        node.startService()
+        net.advance(5)
+        self.assertGreater(self.successResultOf(node.when_ready()), 0)
+        self.assertGreater(len(node.table), 20)
+        self.assertEqual(net.udp.log, [])
+        node.stopService()
+        net.advance(5)
 
     def test_names(self) -> None:
         """Names are resolved; the resolver can be replaced."""

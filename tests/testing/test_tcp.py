@@ -107,7 +107,7 @@ class MemoryTCPTests(SynchronousTestCase):
         Client and server.
         """
         result = self.connect()
-        self.net.advance(0.2)
+        self.net.advance(0.31)
         return self.successResultOf(result), self.servers[-1]
 
     def test_interfaces(self) -> None:
@@ -125,21 +125,65 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_latency_and_order(self) -> None:
         """
-        A connect takes two latencies, bytes take one and keep their order.
+        A connect takes two latencies, for the server three; bytes take one and keep their order.
         """
         result = self.connect()
         self.net.advance(0.19)
         self.assertNoResult(result)
         self.net.advance(0.02)
-        client, server = self.successResultOf(result), self.servers[0]
+        client = self.successResultOf(result)
         client.transport.write(b"one ")
         client.transport.writeSequence([b"two ", b"three"])
-        self.assertEqual(server.received, b"")
-        self.net.advance(0.11)
+        self.net.advance(0.08)
+        self.assertEqual(self.servers, [])
+        self.net.advance(0.03)
+        (server,) = self.servers
         self.assertEqual(server.received, b"one two three")
         self.assertEqual(server.transport.getPeer().host, "10.0.0.2")
         self.assertEqual(client.transport.getPeer().port, 80)
         self.assertEqual(client.transport.getHost(), server.transport.getPeer())
+
+    def test_latency_of_hosts(self) -> None:
+        """
+        Each way may have a latency of its own; bytes do not overtake each other, or the connection.
+        """
+        delays = iter((0.3, 0.2, 0.9, 0.1, 0.1, 0.1))
+        self.net.latency = lambda sender, receiver: next(delays)
+        result = self.connect()
+        self.net.advance(0.51)
+        client = self.successResultOf(result)
+        client.transport.write(b"one ")
+        client.transport.write(b"two")
+        client.transport.loseConnection()
+        self.net.advance(1)
+        (server,) = self.servers
+        self.assertEqual((server.received, server.reason), (b"one two", ConnectionDone))
+
+    def test_not_accepted(self) -> None:
+        """
+        A server without a protocol closes the connection; if its port was closed meanwhile, it is reset.
+        """
+        self.server_reactor.listenTCP(81, _Nobody())
+        result = self.connect(81)
+        self.net.advance(0.21)
+        one = self.successResultOf(result)
+        self.net.advance(0.2)
+        result = self.connect()
+        self.net.advance(0.21)
+        other = self.successResultOf(result)
+        self.port.stopListening()
+        self.net.advance(0.2)
+        self.assertEqual((one.reason, other.reason), (ConnectionDone, ConnectionLost))
+        self.assertEqual(self.net.transports(), [])
+
+    def test_client_without_protocol(self) -> None:
+        """
+        A client factory without a protocol has its connection closed.
+        """
+        self.client_reactor.connectTCP("10.0.0.1", 80, _Client())
+        self.net.advance(1)
+        self.assertEqual([server.reason for server in self.servers], [ConnectionDone])
+        self.assertEqual(self.net.transports(), [])
 
     def test_failed_connects(self) -> None:
         """
@@ -281,3 +325,20 @@ class _Client(Factory):
 
     def clientConnectionFailed(self, connector: object, reason: object) -> None:
         """Nothing."""
+
+    def clientConnectionLost(self, connector: object, reason: object) -> None:
+        """Nothing."""
+
+    def buildProtocol(self, addr: object) -> None:
+        """None."""
+
+
+class _Nobody(Factory):
+    """
+    A server factory that has no protocol for anybody.
+    """
+
+    noisy = False
+
+    def buildProtocol(self, addr: object) -> None:
+        """None."""

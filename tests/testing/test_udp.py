@@ -5,6 +5,7 @@ Tests for L{dtt.testing.udp}.
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
@@ -25,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from dtt.testing.udp import MemoryUDPNetwork
+from dtt.testing.udp import Datagram, MemoryUDPNetwork
 
 
 class Recorder(DatagramProtocol):
@@ -132,6 +133,63 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
         self.port_one.write(b"c", ("10.0.0.2", 2000))
         self.network.advance(1.0)
         self.assertEqual([data for data, _, _ in self.two.received], [b"c"])
+
+    def test_of_hosts(self) -> None:
+        """
+        Latency and loss may be those of each pair of hosts.
+        """
+        self.network.latency = lambda sender, receiver: 0.5 if sender == "10.0.0.1" else 0.125
+        self.network.loss = lambda sender, receiver: float(receiver == "10.0.0.3")
+        three = Recorder(self.clock)
+        self.network.reactor("10.0.0.3").listenUDP(3000, three)
+        for port in (2000, 3000):
+            self.port_one.write(b"there", (f"10.0.0.{port // 1000}", port))
+        self.port_two.write(b"back", ("10.0.0.1", 1000))
+        self.network.advance(1.0)
+        self.assertEqual([time for _, _, time in self.two.received + self.one.received], [0.5, 0.125])
+        self.assertEqual(three.received, [])
+
+    def test_beyond(self) -> None:
+        """
+        Hosts beyond are asked when a datagram arrives, and their reply takes its way back; both are logged.
+        """
+        asked: list[Any] = []
+
+        class Echo:
+            def has(self, host: str) -> bool:
+                return host.startswith("11.")
+
+            def answer(
+                self, datagram: bytes, source: tuple[str, int], destination: tuple[str, int], now: float
+            ) -> bytes | None:
+                asked.append((source, destination, now))
+                return datagram if destination[1] == 7 else None
+
+        self.network.beyond = Echo()
+        for port in (7, 8):
+            self.port_one.write(b"hello", ("11.0.0.1", port))
+        self.network.advance(1.0)
+        self.assertEqual(asked, [(("10.0.0.1", 1000), ("11.0.0.1", port), 0.25) for port in (7, 8)])
+        self.assertEqual(self.one.received, [(b"hello", ("11.0.0.1", 7), 0.5)])
+        self.assertEqual(len(self.network.log), 3)
+        self.network.dead = {"11.0.0.1"}
+        self.port_one.write(b"hello", ("11.0.0.1", 7))
+        self.network.advance(1.0)
+        self.assertEqual(len(self.one.received), 1)
+
+    def test_log_limit(self) -> None:
+        """
+        The log can be bounded, or off; observers are told everything.
+        """
+        for limit, kept in ((None, 25), (10, 15), (0, 0)):
+            network = MemoryUDPNetwork(self.clock, log_limit=limit)
+            told: list[Datagram] = []
+            network.observers.append(told.append)
+            port = network.reactor("10.0.0.1").listenUDP(1, Recorder(self.clock))
+            for number in range(25):
+                port.write(b"%d" % number, ("10.0.0.2", 2))
+            self.assertEqual((len(network.log), len(told)), (kept, 25))
+            self.assertEqual(network.log, told[25 - kept :])
 
     def test_loss(self) -> None:
         """

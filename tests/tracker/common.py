@@ -22,6 +22,7 @@ from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, IAddressBook, PeerId
 from dtt.records.record import GossipContent
 from dtt.records.topic import Slot, TopicId, default_rotation, initial_secret_hash
+from dtt.testing.clock import HeapClock
 from dtt.testing.dht import FakeDHT
 from dtt.tracker.record_client import RecordClient
 from dtt.transport import iroh_bindings
@@ -83,7 +84,7 @@ def without_iroh(case: SynchronousTestCase) -> None:
 
 def start_clock() -> Clock:
     """A clock that stands at L{START}."""
-    clock = Clock()
+    clock = HeapClock()
     clock.rightNow = START
     return clock
 

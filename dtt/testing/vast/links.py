@@ -44,8 +44,10 @@ class Links:
     def base(self, a: str, b: str) -> float:
         """
         The one-way latency between two hosts without jitter, seconds; the
-        same in both directions.
+        same in both directions.  None from a host to itself.
         """
+        if a == b:
+            return 0.0
         return self._base(a, b) if a < b else self._base(b, a)
 
     def delay(self, a: str, b: str) -> float:

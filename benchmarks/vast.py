@@ -1,0 +1,140 @@
+"""
+How long two strangers take to meet on a DHT of the real size, in virtual time.
+
+C{python -m benchmarks.vast [--quick] [--runs N] [--silent SHARE] [--loss SHARE] [--rtt LOW-HIGH] ...}.
+Whole trackers and, for C{recall}, a DHT node run on L{dtt.testing.vast}: the
+times are those that pass on the model's clock, whatever this machine does
+meanwhile.  The same arguments print the same figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from math import ceil, inf
+from statistics import fmean
+from time import perf_counter
+
+from dtt.testing.vast.scenario import Meeting, Setting, newcomer, pair, recall
+
+#: What can be measured.
+KINDS = ("pair", "newcomer", "recall")
+
+#: With C{--quick}: runs, and slots.
+QUICK = (4, 20)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """
+    The least value that C{share} of C{values} do not exceed.
+    """
+    return sorted(values)[max(0, ceil(share * len(values)) - 1)]
+
+
+def _milliseconds(seconds: float) -> str:
+    return "never" if seconds == inf else f"{1000 * seconds:.0f}"
+
+
+def report_meetings(name: str, meetings: Sequence[Meeting]) -> str:
+    """
+    A line on one kind of start.
+    """
+    seconds = [inf if each.seconds is None else each.seconds for each in meetings]
+    failed = seconds.count(inf)
+    first, last = ([each.datagrams[index] for each in meetings] for index in (0, 1))
+    return (
+        f"{name:9} joined p50 {_milliseconds(percentile(seconds, 0.5)):>6}"
+        f" p95 {_milliseconds(percentile(seconds, 0.95)):>6}"
+        f" max {_milliseconds(max(seconds)):>6} ms"
+        f"   DHT datagrams p50 (p95): first {percentile(first, 0.5):.0f} ({percentile(first, 0.95):.0f}),"
+        f" last {percentile(last, 0.5):.0f} ({percentile(last, 0.95):.0f})"
+        + (f"   {failed} FAILED" if failed else "")
+    )
+
+
+def report_recall(setting: Setting, targets: int) -> str:
+    """
+    A line on what slot reads find.
+    """
+    reads = recall(setting, targets)
+    inner, all_ = ([getattr(read, name) for read in reads] for name in ("inner", "all"))
+    queries = [read.queries for read in reads]
+    return (
+        f"recall    of the nearest 12: mean {fmean(inner):.1%} worst {min(inner):.1%}"
+        f"   of 32: mean {fmean(all_):.1%} worst {min(all_):.1%}"
+        f"   nearer than the best: at most {max(read.best for read in reads)}"
+        f"   queries mean {fmean(queries):.0f} max {max(queries)}"
+        f"   p50 {_milliseconds(percentile([read.seconds for read in reads], 0.5))} ms"
+    )
+
+
+def measure(setting: Setting, kinds: Sequence[str], runs: int, targets: int, verbose: bool) -> None:
+    """
+    Print everything.
+    """
+    starts: dict[str, Callable[[Setting, int], Meeting]] = {"pair": pair, "newcomer": newcomer}
+    for kind in kinds:
+        began = perf_counter()
+        if kind == "recall":
+            line, count = report_recall(setting, targets), targets
+        else:
+            meetings = []
+            for run in range(runs):
+                meetings.append(starts[kind](setting, run))
+                if verbose:
+                    print(f"{kind} {run}: {meetings[-1]}", flush=True)
+            line, count = report_meetings(kind, meetings), runs
+        print(f"{line}   ({(perf_counter() - began) / count:.2f} s each)", flush=True)
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, _, high = text.partition("-")
+    return float(low), float(high or low)
+
+
+def _shares(text: str) -> dict[str, float]:
+    return {name: float(share) for name, _, share in (part.partition("=") for part in text.split(","))}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """
+    The command.
+    """
+    parser = argparse.ArgumentParser(description="How long two strangers take to meet on a vast DHT.")
+    parser.add_argument("--runs", type=int, default=40, help="cold starts of each kind")
+    parser.add_argument("--targets", type=int, default=200, help="slots that are read")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK[0]} runs, {QUICK[1]} slots")
+    parser.add_argument("--only", default=KINDS, type=lambda text: text.split(","), metavar="KIND,...")
+    parser.add_argument("--bits", type=int, default=22, help="there are 2^BITS nodes")
+    parser.add_argument("--silent", type=float, default=0.35, help="share of nodes that never answer")
+    parser.add_argument("--loss", type=float, default=0.015, help="share of datagrams lost on each way")
+    parser.add_argument("--rtt", type=_range, default=(40.0, 300.0), metavar="LOW-HIGH", help="ms")
+    parser.add_argument("--secure", type=float, default=1.0, help="share of ids that are valid by BEP42")
+    parser.add_argument("--missing", type=float, default=0.0, help="share of entries that tables lack")
+    parser.add_argument("--dead", type=float, default=0.0, help="share of entries that name nobody")
+    parser.add_argument(
+        "--manners", type=_shares, default={"libtorrent": 1.0}, metavar="NAME=SHARE,...", help="of the nodes"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verbose", action="store_true", help="print each run")
+    options = parser.parse_args(arguments)
+    low, high = options.rtt
+    setting = Setting(
+        bits=options.bits,
+        seed=options.seed,
+        silent=options.silent,
+        secure=options.secure,
+        missing=options.missing,
+        dead=options.dead,
+        manners=options.manners,
+        low=low / 2000,
+        high=high / 2000,
+        loss=options.loss,
+    )
+    runs, targets = QUICK if options.quick else (options.runs, options.targets)
+    measure(setting, options.only, runs, targets, options.verbose)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
