@@ -176,9 +176,10 @@ class IDHT(Interface):
         *,
         known: MutableRead | None = None,
         alpha: int = 16,
+        width: int = 32,
     ) -> Deferred[MutableRead]:
         """
-        Look the item up and read it from the 32 nearest nodes that respond.
+        Look the item up and read it from the nearest nodes that respond.
 
         @param on_answer: called with each verified answer as it arrives.
         @param on_inner: called once, usually long before the end, with what the
@@ -188,6 +189,7 @@ class IDHT(Interface):
         @param known: an earlier read of the same item, whose nodes are asked
             again; the lookup goes on if they name nearer ones.
         @param alpha: queries in flight: more are faster, and cost more.
+        @param width: how many of the nearest nodes have to answer.
         """
 
     def refresh(

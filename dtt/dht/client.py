@@ -147,7 +147,7 @@ class Client:
         interpret: Callable[[Contact, Response], T],
         *,
         width: int = K,
-        slot: bool = False,
+        mainline: bool = False,
         alpha: int = ALPHA,
         known: Sequence[Contact] = (),
         on_inner: Callable[[list[T]], None] | None = None,
@@ -156,7 +156,7 @@ class Client:
         A lookup, not yet started.
 
         @param width: how many of the nearest have to answer.
-        @param slot: as wide as reads of slots need it.
+        @param mainline: have the nearest in mainline's order answer, too.
         @param alpha: queries in flight.
         @param known: contacts to begin with, beside those of the table.
         @param on_inner: see L{Lookup}.
@@ -171,10 +171,10 @@ class Client:
             interpret=interpret,
             starts=lambda: [*known, *self._starts(target)],
             later=self._later,
-            is_secure=_is_secure if slot and not self._closed else None,
+            is_secure=_is_secure if mainline and not self._closed else None,
             trusts_timeout=lambda: self._krpc.trusts_timeout,
             on_inner=on_inner,
-            width=SLOT_WIDTH if slot else width,
+            width=width,
             alpha=alpha,
             closed=self._closed,
             own_id=self.table.own_id,
@@ -199,8 +199,10 @@ class Client:
         salt: bytes,
         on_answer: Callable[[NodeAnswer], None] | None,
         on_inner: Callable[[MutableRead], None] | None,
+        *,
         known: Sequence[Contact],
         alpha: int,
+        width: int,
     ) -> MutableRead:
         """
         See L{dtt.interfaces.IDHT.get_mutable}.
@@ -210,7 +212,14 @@ class Client:
             self.tell(on_inner, MutableRead(public_key, salt, tuple(answers)))
 
         return await self._read(
-            public_key, salt, on_answer, on_inner=tell_inner, known=known, alpha=alpha, slot=True
+            public_key,
+            salt,
+            on_answer,
+            on_inner=tell_inner,
+            known=known,
+            alpha=alpha,
+            width=width,
+            mainline=True,
         )
 
     async def _read(

@@ -25,7 +25,7 @@ from zope.interface import implementer
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
 from dtt.dht.buckets import K
 from dtt.dht.limits import UPLOAD_RATE
-from dtt.dht.lookup import ALPHA
+from dtt.dht.lookup import ALPHA, SLOT_WIDTH
 from dtt.dht.merging import merge_puts, merge_reads, part_of, side_by_side
 from dtt.dht.neighbourhood import Neighbourhood
 from dtt.dht.node_id import generate, random_id
@@ -354,6 +354,7 @@ class DHTNode(Service):
         *,
         known: MutableRead | None = None,
         alpha: int = ALPHA,
+        width: int = SLOT_WIDTH,
     ) -> Deferred[MutableRead]:
         """
         See L{IDHT.get_mutable}.
@@ -363,7 +364,9 @@ class DHTNode(Service):
         async def read_on(side: Side) -> MutableRead:
             side.neighbourhood.settle()
             contacts = () if known is None else contacts_of(part_of(known, side.family), self.node_id)
-            return await side.client.get_mutable(public_key, salt, on_answer, on_inner, contacts, alpha)
+            return await side.client.get_mutable(
+                public_key, salt, on_answer, on_inner, known=contacts, alpha=alpha, width=width
+            )
 
         async def get() -> MutableRead:
             own = self._own_answer(public_key, salt)

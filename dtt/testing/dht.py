@@ -121,6 +121,7 @@ class FakeDHT:
         *,
         known: MutableRead | None = None,
         alpha: int = ALPHA,
+        width: int = SLOT_WIDTH,
     ) -> Deferred[MutableRead]:
         """
         See L{IDHT.get_mutable}.  C{known} and C{alpha} change nothing here.
@@ -138,7 +139,7 @@ class FakeDHT:
 
         async def get() -> MutableRead:
             await self.when_ready()
-            empty = tuple(NodeAnswer(contact, None) for contact in self._nearest(target, SLOT_WIDTH))
+            empty = tuple(NodeAnswer(contact, None) for contact in self._nearest(target, width))
             return await read_again(MutableRead(public_key, salt, empty), self._ask, lambda _: True, answered)
 
         return Deferred.fromCoroutine(get())

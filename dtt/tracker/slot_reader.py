@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.dht.lookup import PATIENT_ALPHA, URGENT_ALPHA
+from dtt.dht.lookup import PATIENT_ALPHA, SLOT_WIDTH, URGENT_ALPHA
 from dtt.dht.node_id import distance
 from dtt.dht.placement import INNER, MAX_SEQ, MIDDLE
 from dtt.errors import DecodeError, RecordRefused
@@ -51,12 +51,18 @@ THIN: Final = MIDDLE + 1
 THIN_LIFETIME: Final = 2.0
 
 
+#: Nodes that a member with neighbours reads a slot from: all the inner and middle
+#: ranks, and some of the outer one for a second copy.  Guess.
+PATIENT_WIDTH: Final = 24
+
+
 @frozen(slots=True)
 class Effort:
     """
     How hard a read tries.
 
     @ivar alpha: queries in flight of a lookup.
+    @ivar width: how many of the nearest nodes have to answer.
     @ivar lifetime: seconds after which the slot is looked up anew.
     @ivar max_age: a read that ended at most so many seconds ago will do;
         L{None}: none will.
@@ -65,6 +71,7 @@ class Effort:
     """
 
     alpha: int
+    width: int = SLOT_WIDTH
     lifetime: float = LOOKUP_LIFETIME
     max_age: float | None = None
     nearest: int | None = None
@@ -74,7 +81,7 @@ class Effort:
 #: section 3, item 6): each record has a copy on one of the nodes of the inner
 #: ranks, if there is a place.
 URGENT: Final = Effort(URGENT_ALPHA)
-PATIENT: Final = Effort(PATIENT_ALPHA, max_age=20.0, nearest=INNER)
+PATIENT: Final = Effort(PATIENT_ALPHA, PATIENT_WIDTH, max_age=20.0, nearest=INNER)
 
 
 class SlotReader:
@@ -239,6 +246,7 @@ class SlotReader:
                 self._heard_inner,
                 known=latest,
                 alpha=effort.alpha,
+                width=effort.width,
             )
         else:
             reading = self._dht.refresh(latest, self._heard, effort.nearest)
