@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.config import BootstrapConfig
+from dtt.dht.lookup import ALPHA
 from dtt.dht.placement import INNER
 from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossip, IGossipObserver
 from dtt.records.record import GossipContent
@@ -30,13 +31,15 @@ from dtt.tracker.dials import Dials
 from dtt.tracker.found import FoundRecord, candidates, recent_minutes
 from dtt.tracker.loop import LoopService
 from dtt.tracker.record_client import RecordClient
-from dtt.tracker.slot_reader import LOOKUP_LIFETIME, URGENT
+from dtt.tracker.slot_reader import LOOKUP_LIFETIME, PATIENT_WIDTH, URGENT, Effort
 
 #: The first waits between two reads (specs/records.md section 6, "dtt's pace").
 FIRST_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
-#: (alone for at least this long, wait at least this long) (the same source).
-SLOWER_WHEN_ALONE = ((600.0, 15.0), (60.0, 5.0))
+#: (alone for at least this long, wait at least this long) (the same source; the
+#: last pair is a guess: at most 8 packets a second in the first ten minutes, 4
+#: later, specs/latency.md section 4).
+SLOWER_WHEN_ALONE = ((600.0, 15.0), (60.0, 5.0), (10.0, 3.0))
 
 #: So long after a turn of the minute, the last minute is read with every poll.
 TURN_OF_MINUTE = 5.0
@@ -63,6 +66,9 @@ PUTS_IN_A_MINUTE = 2
 #: member that takes us in and drops us at once would have us ask without any
 #: pause (guess).
 FLAPPING = 1.0
+
+#: Seconds alone after which a lookup takes its time (guess).
+URGENT_FOR = 10.0
 
 #: Alone for so long though others were found and dialled: the operator is told
 #: (guess; two rounds of everything have failed by then).
@@ -99,14 +105,17 @@ def minutes_to_read(now: float, polls: int, older_first: bool) -> tuple[int, ...
     return (minute,)
 
 
-def lifetime_of_lookup(alone_for: float) -> float:
+def effort_after(alone_for: float) -> Effort:
     """
-    After how many seconds a slot is looked up anew, rather than its known nodes
-    asked again.
+    How hard a read tries that is not the first one: after some time nobody is
+    missed by a lookup that takes longer.
 
     @param alone_for: seconds since we began to look.
     """
-    return next((after for after in LOOK_ANEW_AFTER if alone_for < 2 * after), LOOKUP_LIFETIME)
+    lifetime = next((after for after in LOOK_ANEW_AFTER if alone_for < 2 * after), LOOKUP_LIFETIME)
+    if alone_for < URGENT_FOR:
+        return evolve(URGENT, lifetime=lifetime, nearest=INNER)
+    return Effort(ALPHA, PATIENT_WIDTH, lifetime, nearest=INNER)
 
 
 @define
@@ -224,9 +233,7 @@ class Fetcher(LoopService):
         minutes = minutes_to_read(now, search.polls, self._config.check_older_records_first_on_startup)
         current = unix_minute(now)
         if search.polls:
-            lifetime = lifetime_of_lookup(now - search.since)
-            effort = evolve(URGENT, lifetime=lifetime, nearest=INNER)
-            return await self._records.fetch(minutes, "fetcher", effort)
+            return await self._records.fetch(minutes, "fetcher", effort_after(now - search.since))
         if minutes[-1] != current or len(minutes) == 1 or now % 60 < TURN_OF_MINUTE:
             return await self._records.fetch(minutes, "fetcher", URGENT)
         reading = Deferred.fromCoroutine(self._records.fetch((current,), "fetcher", URGENT))

@@ -44,6 +44,11 @@ MAX_SLOTS = 5
 FRESH = 5.0
 
 
+#: Seconds from the first time that the inner nodes are read again to the second
+#: (guess: two round trips).
+SECOND_LOOK_AFTER = 0.3
+
+
 @define
 class _SlotState:
     """
@@ -223,11 +228,21 @@ class RecordClient:
                 reader, self._encrypted(state, content), placement, inner, read_back=False
             )
             if result.stored:
-                await reader.read_inner_again()
+                await self._see_others(state)
         except (RemoteError, TimeoutError) as error:
             self._log.debug("the first copy was not placed: {error}", error=error)
             return False
         return bool(result.stored)
+
+    async def _see_others(self, state: _SlotState) -> None:
+        """
+        Read the inner nodes again, and if that shows nobody once more: whoever
+        starts at the same moment may be a little later, and datagrams get lost.
+        """
+        await state.reader.read_inner_again()
+        if not state.announced:
+            await deferLater(self._reactor, SECOND_LOOK_AFTER)
+            await state.reader.read_inner_again()
 
     async def _put(
         self,
