@@ -5,7 +5,9 @@ Rules (specs/dht.md section 4, writer rules 2-6): every member of a topic
 writes to the same target, so a writer takes free nodes only, few of them, and
 each writer others.  Candidates are the 32 nearest responsive nodes in three
 bands of ranks: inner (1-12), middle (13-20), outer (21-32).  Within a band
-they are ordered by the rendezvous hash H(own id, node id).  First one inner
+they are ordered by the rendezvous hash H(own id, node id), those whose id is
+valid (BEP42) first until one of them holds a copy, then last: the crate mainline
+looks at valid ones before all others.  First one inner
 and one outer copy; later, with our record seen in the slot, more; in a slot of
 many publishers, one copy each, so that 20 find a place.  Only a
 writer that has fewer than two copies and finds no free node overwrites: junk
@@ -25,6 +27,7 @@ from typing import Final
 from attrs import evolve, frozen
 from zope.interface import implementer
 
+from dtt.dht.node_id import is_valid
 from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
 
 #: Candidates, and the last ranks of the inner and the middle band
@@ -63,6 +66,18 @@ def _can_be_overwritten(answer: NodeAnswer) -> bool:
     return answer.version.startswith(_MAINLINE) or (answer.seq is not None and answer.seq < MAX_SEQ)
 
 
+def _is_valid(answer: NodeAnswer) -> bool:
+    return is_valid(answer.contact.node_id, answer.contact.host)
+
+
+def _valid(answers: Sequence[NodeAnswer], first: bool) -> list[NodeAnswer]:
+    """
+    The answers of nodes whose ids are valid (BEP42) before the others, or
+    behind them; else in their order.
+    """
+    return sorted(answers, key=lambda answer: _is_valid(answer) is not first)
+
+
 @frozen(slots=True)
 class _Survey:
     """
@@ -72,12 +87,14 @@ class _Survey:
     @ivar publishers: of each node id that holds one's record, the publisher.
     @ivar junk: node ids that hold something that is no record.
     @ivar copies: how many nodes hold our record.
+    @ivar has_valid: whether the id of one of these is valid (BEP42).
     """
 
     bands: tuple[list[NodeAnswer], list[NodeAnswer], list[NodeAnswer]]
     publishers: dict[bytes, bytes]
     junk: frozenset[bytes]
     copies: int
+    has_valid: bool
 
 
 @implementer(IPlacement)
@@ -109,13 +126,16 @@ class Placement:
         See L{IPlacement.plan}: rules 2, 3 and 4.
         """
         survey = self._survey(read, value)
-        inner, middle, outer = [
+        free = [
             [answer for answer in band if answer.value is None and answer.token is not None]
             for band in survey.bands
         ]
-        from_inside = [*inner, *middle, *outer]
+        from_inside = [answer for band in free for answer in _valid(band, not survey.has_valid)]
         if not from_inside:
             return []
+        # Where the first copy will be, if there is none yet.
+        has_valid = survey.has_valid or (survey.copies == 0 and _is_valid(from_inside[0]))
+        outer = _valid(free[-1], not has_valid)
         wanted = self._wanted(len({*survey.publishers.values(), self.own_id}))
         if survey.copies < FEW:
             # The second copy leaves the inner ranks to the first ones of
@@ -186,8 +206,9 @@ class Placement:
             sorted(band, key=lambda answer: self._rendezvous(answer.contact.node_id))
             for band in (answers[:INNER], answers[INNER:MIDDLE], answers[MIDDLE:])
         )
-        copies = sum(1 for publisher in publishers.values() if publisher == self.own_id)
-        return _Survey((inner, middle, outer), publishers, frozenset(junk), copies)
+        own = [answer for answer in answers if publishers.get(answer.contact.node_id) == self.own_id]
+        has_valid = any(map(_is_valid, own))
+        return _Survey((inner, middle, outer), publishers, frozenset(junk), len(own), has_valid)
 
     def _rendezvous(self, other_id: bytes) -> bytes:
         return sha512(self.own_id + other_id).digest()[:32]

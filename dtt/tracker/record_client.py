@@ -196,6 +196,9 @@ class RecordClient:
         try:
             await reader.read(effort, put_first if urgent else None)
             new = [await each for each in early] == [True]
+            if new:
+                # Many may have come meanwhile: they need the places that are left.
+                await reader.read_inner_again()
         finally:
             for each in early:
                 each.addErrback(_ignore_cancelled)
