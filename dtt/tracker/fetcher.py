@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 from attrs import define, evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError, TimeoutError
@@ -44,10 +44,10 @@ SLOWER_WHEN_ALONE = ((600.0, 15.0), (60.0, 5.0), (10.0, 3.0))
 #: So long after a turn of the minute, the last minute is read with every poll.
 TURN_OF_MINUTE = 5.0
 
-#: Later in a minute, the first read of the last minute begins so many seconds
-#: after that of the current one, unless somebody has been found: a read costs a
-#: hundred datagrams, and most members have a record in both.  Guess: four round
-#: trips.
+#: Later in a minute, the first read of the last minute begins when that of the
+#: current one has ended, or so many seconds after its start, unless somebody has
+#: been found: a read costs a hundred datagrams, and most members have a record in
+#: both.  Guess: four round trips.
 PREVIOUS_AFTER = 0.7
 
 #: Seconds alone after which the slot is looked up anew with the next poll, in
@@ -237,13 +237,13 @@ class Fetcher(LoopService):
         if minutes[-1] != current or len(minutes) == 1 or now % 60 < TURN_OF_MINUTE:
             return await self._records.fetch(minutes, "fetcher", URGENT)
         reading = Deferred.fromCoroutine(self._records.fetch((current,), "fetcher", URGENT))
+        pause: Deferred[None] = deferLater(self._reactor, PREVIOUS_AFTER)
         try:
-            await deferLater(self._reactor, PREVIOUS_AFTER)
+            await _first_of(reading, pause)
             earlier = () if self._dials.began else minutes[:-1]
             return [*await self._records.fetch(earlier, "fetcher", URGENT), *await reading]
         finally:
-            reading.addErrback(lambda failure: failure.trap(CancelledError) and [])
-            reading.cancel()
+            _give_up(reading, pause)
 
     def _record_found(self, record: FoundRecord) -> None:
         """
@@ -270,20 +270,9 @@ class Fetcher(LoopService):
         read = Deferred.fromCoroutine(reading)
         joined = self._gossip.when_joined()
         try:
-            either: Deferred[tuple[object, int]] = DeferredList(
-                cast("list[Deferred[object]]", [read, joined]),
-                fireOnOneCallback=True,
-                fireOnOneErrback=True,
-                consumeErrors=True,
-            )
-            _, first = await either
-            return await read if first == 0 else None
-        except FirstError as error:
-            error.subFailure.raiseException()
+            return await read if await _first_of(read, joined) == 0 else None
         finally:
-            for each in (read, joined):
-                each.addErrback(lambda failure: failure.trap(CancelledError) and None)
-                each.cancel()
+            _give_up(read, joined)
 
     async def _joined_within(self, seconds: float) -> bool:
         try:
@@ -351,3 +340,25 @@ class Fetcher(LoopService):
         """
         Nothing.
         """
+
+
+async def _first_of(*deferreds: Deferred[Any]) -> int:
+    """
+    Wait until one of them has fired; raises what the first one fails with.
+
+    @return: which.
+    """
+    try:
+        _, first = await DeferredList(deferreds, fireOnOneCallback=True, fireOnOneErrback=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+    return first
+
+
+def _give_up(*deferreds: Deferred[Any]) -> None:
+    """
+    Cancel what has not fired; how it ends is of no interest any more.
+    """
+    for deferred in deferreds:
+        deferred.addErrback(lambda _: None)
+        deferred.cancel()

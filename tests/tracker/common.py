@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer, provider
 
 from dtt.config import DHTConfig
+from dtt.dht.lookup import ALPHA
 from dtt.dht.placement import Placement
 from dtt.events import Event
 from dtt.hints import STREAMS, Address, PeerAddress
@@ -25,6 +26,7 @@ from dtt.records.topic import Slot, TopicId, default_rotation, initial_secret_ha
 from dtt.testing.clock import HeapClock
 from dtt.testing.dht import FakeDHT
 from dtt.tracker.record_client import RecordClient
+from dtt.tracker.slot_reader import Effort
 from dtt.transport import iroh_bindings
 
 T = TypeVar("T")
@@ -126,11 +128,13 @@ class Member:
 
     def fetch(self, *minutes: int) -> Deferred[Any]:
         """As L{RecordClient.fetch}."""
-        return self._start(self.client.fetch(minutes or (MINUTE,), "test"))
+        return self._start(self.client.fetch(minutes or (MINUTE,), "test", Effort(ALPHA)))
 
-    def publish(self, content: GossipContent | None = None, minute: int = MINUTE) -> Deferred[int]:
+    def publish(
+        self, content: GossipContent | None = None, minute: int = MINUTE, urgent: bool = False
+    ) -> Deferred[int]:
         """As L{RecordClient.publish}."""
-        return self._start(self.client.publish(minute, content or self.content, "test"))
+        return self._start(self.client.publish(minute, content or self.content, "test", urgent))
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         started = Deferred.fromCoroutine(coroutine)
@@ -184,13 +188,13 @@ class SilentDHT:
     def when_ready(self) -> Deferred[int]:
         return self._never("when_ready")
 
-    def get_mutable(self, *args: Any) -> Deferred[Any]:
+    def get_mutable(self, *args: Any, **kw: Any) -> Deferred[Any]:
         return self._never("get_mutable")
 
-    def refresh(self, read: Any) -> Deferred[Any]:
+    def refresh(self, *args: Any) -> Deferred[Any]:
         return self._never("refresh")
 
-    def put_mutable(self, *args: Any) -> Deferred[Any]:
+    def put_mutable(self, *args: Any, **kw: Any) -> Deferred[Any]:
         return self._never("put_mutable")
 
     def _never(self, what: str) -> Deferred[Any]:

@@ -4,6 +4,7 @@ Tests for L{dtt.tracker.fetcher}.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -13,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.config import BootstrapConfig
+from dtt.dht.lookup import ALPHA, URGENT_ALPHA
+from dtt.dht.placement import INNER
 from dtt.hints import Address
 from dtt.interfaces import IGossipObserver
 from dtt.records.record import GossipContent
@@ -21,6 +24,7 @@ from dtt.testing.dht import FakeDHT
 from dtt.testing.members import FakeGossip
 from dtt.tracker.fetcher import Fetcher, minutes_to_read, wait_after
 from dtt.tracker.found import FoundRecord
+from dtt.tracker.slot_reader import URGENT, Effort
 from tests.tracker.common import IDS, MINUTE, START, Book, address, collect_warnings, start_clock
 
 
@@ -38,12 +42,14 @@ class WaitTests(SynchronousTestCase):
     def test_setting_is_the_ceiling(self) -> None:
         """No wait of the first minute is longer than the setting."""
         self.assertEqual(
-            [wait_after(polls, 59.9, 0.2) for polls in range(1, 8)], [0.05, 0.1, 0.2, 0.2, 0.2, 0.2, 0.2]
+            [wait_after(polls, 9.9, 0.2) for polls in range(1, 8)], [0.05, 0.1, 0.2, 0.2, 0.2, 0.2, 0.2]
         )
 
     def test_alone(self) -> None:
-        """Who stays alone polls every 5 s after a minute and every 15 s after ten, or as rarely as is set."""
-        self.assertEqual(wait_after(40, 59.9, 2.0), 2.0)
+        """Alone for 10 s it polls every 3 s, after a minute every 5, after ten every 15, or as is set."""
+        self.assertEqual(wait_after(40, 9.9, 2.0), 2.0)
+        self.assertEqual(wait_after(40, 10.0, 2.0), 3.0)
+        self.assertEqual(wait_after(40, 59.9, 2.0), 3.0)
         self.assertEqual(wait_after(40, 60.0, 2.0), 5.0)
         self.assertEqual(wait_after(1, 60.0, 2.0), 5.0)
         self.assertEqual(wait_after(40, 599.9, 2.0), 5.0)
@@ -97,14 +103,25 @@ class Records:
         self.log: list[tuple[float, str, Any]] = []
         self.contents: list[GossipContent] = []
         self.publishing: Deferred[int] | None = None
+        self.reading: Deferred[list[FoundRecord]] | None = None
+        self.efforts: list[Effort] = []
+        self.on_record: Callable[[FoundRecord], None] = lambda _: None
 
-    async def fetch(self, minutes: tuple[int, ...], source: str) -> list[FoundRecord]:
+    async def fetch(self, minutes: tuple[int, ...], source: str, effort: Effort) -> list[FoundRecord]:
         assert source == "fetcher"
-        self.log.append((round(self.clock.seconds() - START, 6), "fetch", minutes))
-        return self.found
+        if not minutes:
+            return []
+        # The first read is made in two parts.
+        later = bool(self.efforts) and len(minutes) == 1 and minutes[0] < self.clock.seconds() // 60
+        self.log.append(
+            (round(self.clock.seconds() - START, 6), "fetch earlier" if later else "fetch", minutes)
+        )
+        self.efforts.append(effort)
+        return self.found if later or self.reading is None else await self.reading
 
-    async def publish(self, minute: int, content: GossipContent, source: str) -> int:
+    async def publish(self, minute: int, content: GossipContent, source: str, urgent: bool) -> int:
         assert source == "fetcher"
+        assert urgent
         self.log.append((round(self.clock.seconds() - START, 6), "publish", minute))
         self.contents.append(content)
         return 2 if self.publishing is None else await self.publishing
@@ -179,19 +196,26 @@ class FetcherTests(SynchronousTestCase):
         self.advance(30)
         self.assertEqual(self.records.log, [])
         self.dht.become_ready()
-        self.assertEqual(self.records.log, [(30.0, "publish", MINUTE), (30.0, "fetch", (MINUTE - 1, MINUTE))])
+        self.assertEqual(
+            self.records.log,
+            [
+                (30.0, "publish", MINUTE),
+                (30.0, "fetch", (MINUTE,)),
+                (30.0, "fetch earlier", (MINUTE - 1,)),
+            ],
+        )
 
     def test_publishes_first(self) -> None:
         """A record goes out at once, and the read does not wait for it."""
         self.records.publishing = Deferred()
         self.start()
-        self.assertEqual([what for _, what, _ in self.records.log], ["publish", "fetch"])
+        self.assertEqual([what for _, what, _ in self.records.log], ["publish", "fetch", "fetch earlier"])
         self.assertEqual(self.records.contents, [GossipContent()])
 
     def test_publishes_after_the_first_read(self) -> None:
         """If it is not to publish on startup, the read comes first."""
         self.start(publish_record_on_startup=False)
-        self.assertEqual([what for _, what, _ in self.records.log], ["fetch", "publish"])
+        self.assertEqual([what for _, what, _ in self.records.log], ["fetch", "fetch earlier", "publish"])
 
     def test_nobody(self) -> None:
         """Alone, it polls with dtt's pace."""
@@ -201,17 +225,22 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.records.times("fetch"), expected)
 
     def test_nobody_for_long(self) -> None:
-        """After a minute alone it polls every 5 s, after ten every 15 s."""
+        """
+        After 10 s alone it polls every 3 s, after a minute every 5, after ten
+        every 15, and besides at each turn of the minute, where a new slot begins.
+        """
         self.start()
         self.advance(700)
         times = self.records.times("fetch")
-        for start, end, wait in ((4, 60, 1.5), (65, 600, 5.0), (615, 700, 15.0)):
+        for start, end, wait in ((4, 10, 1.5), (13, 60, 3.0), (65, 600, 5.0), (615, 700, 15.0)):
             steps = [
                 round(later - earlier, 6)
                 for earlier, later in pairwise(times)
-                if start <= earlier and later <= end
+                if start <= earlier and later <= end and 1.0 < (START + later) % 60 < 59.9
             ]
             self.assertEqual(set(steps), {wait})
+        turns = [time for time in times if (START + time) % 60 < 1.0]
+        self.assertEqual(len(turns), 11)
 
     def test_polled_minutes(self) -> None:
         """The last minute is read with every second poll, and with each early in the minute."""
@@ -219,10 +248,10 @@ class FetcherTests(SynchronousTestCase):
         self.advance(54.9)
         reads = [(time, minutes) for time, what, minutes in self.records.log if what == "fetch"]
         early = [minutes for time, minutes in reads if time >= 50]
-        self.assertGreater(len(early), 5)
+        self.assertGreaterEqual(len(early), 2)
         self.assertEqual(set(early), {(MINUTE, MINUTE + 1)})
         late = [minutes for time, minutes in reads if time < 50]
-        self.assertEqual(late[:4], [(MINUTE - 1, MINUTE), (MINUTE,)] * 2)
+        self.assertEqual(late[:4], [(MINUTE,), (MINUTE,), (MINUTE - 1, MINUTE), (MINUTE,)])
 
     def test_older_first(self) -> None:
         """The minute before the last is read first if so configured."""
@@ -293,19 +322,97 @@ class FetcherTests(SynchronousTestCase):
         self.assertLess(len(self.records.times("fetch")), 20)
         self.assertLessEqual(len(self.records.times("publish")), 2)
 
-    def test_joins_one_at_a_time(self) -> None:
-        """Candidates are joined one by one, with the settle time after each, then the confirmation time."""
-        self.find(1, 2, 3)
+    def test_joins_several_at_once(self) -> None:
+        """Four are joined at once, the others one by one, each after the settle time."""
+        self.find(1, 2, 3, 4, 5, 6)
         self.start()
-        self.assertEqual(len(self.gossip.joins), 1)
+        self.assertEqual(len(self.gossip.joins), 4)
         self.advance(0.15)
-        self.assertEqual(len(self.gossip.joins), 2)
+        self.assertEqual(len(self.gossip.joins), 5)
         self.advance(0.1)
-        self.assertEqual(sorted(self.gossip.joins), sorted((IDS[n],) for n in (1, 2, 3)))
-        self.advance(0.54)  # 0.3 + 0.5 s
+        self.assertEqual(sorted(self.gossip.joins), sorted((IDS[n],) for n in range(1, 7)))
+        self.advance(0.24)  # the confirmation time is 0.5 s
         self.assertEqual(len(self.records.times("fetch")), 1)
-        self.advance(0.07)  # and the first wait
-        self.assertEqual(self.records.times("fetch"), [0.0, 0.85])
+        self.advance(0.02)
+        self.assertEqual(self.records.times("fetch"), [0.0, 0.5])
+
+    def test_record_in_a_datagram(self) -> None:
+        """A publisher is joined when its record arrives, while the read goes on."""
+        self.records.reading = Deferred()
+        self.book.learn(IDS[1], (address(1),), "record")
+        self.start()
+        self.records.on_record(FoundRecord(IDS[1], MINUTE))
+        self.assertEqual(self.gossip.joins, [(IDS[1],)])
+        self.records.on_record(FoundRecord(IDS[1], MINUTE - 1))
+        self.assertEqual(self.gossip.joins, [(IDS[1],)])
+
+    def test_first_is_a_liar(self) -> None:
+        """A publisher that never answers delays no other."""
+        self.find(1, 2)
+        self.gossip.on_join = lambda peers: (
+            self.clock.callLater(0.03, self.gossip.up, peers[0]) if peers[0] == IDS[2] else None
+        )
+        self.start()
+        self.advance(0.03)
+        self.assertEqual(self.gossip.neighbors(), (IDS[2],))
+
+    def test_record_of_the_joined(self) -> None:
+        """Who has a neighbour joins nobody because of a record."""
+        self.gossip.up(IDS[3])
+        self.book.learn(IDS[1], (address(1),), "record")
+        self.start()
+        self.records.on_record(FoundRecord(IDS[1], MINUTE))
+        self.assertEqual(self.gossip.joins, [])
+
+    def test_record_after_the_end(self) -> None:
+        """A record that arrives after the topic was left has no effect."""
+        self.book.learn(IDS[1], (address(1),), "record")
+        fetcher = self.start()
+        told = self.records.on_record
+        fetcher.stopService()
+        self.records.on_record(FoundRecord(IDS[1], MINUTE))
+        self.assertIsNot(self.records.on_record, told)
+        self.assertEqual(self.gossip.joins, [])
+
+    def test_joined_ends_the_read(self) -> None:
+        """A neighbour ends the read that is under way."""
+        cancelled: list[object] = []
+        self.records.reading = Deferred(cancelled.append)
+        self.start()
+        self.gossip.up(IDS[1])
+        self.assertEqual(len(cancelled), 1)
+
+    def test_previous_minute_waits(self) -> None:
+        """
+        The first read of the last minute begins 0.7 s after that of the current
+        one, and not at all if somebody has been found by then.
+        """
+        self.records.reading = Deferred()
+        self.start()
+        self.advance(0.69)
+        self.assertEqual(self.records.times("fetch earlier"), [])
+        self.advance(0.02)
+        self.assertEqual(self.records.times("fetch earlier"), [0.7])
+
+    def test_previous_minute_is_not_needed(self) -> None:
+        """Nor is it read at all if somebody has been found by then."""
+        self.records.reading = Deferred()
+        self.book.learn(IDS[1], (address(1),), "record")
+        self.start()
+        self.records.on_record(FoundRecord(IDS[1], MINUTE))
+        self.advance(1.0)
+        self.assertEqual(self.records.times("fetch earlier"), [])
+
+    def test_efforts(self) -> None:
+        """It is in a hurry at first, and asks less after 10 s alone."""
+        self.start()
+        self.advance(30)
+        efforts = self.records.efforts
+        self.assertEqual(efforts[0], URGENT)
+        self.assertEqual({effort.nearest for effort in efforts[2:]}, {INNER})
+        self.assertEqual([efforts[2].alpha, efforts[-1].alpha], [URGENT_ALPHA, ALPHA])
+        lifetimes = [effort.lifetime for effort in efforts[2:]]
+        self.assertEqual(lifetimes, sorted(lifetimes))
 
     def test_stops_when_joined(self) -> None:
         """The first neighbour ends the round; nothing goes on behind."""
@@ -313,7 +420,7 @@ class FetcherTests(SynchronousTestCase):
         self.gossip.on_join = lambda peers: self.clock.callLater(0.03, self.gossip.up, peers[0])
         self.start()
         self.advance(60)
-        self.assertEqual(len(self.gossip.joins), 1)
+        self.assertEqual(len(self.gossip.joins), 3)
         self.assertEqual(self.records.times("fetch"), [0.0])
         self.assertEqual(self.records.times("publish"), [0.0])
 
@@ -347,7 +454,7 @@ class FetcherTests(SynchronousTestCase):
         self.advance(0.55)
         joined = [peer for (peer,) in self.gossip.joins]
         self.assertEqual(set(joined[:2]), {IDS[1], IDS[2]})
-        self.assertEqual(set(joined[2:]), {IDS[3], IDS[4], IDS[5]})
+        self.assertEqual(set(joined[2:5]), {IDS[3], IDS[4], IDS[5]})
 
     def test_back_off(self) -> None:
         """Candidates that can't be dialled now take no time; without any other the round is over."""

@@ -198,7 +198,7 @@ class FetchTests(RecordClientTestCase):
                 member.key,
                 TOPIC,
                 SECRET_HASH,
-                lambda *args: b"short",
+                lambda *args, **kw: b"short",
                 self.dht,
                 member.book,
                 member.events.append,
@@ -254,14 +254,14 @@ class ReadTests(RecordClientTestCase):
         """
         self.reader.fetch()
         self.advance(1)
-        self.counting.instead["refresh"] = succeed
+        self.counting.instead["refresh"] = lambda read, *args: succeed(read)
         for _ in range(3):
             self.assertEqual(self.successResultOf(self.reader.fetch()), [])
         self.assertEqual(self.counting.calls[1:], ["refresh"] * 3)
 
     def test_read_that_fails_at_once(self) -> None:
         """The same for a failure; it is counted, and the slot counts as empty."""
-        self.counting.instead["get_mutable"] = lambda *args: fail(QueryTimeout("no reply"))
+        self.counting.instead["get_mutable"] = lambda *args, **kw: fail(QueryTimeout("no reply"))
         for _ in range(2):
             self.assertEqual(self.successResultOf(self.reader.fetch()), [])
         self.assertEqual(self.reader.client.counters, {"read failed": 2})
@@ -273,8 +273,8 @@ class ReadTests(RecordClientTestCase):
         silent = SilentDHT()
         real = self.dht.get_mutable
         key = Slot(TOPIC, MINUTE).public_key
-        self.counting.instead["get_mutable"] = lambda public_key, salt: (
-            silent.get_mutable() if public_key == key else real(public_key, salt)
+        self.counting.instead["get_mutable"] = lambda public_key, *args, **kw: (
+            silent.get_mutable() if public_key == key else real(public_key, *args, **kw)
         )
         reader = self.member(0, self.counting, config=DHTConfig(get_timeout=3))
         read = reader.fetch(MINUTE - 1, MINUTE)
@@ -326,7 +326,7 @@ class ReadTests(RecordClientTestCase):
             finally:
                 await deferLater(self.clock, 0.5)
 
-        self.counting.instead["get_mutable"] = lambda *args: Deferred.fromCoroutine(slow_to_end())
+        self.counting.instead["get_mutable"] = lambda *args, **kw: Deferred.fromCoroutine(slow_to_end())
         first = self.reader.fetch()
         first.addErrback(lambda _: None)
         first.cancel()
@@ -340,7 +340,7 @@ class ReadTests(RecordClientTestCase):
             joined.append(self.reader.fetch())
 
         joined: list[Deferred[Any]] = []
-        self.counting.instead["refresh"] = lambda *args: Deferred(join)
+        self.counting.instead["refresh"] = lambda *args, **kw: Deferred(join)
         self.reader.fetch().addErrback(lambda _: None).cancel()
         self.advance(1)
         self.assertEqual([self.successResultOf(each) for each in joined], [[]])
@@ -351,6 +351,54 @@ class ReadTests(RecordClientTestCase):
         read = self.reader.fetch()
         self.advance(1)
         return read
+
+
+class StreamTests(RecordClientTestCase):
+    """
+    Tests for L{record_client.RecordClient.on_record}.
+    """
+
+    def test_before_the_end(self) -> None:
+        """A record is told when the datagram with it arrives, once, though the read goes on."""
+        self.successResultOf(self.member(1).publish())
+        counting = CountingDHT(self.dht)
+        real = self.dht.get_mutable
+
+        def get_mutable(*args: Any, **kw: Any) -> Deferred[MutableRead]:
+            real(*args, **kw)
+            return Deferred()
+
+        counting.instead["get_mutable"] = get_mutable
+        reader = self.member(0, counting)
+        told: list[FoundRecord] = []
+        reader.client.on_record = told.append
+        self.assertNoResult(reader.fetch())
+        self.assertEqual([record.publisher for record in told], [IDS[1]])
+        self.assertEqual(reader.book.known[IDS[1]], (address(1),))
+        self.assertEqual(list(reader.events), [RecordFound(TOPIC, MINUTE, IDS[1], "test")])
+
+    def test_once(self) -> None:
+        """Further reads tell it no more; our own record is none."""
+        self.successResultOf(self.member(1).publish())
+        reader = self.member(0)
+        told: list[FoundRecord] = []
+        reader.client.on_record = told.append
+        self.successResultOf(reader.publish())
+        for _ in range(3):
+            self.successResultOf(reader.fetch())
+        self.assertEqual([record.publisher for record in told], [IDS[1]])
+
+    def test_not_after_cancelling(self) -> None:
+        """What arrives after the read was cancelled is not told."""
+        self.dht.latency = 0.1
+        self.member(1).publish()
+        self.clock.pump([0.05] * 20)
+        reader = self.member(0)
+        told: list[FoundRecord] = []
+        reader.client.on_record = told.append
+        reader.fetch().addErrback(lambda _: None).cancel()
+        self.clock.pump([0.05] * 20)
+        self.assertEqual(told, [])
 
 
 class PublishTests(RecordClientTestCase):
@@ -406,7 +454,7 @@ class PublishTests(RecordClientTestCase):
                 (content.active_peers, content.last_message_hashes, content.addresses),
                 f"content {count}",
             )
-            self.clock.advance(slot_reader.LOOKUP_LIFETIME + 1)
+            self.clock.advance(record_client.FRESH + 1)
 
     def test_no_place_for_grown_content(self) -> None:
         """
@@ -449,7 +497,7 @@ class PublishTests(RecordClientTestCase):
         self.assertGreater(self.successResultOf(self.member(0).publish()), 0)
 
     def test_stale_read(self) -> None:
-        """The tokens of a read that is older than a second are not used: the nodes are asked again."""
+        """The tokens of a read that is older than 5 s are not used: the nodes are asked again."""
         counting = CountingDHT(self.dht)
         member = self.member(0, counting)
         self.successResultOf(member.fetch())
@@ -461,7 +509,7 @@ class PublishTests(RecordClientTestCase):
         """A put that stores nothing is retried 3 times, each after 5 s + 0..10 s; then a warning."""
         times: list[float] = []
 
-        def nothing(*args: Any) -> Deferred[PutResult]:
+        def nothing(*args: Any, **kw: Any) -> Deferred[PutResult]:
             times.append(self.clock.seconds())
             return succeed(PutResult())
 
@@ -502,7 +550,7 @@ class PublishTests(RecordClientTestCase):
         """Nodes that only said yes are worth no retry, and no event either."""
         counting = CountingDHT(self.dht)
         contact = self.dht.contacts[0]
-        counting.instead["put_mutable"] = lambda *args: succeed(PutResult(acknowledged=(contact,)))
+        counting.instead["put_mutable"] = lambda *args, **kw: succeed(PutResult(acknowledged=(contact,)))
         member = self.member(0, counting)
         self.assertEqual(self.successResultOf(member.publish()), 1)
         self.assertEqual(member.events, [])
@@ -513,13 +561,13 @@ class PublishTests(RecordClientTestCase):
         member = self.member(0, counting)
         putting: list[Deferred[PutResult]] = []
 
-        def put_later(*args: Any) -> Deferred[PutResult]:
+        def put_later(*args: Any, **kw: Any) -> Deferred[PutResult]:
             putting.append(Deferred())
             return putting[0]
 
         counting.instead["put_mutable"] = put_later
         put = member.publish()
-        counting.instead["refresh"] = lambda read: succeed(MutableRead(read.public_key, read.salt, ()))
+        counting.instead["refresh"] = lambda read, *args: succeed(MutableRead(read.public_key, read.salt, ()))
         self.successResultOf(member.fetch())
         putting[0].callback(PutResult(stored=self.dht.contacts[:2]))
         self.assertEqual(self.successResultOf(put), 2)
@@ -536,12 +584,81 @@ class PublishTests(RecordClientTestCase):
         put.cancel()
         self.failureResultOf(put, CancelledError)
         self.assertEqual(silent.cancelled, ["get_mutable", "put_mutable"])
-        counting.instead["put_mutable"] = lambda *args: succeed(PutResult())
+        counting.instead["put_mutable"] = lambda *args, **kw: succeed(PutResult())
         put = self.member(0, counting).publish()
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         put.cancel()
         self.failureResultOf(put, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_first_copy_is_early(self) -> None:
+        """
+        Who is in a hurry puts a first copy once the nearest nodes have answered,
+        while others are silent, and the second when the whole slot was read; the
+        event tells of both.
+        """
+        counting = CountingDHT(self.dht)
+        slow: Deferred[MutableRead] = Deferred()
+        real = self.dht.get_mutable
+
+        def get_mutable(*args: Any, **kw: Any) -> Deferred[MutableRead]:
+            real(*args, **kw).addCallback(reads.append)
+            return slow
+
+        reads: list[MutableRead] = []
+        counting.instead["get_mutable"] = get_mutable
+        member = self.member(0, counting)
+        put = member.publish(urgent=True)
+        self.assertEqual(list(self.stored().values()), [1])
+        self.assertEqual(counting.calls, ["get_mutable", "put_mutable", "refresh"])
+        self.assertEqual(member.events, [])
+        slow.callback(reads[0])
+        self.clock.advance(record_client.SECOND_LOOK_AFTER)
+        self.assertEqual(self.successResultOf(put), 2)
+        self.assertEqual(list(self.stored().values()), [2])
+        self.assertEqual(member.events, [RecordPublished(TOPIC, MINUTE, 2)])
+
+    def test_first_copy_fails(self) -> None:
+        """A first copy that could not be placed does not keep the others from being placed."""
+        counting = CountingDHT(self.dht)
+        real = self.dht.put_mutable
+
+        def put_mutable(*args: Any, **kw: Any) -> Deferred[PutResult]:
+            return real(*args, **kw) if kw["read_back"] else fail(QueryTimeout("no reply"))
+
+        counting.instead["put_mutable"] = put_mutable
+        self.assertEqual(self.successResultOf(self.member(0, counting).publish(urgent=True)), 2)
+
+    def test_no_early_copy_in_a_full_slot(self) -> None:
+        """A slot that holds enough records of others gets none, in a hurry neither."""
+        for number in range(1, 6):
+            self.successResultOf(self.member(number).publish())
+        before = self.stored()
+        self.assertEqual(self.successResultOf(self.member(0).publish(urgent=True)), 0)
+        self.assertEqual(self.stored(), before)
+
+    def test_cancel_in_a_hurry(self) -> None:
+        """A publish that is cancelled ends the early put with it."""
+        counting = CountingDHT(self.dht)
+        silent = SilentDHT()
+        counting.instead["put_mutable"] = silent.put_mutable
+        put = self.member(0, counting).publish(urgent=True)
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        self.assertEqual(silent.cancelled, ["put_mutable"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_two_at_once(self) -> None:
+        """Of two that start together at least one sees the other when it reads the inner nodes again."""
+        for seed in range(10):
+            self.dht = FakeDHT(self.clock, latency=0.1, rng=Random(seed))
+            members = [self.member(number, self.dht) for number in (0, 1)]
+            for member in members:
+                member.publish(urgent=True)
+                self.clock.advance(0.05)
+            self.clock.pump([0.05] * 12)
+            seen = [event for member in members for event in member.events if isinstance(event, RecordFound)]
+            self.assertGreater(len(seen), 0, f"seed {seed}")
 
     def test_many_publishers(self) -> None:
         """With the cap raised, a reader recovers the records of twenty."""
