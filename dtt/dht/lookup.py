@@ -213,6 +213,8 @@ class Lookup(Generic[T]):
         self._added_before = -1
         # Queries for neighbouring subtrees that are waited for.
         self._widening: set[Deferred[Response]] = set()
+        # All of them whose answers are still to come, slow ones too.
+        self._around: set[Deferred[Response]] = set()
         # Where it is still to be asked for them, and who may know.
         self._gaps: deque[bytes] = deque()
         self._tellers: list[Candidate[T]] = []
@@ -281,8 +283,14 @@ class Lookup(Generic[T]):
     def _step(self) -> None:
         self._at_once = MAX_AT_ONCE
         waiting = self._ask_nearest()
-        if self._homing and self._found_inner(waiting):
-            waiting = self._ask_nearest()
+        if self._homing or self._on_inner is not None:
+            inner = self._candidates.inner(INNER, INNER_ANSWERS)
+            self._tell_inner(inner)
+            if self._done is None:
+                return
+            if self._homing and (inner is not None or not waiting):
+                self._homing = False
+                waiting = self._ask_nearest()
         if (self._wide or self._candidates.crowded) and not self._widening and not self._gaps:
             self._widen(waiting)
         while self._gaps and self._has_room():
@@ -300,12 +308,11 @@ class Lookup(Generic[T]):
             added = self._candidates.added
         return waiting > 0
 
-    def _found_inner(self, waiting: bool) -> bool:
-        inner = self._candidates.inner(INNER, INNER_ANSWERS)
+    def _tell_inner(self, inner: list[T] | None) -> None:
+        # Whoever is told may end the lookup.
         if inner is not None and self._on_inner is not None:
-            self._on_inner(inner)
-        self._homing = waiting and inner is None
-        return not self._homing
+            on_inner, self._on_inner = self._on_inner, None
+            on_inner(inner)
 
     def _has_room(self) -> bool:
         # May one more query be sent in this turn?
@@ -363,7 +370,8 @@ class Lookup(Generic[T]):
         if candidate.state is State.ASKED:
             candidate.state = State.SLOW
             self._in_flight -= 1
-            if candidate.teller is not None:
+            # Who has not been asked yet can't have been silent.
+            if candidate.teller is not None and not candidate.held_back:
                 candidate.teller.silences += 1
             self._soon()
 
@@ -371,7 +379,7 @@ class Lookup(Generic[T]):
         self._over(candidate)
         if candidate.teller is not None:
             candidate.teller.answers += 1
-            candidate.teller.silences -= candidate.state is State.SLOW
+            candidate.teller.silences -= candidate.state is State.SLOW and not candidate.held_back
         candidate.state = State.ANSWERED
         if self._done is None:
             return
@@ -419,7 +427,7 @@ class Lookup(Generic[T]):
         if waiting and (len(known) >= width or any(each.state is State.NEW for each in known)):
             return
         near = candidates.answered()
-        tellers = [candidate for candidate in near if candidate.knows_more]
+        tellers = [candidate for candidate in near if candidate.knows_more and candidate.believed]
         if not tellers or (waiting and len(near) < K):
             return
         eighth = known[min(K, len(known)) - 1].distance
@@ -468,13 +476,15 @@ class Lookup(Generic[T]):
                 self._learn_from(response, teller)
             over()
 
-        if not self._may_ask(teller.contact):
+        if self.queries >= MAX_QUERIES or not self._may_ask(teller.contact):
             return
         self.queries += 1
         self._at_once -= 1
         query = self._ask(teller.contact, b"find_node", {b"target": target}, lambda: over())
         self._widening.add(query)
+        self._around.add(query)
         query.addCallbacks(answered, over)
+        query.addBoth(lambda _: self._around.discard(query))
 
     def _finish(self) -> None:
         # Slow queries go on: their time-outs tell the routing table something.
@@ -493,7 +503,7 @@ class Lookup(Generic[T]):
     def _cancel(self) -> None:
         self._done = None
         self._call_off()
-        for query in list(self._widening):
+        for query in list(self._around):
             query.cancel()
         for candidate in list(self._open):
             candidate.query.cancel()

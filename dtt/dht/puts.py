@@ -169,6 +169,7 @@ class Put:
         self._refused: dict[Contact, int] = {}
         self._unanswered: dict[Contact, None] = {}
         self._open: dict[Contact, Deferred[Response]] = {}
+        self._running = True
 
     def run(self) -> Deferred[PutResult]:
         """
@@ -195,6 +196,8 @@ class Put:
             for query in list(self._open.values()):
                 query.cancel()
             raise
+        finally:
+            self._running = False
         return PutResult(
             tuple(self._stored),
             tuple(self._acknowledged),
@@ -257,7 +260,9 @@ class Put:
             del self._open[contact], self._unanswered[contact]
             if read_back:
                 self._acknowledged[contact] = None
-                ask(b"get", read_arguments(self._item.target), read)
+                # When all is over, nobody wants to know any more.
+                if self._running:
+                    ask(b"get", read_arguments(self._item.target), read)
             else:
                 self._stored[contact] = None
                 settle(True)

@@ -31,7 +31,7 @@ class BootstrapTests(SynchronousTestCase):
         return Bootstrap(
             self.network.reactor("10.0.0.1"),
             hosts,
-            lambda host, port: self.asked.append((self.clock.seconds(), host, port)),
+            lambda host, port, _: self.asked.append((self.clock.seconds(), host, port)),
             Random(1),
         )
 
@@ -70,7 +70,7 @@ class BootstrapTests(SynchronousTestCase):
         ):
             asked: set[tuple[str, int]] = set()
 
-            def ask(host: str, port: int, to: set[tuple[str, int]] = asked) -> None:
+            def ask(host: str, port: int, _: bool, to: set[tuple[str, int]] = asked) -> None:
                 to.add((host, port))
 
             bootstrap = Bootstrap(reactor, hosts, ask, Random(1), family)
@@ -133,7 +133,7 @@ class BootstrapTests(SynchronousTestCase):
         self.assertIn("The bootstrap host bad has no address", warnings[0])
         bootstrap.stop()
         six = Bootstrap(
-            self.network.reactor("2001:db8::9"), [("good", 3)], lambda host, port: None, Random(1), IPV6
+            self.network.reactor("2001:db8::9"), [("good", 3)], lambda host, port, _: None, Random(1), IPV6
         )
         six.start([])
         self.network.advance(1.0)

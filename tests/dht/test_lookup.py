@@ -5,13 +5,11 @@ Tests for L{dtt.dht.lookup} and L{dtt.dht.candidates}.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.buckets import K
@@ -26,106 +24,9 @@ from dtt.dht.lookup import (
     neighbouring_targets,
 )
 from dtt.dht.node_id import distance
-from dtt.errors import QueryTimeout
 from dtt.interfaces import Contact
 from dtt.krpc.messages import Response
-
-TARGET = bytes(20)
-
-
-class Swarm:
-    """
-    Nodes that each know the nodes near them, and some others; asked through a
-    clock: an answer takes 10 ms, slow is after 50 ms, a dead node's query fails
-    after 2 s.
-    """
-
-    def __init__(self, count: int, seed: int = 0) -> None:
-        self.clock = Clock()
-        self.rng = Random(seed)
-        self.contacts = [
-            Contact(self.rng.randbytes(20), f"10.{number >> 8}.{number & 255}.1", 1)
-            for number in range(count)
-        ]
-        self.dead: set[Contact] = set()
-        self.lags: dict[Contact, float] = {}
-        self.asked: list[Contact] = []
-        self.open = 0
-        self.most_open = 0
-        self.exhausted: set[Contact] = set()
-        self.cancelled = 0
-        self.nodes: Callable[[Contact, bytes], list[Contact]] = self.honest
-
-    def near(self, target: bytes, count: int) -> list[Contact]:
-        return sorted(self.contacts, key=lambda contact: distance(contact.node_id, target))[:count]
-
-    def honest(self, contact: Contact, target: bytes) -> list[Contact]:
-        """
-        The 8 nearest.
-        """
-        return self.near(target, 8)
-
-    def ask(
-        self, contact: Contact, method: bytes, arguments: dict[bytes, Any], on_slow: Callable[[], None]
-    ) -> Deferred[Response]:
-        def cancel(_: Deferred[Response]) -> None:
-            self.cancelled += 1
-            for call in (answering, slow):
-                if call.active():
-                    call.cancel()
-
-        self.asked.append(contact)
-        answer: Deferred[Response] = Deferred(cancel)
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        slow = self.clock.callLater(0.05, self._slow, on_slow)
-        if contact in self.dead:
-            answering = self.clock.callLater(2.0, answer.errback, QueryTimeout("no reply"))
-        else:
-            lag = self.lags.get(contact, 0.01)
-            answering = self.clock.callLater(
-                lag, self._answer, contact, arguments[b"target"], answer, slow, lag
-            )
-        return answer
-
-    def _slow(self, on_slow: Callable[[], None]) -> None:
-        self.open -= 1
-        on_slow()
-
-    def _answer(
-        self, contact: Contact, target: bytes, answer: Deferred[Response], slow: Any, lag: float
-    ) -> None:
-        if slow.active():
-            slow.cancel()
-            self.open -= 1
-        values = {b"nodes": self.nodes(contact, target)}
-        answer.callback(Response(b"tttt", contact.node_id, values, b"", None))
-
-    def lookup(self, starts: Iterable[Contact], /, **more: Any) -> Lookup[Contact]:
-        """
-        A lookup of L{TARGET} with the answering contacts as results.
-        """
-        starts = list(starts)
-        arguments: dict[str, Any] = {
-            "ask": self.ask,
-            "may_ask": lambda contact: contact not in self.exhausted,
-            "nodes_of": lambda response: response.values[b"nodes"],
-            "interpret": lambda contact, response: contact,
-            "starts": lambda: starts,
-            "later": partial(self.clock.callLater, 0.0),
-        }
-        return Lookup(TARGET, b"get", {b"target": TARGET}, **(arguments | more))
-
-    def run(self, deferred: Deferred[list[Contact]], seconds: float = 5.0) -> tuple[list[Any], float]:
-        """
-        The outcome, and how long it took.
-        """
-        results: list[Any] = []
-        start = self.clock.seconds()
-        deferred.addBoth(results.append)
-        while not results and self.clock.seconds() < start + seconds:
-            self.clock.advance(0.01)
-        return results, self.clock.seconds() - start
+from tests.dht.swarm import TARGET, Swarm
 
 
 class LookupTests(SynchronousTestCase):
@@ -175,11 +76,43 @@ class LookupTests(SynchronousTestCase):
 
     def test_alpha(self) -> None:
         """
-        No more than alpha queries are in flight.
+        No more than alpha queries are in flight, slow ones apart, those for
+        neighbouring subtrees included.
         """
         swarm = Swarm(300)
         swarm.run(swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH).start())
         self.assertEqual(swarm.most_open, ALPHA)
+        for seed in range(200):
+            swarm = Swarm(40 + 2 * seed, seed)
+            alpha = swarm.rng.choice((1, 3, 8, 16, 40))
+            swarm.dead = set(swarm.rng.sample(swarm.contacts, 8 + seed // 2))
+            swarm.lags = {contact: swarm.rng.uniform(0.005, 0.08) for contact in swarm.contacts}
+            starts = swarm.rng.sample(swarm.contacts, swarm.rng.choice((3, 30)))
+            results, _ = swarm.run(swarm.lookup(starts, width=SLOT_WIDTH, alpha=alpha).start(), 20.0)
+            self.assertEqual(len(results), 1, f"seed {seed}")
+            self.assertLessEqual(swarm.most_open, alpha, f"seed {seed}")
+
+    def test_alpha_changes(self) -> None:
+        """
+        Alpha can be changed while a lookup runs, up and down.
+        """
+        for seed in range(20):
+            swarm = Swarm(300, seed)
+            lookup = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, alpha=2)
+            done = lookup.start()
+            swarm.clock.advance(0.01)
+            self.assertEqual(swarm.most_open, 2, f"seed {seed}")
+            lookup.alpha = 12
+            swarm.clock.advance(0.01)
+            self.assertEqual(swarm.most_open, 12, f"seed {seed}")
+            lookup.alpha = 1
+            asked = len(swarm.asked)
+            swarm.clock.advance(0.01)
+            swarm.most_open = 0
+            (results,), _ = swarm.run(done)
+            self.assertEqual(results[:K], swarm.near(TARGET, K), f"seed {seed}")
+            self.assertGreater(len(swarm.asked), asked, f"seed {seed}")
+            self.assertEqual(swarm.most_open, 1, f"seed {seed}")
 
     def test_queries_of_one_turn(self) -> None:
         """
@@ -272,12 +205,28 @@ class LookupTests(SynchronousTestCase):
     def test_own_silence(self) -> None:
         """
         When most of the few near nodes are silent, it may be our own network:
-        the lookup waits until most have answered.
+        the lookup waits until most have answered; once the time-out is trusted,
+        only until one has.
         """
-        swarm = Swarm(5)
-        swarm.lags = {contact: 0.3 + number / 100 for number, contact in enumerate(swarm.contacts)}
-        results, _ = swarm.run(swarm.lookup(swarm.contacts).start())
-        self.assertEqual(len(results[0]), 3)
+        for trusted, answers in ((False, 3), (True, 1)):
+            swarm = Swarm(5)
+            swarm.lags = {contact: 0.3 + number / 100 for number, contact in enumerate(swarm.contacts)}
+            results, _ = swarm.run(
+                swarm.lookup(swarm.contacts, trusts_timeout=lambda trusted=trusted: trusted).start()
+            )
+            self.assertEqual(len(results[0]), answers)
+
+    def test_trusted_timeout(self) -> None:
+        """
+        Where the time-out is trusted, the silence of most of a few nodes costs
+        a soft time-out only.
+        """
+        for trusted, within in ((True, 0.06), (False, 2.01)):
+            swarm = Swarm(6)
+            swarm.dead = set(swarm.near(TARGET, 4))
+            lookup = swarm.lookup(swarm.contacts, trusts_timeout=lambda trusted=trusted: trusted)
+            self.assertFinds(swarm, lookup, swarm.alive(2), within)
+            self.assertEqual(swarm.clock.seconds() > 1.0, not trusted)
 
     def test_all_dead(self) -> None:
         """
@@ -289,25 +238,46 @@ class LookupTests(SynchronousTestCase):
 
     def test_endless_nodes(self) -> None:
         """
-        Against nodes that invent ever nearer ones, queries are bounded.
+        Against nodes that invent ever nearer ones, which all answer, queries
+        are bounded, those for neighbouring subtrees included.
         """
-        swarm = Swarm(20)
-        serial = iter(range(1 << 30))
+        for seed in range(10):
+            swarm = Swarm(20, seed)
+            serial = iter(range(1 << 30))
 
-        def invent(contact: Contact, target: bytes) -> list[Contact]:
-            return [
-                Contact(
-                    (int.from_bytes(contact.node_id) >> 1 ^ next(serial)).to_bytes(20),
-                    f"11.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
-                    1,
-                )
-                for number in (next(serial) for _ in range(100))
-            ]
+            def invent(
+                contact: Contact, target: bytes, serial: Any = serial, most: int = 8 if seed % 2 else 100
+            ) -> list[Contact]:
+                return [
+                    Contact(
+                        (int.from_bytes(contact.node_id) >> 1 ^ next(serial)).to_bytes(20),
+                        f"11.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
+                        1,
+                    )
+                    for number in (next(serial) for _ in range(most))
+                ]
 
-        swarm.nodes = invent
-        results, _ = swarm.run(swarm.lookup(swarm.contacts, width=SLOT_WIDTH).start())
-        self.assertEqual(len(results), 1)
-        self.assertLessEqual(len(swarm.asked), MAX_QUERIES + 7)
+            swarm.nodes = invent
+            lookup = swarm.lookup(swarm.contacts, width=swarm.rng.choice((K, SLOT_WIDTH)))
+            results, _ = swarm.run(lookup.start())
+            self.assertEqual(len(results), 1, f"seed {seed}")
+            self.assertLessEqual(len(swarm.asked), MAX_QUERIES, f"seed {seed}")
+            self.assertEqual(lookup.queries, len(swarm.asked), f"seed {seed}")
+
+    def test_queries_are_bounded(self) -> None:
+        """
+        When the bound is reached while neighbouring subtrees are asked for, no
+        more of those queries are sent either.
+        """
+        reached = 0
+        for seed in range(20):
+            swarm = Swarm(400, seed)
+            swarm.dead = set(swarm.rng.sample(swarm.contacts, 330))
+            lookup = swarm.lookup(swarm.contacts[:200], width=100)
+            swarm.run(lookup.start(), 20.0)
+            self.assertLessEqual(len(swarm.asked), MAX_QUERIES, f"seed {seed}")
+            reached += lookup.queries == MAX_QUERIES
+        self.assertGreater(reached, 0)
 
     def test_answer_with_another_id(self) -> None:
         """
@@ -335,6 +305,38 @@ class LookupTests(SynchronousTestCase):
         self.failureResultOf(done, CancelledError)
         self.assertEqual(swarm.cancelled, ALPHA)
         self.assertEqual([call for call in swarm.clock.getDelayedCalls() if call.active()], [])
+
+    def test_cancel_ends_slow_queries(self) -> None:
+        """
+        Cancelling ends those queries, too, that nobody waits for any more: for
+        neighbouring subtrees, and to candidates.
+        """
+        for slow_method in (b"find_node", b"get"):
+            swarm = Swarm(300)
+            slow: list[Contact] = []
+
+            def ask(
+                contact: Contact,
+                method: bytes,
+                *rest: Any,
+                swarm: Swarm = swarm,
+                slow: list[Contact] = slow,
+                slow_method: bytes = slow_method,
+            ) -> Deferred[Response]:
+                if method == slow_method and not slow:
+                    slow.append(contact)
+                swarm.lags = dict.fromkeys(swarm.contacts, 0.02)
+                if method == slow_method and contact in slow:
+                    swarm.lags[contact] = 0.5
+                return Swarm.ask(swarm, contact, method, *rest)
+
+            done = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, ask=ask, alpha=4).start()
+            while not swarm.slow:
+                swarm.clock.advance(0.01)
+            self.assertFalse(done.called)
+            done.cancel()
+            self.failureResultOf(done, CancelledError)
+            self.assertEqual([call for call in swarm.clock.getDelayedCalls() if call.active()], [])
 
     def test_stop(self) -> None:
         """

@@ -24,6 +24,14 @@ from tests.dht.network import PUBLIC_KEY, SALT, SEED, classify, outcome, record
 
 ITEM = sign_item(SEED, SALT, 2**63 - 1, record(1))
 
+#: What a node says that holds it.
+SHOWN: dict[bytes, Any] = {
+    b"k": PUBLIC_KEY,
+    b"seq": 2**63 - 1,
+    b"sig": ITEM.signature,
+    b"v": record(1),
+}
+
 
 def contact(rank: int) -> Contact:
     """
@@ -95,10 +103,14 @@ class Wire:
         return self.queries[method, contact][0]
 
 
-class PutTests(SynchronousTestCase):
+class PutTestCase(SynchronousTestCase):
     """
-    Sequences, slow nodes, overwriting.
+    Puts to nodes that the test plays.
+
+    @cvar read_back: whether copies are read back.
     """
+
+    read_back = False
 
     def setUp(self) -> None:
         self.wire = Wire()
@@ -118,7 +130,20 @@ class PutTests(SynchronousTestCase):
         return MutableRead(PUBLIC_KEY, SALT, answers)
 
     def put(self, read: MutableRead) -> list[Any]:
-        return outcome(Put(self.wire.ask, read, ITEM, record(1), self.placement).run())
+        return outcome(Put(self.wire.ask, read, ITEM, record(1), self.placement, self.read_back).run())
+
+    def first(self) -> Contact:
+        """
+        The node that the first copy goes to is the only one at first.
+        """
+        (first,) = self.wire.open()
+        return first
+
+
+class PutTests(PutTestCase):
+    """
+    Sequences, slow nodes, overwriting; a node's word is taken.
+    """
 
     def test_arguments(self) -> None:
         """
@@ -141,13 +166,6 @@ class PutTests(SynchronousTestCase):
             },
         )
 
-    def first(self) -> Contact:
-        """
-        The node that the first copy goes to is the only one at first.
-        """
-        (first,) = self.wire.open()
-        return first
-
     def test_second_copy_follows(self) -> None:
         """
         The copies are placed one after the other, each on one node.
@@ -167,14 +185,14 @@ class PutTests(SynchronousTestCase):
         When the slot is topped up, all copies but the first one that is missing
         are placed at once.
         """
-        results = self.put(self.read(r2=record(1)))
+        results = self.put(self.read(r2=record(1), r25=record(1)))
         first = self.first()
         self.wire.answer(first)
         others = self.wire.open()
-        self.assertEqual(len(others), 4)
+        self.assertEqual(len(others), 3)
         for other in others:
             self.wire.answer(other)
-        self.assertEqual(set(results[0].stored), {first, *others, contact(2)})
+        self.assertEqual(set(results[0].stored), {first, *others, contact(2), contact(25)})
 
     def test_crowded(self) -> None:
         """
@@ -269,9 +287,9 @@ class PutTests(SynchronousTestCase):
         Nodes that hold the value already are among the stored ones.
         """
         results = self.put(self.read(3, r2=record(1)))
-        self.wire.answer(self.first())
-        self.wire.answer(self.first())
-        self.assertEqual(set(results[0].stored), {contact(1), contact(2), contact(3)})
+        placed = self.first()
+        self.wire.answer(placed)
+        self.assertEqual(set(results[0].stored), {placed, contact(2)})
 
     def test_overwrite_and_read_back(self) -> None:
         """
@@ -319,6 +337,98 @@ class PutTests(SynchronousTestCase):
         done.cancel()
         self.failureResultOf(done, CancelledError)
         self.assertEqual(self.wire.open(), [])
+
+
+class ReadBackTests(PutTestCase):
+    """
+    A copy counts when it has been read back.
+    """
+
+    read_back = True
+
+    def setUp(self) -> None:
+        """
+        Every node shows what it was given, but for the liars.
+        """
+        super().setUp()
+        self.liars: set[Contact] = set()
+        self.silent: set[Contact] = set()
+        ask = self.wire.ask
+
+        def asked(
+            contact: Contact,
+            method: bytes,
+            arguments: dict[bytes, Any],
+            on_slow: Callable[[], None] | None = None,
+        ) -> Deferred[Response]:
+            query = ask(contact, method, arguments, on_slow)
+            if method == b"get" and contact not in self.silent:
+                held = {} if contact in self.liars else SHOWN
+                self.wire.answer(contact, b"get", held)
+            return query
+
+        self.wire.ask = asked  # type: ignore[method-assign]
+
+    def test_liar(self) -> None:
+        """
+        A node that says yes and does not hold the value has only acknowledged
+        it, and the next node of the sequence is tried.
+        """
+        results = self.put(self.read())
+        liar = self.first()
+        self.liars.add(liar)
+        self.wire.answer(liar)
+        honest = self.first()
+        self.assertNotEqual(honest, liar)
+        self.wire.answer(honest)
+        second = self.first()
+        self.wire.answer(second)
+        self.assertEqual(results, [PutResult(stored=(honest, second), acknowledged=(liar,))])
+
+    def test_slow_to_show(self) -> None:
+        """
+        A node that is slow to show the value is not waited for; if it does so
+        while the put runs, its copy counts.
+        """
+        results = self.put(self.read())
+        late = self.first()
+        self.silent.add(late)
+        self.wire.answer(late)
+        self.assertEqual(self.wire.open(b"get"), [late])
+        self.wire.slow(late, b"get")
+        other = self.first()
+        self.wire.answer(late, b"get", SHOWN)
+        self.wire.answer(other)
+        for contact in self.wire.open():
+            self.wire.answer(contact)
+        self.assertIn(late, results[0].stored)
+        self.assertEqual(results[0].acknowledged, ())
+
+    def test_never_shown(self) -> None:
+        """
+        A read that fails proves nothing.
+        """
+        for fails in (self.wire.time_out, self.wire.refuse):
+            results = self.put(self.read())
+            mute = self.first()
+            self.silent = {mute}
+            self.wire.answer(mute)
+            fails(mute, method=b"get")
+            while self.wire.open():
+                self.wire.answer(self.wire.open()[0])
+            self.assertEqual((len(results[0].stored), results[0].acknowledged), (2, (mute,)))
+
+    def test_cancel_the_proof(self) -> None:
+        """
+        Cancelling ends a read that is under way.
+        """
+        put = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
+        mute = self.first()
+        self.silent = {mute}
+        self.wire.answer(mute)
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        self.assertEqual(self.wire.queries, {})
 
 
 class StoreOnTests(SynchronousTestCase):

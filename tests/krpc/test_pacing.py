@@ -9,10 +9,11 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.krpc.pacing import (
+    ENOUGH_ROUND_TRIPS,
     INITIAL_SOFT_TIMEOUT,
     MAX_BUDGETS,
     MAX_SOFT_TIMEOUT,
-    MIN_SOFT_TIMEOUT,
+    MIN_MARGIN,
     SWEEP,
     PacketBudgets,
     RoundTrips,
@@ -48,14 +49,25 @@ class RoundTripsTests(SynchronousTestCase):
         It stays within bounds, also when the clock went back.
         """
         for seconds, expected in (
-            (0.001, MIN_SOFT_TIMEOUT),
+            (0.001, 0.001 + MIN_MARGIN),
+            (0.2, 0.2 + MIN_MARGIN),
             (1.9, MAX_SOFT_TIMEOUT),
-            (-5.0, MIN_SOFT_TIMEOUT),
+            (-5.0, MIN_MARGIN),
         ):
             trips = RoundTrips()
             for _ in range(100):
                 trips.measured(seconds)
-            self.assertEqual(trips.soft_timeout, expected)
+            self.assertAlmostEqual(trips.soft_timeout, expected)
+
+    def test_trusted(self) -> None:
+        """
+        After a bucketful of round trips it is known to fit the network.
+        """
+        trips = RoundTrips()
+        for number in range(ENOUGH_ROUND_TRIPS):
+            self.assertFalse(trips.trusted, f"after {number}")
+            trips.measured(0.1)
+        self.assertTrue(trips.trusted)
 
 
 class PacketBudgetsTests(SynchronousTestCase):

@@ -324,10 +324,10 @@ class SoftTimeoutTests(ProtocolTestCase):
             self.ping(("10.0.0.1", port))
             self.clock.advance(0.03)
             self.respond()
-        self.assertAlmostEqual(self.protocol.soft_timeout, 0.05)
+        self.assertAlmostEqual(self.protocol.soft_timeout, 0.08)
         slow: list[None] = []
         deferred = self.ping(on_slow=lambda: slow.append(None))
-        self.clock.advance(0.06)
+        self.clock.advance(0.09)
         self.assertEqual(slow, [None])
         deferred.cancel()
         self.failureResultOf(deferred, CancelledError)

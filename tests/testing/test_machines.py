@@ -133,7 +133,7 @@ class MachineNetworkTests(SynchronousTestCase):
         )
         node.privilegedStartService()
         node.startService()
-        net.advance(5)
+        net.advance(8)
         self.assertGreater(self.successResultOf(node.when_ready()), 0)
         self.assertGreater(len(node.table), 20)
         self.assertEqual(net.udp.log, [])

@@ -45,6 +45,9 @@ VECTORS = (
 )
 KEY = bytes.fromhex(EARLY_KEY)
 
+#: Seconds of a one-way trip.
+LATENCY = 1 / 16
+
 
 class EarlyTests(SynchronousTestCase):
     """
@@ -157,7 +160,7 @@ class TripsTests(SynchronousTestCase):
     def setUp(self) -> None:
         # A fraction that adds up without rounding.
         self.clock = Clock()
-        self.net = MemoryTCPNetwork(self.clock, latency=1 / 16)
+        self.net = MemoryTCPNetwork(self.clock, latency=LATENCY)
         self.members: list[GossipMember] = []
         self.observers: list[Ups] = []
         self.transports = [self.add(n) for n in (1, 2)]
@@ -190,7 +193,7 @@ class TripsTests(SynchronousTestCase):
         self.net.advance(2)
         for observer in self.observers:
             self.assertEqual(len(observer.times), 1)
-        return [(observer.times[0] - begun) / self.net.latency for observer in self.observers]
+        return [(observer.times[0] - begun) / LATENCY for observer in self.observers]
 
     def test_one_dials(self) -> None:
         """
@@ -216,7 +219,7 @@ class TripsTests(SynchronousTestCase):
         for delay in range(1, 12):
             self.setUp()
             self.members[0].join([self.ids[1]])
-            self.clock.callLater(delay / 2 * self.net.latency, self.members[1].join, [self.ids[0]])
+            self.clock.callLater(delay / 2 * LATENCY, self.members[1].join, [self.ids[0]])
             first, second = self.trips()
             self.assertLessEqual(first, 6, f"{delay / 2} trips later")
             self.assertLessEqual(second, 5, f"{delay / 2} trips later")

@@ -1,5 +1,5 @@
 """
-What one node of a L{dtt.testing.vast.VastDHT} answers.  Pure.
+What one node of a L{dtt.testing.vast.VastDHT} answers.
 
 BEP5, 44 and 51, as the node's L{Manner} is; replies are written as they are
 sent, keys in order, for speed.

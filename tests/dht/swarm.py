@@ -1,0 +1,204 @@
+"""
+Nodes for the tests of L{dtt.dht.lookup} and L{dtt.dht.candidates}, without a
+network.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from functools import partial
+from heapq import nsmallest
+from itertools import count as numbers
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from dtt.dht.buckets import K
+from dtt.dht.lookup import Lookup
+from dtt.dht.node_id import distance
+from dtt.errors import QueryTimeout
+from dtt.interfaces import Contact
+from dtt.krpc.messages import Response
+
+TARGET = bytes(20)
+
+
+class Swarm:
+    """
+    Nodes that each know the nodes near them, and some others; asked through a
+    clock: an answer takes 10 ms, slow is after 50 ms, a dead node's query fails
+    after 2 s.
+
+    @ivar open: queries in flight, slow ones apart.
+    @ivar most_open: so many at most, so far.
+    @ivar slow: who is slow now.
+    """
+
+    def __init__(self, count: int, seed: int = 0) -> None:
+        self.clock = Clock()
+        self.rng = Random(seed)
+        self.contacts = [
+            Contact(self.rng.randbytes(20), f"10.{number >> 8}.{number & 255}.1", 1)
+            for number in range(count)
+        ]
+        self.dead: set[Contact] = set()
+        self.lags: dict[Contact, float] = {}
+        self.asked: list[Contact] = []
+        self.slow: set[Contact] = set()
+        self.answered: set[Contact] = set()
+        self.open = 0
+        self.most_open = 0
+        self.exhausted: set[Contact] = set()
+        self.cancelled = 0
+        self.nodes: Callable[[Contact, bytes], list[Contact]] = self.honest
+
+    def near(self, target: bytes, count: int) -> list[Contact]:
+        """
+        The nearest of all.
+        """
+        return nsmallest(count, self.contacts, key=lambda contact: distance(contact.node_id, target))
+
+    def alive(self, count: int) -> list[Contact]:
+        """
+        Of those that answer, the nearest to the target.
+        """
+        nearest = self.near(TARGET, len(self.contacts))
+        return [contact for contact in nearest if contact not in self.dead][:count]
+
+    def honest(self, contact: Contact, target: bytes) -> list[Contact]:
+        """
+        The 8 nearest.
+        """
+        return self.near(target, 8)
+
+    def ask(
+        self, contact: Contact, method: bytes, arguments: dict[bytes, Any], on_slow: Callable[[], None]
+    ) -> Deferred[Response]:
+        def cancel(_: Deferred[Response]) -> None:
+            self.cancelled += 1
+            for call in (answering, slow):
+                if call.active():
+                    call.cancel()
+
+        self.asked.append(contact)
+        answer: Deferred[Response] = Deferred(cancel)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        slow = self.clock.callLater(0.05, self._slow, contact, on_slow)
+        if contact in self.dead:
+            answering = self.clock.callLater(2.0, answer.errback, QueryTimeout("no reply"))
+        else:
+            lag = self.lags.get(contact, 0.01)
+            answering = self.clock.callLater(
+                lag, self._answer, contact, arguments[b"target"], answer, slow, lag
+            )
+        return answer
+
+    def _slow(self, contact: Contact, on_slow: Callable[[], None]) -> None:
+        self.open -= 1
+        self.slow.add(contact)
+        on_slow()
+
+    def _answer(
+        self, contact: Contact, target: bytes, answer: Deferred[Response], slow: Any, lag: float
+    ) -> None:
+        if slow.active():
+            slow.cancel()
+            self.open -= 1
+        self.slow.discard(contact)
+        self.answered.add(contact)
+        values = {b"nodes": self.nodes(contact, target)}
+        answer.callback(Response(b"tttt", contact.node_id, values, b"", None))
+
+    def lookup(self, starts: Iterable[Contact], /, **more: Any) -> Lookup[Contact]:
+        """
+        A lookup of L{TARGET} with the answering contacts as results.
+        """
+        starts = list(starts)
+        arguments: dict[str, Any] = {
+            "ask": self.ask,
+            "may_ask": lambda contact: contact not in self.exhausted,
+            "nodes_of": lambda response: response.values[b"nodes"],
+            "interpret": lambda contact, response: contact,
+            "starts": lambda: starts,
+            "later": partial(self.clock.callLater, 0.0),
+        }
+        return Lookup(TARGET, b"get", {b"target": TARGET}, **(arguments | more))
+
+    def run(self, deferred: Deferred[list[Contact]], seconds: float = 5.0) -> tuple[list[Any], float]:
+        """
+        The outcome, and how long it took.
+        """
+        results: list[Any] = []
+        start = self.clock.seconds()
+        deferred.addBoth(results.append)
+        while not results and self.clock.seconds() < start + seconds:
+            self.clock.advance(0.01)
+        return results, self.clock.seconds() - start
+
+
+class LargeSwarm(Swarm):
+    """
+    Nodes whose tables have 8 random nodes of each subtree beside their own, as
+    in the real DHT; and hostile ones among them.
+
+    @ivar told: how many nodes are in an answer.
+    @ivar hostile: who names, instead, nodes that are near the target, one
+        nearer than the other, and do not exist.
+    @ivar invented: these, and who named each.
+    """
+
+    def __init__(self, count: int, seed: int = 0, *, told: int = K) -> None:
+        super().__init__(count, seed)
+        self.told = told
+        self.hostile: set[Contact] = set()
+        self.invented: dict[Contact, Contact] = {}
+        self._serial = numbers()
+        self.nodes = self.from_table
+        self.contacts.sort(key=lambda contact: contact.node_id)
+        self._ids = [int.from_bytes(contact.node_id) for contact in self.contacts]
+        self._tables: dict[Contact, list[Contact]] = {}
+
+    def some(self, count: int) -> list[Contact]:
+        """
+        Random ones.
+        """
+        return self.rng.sample(self.contacts, count)
+
+    def table(self, contact: Contact) -> list[Contact]:
+        """
+        Whom it knows.
+        """
+        if contact not in self._tables:
+            rng = Random(contact.node_id)
+            known: list[Contact] = []
+            for bits in reversed(range(160)):
+                start = (int.from_bytes(contact.node_id) >> bits ^ 1) << bits
+                first, last = (bisect_left(self._ids, limit) for limit in (start, start + (1 << bits)))
+                beside = self.contacts[first:last]
+                known += rng.sample(beside, K) if len(beside) > K else beside
+            self._tables[contact] = known
+        return self._tables[contact]
+
+    def from_table(self, contact: Contact, target: bytes) -> list[Contact]:
+        """
+        The nearest that it knows, or says to know.
+        """
+        if contact in self.hostile:
+            return self.invent(contact)
+        return nsmallest(self.told, self.table(contact), key=lambda each: distance(each.node_id, target))
+
+    def invent(self, teller: Contact, count: int = 20) -> list[Contact]:
+        """
+        Nodes that do not exist, nearer than all others.
+        """
+        made = [
+            Contact((1 << 140 - number % 100).to_bytes(20), f"80.{number >> 8}.{number & 255}.1", 1)
+            for number in (next(self._serial) for _ in range(count))
+        ]
+        self.invented.update(dict.fromkeys(made, teller))
+        self.dead.update(made)
+        return made

@@ -1,0 +1,269 @@
+"""
+Whether the operations of a node end at the nodes nearest to their targets, in a
+DHT of the real size (specs/latency.md section 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from random import Random
+from typing import Any, TypeVar
+
+from nacl.bindings import crypto_sign_seed_keypair
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.dht.lookup import MAX_QUERIES, PATIENT_ALPHA, URGENT_ALPHA
+from dtt.dht.node import DHTNode
+from dtt.dht.node_id import distance, subnet
+from dtt.dht.placement import FirstCopy, Placement
+from dtt.interfaces import MutableRead
+from dtt.krpc.bencode import encode
+from dtt.krpc.items import immutable_target, mutable_target
+from dtt.testing.clock import HeapClock
+from dtt.testing.machines import MachineNetwork
+from dtt.testing.vast import Links, VastDHT, member_host
+from tests.dht.network import classify, outcome, record
+
+T = TypeVar("T")
+
+
+class VastTestCase(SynchronousTestCase):
+    """
+    Nodes on a DHT of 2^22 others.
+    """
+
+    def build(self, links: Links | None = None, **dht: Any) -> None:
+        """
+        Another DHT, and nobody on it.
+        """
+        self.clock = HeapClock()
+        self.clock.rightNow = 1e9
+        self.dht = VastDHT(22, seed=1, **dht)
+        self.net = MachineNetwork(
+            self.clock, links=links or Links(2), rng=Random(3), beyond=self.dht, log_limit=0
+        )
+        self.nodes: list[DHTNode] = []
+
+    def node(self) -> DHTNode:
+        """
+        One more.
+        """
+        host = member_host(len(self.nodes))
+        node = DHTNode(
+            self.net.reactor(host), interface=host, bootstrap=self.dht.bootstrap, rng=Random(len(self.nodes))
+        )
+        node.startService()
+        self.addCleanup(node.stopService)
+        self.nodes.append(node)
+        return node
+
+    def wait(self, deferred: Deferred[T], seconds: float = 60.0) -> T:
+        """
+        Let time pass until C{deferred} fires.
+        """
+        results = outcome(deferred)
+        end = self.clock.seconds() + seconds
+        while not results and self.clock.seconds() < end:
+            self.net.advance(0.05)
+        self.assertEqual(len(results), 1)
+        result: T = results[0]
+        return result
+
+    def sent(self, node: DHTNode) -> int:
+        """
+        The queries that a node has sent.
+        """
+        return sum(count for name, count in node.krpc.counters.items() if name.startswith("sent."))
+
+
+class SlotReadTests(VastTestCase):
+    """
+    Reads of slots.
+    """
+
+    def recall(
+        self, targets: int, alpha: int, links: Links | None = None, **dht: Any
+    ) -> tuple[list[float], list[float]]:
+        """
+        The shares of the 12 and the 32 nearest living nodes that reads found.
+        """
+        self.build(links, **dht)
+        node = self.node()
+        self.net.advance(8)
+        rng = Random(7)
+        inner, all_of_them = [], []
+        for number in range(targets):
+            seed, salt = rng.randbytes(32), rng.randbytes(32)
+            public_key = crypto_sign_seed_keypair(seed)[0]
+            before = self.sent(node)
+            target = mutable_target(public_key, salt)
+            read = self.wait(node.get_mutable(public_key, salt, alpha=alpha))
+            self.assertLessEqual(self.sent(node) - before, MAX_QUERIES + 10, f"target {number}")
+            found = {(answer.contact.host, answer.contact.port) for answer in read.answers}
+            # One of each /24 counts.
+            first = {subnet(contact.host): contact for contact in reversed(self.dht.nearest(target, 40))}
+            nearest = sorted(first.values(), key=lambda contact: distance(contact.node_id, target))[:32]
+            hits = [(contact.host, contact.port) in found for contact in nearest]
+            self.assertTrue(any(hits[:3]), f"target {number}")
+            inner.append(sum(hits[:12]) / 12)
+            all_of_them.append(sum(hits) / 32)
+        return inner, all_of_them
+
+    def test_nobody_is_silent(self) -> None:
+        """
+        All of the 12 nearest are found, and 99 % of the 32, 92 % at worst.
+        """
+        inner, all_of_them = self.recall(100, URGENT_ALPHA)
+        self.assertEqual(min(inner), 1.0)
+        self.assertGreaterEqual(sum(all_of_them) / 100, 0.99)
+        self.assertGreaterEqual(min(all_of_them), 0.92)
+
+    def test_a_third_is_silent(self) -> None:
+        """
+        With 35 % silent: all of the 12 nearest, 95 % of the 32, 85 % at worst.
+        """
+        inner, all_of_them = self.recall(100, URGENT_ALPHA, silent=0.35)
+        self.assertEqual(min(inner), 1.0)
+        self.assertGreaterEqual(sum(all_of_them) / 100, 0.95)
+        self.assertGreaterEqual(min(all_of_them), 0.85)
+
+    def test_most_are_silent(self) -> None:
+        """
+        With 60 % silent: 99 % of the 12 nearest, 85 % of the 32.
+        """
+        inner, all_of_them = self.recall(50, URGENT_ALPHA, silent=0.6)
+        self.assertGreaterEqual(sum(inner) / 50, 0.99)
+        self.assertGreaterEqual(sum(all_of_them) / 50, 0.85)
+
+    def test_patient(self) -> None:
+        """
+        With few queries in flight the 12 nearest are found as well.
+        """
+        inner, _ = self.recall(40, PATIENT_ALPHA, silent=0.35)
+        self.assertEqual(min(inner), 1.0)
+
+    def test_constant_round_trips(self) -> None:
+        """
+        Without any variation of the round trips nothing is missed.
+        """
+        inner, _ = self.recall(40, URGENT_ALPHA, Links(2, low=0.05, high=0.05), silent=0.35)
+        self.assertEqual(min(inner), 1.0)
+
+    def test_lacking_tables(self) -> None:
+        """
+        Tables that lack a fifth of their entries, and have a fifth of dead ones,
+        cost few of the 12 nearest.
+        """
+        inner, _ = self.recall(40, URGENT_ALPHA, missing=0.2, dead=0.2)
+        self.assertGreaterEqual(sum(inner) / 40, 0.97)
+
+
+class FoundByAnotherTests(VastTestCase):
+    """
+    What one fresh node stores another one finds, with each operation.
+    """
+
+    def check(self, **dht: Any) -> None:
+        for seed in range(5):
+            self.build(**dht)
+            rng = Random(seed)
+            self.check_slot(rng, f"seed {seed}")
+            self.check_others(rng, f"seed {seed}")
+
+    def check_slot(self, rng: Random, where: str) -> None:
+        """
+        A slot's record, whose first copy is put early.
+        """
+        one, two = self.node(), self.node()
+        seed, salt = rng.randbytes(32), rng.randbytes(32)
+        public_key = crypto_sign_seed_keypair(seed)[0]
+        placement = FirstCopy(Placement(record(1)[:32], classify))
+        puts: list[Any] = []
+
+        def put(near: MutableRead) -> None:
+            puts.append(outcome(one.put_mutable(seed, salt, record(1), placement, near, read_back=False)))
+
+        read = self.wait(one.get_mutable(public_key, salt, None, put))
+        if not puts:  # few networks are near: the lookup was over before
+            put(read)
+        self.net.advance(1)
+        self.assertEqual(len(puts[0][0].stored), 1, where)
+        read = self.wait(two.get_mutable(public_key, salt))
+        self.assertEqual(list(read.values()), [record(1)], where)
+
+    def check_others(self, rng: Random, where: str) -> None:
+        """
+        pkarr's items, immutable items and peers.
+        """
+        one, two = self.node(), self.node()
+        seed = rng.randbytes(32)
+        self.assertTrue(self.wait(one.put_latest(seed, b"packet", 1)).stored, where)
+        read = self.wait(two.get_mutable(crypto_sign_seed_keypair(seed)[0]))
+        self.assertIn(b"packet", read.values(), where)
+        value = encode(rng.randbytes(100))
+        self.assertTrue(self.wait(one.put_immutable(value)).stored, where)
+        self.assertEqual(self.wait(two.get_immutable(immutable_target(value))), value, where)
+        info_hash = rng.randbytes(20)
+        self.assertTrue(self.wait(one.announce_peer(info_hash, 4433)).stored, where)
+        self.assertEqual(self.wait(two.get_peers(info_hash)), {(member_host(2), 4433)}, where)
+
+    def test_healthy(self) -> None:
+        """Nobody is silent."""
+        self.check()
+
+    def test_silent(self) -> None:
+        """35 and 60 % never answer."""
+        for silent in (0.35, 0.6):
+            self.check(silent=silent)
+
+    def test_few_valid_ids(self) -> None:
+        """10 and 50 % of the ids are valid by BEP42."""
+        for secure in (0.1, 0.5):
+            self.check(silent=0.35, secure=secure)
+
+    def test_crowded_networks(self) -> None:
+        """50 nodes of each /24, two of each address."""
+        self.check(secure=0.0, per_network=50, ports_per_ip=2)
+
+    def test_mixed(self) -> None:
+        """Nodes of all kinds, and tables with holes."""
+        manners = {"libtorrent": 0.6, "mainline": 0.15, "dtt": 0.05, "jech": 0.2}
+        self.check(silent=0.35, missing=0.1, dead=0.1, manners=manners)
+
+
+class CrowdTests(VastTestCase):
+    """
+    Several publishers in one slot, on nodes as libtorrent's.
+    """
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """
+        Run it.
+        """
+        Deferred.fromCoroutine(coroutine)
+
+    def recovered(self, publishers: int) -> float:
+        """
+        The share of records that a fresh reader finds.
+        """
+        self.build(silent=0.35)
+        seed, salt = b"s" * 32, b"x" * 32
+        public_key = crypto_sign_seed_keypair(seed)[0]
+
+        async def publish(node: DHTNode, number: int) -> None:
+            read = await node.get_mutable(public_key, salt)
+            placement = Placement(record(number)[:32], classify)
+            await node.put_mutable(seed, salt, record(number), placement, read)
+
+        rng = Random(publishers)
+        for number in range(1, publishers + 1):
+            self.clock.callLater(rng.random(), self.start, publish(self.node(), number))
+        self.net.advance(20)
+        return len(self.wait(self.node().get_mutable(public_key, salt)).values()) / publishers
+
+    def test_all_are_found(self) -> None:
+        """
+        2, 5, 10 and 20 publishers are all found.
+        """
+        self.assertEqual({n: self.recovered(n) for n in (2, 5, 10, 20)}, {2: 1.0, 5: 1.0, 10: 1.0, 20: 1.0})
