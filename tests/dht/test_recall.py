@@ -223,8 +223,8 @@ class FoundByAnotherTests(VastTestCase):
             self.check(silent=0.35, secure=secure)
 
     def test_crowded_networks(self) -> None:
-        """50 nodes of each /24, two of each address."""
-        self.check(secure=0.0, per_network=50, ports_per_ip=2)
+        """50 nodes of each /24, two of each address; one of ten ids is valid."""
+        self.check(secure=0.1, per_network=50, ports_per_ip=2)
 
     def test_mixed(self) -> None:
         """Nodes of all kinds, and tables with holes."""
