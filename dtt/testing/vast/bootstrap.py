@@ -1,5 +1,5 @@
 """
-Bootstrap hosts as they are (arvidn/bootstrap-dht, main.cpp).  Pure.
+Bootstrap hosts as they are (arvidn/bootstrap-dht, main.cpp).
 
 Rules: C{ping}, C{find_node}, C{get_peers} and C{get} are answered with the
 next nodes of a ring buffer, whatever the target; C{ping} without nodes.

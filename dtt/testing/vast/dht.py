@@ -1,5 +1,5 @@
 """
-A DHT of the real size, without a network.  Pure.
+A DHT of the real size, without a network.
 
 Each number below 2^bits is a node: L{places<dtt.testing.vast.places>} says
 where it lives, L{tables<dtt.testing.vast.tables>} whom it knows,

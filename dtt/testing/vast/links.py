@@ -1,5 +1,5 @@
 """
-How long datagrams take between two hosts, and how many get lost.  Pure.
+How long datagrams take between two hosts, and how many get lost.
 """
 
 from __future__ import annotations
