@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from random import Random
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dtt.krpc.bencode import encode
 from dtt.krpc.items import MutableItem, immutable_target, mutable_target
@@ -18,6 +17,9 @@ from dtt.krpc.messages import METHOD_UNKNOWN, PROTOCOL_ERROR, VALUE_TOO_BIG, Que
 from dtt.testing.vast.manners import Manner
 from dtt.testing.vast.places import Place
 from dtt.testing.vast.storage import MAX_PEERS, Items, Refused, Shelf
+
+if TYPE_CHECKING:
+    from random import Random
 
 #: Seconds that a token's secret is used; the previous one is still good (BEP5).
 ROTATION: Final = 300.0

@@ -218,13 +218,13 @@ class Places:
         digest = self._hash(b"node%d" % number, 64)
         rest = int.from_bytes(digest[:20])
         # Nodes of one address are all valid or all not.
-        group, prefix, flip = self._group(number)
+        group, prefix, flip, change = self._group(number)
         own = digest if group == number else self._hash(b"node%d" % group, 64)
         secure = int.from_bytes(own[20:24]) < self._secure
         if secure:
             bits = self._valid_bits(prefix, own) ^ flip
             r = bits >> _R_SHIFT
-            node_id = self._valid_id(number, prefix ^ _prefix(flip) ^ _ZERO, rest) & ~7 | r
+            node_id = self._valid_id(number, prefix ^ change, rest) & ~7 | r
             ip = bits & _IP_MASK | self._free_bits(bits, own)
             low = number & (1 << max(self._extra, 0)) - 1
             port = _PORT | own[28] << 6 | low << 3 | r
@@ -238,20 +238,22 @@ class Places:
 
     # Ids that are valid
 
-    def _group(self, number: int) -> tuple[int, int, int]:
+    def _group(self, number: int) -> tuple[int, int, int, int]:
         """
-        The least number of those that share an address, its prefix, and the
-        difference of C{number}'s r.
+        The least number of those that share an address, and its prefix; how
+        C{number}'s r and prefix differ from its.
         """
         extra = self._extra
-        group, flip = min(
-            (number ^ (change << extra if extra >= 0 else change >> -extra), bits)
-            for change, bits in self._shared
-        )
+        group, flip, change = number, 0, 0
+        if self._ports > 1:
+            group, flip, change = min(
+                (number ^ (change << extra if extra >= 0 else change >> -extra), flip, change)
+                for change, flip in self._shared
+            )
         if extra >= 0:
-            return group, group >> extra, flip
+            return group, group >> extra, flip, change
         fill = int.from_bytes(self._hash(b"prefix%d" % group, 4)) & (1 << -extra) - 1
-        return group, group << -extra | fill, flip
+        return group, group << -extra | fill, flip, change
 
     def _valid_bits(self, prefix: int, own: bytes) -> int:
         wanted = prefix ^ _ZERO
