@@ -1,0 +1,105 @@
+"""
+Bootstrap hosts as they are (arvidn/bootstrap-dht, main.cpp).  Pure.
+
+Rules: C{ping}, C{find_node}, C{get_peers} and C{get} are answered with the
+next nodes of a ring buffer, whatever the target; C{ping} without nodes.
+In the ring are nodes with a valid id (BEP42) that answered once; some have
+gone silent since.  Who asked lately gets three.  A second query directly after
+the first is dropped, unless it is from a read-only node (BEP43).  There are no
+tokens, no peers, no items and no C{v}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import shake_128
+from random import Random
+from struct import unpack
+from typing import Final
+
+from dtt.dht.node_id import generate
+from dtt.krpc.messages import Query
+from dtt.testing.vast.places import BOOTSTRAP, Place
+
+#: Nodes in an answer (C{nodes_in_response}), and in one to who asked lately.
+NODES: Final = 16
+FEW_NODES: Final = 3
+
+#: Seconds for which an address has asked lately: all are forgotten together
+#: every 10 minutes; here each has its own 10 minutes.
+LATELY: Final = 600.0
+
+#: Seconds within which two queries follow each other directly: until somebody
+#: else asks.  Guess; on a busy host it is less.
+DIRECTLY: Final = 1.0
+
+#: Addresses that are remembered: the source's number is 4 million.  Guess.
+MAX_REMEMBERED: Final = 65536
+
+#: As on the public ones.
+PORT: Final = 6881
+
+# Draws for each node of an answer: those with an invalid id are left out.
+_DRAWS = 32
+
+_ANSWERED = frozenset((b"ping", b"find_node", b"get_peers", b"get"))
+
+
+class BootstrapHosts:
+    """
+    All of them.
+
+    @ivar addresses: hosts and ports.
+    """
+
+    def __init__(self, count: int, bits: int, key: bytes, place: Callable[[int], Place]) -> None:
+        """
+        @param count: how many hosts, at most 256.
+        @param place: a node by its number.
+        """
+        self.addresses = tuple((f"{BOOTSTRAP}.{index}.0.1", PORT) for index in range(count))
+        self._key = key
+        self._mask = (1 << bits) - 1
+        self._place = place
+        self._ids = {host: _node_id(key, host) for host, _ in self.addresses}
+        self._cursors = dict.fromkeys(self._ids, 0)
+        # When each asker asked last, by host and asker.
+        self._asked: dict[tuple[str, str], float] = {}
+
+    def answer(self, query: Query, host: str, asker: str, now: float) -> tuple[bytes, bytes] | None:
+        """
+        The host's id, and what follows it in the reply to a query;
+        L{None}: nothing is sent.
+        """
+        if query.method not in _ANSWERED or not query.node_id:
+            return None
+        last = self._asked.pop((host, asker), None)
+        if last is not None and now - last < DIRECTLY and not query.read_only:
+            self._asked[host, asker] = last
+            return None
+        if len(self._asked) >= MAX_REMEMBERED:
+            del self._asked[next(iter(self._asked))]
+        self._asked[host, asker] = now
+        if query.method == b"ping":
+            return self._ids[host], b""
+        few = last is not None and now - last < LATELY
+        nodes = b"".join(self._next(host, FEW_NODES if few else NODES))
+        return self._ids[host], b"5:nodes%d:%b" % (len(nodes), nodes)
+
+    def _next(self, host: str, count: int) -> list[bytes]:
+        cursor = self._cursors[host]
+        self._cursors[host] += 1
+        stream = shake_128(b"%b %b %d" % (self._key, host.encode("ascii"), cursor))
+        chosen: list[bytes] = []
+        draws = count * _DRAWS
+        for word in unpack(f"<{draws}I", stream.digest(4 * draws)):
+            place = self._place(word & self._mask)
+            if place.secure:
+                chosen.append(place.compact)
+                if len(chosen) == count:
+                    break
+        return chosen
+
+
+def _node_id(key: bytes, host: str) -> bytes:
+    return generate(host, Random(key + host.encode("ascii")))

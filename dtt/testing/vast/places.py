@@ -1,0 +1,297 @@
+"""
+Where each node of a L{dtt.testing.vast.VastDHT} lives: ids and addresses.  Pure.
+
+Rules:
+  - Each number below 2^bits is a node.  The top C{bits} bits of its id are the
+    number, the others a keyed hash of it.
+  - An address tells the number of its node: the address of a node whose id is
+    valid by BEP42 has the number in the CRC's input and in the port, that of
+    any other node is a permutation of the number.  Bit 14 of the port says
+    which of the two it is; bit 15 is set for all nodes.
+  - BEP42: the first 21 bits of an id are those of the CRC32-C of 20 bits of
+    the IPv4 address and 3 bits, C{r}, of the id's last byte.  That is an affine
+    map over GF(2), so the 23 bits that give a wanted prefix are found by linear
+    algebra; the other 12 bits of the address are free.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+from math import gcd
+from typing import Final, NamedTuple
+
+from dtt.dht.node_id import crc32c
+
+#: The first byte of the addresses in which no DHT node lives: for members.
+MEMBERS: Final = 45
+
+#: The first byte of the addresses of bootstrap hosts.
+BOOTSTRAP: Final = 44
+
+#: First bytes of addresses that are not, or not all, public (RFC 6890), and the two above.
+_RESERVED: Final = frozenset((0, 10, 100, 127, 169, 172, 192, 198, 203, MEMBERS, BOOTSTRAP))
+
+#: First bytes of the nodes' addresses; from 224 on there is multicast.
+FIRST_BYTES: Final = tuple(byte for byte in range(1, 224) if byte not in _RESERVED)
+
+#: Nodes of a /24: 254 addresses.
+_HOSTS: Final = 254
+
+#: Places that are kept: about 15 MB.  Guess.
+_CACHED: Final = 32768
+
+_PREFIX_BITS: Final = 21
+_IP_MASK: Final = 0x030F3FFF  # BEP42
+_NETWORK_MASK: Final = _IP_MASK & 0xFFFFFF00
+_R_SHIFT: Final = 29  # where r goes, in a number of 32 bits
+_PORT: Final = 0x8000
+_PORT_OTHER: Final = 0x4000
+
+_BY_LOW_BITS = tuple(tuple(byte for byte in FIRST_BYTES if byte & 3 == low) for low in range(4))
+_INDEX_OF = {byte: index for index, byte in enumerate(FIRST_BYTES)}
+
+
+def member_host(index: int) -> str:
+    """
+    A public-looking address at which no DHT node lives: one for each number
+    0..65535, each in a /24 of its own.
+    """
+    if not 0 <= index < 0x10000:
+        raise ValueError("there are 65536 member hosts")
+    return f"{MEMBERS}.{index >> 8}.{index & 255}.1"
+
+
+def _prefix(bits: int) -> int:
+    # BEP42's 21 bits for r and the masked address, 32 bits.
+    return crc32c(bits.to_bytes(4)) >> 32 - _PREFIX_BITS
+
+
+_ZERO = _prefix(0)
+
+
+def _solve() -> tuple[list[int], list[int]]:
+    """
+    For each bit of the prefix the input bits that flip it and no other; and
+    those combinations of input bits that change nothing.
+    """
+    inputs = [1 << bit for bit in range(32) if (_IP_MASK | 7 << _R_SHIFT) >> bit & 1]
+    rows: list[tuple[int, int]] = []  # what it flips, and the input bits
+    kernel = []
+    for bit in inputs:
+        image, source = _prefix(bit) ^ _ZERO, bit
+        for pivot_image, pivot_source in rows:
+            if image ^ pivot_image < image:
+                image, source = image ^ pivot_image, source ^ pivot_source
+        if image:
+            rows.append((image, source))
+            rows.sort(reverse=True)
+        else:
+            kernel.append(source)
+    solution = []
+    for bit in range(_PREFIX_BITS):
+        image, source = 1 << bit, 0
+        for pivot_image, pivot_source in rows:
+            if image ^ pivot_image < image:
+                image, source = image ^ pivot_image, source ^ pivot_source
+        assert image == 0, "BEP42's map has full rank"
+        solution.append(source)
+    return solution, kernel
+
+
+def _tables(solution: list[int]) -> list[list[int]]:
+    # Three table look-ups of 7 bits instead of 21 conditions.
+    tables = []
+    for start in (0, 7, 14):
+        table = [0]
+        for source in solution[start : start + 7]:
+            table += [entry ^ source for entry in table]
+        tables.append(table)
+    return tables
+
+
+_SOLUTION, _KERNEL = _solve()
+_LOW, _MIDDLE, _HIGH = _tables(_SOLUTION)
+_SAME = (0, _KERNEL[0], _KERNEL[1], _KERNEL[0] ^ _KERNEL[1])
+
+
+class Place(NamedTuple):
+    """
+    One node.
+
+    @ivar number: below 2^bits.
+    @ivar compact: its compact node info, 26 bytes (BEP5).
+    @ivar gone: that of a former node next to it, whose address nobody has.
+    @ivar secure: its id is valid by BEP42.
+    @ivar draws: 8 further bytes of its hash, as a number: for its other properties.
+    """
+
+    number: int
+    compact: bytes
+    gone: bytes
+    secure: bool
+    draws: int
+
+    @property
+    def node_id(self) -> bytes:
+        """
+        20 bytes.
+        """
+        return self.compact[:20]
+
+
+class Places:
+    """
+    All nodes.  See the module's docstring.
+    """
+
+    def __init__(self, bits: int, key: bytes, secure: float, per_network: int, ports_per_ip: int) -> None:
+        """
+        @param secure: the share of nodes whose id is valid by BEP42.
+        @param per_network: how many nodes with other ids a /24 has, and how
+            many valid ones it has on average.  The latter are never fewer than
+            2^bits / 2^24 or more than 2^bits / 2^12.
+        @param ports_per_ip: nodes of one address: 1, 2, 4 or 8.
+        """
+        if not 20 <= bits <= 24:
+            raise ValueError("bits must be within 20..24")
+        if not 0 <= secure <= 1:
+            raise ValueError("secure must be within 0..1")
+        if ports_per_ip not in (1, 2, 4, 8):
+            raise ValueError("ports_per_ip must be 1, 2, 4 or 8")
+        if not 1 <= per_network <= _HOSTS * ports_per_ip:
+            raise ValueError("there is no room for so many nodes in a /24")
+        self.bits = bits
+        self._mask = (1 << bits) - 1
+        self._key = key
+        self._secure = int(secure * 2**32)
+        self._per_network = per_network
+        self._ports = ports_per_ip
+        self._extra = bits - _PREFIX_BITS  # bits of the number that the prefix has no room for
+        # Valid ids: /24s for each combination of the 12 bits that count.
+        self._spread = max(1, min(4096, (1 << bits) // (4096 * per_network)))
+        # Of r there are so many, on one address.
+        self._shared = [(_prefix(d << _R_SHIFT) ^ _ZERO, d << _R_SHIFT) for d in range(ports_per_ip)]
+        # Others: two permutations, of the numbers and of the networks.
+        networks = -(-(1 << bits) // per_network)
+        self._networks = len(FIRST_BYTES) << 16
+        if secure < 1 and networks > self._networks:
+            raise ValueError("per_network must be greater: there are not enough /24s")
+        words = self._hash(b"permutations", 24)
+        self._multiplier = int.from_bytes(words[:8]) & self._mask | 1
+        self._inverse = pow(self._multiplier, -1, 1 << bits)
+        stride = int.from_bytes(words[8:16]) % self._networks
+        while gcd(stride, self._networks) != 1:
+            stride += 1
+        self._stride, self._back = stride, pow(stride, -1, self._networks)
+        self._half = (bits + 1) // 2
+        self.place = lru_cache(_CACHED)(self._place)
+
+    def number_at(self, host: str, port: int) -> int | None:
+        """
+        The number of the node at an address, or L{None} if nobody is there.
+        """
+        if port < _PORT:
+            return None
+        try:
+            first, second, third, last = map(int, host.split("."))
+        except ValueError:
+            return None
+        index = _INDEX_OF.get(first)
+        if index is None:
+            return None
+        if port & _PORT_OTHER:
+            number = self._other_number(index << 16 | second << 8 | third, last, port)
+        else:
+            number = self._valid_number(first << 24 | second << 16 | third << 8 | last, port)
+        if number is None:
+            return None
+        address = bytes((first, second, third, last)) + port.to_bytes(2)
+        return number if self.place(number).compact[20:] == address else None
+
+    def _hash(self, what: bytes, size: int) -> bytes:
+        return blake2b(what, digest_size=size, key=self._key).digest()
+
+    def _place(self, number: int) -> Place:
+        if not 0 <= number <= self._mask:
+            raise ValueError("there is no such node")
+        digest = self._hash(b"node%d" % number, 64)
+        rest = int.from_bytes(digest[:20])
+        # Nodes of one address are all valid or all not.
+        group, prefix, flip = self._group(number)
+        own = digest if group == number else self._hash(b"node%d" % group, 64)
+        secure = int.from_bytes(own[20:24]) < self._secure
+        if secure:
+            bits = self._valid_bits(prefix, own) ^ flip
+            r = bits >> _R_SHIFT
+            node_id = self._valid_id(number, prefix ^ _prefix(flip) ^ _ZERO, rest) & ~7 | r
+            ip = bits & _IP_MASK | self._free_bits(bits, own)
+            low = number & (1 << max(self._extra, 0)) - 1
+            port = _PORT | own[28] << 6 | low << 3 | r
+        else:
+            node_id = number << 160 - self.bits | rest & (1 << 160 - self.bits) - 1
+            ip, port = self._other_address(number, digest)
+        packed = node_id.to_bytes(20)
+        address = ip.to_bytes(4) + port.to_bytes(2)
+        gone = packed[:3] + digest[32:48] + packed[19:] + ip.to_bytes(4) + (port ^ _PORT).to_bytes(2)
+        return Place(number, packed + address, gone, secure, int.from_bytes(digest[48:56]))
+
+    # Ids that are valid
+
+    def _group(self, number: int) -> tuple[int, int, int]:
+        """
+        The least number of those that share an address, its prefix, and the
+        difference of C{number}'s r.
+        """
+        extra = self._extra
+        group, flip = min(
+            (number ^ (change << extra if extra >= 0 else change >> -extra), bits)
+            for change, bits in self._shared
+        )
+        if extra >= 0:
+            return group, group >> extra, flip
+        fill = int.from_bytes(self._hash(b"prefix%d" % group, 4)) & (1 << -extra) - 1
+        return group, group << -extra | fill, flip
+
+    def _valid_bits(self, prefix: int, own: bytes) -> int:
+        wanted = prefix ^ _ZERO
+        solution = _LOW[wanted & 127] ^ _MIDDLE[wanted >> 7 & 127] ^ _HIGH[wanted >> 14]
+        return solution ^ _SAME[own[29] & 3]
+
+    def _valid_id(self, number: int, prefix: int, rest: int) -> int:
+        if self._extra > 0:
+            return number << 160 - self.bits | rest & (1 << 160 - self.bits) - 1
+        return prefix << 160 - _PREFIX_BITS | rest & (1 << 160 - _PREFIX_BITS) - 1
+
+    def _free_bits(self, bits: int, own: bytes) -> int:
+        # Which of its /24s, for the 12 bits of a /24 that count.
+        choice = int.from_bytes(own[24:28]) % self._spread
+        draw = int.from_bytes(self._hash(b"network%d %d" % (bits & _NETWORK_MASK, choice), 8))
+        first = _BY_LOW_BITS[bits >> 24 & 3]
+        return (first[(draw >> 16) % len(first)] & 0xFC) << 24 | draw & 0xFFFFFF & ~_IP_MASK
+
+    def _valid_number(self, ip: int, port: int) -> int | None:
+        prefix = _prefix(ip & _IP_MASK | (port & 7) << _R_SHIFT)
+        if self._extra <= 0:
+            return prefix >> -self._extra
+        low = port >> 3 & 7
+        return prefix << self._extra | low if low < 1 << self._extra else None
+
+    # Other ids
+
+    def _other_address(self, number: int, digest: bytes) -> tuple[int, int]:
+        mixed = number * self._multiplier & self._mask
+        mixed ^= mixed >> self._half
+        network, slot = divmod(mixed, self._per_network)
+        network = network * self._stride % self._networks
+        last, index = divmod(slot, self._ports)
+        ip = FIRST_BYTES[network >> 16] << 24 | (network & 0xFFFF) << 8 | last + 1
+        return ip, _PORT | _PORT_OTHER | (int.from_bytes(digest[28:30]) & 2047) << 3 | index
+
+    def _other_number(self, network: int, last: int, port: int) -> int | None:
+        network = network * self._back % self._networks
+        mixed = network * self._per_network + (last - 1) * self._ports + (port & 7)
+        if not 0 <= mixed <= self._mask:
+            return None
+        mixed ^= mixed >> self._half
+        return mixed * self._inverse & self._mask

@@ -1,0 +1,106 @@
+"""
+Whom a node of a L{dtt.testing.vast.VastDHT} knows.  Pure.
+
+Rules: bucket C{i} of a node's routing table has nodes that share exactly C{i}
+bits with it.  They are drawn by a keyed hash of the owner from the numbers
+that fall into the bucket; all of them if there are no more than it holds.  A
+given share of the entries is missing, another one names a node that is gone.
+"""
+
+from __future__ import annotations
+
+from hashlib import shake_128
+from struct import unpack
+from typing import Final
+
+#: Entries of a bucket (BEP5).
+BUCKET: Final = 8
+
+#: Entries of the first buckets in libtorrent (C{dht_extended_routing_table},
+#: routing_table::bucket_limit).
+EXTENDED: Final = (128, 64, 32, 16)
+
+# Bits of a draw: the number within the bucket, whether the entry is missing,
+# whether it is gone.
+_NUMBER_BITS = 24
+_SHARE_BITS = 20
+_SHARE_MASK = (1 << _SHARE_BITS) - 1
+
+# Numbers for each entry from which on a bucket is large: two draws are hardly
+# ever the same.  In others so many draws for each entry are enough.
+_LARGE = 64
+_DRAWS = 4
+
+
+class Tables:
+    """
+    The routing tables of all nodes.  An entry is C{2 * number}, or
+    C{2 * number + 1} if the node that it names is gone: one that had the same
+    number in a former life.
+    """
+
+    def __init__(self, bits: int, key: bytes, missing: float, dead: float) -> None:
+        """
+        @param missing: the share of entries that a table lacks.
+        @param dead: the share of the others that name a node that is gone.
+        """
+        self._bits = bits
+        self._seed = shake_128(key)
+        self._missing = int(missing * (1 << _SHARE_BITS))
+        self._dead = int(dead * (1 << _SHARE_BITS))
+
+    def nearest(
+        self, owner: int, wanted: int, count: int, capacity: int = BUCKET, extended: bool = False
+    ) -> list[int]:
+        """
+        The entries of a table that are nearest to a number, the nearest first.
+
+        @param capacity: entries of a bucket.
+        @param extended: are the first buckets L{EXTENDED}?
+        """
+        found: list[int] = []
+        difference = owner ^ wanted
+        near = range(self._bits - 1, -1, -1)
+        # Each bucket of this order is nearer than all that follow.
+        order = [bit for bit in near if difference >> bit & 1]
+        order += [bit for bit in reversed(near) if not difference >> bit & 1]
+        target = wanted << 1
+        for bit in order:
+            entries = self.entries(owner, bit, capacity, extended)
+            found += [each ^ target for each in sorted([entry ^ target for entry in entries])]
+            if len(found) >= count:
+                break
+        return found[:count]
+
+    def entries(self, owner: int, bit: int, capacity: int = BUCKET, extended: bool = False) -> list[int]:
+        """
+        The entries of one bucket, in no order.
+
+        @param bit: the highest bit in which its nodes differ from the owner;
+            0 is the lowest one of a number.
+        """
+        if extended and self._bits - bit <= len(EXTENDED):
+            capacity = EXTENDED[self._bits - bit - 1]
+        base = (owner >> bit ^ 1) << bit
+        size = 1 << bit
+        draws = capacity + 1 if size > _LARGE * capacity else _DRAWS * capacity
+        if size <= capacity:
+            draws = size
+        stream = self._seed.copy()
+        stream.update(b"%d %d" % (owner, bit))
+        words = unpack(f"<{draws}Q", stream.digest(8 * draws))
+        if size <= capacity:
+            chosen = dict(zip(range(size), words, strict=True))
+        else:
+            mask = size - 1
+            chosen = {word & mask: word for word in words}
+        if self._missing or self._dead:
+            return self._thinned(base, list(chosen.items())[:capacity])
+        return [(base | number) << 1 for number in list(chosen)[:capacity]]
+
+    def _thinned(self, base: int, chosen: list[tuple[int, int]]) -> list[int]:
+        return [
+            (base | number) << 1 | ((word >> _NUMBER_BITS + _SHARE_BITS) & _SHARE_MASK < self._dead)
+            for number, word in chosen
+            if (word >> _NUMBER_BITS) & _SHARE_MASK >= self._missing
+        ]
