@@ -14,6 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+#: Seconds that a process may take to stop before it is killed (guess).
+STOPS_WITHIN = 5.0
+
 
 def environment(folder: str) -> dict[str, str]:
     """
@@ -26,36 +29,34 @@ def environment(folder: str) -> dict[str, str]:
     return {**environ, "PYTHONPYCACHEPREFIX": folder}
 
 
-class MemberProcess(ProcessProtocol):
+class EventProcess(ProcessProtocol):
     """
-    One member.
+    A process that prints events, JSON, a line each: C{event} and C{time}.
 
-    @ivar spawned: when its process was started, unix seconds.
+    @ivar spawned: when it was started, unix seconds.
     @ivar first: of each event's name, the time of the first one.
-    @ivar joined: fires when it has joined; fails if it ends before.
+    @ivar joined: fires when it has told C{topic.joined}; fails if it ends before.
     @ivar ended: fires when it is gone.
     """
 
-    def __init__(
-        self, reactor: Any, topic: str, secret_file: str, bootstrap: Sequence[tuple[str, int]]
-    ) -> None:
+    def __init__(self, reactor: Any, command: Sequence[str]) -> None:
+        """
+        @param command: its first word is a path.
+        """
         self.first: dict[str, float] = {}
         self.joined: Deferred[None] = Deferred()
         self.ended: Deferred[None] = Deferred()
         self._reactor = reactor
+        self._command = list(command)
         self._rest = b""
         self._errors = b""
-        self._command = [sys.executable, "-m", "dtt", "chat", topic, "--json", "--stay"]
-        self._command += ["--secret-file", secret_file, "--transport", "streams", "--listen", "127.0.0.1:0"]
-        for host, port in bootstrap:
-            self._command += ["--bootstrap", f"{host}:{port}"]
 
     def spawn(self, environ: Mapping[str, str]) -> None:
         """
         Start it.
         """
         self.spawned = self._reactor.seconds()
-        self._reactor.spawnProcess(self, sys.executable, self._command, env=environ)
+        self._reactor.spawnProcess(self, self._command[0], self._command, env=environ)
 
     def outReceived(self, data: bytes) -> None:
         """
@@ -89,6 +90,8 @@ class MemberProcess(ProcessProtocol):
         self.joined.addErrback(lambda _: None)  # nobody waits for it any more
         if not self.ended.called and self.transport is not None:
             self.transport.signalProcess("TERM")
+            killer = self._reactor.callLater(STOPS_WITHIN, self.transport.signalProcess, "KILL")
+            self.ended.addCallback(lambda _: killer.cancel() if killer.active() else None)
         return self.ended
 
     def since_start(self, name: str) -> float | None:
@@ -96,3 +99,18 @@ class MemberProcess(ProcessProtocol):
         Seconds from C{node.started} to an event.
         """
         return self.first[name] - self.first["node.started"] if name in self.first else None
+
+
+class MemberProcess(EventProcess):
+    """
+    C{dtt chat} on loopback.
+    """
+
+    def __init__(
+        self, reactor: Any, topic: str, secret_file: str, bootstrap: Sequence[tuple[str, int]]
+    ) -> None:
+        command = [sys.executable, "-m", "dtt", "chat", topic, "--json", "--stay"]
+        command += ["--secret-file", secret_file, "--transport", "streams", "--listen", "127.0.0.1:0"]
+        for host, port in bootstrap:
+            command += ["--bootstrap", f"{host}:{port}"]
+        super().__init__(reactor, command)

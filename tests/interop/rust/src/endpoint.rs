@@ -45,6 +45,9 @@ pub struct EndpointOptions {
     /// File with the only certificate (PEM) that is trusted to sign those of n0's servers.
     #[arg(long, requires = "n0")]
     trust: Option<PathBuf>,
+    /// HOST:PORT that it listens on.
+    #[arg(long, default_value = "127.0.0.1:0", conflicts_with = "n0")]
+    bind: SocketAddr,
     /// Seconds between two Shuffles.
     #[arg(long)]
     shuffle_interval: Option<f64>,
@@ -105,7 +108,7 @@ impl EndpointOptions {
         Ok(Endpoint::builder(presets::Minimal)
             .relay_mode(relay_mode)
             .clear_ip_transports()
-            .bind_addr("127.0.0.1:0")?)
+            .bind_addr(self.bind)?)
     }
 
     /// Bind it; log to standard error what `RUST_LOG` says.
