@@ -26,6 +26,10 @@ from dtt.transport.delayed import call_off
 #: less than the active view of HyParView has places.
 AT_ONCE: Final = 4
 
+#: Publishers that wait, and others: more are only in slots full of made-up
+#: records, and are found again with a later read (guess).
+MAX_WAITING: Final = 256
+
 
 class Dials:
     """
@@ -63,10 +67,11 @@ class Dials:
 
     def next_round(self) -> None:
         """
-        Everybody may be joined once more.
+        Everybody may be joined once more, when all who wait have had their turn.
         """
         self.began = False
-        self._round.clear()
+        if not self._publishers and not self._hearsay:
+            self._round.clear()
 
     def add(self, publishers: Iterable[bytes], hearsay: Iterable[bytes] = ()) -> None:
         """
@@ -77,15 +82,16 @@ class Dials:
             self._rng.shuffle(new)
             self._round.update(new)
             waiting += new
+            del waiting[MAX_WAITING:]
         self._go_on()
 
     def stop(self) -> None:
         """
         Join nobody any more.
         """
-        self.next_round()
         self._publishers.clear()
         self._hearsay.clear()
+        self.next_round()
         call_off(self._timer)
         self._timer = None
         for looked_up in tuple(self._looked_up.values()):
@@ -110,7 +116,10 @@ class Dials:
 
     def _join(self, peer: bytes) -> None:
         self.began = True
-        self._gossip.join((peer,))
+        try:
+            self._gossip.join((peer,))
+        except TopicLeft:  # whoever is told of a record may have left
+            self.stop()
 
     def _is_dialable(self, peer: bytes) -> bool:
         """
@@ -134,7 +143,7 @@ class Dials:
 
         def failed(failure: Any) -> None:
             self._looked_up.pop(peer, None)
-            failure.trap(CancelledError, TopicLeft)
+            failure.trap(CancelledError)
 
         resolving = self._looked_up[peer] = self._book.resolve(peer)
         resolving.addCallback(found).addErrback(failed)
