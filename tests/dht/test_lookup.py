@@ -1,21 +1,21 @@
 """
-Tests for L{dtt.dht.lookup} and L{dtt.dht.candidates}.
+Tests for L{dtt.dht.lookup}; see also C{test_candidates}.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.buckets import K
-from dtt.dht.candidates import MAX_CANDIDATES, MAX_PER_NETWORK, Candidates, State
 from dtt.dht.lookup import (
     ALPHA,
+    INNER,
+    INNER_ANSWERS,
     MAX_AT_ONCE,
     MAX_NODES,
     MAX_QUERIES,
@@ -26,7 +26,7 @@ from dtt.dht.lookup import (
 from dtt.dht.node_id import distance
 from dtt.interfaces import Contact
 from dtt.krpc.messages import Response
-from tests.dht.swarm import TARGET, Swarm
+from tests.dht.swarm import TARGET, LargeSwarm, Swarm
 
 
 class LookupTests(SynchronousTestCase):
@@ -438,63 +438,148 @@ class LookupTests(SynchronousTestCase):
         self.assertGreater(len(results[0]), SLOT_WIDTH)
 
 
-class CandidatesTests(SynchronousTestCase):
+class InnerTests(SynchronousTestCase):
     """
-    What is kept.
+    What is told before the end.
     """
 
-    def make(self, closed: bool = False) -> Candidates[Contact]:
-        return Candidates(TARGET, 8, None, closed, b"\x07" * 20)
+    def test_when(self) -> None:
+        """
+        It is told once, as soon as of the nearest known nodes that are not
+        silent 12 have been asked and 5 have answered: the results of these,
+        the nearest first, long before the end.
+        """
+        at = ends = 0.0
+        for seed in range(20):
+            swarm = LargeSwarm(3000, seed)
+            swarm.dead = set(swarm.some(1000))
+            swarm.lags = {contact: swarm.rng.uniform(0.005, 0.06) for contact in swarm.contacts}
+            starts = swarm.some(20)
+            known = set(starts)
+            told: list[list[Contact]] = []
 
-    def test_nearest_are_kept(self) -> None:
-        """
-        Over the limit the farthest go.
-        """
-        candidates = self.make()
-        contacts = [
-            Contact(number.to_bytes(20), f"10.{number >> 8}.{number & 255}.1", 1)
-            for number in range(1, 2 * MAX_CANDIDATES)
-        ]
-        Random(2).shuffle(contacts)
-        candidates.learn(contacts)
-        self.assertEqual(
-            [candidate.distance for candidate in candidates.all()], list(range(1, MAX_CANDIDATES + 1))
-        )
+            def nodes(
+                contact: Contact, target: bytes, swarm: LargeSwarm = swarm, known: set[Contact] = known
+            ) -> list[Contact]:
+                answer = swarm.from_table(contact, target)
+                known.update(answer)
+                return answer
 
-    def test_places_of_a_network(self) -> None:
-        """
-        A network (/24, or /64 of IPv6) has few candidates and one place among
-        the nearest, that of its nearest node that answers; on our own machine
-        and in a closed network each node has one, in a local network each
-        address.
-        """
-        for pattern, candidates_of, places_of in (
-            ("80.0.0.{}", MAX_PER_NETWORK, 1),
-            ("2001:db8::{}", MAX_PER_NETWORK, 1),
-            ("10.0.0.{}", 10, 10),
-            ("127.0.0.{}", 10, 10),
-        ):
-            contacts = [Contact(bytes((number,)) * 20, pattern.format(number), 1) for number in range(20, 30)]
-            for closed, kept, places in ((False, candidates_of, places_of), (True, 10, 10)):
-                candidates = self.make(closed)
-                candidates.learn(contacts)
-                candidates.learn(contacts)
-                self.assertEqual(len(candidates.all()), kept)
-                self.assertEqual(len(list(candidates.alone(candidates.orders[0]))), places)
-                for candidate in candidates.all()[1:]:
-                    candidate.state, candidate.result = State.ANSWERED, candidate.contact
-                self.assertEqual(len(candidates.answered()), 0 if places == 1 else min(8, places - 1))
-                candidates.all()[0].state = State.SLOW
-                self.assertEqual(len(candidates.answered()), 1 if places == 1 else 8)
-                self.assertEqual(candidates.results()[0], candidates.all()[1].contact)
+            def nearest(swarm: LargeSwarm = swarm, known: set[Contact] = known) -> list[Contact]:
+                heard = (contact for contact in known if contact not in swarm.slow)
+                return sorted(heard, key=lambda contact: distance(contact.node_id, TARGET))[:INNER]
 
-    def test_not_ourselves(self) -> None:
+            def is_due(swarm: LargeSwarm = swarm, nearest: Callable[[], list[Contact]] = nearest) -> bool:
+                return (
+                    set(nearest()) <= set(swarm.asked)
+                    and len(set(nearest()) & swarm.answered) >= INNER_ANSWERS
+                )
+
+            def on_inner(
+                results: list[Contact],
+                swarm: LargeSwarm = swarm,
+                told: list[list[Contact]] = told,
+                nearest: Callable[[], list[Contact]] = nearest,
+            ) -> None:
+                told.append(results)
+                self.assertEqual(results, [each for each in nearest() if each in swarm.answered])
+
+            swarm.nodes = nodes
+            lookup = swarm.lookup(starts, width=SLOT_WIDTH, on_inner=on_inner)
+            done = lookup.start()
+            while not told:
+                self.assertFalse(done.called, f"seed {seed}")
+                self.assertFalse(is_due(), f"seed {seed}")
+                # Answers and time-outs do not come at the same moment.
+                calls = swarm.clock.getDelayedCalls()
+                swarm.clock.advance(min(call.getTime() for call in calls) - swarm.clock.seconds())
+            self.assertTrue(is_due(), f"seed {seed}")
+            self.assertFalse(done.called, f"seed {seed}")
+            at += swarm.clock.seconds()
+            swarm.run(done)
+            ends += swarm.clock.seconds()
+            self.assertEqual(len(told), 1, f"seed {seed}")
+        self.assertLess(at, 0.6 * ends)
+
+    def test_too_few(self) -> None:
         """
-        Our own id is no candidate.
+        It is not told when fewer than 5 nodes answer at all.
         """
-        candidates = self.make()
-        candidates.learn([Contact(b"\x07" * 20, "10.0.0.1", 1)])
-        self.assertEqual(candidates.all(), [])
+        for count, times in ((INNER_ANSWERS - 1, 0), (INNER_ANSWERS, 1)):
+            swarm = Swarm(count + 10)
+            swarm.dead = set(swarm.contacts[count:])
+            told: list[list[Contact]] = []
+            lookup = swarm.lookup(swarm.contacts, width=SLOT_WIDTH, on_inner=told.append)
+            self.assertFinds(swarm, lookup, count)
+            self.assertEqual(told, [swarm.alive(count)] * times)
+
+    def assertFinds(self, swarm: Swarm, lookup: Lookup[Contact], count: int) -> None:
+        self.assertEqual(swarm.run(lookup.start())[0], [swarm.alive(count)])
+
+    def test_ended_before(self) -> None:
+        """
+        It is not told when the lookup is ended or cancelled before.
+        """
+        for cancels in (False, True):
+            swarm = Swarm(100)
+            told: list[list[Contact]] = []
+            lookup = swarm.lookup(swarm.contacts[:1], width=SLOT_WIDTH, on_inner=told.append)
+            done = lookup.start()
+            swarm.clock.advance(0.01)
+            if cancels:
+                done.cancel()
+                self.failureResultOf(done, CancelledError)
+            else:
+                lookup.stop()
+                self.assertEqual(len(self.successResultOf(done)), 1)
+            swarm.clock.pump([0.01] * 300)
+            self.assertEqual(told, [])
+
+    def test_ends_it(self) -> None:
+        """
+        Whoever is told may end the lookup, or cancel it: nothing more is sent.
+        """
+        for count in (9, 100):
+            for cancels in (False, True):
+                swarm = Swarm(count)
+                asked: list[int] = []
+                self.end_it(swarm, asked, cancels)
+                swarm.clock.pump([0.01] * 300)
+                self.assertEqual(asked, [len(swarm.asked)])
+
+    def end_it(self, swarm: Swarm, asked: list[int], cancels: bool) -> None:
+        """
+        A lookup that is ended when it tells its inner results.
+        """
+
+        def on_inner(results: list[Contact]) -> None:
+            asked.append(len(swarm.asked))
+            if cancels:
+                done.cancel()
+            else:
+                lookup.stop()
+
+        lookup = swarm.lookup(swarm.contacts[:20], width=SLOT_WIDTH, on_inner=on_inner)
+        done = lookup.start()
+        (result,), _ = swarm.run(done)
+        if cancels:
+            result.trap(CancelledError)
+        else:
+            self.assertGreaterEqual(len(result), INNER_ANSWERS)
+
+    def test_after_slow_starts(self) -> None:
+        """
+        It is told also where the first nodes were slow: their answers lead on.
+        """
+        for seed in range(10):
+            swarm = LargeSwarm(1000, seed)
+            starts = swarm.some(5)
+            swarm.lags = dict.fromkeys(starts, 0.2)
+            told: list[list[Contact]] = []
+            lookup = swarm.lookup(starts, width=SLOT_WIDTH, on_inner=told.append)
+            (results,), _ = swarm.run(lookup.start())
+            self.assertEqual(results[:K], swarm.near(TARGET, K), f"seed {seed}")
+            self.assertEqual(len(told), 1, f"seed {seed}")
 
 
 class NeighbouringTargetsTests(SynchronousTestCase):
