@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dtt.dht.placement import Placement
+from dtt.dht.node import DHTNode
+from dtt.dht.placement import FirstCopy, Placement
 from dtt.dht.responder import SAMPLE_INTERVAL
 from dtt.interfaces import IDHT, InfohashSample, MutableRead, NodeAnswer
 from dtt.krpc.items import immutable_target
@@ -32,6 +33,7 @@ class ContractMixin:
 
     one: Any
     two: Any
+    forgetting: Callable[[], Any]
     wait: Callable[[Deferred[Any]], Any]
     assertEqual: Callable[..., Any]
     assertTrue: Callable[..., Any]
@@ -94,6 +96,115 @@ class ContractMixin:
         read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, answers.append))
         self.assertTrue(set(read.answers) <= set(answers))
         self.assertTrue(any(answer.value == record(1) for answer in answers))
+
+    def test_on_inner(self) -> None:
+        """
+        What the nearest nodes have answered is told once, before the end: at
+        least 5 answers, with tokens and values, which a put can be made with.
+        """
+        self.put(self.one, 1, self.get(self.one))
+        told: list[MutableRead] = []
+        ended: list[int] = []
+
+        def on_inner(inner: MutableRead) -> None:
+            told.append(inner)
+            ended.append(len(results))
+
+        results: list[MutableRead] = []
+        reading = self.two.get_mutable(PUBLIC_KEY, SALT, None, on_inner)
+        self.wait(reading.addCallback(results.append))
+        self.assertEqual((len(told), ended), (1, [0]))
+        (inner,), (read,) = told, results
+        self.assertEqual((inner.public_key, inner.salt), (PUBLIC_KEY, SALT))
+        self.assertGreaterEqual(len(inner.answers), 5)
+        self.assertTrue(set(inner.answers) <= set(read.answers))
+        # One or two of a larger network may become known later.
+        nearest = [answer.contact for answer in read.answers[:16]]
+        self.assertTrue({answer.contact for answer in inner.answers} <= set(nearest))
+        placement = FirstCopy(Placement(record(2)[:32], classify))
+        put = self.wait(self.two.put_mutable(SEED, SALT, record(2), placement, inner))
+        self.assertEqual(len(put.stored), 1)
+        again = self.wait(self.two.put_mutable(SEED, SALT, record(2), placement, self.get(self.two)))
+        self.assertEqual(again.stored, put.stored)
+
+    def test_known(self) -> None:
+        """
+        With an earlier read the slot is read anew: what has been put meanwhile
+        is there.
+        """
+        before = self.get(self.two)
+        self.put(self.one, 1, self.get(self.one))
+        after = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, known=before))
+        self.assertEqual(list(after.values()), [record(1)])
+        nearest = {answer.contact for answer in before.answers[:20]}
+        self.assertTrue(nearest <= {answer.contact for answer in after.answers})
+
+    def test_alpha(self) -> None:
+        """
+        However many queries are in flight, the same is read.
+        """
+        self.put(self.one, 1, self.get(self.one))
+        for alpha in (1, 4, 40):
+            read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, alpha=alpha))
+            self.assertEqual(list(read.values()), [record(1)])
+            self.assertGreaterEqual(len(read.answers), 20)
+
+    def test_width(self) -> None:
+        """
+        So many of the nearest nodes are read as are asked for, and perhaps the
+        20 that mainline looks at, but not all.
+        """
+        everybody = [answer.contact for answer in self.get(self.two).answers]
+        read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, width=12))
+        nearest = [answer.contact for answer in read.answers]
+        self.assertGreaterEqual(len(nearest), 12)
+        self.assertEqual(nearest, everybody[: len(nearest)])
+        self.assertTrue(len(nearest) <= 20 < len(everybody))
+
+    def test_refresh_tells(self) -> None:
+        """
+        The answers of a refresh are told one by one, and no others than those
+        that have come.
+        """
+        before = self.get(self.two)
+        self.put(self.one, 1, self.get(self.one))
+        answers: list[NodeAnswer] = []
+        after = self.wait(self.two.refresh(before, answers.append))
+        self.assertTrue(set(answers) <= set(after.answers))
+        self.assertTrue(any(answer.value == record(1) for answer in answers))
+        self.assertGreaterEqual(len(answers), 20)
+
+    def test_refresh_nearest(self) -> None:
+        """
+        Only so many of the nearest are asked again; the others stay as they
+        were.
+        """
+        before = self.get(self.two)
+        self.put(self.one, 1, self.get(self.one))
+        answers: list[NodeAnswer] = []
+        after = self.wait(self.two.refresh(before, answers.append, nearest=8))
+        contacts = [answer.contact for answer in before.answers]
+        count = len(contacts)
+        self.assertEqual([answer.contact for answer in after.answers][:count], contacts)
+        self.assertEqual({answer.contact for answer in answers}, set(contacts[:8]))
+        self.assertEqual(after.answers[8:count], before.answers[8:])
+
+    def test_read_back(self) -> None:
+        """
+        Nodes that say yes and keep nothing have acknowledged the value only,
+        and others are tried; unless their word is enough.
+        """
+        read = self.get(self.one)
+        for read_back in (True, False):
+            dht = self.forgetting()
+            placement = Placement(record(1)[:32], classify)
+            put = dht.put_mutable(SEED, SALT, record(1), placement, read, read_back=read_back)
+            result = self.wait(put)
+            if read_back:
+                self.assertEqual(result.stored, ())
+                self.assertGreaterEqual(len(result.acknowledged), 20)
+            else:
+                self.assertEqual((len(result.stored), result.acknowledged), (2, ()))
 
     def test_refresh(self) -> None:
         """
@@ -279,6 +390,15 @@ class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
         self.one = self.two = FakeDHT(Clock(), rng=Random(1))
         self.wait = self.successResultOf
 
+    def forgetting(self) -> FakeDHT:
+        """
+        That of a member, all of whose nodes store nothing any more.
+        """
+        dht: FakeDHT = self.one
+        for responder in dht._nodes.values():
+            self.patch(responder.items, "put", lambda *_: None)
+        return dht
+
 
 class NodeContractTests(ContractMixin, SynchronousTestCase):
     """
@@ -296,6 +416,64 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def tearDown(self) -> None:
         self.network.stop()
+
+    def forgetting(self) -> DHTNode:
+        """
+        That of a member, all of whose nodes store nothing any more.
+        """
+        for node in self.network.nodes:
+            self.patch(node.responder.items, "put", lambda *_: None)
+        member: DHTNode = self.one
+        return member
+
+    def test_alpha_bounds(self) -> None:
+        """
+        No more queries are in flight than asked for; pings of the routing
+        table apart.
+        """
+        krpc = self.one.krpc
+        query = krpc.query
+        in_flight = most = 0
+
+        def counted(host: str, port: int, method: bytes, *rest: Any) -> Deferred[Any]:
+            nonlocal in_flight, most
+            answer: Deferred[Any] = query(host, port, method, *rest)
+            if method != b"ping":
+                in_flight += 1
+                most = max(most, in_flight)
+                answer.addBoth(over)
+            return answer
+
+        def over(result: Any) -> Any:
+            nonlocal in_flight
+            in_flight -= 1
+            return result
+
+        self.patch(krpc, "query", counted)
+        for alpha in (1, 3):
+            most = 0
+            self.wait(self.one.get_mutable(PUBLIC_KEY, SALT, alpha=alpha))
+            self.assertEqual(most, alpha)
+            self.network.udp.advance(20.0)
+
+    def test_known_nodes_are_asked(self) -> None:
+        """
+        The nodes of an earlier read are asked also by who does not know them.
+        """
+        read = self.get(self.two)
+        newcomer = self.network.node()
+        self.network.udp.advance(1.0)
+        self.put(self.one, 1, self.get(self.one))
+        for contact in newcomer.table.contacts()[1:]:
+            for _ in range(5):
+                newcomer.table.failed(contact)
+        self.assertLess(len(newcomer.table), 5)
+        answers: list[NodeAnswer] = []
+        reading = newcomer.get_mutable(PUBLIC_KEY, SALT, answers.append, known=read, alpha=40)
+        # One round trip.
+        self.network.udp.advance(0.025)
+        self.assertGreaterEqual(len({answer.contact for answer in answers}), 12)
+        self.assertEqual(list(self.wait(reading).values()), [record(1)])
 
     def test_cancel(self) -> None:
         """

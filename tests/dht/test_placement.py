@@ -11,7 +11,8 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dtt.dht.placement import FEW, INNER, MANY, MIDDLE, Placement, default_copies
+from dtt.dht.node_id import generate
+from dtt.dht.placement import FEW, INNER, MANY, MIDDLE, FirstCopy, Placement, default_copies
 from dtt.interfaces import Contact, IPlacement, MutableRead, NodeAnswer
 
 OURS = b"o" * 32
@@ -142,6 +143,52 @@ class PlanTests(SynchronousTestCase):
         four = {f"r{number}": other(number) for number in range(5, 9)}
         self.assertEqual(len(self.ranks(make_read(r3=VALUE, r22=VALUE, **four))), 2)
 
+    def test_second_copy(self) -> None:
+        """
+        With one copy of ours in the slot, wherever it lies, the next one goes
+        outer; from inside only if no outer node is free, or there is none.
+        """
+        for own in ("r3", "r15", "r25"):
+            (sequence,) = self.ranks(make_read(**{own: VALUE}))
+            self.assertEqual(set(sequence), set(range(21, 33)) - {int(own[1:])})
+        taken = {f"r{number}": b"junk" for number in range(21, 33)}
+        (sequence,) = self.ranks(make_read(r3=VALUE, **taken))
+        self.assertEqual(set(sequence[: INNER - 1]), set(range(1, 13)) - {3})
+        self.assertEqual(set(sequence[INNER - 1 :]), set(range(13, 21)))
+        (sequence,) = self.ranks(make_read(20, r3=VALUE))
+        self.assertEqual(set(sequence), set(range(1, 21)) - {3})
+
+    def test_valid_ids(self) -> None:
+        """
+        Nodes whose id is valid come first in their band until one of them holds
+        a copy of ours, then last: one of the first two copies is theirs.
+        """
+        for seed in range(20):
+            rng = Random(seed)
+            hosts = [f"80.1.{number}.1" for number in range(32)]
+            valid = [rng.random() < 0.3 for _ in hosts]
+            ids = [
+                generate(host, rng) if good else rng.randbytes(20)
+                for host, good in zip(hosts, valid, strict=True)
+            ]
+            answers = tuple(
+                NodeAnswer(Contact(node_id, host, 1), b"token")
+                for node_id, host in zip(ids, hosts, strict=True)
+            )
+            read = MutableRead(b"k" * 32, b"salt", answers)
+
+            def is_good(answer: NodeAnswer, ids: list[bytes] = ids, valid: list[bool] = valid) -> bool:
+                return valid[ids.index(answer.contact.node_id)]
+
+            first, second = (list(map(is_good, sequence)) for sequence in self.placement.plan(read, VALUE))
+            self.assertEqual(first[:INNER], sorted(first[:INNER], reverse=True), f"seed {seed}")
+            self.assertEqual(second, sorted(second, reverse=not first[0]), f"seed {seed}")
+            for place in range(INNER):
+                held = [evolve(each, value=VALUE) if n == place else each for n, each in enumerate(answers)]
+                (sequence,) = self.placement.plan(evolve(read, answers=tuple(held)), VALUE)
+                good = list(map(is_good, sequence))
+                self.assertEqual(good, sorted(good, reverse=not valid[place]), f"seed {seed}, {place}")
+
     def test_older_record_counts(self) -> None:
         """
         A node that holds an earlier record of ours holds a copy.
@@ -166,6 +213,62 @@ class PlanTests(SynchronousTestCase):
         clamp(20 // publishers, 2, 6); one of each in a crowd.
         """
         self.assertEqual([default_copies(n) for n in (1, 3, 4, 5, 6, 10, 11, 100)], [6, 6, 5, 4, 3, 2, 1, 1])
+
+
+class FirstCopyTests(SynchronousTestCase):
+    """
+    The copy that is placed before all have answered.
+    """
+
+    def setUp(self) -> None:
+        self.whole = Placement(OURS, classify)
+        self.placement = FirstCopy(self.whole)
+
+    def test_interface(self) -> None:
+        """
+        It provides L{IPlacement}.
+        """
+        verifyObject(IPlacement, self.placement)
+
+    def test_one_inner_copy(self) -> None:
+        """
+        One copy is planned, on one of the 12 nearest that is free, in the order
+        that the whole plan has, so that both name the same node.
+        """
+        for number in range(50):
+            whole = Placement(bytes((number,)) * 32, classify)
+            read = make_read(32, r1=other(99), r5=b"junk")
+            (sequence,) = FirstCopy(whole).plan(read, other(number))
+            self.assertEqual({rank(answer) for answer in sequence}, set(range(1, INNER + 1)) - {1, 5})
+            self.assertEqual(sequence, whole.plan(read, other(number))[0][: INNER - 2])
+
+    def test_few_answers(self) -> None:
+        """
+        Of those that have answered by then, those with tokens are enough.
+        """
+        read = make_read(5)
+        read = evolve(read, answers=(evolve(read.answers[0], token=None), *read.answers[1:]))
+        (sequence,) = self.placement.plan(read, VALUE)
+        self.assertEqual({rank(answer) for answer in sequence}, {2, 3, 4, 5})
+        self.assertEqual(self.placement.plan(make_read(0), VALUE), [])
+
+    def test_a_copy_is_there(self) -> None:
+        """
+        None is planned where a copy of ours is seen, of an earlier record, too;
+        one that lies farther out is not looked at.
+        """
+        for held, copies in (({"r4": VALUE}, 0), ({"r12": OURS + b"older"}, 0), ({"r13": VALUE}, 1), ({}, 1)):
+            self.assertEqual(len(self.placement.plan(make_read(**held), VALUE)), copies, held)
+
+    def test_overwrites_nothing(self) -> None:
+        """
+        Where no node is free nothing is placed, and nothing is overwritten.
+        """
+        taken = {f"r{number}": b"junk" for number in range(1, 13)}
+        read = make_read(12, **taken)
+        self.assertEqual(self.placement.plan(read, VALUE), [])
+        self.assertEqual(self.placement.overwrite(read, VALUE), [])
+        self.assertNotEqual(self.whole.overwrite(read, VALUE), [])
 
 
 class OverwriteTests(SynchronousTestCase):

@@ -166,6 +166,17 @@ class PutTests(PutTestCase):
             },
         )
 
+    def test_word_is_taken(self) -> None:
+        """
+        Where copies are not read back, a yes counts as a copy; nodes are not
+        asked again.
+        """
+        results = self.put(self.read())
+        for _ in range(2):
+            self.wire.answer(self.first())
+        self.assertEqual((len(results[0].stored), results[0].acknowledged), (2, ()))
+        self.assertEqual({method for method, _ in self.wire.log}, {b"put"})
+
     def test_second_copy_follows(self) -> None:
         """
         The copies are placed one after the other, each on one node.
@@ -404,6 +415,93 @@ class ReadBackTests(PutTestCase):
         self.assertIn(late, results[0].stored)
         self.assertEqual(results[0].acknowledged, ())
 
+    def test_one_more_query(self) -> None:
+        """
+        Each copy costs one more query, to the node itself, right after its
+        answer; the next copy is begun when it has been shown.
+        """
+        results = self.put(self.read())
+        one = self.first()
+        self.silent = {one}
+        self.wire.answer(one)
+        self.assertEqual((self.wire.open(), self.wire.open(b"get")), ([], [one]))
+        self.assertEqual(self.wire.arguments(one, b"get"), {b"target": ITEM.target, b"seq": 0})
+        self.wire.answer(one, b"get", SHOWN)
+        two = self.first()
+        self.wire.answer(two)
+        self.assertEqual(results, [PutResult(stored=(one, two))])
+        self.assertEqual(self.wire.log, [(b"put", one), (b"get", one), (b"put", two), (b"get", two)])
+
+    def test_default(self) -> None:
+        """
+        Copies are read back unless the caller says otherwise.
+        """
+        outcome(Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run())
+        first = self.first()
+        self.wire.answer(first)
+        self.assertIn((b"get", first), self.wire.log)
+
+    def test_another_value(self) -> None:
+        """
+        A node that shows another genuine value of the slot does not hold ours.
+        """
+        theirs = sign_item(SEED, SALT, 2**63 - 1, record(2))
+        results = self.put(self.read(1))
+        (node,) = self.wire.open()
+        self.silent = {node}
+        self.wire.answer(node)
+        self.wire.answer(node, b"get", SHOWN | {b"sig": theirs.signature, b"v": record(2)})
+        self.assertEqual(results, [PutResult(acknowledged=(node,))])
+
+    def test_slow_put_is_read_back(self) -> None:
+        """
+        Where all nodes are slow, their answers are waited for, and then the
+        reads that show the value.
+        """
+        results = self.put(self.read(2))
+        one = self.first()
+        self.wire.slow(one)
+        _, two = self.wire.open()
+        self.wire.slow(two)
+        self.silent = {one, two}
+        self.wire.answer(one)
+        self.wire.answer(two)
+        self.assertEqual((results, self.wire.open(b"get")), ([], [one, two]))
+        self.wire.answer(one, b"get", SHOWN)
+        self.wire.time_out(two, b"get")
+        self.assertEqual(results, [PutResult(stored=(one,), acknowledged=(two,))])
+
+    def test_proof_after_the_end(self) -> None:
+        """
+        Whatever nodes say when the put is over, nothing more is sent, and the
+        result stays.
+        """
+        results = self.put(self.read())
+        slow = self.first()
+        self.wire.slow(slow)
+        for _ in range(2):
+            self.wire.answer(self.wire.open()[-1])
+        (result,) = results
+        self.assertEqual((len(result.stored), result.unanswered), (2, (slow,)))
+        asked = len(self.wire.log)
+        self.wire.answer(slow)
+        self.assertEqual((len(self.wire.log), self.wire.queries), (asked, {}))
+        self.assertEqual(result.acknowledged, ())
+
+    def test_cancel_slow_proofs(self) -> None:
+        """
+        Cancelling ends reads that nobody waits for any more, too.
+        """
+        put = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
+        mute = self.first()
+        self.silent = {mute}
+        self.wire.answer(mute)
+        self.wire.slow(mute, b"get")
+        self.assertEqual(len(self.wire.open()), 1)
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        self.assertEqual(self.wire.queries, {})
+
     def test_never_shown(self) -> None:
         """
         A read that fails proves nothing.
@@ -508,6 +606,35 @@ class ReadAgainTests(SynchronousTestCase):
         self.assertEqual(first, NodeAnswer(contact(1), b"new", version=b"RS\x00\x01"))
         self.assertEqual(tuple(others), self.read.answers[1:])
         self.wire.answer(contact(3), b"get", {b"token": b"late"})
+
+    def test_told_at_once(self) -> None:
+        """
+        Each answer is told when it arrives, but none that comes after the end.
+        """
+        told: list[NodeAnswer] = []
+        results = outcome(read_again(self.read, self.wire.ask, lambda each: True, told.append))
+        for number in (2, 1):
+            self.wire.answer(contact(number), b"get", {b"token": b"t%d" % number})
+            self.assertEqual((told[-1].contact, told[-1].token), (contact(number), b"t%d" % number))
+        self.wire.slow(contact(3), b"get")
+        self.wire.time_out(contact(4), b"get")
+        self.assertEqual(len(results), 1)
+        self.wire.answer(contact(3), b"get", {b"token": b"late"})
+        self.assertEqual([answer.contact for answer in told], [contact(2), contact(1)])
+
+    def test_nearest(self) -> None:
+        """
+        Of the nearest only so many are asked, and nobody who was silent: the
+        others, and the silent ones, stay as they were.
+        """
+        read = evolve(self.read, silent=(contact(9),))
+        results = outcome(read_again(read, self.wire.ask, lambda each: True, nearest=2))
+        self.assertEqual(self.wire.open(b"get"), [contact(1), contact(2)])
+        for number in (1, 2):
+            self.wire.answer(contact(number), b"get", {b"token": b"new"})
+        (again,) = results
+        self.assertEqual([answer.token for answer in again.answers], [b"new", b"new", b"old", b"old"])
+        self.assertEqual(again.silent, (contact(9),))
 
     def test_silent_ones(self) -> None:
         """

@@ -59,6 +59,25 @@ class RoundTripsTests(SynchronousTestCase):
                 trips.measured(seconds)
             self.assertAlmostEqual(trips.soft_timeout, expected)
 
+    def test_margin(self) -> None:
+        """
+        It is above the smoothed round trip by four times the variation, or a
+        margin where that is more.
+        """
+        for seed in range(50):
+            rng = Random(seed)
+            trips = RoundTrips()
+            smoothed = variation = 0.0
+            spread = rng.choice((0.0, 0.001, 0.01, 0.1))
+            for number in range(50):
+                seconds = rng.uniform(0.1, 0.1 + spread)
+                variation = (3 * variation + abs(smoothed - seconds)) / 4 if number else seconds / 2
+                smoothed = (7 * smoothed + seconds) / 8 if number else seconds
+                trips.measured(seconds)
+                self.assertAlmostEqual(
+                    trips.soft_timeout, smoothed + max(4 * variation, MIN_MARGIN), msg=f"seed {seed}"
+                )
+
     def test_trusted(self) -> None:
         """
         After a bucketful of round trips it is known to fit the network.

@@ -4,6 +4,7 @@ Tests for L{dtt.krpc.protocol}.
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any, cast
 from unittest.mock import Mock
@@ -15,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import QueryRefused, QueryTimeout
 from dtt.krpc.messages import Query, Response, decode, encode_error, encode_query, encode_response
+from dtt.krpc.pacing import ENOUGH_ROUND_TRIPS
 from dtt.krpc.protocol import HARD_TIMEOUT, MAX_HELD_BACK, KRPCProtocol
 
 _ME = b"m" * 20
@@ -331,6 +333,35 @@ class SoftTimeoutTests(ProtocolTestCase):
         self.assertEqual(slow, [None])
         deferred.cancel()
         self.failureResultOf(deferred, CancelledError)
+
+    def test_constant_round_trips(self) -> None:
+        """
+        Where all round trips take the same time, none is slow just before its
+        answer comes.
+        """
+        for seconds in (0.001, 0.03, 0.1, 0.5):
+            self.setUp()
+            slow: list[int] = []
+            for port in range(100):
+                # The first ones have to show how long it takes.
+                late = partial(slow.append, port) if port > 3 else None
+                self.ping(("10.0.0.1", port), on_slow=late)
+                self.clock.advance(seconds)
+                self.respond()
+            self.assertEqual(slow, [], seconds)
+
+    def test_trusted(self) -> None:
+        """
+        It is trusted once enough round trips are known; time-outs are none.
+        """
+        for number in range(ENOUGH_ROUND_TRIPS):
+            self.assertFalse(self.protocol.trusts_timeout, number)
+            silent = self.ping(("10.0.0.2", number))
+            self.ping(("10.0.0.1", number))
+            self.respond()
+            self.clock.advance(HARD_TIMEOUT)
+            self.failureResultOf(silent, QueryTimeout)
+        self.assertTrue(self.protocol.trusts_timeout)
 
     def test_faulty_callback(self) -> None:
         """
