@@ -389,7 +389,7 @@ class InventedNodesTests(SynchronousTestCase):
                     swarm.dead = set(swarm.some(1200))
                     results, _ = swarm.run(swarm.lookup(swarm.some(20), width=width).start())
                     found[believing] += len(set(results[0]) & set(swarm.alive(width)))
-        self.assertGreater(found[False], 0.99 * found[True])
+        self.assertGreater(found[False], 0.995 * found[True])
         self.assertGreater(found[False], 0.8 * 40 * (K + SLOT_WIDTH))
 
     def test_named_by_a_liar(self) -> None:
@@ -420,17 +420,25 @@ class InventedNodesTests(SynchronousTestCase):
         Who is slow is not silent: with the late answers of those that it named
         a teller is believed again, and the others are asked.
         """
-        swarm = Swarm(0)
-        teller = at(1000)
-        told = [at(number) for number in range(1, MAX_SILENT + 5)]
-        swarm.nodes = lambda contact, target: told if contact == teller else []
-        swarm.lags = dict.fromkeys(told, 0.1)
-        lookup = swarm.lookup([teller], width=SLOT_WIDTH, alpha=MAX_SILENT, trusts_timeout=lambda: False)
-        done = lookup.start()
-        swarm.clock.pump([0.01] * 9)
-        self.assertEqual(swarm.asked, [teller, *told[:MAX_SILENT]])
-        swarm.run(done)
-        self.assertEqual(swarm.asked[: 1 + len(told)], [teller, *told])
+        for late in (1, MAX_SILENT):
+            swarm = Swarm(0)
+            teller = at(1000)
+            told = [at(number) for number in range(1, MAX_SILENT + 5)]
+
+            def nodes(
+                contact: Contact, target: bytes, told: list[Contact] = told, teller: Contact = teller
+            ) -> list[Contact]:
+                return told if contact == teller else []
+
+            swarm.nodes = nodes
+            swarm.lags = dict.fromkeys(told, 0.1)
+            swarm.dead = set(told[late:MAX_SILENT])
+            lookup = swarm.lookup([teller], width=SLOT_WIDTH, alpha=MAX_SILENT, trusts_timeout=lambda: False)
+            done = lookup.start()
+            swarm.clock.pump([0.01] * 9)
+            self.assertEqual(swarm.asked, [teller, *told[:MAX_SILENT]])
+            swarm.run(done)
+            self.assertEqual(swarm.asked[: 1 + len(told)], [teller, *told])
 
     def test_held_back(self) -> None:
         """

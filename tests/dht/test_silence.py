@@ -84,16 +84,17 @@ class SilenceTests(SynchronousTestCase):
     def test_answer_between(self) -> None:
         """
         An answer begins the count anew: of those sent before and after it, only
-        the latter count.
+        the latter count, also where the former have timed out already.
         """
-        for after, lost in ((SILENCE - 1, 0), (SILENCE, 1)):
-            self.build(6)
-            self.ask_dead(SILENCE - 1)
-            self.network.udp.advance(0.5)
-            self.ask_alive()
-            self.ask_dead(after)
-            self.network.udp.advance(HARD_TIMEOUT + 0.01)
-            self.assertEqual(self.lost, lost, after)
+        for wait in (0.5, HARD_TIMEOUT + 0.01):
+            for after, lost in ((SILENCE - 1, 0), (SILENCE, 1)):
+                self.build(6)
+                self.ask_dead(SILENCE - 1)
+                self.network.udp.advance(wait)
+                self.ask_alive()
+                self.ask_dead(after)
+                self.network.udp.advance(HARD_TIMEOUT + 0.01)
+                self.assertEqual(self.lost, lost, (wait, after))
 
     def test_lookups_with_dead_nodes(self) -> None:
         """
