@@ -38,7 +38,7 @@ class Seat:
 
     @ivar host: its address.
     @ivar topic: 64 hex digits.
-    @ivar folder: of its own; dtt's state is kept there.
+    @ivar folder: of its own; dtt's state is kept there, libtorrent's torrent would be.
     @ivar secret_file: the topic's secret.
     @ivar bootstrap: HOST:PORT, of hyperswarm's DHT; the names of the Mainline
         DHT's bootstrap nodes are in the hosts file.
@@ -140,7 +140,8 @@ def _installed(folder: str) -> Callable[[], None]:
 
 
 def _libtorrent(seat: Seat) -> list[str]:
-    return [sys.executable, str(SERVERS / "libtorrent_peer.py"), seat.topic[:40], seat.host]
+    script = str(SERVERS / "libtorrent_peer.py")
+    return [sys.executable, script, seat.topic[:40], seat.host, str(seat.folder)]
 
 
 def _bittorrent_dht(seat: Seat) -> list[str]:
