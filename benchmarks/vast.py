@@ -2,7 +2,9 @@
 How long two strangers take to meet on a DHT of the real size, in virtual time.
 
 C{python -m benchmarks.vast [--quick] [--runs N] [--silent SHARE] [--loss SHARE] [--rtt LOW-HIGH] ...}.
-Whole trackers and, for C{recall}, a DHT node run on L{dtt.testing.vast}: the
+Whole trackers and, for C{recall}, a DHT node run on L{dtt.testing.vast}; C{crowd}
+is 2 to 50 strangers that publish at once, C{traffic} what members send to the
+DHT when they are joined, and alone.  The
 times are those that pass on the model's clock, whatever this machine does
 meanwhile.  The same arguments print the same figures.
 """
@@ -16,10 +18,26 @@ from math import ceil, inf
 from statistics import fmean
 from time import perf_counter
 
-from dtt.testing.vast.scenario import Meeting, Setting, newcomer, pair, recall
+from dtt.testing.vast.scenario import (
+    Meeting,
+    Setting,
+    Traffic,
+    alone,
+    crowd,
+    joined,
+    newcomer,
+    pair,
+    recall,
+)
 
 #: What can be measured.
-KINDS = ("pair", "newcomer", "recall")
+KINDS = ("pair", "newcomer", "recall", "crowd", "traffic")
+
+#: Publishers at once.
+CROWDS = (2, 5, 10, 20, 50)
+
+#: Runs of each crowd, and of members that stay.
+FEW_RUNS = 6
 
 #: With C{--quick}: runs, and slots.
 QUICK = (4, 20)
@@ -69,6 +87,39 @@ def report_recall(setting: Setting, targets: int) -> str:
     )
 
 
+def report_crowd(setting: Setting, count: int) -> str:
+    """
+    A line on whom a reader finds.
+    """
+    runs = [crowd(setting, count, run) for run in range(FEW_RUNS)]
+    ours, upstream = ([getattr(run, name) for run in runs] for name in ("ours", "upstream"))
+    return (
+        f"crowd     of {count:2}: our reader finds {fmean(ours):.0%} (worst {min(ours):.0%}),"
+        f" upstream's rule {fmean(upstream):.0%} (worst {min(upstream):.0%})"
+    )
+
+
+def report_traffic(setting: Setting) -> list[str]:
+    """
+    Lines on what members send to the DHT.
+    """
+    lone = [alone(setting, run) for run in range(FEW_RUNS)]
+    kinds = {
+        "joined": [each for run in range(FEW_RUNS) for each in joined(setting, run)],
+        "alone": [first for first, _ in lone],
+        "after 10 min": [later for _, later in lone],
+    }
+    return [_traffic_line(name, sent) for name, sent in kinds.items()]
+
+
+def _traffic_line(name: str, sent: list[Traffic]) -> str:
+    packets, size = ([getattr(each, what) for each in sent] for what in ("packets", "bytes"))
+    return (
+        f"traffic   {name:12}: {fmean(packets):.2f} packets/s (most {max(packets):.2f}),"
+        f" {fmean(size):.0f} B/s (most {max(size):.0f}) to the DHT"
+    )
+
+
 def measure(setting: Setting, kinds: Sequence[str], runs: int, targets: int, verbose: bool) -> None:
     """
     Print everything.
@@ -76,6 +127,13 @@ def measure(setting: Setting, kinds: Sequence[str], runs: int, targets: int, ver
     starts: dict[str, Callable[[Setting, int], Meeting]] = {"pair": pair, "newcomer": newcomer}
     for kind in kinds:
         began = perf_counter()
+        if kind == "crowd":
+            for size in CROWDS:
+                print(report_crowd(setting, size), flush=True)
+            continue
+        if kind == "traffic":
+            print("\n".join(report_traffic(setting)), flush=True)
+            continue
         if kind == "recall":
             line, count = report_recall(setting, targets), targets
         else:
@@ -105,7 +163,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--runs", type=int, default=40, help="cold starts of each kind")
     parser.add_argument("--targets", type=int, default=200, help="slots that are read")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK[0]} runs, {QUICK[1]} slots")
-    parser.add_argument("--only", default=KINDS, type=lambda text: text.split(","), metavar="KIND,...")
+    parser.add_argument(
+        "--only",
+        default=KINDS[:3],
+        type=lambda text: text.split(","),
+        metavar="KIND,...",
+        help=", ".join(KINDS),
+    )
     parser.add_argument("--bits", type=int, default=22, help="there are 2^BITS nodes")
     parser.add_argument("--silent", type=float, default=0.35, help="share of nodes that never answer")
     parser.add_argument("--loss", type=float, default=0.015, help="share of datagrams lost on each way")

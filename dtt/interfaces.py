@@ -189,7 +189,9 @@ class IDHT(Interface):
         @param known: an earlier read of the same item, whose nodes are asked
             again; the lookup goes on if they name nearer ones.
         @param alpha: queries in flight: more are faster, and cost more.
-        @param width: how many of the nearest nodes have to answer.
+        @param width: how many of the nearest nodes have to answer, more than 8;
+            if they hold many different values, 32.  Those of the 20 that the crate
+            mainline reads are among the answers in any case.
         """
 
     def refresh(

@@ -208,6 +208,8 @@ class Lookup(Generic[T]):
         # Whose answers are still to come, slow ones too.
         self._open: set[Candidate[T]] = set()
         self._widenings = 0
+        # How many are made in any case.
+        self._rounds = 1
         # Rounds in which the subtrees had fewer nodes than they should.
         self._wider = 0
         self._added_before = -1
@@ -257,6 +259,15 @@ class Lookup(Generic[T]):
         if self._done is not None:
             self._candidates.learn(contacts)
             self._soon()
+
+    def widen(self, width: int) -> None:
+        """
+        From now on C{width} nodes have to answer, if it is a wide lookup and
+        they were fewer.
+        """
+        if self._wide:
+            order = self._candidates.orders[0]
+            order.width = max(order.width, width)
 
     def moved(self, own_id: bytes) -> None:
         """
@@ -444,7 +455,9 @@ class Lookup(Generic[T]):
         farther = 0
         if len(near) >= width:
             farther = min(depth - 2 - (BITS - near[-1].distance.bit_length()), MAX_WIDER)
-        unseen = farther > self._wider or self._widenings < (2 if farther > 0 else 1)
+        if farther > 0 or not dense:
+            self._rounds = 2
+        unseen = farther > self._wider or self._widenings < self._rounds
         if not few and not unseen and (added == self._added_before or dense):
             return
         self._wider = max(self._wider + few, farther)

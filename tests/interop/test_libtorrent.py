@@ -83,6 +83,9 @@ class MemberTests(_LibtorrentCase):
         return member
 
     async def _meet(self) -> None:
+        def published(member: Member) -> bool:
+            return any(isinstance(event, RecordPublished) for event in member.events)
+
         secret = os.urandom(16)
         members = [self.member("interop", secret), self.member("interop", secret)]
         await gatherResults([member.topic.when_joined() for member in members])
@@ -93,8 +96,7 @@ class MemberTests(_LibtorrentCase):
             await member.topic.broadcast(b"from %d" % number)
         expected = [{b"from %d" % other for other in range(3) if other != number} for number in range(3)]
         await until(self.reactor, lambda: [set(member.listener.contents) for member in members] == expected)
-        published = [event for member in members for event in member.events]
-        self.assertTrue(any(isinstance(event, RecordPublished) for event in published))
+        await until(self.reactor, lambda: any(map(published, members)))
         for member in members:
             self.assertEqual(len(member.node.responder.items), 0, "a dtt node keeps a record")
 

@@ -6,7 +6,9 @@ virtual time.
     meeting.seconds
 
 L{pair} and L{newcomer} measure what a user waits for; L{recall} measures how
-many of the nodes that are really the nearest a slot read finds.
+many of the nodes that are really the nearest a slot read finds; L{crowd}, how
+many of those that publish at once a reader finds; L{joined} and L{alone}, what
+members send to the DHT.
 
 The same setting and run give the same times and the same datagrams.  Not so
 what is in them: the keys of TLS and of records are the system's, which
@@ -19,20 +21,51 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from math import inf
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
+from dtt.addresses.book import AddressBook
+from dtt.config import DHTConfig
+from dtt.dht.candidates import MAINLINE_WIDTH
 from dtt.dht.node import DHTNode
+from dtt.dht.node_id import is_valid
 from dtt.errors import TopicLeft
+from dtt.identity import PeerKey
 from dtt.interfaces import MutableRead
+from dtt.krpc.bencode import decode
 from dtt.krpc.items import mutable_target
+from dtt.records.record import GossipContent, open_record
+from dtt.records.topic import (
+    Slot,
+    TopicId,
+    default_rotation,
+    encryption_key,
+    initial_secret_hash,
+    unix_minute,
+)
 from dtt.testing.vast.world import Setting, World
+from dtt.tracker.found import FoundRecord
+from dtt.tracker.record_client import RecordClient
+from dtt.tracker.slot_reader import URGENT
 from dtt.tracker.tracker import Tracker
 
-__all__ = ["Meeting", "Recall", "Setting", "newcomer", "pair", "recall"]
+__all__ = [
+    "Crowd",
+    "Meeting",
+    "Recall",
+    "Setting",
+    "Traffic",
+    "alone",
+    "crowd",
+    "joined",
+    "newcomer",
+    "pair",
+    "recall",
+]
 
 #: Two that start together do so within this time, seconds.
 APART: Final = 1.0
@@ -87,6 +120,33 @@ class Recall:
     best: int
     queries: int
     seconds: float
+
+
+@frozen(slots=True)
+class Crowd:
+    """
+    Of those that published at once, whom a reader finds.
+
+    @ivar ours: the share that our own read of the slot finds.
+    @ivar upstream: the share that lies on the 20 living nodes that the crate
+        mainline looks at: BEP42-valid ids first, then the nearest.
+    """
+
+    ours: float
+    upstream: float
+
+
+@frozen(slots=True)
+class Traffic:
+    """
+    What a member sends to the DHT.
+
+    @ivar packets: datagrams a second.
+    @ivar bytes: their UDP payloads, bytes a second.
+    """
+
+    packets: float
+    bytes: float
 
 
 def pair(setting: Setting, run: int = 0) -> Meeting:
@@ -146,6 +206,100 @@ def _members(world: World, count: int) -> Iterator[list[Tracker]]:
             for tracker in trackers:
                 tracker.stopService()
             world.net.advance(5)
+
+
+def joined(setting: Setting, run: int = 0, seconds: float = 600.0) -> list[Traffic]:
+    """
+    What each of two members sends, from a minute after they have joined, for so
+    many seconds.
+    """
+    world = World(setting, run)
+    with _members(world, 2) as members:
+        at: dict[Tracker, tuple[float, int]] = {}
+        world.until(gatherResults([_start(world, member, at) for member in members]), LIMIT)
+        world.net.advance(60)
+        return _traffic(world, members, seconds)
+
+
+def alone(setting: Setting, run: int = 0, seconds: float = 600.0) -> tuple[Traffic, Traffic]:
+    """
+    What a member that finds nobody sends, from its start for so many seconds,
+    and for as many seconds after these.
+    """
+    world = World(setting, run)
+    with _members(world, 1) as members:
+        _start(world, members[0], {})
+        return _traffic(world, members, seconds)[0], _traffic(world, members, seconds)[0]
+
+
+def _traffic(world: World, members: list[Tracker], seconds: float) -> list[Traffic]:
+    hosts = [_host(member) for member in members]
+    before = [(world.sent[host], world.sent_bytes[host]) for host in hosts]
+    world.net.advance(seconds)
+    return [
+        Traffic((world.sent[host] - packets) / seconds, (world.sent_bytes[host] - size) / seconds)
+        for host, (packets, size) in zip(hosts, before, strict=True)
+    ]
+
+
+def crowd(setting: Setting, count: int, run: int = 0) -> Crowd:
+    """
+    C{count} strangers publish in the same slot within a second; a reader comes
+    when all have ended.
+    """
+    world = World(setting, run)
+    topic, minute = TopicId.from_name(world.rng.randbytes(8)), unix_minute(world.clock.seconds())
+    nodes = [world.node(world.host()) for _ in range(count + 1)]
+    for node in nodes:
+        node.privilegedStartService()
+        node.startService()
+    try:
+        reader, *writers = [_record_client(world, node, topic, count + 1) for node in nodes]
+        world.net.advance(_SETTLED)
+        publishing = []
+        for writer in writers:
+            world.net.advance(world.rng.uniform(0, APART / count))
+            content = GossipContent((), (), ())
+            publishing.append(Deferred.fromCoroutine(writer.publish(minute, content, "", urgent=True)))
+        world.until(gatherResults(publishing), LIMIT)
+        found: list[FoundRecord] = []
+        reading = Deferred.fromCoroutine(reader.fetch((minute,), "", URGENT)).addCallback(found.extend)
+        world.until(reading, LIMIT)
+        return Crowd(len(found) / count, _seen_by_mainline(world, Slot(topic, minute)) / count)
+    finally:
+        for node in nodes:
+            node.stopService()
+        world.net.advance(5)
+
+
+def _record_client(world: World, node: DHTNode, topic: TopicId, cap: int) -> RecordClient:
+    key = PeerKey(world.rng.randbytes(32))
+    return RecordClient(
+        world.clock,
+        Random(world.rng.random()),
+        DHTConfig(),
+        cap,
+        key,
+        topic,
+        initial_secret_hash(b"a secret"),
+        default_rotation,
+        node,
+        AddressBook(world.clock, Random(world.rng.random()), tuple, key.peer_id),
+        lambda event: None,
+    )
+
+
+def _seen_by_mainline(world: World, slot: Slot) -> int:
+    """
+    How many publishers have a record on the nodes that the crate mainline reads.
+    """
+    nearest = world.dht.nearest(slot.target, _RANKS)
+    nearest.sort(key=lambda contact: not is_valid(contact.node_id, contact.host))
+    key = encryption_key(slot, initial_secret_hash(b"a secret"), default_rotation)
+    holders = world.dht.holders(slot.target)
+    numbers = (world.dht.number_at(each.host, each.port) for each in nearest[:MAINLINE_WIDTH])
+    values = {holders[number] for number in numbers if number in holders}
+    return len({open_record(decode(value), slot, key).publisher for value in values})
 
 
 def recall(setting: Setting, targets: int = 200, run: int = 0) -> list[Recall]:

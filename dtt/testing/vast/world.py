@@ -70,6 +70,7 @@ class World:
     @ivar dht: the nodes.
     @ivar net: the machines.
     @ivar sent: datagrams to the DHT by host.
+    @ivar sent_bytes: their UDP payloads, bytes.
     """
 
     def __init__(self, setting: Setting, run: int = 0) -> None:
@@ -90,6 +91,7 @@ class World:
         links = Links(seed, low=setting.low, high=setting.high, loss=setting.loss)
         self.net = MachineNetwork(self.clock, rng=Random(seed), links=links, beyond=self.dht, log_limit=0)
         self.sent: Counter[str] = Counter()
+        self.sent_bytes: Counter[str] = Counter()
         self._digest = blake2b(digest_size=16)
         self.net.udp.observers.append(self._observe)
 
@@ -97,6 +99,7 @@ class World:
         source, destination = datagram.source, datagram.destination
         if self.dht.has(destination[0]):
             self.sent[source[0]] += 1
+            self.sent_bytes[source[0]] += len(datagram.data)
         what = f"{self.clock.seconds()!r} {source} {destination} {len(datagram.data)}\n"
         self._digest.update(what.encode("ascii"))
 
