@@ -180,6 +180,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--manners", type=_shares, default={"libtorrent": 1.0}, metavar="NAME=SHARE,...", help="of the nodes"
     )
+    parser.add_argument("--warm", action="store_true", help="members have run before")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", action="store_true", help="print each run")
     options = parser.parse_args(arguments)
@@ -195,6 +196,7 @@ def main(arguments: Sequence[str]) -> None:
         low=low / 2000,
         high=high / 2000,
         loss=options.loss,
+        warm=options.warm,
     )
     runs, targets = QUICK if options.quick else (options.runs, options.targets)
     measure(setting, options.only, runs, targets, options.verbose)

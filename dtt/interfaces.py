@@ -182,10 +182,10 @@ class IDHT(Interface):
         Look the item up and read it from the nearest nodes that respond.
 
         @param on_answer: called with each verified answer as it arrives.
-        @param on_inner: called once, usually long before the end, with what the
-            nearest nodes have answered so far: when the 12 nearest known ones
-            have been asked and 5 of them have answered.  Not called if the
-            lookup ends before that.
+        @param on_inner: called once for each address family, usually long before
+            the end, with what the nearest nodes have answered so far: when the 12
+            nearest known ones have been asked and 5 of them have answered.  Not
+            called if the lookup ends before that.
         @param known: an earlier read of the same item, whose nodes are asked
             again; the lookup goes on if they name nearer ones.
         @param alpha: queries in flight: more are faster, and cost more.

@@ -58,6 +58,8 @@ class Client:
     """
     @ivar table: the routing table.
     @ivar hearsay: contacts to begin with while the table has fewer than 8.
+    @ivar saved: the same, from the last run: one of them may be near a target
+        (specs/latency.md section 3, item 8).
     """
 
     _log = Logger()
@@ -86,6 +88,7 @@ class Client:
         """
         self.table = table
         self.hearsay: list[Contact] = []
+        self.saved: Sequence[Contact] = ()
         self._krpc = krpc
         self._family = family
         self._closed = closed
@@ -190,7 +193,7 @@ class Client:
 
     def _starts(self, target: bytes) -> list[Contact]:
         starts = self.table.nearest(target, SLOT_WIDTH)
-        return [*starts, *self.hearsay] if len(starts) < K else starts
+        return [*starts, *self.hearsay, *self.saved] if len(starts) < K else starts
 
     def find_node(self, target: bytes) -> Deferred[list[Contact]]:
         """

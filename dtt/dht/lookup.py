@@ -339,21 +339,22 @@ class Lookup(Generic[T]):
         spare = SPARE if self._wide and not self._homing else 0
         waiting = False
         for candidate in self._candidates.alone(order):
+            if candidate.state is State.SLOW or candidate.state is State.FAILED:
+                continue
+            if not left and not spare:
+                break
             if candidate.state is State.NEW:
                 if self.queries >= MAX_QUERIES:
                     continue
                 if self._has_room():
                     self._send(candidate)
-            state = candidate.state
-            if state is State.SLOW or state is State.FAILED:
-                continue
+                    if candidate.state is State.SLOW:  # it waits for its budget
+                        continue
             if left:
                 left -= 1
-                waiting = waiting or state is not State.ANSWERED
-            elif spare:
-                spare -= 1
+                waiting = waiting or candidate.state is not State.ANSWERED
             else:
-                break
+                spare -= 1
         return waiting
 
     def _silent(self) -> bool:

@@ -211,6 +211,7 @@ class Side:
         if not len(self.neighbourhood.table) and not contacts_in(response, self.family):
             return
         self._bootstrap.stop()
+        self.client.saved = self._known
         self.neighbourhood.find_neighbours(response)
         if not self.ready:
             self.ready = True

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from random import Random
 from typing import Any, TypeVar
 
+from attrs import evolve
 from nacl.bindings import crypto_sign_seed_keypair
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,11 +18,12 @@ from dtt.dht.lookup import MAX_QUERIES, PATIENT_ALPHA, URGENT_ALPHA
 from dtt.dht.node import DHTNode
 from dtt.dht.node_id import distance, subnet
 from dtt.dht.placement import FirstCopy, Placement
-from dtt.interfaces import MutableRead
-from dtt.krpc.bencode import encode
+from dtt.interfaces import MutableRead, NodeAnswer
+from dtt.krpc.bencode import decode, encode
 from dtt.krpc.items import immutable_target, mutable_target
 from dtt.testing.clock import HeapClock
 from dtt.testing.machines import MachineNetwork
+from dtt.testing.udp import Datagram
 from dtt.testing.vast import Links, VastDHT, member_host
 from tests.dht.network import classify, outcome, record
 
@@ -267,3 +269,86 @@ class CrowdTests(VastTestCase):
         2, 5, 10 and 20 publishers are all found.
         """
         self.assertEqual({n: self.recovered(n) for n in (2, 5, 10, 20)}, {2: 1.0, 5: 1.0, 10: 1.0, 20: 1.0})
+
+    def test_crowded_slot_is_read_whole(self) -> None:
+        """
+        A narrow read that meets more than five values becomes a wide one.
+        """
+        for count, wide in ((5, False), (6, True)):
+            self.build()
+            node = self.node()
+            self.net.advance(8)
+            seed, salt = b"s" * 32, b"x" * 32
+            public_key = crypto_sign_seed_keypair(seed)[0]
+            read = self.wait(node.get_mutable(public_key, salt, width=24))
+            self.assertLess(len(read.answers), 32)
+            for number in range(count):
+                place = evolve(read, answers=read.answers[number : number + 1])
+                self.wait(node.put_mutable(seed, salt, record(number), Placement(b"a" * 32, classify), place))
+            read = self.wait(node.get_mutable(public_key, salt, width=24))
+            self.assertEqual(len(read.values()), count)
+            self.assertEqual(len(read.answers) >= 32, wide, f"{len(read.answers)} answers")
+
+
+class Doubtful:
+    """
+    Hosts whose answers come twice; the host beside each sends one, too, that
+    names another node and holds another value, before the real one comes.
+    """
+
+    def __init__(self, dht: VastDHT, net: MachineNetwork) -> None:
+        self.dht = dht
+        self.net = net
+        self.forged = 0
+
+    def has(self, host: str) -> bool:
+        """
+        As the DHT.
+        """
+        return self.dht.has(host)
+
+    def answer(
+        self, datagram: bytes, source: tuple[str, int], destination: tuple[str, int], now: float
+    ) -> bytes | None:
+        """
+        The DHT's; the others are sent on the way.
+        """
+        reply = self.dht.answer(datagram, source, destination, now)
+        if reply is not None:
+            head, _, last = destination[0].rpartition(".")
+            beside = f"{head}.{int(last) ^ 1}", destination[1]
+            forged = encode({**decode(reply), b"r": {**decode(reply)[b"r"], b"id": b"\0" * 20}})
+            self.forged += 1
+            self.net.udp._write(Datagram(beside, source, forged))
+            self.net.udp._write(Datagram(destination, source, reply))
+        return reply
+
+
+class DoubtfulAnswerTests(VastTestCase):
+    """
+    Answers that come twice, or from where nobody was asked.
+    """
+
+    def test_read_and_put(self) -> None:
+        """
+        They change nothing: each node counts once, what comes from another
+        address counts for nothing, and a put finds its places.
+        """
+        self.build()
+        doubtful = Doubtful(self.dht, self.net)
+        self.net.udp.beyond = doubtful
+        node = self.node()
+        self.net.advance(8)
+        seed, salt = b"s" * 32, b"x" * 32
+        public_key = crypto_sign_seed_keypair(seed)[0]
+        heard: list[NodeAnswer] = []
+        read = self.wait(node.get_mutable(public_key, salt, heard.append))
+        self.assertGreater(doubtful.forged, 50)
+        contacts = [answer.contact for answer in read.answers]
+        self.assertEqual(len(contacts), len(set(contacts)))
+        self.assertEqual(contacts[:32], self.dht.nearest(mutable_target(public_key, salt), 32))
+        self.assertEqual(len(heard), len({answer.contact for answer in heard}))
+        self.assertNotIn(b"\0" * 20, {answer.contact.node_id for answer in heard})
+        put = self.wait(node.put_mutable(seed, salt, record(1), Placement(record(1)[:32], classify), read))
+        self.assertEqual(len(put.stored), 2)
+        self.assertEqual(len(self.dht.holders(mutable_target(public_key, salt))), 2)

@@ -20,7 +20,7 @@ class AddressTests(StageCase):
     One of ours and one of theirs.
     """
 
-    timeout = 240
+    timeout = 400
     skip = StageCase.skip or NO_IROH
 
     async def _meet(self, stage: Stage, asking: Actor, asked: Actor) -> None:

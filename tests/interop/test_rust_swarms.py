@@ -80,7 +80,7 @@ class CrashTests(MembersCase):
     C{kill -9}.
     """
 
-    timeout = 240
+    timeout = 400
 
     async def _crash(self, stage: Stage) -> None:
         starts: dict[str, Callable[[], Actor]] = {

@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import DHTConfig
+from dtt.dht.lookup import SLOT_WIDTH
 from dtt.errors import QueryTimeout, UsageError
 from dtt.events import RecordFound, RecordPublished
 from dtt.interfaces import MutableRead, PutResult
@@ -545,6 +546,58 @@ class PublishTests(RecordClientTestCase):
         self.clock.advance(0.1)
         self.assertEqual(self.successResultOf(put), 2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_retry_looks_anew(self) -> None:
+        """A publisher that found no place looks the slot up anew, and to its last place."""
+        counting = CountingDHT(self.dht)
+        widths: list[int] = []
+
+        def get_mutable(*args: Any, **kw: Any) -> Deferred[MutableRead]:
+            widths.append(kw["width"])
+            return self.dht.get_mutable(*args, **kw)
+
+        counting.instead = {
+            "get_mutable": get_mutable,
+            "put_mutable": lambda *args, **kw: succeed(PutResult()),
+        }
+        put = self.member(0, counting).publish()
+        self.clock.pump([0.1] * 151)
+        counting.instead = {"get_mutable": get_mutable}
+        self.clock.pump([0.1] * 150)
+        self.assertEqual(self.successResultOf(put), 2)
+        self.assertEqual(widths[:2], [slot_reader.PATIENT_WIDTH, SLOT_WIDTH])
+        self.assertNotIn("refresh", counting.calls)
+
+    def test_second_copy_waits_for_a_crowd(self) -> None:
+        """
+        Where three others have just published, the second copy comes a second
+        later, if the crowd has left a place.
+        """
+        for crowd, copies in ((False, 2), (True, 1)):
+            dht = FakeDHT(self.clock)
+            for number in range(1, 4):
+                self.successResultOf(self.member(number, dht).publish())
+            counting = CountingDHT(dht)
+            reads: list[MutableRead] = []
+            slow: Deferred[MutableRead] = Deferred()
+
+            def get_mutable(
+                *args: Any, dht: FakeDHT = dht, reads: Any = reads, slow: Any = slow, **kw: Any
+            ) -> Any:
+                dht.get_mutable(*args, **kw).addCallback(reads.append)
+                return slow
+
+            counting.instead["get_mutable"] = get_mutable
+            put = self.member(0, counting, max_bootstrap_records=100).publish(urgent=True)
+            stored = dht.stored(self.slot.public_key, self.slot.salt)
+            self.assertEqual(list(stored.values()).count(1), 1)
+            slow.callback(reads[0])
+            for number in range(4, 15) if crowd else ():
+                self.successResultOf(self.member(number, dht, max_bootstrap_records=100).publish())
+            self.clock.advance(record_client.FORMING_PAUSE - 0.01)
+            self.assertNoResult(put)
+            self.clock.advance(0.01)
+            self.assertEqual(self.successResultOf(put), copies)
 
     def test_acknowledged_only(self) -> None:
         """Nodes that only said yes are worth no retry, and no event either."""

@@ -80,6 +80,9 @@ LIMIT: Final = 120.0
 #: Seconds until a node that is to be measured has filled its table.  Guess.
 _SETTLED: Final = 10.0
 
+# How long members that start warm have run before, seconds.
+_EARLIER_RUN = 60.0
+
 # As far as ranks are told apart.
 _RANKS = 256
 
@@ -199,13 +202,27 @@ def _start(world: World, member: Tracker, at: dict[Tracker, tuple[float, int]]) 
 def _members(world: World, count: int) -> Iterator[list[Tracker]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        trackers = [world.tracker(world.host(), folder / str(index)) for index in range(count)]
-        try:
+        hosts = {world.host(): folder / str(index) for index in range(count)}
+        if world.setting.warm:
+            with _running(world, hosts) as before:
+                for tracker in before:
+                    tracker.privilegedStartService()
+                    tracker.startService()
+                world.net.advance(_EARLIER_RUN)
+            world.sent.clear()
+        with _running(world, hosts) as trackers:
             yield trackers
-        finally:
-            for tracker in trackers:
-                tracker.stopService()
-            world.net.advance(5)
+
+
+@contextmanager
+def _running(world: World, hosts: dict[str, Path]) -> Iterator[list[Tracker]]:
+    trackers = [world.tracker(host, state_dir) for host, state_dir in hosts.items()]
+    try:
+        yield trackers
+    finally:
+        for tracker in trackers:
+            tracker.stopService()
+        world.net.advance(5)
 
 
 def joined(setting: Setting, run: int = 0, seconds: float = 600.0) -> list[Traffic]:

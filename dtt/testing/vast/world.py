@@ -47,6 +47,7 @@ class Setting:
     @ivar high: the largest.
     @ivar loss: the share of datagrams that get lost on each way.
     @ivar transport: of the members, as in L{Config}.
+    @ivar warm: members have run before, and know the nodes of that time.
     """
 
     bits: int = 22
@@ -60,12 +61,14 @@ class Setting:
     high: float = 0.15
     loss: float = 0.0
     transport: str = "streams"
+    warm: bool = False
 
 
 class World:
     """
     A DHT, distances, and machines for members.
 
+    @ivar setting: what it was made from.
     @ivar clock: the time, from L{START} on.
     @ivar dht: the nodes.
     @ivar net: the machines.
@@ -74,7 +77,7 @@ class World:
     """
 
     def __init__(self, setting: Setting, run: int = 0) -> None:
-        self._setting = setting
+        self.setting = setting
         self.rng = Random(f"{setting.seed} {run}")
         self.clock = HeapClock()
         self.clock.rightNow = START + 60 * self.rng.random()
@@ -119,15 +122,17 @@ class World:
         """
         A member, not started.
 
-        @param state_dir: a folder for it alone, which gets its key.
+        @param state_dir: a folder for it alone, which gets its key; or that of
+            one that has stopped.
         """
-        state_dir.mkdir(mode=0o700)
-        key_file = state_dir / KEY_FILE
-        key_file.touch(mode=0o600)
-        key_file.write_text(self.rng.randbytes(32).hex())
+        if not state_dir.exists():
+            state_dir.mkdir(mode=0o700)
+            key_file = state_dir / KEY_FILE
+            key_file.touch(mode=0o600)
+            key_file.write_text(self.rng.randbytes(32).hex())
         config = Config(
             state_dir=state_dir,
-            transport=self._setting.transport,
+            transport=self.setting.transport,
             listen=(host, 0),
             dht=DHTConfig(bind=host, bind6="", bootstrap=self.dht.bootstrap),
         )
