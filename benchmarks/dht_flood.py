@@ -31,7 +31,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.task import Clock, LoopingCall, deferLater, react
 
 from dtt.dht.node import DHTNode
-from dtt.dht.responder import Responder
+from dtt.dht.server.responder import Responder
 from dtt.krpc.flood import FloodGate
 from dtt.krpc.items import mutable_target, sign_item
 from dtt.krpc.messages import Query

@@ -28,11 +28,11 @@ from pathlib import Path
 from twisted.internet.task import Clock
 
 from benchmarks.dht_support import LOOPBACK, Items, Server, UnavailableError, put_arguments, resident
-from dtt.dht.buckets import K
-from dtt.dht.limits import AnswerLimits
-from dtt.dht.responder import Responder
-from dtt.dht.routing import RoutingTable
-from dtt.dht.storage import MAX_ITEMS_OF_NETWORK, ItemStore
+from dtt.dht.routing.buckets import K
+from dtt.dht.routing.table import RoutingTable
+from dtt.dht.server.responder import Responder
+from dtt.dht.server.storage import MAX_ITEMS_OF_NETWORK, ItemStore
+from dtt.dht.server.upload import AnswerLimits
 from dtt.interfaces import Contact
 from dtt.krpc.items import MAX_SEQ
 from dtt.krpc.messages import Query, Response, decode, encode_query

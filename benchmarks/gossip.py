@@ -7,7 +7,7 @@ what counts is the time until both others have had everything; the best of the
 runs, which go round the rows in turn: whatever else the machine does makes them
 slower only.  Contents of 100 and 4000 bytes.  Rows:
 
- - C{streams}, C{iroh}: L{dtt.transport.members.GossipMember} over that transport,
+ - C{streams}, C{iroh}: L{dtt.gossip.member.GossipMember} over that transport,
    each member a process of its own on loopback; C{iroh} needs the extra.
  - C{Rust}: three members of iroh-gossip in one process with a thread for each
    core (C{tests/interop/rust}, built with cargo if need be).  Its subscribers
@@ -73,7 +73,9 @@ def measure_dtt(transport: str, size: int, count: int) -> Row:
 
     @raise UnavailableError: the transport is not installed.
     """
-    if transport == "iroh" and (find_spec("iroh") is None or find_spec("dtt.transport.quic") is None):
+    if transport == "iroh" and (
+        find_spec("iroh") is None or find_spec("dtt.transport.iroh.transport") is None
+    ):
         raise UnavailableError("the extra is not installed (pip install 'dtt[iroh]')")
     with Trio(transport) as trio:
         trio.spread(_WARM_UP, size, "warm-up")

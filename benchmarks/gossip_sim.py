@@ -2,7 +2,7 @@
 How well broadcasts spread, and how long a machine thinks about one message.
 
 C{python -m benchmarks.gossip_sim [--quick] [--seeds N]}.  The first table is
-that of iroh-gossip's own simulations (L{dtt.testing.simulation}): networks of
+that of iroh-gossip's own simulations (L{dtt.testing.simulation.broadcasts}): networks of
 20, 100 and 1000 machines, links of 10 to 50 ms, and of 10 to 100 ms with 100;
 the mean over rounds and seeds, and in brackets the worst seed's.  Goals: 0
 missed; of the means, single sender LDH < 15, RMR < 0.2; all senders LDH < 18,
@@ -22,10 +22,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, cast
 
-from dtt.gossip.events import JoinPeers, Output
-from dtt.gossip.messages import Message, decode, encode
-from dtt.gossip.swarm import Swarm
-from dtt.testing.simulation import (
+from dtt.gossip.proto.events import JoinPeers, Output
+from dtt.gossip.proto.messages import Message, decode, encode
+from dtt.gossip.proto.swarm import Swarm
+from dtt.testing.simulation.broadcasts import (
     LATENCY,
     LONG_LATENCY,
     SCENARIOS,

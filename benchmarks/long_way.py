@@ -32,9 +32,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 from dtt.addresses.book import AddressBook
-from dtt.hints import PeerAddress
+from dtt.gossip.member import GossipMember
 from dtt.identity import PeerKey
-from dtt.transport.members import GossipMember
+from dtt.wire.addresses import PeerAddress
 from tests.interop.gossip_member import TOPIC, TRANSPORTS, Counting
 
 #: Who they are, and where: the first one speaks.

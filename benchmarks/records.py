@@ -27,10 +27,10 @@ from nacl.bindings import (
     crypto_sign_seed_keypair,
 )
 
-from dtt.hints import STREAMS, PeerAddress
 from dtt.identity import PeerKey
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt, open_record
 from dtt.records.topic import Slot, TopicId, encryption_key, initial_secret_hash
+from dtt.wire.addresses import STREAMS, PeerAddress
 
 #: A primitive and how often the operation needs it.
 Primitives = Sequence[tuple[int, Callable[[], object]]]

@@ -15,16 +15,15 @@ import tomllib
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from attrs import NOTHING, Attribute, AttrsInstance, field, fields, frozen
 from attrs.validators import optional
 
 from dtt.errors import UsageError
-from dtt.hints import MAX_RELAY_URL
-
-HostPort: TypeAlias = tuple[str, int]
+from dtt.net.host_port import HostPort, parse_host_port
+from dtt.wire.addresses import MAX_RELAY_URL
 
 #: Where a node that knows nobody asks first: specs/interop.md section 1 names
 #: the Rust crate's four; router.utorrent.com is libtorrent users' usual fifth.
@@ -53,22 +52,6 @@ IROH_PRESETS = ("none", "n0")
 _URL_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-._~:/[]!$&'()*+,;%")
 
 T = TypeVar("T", bound=AttrsInstance)
-
-
-def parse_host_port(text: str) -> HostPort:
-    """
-    C{host:port}, an IPv6 address in brackets; the port is 0..65535.
-
-    @raise UsageError: it is not.
-    """
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 65536):
-        raise UsageError(f"{text!r} is not HOST:PORT (for instance 192.0.2.1:6881 or [2001:db8::1]:6881)")
-    return host, int(port)
 
 
 def _at_least(minimum: float) -> Callable[[Any, Attribute[Any], Any], None]:

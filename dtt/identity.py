@@ -1,16 +1,14 @@
 """
-Ed25519 identities of members.
+Ed25519 identities of members.  Pure.
 
 Rules (specs/records.md sections 1 and 2, specs/addresses.md sections 1 and 4): a
 peer id is the 32-byte public key and the same bytes as iroh's EndpointId.
 Signatures are checked strictly: small-order keys and R, non-canonical
-encodings of keys and S are refused, as by Rust's C{verify_strict}.  A key
-file is the 32-byte seed as 64 hexadecimal digits and a newline, mode 0600.
+encodings of keys and S are refused, as by Rust's C{verify_strict}.
 """
 
 from __future__ import annotations
 
-import binascii
 import os
 from functools import lru_cache
 
@@ -23,8 +21,7 @@ from nacl.bindings import (
 )
 from nacl.exceptions import BadSignatureError
 
-from dtt.errors import StateError, UsageError
-from dtt.state import StrPath, create_private_file, read_private_file
+from dtt.errors import UsageError
 
 #: Bytes of a seed, and of a peer id (RFC 8032, section 5.1.5).
 KEY_BYTES = 32
@@ -136,37 +133,3 @@ def z32_decode(text: str) -> bytes:
     if padding >= 5 or number & (1 << padding) - 1:
         raise UsageError(f"not z-base-32: {text[:64]!r}")
     return (number >> padding).to_bytes(size, "big")
-
-
-def load_key(path: StrPath) -> PeerKey:
-    """
-    The key in a key file.
-
-    @raise StateError: it is missing, can be used by others, or holds
-        something else.
-    """
-    text = read_private_file(path).strip()
-    try:
-        seed = binascii.unhexlify(text)
-    except ValueError:
-        seed = b""
-    if len(seed) != KEY_BYTES:
-        raise StateError(
-            f"{path} is not a key file (64 hexadecimal digits); "
-            "restore it, or move it away to start with a new identity"
-        )
-    return PeerKey(seed)
-
-
-def load_or_create_key(path: StrPath) -> PeerKey:
-    """
-    The key in a key file, which is made with a new key if there is none; of
-    several processes that do this at once all get the same key.
-
-    @raise StateError: as L{load_key}, or it can't be created.
-    """
-    if not os.path.lexists(path):
-        key = PeerKey.generate()
-        if create_private_file(path, key.seed.hex().encode("ascii") + b"\n"):
-            return key
-    return load_key(path)

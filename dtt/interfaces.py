@@ -12,14 +12,16 @@ bytes; times are seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from dtt.hints import Address
-from dtt.values import GossipMessage as GossipMessage
+from dtt.wire.addresses import Address
+from dtt.wire.values import GossipMessage as GossipMessage
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 PeerId: TypeAlias = bytes
 

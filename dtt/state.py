@@ -5,11 +5,13 @@ Rules: the directory is 0700 and files with
 secrets are at most 0600; laxer modes are refused with the C{chmod} to run,
 never repaired silently, because whoever could read them may have done so.
 Every write is atomic: a temporary file in the same directory, fsync, then one
-rename or link.  One process at a time uses a directory.
+rename or link.  One process at a time uses a directory.  A key file is the
+32-byte seed as 64 hexadecimal digits and a newline.
 """
 
 from __future__ import annotations
 
+import binascii
 import fcntl
 import json
 import os
@@ -22,6 +24,7 @@ from typing import IO, Any, TypeAlias
 from twisted.logger import Logger
 
 from dtt.errors import StateError
+from dtt.identity import KEY_BYTES, PeerKey
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -256,3 +259,37 @@ class StateDirectory:
             _sync_directory(self.path)
         except OSError as error:
             raise StateError(f"can't write {path}: {error.strerror}") from error
+
+
+def load_key(path: StrPath) -> PeerKey:
+    """
+    The key in a key file.
+
+    @raise StateError: it is missing, can be used by others, or holds
+        something else.
+    """
+    text = read_private_file(path).strip()
+    try:
+        seed = binascii.unhexlify(text)
+    except ValueError:
+        seed = b""
+    if len(seed) != KEY_BYTES:
+        raise StateError(
+            f"{path} is not a key file (64 hexadecimal digits); "
+            "restore it, or move it away to start with a new identity"
+        )
+    return PeerKey(seed)
+
+
+def load_or_create_key(path: StrPath) -> PeerKey:
+    """
+    The key in a key file, which is made with a new key if there is none; of
+    several processes that do this at once all get the same key.
+
+    @raise StateError: as L{load_key}, or it can't be created.
+    """
+    if not os.path.lexists(path):
+        key = PeerKey.generate()
+        if create_private_file(path, key.seed.hex().encode("ascii") + b"\n"):
+            return key
+    return load_key(path)

@@ -17,10 +17,16 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
+from dtt.app.eventlog import JSONLogObserver
+from dtt.app.options import (
+    TopicSettings,
+    TrackerOptions,
+    default_state_dir,
+    topic_to_join,
+    warn_without_secret,
+)
+from dtt.app.signals import stop_on_hangup
 from dtt.errors import DTTError
-from dtt.eventlog import JSONLogObserver
-from dtt.options import TopicSettings, TrackerOptions, default_state_dir, topic_to_join, warn_without_secret
-from dtt.signals import stop_on_hangup
 from dtt.state import read_secret_file
 from dtt.tracker.tracker import Tracker
 

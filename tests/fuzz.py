@@ -28,10 +28,10 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from dtt.dht import neighbourhood
-from dtt.dht.limits import MAX_CHARGED, MAX_PROVEN
+from dtt.dht import maintenance as neighbourhood
 from dtt.dht.node import DHTNode
-from dtt.dht.storage import MAX_ITEMS, MAX_PEERS
+from dtt.dht.server.storage import MAX_ITEMS, MAX_PEERS
+from dtt.dht.server.upload import MAX_CHARGED, MAX_PROVEN
 from dtt.errors import DecodeError
 from dtt.krpc.flood import MAX_SOURCES
 from dtt.krpc.messages import Query, Response, decode, encode_query

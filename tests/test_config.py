@@ -19,10 +19,10 @@ from dtt.config import (
     PublisherConfig,
     TopicTable,
     load_toml,
-    parse_host_port,
 )
-from dtt.dht.limits import UPLOAD_RATE
+from dtt.dht.server.upload import UPLOAD_RATE
 from dtt.errors import UsageError
+from dtt.net.host_port import parse_host_port
 
 
 class HostPortTests(SynchronousTestCase):

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt import events
-from dtt.eventlog import JSONLogObserver, json_line
+from dtt.app.eventlog import JSONLogObserver, json_line
 from dtt.events import EVENTS, Event, to_json
 
 TOPIC = b"\x01" * 32

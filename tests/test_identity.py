@@ -12,15 +12,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import StateError, UsageError
-from dtt.identity import (
-    PeerKey,
-    is_valid_peer_id,
-    load_key,
-    load_or_create_key,
-    verify,
-    z32_decode,
-    z32_encode,
-)
+from dtt.identity import PeerKey, is_valid_peer_id, verify, z32_decode, z32_encode
+from dtt.state import load_key, load_or_create_key
 
 STRICT = json.loads((Path(__file__).parent / "vectors" / "strict.json").read_text())
 

@@ -21,7 +21,7 @@ from zope.interface import implementer
 import dtt
 from dtt import Config, DHTNode, IGossipObserver, Tracker
 from dtt.config import PUBLIC_BOOTSTRAP
-from dtt.testing.machines import MachineNetwork
+from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker import tracker
 from tests.tracker.common import without_iroh
 

@@ -20,12 +20,12 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt import tap
+from dtt.app.eventlog import JSONLogObserver
 from dtt.config import Config
-from dtt.eventlog import JSONLogObserver
 from dtt.records.topic import TopicId
-from dtt.testing.machines import MachineNetwork
+from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
-from tests.test_options import no_home
+from tests.app.test_options import no_home
 from tests.tracker.common import collect_warnings, without_iroh
 
 

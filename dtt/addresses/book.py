@@ -26,9 +26,9 @@ from zope.interface import implementer
 from dtt.addresses.dialable import dialable
 from dtt.addresses.held import HeldPlaces
 from dtt.addresses.pkarr import Packet
-from dtt.hints import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IAddressBook, PeerId
+from dtt.wire.addresses import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 
 #: Seconds after which an address that nobody names any more is forgotten
 #: (specs/iroh-gossip.md section 9).

@@ -3,87 +3,25 @@ Which addresses may be dialled.  Pure.
 
 Rules (specs/addresses.md section 4): never an unspecified, multicast or broadcast
 address, nor one of our own; loopback, link-local and private ones only when
-we list one of that kind ourselves, or any member could have us knock on the
-doors of our own network.  An IPv4 address inside an IPv6 one is judged, and
-given back, as what it is.  A relay is judged by the host in its URL, which must
-be spelled so that all programs read the same one; a name must be one that the
-public DNS could know.  A relay of ours allows relays of its kind, no addresses.
+we list one of that kind ourselves, or any member could make us probe our own
+private network.  An IPv4-mapped address is treated as the IPv4 address.  A
+relay is judged by the host in its URL, which must be spelled so that all
+programs read the same one; a name must be one that the public DNS could know.
+A relay of ours allows relays of its kind, no addresses.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import string
 from collections.abc import Iterable, Sequence
-from enum import Enum
 from urllib.parse import urlsplit
 
-from dtt.hints import MAX_ADDRESSES, MAX_RELAY_URL, Address, PeerAddress, RelayAddress
-
-
-class Scope(Enum):
-    """
-    From where an address can be reached.
-    """
-
-    LOOPBACK = "loopback"
-    LINK_LOCAL = "link-local"
-    PRIVATE = "private"
-    GLOBAL = "global"
-    NEVER = "never"
-
-
-# Not ipaddress.is_private: it changes between Python releases, and also counts
-# networks for documentation, which harm nobody.
-_PRIVATE = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "10.0.0.0/8",  # RFC 1918
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",  # RFC 6598, between a provider's NAT and its customers
-        "fc00::/7",  # RFC 4193
-        "fec0::/10",  # RFC 3879, the site-local addresses of before
-    )
-)
-# "This network" (RFC 1122 3.2.1.3), reserved with the broadcast address (RFC
-# 1112 4), and IPv4-compatible IPv6 (RFC 4291 2.5.5.1): no peer lives there.
-_NOWHERE = tuple(ipaddress.ip_network(network) for network in ("0.0.0.0/8", "240.0.0.0/4", "::/96"))
-
+from dtt.net.networks import Scope, canonical, scope, scope_of
+from dtt.wire.addresses import MAX_ADDRESSES, MAX_RELAY_URL, Address, PeerAddress, RelayAddress
 
 # Of a name: not the backslashes, percent signs and so on that browsers and iroh
 # read in another way than urllib.
 _NAME_CHARACTERS = frozenset(string.ascii_lowercase + string.digits + "-._")
-
-
-def _canonical(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    return ip
-
-
-def _scope(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Scope:
-    if ip.is_loopback:
-        return Scope.LOOPBACK
-    if ip.is_multicast or any(ip in network for network in _NOWHERE):
-        return Scope.NEVER
-    if ip.is_link_local:
-        return Scope.LINK_LOCAL
-    if any(ip in network for network in _PRIVATE):
-        return Scope.PRIVATE
-    return Scope.GLOBAL
-
-
-def scope(host: str) -> Scope:
-    """
-    The scope of an IP literal; anything else is L{Scope.NEVER}.
-    """
-    ip = _canonical(host)
-    return Scope.NEVER if ip is None else _scope(ip)
 
 
 def _relay_scope(url: str) -> Scope:
@@ -124,9 +62,9 @@ def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Addr
     for address in own:
         if isinstance(address, RelayAddress):
             allowed_relays.add(_relay_scope(address.url))
-        elif (ip := _canonical(address.host)) is not None:
+        elif (ip := canonical(address.host)) is not None:
             own_places.add((str(ip), address.port))
-            allowed.add(_scope(ip))
+            allowed.add(scope_of(ip))
     allowed.discard(Scope.NEVER)
     allowed_relays = (allowed | allowed_relays) - {Scope.NEVER}
 
@@ -140,12 +78,12 @@ def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Addr
                 found[address] = None
                 relays += 1
             continue
-        ip = _canonical(address.host)
-        if ip is None or not 0 < address.port < 65536 or _scope(ip) not in allowed:
+        ip = canonical(address.host)
+        if ip is None or not 0 < address.port < 65536 or scope_of(ip) not in allowed:
             continue
         host = str(ip)
-        canonical = PeerAddress(address.transport, host, address.port)
-        if (host, address.port) not in own_places and canonical not in found and direct < MAX_ADDRESSES:
-            found[canonical] = None
+        named = PeerAddress(address.transport, host, address.port)
+        if (host, address.port) not in own_places and named not in found and direct < MAX_ADDRESSES:
+            found[named] = None
             direct += 1
     return tuple(found)

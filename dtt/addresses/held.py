@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dtt.hints import Address, PeerAddress
+from dtt.wire.addresses import Address, PeerAddress
 
 #: Seconds (specs/addresses.md section 4).
 PLACE_HOLD = 10.0

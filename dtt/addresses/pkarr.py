@@ -22,9 +22,9 @@ from attrs import field, frozen
 
 from dtt.addresses.dns_texts import MAX_STRING, read_texts, write_texts
 from dtt.errors import DecodeError
-from dtt.hints import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
 from dtt.identity import SIGNATURE_BYTES, PeerKey, is_valid_peer_id, verify, z32_encode
 from dtt.krpc.items import MAX_SEQ, MAX_STRING_SIZE, MAX_VALUE_SIZE, signature_buffer
+from dtt.wire.addresses import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
 
 #: Bytes of the largest DNS packet that is read (iroh-dns, pkarr.rs).
 MAX_READ = MAX_VALUE_SIZE

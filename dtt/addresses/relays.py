@@ -34,11 +34,11 @@ from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
 from dtt.addresses.interfaces import IPacketStore, PacketSink
-from dtt.addresses.limited import NoCookies, WholeBody, drop_body, limited_agent, read_body
 from dtt.addresses.pkarr import MAX_PAYLOAD, Packet, read_payload, relay_payload
 from dtt.errors import PublishFailed, RemoteError
 from dtt.identity import PeerKey, z32_encode
 from dtt.interfaces import PeerId
+from dtt.net.http import NoCookies, WholeBody, drop_body, limited_agent, read_body
 
 T = TypeVar("T")
 

@@ -20,9 +20,9 @@ from zope.interface import implementer
 from dtt.addresses.book import AddressBook
 from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.lookups import Lookups
-from dtt.hints import Address
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IAddressBook, PeerId
+from dtt.wire.addresses import Address
 
 
 @implementer(IAddressBook)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dtt.addresses.book import MAX_REACHED, ReachedPeer
-from dtt.hints import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
 from dtt.identity import KEY_BYTES
+from dtt.wire.addresses import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
 
 #: The format of the file; another one is not read.
 VERSION = 1

@@ -31,10 +31,10 @@ from dtt.addresses.signer import Signer
 from dtt.config import AddressesConfig
 from dtt.errors import StateError
 from dtt.events import AddressesPublished, EventSink
-from dtt.hints import Address
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, IAddressBook
 from dtt.state import StateDirectory
+from dtt.wire.addresses import Address
 
 #: The file in the state directory.
 PEERS_FILE = "addresses.json"

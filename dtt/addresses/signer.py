@@ -15,10 +15,10 @@ from twisted.logger import Logger
 
 from dtt.addresses.pkarr import Packet, write_dns
 from dtt.errors import PublishFailed, StateError
-from dtt.hints import Address
 from dtt.identity import PeerKey
 from dtt.krpc.items import MAX_SEQ
 from dtt.state import StateDirectory
+from dtt.wire.addresses import Address
 
 #: The file in the state directory, and its format.
 SEQ_FILE = "pkarr.json"

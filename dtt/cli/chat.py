@@ -23,12 +23,12 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dtt.app.eventlog import json_line
+from dtt.app.options import TrackerOptions, topic_to_join, warn_without_secret
 from dtt.cli.running import run_reactor, warnings_to_stderr
 from dtt.config import TopicTable
 from dtt.errors import DTTError, LocalError
-from dtt.eventlog import json_line
 from dtt.events import Event, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished, short
-from dtt.options import TrackerOptions, topic_to_join, warn_without_secret
 from dtt.records.topic import TopicId
 from dtt.state import read_secret_file
 from dtt.tracker.topic import TopicService

@@ -25,12 +25,12 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from dtt.app.options import CommandOptions, value_of
 from dtt.cli.chat import ChatLine, printable
 from dtt.cli.running import run_reactor
-from dtt.dht.buckets import K
 from dtt.dht.node import DHTNode
+from dtt.dht.routing.buckets import K
 from dtt.errors import LocalError
-from dtt.options import CommandOptions, value_of
 
 #: The last member starts so much later than the others: a newcomer, seconds.
 NEWCOMER_AFTER = 5.0

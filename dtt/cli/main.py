@@ -14,8 +14,8 @@ from typing import Any
 
 from twisted.python import usage
 
+from dtt.app.options import VersionedOptions
 from dtt.errors import DTTError, UsageError
-from dtt.options import VersionedOptions
 
 
 class _Lazily:

@@ -15,12 +15,12 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from dtt.app.options import BootstrapOptions, port_number, value_of
 from dtt.cli.running import run_reactor, warnings_to_stderr
 from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.dht.node import DHTNode
 from dtt.dht.saved import SavedNode, Saver, load
 from dtt.errors import UsageError
-from dtt.options import BootstrapOptions, port_number, value_of
 from dtt.state import StateDirectory
 
 

@@ -19,8 +19,8 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
+from dtt.app.signals import stop_on_hangup
 from dtt.errors import DTTError
-from dtt.signals import stop_on_hangup
 
 
 def warnings_to_stderr() -> None:

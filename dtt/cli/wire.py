@@ -15,14 +15,13 @@ import sys
 import time
 from typing import Any, TextIO
 
+from dtt.app.options import CommandOptions
 from dtt.errors import DecodeError, RecordRefused, StateError, UsageError
-from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, PeerAddress
-from dtt.identity import load_key
-from dtt.options import CommandOptions
 from dtt.records.hpke import KeyPair
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt, open_record
 from dtt.records.topic import Slot, TopicId, check_minute, encryption_key, initial_secret_hash, unix_minute
-from dtt.state import read_secret
+from dtt.state import load_key, read_secret
+from dtt.wire.addresses import IROH, MAX_ADDRESSES, STREAMS, PeerAddress
 
 _TRANSPORTS = {"streams": STREAMS, "iroh": IROH}
 _TRANSPORT_NAMES = {number: name for name, number in _TRANSPORTS.items()}

@@ -6,7 +6,7 @@ Each of these raises L{ValueError}.
 
 from __future__ import annotations
 
-from dtt.dht.node_id import ID_SIZE
+from dtt.dht.routing.ids import ID_SIZE
 from dtt.errors import DecodeError
 from dtt.interfaces import MutableRead
 from dtt.krpc.bencode import decode

@@ -2,7 +2,7 @@
 A Mainline node as a service: a side for IPv4, one for IPv6, or both; L{IDHT}.
 
 What happens: the ports are bound and each side looks for its first nodes, see
-L{dtt.dht.side}; with the first answer on one of them the node is I{ready}, so
+L{dtt.dht.family}; with the first answer on one of them the node is I{ready}, so
 that slots can be read at once.  Each operation is made on all sides that are
 ready, and their results are merged; what others store with us is one store.
 """
@@ -23,17 +23,17 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
-from dtt.dht.buckets import K
-from dtt.dht.limits import UPLOAD_RATE
-from dtt.dht.lookup import ALPHA, SLOT_WIDTH
-from dtt.dht.merging import merge_puts, merge_reads, part_of, side_by_side
-from dtt.dht.neighbourhood import Neighbourhood
-from dtt.dht.node_id import generate, random_id
-from dtt.dht.puts import Put
-from dtt.dht.reads import contacts_of, read_again
-from dtt.dht.responder import Responder
-from dtt.dht.routing import RoutingTable
-from dtt.dht.side import Side, make_sides
+from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH
+from dtt.dht.client.puts import Put
+from dtt.dht.client.reads import contacts_of, read_again
+from dtt.dht.families import merge_puts, merge_reads, part_of, side_by_side
+from dtt.dht.family import Side, make_sides
+from dtt.dht.maintenance import Neighbourhood
+from dtt.dht.routing.buckets import K
+from dtt.dht.routing.ids import generate, random_id
+from dtt.dht.routing.table import RoutingTable
+from dtt.dht.server.responder import Responder
+from dtt.dht.server.upload import UPLOAD_RATE
 from dtt.dht.statistics import statistics
 from dtt.errors import ListenError, LocalError
 from dtt.interfaces import IDHT, Contact, InfohashSample, IPlacement, MutableRead, NodeAnswer, PutResult

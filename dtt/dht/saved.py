@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dtt.dht.node import DHTNode
-from dtt.dht.node_id import ID_SIZE
+from dtt.dht.routing.ids import ID_SIZE
 from dtt.errors import StateError
 from dtt.interfaces import Contact
 from dtt.state import StateDirectory

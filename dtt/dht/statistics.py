@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dtt.dht.side import Side
+from dtt.dht.family import Side
 
 
 def statistics(sides: Iterable[Side]) -> dict[str, float]:
@@ -19,7 +19,7 @@ def statistics(sides: Iterable[Side]) -> dict[str, float]:
       - the counters of L{KRPCProtocol<dtt.krpc.protocol.KRPCProtocol>}: queries
         by kind (C{sent.ping}, C{received.get}, ...), C{responses}, C{errors.203},
         C{dropped.REASON}, ...;
-      - C{answer.} and those of L{Responder<dtt.dht.responder.Responder>}:
+      - C{answer.} and those of L{Responder<dtt.dht.server.responder.Responder>}:
         C{answer.error.301}, C{answer.limited}, C{answer.stored}, ...;
       - C{nodes.alive}, C{nodes.bad}: the routing table;
       - C{transactions}: queries without an answer so far;

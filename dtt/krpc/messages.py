@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 from dtt.errors import DecodeError
 from dtt.krpc.bencode import decode as bdecode
 from dtt.krpc.bencode import encode as bencode
-from dtt.values import frozen
+from dtt.wire.values import frozen
 
 #: Our C{v}: two letters for the client, two bytes for its version (BEP5's
 #: convention; C{DT} is in no known list).

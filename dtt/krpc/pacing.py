@@ -9,8 +9,9 @@ to whatever nodes, make a reply unlikely (RFC 6298, section 2).
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
+
+from dtt.net.bounded import make_room
 
 #: Seconds until a query is slow, before any round trip is known (specs/dht.md
 #: section 4, "with dead nodes").
@@ -37,28 +38,11 @@ REFILL_INTERVAL: Final = 1.0
 #: packet, so that is 1600 new nodes a second.  Guess.
 MAX_BUDGETS: Final = 16384
 
-#: Entries without a use that are removed when one is added.
-SWEEP: Final = 8
 
 #: Times this close are equal; absorbs rounding in "now + delay".
 EPSILON: Final = 1e-6
 
 Address: TypeAlias = tuple[str, int]
-
-
-def make_room(table: OrderedDict[Any, float], over: float, most: int) -> None:
-    """
-    Room for one more entry in a table with the oldest first: of those whose
-    number is C{over} or less a few are removed, so that none has to wait until
-    thousands are; of C{most} that are not, the oldest is.  A plain dictionary
-    has to step over all that were removed to find its first entry, a tenth of
-    a millisecond at worst with some thousands.
-    """
-    old = [key for key, number in islice(table.items(), SWEEP) if number <= over]
-    for key in old:
-        del table[key]
-    if len(table) >= most:
-        table.popitem(last=False)
 
 
 class RoundTrips:

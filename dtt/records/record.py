@@ -13,10 +13,10 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from dtt.errors import ContentTooLarge, DecodeError, RecordRefused, UsageError
-from dtt.hints import PeerAddress, decode_extension, encode_extension
 from dtt.identity import PeerKey, verify
 from dtt.records.hpke import OVERHEAD, KeyPair, open_, seal
 from dtt.records.topic import Slot
+from dtt.wire.addresses import PeerAddress, decode_extension, encode_extension
 
 #: A record without content: topic id, minute, publisher, signature.
 MIN_RECORD_BYTES = 32 + 8 + 32 + 64

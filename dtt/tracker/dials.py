@@ -18,9 +18,9 @@ from typing import Any, Final
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from dtt.deferreds import call_off
 from dtt.errors import TopicLeft
 from dtt.interfaces import IAddressBook, IGossip
-from dtt.transport.delayed import call_off
 
 #: Members that are joined at once; further ones follow one by one.  Guess: one
 #: less than the active view of HyParView has places.

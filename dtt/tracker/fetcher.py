@@ -22,16 +22,16 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.config import BootstrapConfig
-from dtt.dht.lookup import ALPHA
-from dtt.dht.placement import INNER
+from dtt.dht.client.lookup import ALPHA
+from dtt.dht.client.placement import INNER
+from dtt.discovery.candidates import FoundRecord, candidates, recent_minutes
+from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.slot_reader import LOOKUP_LIFETIME, PATIENT_WIDTH, URGENT, Effort
 from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossip, IGossipObserver
 from dtt.records.record import GossipContent
 from dtt.records.topic import unix_minute
 from dtt.tracker.dials import Dials
-from dtt.tracker.found import FoundRecord, candidates, recent_minutes
 from dtt.tracker.loop import LoopService
-from dtt.tracker.record_client import RecordClient
-from dtt.tracker.slot_reader import LOOKUP_LIFETIME, PATIENT_WIDTH, URGENT, Effort
 
 #: The first waits between two reads (specs/records.md section 6, "dtt's pace").
 FIRST_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)

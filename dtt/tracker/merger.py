@@ -15,11 +15,11 @@ from random import Random
 from twisted.internet.interfaces import IReactorTime
 
 from dtt.config import BubbleMergeConfig, MessageOverlapMergeConfig
+from dtt.discovery.candidates import FoundRecord, candidates, recent_minutes
+from dtt.discovery.record_slot import RecordClient
 from dtt.interfaces import IGossip
 from dtt.records.topic import unix_minute
-from dtt.tracker.found import FoundRecord, candidates, recent_minutes
 from dtt.tracker.loop import PeriodicService
-from dtt.tracker.record_client import RecordClient
 
 
 class _Merger(PeriodicService):

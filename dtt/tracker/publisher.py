@@ -13,11 +13,11 @@ from random import Random
 from twisted.internet.interfaces import IReactorTime
 
 from dtt.config import PublisherConfig
+from dtt.discovery.record_slot import RecordClient
 from dtt.interfaces import IGossip
 from dtt.records.record import GossipContent
 from dtt.records.topic import unix_minute
 from dtt.tracker.loop import PeriodicService
-from dtt.tracker.record_client import RecordClient
 
 
 class Publisher(PeriodicService):

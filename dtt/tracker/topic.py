@@ -19,8 +19,9 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from dtt.config import Config
+from dtt.discovery.record_slot import RecordClient
 from dtt.events import EventSink, Message, NeighborDown, NeighborUp, PeerDialled, PeerFailed, TopicJoined
-from dtt.hints import PeerAddress
+from dtt.gossip.member import GossipMember
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossipObserver, IPeerTransport
 from dtt.records.record import MAX_ACTIVE_PEERS, MAX_MESSAGE_HASHES, GossipContent
@@ -28,8 +29,7 @@ from dtt.records.topic import Rotation, TopicId
 from dtt.tracker.fetcher import Fetcher
 from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
 from dtt.tracker.publisher import Publisher
-from dtt.tracker.record_client import RecordClient
-from dtt.transport.members import GossipMember
+from dtt.wire.addresses import PeerAddress
 
 
 @define

@@ -31,12 +31,12 @@ from dtt.dht import saved as saved_dht
 from dtt.dht.node import DHTNode
 from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft
 from dtt.events import DHTReady, Event, EventSink, NodeStarted
-from dtt.identity import PeerKey, load_or_create_key
+from dtt.identity import PeerKey
 from dtt.records.topic import Rotation, TopicId, default_rotation, initial_secret_hash
-from dtt.state import StateDirectory
-from dtt.tracker.listeners import Listeners, bind_port
+from dtt.state import StateDirectory, load_or_create_key
 from dtt.tracker.saved import SavedPorts
 from dtt.tracker.topic import Parts, TopicService
+from dtt.tracker.transports import Listeners, bind_port
 
 _log = Logger()
 

@@ -19,10 +19,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dtt.deferreds import call_off
 from dtt.errors import DialFailed
-from dtt.hints import MAX_ADDRESSES
 from dtt.interfaces import PeerId
-from dtt.transport.delayed import call_off
+from dtt.wire.addresses import MAX_ADDRESSES
 
 #: Seconds between two attempts (RFC 8305 section 8, Connection Attempt Delay).
 ATTEMPT_DELAY = 0.25

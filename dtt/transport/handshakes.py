@@ -12,10 +12,11 @@ handshake or wait for one in all; the rest are refused.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 
 from attrs import define
+
+from dtt.net.networks import network_of
 
 #: Handshakes of one network at a time (specs/streams.md section 1).
 MAX_PER_NETWORK = 4
@@ -26,21 +27,6 @@ MAX_WAITING_PER_NETWORK = 12
 
 #: Unauthenticated connections in all (guess; half of the authenticated ones).
 MAX_UNAUTHENTICATED = 64
-
-
-def network_of(host: str) -> str | None:
-    """
-    The /24 or /64 that C{host} is in; L{None} for loopback.
-
-    @param host: an IP literal.
-    """
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_loopback:
-        return None
-    prefix = 24 if address.version == 4 else 64
-    return str(ipaddress.ip_network((address, prefix), strict=False))
 
 
 @define(slots=True, eq=False)

@@ -9,9 +9,9 @@ from zope.interface import implementer
 
 from dtt.addresses.interfaces import IPacketStore, PacketSink
 from dtt.addresses.pkarr import Packet, write_dns
-from dtt.hints import IROH, Address, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import PeerId
+from dtt.wire.addresses import IROH, Address, PeerAddress
 
 A = PeerAddress(IROH, "192.0.2.1", 1)
 B = PeerAddress(IROH, "192.0.2.2", 1)

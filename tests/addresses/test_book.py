@@ -23,9 +23,9 @@ from dtt.addresses.book import (
 )
 from dtt.addresses.pkarr import Packet
 from dtt.errors import DecodeError
-from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IAddressBook
+from dtt.wire.addresses import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress, RelayAddress
 from tests.addresses.common import packet_of
 
 OWN_ID = PeerKey.from_seed(b"o" * 32).peer_id

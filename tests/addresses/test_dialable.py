@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis.strategies import builds, integers, ip_addresses, lists, sampled_from
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.addresses.dialable import Scope, dialable, scope
-from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, PeerAddress, RelayAddress
+from dtt.addresses.dialable import dialable
+from dtt.net.networks import Scope, scope
+from dtt.wire.addresses import IROH, MAX_ADDRESSES, STREAMS, PeerAddress, RelayAddress
 
 LOOPBACK = ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1")
 LINK_LOCAL = ("169.254.1.1", "fe80::1", "::ffff:169.254.1.1")

@@ -24,9 +24,9 @@ from dtt.addresses.lookups import (
 )
 from dtt.addresses.pkarr import Packet
 from dtt.addresses.resolver import Resolver
-from dtt.hints import Address, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IAddressBook
+from dtt.wire.addresses import Address, PeerAddress
 from tests.addresses.common import A, B, C, ManualStore, packet_of
 
 OWN, ALICE = PeerKey.from_seed(b"o" * 32), PeerKey.from_seed(b"a" * 32)

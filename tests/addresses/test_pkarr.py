@@ -25,8 +25,8 @@ from dtt.addresses.pkarr import (
     write_dns,
 )
 from dtt.errors import DecodeError
-from dtt.hints import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress, RelayAddress
 from dtt.identity import PeerKey, z32_encode
+from dtt.wire.addresses import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress, RelayAddress
 
 #: See specs/interop.md section 2: C{_iroh} signed packets of iroh-dns 1.4.1.
 VECTORS: list[dict[str, Any]] = json.loads(

@@ -25,9 +25,9 @@ from dtt.addresses.publisher import (
 )
 from dtt.addresses.signer import Signer
 from dtt.errors import LocalError, PublishFailed
-from dtt.hints import Address
 from dtt.identity import PeerKey
-from dtt.testing.clock import advance
+from dtt.testing.net.clock import advance
+from dtt.wire.addresses import Address
 from tests.addresses.common import A, B, C, ManualStore
 from tests.tracker.common import collect_warnings
 

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.addresses.relays} and L{dtt.addresses.limited}: relays that
+Tests for L{dtt.addresses.relays} and L{dtt.net.http}: relays that
 behave badly.  What good ones do is in L{tests.addresses.test_stores}.
 """
 
@@ -24,14 +24,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.server import Site
 
-from dtt.addresses import limited
 from dtt.addresses.pkarr import MAX_PAYLOAD, Packet, relay_payload, write_dns
 from dtt.addresses.relays import MAX_BYTES, MAX_CACHED, RETRY_AFTER, TIMEOUT, Relay
 from dtt.errors import PublishFailed
-from dtt.hints import IROH, PeerAddress
 from dtt.identity import PeerKey, z32_encode
+from dtt.net import http as limited
+from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.testing.pkarr_relay import PkarrRelay
-from dtt.testing.tcp import MemoryTCPNetwork
+from dtt.wire.addresses import IROH, PeerAddress
 from tests.certificates import name_of, pem_of, sign
 
 ALICE, BOB = PeerKey.from_seed(b"a" * 32), PeerKey.from_seed(b"b" * 32)

@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.addresses.book import MAX_REACHED, ReachedPeer
 from dtt.addresses.saved import from_json, to_json
-from dtt.hints import STREAMS, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
+from dtt.wire.addresses import STREAMS, PeerAddress, RelayAddress
 from tests.addresses.common import A
 
 PEER = PeerKey.from_seed(b"p" * 32).peer_id

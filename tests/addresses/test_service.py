@@ -21,13 +21,13 @@ from dtt.addresses.signer import SEQ_FILE
 from dtt.config import AddressesConfig
 from dtt.errors import StateError
 from dtt.events import AddressesPublished, Event
-from dtt.hints import STREAMS, Address, PeerAddress, RelayAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IAddressBook
 from dtt.state import StateDirectory
-from dtt.testing.dht import FakeDHT
+from dtt.testing.fake_dht import FakeDHT
+from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.testing.pkarr_relay import PkarrRelay
-from dtt.testing.tcp import MemoryTCPNetwork
+from dtt.wire.addresses import STREAMS, Address, PeerAddress, RelayAddress
 from tests.addresses.common import A, B, C
 from tests.tracker.common import collect_warnings
 

@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.addresses.pkarr import Packet
 from dtt.addresses.signer import SEQ_FILE, Signer
 from dtt.errors import PublishFailed, StateError
-from dtt.hints import IROH, Address, PeerAddress
 from dtt.identity import PeerKey
 from dtt.state import StateDirectory
+from dtt.wire.addresses import IROH, Address, PeerAddress
 
 KEY = PeerKey.from_seed(b"k" * 32)
 NOW = 1_800_000_000.0

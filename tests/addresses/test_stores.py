@@ -20,13 +20,13 @@ from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.pkarr import Packet, write_dns
 from dtt.addresses.relays import Relay
 from dtt.errors import LocalError, PublishFailed, QueryRefused
-from dtt.hints import IROH, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import Contact
 from dtt.krpc.items import mutable_target
-from dtt.testing.dht import FakeDHT
+from dtt.testing.fake_dht import FakeDHT
+from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.testing.pkarr_relay import PkarrRelay
-from dtt.testing.tcp import MemoryTCPNetwork
+from dtt.wire.addresses import IROH, PeerAddress
 
 ALICE, BOB = PeerKey.from_seed(b"a" * 32), PeerKey.from_seed(b"b" * 32)
 NOW = 1_800_000_000.0

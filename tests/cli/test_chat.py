@@ -23,7 +23,7 @@ from dtt.config import TopicTable
 from dtt.errors import StateError, UsageError
 from dtt.events import DHTReady, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished
 from dtt.records.topic import TopicId
-from dtt.testing.members import FakeGossip
+from dtt.testing.fake_gossip import FakeGossip
 
 TOPIC, ME, PEER = b"t" * 32, b"\x11" * 32, b"\x22" * 32
 

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.cli.wire import OpenOptions, SealOptions, SlotOptions
 from dtt.errors import StateError, UsageError
-from dtt.identity import load_or_create_key
 from dtt.records.record import MAX_ENCRYPTED_BYTES
+from dtt.state import load_or_create_key
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 SLOTS = json.loads((VECTORS / "slots.json").read_text())

@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from dtt.dht.node import DHTNode
-from dtt.testing.clock import HeapClock
-from dtt.testing.udp import MemoryUDPNetwork
+from dtt.testing.net.clock import HeapClock
+from dtt.testing.net.udp import MemoryUDPNetwork
 
 T = TypeVar("T")
 

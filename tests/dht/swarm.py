@@ -1,5 +1,5 @@
 """
-Nodes for the tests of L{dtt.dht.lookup} and L{dtt.dht.candidates}, without a
+Nodes for the tests of L{dtt.dht.client.lookup} and L{dtt.dht.client.shortlist}, without a
 network.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from dtt.dht.buckets import K
-from dtt.dht.lookup import Lookup
-from dtt.dht.node_id import distance
+from dtt.dht.client.lookup import Lookup
+from dtt.dht.routing.buckets import K
+from dtt.dht.routing.ids import distance
 from dtt.errors import QueryTimeout
 from dtt.interfaces import Contact
 from dtt.krpc.messages import Response

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.dht.bootstrap import KNOWN_PER_ROUND, MAX_ADDRESSES, MAX_PAUSE, Bootstrap
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6
-from dtt.testing.udp import MemoryUDPNetwork
+from dtt.testing.net.udp import MemoryUDPNetwork
 from tests.tracker.common import collect_warnings
 
 

@@ -15,12 +15,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from dtt.dht.client.placement import FirstCopy, Placement
 from dtt.dht.node import DHTNode
-from dtt.dht.placement import FirstCopy, Placement
-from dtt.dht.responder import SAMPLE_INTERVAL
+from dtt.dht.server.responder import SAMPLE_INTERVAL
 from dtt.interfaces import IDHT, InfohashSample, MutableRead, NodeAnswer
 from dtt.krpc.items import immutable_target
-from dtt.testing.dht import FakeDHT
+from dtt.testing.fake_dht import FakeDHT
 from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
 
 T = TypeVar("T")

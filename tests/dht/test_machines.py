@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.buckets import MAX_FAILURES, K
-from dtt.dht.limits import (
+from dtt.dht.routing.buckets import MAX_FAILURES, K
+from dtt.dht.routing.table import MAX_WAITING, RoutingTable
+from dtt.dht.server.storage import ItemStore, PeerStore
+from dtt.dht.server.tokens import ROTATION_INTERVAL, Tokens
+from dtt.dht.server.upload import (
     BURST_SECONDS,
     MAX_CHARGED,
     MAX_PROVEN,
@@ -23,15 +26,11 @@ from dtt.dht.limits import (
     UPLOAD_BURST_SECONDS,
     UPLOAD_RATE,
     AnswerLimits,
-    network,
 )
-from dtt.dht.node_id import subnet
-from dtt.dht.routing import MAX_WAITING, RoutingTable
-from dtt.dht.storage import ItemStore, PeerStore
-from dtt.dht.tokens import ROTATION_INTERVAL, Tokens
 from dtt.interfaces import Contact
 from dtt.krpc.bencode import Encoded
 from dtt.krpc.items import MutableItem
+from dtt.net.networks import packed_network, subnet
 
 OWN = bytes(20)
 
@@ -100,7 +99,7 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """A node has one place, as have an address, and a network in a bucket."""
+        """A node has one place, as have an address, and a packed_network in a bucket."""
         table = self.table
         contacts = table.contacts()
         assert table.own_id not in {contact.node_id for contact in contacts}
@@ -204,7 +203,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """Neither in all nor of a network are there more than may be."""
+        """Neither in all nor of a packed_network are there more than may be."""
         for store in (self.items, self.peers):
             assert len(store) <= self.CAPACITY
             shares = [len(keys) for keys in store._networks.values()]
@@ -244,7 +243,7 @@ class LimitsMachine(RuleBasedStateMachine):
         for _ in range(count):
             if self.limits.allows(ip, self.now):
                 if not self.limits.is_proven(ip, self.now):
-                    self.unproven[network(ip)] = self.unproven.get(network(ip), 0) + size
+                    self.unproven[packed_network(ip)] = self.unproven.get(packed_network(ip), 0) + size
                 self.limits.charge(ip, size, self.now)
                 self.sent += size
 
@@ -260,7 +259,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """In all and to a network, no more was sent than rates and bursts allow."""
+        """In all and to a packed_network, no more was sent than rates and bursts allow."""
         passed = self.now - 1000.0
         assert self.sent <= UPLOAD_RATE * (passed + UPLOAD_BURST_SECONDS + RESERVE_SECONDS) + 1500
         for sent in self.unproven.values():

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.dht.node}, L{dtt.dht.neighbourhood} and L{dtt.dht.client}.
+Tests for L{dtt.dht.node}, L{dtt.dht.maintenance} and L{dtt.dht.client.client}.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dtt.dht.buckets import K
-from dtt.dht.neighbourhood import MAX_PINGS, SETTLE
+from dtt.dht.client.placement import FirstCopy, Placement
+from dtt.dht.maintenance import MAX_PINGS, SETTLE
 from dtt.dht.node import DHTNode
-from dtt.dht.node_id import is_valid
-from dtt.dht.placement import FirstCopy, Placement
-from dtt.dht.routing import FRESH
+from dtt.dht.routing.buckets import K
+from dtt.dht.routing.ids import is_valid
+from dtt.dht.routing.table import FRESH
 from dtt.errors import ListenError, LocalError
 from dtt.interfaces import Contact, MutableRead, NodeAnswer
 from dtt.krpc.messages import Query, Response, decode, encode_query, encode_response

@@ -14,16 +14,17 @@ from nacl.bindings import crypto_sign_seed_keypair
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.lookup import MAX_QUERIES, PATIENT_ALPHA, URGENT_ALPHA
+from dtt.dht.client.lookup import MAX_QUERIES, PATIENT_ALPHA, URGENT_ALPHA
+from dtt.dht.client.placement import FirstCopy, Placement
 from dtt.dht.node import DHTNode
-from dtt.dht.node_id import distance, subnet
-from dtt.dht.placement import FirstCopy, Placement
+from dtt.dht.routing.ids import distance
 from dtt.interfaces import MutableRead, NodeAnswer
 from dtt.krpc.bencode import decode, encode
 from dtt.krpc.items import immutable_target, mutable_target
-from dtt.testing.clock import HeapClock
-from dtt.testing.machines import MachineNetwork
-from dtt.testing.udp import Datagram
+from dtt.net.networks import subnet
+from dtt.testing.net.clock import HeapClock
+from dtt.testing.net.machines import MachineNetwork
+from dtt.testing.net.udp import Datagram
 from dtt.testing.vast import Links, VastDHT, member_host
 from tests.dht.network import classify, outcome, record
 

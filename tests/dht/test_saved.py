@@ -13,7 +13,7 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dtt.dht.node_id import is_valid
+from dtt.dht.routing.ids import is_valid
 from dtt.dht.saved import FILE, SAVE_INTERVAL, SavedNode, Saver, load, save
 from dtt.interfaces import Contact
 from dtt.state import StateDirectory

@@ -1,5 +1,5 @@
 """
-Tests of what L{dtt.dht.neighbourhood} makes of time-outs: are the others gone,
+Tests of what L{dtt.dht.maintenance} makes of time-outs: are the others gone,
 or is it we who are cut off?
 """
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.neighbourhood import SILENCE
+from dtt.dht.maintenance import SILENCE
 from dtt.interfaces import Contact
 from dtt.krpc.protocol import HARD_TIMEOUT
 from tests.dht.network import PUBLIC_KEY, SALT, Network, outcome

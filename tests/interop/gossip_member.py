@@ -34,11 +34,11 @@ from zope.interface import implementer
 
 from dtt.addresses.book import AddressBook
 from dtt.cli.running import warnings_to_stderr
-from dtt.hints import PeerAddress
+from dtt.gossip.member import GossipMember
 from dtt.identity import PeerKey
 from dtt.interfaces import GossipMessage, IGossipObserver, IListener
-from dtt.transport.members import GossipMember
-from dtt.transport.streams import StreamsTransport
+from dtt.transport.streams.transport import StreamsTransport
+from dtt.wire.addresses import PeerAddress
 
 TOPIC, SECRET_HASH = b"benchmark".ljust(32, b"."), bytes(32)
 
@@ -52,7 +52,7 @@ def _streams(reactor: Any, key: PeerKey) -> IListener:
 
 def _iroh(reactor: Any, key: PeerKey) -> IListener:
     # It needs the extra.
-    listener: IListener = import_module("dtt.transport.quic").IrohTransport(reactor, key)
+    listener: IListener = import_module("dtt.transport.iroh.transport").IrohTransport(reactor, key)
     return listener
 
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest, TestCase
 
-from dtt.dht.node_id import is_valid
+from dtt.dht.routing.ids import is_valid
 from tests.interop.peers import Program
 from tests.interop.support import NO_INTEROP
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from twisted.application.reactors import installReactor
 
-from dtt.hints import IROH, PeerAddress
 from dtt.identity import PeerKey
-from dtt.testing.transport import RecordingLinks
-from dtt.transport.quic import IrohTransport
+from dtt.testing.memory_transport import RecordingLinks
+from dtt.transport.iroh.transport import IrohTransport
+from dtt.wire.addresses import IROH, PeerAddress
 
 TOPIC = b"t" * 32
 

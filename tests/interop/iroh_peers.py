@@ -15,14 +15,14 @@ from twisted.trial.unittest import TestCase
 
 from dtt.addresses.book import AddressBook
 from dtt.errors import DialFailed
-from dtt.hints import IROH, PeerAddress
+from dtt.gossip.member import GossipMember
 from dtt.identity import PeerKey
-from dtt.testing.transport import RecordingLinks
-from dtt.transport.iroh_bindings import IrohConnection, load_bindings, split_address
-from dtt.transport.iroh_calls import Calls
-from dtt.transport.members import GossipMember
-from dtt.transport.quic import IrohTransport
-from dtt.transport.quic_endpoint import ALPN
+from dtt.testing.memory_transport import RecordingLinks
+from dtt.transport.iroh.bindings import IrohConnection, load_bindings, split_address
+from dtt.transport.iroh.calls import Calls
+from dtt.transport.iroh.endpoint import ALPN
+from dtt.transport.iroh.transport import IrohTransport
+from dtt.wire.addresses import IROH, PeerAddress
 from tests.interop.support import LOOPBACK, NO_IROH, Listener, until
 
 reactor: Any = global_reactor

@@ -25,20 +25,20 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dtt.app.eventlog import json_line
+from dtt.app.options import TrackerOptions
 from dtt.cli.running import run_reactor, warnings_to_stderr
-from dtt.config import parse_host_port
 from dtt.errors import LocalError
-from dtt.eventlog import json_line
 from dtt.events import Event, Message
-from dtt.gossip.config import GossipConfig
-from dtt.gossip.messages import Message as GossipMessage
-from dtt.hints import IROH, PeerAddress, RelayAddress
+from dtt.gossip import member as members
+from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.messages import Message as GossipMessage
 from dtt.interfaces import IAddressBook
-from dtt.options import TrackerOptions
+from dtt.net.host_port import parse_host_port
 from dtt.records.topic import Rotation, TopicId, default_rotation, truncated_sha512
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker
-from dtt.transport import members
+from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
 
 
 def reversed_rotation(topic_id: bytes, minute: int, secret_hash: bytes) -> bytes:

@@ -10,10 +10,10 @@ from typing import Any
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 
-from dtt.hints import IROH, PeerAddress
 from dtt.identity import PeerKey
-from dtt.transport.iroh_calls import IrohFailure
-from dtt.transport.quic import IrohTransport
+from dtt.transport.iroh.calls import IrohFailure
+from dtt.transport.iroh.transport import IrohTransport
+from dtt.wire.addresses import IROH, PeerAddress
 from tests.interop.iroh_peers import IrohTestCase, RawPeer
 from tests.interop.support import LOOPBACK, until
 

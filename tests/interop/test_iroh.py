@@ -17,15 +17,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from dtt.errors import ListenError
-from dtt.gossip.messages import Join, Neighbor, Priority, encode
-from dtt.hints import IROH, PeerAddress, RelayAddress
+from dtt.gossip.proto.messages import Join, Neighbor, Priority, encode
 from dtt.identity import PeerKey
-from dtt.postcard import encode_varint
-from dtt.testing.transport import RecordingLinks
-from dtt.transport import quic_peers, quic_receiving
-from dtt.transport.iroh_calls import IrohFailure
-from dtt.transport.length_prefix import prefix
-from dtt.transport.quic import IrohTransport
+from dtt.testing.memory_transport import RecordingLinks
+from dtt.transport.iroh import connections as quic_peers
+from dtt.transport.iroh import receiving as quic_receiving
+from dtt.transport.iroh.calls import IrohFailure
+from dtt.transport.iroh.transport import IrohTransport
+from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
+from dtt.wire.length_prefix import prefix
+from dtt.wire.postcard import encode_varint
 from tests.interop.gossip_member import TOPIC as GOSSIP_MEMBER_TOPIC
 from tests.interop.gossip_trio import MemberProcess
 from tests.interop.iroh_peers import SECRET_HASH, TOPIC, IrohMember, IrohTestCase, RawPeer

@@ -17,15 +17,15 @@ from zope.interface import implementer
 
 from dtt.addresses.book import AddressBook
 from dtt.config import DHTConfig
-from dtt.dht.buckets import K
+from dtt.dht.client.placement import MAX_SEQ
 from dtt.dht.node import DHTNode
-from dtt.dht.placement import MAX_SEQ
+from dtt.dht.routing.buckets import K
+from dtt.discovery.record_slot import RecordClient
 from dtt.events import RecordPublished
 from dtt.identity import PeerKey
 from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
 from dtt.records.record import GossipContent
 from dtt.records.topic import TopicId, default_rotation, initial_secret_hash, unix_minute
-from dtt.tracker.record_client import RecordClient
 from tests.interop.support import LOOPBACK, NO_LIBTORRENT, Member, dtt_swarm, stop_all, until
 
 if NO_LIBTORRENT is None:

@@ -10,7 +10,7 @@ import sys
 from nacl.bindings import crypto_sign_seed_keypair
 from twisted.internet.defer import Deferred, gatherResults
 
-from dtt.dht.node_id import is_valid
+from dtt.dht.routing.ids import is_valid
 from tests.interop.host_node import PORT
 from tests.interop.hosts import HOSTS, HostsCase
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from dtt.hints import IROH, STREAMS, PeerAddress
 from dtt.identity import PeerKey
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
 from dtt.records.topic import Slot, TopicId, encryption_key, initial_secret_hash
+from dtt.wire.addresses import IROH, STREAMS, PeerAddress
 from tests.interop.rooms import missing, rust
 from tests.interop.support import NO_INTEROP
 

@@ -14,10 +14,10 @@ from dtt.krpc.pacing import (
     MAX_BUDGETS,
     MAX_SOFT_TIMEOUT,
     MIN_MARGIN,
-    SWEEP,
     PacketBudgets,
     RoundTrips,
 )
+from dtt.net.bounded import SWEEP
 
 _NODE = ("10.0.0.1", 1000)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import ContentTooLarge, DecodeError, RecordRefused, UsageError
-from dtt.hints import IROH, STREAMS, PeerAddress
 from dtt.identity import PeerKey, verify
 from dtt.records.hpke import KeyPair, open_, seal
 from dtt.records.record import (
@@ -25,6 +24,7 @@ from dtt.records.record import (
     open_record,
 )
 from dtt.records.topic import Slot, TopicId, encryption_key, initial_secret_hash
+from dtt.wire.addresses import IROH, STREAMS, PeerAddress
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 RECORDS = json.loads((VECTORS / "records.json").read_text())

@@ -15,19 +15,19 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer, provider
 
 from dtt.config import DHTConfig
-from dtt.dht.lookup import ALPHA
-from dtt.dht.placement import Placement
+from dtt.dht.client.lookup import ALPHA
+from dtt.dht.client.placement import Placement
+from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.slot_reader import Effort
 from dtt.events import Event
-from dtt.hints import STREAMS, Address, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, IAddressBook, PeerId
 from dtt.records.record import GossipContent
 from dtt.records.topic import Slot, TopicId, default_rotation, initial_secret_hash
-from dtt.testing.clock import HeapClock
-from dtt.testing.dht import FakeDHT
-from dtt.tracker.record_client import RecordClient
-from dtt.tracker.slot_reader import Effort
-from dtt.transport import iroh_bindings
+from dtt.testing.fake_dht import FakeDHT
+from dtt.testing.net.clock import HeapClock
+from dtt.transport.iroh import bindings as iroh_bindings
+from dtt.wire.addresses import STREAMS, Address, PeerAddress
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from random import Random
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.hints import Address
-from dtt.testing.clock import advance
-from dtt.testing.members import FakeGossip
+from dtt.testing.fake_gossip import FakeGossip
+from dtt.testing.net.clock import advance
 from dtt.tracker.dials import AT_ONCE, MAX_WAITING, Dials
+from dtt.wire.addresses import Address
 from tests.tracker.common import IDS, START, Book, address, start_clock
 
 

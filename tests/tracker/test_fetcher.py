@@ -14,17 +14,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.config import BootstrapConfig
-from dtt.dht.lookup import ALPHA, URGENT_ALPHA
-from dtt.dht.placement import INNER
-from dtt.hints import Address
+from dtt.dht.client.lookup import ALPHA, URGENT_ALPHA
+from dtt.dht.client.placement import INNER
+from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.slot_reader import URGENT, Effort
 from dtt.interfaces import IGossipObserver
 from dtt.records.record import GossipContent
-from dtt.testing.clock import advance
-from dtt.testing.dht import FakeDHT
-from dtt.testing.members import FakeGossip
+from dtt.testing.fake_dht import FakeDHT
+from dtt.testing.fake_gossip import FakeGossip
+from dtt.testing.net.clock import advance
 from dtt.tracker.fetcher import Fetcher, minutes_to_read, wait_after
-from dtt.tracker.found import FoundRecord
-from dtt.tracker.slot_reader import URGENT, Effort
+from dtt.wire.addresses import Address
 from tests.tracker.common import IDS, MINUTE, START, Book, address, collect_warnings, start_clock
 
 

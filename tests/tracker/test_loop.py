@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import TopicLeft
-from dtt.testing.members import FakeGossip
+from dtt.testing.fake_gossip import FakeGossip
 from dtt.tracker.loop import LoopService, PeriodicService
 
 

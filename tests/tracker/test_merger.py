@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import BubbleMergeConfig, MessageOverlapMergeConfig
+from dtt.discovery.candidates import FoundRecord
 from dtt.records.topic import truncated_sha512
-from dtt.testing.clock import advance
-from dtt.testing.members import FakeGossip
-from dtt.tracker.found import FoundRecord
+from dtt.testing.fake_gossip import FakeGossip
+from dtt.testing.net.clock import advance
 from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
 from tests.tracker.common import IDS, MINUTE, start_clock
 
@@ -34,7 +34,7 @@ class MergerTestCase(SynchronousTestCase):
         self.reading: Deferred[Any] | None = None
 
     async def fetch(self, minutes: tuple[int, ...], source: str) -> list[FoundRecord]:
-        """As L{dtt.tracker.record_client.RecordClient.fetch}."""
+        """As L{dtt.discovery.record_slot.RecordClient.fetch}."""
         self.fetched.append((self.clock.seconds() - MINUTE * 60, minutes, source))
         if self.reading is not None:
             await self.reading

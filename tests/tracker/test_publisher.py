@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import PublisherConfig
 from dtt.records.record import GossipContent
-from dtt.testing.clock import advance
-from dtt.testing.members import FakeGossip
+from dtt.testing.fake_gossip import FakeGossip
+from dtt.testing.net.clock import advance
 from dtt.tracker.publisher import Publisher
 from tests.tracker.common import IDS, MINUTE, start_clock
 
@@ -37,7 +37,7 @@ class PublisherTests(SynchronousTestCase):
         self.publisher.startService()
 
     async def publish(self, minute: int, content: GossipContent, source: str) -> int:
-        """As L{dtt.tracker.record_client.RecordClient.publish}."""
+        """As L{dtt.discovery.record_slot.RecordClient.publish}."""
         self.published.append((self.clock.seconds() - MINUTE * 60, minute, content, source))
         return 2
 

@@ -17,9 +17,9 @@ from dtt.config import Config
 from dtt.errors import TopicLeft, UsageError
 from dtt.events import Event, Message, NeighborDown, NeighborUp, PeerDialled, RecordFound, TopicJoined
 from dtt.records.topic import TopicId, default_rotation
-from dtt.testing.clock import advance
-from dtt.testing.dht import FakeDHT
-from dtt.testing.transport import MemoryHub
+from dtt.testing.fake_dht import FakeDHT
+from dtt.testing.memory_transport import MemoryHub
+from dtt.testing.net.clock import advance
 from dtt.tracker.fetcher import Fetcher
 from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
 from dtt.tracker.publisher import Publisher

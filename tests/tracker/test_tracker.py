@@ -36,7 +36,7 @@ from dtt.krpc.items import mutable_target
 from dtt.records import record
 from dtt.records.topic import TopicId
 from dtt.state import StateDirectory
-from dtt.testing.machines import MachineNetwork
+from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.tracker import KEY_FILE, PORTS_FILE, Tracker, log_event
 from tests.tracker.common import collect_warnings, start_clock
 

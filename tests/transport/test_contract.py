@@ -17,16 +17,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.errors import DecodeError, DialFailed
-from dtt.hints import IROH, STREAMS, PeerAddress
 from dtt.identity import PeerKey
 from dtt.interfaces import IPeerTransport
-from dtt.testing.clock import ThreadClock, advance
-from dtt.testing.iroh import MemoryIroh
-from dtt.testing.tcp import MemoryTCPNetwork
-from dtt.testing.transport import MemoryHub, MemoryPeerTransport, RecordingLinks
-from dtt.transport import multiplex, quic_peers
-from dtt.transport.quic import IrohTransport
-from dtt.transport.streams import StreamsTransport
+from dtt.testing.iroh.network import MemoryIroh
+from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport, RecordingLinks
+from dtt.testing.net.clock import ThreadClock, advance
+from dtt.testing.net.tcp import MemoryTCPNetwork
+from dtt.transport.iroh import connections as quic_peers
+from dtt.transport.iroh.transport import IrohTransport
+from dtt.transport.streams import multiplexer as multiplex
+from dtt.transport.streams.transport import StreamsTransport
+from dtt.wire.addresses import IROH, STREAMS, PeerAddress
 
 if TYPE_CHECKING:
     _Base = SynchronousTestCase

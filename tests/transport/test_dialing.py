@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import DialFailed
-from dtt.hints import STREAMS, PeerAddress
 from dtt.transport.dialing import ATTEMPT_DELAY, DIAL_TIMEOUT, MAX_DIALS, Dials
+from dtt.wire.addresses import STREAMS, PeerAddress
 
 PEER = b"p" * 32
 

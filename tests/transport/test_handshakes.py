@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.net.networks import network_of
 from dtt.transport.handshakes import (
     MAX_PER_NETWORK,
     MAX_UNAUTHENTICATED,
     MAX_WAITING_PER_NETWORK,
     Handshakes,
     Place,
-    network_of,
 )
 
 

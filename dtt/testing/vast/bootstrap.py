@@ -17,7 +17,7 @@ from random import Random
 from struct import unpack
 from typing import Final
 
-from dtt.dht.node_id import generate
+from dtt.dht.routing.ids import generate
 from dtt.krpc.messages import Query
 from dtt.testing.vast.places import BOOTSTRAP, Place
 

@@ -21,7 +21,7 @@ from hashlib import blake2b
 from math import gcd
 from typing import Final, NamedTuple
 
-from dtt.dht.node_id import crc32c
+from dtt.dht.routing.ids import crc32c
 
 #: The first byte of the addresses in which no DHT node lives: for members.
 MEMBERS: Final = 45

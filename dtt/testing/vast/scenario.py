@@ -30,9 +30,12 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from dtt.addresses.book import AddressBook
 from dtt.config import DHTConfig
-from dtt.dht.candidates import MAINLINE_WIDTH
+from dtt.dht.client.shortlist import MAINLINE_WIDTH
 from dtt.dht.node import DHTNode
-from dtt.dht.node_id import is_valid
+from dtt.dht.routing.ids import is_valid
+from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.slot_reader import URGENT
 from dtt.errors import TopicLeft
 from dtt.identity import PeerKey
 from dtt.interfaces import MutableRead
@@ -48,9 +51,6 @@ from dtt.records.topic import (
     unix_minute,
 )
 from dtt.testing.vast.world import Setting, World
-from dtt.tracker.found import FoundRecord
-from dtt.tracker.record_client import RecordClient
-from dtt.tracker.slot_reader import URGENT
 from dtt.tracker.tracker import Tracker
 
 __all__ = [

@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred
 
 from dtt.config import Config, DHTConfig
 from dtt.dht.node import DHTNode
-from dtt.testing.clock import HeapClock
-from dtt.testing.machines import MachineNetwork
-from dtt.testing.udp import Datagram
+from dtt.testing.net.clock import HeapClock
+from dtt.testing.net.machines import MachineNetwork
+from dtt.testing.net.udp import Datagram
 from dtt.testing.vast.dht import VastDHT
 from dtt.testing.vast.links import Links
 from dtt.testing.vast.places import member_host

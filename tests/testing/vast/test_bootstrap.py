@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.node_id import is_valid
+from dtt.dht.routing.ids import is_valid
 from dtt.krpc.compact import decode_nodes
 from dtt.testing.vast import VastDHT
 from tests.testing.vast.common import TARGET, Asker

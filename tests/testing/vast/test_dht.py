@@ -10,7 +10,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.node_id import distance
+from dtt.dht.routing.ids import distance
 from dtt.krpc.compact import decode_nodes
 from dtt.krpc.messages import encode_query
 from dtt.testing.vast import VastDHT, member_host

@@ -10,8 +10,9 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.node_id import is_exempt, is_valid
+from dtt.dht.routing.ids import is_valid
 from dtt.krpc.compact import decode_address
+from dtt.net.networks import is_exempt
 from dtt.testing.vast.places import BOOTSTRAP, MEMBERS, Place, Places, member_host
 
 KEY = b"k" * 32

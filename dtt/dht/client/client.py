@@ -1,0 +1,354 @@
+"""
+What a node asks of others: lookups, and the reads and writes upon them.
+
+Rules: a client asks nodes of one address family; every query goes through
+L{Client.ask}, where the routing table learns who does not answer; plain
+operations use the 8 nearest nodes (BEP5, BEP44), slots the 32 nearest
+(specs/dht.md section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH, Delayed, Lookup
+from dtt.dht.client.puts import Holder, put_latest, store_on
+from dtt.dht.client.reads import answer_in, contacts_in, read_arguments, token_in
+from dtt.dht.client.samples import Sampler
+from dtt.dht.routing.buckets import K
+from dtt.dht.routing.ids import is_valid
+from dtt.dht.routing.table import RoutingTable
+from dtt.errors import DecodeError, QueryTimeout
+from dtt.interfaces import Contact, InfohashSample, MutableRead, NodeAnswer, PutResult
+from dtt.krpc.bencode import Encoded, encode
+from dtt.krpc.compact import IPV4, Family, decode_peers
+from dtt.krpc.items import MutableItem, immutable_target, mutable_target
+from dtt.krpc.messages import Response
+from dtt.krpc.protocol import KRPCProtocol
+
+T = TypeVar("T")
+
+#: Peers of one info hash that are collected.  Guess.
+MAX_PEERS: Final = 2000
+
+#: Queries whose answers have nodes, and what asks for those of both families
+#: (BEP32).
+_WITH_NODES: Final = frozenset((b"find_node", b"get_peers", b"get"))
+_WANT_BOTH: Final = [b"n4", b"n6"]
+
+#: Nodes that we were told of while our table is all but empty.  Guess: eight
+#: answers of libtorrent.
+MAX_HEARSAY: Final = 64
+
+
+#: A slot with more values than this is read to its last place: a member that has
+#: one to spare for them puts up to 6 copies on 20 nodes (specs/dht.md section 4,
+#: rule 4), so many publishers of two copies each fit into the inner ranks.
+FEW_VALUES: Final = 5
+
+
+class Client:
+    """
+    @ivar table: the routing table.
+    @ivar hearsay: contacts to begin with while the table has fewer than 8.
+    @ivar saved: the same, from the last run: one of them may be near a target
+        (specs/latency.md section 3, item 8).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        krpc: KRPCProtocol,
+        table: RoutingTable,
+        family: Family = IPV4,
+        *,
+        closed: bool,
+        wants_both: Callable[[], bool] = lambda: False,
+        asking: Callable[[Contact], None],
+        timed_out: Callable[[Contact], None],
+        seconds: Callable[[], float],
+        later: Callable[[Callable[[], None]], Delayed],
+    ) -> None:
+        """
+        @param family: of the nodes to ask.
+        @param closed: as in L{RoutingTable}.
+        @param wants_both: should others tell us nodes of both families?
+        @param asking: told whom a query is sent to.
+        @param timed_out: told who did not answer.
+        @param seconds: what time it is.
+        @param later: calls something in the next turn of the reactor.
+        """
+        self.table = table
+        self.hearsay: list[Contact] = []
+        self.saved: Sequence[Contact] = ()
+        self._krpc = krpc
+        self._family = family
+        self._closed = closed
+        self._wants_both = wants_both
+        self._asking = asking
+        self._timed_out = timed_out
+        self._later = later
+        self._lookups: WeakSet[Lookup[Any]] = WeakSet()
+        self._sampler = Sampler(self.ask, seconds)
+
+    def ask(
+        self,
+        contact: Contact,
+        method: bytes,
+        arguments: dict[bytes, Any],
+        on_slow: Callable[[], None] | None = None,
+    ) -> Deferred[Response]:
+        """
+        One query; see L{KRPCProtocol.query}.
+        """
+        self._asking(contact)
+        if method in _WITH_NODES and self._wants_both():
+            arguments = {**arguments, b"want": _WANT_BOTH}
+        host, port = contact.host, contact.port
+        # A query that waits for its budget may fail without having been sent.
+        at_once = self._krpc.may_query(host, port)
+        query = self._krpc.query(host, port, method, arguments, on_slow)
+        if at_once:
+            query.addErrback(self._failed, contact)
+        return query
+
+    def may_ask(self, contact: Contact) -> bool:
+        """
+        Would a query be sent now?
+        """
+        return self._krpc.may_query(contact.host, contact.port)
+
+    def _failed(self, failure: Failure, contact: Contact) -> Failure:
+        if isinstance(failure.value, QueryTimeout):
+            self._timed_out(contact)
+        return failure
+
+    def heard_of(self, contacts: Iterable[Contact]) -> None:
+        """
+        Contacts for the first lookups, also for those that are under way.
+        """
+        contacts = list(contacts)
+        for lookup in list(self._lookups):
+            lookup.learn(contacts)
+        self.hearsay = [*self.hearsay, *contacts][:MAX_HEARSAY]
+
+    def moved(self, table: RoutingTable) -> None:
+        """
+        We have another id, and a table around it.
+        """
+        self.table = table
+        for lookup in list(self._lookups):
+            lookup.moved(table.own_id)
+
+    def lookup(
+        self,
+        target: bytes,
+        method: bytes,
+        arguments: dict[bytes, Any],
+        interpret: Callable[[Contact, Response], T],
+        *,
+        width: int = K,
+        mainline: bool = False,
+        alpha: int = ALPHA,
+        known: Sequence[Contact] = (),
+        on_inner: Callable[[list[T]], None] | None = None,
+    ) -> Lookup[T]:
+        """
+        A lookup, not yet started.
+
+        @param width: how many of the nearest have to answer.
+        @param mainline: have the nearest in mainline's order answer, too.
+        @param alpha: queries in flight.
+        @param known: contacts to begin with, beside those of the table.
+        @param on_inner: see L{Lookup}.
+        """
+        lookup = Lookup(
+            target,
+            method,
+            arguments,
+            ask=self.ask,
+            may_ask=self.may_ask,
+            nodes_of=partial(contacts_in, family=self._family),
+            interpret=interpret,
+            starts=lambda: [*known, *self._starts(target)],
+            later=self._later,
+            is_secure=_is_secure if mainline and not self._closed else None,
+            trusts_timeout=lambda: self._krpc.trusts_timeout,
+            on_inner=on_inner,
+            width=width,
+            alpha=alpha,
+            closed=self._closed,
+            own_id=self.table.own_id,
+        )
+        self._lookups.add(lookup)
+        return lookup
+
+    def _starts(self, target: bytes) -> list[Contact]:
+        starts = self.table.nearest(target, SLOT_WIDTH)
+        return [*starts, *self.hearsay, *self.saved] if len(starts) < K else starts
+
+    def find_node(self, target: bytes) -> Deferred[list[Contact]]:
+        """
+        Look the nodes near C{target} up.
+        """
+        lookup = self.lookup(target, b"find_node", {b"target": target}, lambda contact, _: contact)
+        return lookup.start()
+
+    async def get_mutable(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        on_answer: Callable[[NodeAnswer], None] | None,
+        on_inner: Callable[[MutableRead], None] | None,
+        *,
+        known: Sequence[Contact],
+        alpha: int,
+        width: int,
+    ) -> MutableRead:
+        """
+        See L{dtt.interfaces.IDHT.get_mutable}.
+        """
+
+        def tell_inner(answers: list[NodeAnswer]) -> None:
+            self.tell(on_inner, MutableRead(public_key, salt, tuple(answers)))
+
+        return await self._read(
+            public_key,
+            salt,
+            on_answer,
+            on_inner=tell_inner,
+            known=known,
+            alpha=alpha,
+            width=width,
+            mainline=True,
+        )
+
+    async def _read(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        on_answer: Callable[[NodeAnswer], None] | None = None,
+        **how: Any,
+    ) -> MutableRead:
+        target = mutable_target(public_key, salt)
+        values: set[bytes] = set()
+
+        def interpret(contact: Contact, response: Response) -> NodeAnswer:
+            answer = answer_in(contact, response, public_key, salt)
+            if answer.value is not None:
+                values.add(answer.value)
+                if len(values) > FEW_VALUES:
+                    lookup.widen(SLOT_WIDTH)
+            self.tell(on_answer, answer)
+            return answer
+
+        lookup = self.lookup(target, b"get", read_arguments(target), interpret, **how)
+        answers = await lookup.start()
+        return MutableRead(public_key, salt, tuple(answers), tuple(lookup.silent()))
+
+    async def put_latest(
+        self, item: MutableItem, value: bytes, read: MutableRead | None, cas: int | None, copies: int
+    ) -> PutResult:
+        """
+        See L{dtt.interfaces.IDHT.put_latest}.
+        """
+        if read is None:
+            read = await self._read(item.public_key, item.salt, width=max(K, copies))
+        return await put_latest(self.ask, item, value, read, cas, copies)
+
+    async def get_immutable(self, target: bytes) -> bytes | None:
+        """
+        See L{dtt.interfaces.IDHT.get_immutable}.
+        """
+        found: list[bytes] = []
+
+        def interpret(contact: Contact, response: Response) -> None:
+            if b"v" in response.values:
+                encoded = encode(response.values[b"v"])
+                if immutable_target(encoded) == target:
+                    found.append(encoded)
+                    lookup.stop()
+
+        lookup = self.lookup(target, b"get", {b"target": target}, interpret)
+        await lookup.start()
+        return found[0] if found else None
+
+    async def put_immutable(self, value: bytes) -> PutResult:
+        """
+        See L{dtt.interfaces.IDHT.put_immutable}.
+        """
+        target = immutable_target(value)
+        holders = await self._holders(target, b"get", {b"target": target})
+        # The target says it all to BEP44, but mainline reads it (section 2).
+        return await store_on(self.ask, holders, b"put", {b"target": target, b"v": Encoded(value)})
+
+    async def get_peers(
+        self, info_hash: bytes, on_peer: Callable[[str, int], None] | None
+    ) -> frozenset[tuple[str, int]]:
+        """
+        See L{dtt.interfaces.IDHT.get_peers}.
+        """
+        peers: set[tuple[str, int]] = set()
+
+        def interpret(contact: Contact, response: Response) -> None:
+            try:
+                found = decode_peers(response.values.get(b"values", []))
+            except DecodeError:
+                return
+            for peer in found:
+                if peer not in peers and len(peers) < MAX_PEERS:
+                    peers.add(peer)
+                    self.tell(on_peer, *peer)
+
+        lookup = self.lookup(info_hash, b"get_peers", {b"info_hash": info_hash}, interpret)
+        await lookup.start()
+        return frozenset(peers)
+
+    async def announce_peer(self, info_hash: bytes, port: int) -> PutResult:
+        """
+        See L{dtt.interfaces.IDHT.announce_peer}.
+        """
+        holders = await self._holders(info_hash, b"get_peers", {b"info_hash": info_hash})
+        arguments: dict[bytes, Any] = {b"info_hash": info_hash, b"port": port}
+        if port == 0:
+            # BEP5: the node then takes the port that it sees; the number must
+            # still be one to those that look at it.
+            arguments.update({b"implied_port": 1, b"port": 1})
+        return await store_on(self.ask, holders, b"announce_peer", arguments)
+
+    async def sample_infohashes(
+        self, target: bytes, on_sample: Callable[[InfohashSample], None] | None
+    ) -> tuple[InfohashSample, ...]:
+        """
+        See L{dtt.interfaces.IDHT.sample_infohashes}.
+        """
+        contacts = await self.find_node(target)
+        return await self._sampler.sample(contacts, lambda sample: self.tell(on_sample, sample))
+
+    async def _holders(self, target: bytes, method: bytes, arguments: dict[bytes, Any]) -> list[Holder]:
+        lookup = self.lookup(
+            target, method, arguments, lambda contact, response: Holder(contact, token_in(response))
+        )
+        return await lookup.start()
+
+    def tell(self, observer: Callable[..., None] | None, *args: Any) -> None:
+        """
+        Call an application's C{observer}, whose faults are its own.
+        """
+        try:
+            if observer is not None:
+                observer(*args)
+        except Exception:
+            self._log.failure("An observer of a lookup failed; the lookup goes on.")
+
+
+def _is_secure(contact: Contact) -> bool:
+    return is_valid(contact.node_id, contact.host)

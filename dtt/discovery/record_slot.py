@@ -1,0 +1,353 @@
+"""
+One topic's records: fetch and publish them.
+
+Rules: specs/records.md sections 4 and 5, specs/dht.md section 4.  One lookup
+serves the read, the write (its tokens) and the next reads of the same slot.
+Who is in a hurry puts the first copy as soon as the nearest nodes are known,
+long before the lookup ends, and reads those nodes again right afterwards: two
+members that start together see each other then (specs/latency.md section 3,
+items 3 and 4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+from attrs import define, evolve, field
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtt.config import DHTConfig
+from dtt.dht.client.placement import FirstCopy, Placement
+from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.slot_reader import PATIENT, URGENT, Effort, SlotReader
+from dtt.errors import RemoteError
+from dtt.events import EventSink, RecordFound, RecordPublished
+from dtt.identity import PeerKey
+from dtt.interfaces import IDHT, IAddressBook, IPlacement, MutableRead, PutResult
+from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
+from dtt.records.topic import Rotation, Slot, encryption_key, unix_minute
+
+#: Slots whose state is kept: the two that are read, the two before them, and
+#: the next one if the clock is corrected (guess).
+MAX_SLOTS = 5
+
+#: A put uses a read that ended at most so many seconds ago: what changed since
+#: costs a refusal (guess).
+FRESH = 5.0
+
+#: The read of a publisher that found no place: anew, and to the last one.
+AGAIN = evolve(URGENT, lifetime=0.0)
+
+#: Seconds from the first time that the inner nodes are read again to the second
+#: (guess: two round trips).
+SECOND_LOOK_AFTER = 0.3
+
+#: So many others that have published when our first copy is stored, and a crowd
+#: may be forming: the second copy waits for so many seconds, and then only takes a
+#: place if there is one to spare.  Of 50 that start within a second, 57 % found a
+#: place without it.
+FORMING = 3
+FORMING_PAUSE = 1.0
+
+
+@define
+class _SlotState:
+    """
+    What we know of one slot.
+
+    @ivar source: who asked last, for L{RecordFound}.
+    @ivar announced: publishers that were reported as found.
+    @ivar own: the content that we published last, and its encrypted record.
+    """
+
+    reader: SlotReader
+    source: str = ""
+    announced: set[bytes] = field(factory=set)
+    own: tuple[GossipContent, bytes] | None = None
+
+
+class RecordClient:
+    """
+    Fetches and publishes one topic's records.
+
+    @ivar counters: C{opened}, C{refused.REASON}, C{read failed}, C{published},
+        C{publish failed}, C{slot full}.
+    @ivar on_record: told each record of another member as soon as the datagram
+        arrives that brings it, once for each slot.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        rng: Random,
+        dht_config: DHTConfig,
+        max_bootstrap_records: int,
+        key: PeerKey,
+        topic_id: bytes,
+        secret_hash: bytes,
+        rotation: Rotation,
+        dht: IDHT,
+        book: IAddressBook,
+        emit: EventSink,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """
+        @param max_bootstrap_records: a slot with this many records of others
+            gets none of ours; 0: never publish.
+        @param secret_hash: the initial secret hash, 32 bytes.
+        @param emit: told of records found and published.
+        @param entropy: makes so many random bytes, for encryption.
+        @raise UsageError: C{rotation} does not return 32 bytes.
+        """
+        self.counters: Counter[str] = Counter()
+        self.on_record: Callable[[FoundRecord], None] = lambda _: None
+        self._reactor = reactor
+        self._rng = rng
+        self._config = dht_config
+        self._max_bootstrap_records = max_bootstrap_records
+        self._key = key
+        self._topic_id = topic_id
+        self._secret_hash = secret_hash
+        self._rotation = rotation
+        self._dht = dht
+        self._book = book
+        self._emit = emit
+        self._entropy = entropy
+        self._slots: dict[int, _SlotState] = {}
+        self._state(unix_minute(reactor.seconds()))
+
+    async def fetch(self, minutes: Sequence[int], source: str, effort: Effort = PATIENT) -> list[FoundRecord]:
+        """
+        The records of others in the slots of C{minutes}, which are read side
+        by side; a slot that can't be read counts as empty.
+
+        @param source: who asks, for L{RecordFound}.
+        """
+        fetches = [Deferred.fromCoroutine(self._fetch(minute, source, effort)) for minute in minutes]
+        try:
+            return [record for fetch in fetches for record in await fetch]
+        finally:
+            for fetch in fetches:
+                fetch.addErrback(_ignore_cancelled)
+                fetch.cancel()
+
+    async def publish(self, minute: int, content: GossipContent, source: str, urgent: bool = False) -> int:
+        """
+        Put our record into the slot of C{minute}, or top its copies up.
+
+        @param urgent: put the first copy before the slot has been read to the end.
+        @return: how many nodes are known to hold it, or an earlier one of ours;
+            0 if none is, or if the slot holds enough records of others.
+        """
+        if not self._max_bootstrap_records:
+            return 0
+        for attempt in range(1 + self._config.retries):
+            if attempt:
+                jitter = self._rng.uniform(0, self._config.max_retry_jitter)
+                await deferLater(self._reactor, self._config.base_retry_interval + jitter)
+            try:
+                effort = AGAIN if attempt else evolve(URGENT if urgent else PATIENT, max_age=FRESH)
+                copies = await self._publish(self._state(minute), content, source, effort, urgent)
+            except (RemoteError, TimeoutError) as error:
+                self._log.debug("publishing failed: {error}", error=error)
+                copies = 0
+            if copies is None:
+                self.counters["slot full"] += 1
+                return 0
+            if copies:
+                return copies
+            self.counters["publish failed"] += 1
+        self._log.warn(
+            "Our record for minute {minute} could not be stored on any DHT node; "
+            "others may find us later, with the next one.",
+            minute=minute,
+        )
+        return 0
+
+    async def _fetch(self, minute: int, source: str, effort: Effort) -> list[FoundRecord]:
+        state = self._state(minute)
+        state.source = source
+        try:
+            read = await state.reader.read(effort)
+        except (RemoteError, TimeoutError) as error:
+            self.counters["read failed"] += 1
+            self._log.debug("slot of minute {minute} not read: {error}", minute=minute, error=error)
+            return []
+        return self._found(state, read)
+
+    async def _publish(
+        self, state: _SlotState, content: GossipContent, source: str, effort: Effort, early: bool
+    ) -> int | None:
+        """
+        Try once.
+
+        @param effort: of the read.
+        @param early: whether to put the first copy before the read has ended.
+        @return: nodes that hold a record of ours now, this one or an earlier one
+            that says less; L{None}: the slot is full.
+        """
+        reader = state.reader
+        state.source = source
+        placement = Placement(self._key.peer_id, reader.publisher)
+        first: list[Deferred[bool]] = []
+
+        def put_first(inner: MutableRead) -> None:
+            first.append(Deferred.fromCoroutine(self._put_first(state, content, FirstCopy(placement), inner)))
+
+        try:
+            await reader.read(effort, put_first if early else None)
+            new = [await each for each in first] == [True]
+            if first:
+                # Many may have come meanwhile: they need the places that are left.
+                await reader.read_inner_again()
+                if new and len(state.announced) >= FORMING:
+                    await deferLater(self._reactor, FORMING_PAUSE)
+                    await reader.read_inner_again()
+        finally:
+            for each in first:
+                each.addErrback(_ignore_cancelled)
+                each.cancel()
+        read = reader.latest
+        assert read is not None
+        if self._is_full(self._found(state, read)):
+            return None
+        value = self._encrypted(state, content)
+        result = await self._put(reader, value, placement, read)
+        copies = len({*(reader.latest or read).values().get(value, ()), *result.stored})
+        if result.stored or (new and copies):
+            self.counters["published"] += 1
+            self._emit(RecordPublished(self._topic_id, reader.slot.minute, copies))
+        return copies or self._earlier_copies(reader, read) or len(result.acknowledged)
+
+    async def _put_first(
+        self, state: _SlotState, content: GossipContent, placement: FirstCopy, inner: MutableRead
+    ) -> bool:
+        """
+        Put the first copy on one of the nearest nodes, and read them again.
+
+        @return: whether one of them has stored it.
+        """
+        reader = state.reader
+        if self._is_full(self._found(state, inner)):
+            return False
+        try:
+            result = await self._put(
+                reader, self._encrypted(state, content), placement, inner, read_back=False
+            )
+            if result.stored:
+                await self._see_others(state)
+        except (RemoteError, TimeoutError) as error:
+            self._log.debug("the first copy was not placed: {error}", error=error)
+            return False
+        return bool(result.stored)
+
+    async def _see_others(self, state: _SlotState) -> None:
+        """
+        Read the inner nodes again, and if that shows nobody once more: whoever
+        starts at the same moment may be a little later, and datagrams get lost.
+        """
+        await state.reader.read_inner_again()
+        if not state.announced:
+            await deferLater(self._reactor, SECOND_LOOK_AFTER)
+            await state.reader.read_inner_again()
+
+    async def _put(
+        self,
+        reader: SlotReader,
+        value: bytes,
+        placement: IPlacement,
+        read: MutableRead,
+        read_back: bool = True,
+    ) -> PutResult:
+        slot = reader.slot
+        result = await self._dht.put_mutable(
+            slot.signing_seed, slot.salt, value, placement, read, read_back=read_back
+        ).addTimeout(self._config.put_timeout, self._reactor)
+        reader.stored(value, read, result.stored)
+        return result
+
+    def _is_full(self, found: Sequence[FoundRecord]) -> bool:
+        return len(found) >= self._max_bootstrap_records
+
+    def _earlier_copies(self, reader: SlotReader, read: MutableRead) -> int:
+        """
+        On how many nodes our earlier records lie: enough of them leave no place
+        for one that says more (specs/dht.md section 4, writer rule 4).
+        """
+        own_id = self._key.peer_id
+        values = read.values().items()
+        return sum(len(holders) for value, holders in values if reader.publisher(value) == own_id)
+
+    def _state(self, minute: int) -> _SlotState:
+        state = self._slots.get(minute)
+        if state is None:
+            slot = Slot(self._topic_id, minute)
+            key = encryption_key(slot, self._secret_hash, self._rotation)
+            reader = SlotReader(
+                self._reactor,
+                self._dht,
+                slot,
+                key,
+                self._key.peer_id,
+                self._config.get_timeout,
+                self.counters,
+                lambda record: self._announce(made, record),
+            )
+            state = made = self._slots[minute] = _SlotState(reader)
+            if len(self._slots) > MAX_SLOTS:
+                del self._slots[next(iter(self._slots))]
+        return state
+
+    def _announce(self, state: _SlotState, record: FoundRecord) -> None:
+        """
+        A record of another member has arrived.
+        """
+        self._book.learn(record.publisher, record.addresses, "record")
+        if record.publisher not in state.announced:
+            state.announced.add(record.publisher)
+            self._emit(RecordFound(self._topic_id, record.minute, record.publisher, state.source))
+        self.on_record(record)
+
+    def _found(self, state: _SlotState, read: MutableRead) -> list[FoundRecord]:
+        """
+        The records of others in C{read}.
+        """
+        found = [each for each in state.reader.records(read) if each.publisher != self._key.peer_id]
+        for record in found:
+            self._book.learn(record.publisher, record.addresses, "record")
+        return found
+
+    def _encrypted(self, state: _SlotState, content: GossipContent) -> bytes:
+        """
+        Our record: the same bytes as before, unless the content has grown.
+        """
+        if state.own is None or _has_grown(state.own[0], content):
+            slot, key = state.reader.slot, state.reader.key
+            record = Record.sign(self._key, slot, content.encode())
+            state.own = content, encrypt(record, key.public, self._entropy(ENTROPY_BYTES))
+        return state.own[1]
+
+
+def _ignore_cancelled(failure: Failure) -> Any:
+    failure.trap(CancelledError)
+
+
+def _has_grown(old: GossipContent, new: GossipContent) -> bool:
+    """
+    Whether C{new} says something that C{old} does not.
+    """
+    return not (
+        set(new.active_peers) <= set(old.active_peers)
+        and set(new.last_message_hashes) <= set(old.last_message_hashes)
+        and set(new.addresses) <= set(old.addresses)
+    )

@@ -1,0 +1,245 @@
+"""
+Brings one topic's messages to peers, connected or not.
+
+Rules (specs/iroh-gossip.md section 5): a message to a peer that is not
+connected waits until it has been looked up and dialled, once at a time; then
+all that waits goes out in order.  A transport that finds peers by their ids
+does not wait for a look-up that takes long: it dials by the id alone, until the
+look-up finds something.  When the dial fails the queue is dropped, and the next
+message dials again (cure of Q1).  An end of the connection that is asked for in
+between keeps its place in the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtt.errors import DialFailed
+from dtt.interfaces import IAddressBook, IPeerTransport, PeerId
+from dtt.wire.addresses import Address
+
+#: Messages that wait for one peer; later ones are dropped (specs/iroh-gossip.md
+#: section 1, "send queue per connection").
+MAX_QUEUE = 64
+
+#: Peers that are looked up and dialled at the same time.  Guess: what the
+#: membership machine asks for at most (30), and a few joins.
+MAX_DIALS = 40
+
+#: Seconds for a look-up before the transport looks for the peer by itself, if it can
+#: (guess: most are answered at once, by what a record has named).
+RESOLVE_SHARE = 1.0
+
+
+def _some(addresses: Sequence[Address]) -> Sequence[Address]:
+    if not addresses:
+        raise DialFailed("no address")
+    return addresses
+
+
+def _raise(group: FailureGroup) -> NoReturn:
+    """
+    All ways to a peer have failed: why.  What is not the peer's fault goes first.
+    """
+    own = [failure for failure in group.failures if not failure.check(DialFailed)]
+    if own:
+        min(own, key=lambda failure: bool(failure.check(CancelledError))).raiseException()
+    raise DialFailed(", ".join(dict.fromkeys(failure.getErrorMessage() for failure in group.failures)))
+
+
+@define(slots=True, eq=False)
+class _Dial:
+    """
+    @ivar queue: encoded messages; L{None} stands for an end of the connection.
+    @ivar running: the look-up and dial.
+    """
+
+    queue: list[bytes | None] = field(factory=list, repr=False)
+    running: Deferred[bool] | None = None
+
+
+class Courier:
+    """
+    The way out of a topic.
+
+    @ivar dropped: messages that were dropped because too many waited for their
+        peer, or too many peers were being dialled.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        topic_id: bytes,
+        transport: IPeerTransport,
+        book: IAddressBook,
+        timeout: float,
+        on_started: Callable[[PeerId], None],
+        on_reached: Callable[[PeerId], None],
+        on_failed: Callable[[PeerId, str], None],
+    ) -> None:
+        """
+        @param timeout: seconds for the look-up and the dial of a peer.
+        @param on_started: told before a peer is looked up.
+        @param on_reached: told when our dial of a peer has succeeded; its
+            messages go out afterwards.
+        @param on_failed: told, with a reason, when it has not.
+        """
+        self.dropped = 0
+        self._reactor = reactor
+        self._topic_id = topic_id
+        self._transport = transport
+        self._book = book
+        self._timeout = timeout
+        self._on_started = on_started
+        self._on_reached = on_reached
+        self._on_failed = on_failed
+        self._dials: dict[PeerId, _Dial] = {}
+        self._stopped = False
+
+    def send_connected(self, peer: PeerId, message: bytes) -> bool:
+        """
+        Send an encoded message if C{peer} is connected.
+
+        @return: whether it is.
+        """
+        if self._dials and self._transport.is_connected(peer):
+            self.connected(peer)
+        return self._transport.send(peer, self._topic_id, message)
+
+    def send(self, peer: PeerId, message: bytes, max_dials: int = MAX_DIALS) -> None:
+        """
+        Send an encoded message.
+
+        @param max_dials: dial for it only while fewer dials than this run.
+        """
+        if self.send_connected(peer, message):
+            return
+        dial = self._dials.get(peer)
+        if dial is not None:
+            # A Join that is repeated while we dial says nothing new, and each
+            # one would be walked through the swarm.
+            if len(dial.queue) >= MAX_QUEUE:
+                self.dropped += 1
+            elif message not in dial.queue[-1:]:
+                dial.queue.append(message)
+        elif self._stopped or len(self._dials) >= max_dials:
+            self.dropped += 1
+        else:
+            self._begin(peer, message)
+
+    def disconnect(self, peer: PeerId) -> None:
+        """
+        End the topic's use of the connection, after what was sent before.
+        """
+        dial = self._dials.get(peer)
+        if dial is None or self._transport.is_connected(peer):
+            self.connected(peer)
+            self._transport.disconnect(peer, self._topic_id)
+        elif dial.queue and dial.queue[-1] is not None:
+            dial.queue.append(None)
+
+    def connected(self, peer: PeerId) -> None:
+        """
+        C{peer} is connected, whoever dialled: what waits for it goes out.
+        """
+        dial = self._dials.get(peer)
+        if dial is not None:
+            self._flush(peer, dial)
+
+    def stop(self) -> None:
+        """
+        Give up all dials, and dial no more.
+        """
+        self._stopped = True
+        dials, self._dials = self._dials, {}
+        for dial in dials.values():
+            if dial.running is not None:
+                dial.running.cancel()
+
+    def _flush(self, peer: PeerId, dial: _Dial) -> None:
+        queue, dial.queue = dial.queue, []
+        for message in queue:
+            if message is None:
+                self._transport.disconnect(peer, self._topic_id)
+            else:
+                self._transport.send(peer, self._topic_id, message)
+
+    def _begin(self, peer: PeerId, message: bytes) -> None:
+        dial = self._dials[peer] = _Dial([message])
+        self._on_started(peer)
+        running = Deferred.fromCoroutine(self._reach(peer))
+        dial.running = running
+        running.addTimeout(self._timeout, self._reactor).addCallbacks(
+            lambda dialled: self._succeeded(peer, dial, dialled),
+            lambda failure: self._failed(peer, dial, failure),
+        ).addErrback(lambda failure: self._log.failure("the end of a dial could not be handled", failure))
+
+    async def _reach(self, peer: PeerId) -> bool:
+        """
+        Whether it was us who opened the connection.
+        """
+        resolving = self._book.resolve(peer)
+        if not self._transport.finds_peers:
+            return await self._dial(peer, await resolving)
+        soon = resolving.addTimeout(RESOLVE_SHARE, self._reactor, lambda *_: None)
+        addresses: Sequence[Address] | None = await soon
+        if addresses is not None:
+            return await self._dial(peer, addresses)
+        # The search goes on, and who asks again takes part in it.
+        by_id = Deferred.fromCoroutine(self._dial(peer, ()))
+        ways: list[Deferred[Any]] = [by_id, self._book.resolve(peer).addCallback(_some)]
+        try:
+            winner, result = await race(ways)
+        except FailureGroup as group:
+            _raise(group)
+        # With addresses the transport looks for the peer, too.
+        return result if ways[winner] is by_id else await self._dial(peer, result)
+
+    async def _dial(self, peer: PeerId, addresses: Sequence[Address]) -> bool:
+        if self._transport.is_connected(peer):
+            return False
+        if not addresses and not self._transport.finds_peers:
+            # Not a failed dial: no back-off (specs/addresses.md section 4).
+            raise DialFailed("no address")
+        try:
+            await self._transport.dial(peer, addresses)
+        except (DialFailed, CancelledError):
+            if not self._stopped:
+                self._book.failed(peer, addresses)
+            raise
+        self._book.succeeded(peer)
+        return True
+
+    def _succeeded(self, peer: PeerId, dial: _Dial, dialled: bool) -> None:
+        if self._stopped:
+            return
+        del self._dials[peer]
+        if dialled:
+            self._on_reached(peer)
+        self._flush(peer, dial)
+
+    def _failed(self, peer: PeerId, dial: _Dial, failure: Failure) -> None:
+        if self._stopped:
+            return
+        del self._dials[peer]
+        if self._transport.is_connected(peer):
+            self._flush(peer, dial)
+            return
+        if failure.check(DialFailed):
+            reason = failure.getErrorMessage()
+        elif failure.check(DeferredTimeoutError):
+            reason = "timed out"
+        else:
+            self._log.failure("a dial failed in an unexpected way", failure)
+            reason = "internal error"
+        self._on_failed(peer, reason)

@@ -1,0 +1,225 @@
+"""
+What a topic remembers of contents.  Pure.
+
+Rules (specs/iroh-gossip.md section 7): ids are known for a while after a
+content was seen, so that duplicates are noticed; payloads are kept for a
+shorter while, as long as somebody may ask for them; what is announced but has
+not arrived is awaited from those who announced it, in order.  All of it is
+bounded in number and bytes, whatever peers send (L{GossipConfig}).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.messages import Gossip
+
+
+class Contents:
+    """
+    Contents that were seen.  Entries live equally long, so the dicts' order is
+    that of expiry, and the oldest go first when there are too many.  (To find
+    the first key of a plain dict takes time in proportion to how many were
+    deleted before it.)  Payloads are kept as tuples of plain values, which the
+    garbage collector looks at once.
+
+    @ivar received: the ids that are known, and until when; read only.
+    @ivar behind: how many contents are kept for each peer that may ask for some;
+        read only.
+    """
+
+    __slots__ = ("_cache", "_cached_bytes", "_config", "behind", "received")
+
+    def __init__(self, config: GossipConfig) -> None:
+        self._config = config
+        self.received: OrderedDict[bytes, float] = OrderedDict()
+        self.behind: dict[bytes, int] = {}
+        # Content, round, when it expires, and who may ask for it.
+        self._cache: OrderedDict[bytes, tuple[bytes, int, float, tuple[bytes, ...]]] = OrderedDict()
+        self._cached_bytes = 0
+
+    def sizes(self) -> tuple[int, int, int]:
+        """
+        How many ids, payloads, and bytes of payloads are kept.
+        """
+        return len(self.received), len(self._cache), self._cached_bytes
+
+    def remember(self, identity: bytes, now: float) -> None:
+        """
+        The content of C{identity} was seen for the first time.
+        """
+        received = self.received
+        if len(received) >= self._config.max_received:
+            received.popitem(last=False)
+        received[identity] = now + self._config.message_id_retention
+
+    def keep(self, identity: bytes, content: bytes, hops: int, peers: tuple[bytes, ...], now: float) -> None:
+        """
+        Keep a content, to be sent with C{hops} as its round, until all of
+        C{peers} have it.
+        """
+        config, cache = self._config, self._cache
+        if identity in cache:
+            self._drop(identity)
+        cache[identity] = (content, hops, now + config.message_cache_retention, peers)
+        self._cached_bytes += len(content)
+        for peer in peers:
+            self.behind[peer] = self.behind.get(peer, 0) + 1
+        while self._cached_bytes > config.max_cached_bytes or len(cache) > config.max_cached:
+            self._drop(next(iter(cache)))
+
+    def has(self, peer: bytes, identity: bytes) -> None:
+        """
+        C{peer} has the content: it won't ask for it.
+        """
+        cached = self._cache.get(identity)
+        if cached is None or peer not in cached[3]:
+            return
+        if len(cached[3]) == 1:
+            self._drop(identity)
+        else:
+            others = tuple([other for other in cached[3] if other != peer])
+            self._cache[identity] = (*cached[:3], others)
+            self._less_behind(peer)
+
+    def forget_peer(self, peer: bytes) -> None:
+        """
+        C{peer} is gone: it won't ask for anything.
+        """
+        for identity in tuple(self._cache):
+            if peer not in self.behind:
+                break
+            self.has(peer, identity)
+
+    def get(self, identity: bytes) -> Gossip | None:
+        """
+        The message that is kept for C{identity}.
+        """
+        cached = self._cache.get(identity)
+        return None if cached is None else Gossip(identity, cached[0], cached[1])
+
+    def evict(self, now: float) -> None:
+        """
+        Forget what has expired.
+        """
+        while self.received:
+            identity = next(iter(self.received))
+            if self.received[identity] > now:
+                break
+            del self.received[identity]
+        while self._cache:
+            identity = next(iter(self._cache))
+            if self._cache[identity][2] > now:
+                break
+            self._drop(identity)
+
+    def clear(self) -> None:
+        """
+        Forget all.
+        """
+        self.received.clear()
+        self._cache.clear()
+        self.behind.clear()
+        self._cached_bytes = 0
+
+    def _drop(self, identity: bytes) -> None:
+        content, _, _, peers = self._cache.pop(identity)
+        self._cached_bytes -= len(content)
+        for peer in peers:
+            self._less_behind(peer)
+
+    def _less_behind(self, peer: bytes) -> None:
+        if (count := self.behind[peer] - 1) > 0:
+            self.behind[peer] = count
+        else:
+            del self.behind[peer]
+
+
+class Announcements:
+    """
+    Contents that are awaited, and the peers that have announced each, with
+    their rounds, the first first.  A content nobody is left for is forgotten.
+    """
+
+    __slots__ = ("_by_peer", "_config", "_sources")
+
+    def __init__(self, config: GossipConfig) -> None:
+        self._config = config
+        self._sources: dict[bytes, dict[bytes, int]] = {}
+        self._by_peer: dict[bytes, dict[bytes, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __contains__(self, identity: bytes) -> bool:
+        return identity in self._sources
+
+    def count_by(self, peer: bytes) -> int:
+        """
+        How many are awaited from C{peer}.
+        """
+        return len(self._by_peer.get(peer, ()))
+
+    def add(self, identity: bytes, peer: bytes, hops: int) -> bool:
+        """
+        C{peer} has announced C{identity}, for the first time or again.
+
+        @return: L{False} if there is no room for it.
+        """
+        sources = self._sources.get(identity)
+        if sources is not None and peer in sources:
+            return True
+        if self.count_by(peer) >= self._config.max_missing_per_peer or (
+            sources is None and len(self._sources) >= self._config.max_missing
+        ):
+            return False
+        self._sources.setdefault(identity, {})[peer] = hops
+        self._by_peer.setdefault(peer, {})[identity] = None
+        return True
+
+    def pop(self, identity: bytes) -> tuple[bytes, int] | None:
+        """
+        Remove and return the first peer and round for C{identity}.
+        """
+        sources = self._sources.get(identity)
+        if sources is None:
+            return None
+        peer, hops = next(iter(sources.items()))
+        self._remove(identity, peer)
+        return peer, hops
+
+    def take(self, identity: bytes) -> dict[bytes, int]:
+        """
+        Remove and return all peers and rounds for C{identity}.
+        """
+        if identity not in self._sources:
+            return {}
+        sources = dict(self._sources[identity])
+        for peer in sources:
+            self._remove(identity, peer)
+        return sources
+
+    def forget_peer(self, peer: bytes) -> None:
+        """
+        Nothing is awaited from C{peer} any more.
+        """
+        for identity in tuple(self._by_peer.get(peer, ())):
+            self._remove(identity, peer)
+
+    def clear(self) -> None:
+        """
+        Forget all.
+        """
+        self._sources.clear()
+        self._by_peer.clear()
+
+    def _remove(self, identity: bytes, peer: bytes) -> None:
+        sources = self._sources[identity]
+        del sources[peer]
+        if not sources:
+            del self._sources[identity]
+        announced = self._by_peer[peer]
+        del announced[identity]
+        if not announced:
+            del self._by_peer[peer]

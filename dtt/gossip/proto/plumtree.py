@@ -1,0 +1,306 @@
+"""
+PlumTree: broadcast over the neighbours.  Pure.
+
+Contract: specs/iroh-gossip.md section 7, with the cures of section 11: Q3
+(nothing is forwarded that could not be read), Q7 (only neighbours are eager or
+lazy), Q8 (no empty entries), Q9 (no round beyond 65535).
+
+Where we differ from upstream, all of it invisible on the wire or only earlier:
+ - An IHave leaves when it is full, not only after the dispatch timeout.
+ - The dispatch timer runs only when something is queued.
+ - A peer stands once in the list of sources of a content, and a bounded number
+   is awaited; what is announced beyond it is asked for at once, without being
+   remembered.
+ - A content is kept only while a neighbour that it was announced to may ask for
+   it: until that one has announced or sent it too, or has asked.  (Nobody asks
+   for what was not announced to it, nor twice.)
+ - What is kept is bounded in number and bytes; the oldest goes first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container
+
+from dtt.errors import ContentTooLarge, DuplicateContent
+from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.contents import Announcements, Contents
+from dtt.gossip.proto.events import (
+    Broadcast,
+    Input,
+    NeighborDown,
+    NeighborUp,
+    Output,
+    PeerDisconnected,
+    Quit,
+    SendMessage,
+)
+from dtt.gossip.proto.messages import Gossip, Graft, IHave, Message, Prune, encode, message_id
+from dtt.gossip.proto.timers import Timers
+from dtt.wire.values import GossipMessage
+
+#: Names of timers; a Graft's timer is named by its message id.
+_EVICT = b"evict"
+_DISPATCH = b"dispatch"
+
+_LAST_ROUND = 0xFFFF
+
+
+class PlumTree:
+    """
+    The broadcast machine of one topic.
+
+    @ivar eager: neighbours that get contents; read only.
+    @ivar lazy: neighbours that get announcements, and when each has announced or
+        sent something, or has become lazy; read only.
+    @ivar timers: when L{handle_timer} wants to be called; read only.
+    @ivar counters: C{spoofed} messages whose id was not that of the content,
+        C{asked_at_once}: announced contents that could not be awaited.
+    """
+
+    def __init__(self, config: GossipConfig | None = None) -> None:
+        self.eager: dict[bytes, None] = {}
+        self.lazy: dict[bytes, float] = {}
+        self.counters: Counter[str] = Counter()
+        self._config = config or GossipConfig()
+        self._max_content = self._config.max_content
+        self._max_ihave_entries = self._config.max_ihave_entries
+        self._lazy_queues: dict[bytes, list[tuple[bytes, int]]] = {}
+        self._contents = Contents(self._config)
+        self._missing = Announcements(self._config)
+        self.timers: Timers[bytes] = Timers()
+        self._started = False
+        self._now = 0.0
+        self._out: list[Output] = []
+
+    def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
+        """
+        Take a message of the authenticated C{peer} (those for the membership
+        part are ignored).
+        """
+        out = self._begin(now)
+        match message:
+            case Gossip():
+                self._on_gossip(peer, message)
+            case IHave(entries=entries):
+                self._on_ihave(peer, entries)
+            case Prune():
+                self._make_lazy(peer)
+            case Graft(message_id=wanted):
+                self._on_graft(peer, wanted)
+        return out
+
+    def handle(self, event: Input | NeighborUp | NeighborDown, now: float) -> list[Output]:
+        """
+        Take one input (commands for the membership part are ignored).
+
+        @raise ContentTooLarge: from L{Broadcast}.
+        @raise DuplicateContent: from L{Broadcast}: it is known already.
+        """
+        out = self._begin(now)
+        match event:
+            case Broadcast(content=content, neighbors_only=neighbors_only):
+                self._broadcast(content, neighbors_only)
+            case NeighborUp(peer=peer):
+                self.lazy.pop(peer, None)
+                self.eager[peer] = None
+            case NeighborDown(peer=peer) | PeerDisconnected(peer=peer):
+                self._on_peer_gone(peer)
+            case Quit():
+                self._quit()
+        return out
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """
+        Do what is due at C{now}.
+        """
+        self._now = now
+        out = self._out = []
+        while (name := self.timers.pop(now)) is not None:
+            if name == _EVICT:
+                self._contents.evict(now)
+                self.timers.start(_EVICT, now + self._config.cache_evict_interval)
+            elif name == _DISPATCH:
+                for peer in tuple(self._lazy_queues):
+                    self._dispatch(peer)
+            else:
+                self._on_graft_timer(name)
+        return out
+
+    def is_ahead(self) -> bool:
+        """
+        Whether a lazy neighbour has neither got nor asked for more than
+        C{max_behind} contents that were announced to it, but goes on
+        announcing or sending: it is slow, not gone.
+        """
+        heard = self._now - self._config.max_silence
+        return any(
+            count > self._config.max_behind and self.lazy.get(peer, heard) > heard
+            for peer, count in self._contents.behind.items()
+        )
+
+    def _begin(self, now: float) -> list[Output]:
+        self._now = now
+        self._out = []
+        if not self._started:
+            self._started = True
+            self.timers.start(_EVICT, now + self._config.cache_evict_interval)
+        return self._out
+
+    # Commands and messages
+
+    def _broadcast(self, content: bytes, neighbors_only: bool) -> None:
+        if len(content) > self._max_content:
+            raise ContentTooLarge(f"{len(content)} bytes; at most {self._max_content} can be sent")
+        identity = message_id(content)
+        if identity in self._contents.received:
+            raise DuplicateContent("the same content was broadcast or received lately")
+        if not neighbors_only:
+            self._contents.remember(identity, self._now)
+            self._announce(identity, content, 0, None, ())
+        message = Gossip(identity, content, None if neighbors_only else 0)
+        self._out += [SendMessage(peer, message) for peer in self.eager]
+
+    def _on_gossip(self, sender: bytes, message: Gossip) -> None:
+        identity, content, hops = message.message_id, message.content, message.round
+        if message_id(content) != identity:
+            self.counters["spoofed"] += 1
+            return
+        if sender in self.lazy:
+            self.lazy[sender] = self._now
+        if identity in self._contents.received:
+            self._contents.has(sender, identity)
+            self._make_lazy(sender)
+            self._send(sender, Prune())
+            return
+        if hops is None:
+            self._out.append(GossipMessage(content, "neighbors", sender, 0))
+            return
+        self._contents.remember(identity, self._now)
+        sources = self._missing.take(identity)
+        self.timers.stop(identity)
+        if hops < _LAST_ROUND:
+            self._forward(sender, identity, content, hops + 1, sources)
+        if sources:
+            self._optimise(sender, hops + 1, sources)
+        self._out.append(GossipMessage(content, "swarm", sender, hops))
+
+    def _forward(
+        self, sender: bytes, identity: bytes, content: bytes, hops: int, sources: Container[bytes]
+    ) -> None:
+        large = len(content) > self._max_content
+        if large and len(encode(Gossip(identity, content, hops))) > self._config.max_sent:
+            return
+        if peers := [peer for peer in self.eager if peer != sender]:
+            message = Gossip(identity, content, hops)
+            self._out += [SendMessage(peer, message) for peer in peers]
+        self._announce(identity, content, hops, sender, sources)
+
+    def _optimise(self, sender: bytes, hops: int, sources: dict[bytes, int]) -> None:
+        """
+        Take the path of the best announcement if it is much shorter than the
+        one by which the content came.
+
+        @param hops: the round with which we forward.
+        """
+        known = [peer for peer in sources if peer in self.eager or peer in self.lazy]
+        if not known:
+            return
+        best = min(known, key=lambda peer: sources[peer])
+        if hops - sources[best] < self._config.optimization_threshold:
+            return
+        if best not in self.eager:
+            self._make_eager(best)
+            self._send(best, Graft(None, sources[best]))
+        self._make_lazy(sender)
+        self._send(sender, Prune())
+
+    def _on_graft(self, peer: bytes, identity: bytes | None) -> None:
+        self._make_eager(peer)
+        if identity is not None and (kept := self._contents.get(identity)) is not None:
+            self._send(peer, kept)
+            self._contents.has(peer, identity)
+
+    def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
+        if entries and peer in self.lazy:
+            self.lazy[peer] = self._now
+        for identity, hops in entries:
+            if identity in self._contents.received:
+                self._contents.has(peer, identity)
+            elif not self._missing.add(identity, peer, hops):
+                self._ask_at_once(identity, peer, hops)
+            elif identity not in self.timers:
+                self.timers.start(identity, self._now + self._config.graft_timeout_1)
+
+    def _ask_at_once(self, identity: bytes, peer: bytes, hops: int) -> None:
+        if identity not in self._missing:
+            self.counters["asked_at_once"] += 1
+            self._make_eager(peer)
+            self._send(peer, Graft(identity, hops))
+
+    # Timers
+
+    def _on_graft_timer(self, identity: bytes) -> None:
+        source = self._missing.pop(identity)
+        if source is None:
+            return
+        peer, hops = source
+        self._make_eager(peer)
+        self._send(peer, Graft(identity, hops))
+        self.timers.start(identity, self._now + self._config.graft_timeout_2)
+
+    # Neighbours
+
+    def _make_eager(self, peer: bytes) -> None:
+        if peer in self.lazy:
+            del self.lazy[peer]
+            self.eager[peer] = None
+
+    def _make_lazy(self, peer: bytes) -> None:
+        if peer in self.eager:
+            del self.eager[peer]
+            self.lazy[peer] = self._now
+
+    def _on_peer_gone(self, peer: bytes) -> None:
+        self.eager.pop(peer, None)
+        self.lazy.pop(peer, None)
+        self._lazy_queues.pop(peer, None)
+        self._missing.forget_peer(peer)
+        self._contents.forget_peer(peer)
+
+    def _quit(self) -> None:
+        for table in (self.eager, self.lazy, self._lazy_queues, self._contents, self._missing, self.timers):
+            table.clear()
+
+    # Sending
+
+    def _send(self, peer: bytes, message: Message) -> None:
+        self._out.append(SendMessage(peer, message))
+
+    def _announce(
+        self, identity: bytes, content: bytes, hops: int, sender: bytes | None, sources: Container[bytes]
+    ) -> None:
+        """
+        Tell the lazy neighbours but C{sender}, and keep the content for those
+        that have not announced it themselves.
+        """
+        asking: list[bytes] = []
+        for peer in self.lazy:
+            if peer == sender:
+                continue
+            if peer not in sources:
+                asking.append(peer)
+            queue = self._lazy_queues.get(peer)
+            if queue is None:
+                queue = self._lazy_queues[peer] = []
+                if _DISPATCH not in self.timers:
+                    self.timers.start(_DISPATCH, self._now + self._config.dispatch_timeout)
+            queue.append((identity, hops))
+            if len(queue) >= self._max_ihave_entries:
+                self._dispatch(peer)
+        if asking:
+            self._contents.keep(identity, content, hops, tuple(asking), self._now)
+
+    def _dispatch(self, peer: bytes) -> None:
+        entries = self._lazy_queues.pop(peer)
+        self._send(peer, IHave(tuple(entries)))

@@ -1,0 +1,158 @@
+"""
+One topic's swarm: membership and broadcast put together.  Pure.
+
+Contract: specs/iroh-gossip.md section 8.  Each message or other input goes to
+the part that it is for; neighbours that the membership part wins or loses are
+then told to the broadcast part.  The shell performs the outputs in order and
+calls L{Swarm.handle_timer} at L{Swarm.next_timer}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.events import (
+    Broadcast,
+    Input,
+    NeighborDown,
+    NeighborUp,
+    Output,
+    PeerDisconnected,
+    Quit,
+)
+from dtt.gossip.proto.hyparview import HyParView
+from dtt.gossip.proto.messages import Gossip, Graft, IHave, Message, Prune
+from dtt.gossip.proto.plumtree import PlumTree
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+#: Messages for the broadcast part.
+_FOR_BROADCAST = (Gossip, IHave, Prune, Graft)
+
+
+class Swarm:
+    """
+    The machine of one topic.
+    """
+
+    def __init__(
+        self,
+        me: bytes,
+        rng: Random,
+        is_valid_peer_id: Callable[[bytes], bool],
+        data: bytes | None = None,
+        config: GossipConfig | None = None,
+    ) -> None:
+        """
+        @param me: our peer id.
+        @param is_valid_peer_id: whether 32 bytes can be a peer's key; ids that
+            can't are neither stored, nor dialled, nor forwarded
+            (specs/addresses.md section 4).
+        @param data: our PeerData.
+        @raise ValueError: C{data} is too long.
+        """
+        self._membership = HyParView(me, rng, is_valid_peer_id, data, config)
+        self._broadcast = PlumTree(config)
+        self._over = False
+
+    def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
+        """
+        Take a message of the authenticated C{peer}; nothing comes out after L{Quit}.
+
+        @param now: seconds, never less than before.
+        """
+        if self._over:
+            return []
+        if isinstance(message, _FOR_BROADCAST):
+            return self._broadcast.receive(peer, message, now)
+        return self._tell(self._membership.receive(peer, message, now), now)
+
+    def handle(self, event: Input, now: float) -> list[Output]:
+        """
+        Take one other input; nothing comes out after L{Quit}.
+
+        @param now: seconds, never less than before.
+        @raise ContentTooLarge: from L{Broadcast}.
+        @raise DuplicateContent: from L{Broadcast}: it was broadcast or received
+            lately, so that the swarm would drop it.
+        """
+        if self._over:
+            return []
+        if isinstance(event, Broadcast):
+            return self._broadcast.handle(event, now)
+        if isinstance(event, Quit):
+            self._over = True
+            self._broadcast.handle(event, now)
+            return self._membership.handle(event, now)
+        out = self._tell(self._membership.handle(event, now), now)
+        if isinstance(event, PeerDisconnected):
+            out += self._broadcast.handle(event, now)
+        return out
+
+    def next_timer(self) -> float | None:
+        """
+        When L{handle_timer} wants to be called.
+        """
+        membership = self._membership.timers.next
+        broadcast = self._broadcast.timers.next
+        if membership is None or broadcast is None:
+            return broadcast if membership is None else membership
+        return membership if membership < broadcast else broadcast
+
+    def handle_timer(self, now: float) -> list[Output]:
+        """
+        Do what is due at C{now}; harmless if nothing is.
+        """
+        out = self._tell(self._membership.handle_timer(now), now)
+        return out + self._broadcast.handle_timer(now)
+
+    def neighbors(self) -> tuple[bytes, ...]:
+        """
+        The active view, the oldest first.
+        """
+        return tuple(self._membership.views.active)
+
+    def is_neighbor(self, peer: bytes) -> bool:
+        """
+        Whether C{peer} is in the active view.
+        """
+        return peer in self._membership.views.active
+
+    def known_peers(self) -> tuple[bytes, ...]:
+        """
+        The passive view, the oldest first.
+        """
+        return tuple(self._membership.views.passive)
+
+    def eager_peers(self) -> tuple[bytes, ...]:
+        """
+        The neighbours that get contents without asking.
+        """
+        return tuple(self._broadcast.eager)
+
+    def must_wait(self) -> bool:
+        """
+        Whether who broadcasts should wait: all neighbours have pruned us, or one
+        of them is far behind.
+        """
+        if not self._membership.views.active:
+            return False
+        return not self._broadcast.eager or self._broadcast.is_ahead()
+
+    @property
+    def counters(self) -> Counter[str]:
+        """
+        What was dropped, by reason.
+        """
+        return self._broadcast.counters
+
+    def _tell(self, out: list[Output], now: float) -> list[Output]:
+        for output in out:
+            if isinstance(output, NeighborUp | NeighborDown):
+                self._broadcast.handle(output, now)
+        return out

@@ -1,0 +1,169 @@
+"""
+A swarm that does what it is told: L{IGossip} without machine and transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dtt.errors import ContentTooLarge, DuplicateContent, TopicLeft
+from dtt.gossip.proto.config import GossipConfig
+from dtt.interfaces import GossipMessage, IGossip, IGossipObserver, PeerId
+from dtt.records.record import MAX_MESSAGE_HASHES
+from dtt.records.topic import truncated_sha512
+
+T = TypeVar("T")
+
+
+@implementer(IGossip)
+class FakeGossip:
+    """
+    One topic's swarm, as seen by one member.  Neighbours come and go, and
+    messages arrive, when L{up}, L{down} and L{receive} are called.
+
+    @ivar joins: whom L{join} was asked to join, a call each.
+    @ivar broadcasts: the contents that were sent, to all or to neighbours.
+    @ivar on_join: told the peers of each L{join}.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self.joins: list[tuple[PeerId, ...]] = []
+        self.broadcasts: list[bytes] = []
+        self.on_join: Callable[[tuple[PeerId, ...]], object] = lambda peers: None
+        self._neighbors: dict[PeerId, None] = {}
+        self._contents: dict[bytes, None] = {}
+        self._observers: dict[object, IGossipObserver] = {}
+        self._joining: dict[Deferred[None], None] = {}
+        self._left = False
+
+    # What happens
+
+    def up(self, peer_id: PeerId) -> None:
+        """
+        C{peer_id} becomes a neighbour.
+        """
+        self._neighbors[peer_id] = None
+        self._tell(lambda observer: observer.neighbor_up(peer_id))
+        joining, self._joining = self._joining, {}
+        for waiting in joining:
+            if not waiting.called:
+                waiting.callback(None)
+
+    def down(self, peer_id: PeerId) -> None:
+        """
+        C{peer_id} is a neighbour no more.
+        """
+        del self._neighbors[peer_id]
+        self._tell(lambda observer: observer.neighbor_down(peer_id))
+
+    def receive(self, content: bytes, delivered_from: PeerId) -> None:
+        """
+        A message arrives.
+        """
+        self._contents.pop(content, None)
+        self._contents[content] = None
+        message = GossipMessage(content, "swarm", delivered_from)
+        self._tell(lambda observer: observer.message_received(message))
+
+    # IGossip
+
+    def join(self, peers: Sequence[PeerId]) -> None:
+        """
+        As L{IGossip.join}: remembered.
+        """
+        self._check()
+        self.joins.append(tuple(peers))
+        self.on_join(tuple(peers))
+
+    def broadcast(self, content: bytes) -> Deferred[None]:
+        """
+        As L{IGossip.broadcast}: remembered.
+        """
+        self._check()
+        if len(content) > GossipConfig().max_content:
+            raise ContentTooLarge(f"{len(content)} bytes")
+        if content in self.broadcasts or content in self._contents:
+            raise DuplicateContent("the same content was broadcast or received lately")
+        self.broadcasts.append(content)
+        return succeed(None)
+
+    def broadcast_neighbors(self, content: bytes) -> Deferred[None]:
+        """
+        As L{IGossip.broadcast_neighbors}.
+        """
+        return self.broadcast(content)
+
+    def neighbors(self) -> tuple[PeerId, ...]:
+        """
+        As L{IGossip.neighbors}.
+        """
+        return tuple(self._neighbors)
+
+    def message_hashes(self) -> tuple[bytes, ...]:
+        """
+        As L{IGossip.message_hashes}.
+        """
+        return tuple(map(truncated_sha512, self._contents))[-MAX_MESSAGE_HASHES:]
+
+    def when_joined(self) -> Deferred[None]:
+        """
+        As L{IGossip.when_joined}.
+        """
+        if self._left:
+            return fail(TopicLeft("the topic was left"))
+        if self._neighbors:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(lambda waiting: self._joining.pop(waiting, None))
+        self._joining[waiting] = None
+        return waiting
+
+    def subscribe(self, observer: IGossipObserver) -> Callable[[], None]:
+        """
+        As L{IGossip.subscribe}.
+        """
+        self._check()
+        key = object()
+        self._observers[key] = observer
+        for peer in tuple(self._neighbors):
+            self._guard(observer.neighbor_up, peer)
+        return lambda: self._unsubscribe(key)
+
+    def leave(self) -> Deferred[None]:
+        """
+        As L{IGossip.leave}.
+        """
+        self._left = True
+        self._observers.clear()
+        self._neighbors.clear()
+        joining, self._joining = self._joining, {}
+        for waiting in joining:
+            if not waiting.called:
+                waiting.errback(TopicLeft("the topic was left"))
+        return succeed(None)
+
+    # Inside
+
+    def _check(self) -> None:
+        if self._left:
+            raise TopicLeft("the topic was left")
+
+    def _unsubscribe(self, key: object) -> None:
+        self._observers.pop(key, None)
+
+    def _tell(self, call: Callable[[IGossipObserver], None]) -> None:
+        for key, observer in tuple(self._observers.items()):
+            if key in self._observers:
+                self._guard(call, observer)
+
+    def _guard(self, call: Callable[[T], None], argument: T) -> None:
+        try:
+            call(argument)
+        except Exception:
+            self._log.failure("an observer of the topic failed")

@@ -1,0 +1,371 @@
+"""
+Peer transports that meet in memory.
+
+L{MemoryPeerTransport} is an L{IPeerTransport} whose connections are pairs of
+objects on a L{MemoryHub}: time is the hub's clock, nothing is random, and what
+a network does to people can be done to it: unreachable addresses, connections
+that are cut, peers that stop reading.  Frames, admission, duplicate
+connections and dials are the code that L{dtt.transport.streams.transport} runs.
+
+    hub = MemoryHub(Clock())
+    alice, bob = hub.transport(b"a" * 32), hub.transport(b"b" * 32)
+    alice.open_topic(topic_id, secret_hash, links)
+    alice.dial(bob.peer_id, bob.addresses())
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dtt.errors import DecodeError, DialFailed, RemoteError
+from dtt.interfaces import IListener, ITopicLinks, PeerId
+from dtt.transport.backpressure import WRITABLE, Link, short_reason
+from dtt.transport.dialing import Dials
+from dtt.transport.streams.frames import FrameParser
+from dtt.transport.streams.multiplexer import Multiplexer
+from dtt.wire.addresses import STREAMS, Address, PeerAddress, direct_addresses
+
+
+class MemoryHub:
+    """
+    The network of some L{MemoryPeerTransport}s.
+
+    @ivar clock: the time of everything on the hub.
+    @ivar latency: seconds that bytes take one way.  A dial takes four of them
+        (TCP and TLS 1.3), its other end sees it after five.
+    @ivar unreachable: (host, port) pairs that swallow dials: they time out.
+    """
+
+    def __init__(self, clock: IReactorTime, latency: float = 0.01) -> None:
+        self.clock = clock
+        self.latency = latency
+        self.unreachable: set[tuple[str, int]] = set()
+        self._listeners: dict[tuple[str, int], MemoryPeerTransport] = {}
+        self._connections: list[_End] = []
+        self._stalled: set[PeerId] = set()
+        self._count = 0
+
+    def transport(self, peer_id: PeerId, kind: int = STREAMS) -> MemoryPeerTransport:
+        """
+        A transport for C{peer_id}, listening on an address of its own.
+
+        @param kind: its number in hints.
+        """
+        self._count += 1
+        address = PeerAddress(
+            kind, f"10.{self._count >> 16 & 255}.{self._count >> 8 & 255}.{self._count & 255}", 4433
+        )
+        transport = MemoryPeerTransport(self, peer_id, address)
+        self._listeners[address.host, address.port] = transport
+        return transport
+
+    def cut(self, one: PeerId, other: PeerId) -> None:
+        """
+        All connections between two peers break, for both of them at once.
+        """
+        for end in tuple(self._connections):
+            if {end.own_id, end.peer_id} == {one, other}:
+                end.abort("cut")
+
+    def connections(self, peer_id: PeerId) -> int:
+        """
+        How many connections C{peer_id} has.
+        """
+        return sum(end.own_id == peer_id for end in self._connections)
+
+    def stall(self, peer_id: PeerId) -> None:
+        """
+        C{peer_id} stops reading: what is sent to it counts as unsent.
+        """
+        self._stalled.add(peer_id)
+
+    def resume(self, peer_id: PeerId) -> None:
+        """
+        C{peer_id} reads again, and what has piled up first.
+        """
+        self._stalled.discard(peer_id)
+        for end in tuple(self._connections):
+            if end.own_id == peer_id:
+                end.read()
+
+
+@implementer(ITopicLinks)
+class RecordingLinks:
+    """
+    An L{ITopicLinks} that remembers what it is told.
+
+    @ivar messages: (peer id, message) pairs.
+    @ivar connected: peer ids, in order.
+    @ivar disconnected: peer ids, in order.
+    @ivar on_message: called with each message, after it is remembered.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[PeerId, bytes]] = []
+        self.connected: list[PeerId] = []
+        self.disconnected: list[PeerId] = []
+        self.on_message: Callable[[PeerId, bytes], object] = lambda peer_id, message: None
+
+    def messages_received(self, peer_id: PeerId, messages: Sequence[bytes]) -> None:
+        """As L{ITopicLinks.messages_received}."""
+        for message in messages:
+            self.messages.append((peer_id, message))
+            self.on_message(peer_id, message)
+
+    def peer_connected(self, peer_id: PeerId) -> None:
+        """As L{ITopicLinks.peer_connected}."""
+        self.connected.append(peer_id)
+
+    def peer_disconnected(self, peer_id: PeerId) -> None:
+        """As L{ITopicLinks.peer_disconnected}."""
+        self.disconnected.append(peer_id)
+
+
+class _End:
+    """
+    One end of a connection in memory; a L{dtt.transport.backpressure.Connection}.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        hub: MemoryHub,
+        transport: MemoryPeerTransport,
+        peer_id: PeerId,
+        opened_by_us: bool,
+        exporter: bytes,
+    ) -> None:
+        self._hub = hub
+        self._transport = transport
+        self.own_id = transport.peer_id
+        self.peer_id = peer_id
+        self.opened_by_us = opened_by_us
+        self.exporter = exporter
+        self.other: _End | None = None
+        self._parser = FrameParser()
+        self._inbox: list[bytes] = []
+        self._link: Link | None = None
+        self._up = False
+        self._closed = False
+
+    @property
+    def unsent(self) -> int:
+        """What the other end has not read although it has arrived."""
+        return 0 if self.other is None else sum(map(len, self.other._inbox))
+
+    def made(self) -> None:
+        """The other end is authenticated."""
+        if self._closed:
+            return
+        self._up = True
+        self._hub._connections.append(self)
+        self._link = self._transport.multiplexer.connection_made(self)
+        if self._link is None:
+            self.abort("no room")
+            return
+        self._transport.counters["dialled" if self.opened_by_us else "accepted"] += 1
+        if not self.opened_by_us:
+            self._transport._dials.connected(self.peer_id)
+        self.read()
+
+    def send(self, frame: bytes) -> None:
+        """As the protocol says."""
+        if not self._closed and self.other is not None:
+            self._hub.clock.callLater(self._hub.latency, self.other._arrived, frame)
+
+    def close(self) -> None:
+        """Close as TLS does: the other end answers, then both are gone."""
+        if not self._closed:
+            self._closed = True
+            if self.other is not None:
+                self._hub.clock.callLater(self._hub.latency, self.other._ended)
+
+    def read(self) -> None:
+        """Handle what has arrived, unless this peer is stalled or has not finished its handshake."""
+        while self._inbox and self._link is not None and self.own_id not in self._hub._stalled:
+            data = self._inbox.pop(0)
+            try:
+                self._transport.multiplexer.frames_received(self._link, self._parser.feed(data))
+                if self._parser.fault is not None:
+                    raise DecodeError(self._parser.fault)
+            except RemoteError as error:
+                self.abort(short_reason(error))
+            except Exception:
+                self._log.failure("a frame could not be handled")
+                self.abort("internal error")
+            if self.other is not None and self.unsent_by_other() < WRITABLE:
+                self.other._transport.multiplexer.writers.check()
+
+    def unsent_by_other(self) -> int:
+        """The other end's L{unsent}."""
+        return sum(map(len, self._inbox))
+
+    def abort(self, reason: str) -> None:
+        """The connection breaks at both ends, at once."""
+        if self.other is None:
+            return
+        self._transport.counters[f"closed: {reason}"] += 1
+        other, self.other = self.other, None
+        other.other = None
+        self._gone()
+        other._gone()
+
+    def _arrived(self, data: bytes) -> None:
+        if self.other is not None:
+            self._inbox.append(data)
+            self.read()
+
+    def _ended(self) -> None:
+        self.read()
+        self._closed = True
+        if self.other is not None:
+            self._hub.clock.callLater(self._hub.latency, self.other._closed_cleanly)
+        self._gone()
+
+    def _closed_cleanly(self) -> None:
+        self.other = None
+        self._gone()
+
+    def _gone(self) -> None:
+        self._closed = True
+        self._inbox.clear()
+        link, self._link = self._link, None
+        if self._up:
+            self._up = False
+            self._hub._connections.remove(self)
+        if link is not None:
+            self._transport.multiplexer.connection_lost(link)
+
+
+@implementer(IListener)
+class MemoryPeerTransport:
+    """
+    An L{IListener} on a L{MemoryHub}; made by L{MemoryHub.transport}.
+
+    @ivar peer_id: who we are (32 bytes).
+    @ivar counters: what happened, by reason.
+    @ivar multiplexer: the table of connections.
+    """
+
+    finds_peers = False
+
+    def __init__(self, hub: MemoryHub, peer_id: PeerId, address: PeerAddress) -> None:
+        self.kind = address.transport
+        self.port: int | None = address.port
+        self.peer_id = peer_id
+        self.counters: Counter[str] = Counter()
+        self._hub = hub
+        self._address = address
+        self._listening = True
+        self.multiplexer = Multiplexer(hub.clock, peer_id, self.counters)
+        self._dials = Dials(hub.clock, self._attempt)
+
+    def listen(self, host: str, port: int) -> None:
+        """
+        Nothing: the hub gave us our place.
+        """
+
+    def set_external_host(self, host: str | None) -> None:
+        """
+        Nothing: all see the same addresses.
+        """
+
+    def stop(self) -> Deferred[None]:
+        """
+        Leave all topics, close all connections, and listen no more.
+        """
+        self._listening = False
+        self._hub._listeners.pop((self._address.host, self._address.port), None)
+        self._dials.stop()
+        self.multiplexer.close_all()
+        return succeed(None)
+
+    def addresses(self) -> tuple[PeerAddress, ...]:
+        """
+        The address that the hub gave us.
+        """
+        return (self._address,) if self._listening else ()
+
+    def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
+        """As L{IPeerTransport.open_topic}."""
+        self.multiplexer.open_topic(topic_id, secret_hash, links)
+
+    def close_topic(self, topic_id: bytes) -> None:
+        """As L{IPeerTransport.close_topic}."""
+        self.multiplexer.close_topic(topic_id)
+
+    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
+        """As L{IPeerTransport.dial}."""
+        if peer_id == self.peer_id:
+            return fail(DialFailed("own key"))
+        if self.multiplexer.is_connected(peer_id):
+            return succeed(None)
+        if not self._listening:
+            return fail(DialFailed("stopped"))
+        return self._dials.dial(peer_id, direct_addresses(addresses, self.kind))
+
+    def is_connected(self, peer_id: PeerId) -> bool:
+        """As L{IPeerTransport.is_connected}."""
+        return self.multiplexer.is_connected(peer_id)
+
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
+        """As L{IPeerTransport.send}."""
+        return self.multiplexer.send(peer_id, topic_id, message)
+
+    def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
+        """As L{IPeerTransport.disconnect}."""
+        self.multiplexer.disconnect(peer_id, topic_id)
+
+    def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
+        """As L{IPeerTransport.when_writable}."""
+        return self.multiplexer.writers.when_writable(peer_ids)
+
+    def _attempt(self, peer_id: PeerId, address: PeerAddress) -> Deferred[None]:
+        target = (address.host, address.port)
+        latency = self._hub.latency
+        result: Deferred[None]
+        if target in self._hub.unreachable:
+            return Deferred()
+        result = Deferred(lambda _: call.cancel())
+        call = self._hub.clock.callLater(2 * latency, self._answered, target, result)
+        return result.addCallback(lambda _: self._authenticate(peer_id, target))
+
+    def _answered(self, target: tuple[str, int], result: Deferred[None]) -> None:
+        """One round trip: TCP."""
+        if target in self._hub._listeners:
+            result.callback(None)
+        else:
+            result.errback(DialFailed("connection refused"))
+
+    def _authenticate(self, peer_id: PeerId, target: tuple[str, int]) -> Deferred[None]:
+        """One more: TLS."""
+        result: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self._hub.clock.callLater(2 * self._hub.latency, self._met, peer_id, target, result)
+        return result
+
+    def _met(self, peer_id: PeerId, target: tuple[str, int], result: Deferred[None]) -> None:
+        listener = self._hub._listeners.get(target)
+        if listener is None:
+            result.errback(DialFailed("connection refused"))
+        elif listener.peer_id != peer_id:
+            result.errback(DialFailed("other key answered"))
+        else:
+            self._hub._count += 1
+            exporter = hashlib.sha256(b"%d" % self._hub._count).digest()
+            ours = _End(self._hub, self, peer_id, True, exporter)
+            theirs = _End(self._hub, listener, self.peer_id, False, exporter)
+            ours.other, theirs.other = theirs, ours
+            self._hub.clock.callLater(self._hub.latency, theirs.made)
+            ours.made()
+            if ours._link is None:
+                result.errback(DialFailed("too many connections"))
+            else:
+                result.callback(None)

@@ -1,0 +1,344 @@
+"""
+A UDP network in memory, under L{twisted.internet.task.Clock}.
+
+Rules: each host has a reactor of its own and an IPv4 address, an IPv6 address
+or one of each; all share one clock; a datagram
+arrives C{latency} seconds after it was written, or is lost; the same seed
+gives the same losses; nothing arrives from or at a dead address.  Beyond these
+hosts there may be others that have no reactor and only answer.  Code under
+test runs unchanged: it calls C{listenUDP}, C{callLater} and C{seconds}.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Literal
+
+from attrs import frozen
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHostnameResolver,
+    IHostResolution,
+    IListeningPort,
+    IReactorPluggableNameResolver,
+    IReactorTime,
+    IReactorUDP,
+    IResolutionReceiver,
+    IUDPTransport,
+)
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from dtt.testing.net.clock import advance
+from dtt.testing.net.distance import Beyond, OfHosts, between
+
+#: The host that resolves names, where latencies differ.
+_RESOLVER = "resolver"
+
+#: The first port of those that are given out for port 0 (IANA's dynamic ones).
+_FIRST_FREE = 49152
+
+
+def _address(kind: Literal["TCP", "UDP"], host: str, port: int) -> IPv4Address | IPv6Address:
+    return IPv6Address(kind, host, port) if ":" in host else IPv4Address(kind, host, port)
+
+
+@frozen(slots=True)
+class Datagram:
+    """
+    What was written to the network.
+
+    @ivar source: host and port.
+    @ivar destination: host and port.
+    """
+
+    source: tuple[str, int]
+    destination: tuple[str, int]
+    data: bytes
+
+
+@implementer(IListeningPort, IUDPTransport)
+class MemoryUDPPort:
+    """
+    One bound address.  See L{MemoryUDPNetwork}.
+    """
+
+    maxThroughput = 256 * 1024
+
+    def __init__(self, network: MemoryUDPNetwork, protocol: DatagramProtocol, host: str, port: int) -> None:
+        self._network = network
+        self._address = (host, port)
+        self.protocol = protocol
+
+    def startListening(self) -> None:
+        """
+        Bound from the start.
+        """
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        """
+        Host and port.
+        """
+        return _address("UDP", *self._address)
+
+    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
+        """
+        Send C{packet}.
+        """
+        assert addr is not None, "connected ports are not supported"
+        self._network._write(Datagram(self._address, addr, packet))
+
+    def stopListening(self) -> Deferred[None]:
+        """
+        Give the address back.
+        """
+        if self._network._ports.get(self._address) is self:
+            del self._network._ports[self._address]
+            self.protocol.doStop()
+        return succeed(None)
+
+    def loseConnection(self) -> None:
+        """
+        As L{stopListening}.
+        """
+        self.stopListening()
+
+    def connect(self, host: str, port: int) -> None:
+        """
+        Not supported.
+        """
+        raise NotImplementedError("connected ports are not supported")
+
+    def setBroadcastAllowed(self, enabled: bool) -> None:
+        """
+        There is no broadcast here.
+        """
+
+    def getBroadcastAllowed(self) -> bool:
+        """
+        There is no broadcast here.
+        """
+        return False
+
+
+@implementer(IHostResolution)
+class _Resolution:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.call: IDelayedCall | None = None
+
+    def cancel(self) -> None:
+        if self.call is not None and self.call.active():
+            self.call.cancel()
+
+
+@implementer(IReactorUDP, IReactorTime, IReactorPluggableNameResolver, IHostnameResolver)
+class MemoryUDPReactor:
+    """
+    The reactor of one host: what a UDP service needs of one.
+
+    @ivar host: its IP address.
+    @ivar host6: its IPv6 address, if it has two.
+    @ivar nameResolver: resolves L{MemoryUDPNetwork.names}.
+    """
+
+    def __init__(self, network: MemoryUDPNetwork, host: str, host6: str | None = None) -> None:
+        self._network = network
+        self.host = host
+        self.host6 = host6
+        self.nameResolver: IHostnameResolver = self
+
+    def seconds(self) -> float:
+        """
+        The network's time.
+        """
+        return self._network.clock.seconds()
+
+    def callLater(
+        self,
+        delay: float,
+        callable: Callable[..., object],  # noqa: A002 - Twisted's name
+        *args: Any,
+        **kw: Any,
+    ) -> IDelayedCall:
+        """
+        See L{Clock.callLater}.
+        """
+        return self._network.clock.callLater(delay, callable, *args, **kw)
+
+    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
+        """
+        Those of all hosts and of the network.
+        """
+        return self._network.clock.getDelayedCalls()
+
+    def listenUDP(
+        self,
+        port: int,
+        protocol: DatagramProtocol,
+        interface: str = "",
+        maxPacketSize: int = 8192,  # noqa: N803 - Twisted's name
+    ) -> MemoryUDPPort:
+        """
+        Bind C{port} of this host; 0 is the next free one.
+
+        @param interface: this host's address; empty or C{::}: any of it.
+        @raise CannotListenError: it is taken, or C{interface} is not this host.
+        """
+        host = self.host if self.host6 is None or ":" not in interface else self.host6
+        if interface == "::" and ":" in host:
+            interface = ""
+        return self._network._listen(host, port, protocol, interface)
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        """
+        Replace the resolver; returns the previous one.
+        """
+        previous, self.nameResolver = self.nameResolver, resolver
+        return previous
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803 - Twisted's names
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
+    ) -> IHostResolution:
+        """
+        Resolve from L{MemoryUDPNetwork.names}: L{None} never ends, an unknown
+        name ends without an address.
+        """
+        resolution = _Resolution(hostName)
+        addresses: Sequence[str] | None = self._network.names.get(hostName, ())
+        resolutionReceiver.resolutionBegan(resolution)
+        if addresses is not None:
+
+            def answer() -> None:
+                for host in addresses:
+                    address = _address("UDP" if transportSemantics == "UDP" else "TCP", host, portNumber)
+                    if addressTypes is None or type(address) in addressTypes:
+                        resolutionReceiver.addressResolved(address)
+                resolutionReceiver.resolutionComplete()
+
+            latency = between(self._network.latency, self.host, _RESOLVER)
+            resolution.call = self._network.clock.callLater(latency, answer)
+        return resolution
+
+
+class MemoryUDPNetwork:
+    """
+    Hosts that can send datagrams to each other.
+
+    @ivar clock: everybody's time.
+    @ivar latency: seconds from write to arrival, of all pairs of hosts or of each.
+    @ivar loss: the share of datagrams that get lost, 0..1, of all or of each.
+    @ivar beyond: hosts without a reactor, which answer.
+    @ivar dead: addresses, or whole hosts, that neither send nor receive.
+    @ivar names: host names and their addresses; L{None}: never resolved.
+    @ivar log: the datagrams written, with the losses.
+    @ivar observers: each is told every datagram that is written.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        latency: OfHosts = 0.01,
+        loss: OfHosts = 0.0,
+        rng: Random | None = None,
+        beyond: Beyond | None = None,
+        log_limit: int | None = None,
+    ) -> None:
+        """
+        @param log_limit: keep the last datagrams only, at least so many;
+            L{None}: keep all.
+        """
+        self.clock = clock
+        self.latency = latency
+        self.loss = loss
+        self.beyond = beyond
+        self.dead: set[tuple[str, int] | str] = set()
+        self.names: dict[str, Sequence[str] | None] = {}
+        self.log: list[Datagram] = []
+        self.observers: list[Callable[[Datagram], object]] = []
+        self._log_limit = log_limit
+        self._rng = Random(0) if rng is None else rng
+        self._ports: dict[tuple[str, int], MemoryUDPPort] = {}
+
+    def reactor(self, host: str, host6: str | None = None) -> MemoryUDPReactor:
+        """
+        A reactor of the host with this IP address.
+
+        @param host6: an IPv6 address that it has besides.
+        """
+        return MemoryUDPReactor(self, host, host6)
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """
+        What is bound now.
+        """
+        return list(self._ports)
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let time pass, event by event: what is caused by an event within
+        C{seconds} happens at its own time.
+        """
+        advance(self.clock, seconds)
+
+    def _listen(self, host: str, port: int, protocol: DatagramProtocol, interface: str) -> MemoryUDPPort:
+        if port == 0:
+            port = next(number for number in range(_FIRST_FREE, 65536) if (host, number) not in self._ports)
+        if (host, port) in self._ports or interface not in ("", host):
+            raise CannotListenError(interface, port, OSError(errno.EADDRINUSE, "Address already in use"))
+        bound = self._ports[host, port] = MemoryUDPPort(self, protocol, host, port)
+        protocol.makeConnection(bound)
+        return bound
+
+    def _is_dead(self, address: tuple[str, int]) -> bool:
+        return address in self.dead or address[0] in self.dead
+
+    def _write(self, datagram: Datagram) -> None:
+        self._record(datagram)
+        source, destination = datagram.source[0], datagram.destination[0]
+        if self._is_dead(datagram.source):
+            return
+        loss = between(self.loss, source, destination)
+        if loss and self._rng.random() < loss:
+            return
+        latency = between(self.latency, source, destination)
+        beyond = self.beyond
+        if beyond is not None and beyond.has(destination):
+            self.clock.callLater(latency, self._answer, beyond, datagram)
+        else:
+            self.clock.callLater(latency, self._arrive, datagram)
+
+    def _record(self, datagram: Datagram) -> None:
+        limit = self._log_limit
+        if limit != 0:
+            self.log.append(datagram)
+            if limit is not None and len(self.log) >= 2 * limit:
+                del self.log[:-limit]
+        for observer in self.observers:
+            observer(datagram)
+
+    def _answer(self, beyond: Beyond, datagram: Datagram) -> None:
+        source, destination = datagram.source, datagram.destination
+        if self._is_dead(destination):
+            return
+        reply = beyond.answer(datagram.data, source, destination, self.clock.seconds())
+        if reply is not None:
+            self._write(Datagram(destination, source, reply))
+
+    def _arrive(self, datagram: Datagram) -> None:
+        bound = self._ports.get(datagram.destination)
+        if bound is not None and not self._is_dead(datagram.destination):
+            bound.protocol.datagramReceived(datagram.data, datagram.source)

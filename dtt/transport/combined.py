@@ -1,0 +1,263 @@
+"""
+Several transports as one: a member has one id and one swarm over all of them.
+
+Rules (specs/streams.md section 4): a peer is dialled by the transports that its
+addresses belong to, side by side, 250 ms apart; the first authenticated
+connection wins.  While any transport has a connection to a peer it is
+connected: what breaks on one goes on over another.  A topic's messages to a
+peer take the first transport that is connected, unless the peer did not admit
+us there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dtt.deferreds import call_off
+from dtt.errors import DialFailed
+from dtt.interfaces import IListener, IPeerTransport, ITopicLinks, PeerId
+from dtt.transport.dialing import ATTEMPT_DELAY
+from dtt.wire.addresses import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
+
+
+@implementer(ITopicLinks)
+class _Links:
+    """
+    What one transport tells one topic.
+    """
+
+    def __init__(self, several: SeveralTransports, number: int, topic_id: bytes, links: ITopicLinks) -> None:
+        self._several = several
+        self._number = number
+        self._topic_id = topic_id
+        self._links = links
+
+    def messages_received(self, peer_id: PeerId, messages: Sequence[bytes]) -> None:
+        self._links.messages_received(peer_id, messages)
+
+    def peer_connected(self, peer_id: PeerId) -> None:
+        self._several.connected(self._number, peer_id)
+        self._links.peer_connected(peer_id)
+
+    def peer_disconnected(self, peer_id: PeerId) -> None:
+        if not self._several.goes_on(self._number, peer_id, self._topic_id):
+            self._links.peer_disconnected(peer_id)
+
+
+@define(slots=True, eq=False)
+class _Race:
+    """
+    A dial of one peer.
+
+    @ivar todo: transports not tried yet, with what they shall dial.
+    @ivar running: dials under way.
+    @ivar reasons: why others failed.
+    """
+
+    peer_id: PeerId
+    todo: list[tuple[IListener, list[Address]]]
+    result: Deferred[None] = field(init=False)
+    running: dict[IListener, Deferred[None]] = field(factory=dict)
+    reasons: list[str] = field(factory=list)
+    next_attempt: IDelayedCall | None = None
+
+
+@implementer(IPeerTransport)
+class SeveralTransports:
+    """
+    An L{IPeerTransport} made of others.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, transports: Sequence[IListener]) -> None:
+        """
+        @param transports: of different kinds, the preferred one first.
+        """
+        self._clock = clock
+        self._transports = tuple(transports)
+        self._by_kind = {transport.kind: transport for transport in transports}
+        self.finds_peers = any(transport.finds_peers for transport in transports)
+        # Where a topic is not admitted, though the peer is connected.
+        self._closed_to_us: set[tuple[int, PeerId, bytes]] = set()
+        self._races: dict[_Race, None] = {}
+
+    def addresses(self) -> tuple[Address, ...]:
+        """
+        As L{IPeerTransport.addresses}: each transport's first ones first, so
+        that none of them is cut off.
+        """
+        listed = [transport.addresses() for transport in self._transports]
+        relays = [a for a in chain.from_iterable(listed) if isinstance(a, RelayAddress)]
+        direct = [[a for a in each if isinstance(a, PeerAddress)] for each in listed]
+        mixed = [a for a in chain.from_iterable(zip_longest(*direct)) if a is not None]
+        return (*mixed[:MAX_ADDRESSES], *relays[:1])
+
+    def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
+        """
+        As L{IPeerTransport.open_topic}.
+        """
+        for number, transport in enumerate(self._transports):
+            transport.open_topic(topic_id, secret_hash, _Links(self, number, topic_id, links))
+
+    def close_topic(self, topic_id: bytes) -> None:
+        """
+        As L{IPeerTransport.close_topic}.
+        """
+        self._closed_to_us = {entry for entry in self._closed_to_us if entry[2] != topic_id}
+        for transport in self._transports:
+            transport.close_topic(topic_id)
+
+    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
+        """
+        As L{IPeerTransport.dial}.
+        """
+        if self.is_connected(peer_id):
+            return succeed(None)
+        todo: dict[int, list[Address]] = {}
+        for address in addresses:
+            if address.transport in self._by_kind:
+                todo.setdefault(address.transport, []).append(address)
+        for transport in self._transports:
+            if transport.finds_peers:
+                todo.setdefault(transport.kind, [])
+        if not todo:
+            return fail(DialFailed("no address"))
+        race = _Race(peer_id, [(self._by_kind[kind], belonging) for kind, belonging in todo.items()])
+        result: Deferred[None] = Deferred(lambda _: self._end(race))
+        race.result = result
+        self._races[race] = None
+        self._next(race)
+        return result
+
+    def is_connected(self, peer_id: PeerId) -> bool:
+        """
+        As L{IPeerTransport.is_connected}.
+        """
+        return any(transport.is_connected(peer_id) for transport in self._transports)
+
+    def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
+        """
+        As L{IPeerTransport.send}.
+        """
+        return (self._way(peer_id, topic_id) or self._transports[0]).send(peer_id, topic_id, message)
+
+    def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
+        """
+        As L{IPeerTransport.disconnect}.
+        """
+        for number, transport in enumerate(self._transports):
+            self._closed_to_us.discard((number, peer_id, topic_id))
+            transport.disconnect(peer_id, topic_id)
+
+    def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
+        """
+        As L{IPeerTransport.when_writable}.
+        """
+        waiting = [d for d in (t.when_writable(peer_ids) for t in self._transports) if not d.called]
+        if not waiting:
+            return succeed(None)
+        if len(waiting) == 1:
+            return waiting[0]
+
+        def unwrap(failure: Failure) -> Failure:
+            return failure.value.subFailure if isinstance(failure.value, FirstError) else failure
+
+        return gatherResults(waiting, consumeErrors=True).addCallbacks(lambda _: None, unwrap)
+
+    # What one transport tells
+
+    def connected(self, number: int, peer_id: PeerId) -> None:
+        """
+        Transport C{number} has a new connection to C{peer_id}.
+        """
+        # Of a connection whose end was asked for nobody tells.
+        self._closed_to_us = {
+            entry
+            for entry in self._closed_to_us
+            if entry[:2] != (number, peer_id) and self._transports[entry[0]].is_connected(entry[1])
+        }
+        for race in [race for race in self._races if race.peer_id == peer_id]:
+            self._won(race, self._transports[number])
+
+    def goes_on(self, number: int, peer_id: PeerId, topic_id: bytes) -> bool:
+        """
+        Transport C{number} has lost C{peer_id} for a topic.
+
+        @return: whether another one still has it.
+        """
+        if self._transports[number].is_connected(peer_id):
+            self._closed_to_us.add((number, peer_id, topic_id))
+        else:
+            self._closed_to_us.discard((number, peer_id, topic_id))
+        if self._way(peer_id, topic_id) is not None:
+            return True
+        for each in range(len(self._transports)):
+            self._closed_to_us.discard((each, peer_id, topic_id))
+        return False
+
+    # Inside
+
+    def _way(self, peer_id: PeerId, topic_id: bytes) -> IListener | None:
+        """
+        The transport that carries a message.
+        """
+        for number, transport in enumerate(self._transports):
+            if transport.is_connected(peer_id) and (number, peer_id, topic_id) not in self._closed_to_us:
+                return transport
+        return None
+
+    def _next(self, race: _Race) -> None:
+        """
+        Start the next dial, if there is one.
+        """
+        call_off(race.next_attempt)
+        race.next_attempt = None
+        if not race.todo:
+            if not race.running:
+                self._end(race)
+                race.result.errback(DialFailed(", ".join(dict.fromkeys(race.reasons))))
+            return
+        transport, addresses = race.todo.pop(0)
+        if race.todo:
+            # Set before the dial: it may fail at once and come back here.
+            race.next_attempt = self._clock.callLater(ATTEMPT_DELAY, self._next, race)
+        dial = race.running[transport] = transport.dial(race.peer_id, addresses)
+        dial.addCallbacks(
+            lambda _: self._won(race, transport), lambda failure: self._lost(race, transport, failure)
+        )
+
+    def _won(self, race: _Race, transport: IListener) -> None:
+        # It may still be about to say that it has succeeded.
+        race.running.pop(transport, None)
+        if race in self._races:
+            self._end(race)
+            race.result.callback(None)
+
+    def _lost(self, race: _Race, transport: IListener, failure: Failure) -> None:
+        if race not in self._races:
+            return
+        del race.running[transport]
+        if failure.check(DialFailed):
+            race.reasons.append(failure.getErrorMessage())
+        else:
+            self._log.failure("a transport could not dial", failure)
+            race.reasons.append("internal error")
+        self._next(race)
+
+    def _end(self, race: _Race) -> None:
+        """
+        Cancel what goes on.
+        """
+        self._races.pop(race, None)
+        call_off(race.next_attempt)
+        for dial in tuple(race.running.values()):
+            dial.cancel()

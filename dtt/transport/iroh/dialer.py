@@ -1,0 +1,228 @@
+"""
+Dials over iroh.
+
+Rules: the library tries all addresses of a peer and its relay side by side, and
+checks its id; to us that is one attempt.  A relay whose URL it can't read does not
+spoil the other addresses.  Nor does an address where somebody else answers
+(L{dtt.transport.iroh.suspects}): then each is an attempt of its own, made by an
+endpoint of its own (L{dtt.transport.iroh.spare_endpoints}).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtt.errors import DialFailed
+from dtt.interfaces import PeerId
+from dtt.transport.dialing import DIAL_TIMEOUT, Dials
+from dtt.transport.iroh.bindings import Bindings, IrohConnection, IrohEndpoint
+from dtt.transport.iroh.calls import Calls, IrohFailure
+from dtt.transport.iroh.endpoint import ALPN
+from dtt.transport.iroh.spare_endpoints import Spares
+from dtt.transport.iroh.suspects import Suspects
+from dtt.wire.addresses import Address, PeerAddress, RelayAddress
+
+#: Why a dial failed that met somebody else.
+OTHER_KEY = "other key answered"
+
+_BAD_RELAY = "bad relay"
+
+#: Pieces of what the library says when a dial fails, and what we say.
+_REASONS = (
+    ("UnknownIssuer", OTHER_KEY),
+    ("known protocol", "other protocol"),
+    ("timed out", "timed out"),
+    ("No addressing", "no address"),
+    ("relay URL", _BAD_RELAY),
+)
+
+#: What one attempt is given: usually all that is known of a peer.
+_Target: TypeAlias = tuple[Address, ...]
+
+
+def _nothing() -> None:
+    """
+    What is to be done at the end of a connection of the endpoint that listens.
+    """
+
+
+class QuicDialing:
+    """
+    Connects.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        calls: Calls,
+        bindings: Bindings,
+        spares: Spares,
+        by_id: bool,
+        is_connected: Callable[[PeerId], bool],
+        on_connection: Callable[[IrohConnection, Callable[[], None]], bool],
+    ) -> None:
+        """
+        @param spares: endpoints that know no addresses.
+        @param by_id: the library may find peers without any address.
+        @param is_connected: whether a peer is connected, whoever dialled.
+        @param on_connection: given each authenticated connection, and what is to
+            be called when that is closed; returns whether there is room for it.
+        """
+        self._clock = clock
+        self._calls = calls
+        self._bindings = bindings
+        self._spares = spares
+        self._by_id = by_id
+        self._is_connected = is_connected
+        self._on_connection = on_connection
+        self._endpoint: IrohEndpoint | None = None
+        self._suspects = Suspects()
+        self._dials: Dials[_Target] = Dials(clock, self._attempt)
+        self._alone: Dials[_Target] = Dials(clock, self._attempt_alone)
+        self._stopped = False
+
+    def start(self, endpoint: IrohEndpoint) -> None:
+        """
+        Dial by C{endpoint} from now on.
+        """
+        self._endpoint = endpoint
+
+    def dial(self, peer_id: PeerId, addresses: _Target) -> Deferred[None]:
+        """
+        Fires when C{peer_id} is connected; fails with L{DialFailed}.
+        """
+        return self._dials.dial(peer_id, [addresses] if addresses or self._by_id else [])
+
+    def connected(self, peer_id: PeerId) -> None:
+        """
+        C{peer_id} has got through to us.
+        """
+        self._alone.connected(peer_id)
+        self._dials.connected(peer_id)
+
+    def stop(self) -> None:
+        """
+        Fail all dials.
+        """
+        self._stopped = True
+        self._dials.stop()
+        self._alone.stop()
+        self._endpoint = None
+
+    # Attempts
+
+    def _attempt(self, peer_id: PeerId, target: _Target) -> Deferred[None]:
+        return self._run(peer_id, self._connect(peer_id, target))
+
+    def _attempt_alone(self, peer_id: PeerId, target: _Target) -> Deferred[None]:
+        return self._run(peer_id, self._connect_alone(peer_id, target))
+
+    def _run(self, peer_id: PeerId, attempt: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        def cancel(_: Deferred[None]) -> None:
+            # When the peer got through to us meanwhile, it may see this one as
+            # its newest, and the end of that as ours: it is left to go on.
+            if not self._is_connected(peer_id):
+                running.cancel()
+
+        result: Deferred[None] = Deferred(cancel)
+
+        def over(outcome: Any) -> None:
+            if isinstance(outcome, Failure) and outcome.check(CancelledError):
+                outcome.cleanFailure()
+                outcome = Failure(DialFailed("cancelled"))
+            if not result.called:
+                result.callback(outcome)
+            elif isinstance(outcome, Failure) and not outcome.check(DialFailed):
+                self._log.failure("a connection could not be opened", outcome)
+
+        running = Deferred.fromCoroutine(attempt)
+        running.addBoth(over)
+        return result
+
+    async def _connect(self, peer_id: PeerId, target: _Target) -> None:
+        if not target or not self._suspects.has(peer_id, self._clock.seconds()):
+            try:
+                self._made(await self._at_once(peer_id, target))
+                return
+            except DialFailed as error:
+                if str(error) != OTHER_KEY or not target:
+                    raise
+            self._suspects.add(peer_id, self._clock.seconds())
+            # An attempt that was given up goes on at times, see L{_run}.
+            if self._stopped or self._is_connected(peer_id):
+                raise DialFailed(OTHER_KEY)
+        each: list[_Target] = [(address,) for address in self._suspects.order(peer_id, target)]
+        await self._alone.dial(peer_id, [*each, ()] if self._by_id else each)
+
+    async def _connect_alone(self, peer_id: PeerId, target: _Target) -> None:
+        try:
+            if target and isinstance(target[0], PeerAddress):
+                await self._by_spare(peer_id, target)
+            else:
+                self._made(await self._try(self._endpoint, peer_id, target))
+        except DialFailed:
+            if target:
+                self._suspects.failed(peer_id, target[0])
+            raise
+
+    async def _by_spare(self, peer_id: PeerId, target: _Target) -> None:
+        spare = await self._spares.bind()
+        connection = None
+        try:
+            connection = await self._try(spare, peer_id, target, DIAL_TIMEOUT)
+        finally:
+            if connection is None:
+                self._spares.close(spare)
+        self._made(connection, lambda: self._spares.close(spare))
+
+    async def _at_once(self, peer_id: PeerId, target: _Target) -> IrohConnection:
+        direct = tuple(address for address in target if isinstance(address, PeerAddress))
+        try:
+            return await self._try(self._endpoint, peer_id, target)
+        except DialFailed as error:
+            if str(error) != _BAD_RELAY or not direct:
+                raise
+        return await self._try(self._endpoint, peer_id, direct)
+
+    async def _try(
+        self,
+        endpoint: IrohEndpoint | None,
+        peer_id: PeerId,
+        target: _Target,
+        timeout: float | None = None,
+    ) -> IrohConnection:
+        """
+        @raise DialFailed: it was not reached.
+        """
+        if endpoint is None:
+            raise DialFailed("stopped")
+        bindings = self._bindings
+        direct = [str(address) for address in target if isinstance(address, PeerAddress)]
+        relay = next((address.url for address in target if isinstance(address, RelayAddress)), None)
+        try:
+            address = bindings.EndpointAddr(bindings.EndpointId.from_bytes(peer_id), relay, direct)
+            connecting = self._calls.call(endpoint.connect(address, ALPN))
+            if timeout is not None:
+                connecting.addTimeout(timeout, self._clock)
+            return await connecting
+        except bindings.IrohError:
+            raise DialFailed("not a key") from None
+        except DeferredTimeoutError:
+            raise DialFailed("timed out") from None
+        except IrohFailure as error:
+            words = error.text
+            reason = next((reason for piece, reason in _REASONS if piece in words), "connection failed")
+            raise DialFailed(reason) from None
+
+    def _made(self, connection: IrohConnection, on_closed: Callable[[], None] = _nothing) -> None:
+        if not self._on_connection(connection, on_closed):
+            raise DialFailed("too many connections")

@@ -1,0 +1,143 @@
+"""
+What one iroh connection receives.
+
+Rules (specs/iroh-gossip.md sections 4, 5 and 11): unidirectional streams are
+accepted until the connection ends, and each is read to its end, however slow
+the application is.  A stream is never stopped on a connection that lives on
+(cure of Q3): whatever is wrong with one ends the connection.  A header must be
+complete 10 s after its stream was opened; a bidirectional stream is an error.
+What has arrived before the connection ended is still read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dtt.deferreds import call_off
+from dtt.errors import DecodeError, RemoteError
+from dtt.transport.iroh.bindings import IrohConnection, IrohRecvStream
+from dtt.transport.iroh.calls import IrohFailure
+from dtt.transport.iroh.loops import Loops
+from dtt.transport.iroh.stream_parser import StreamParser
+
+#: Bytes of one read, and of the next one when they were all there (measured: the
+#: calls of one cost as much as several messages).  The library holds a buffer of
+#: that size while it waits, for each stream.
+READ_SIZE, NEXT_READ_SIZE = 64 * 1024, 256 * 1024
+
+#: Seconds from a stream's opening to the end of its header (guess; a stream
+#: exists for us once its first bytes are there).
+HEADER_TIMEOUT = 10.0
+
+#: Streams that a peer may have open (iroh allows 100; specs/iroh-gossip.md section 5).
+MAX_STREAMS = 100
+
+
+class ReceiveStreams:
+    """
+    The receiving half of a connection.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        loops: Loops,
+        connection: IrohConnection,
+        on_header: Callable[[bytes], None],
+        on_messages: Callable[[bytes, list[bytes]], None],
+        on_failed: Callable[[str], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        """
+        @param on_header: told the topic id of a new stream.
+        @param on_messages: told topic id and encoded messages; may raise.
+        @param on_failed: told what is wrong with the peer.
+        @param on_end: told that the connection has ended, after all that had
+            arrived before.
+        """
+        self._loops = loops
+        self._connection = connection
+        self._on_header = on_header
+        self._on_messages = on_messages
+        self._on_failed = on_failed
+        self._on_end = on_end
+        self._running = 0
+        self._reading = 0
+
+    def start(self) -> None:
+        """
+        Accept streams.
+        """
+        self._running = 1
+        self._run(self._accept())
+        self._run(self._accept_bidirectional())
+        self._over(None)
+
+    def _run(self, loop: Coroutine[Any, Any, None]) -> None:
+        self._running += 1
+        self._loops.run(loop, self._failed).addBoth(self._over)
+
+    def _over(self, _: None) -> None:
+        self._running -= 1
+        if not self._running and not self._loops.stopped:
+            self._on_end()
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, IrohFailure):
+            if not error.connection_lost():
+                self._on_failed("stream reset")
+        elif isinstance(error, RemoteError):
+            # Only the texts of DecodeErrors are known to be few.
+            self._on_failed(str(error) if isinstance(error, DecodeError) else type(error).__name__)
+        else:
+            self._log.failure("a message could not be handled", failure)
+            self._on_failed("internal error")
+
+    async def _accept(self) -> None:
+        while True:
+            await self._loops.take()
+            stream = await self._loops.call(self._connection.accept_uni())
+            if self._reading >= MAX_STREAMS:
+                raise DecodeError("too many streams")
+            self._run(self._read(stream))
+
+    async def _accept_bidirectional(self) -> None:
+        await self._loops.call(self._connection.accept_bi())
+        raise DecodeError("bidirectional stream")
+
+    async def _read(self, stream: IrohRecvStream) -> None:
+        """
+        The life of a stream.
+        """
+        loops = self._loops
+        parser = StreamParser()
+        timeout = loops.clock.callLater(HEADER_TIMEOUT, self._on_failed, "no stream header")
+        self._reading += 1
+        try:
+            size = READ_SIZE
+            while data := await loops.call(stream.read(size)):
+                size = NEXT_READ_SIZE if len(data) == size else READ_SIZE
+                await loops.take()
+                messages = parser.feed(data)
+                while messages:
+                    count = await loops.take(len(messages))
+                    assert parser.topic_id is not None
+                    self._on_messages(parser.topic_id, messages[:count])
+                    if loops.stopped:
+                        return
+                    del messages[:count]
+                if parser.fault is not None:
+                    raise DecodeError(parser.fault)
+                if timeout.active() and parser.topic_id is not None:
+                    timeout.cancel()
+                    self._on_header(parser.topic_id)
+            parser.end()
+        finally:
+            self._reading -= 1
+            call_off(timeout)

@@ -1,0 +1,179 @@
+"""
+Addresses of a peer, as records and PeerData carry them.  Pure.
+
+Contracts: specs/addresses.md section 3 (the extension behind a record's
+content) and section 5 (PeerData: iroh's AddrInfo, then the same extension).
+Rust peers ignore the extension; a malformed one counts as none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, TypeAlias
+
+from attrs import frozen
+
+from dtt.errors import DecodeError
+from dtt.wire.postcard import Reader, encode_bytes, encode_option, encode_varint
+
+#: Transport numbers on the wire.
+STREAMS = 0
+IROH = 1
+
+#: At most this many addresses are written, read, or dialled for one peer; one
+#: relay may stand beside them (specs/iroh-gossip.md Q10).
+MAX_ADDRESSES = 8
+
+#: Characters of a relay's URL: with C{relay=} it must fit a string of DNS TXT
+#: (specs/addresses.md section 1).
+MAX_RELAY_URL = 249
+
+_MAGIC = b"dtt1"
+
+
+@frozen(slots=True)
+class PeerAddress:
+    """
+    Where a transport may reach a peer.
+
+    @ivar transport: L{STREAMS} or L{IROH}.
+    @ivar host: an IP literal.
+    @ivar port: 0..65535.
+    """
+
+    transport: int
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen(slots=True)
+class RelayAddress:
+    """
+    The iroh relay through which a peer can be reached by its id.
+
+    @ivar url: as iroh writes it, for instance C{https://relay.example/}; at
+        most L{MAX_RELAY_URL} characters.
+    """
+
+    url: str
+    transport: ClassVar[int] = IROH
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Address: TypeAlias = PeerAddress | RelayAddress
+
+
+def direct_addresses(addresses: Iterable[Address], transport: int) -> list[PeerAddress]:
+    """
+    Those of C{addresses} that C{transport} can dial without a relay.
+    """
+    return [a for a in addresses if isinstance(a, PeerAddress) and a.transport == transport]
+
+
+def _encode_socket_address(address: PeerAddress) -> bytes:
+    ip = ipaddress.ip_address(address.host)
+    return (b"\x00" if ip.version == 4 else b"\x01") + ip.packed + encode_varint(address.port)
+
+
+def _encode_socket_addresses(addresses: Sequence[PeerAddress]) -> bytes:
+    return encode_varint(len(addresses)) + b"".join(map(_encode_socket_address, addresses))
+
+
+def _read_socket_address(reader: Reader) -> tuple[str, int]:
+    match reader.varint(32):
+        case 0:
+            host = str(ipaddress.IPv4Address(reader.raw(4)))
+        case 1:
+            host = str(ipaddress.IPv6Address(reader.raw(16)))
+        case _:
+            raise DecodeError("bad socket address")
+    return host, reader.varint(16)
+
+
+def _direct(addresses: Iterable[Address]) -> list[PeerAddress]:
+    """
+    The first L{MAX_ADDRESSES} of C{addresses} that are no relays.
+    """
+    return [address for address in addresses if isinstance(address, PeerAddress)][:MAX_ADDRESSES]
+
+
+def encode_extension(addresses: Iterable[Address]) -> bytes:
+    """
+    The extension for the first L{MAX_ADDRESSES} of C{addresses}; C{b""} for
+    none.  It has no place for relays.
+    """
+    by_transport: dict[int, list[PeerAddress]] = {}
+    for address in _direct(addresses):
+        by_transport.setdefault(address.transport, []).append(address)
+    if not by_transport:
+        return b""
+    return (
+        _MAGIC
+        + encode_varint(len(by_transport))
+        + b"".join(
+            bytes((transport,)) + _encode_socket_addresses(group) for transport, group in by_transport.items()
+        )
+    )
+
+
+def decode_extension(data: bytes) -> tuple[PeerAddress, ...]:
+    """
+    The addresses in an extension, at most L{MAX_ADDRESSES}; none if C{data}
+    is not a well-formed extension.  Unknown transports are skipped.
+    """
+    if not data.startswith(_MAGIC):
+        return ()
+    reader = Reader(data, len(_MAGIC))
+
+    def read_group() -> list[PeerAddress]:
+        transport = reader.u8()
+        pairs = reader.sequence(lambda: _read_socket_address(reader))
+        return [PeerAddress(transport, host, port) for host, port in pairs]
+
+    try:
+        groups = reader.sequence(read_group)
+    except DecodeError:
+        return ()
+    known = [a for group in groups for a in group if a.transport in (STREAMS, IROH)]
+    return tuple(known[:MAX_ADDRESSES])
+
+
+def encode_peer_data(addresses: Sequence[Address]) -> bytes:
+    """
+    PeerData for gossip: AddrInfo with the first relay and the iroh addresses,
+    then the extension with the addresses of all transports.
+    """
+    limited = _direct(addresses)
+    iroh = direct_addresses(limited, IROH)
+    relay = next((address.url for address in addresses if isinstance(address, RelayAddress)), None)
+    return (
+        encode_option(None if relay is None else encode_bytes(relay.encode("utf-8")))
+        + _encode_socket_addresses(iroh)
+        + encode_extension(limited)
+    )
+
+
+def decode_peer_data(data: bytes) -> tuple[Address, ...]:
+    """
+    The addresses of all transports in PeerData, each once, at most
+    L{MAX_ADDRESSES}; then the relay, if there is one whose URL is not too long.
+
+    @raise DecodeError: AddrInfo is malformed.
+    """
+    if not data:
+        return ()
+    reader = Reader(data)
+    relay_url = reader.option(reader.text)
+    pairs = reader.sequence(lambda: _read_socket_address(reader))
+    extension = decode_extension(reader.raw(reader.remaining()))
+    iroh = [PeerAddress(IROH, host, port) for host, port in pairs]
+    direct = tuple(dict.fromkeys((*extension, *iroh)))[:MAX_ADDRESSES]
+    if relay_url is None or len(relay_url) > MAX_RELAY_URL:
+        return direct
+    return (*direct, RelayAddress(relay_url))

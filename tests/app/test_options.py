@@ -1,0 +1,396 @@
+"""
+Tests for L{dtt.app.options}.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.app.options import CommandOptions, TrackerOptions, VersionedOptions, default_state_dir
+from dtt.config import PUBLIC_BOOTSTRAP, AddressesConfig, Config, IrohConfig
+from dtt.errors import StateError, UsageError
+from dtt.state import MAX_SECRET_BYTES
+from dtt.transport.iroh import bindings as iroh_bindings
+
+
+class StateDirTests(SynchronousTestCase):
+    """
+    Tests for L{default_state_dir}.
+    """
+
+    def test_systemd(self) -> None:
+        """systemd's directory comes first, the first of several."""
+        environ = {"STATE_DIRECTORY": "/var/lib/dtt:/var/lib/other", "XDG_STATE_HOME": "/x"}
+        self.assertEqual(default_state_dir(environ), Path("/var/lib/dtt"))
+
+    def test_xdg(self) -> None:
+        """Then the XDG state directory, if it is absolute, as XDG demands; else its default."""
+        self.assertEqual(default_state_dir({"XDG_STATE_HOME": "/x"}), Path("/x/dtt"))
+        for environ in ({}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative"}, {"STATE_DIRECTORY": ""}):
+            self.assertEqual(default_state_dir(environ), Path.home() / ".local/state/dtt")
+
+    def test_no_home(self) -> None:
+        """Without a home directory, as in a container, there may be no default."""
+        self.patch(Path, "home", classmethod(no_home))
+        self.assertIsNone(default_state_dir({}))
+        self.assertEqual(default_state_dir({"XDG_STATE_HOME": "/x"}), Path("/x/dtt"))
+
+
+def no_home(cls: type[Path]) -> Path:
+    """As Path.home() of a user whom the system does not know."""
+    raise RuntimeError("Could not determine home directory.")
+
+
+class Sample(CommandOptions):
+    """Options to be parsed."""
+
+    optFlags = [["flag", "f", "A flag."]]
+    optParameters = [["value", "v", None, "A value."], ["number", None, 1, "A number.", int]]
+
+    def parseArgs(self, *arguments: str) -> None:
+        self.arguments = arguments
+
+    def postOptions(self) -> None:
+        if self["value"] == "bad":
+            raise UsageError("a bad value")
+
+
+class CommandOptionsTests(SynchronousTestCase):
+    """
+    Tests for L{CommandOptions}.
+    """
+
+    def parse(self, *arguments: str) -> Sample:
+        """The options in C{arguments}."""
+        options = Sample()
+        options.parseOptions(list(arguments))
+        return options
+
+    def test_options_may_follow(self) -> None:
+        """Options may stand before and after arguments, in all forms; -- ends them."""
+        for arguments in (
+            ("--value", "x", "--flag", "a", "b"),
+            ("a", "b", "--value=x", "--flag"),
+            ("a", "-v", "x", "b", "-f"),
+            ("a", "-fvx", "b"),
+            ("--fl", "a", "--val", "x", "b"),
+        ):
+            options = self.parse(*arguments)
+            self.assertEqual(
+                (options["value"], options["flag"], options.arguments), ("x", 1, ("a", "b")), arguments
+            )
+        self.assertEqual(self.parse("a", "--", "--flag").arguments, ("a", "--flag"))
+        self.assertEqual(self.parse("--value", "--flag")["value"], "--flag")
+        self.assertEqual(self.parse("--value=a=b")["value"], "a=b")
+        self.assertEqual(self.parse("--value=")["value"], "")
+        self.assertEqual(self.parse("-v", "").__getitem__("value"), "")
+
+    def test_wrong(self) -> None:
+        """What is wrong is a usage error, also when our own code says so."""
+        for arguments in (
+            ("--nonsense",),
+            ("a", "--nonsense"),
+            ("--value",),
+            ("--number", "x"),
+            ("--value", "bad"),
+        ):
+            with self.assertRaises(usage.UsageError, msg=str(arguments)):
+                self.parse(*arguments)
+
+    def test_version(self) -> None:
+        """--version prints ours."""
+        out = io.StringIO()
+        self.patch(sys, "stdout", out)
+        with self.assertRaises(SystemExit) as raised:
+            VersionedOptions().parseOptions(["--version"])
+        self.assertEqual(raised.exception.code, 0)
+        self.assertRegex(out.getvalue(), r"^dtt \d+\.\d+")
+
+
+class TrackerOptionsTests(SynchronousTestCase):
+    """
+    Tests for L{TrackerOptions}.
+    """
+
+    def parse(self, *arguments: str) -> TrackerOptions:
+        """The options in C{arguments}."""
+        options = TrackerOptions()
+        options.parseOptions(list(arguments))
+        return options
+
+    def load(self, *arguments: str, default: Path | None = None) -> Config:
+        """The settings."""
+        return self.parse(*arguments).load(default)[0]
+
+    def file(self, content: str | bytes, mode: int = 0o600) -> Path:
+        """A file with C{content}."""
+        path = Path(self.mktemp())
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.chmod(mode)
+        return path
+
+    def test_defaults(self) -> None:
+        """Without options the settings are the defaults; without a default nothing is kept on disk."""
+        self.assertEqual(self.load(), Config())
+        self.assertEqual(self.load(default=Path("/d")).state_dir, Path("/d"))
+
+    def test_command_line(self) -> None:
+        """Each option has its place."""
+        config = self.load(
+            *("--state-dir", "/s", "--dht-port", "7001", "--listen", "192.0.2.7:7002"),
+            *("--bootstrap", "a.example:1", "--bootstrap", "[2001:db8::1]:2"),
+            default=Path("/d"),
+        )
+        self.assertEqual(config.state_dir, Path("/s"))
+        self.assertEqual((config.dht.port, config.listen), (7001, ("192.0.2.7", 7002)))
+        self.assertEqual((config.transport, config.iroh), (None, IrohConfig()))
+        self.assertEqual(config.dht.bootstrap, (("a.example", 1), ("2001:db8::1", 2)))
+
+    def test_switches(self) -> None:
+        """The services can be switched off one by one."""
+        config = self.load("--no-publish")
+        self.assertEqual((config.bootstrap.max_bootstrap_records, config.publisher.enabled), (0, False))
+        self.assertTrue(config.bubble_merge.enabled and config.message_overlap_merge.enabled)
+        config = self.load("--no-bubble-merge")
+        self.assertEqual((config.bubble_merge.enabled, config.message_overlap_merge.enabled), (False, True))
+        config = self.load("--no-overlap-merge")
+        self.assertEqual((config.bubble_merge.enabled, config.message_overlap_merge.enabled), (True, False))
+
+    def test_command_line_wins(self) -> None:
+        """The command line wins over the file; what it does not say is the file's."""
+        path = self.file(
+            'state_dir = "/f"\nlisten = "192.0.2.1:1"\n'
+            '[dht]\nport = 5\nbootstrap = ["f.example:1"]\nretries = 7\n'
+            "[publisher]\nenabled = true\nbase_interval = 20\n"
+            '[[topic]]\nname = "t"\n'
+        )
+        config, topics = self.parse("--config", str(path)).load(Path("/d"))
+        self.assertEqual((config.state_dir, config.listen), (Path("/f"), ("192.0.2.1", 1)))
+        self.assertEqual((config.dht.port, config.dht.bootstrap), (5, (("f.example", 1),)))
+        self.assertEqual([topic.name for topic in topics], ["t"])
+        config = self.load(
+            *("--config", str(path), "--state-dir", "/s", "--listen", "192.0.2.2:2"),
+            *("--dht-port", "0", "--bootstrap", "c.example:2", "--no-publish"),
+        )
+        self.assertEqual((config.state_dir, config.listen), (Path("/s"), ("192.0.2.2", 2)))
+        self.assertEqual(
+            (config.dht.port, config.dht.bootstrap, config.dht.retries), (0, (("c.example", 2),), 7)
+        )
+        self.assertEqual((config.publisher.enabled, config.publisher.base_interval), (False, 20))
+
+    def test_wrong(self) -> None:
+        """Wrong values are refused, with the option and what it expects."""
+        for arguments, expected in (
+            (("--dht-port", "65536"), "0..65535"),
+            (("--dht-port", "-1"), "0..65535"),
+            (("--dht-port", "\u0661"), "0..65535"),
+            (("--listen", "7000"), "HOST:PORT"),
+            (("--listen", "::1:7000"), "HOST:PORT"),
+            (("--listen", "iroh:x"), "HOST:PORT"),
+            (("--bootstrap", "host"), "HOST:PORT"),
+            (("--relay", "host"), "URL"),
+            (("--pkarr-relay", "host"), "URL"),
+            (("--transport", "tcp"), "both"),
+            (("--iroh-preset", "n1"), "n0"),
+        ):
+            with self.assertRaises(usage.UsageError, msg=str(arguments)) as raised:
+                self.parse(*arguments)
+            self.assertIn(expected, str(raised.exception))
+            self.assertTrue(str(raised.exception).startswith(f"{arguments[0]}: "), str(raised.exception))
+
+    def test_transports(self) -> None:
+        """
+        Each transport has an address of its own; the iroh options go to its
+        table, and the command line wins over the file.
+        """
+        self.patch(iroh_bindings, "why_not", lambda: None)
+        path = self.file('transport = "iroh"\n[iroh]\npreset = "n0"\nrelays = ["https://a.example/"]\n')
+        config = self.load("--config", str(path))
+        self.assertEqual((config.transport, config.iroh.preset), ("iroh", "n0"))
+        self.assertEqual(config.iroh.relays, ("https://a.example/",))
+        config = self.load(
+            *("--config", str(path), "--transport", "both", "--iroh-preset", "none"),
+            *("--listen", "streams:127.0.0.1:1", "--listen", "iroh:[::1]:2"),
+            *("--relay", "https://b.example/", "--relay", "http://[::1]:3340/"),
+        )
+        self.assertEqual((config.transport, config.listen), ("both", ("127.0.0.1", 1)))
+        self.assertEqual(
+            config.iroh, IrohConfig(("::1", 2), "none", ("https://b.example/", "http://[::1]:3340/"))
+        )
+
+    def test_transports_wrong(self) -> None:
+        """
+        What does not fit together is refused, and so is what is no transport,
+        preset or relay.
+        """
+        self.patch(iroh_bindings, "why_not", lambda: None)
+        for arguments, expected in (
+            (("--transport", "quic"), "streams, iroh, both"),
+            (("--transport", ""), "--transport: must be one of streams, iroh, both, not ''"),
+            (("--iroh-preset", "n1"), "--iroh-preset: must be one of none, n0, not 'n1'"),
+            (("--iroh-preset", ""), "--iroh-preset: must be one of none, n0, not ''"),
+            (("--relay", "relay.example"), "--relay: 'relay.example' is no URL of a relay"),
+            (("--relay", ""), "--relay: '' is no URL of a relay"),
+            (("--relay", "https://[/"), "no URL of a relay"),
+            (("--transport", "streams", "--listen", "iroh:127.0.0.1:0"), "need --transport iroh or both"),
+            (("--transport", "streams", "--relay", "https://a.example/"), "need --transport iroh or both"),
+            (("--transport", "streams", "--iroh-preset", "none"), "need --transport iroh or both"),
+            (("--listen", "iroh:localhost:0"), "IP"),
+            (("--transport", "iroh", "--listen", "127.0.0.1:7000"), "--listen iroh:HOST:PORT"),
+            (("--transport", "iroh", "--listen", "streams:127.0.0.1:0"), "--listen iroh:HOST:PORT"),
+        ):
+            with self.assertRaises((UsageError, usage.UsageError), msg=str(arguments)) as raised:
+                self.load(*arguments)
+            self.assertIn(expected, str(raised.exception))
+        with self.assertRaises(usage.UsageError) as twice:
+            self.parse("--listen", "127.0.0.1:1", "--listen", "streams:127.0.0.1:2")
+        self.assertIn("two addresses for streams", str(twice.exception))
+
+    def test_addresses(self) -> None:
+        """
+        The DHT can be left out of the search for addresses, pkarr relays be
+        added; who publishes nothing publishes no address either.
+        """
+        path = self.file('[addresses]\nrelays = ["https://a.example/"]\npkarr_interval = 600\n')
+        config = self.load("--config", str(path), "--no-pkarr").addresses
+        self.assertEqual(config, AddressesConfig(False, True, 600, ("https://a.example/",)))
+        config = self.load(
+            "--config",
+            str(path),
+            "--pkarr-relay",
+            "http://b.example",
+            "--pkarr-relay",
+            "https://c.example/pkarr",
+        ).addresses
+        self.assertEqual(config.relays, ("http://b.example", "https://c.example/pkarr"))
+        self.assertTrue(config.pkarr)
+        config = self.load("--no-publish").addresses
+        self.assertEqual((config.publish, config.pkarr), (False, True))
+        with self.assertRaises(usage.UsageError) as raised:
+            self.load("--pkarr-relay", "relay.example")
+        self.assertIn("--pkarr-relay: 'relay.example' is no URL of a relay", str(raised.exception))
+
+    def test_iroh_not_installed(self) -> None:
+        """
+        Without the iroh package its options say how to install it.
+        """
+        self.patch(iroh_bindings, "why_not", lambda: "")
+        path = str(self.file('[iroh]\nrelays = ["https://a.example/"]\n'))
+        for arguments in (
+            ("--transport", "iroh"),
+            ("--transport", "both", "--relay", "https://a.example/"),
+            ("--relay", "https://a.example/"),
+            ("--iroh-preset", "n0"),
+            ("--listen", "iroh:127.0.0.1:0"),
+            ("--config", path),
+        ):
+            with self.assertRaises(UsageError, msg=str(arguments)) as raised:
+                self.load(*arguments)
+            self.assertIn("pip install 'dtt[iroh]'", str(raised.exception))
+        self.assertIsNone(self.load().transport)
+
+    def test_iroh_table_without_iroh(self) -> None:
+        """
+        A file that sets iroh up and leaves it out contradicts itself; the command
+        line may leave it out.
+        """
+        self.patch(iroh_bindings, "why_not", lambda: None)
+        path = self.file('transport = "streams"\n[iroh]\npreset = "n0"\n')
+        with self.assertRaises(UsageError) as raised:
+            self.load("--config", str(path))
+        self.assertIn(f"{path}: [iroh] needs transport", str(raised.exception))
+        self.assertEqual(self.load("--config", str(path), "--transport", "streams").transport, "streams")
+
+    def test_streams_port_without_streams(self) -> None:
+        """
+        The same goes for a file that names a port of streams and leaves streams out;
+        its host alone is also iroh's.
+        """
+        self.patch(iroh_bindings, "why_not", lambda: None)
+        path = self.file('transport = "iroh"\nlisten = "127.0.0.1:7000"\n')
+        with self.assertRaises(UsageError) as raised:
+            self.load("--config", str(path))
+        self.assertEqual(
+            str(raised.exception),
+            f"{path}: listen: is for streams; with transport iroh write it under [iroh]",
+        )
+        for transport in ("both", "iroh"):
+            self.assertEqual(
+                self.load("--config", str(path), "--transport", transport).listen, ("127.0.0.1", 7000)
+            )
+        path = self.file('transport = "iroh"\nlisten = "127.0.0.1:0"\n')
+        self.assertEqual(self.load("--config", str(path)).listen, ("127.0.0.1", 0))
+
+    def test_listen_on_a_name(self) -> None:
+        """The address to listen on is an IP: our records carry it."""
+        with self.assertRaises(UsageError) as raised:
+            self.load("--listen", "localhost:0")
+        self.assertIn("IP", str(raised.exception))
+
+    def test_public_bootstrap(self) -> None:
+        """Without --bootstrap the public hosts are asked."""
+        self.assertEqual(self.load("--dht-port", "1").dht.bootstrap, PUBLIC_BOOTSTRAP)
+
+    def test_options_are_not_shared(self) -> None:
+        """Two parsers do not share lists."""
+        self.parse("--bootstrap", "a.example:1")
+        self.assertEqual(TrackerOptions()["bootstrap"], [])
+
+    def test_secret_file(self) -> None:
+        """One final newline is dropped, all else is exact; no option, no secret."""
+        for content, secret in (
+            (b"s", b"s"),
+            (b"s\n", b"s"),
+            (b"s\n\n", b"s\n"),
+            (b" s \r\n", b" s \r"),
+            (b"", b""),
+            (b"\xff\0", b"\xff\0"),
+        ):
+            self.assertEqual(self.parse("--secret-file", str(self.file(content))).read_secret(), secret)
+        self.assertIsNone(self.parse().read_secret())
+
+    def test_secret_file_of_others(self) -> None:
+        """A file that group or others can read is refused, with the chmod to run; so is a missing one."""
+        for mode in (0o640, 0o604, 0o660):
+            path = self.file(b"s", mode)
+            with self.assertRaises(StateError) as raised:
+                self.parse("--secret-file", str(path)).read_secret()
+            self.assertIn("chmod 600", str(raised.exception))
+        with self.assertRaises(StateError):
+            self.parse("--secret-file", "/nonexistent/secret").read_secret()
+
+    def test_secret_on_stdin(self) -> None:
+        """C{-} is standard input; more than a secret can have is refused, not cut."""
+        for given, secret in ((b"s\n", b"s"), (b"x" * MAX_SECRET_BYTES, b"x" * MAX_SECRET_BYTES)):
+            self.patch(sys, "stdin", _Stdin(given))
+            self.assertEqual(self.parse("--secret-file", "-").read_secret(), secret)
+        self.patch(sys, "stdin", _Stdin(b"x" * (MAX_SECRET_BYTES + 1)))
+        with self.assertRaises(StateError):
+            self.parse("--secret-file", "-").read_secret()
+
+    def test_help(self) -> None:
+        """Every option is explained."""
+        text = " ".join(str(TrackerOptions()).split())
+        for option in (
+            *("no-publish", "no-bubble-merge", "no-overlap-merge", "secret-file", "state-dir"),
+            *("dht-port", "listen", "bootstrap", "config", "version"),
+            *("transport", "iroh-preset", "relay"),
+        ):
+            self.assertRegex(text, rf"--{option}=? \w+", option)
+
+    def test_help_has_no_gaps(self) -> None:
+        """An explanation that takes several lines of code is one paragraph."""
+        self.assertNotRegex(str(TrackerOptions()), r"[.,;)] {2,}\w")
+
+
+class _Stdin:
+    """Standard input with some bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.buffer: Any = io.BytesIO(data)

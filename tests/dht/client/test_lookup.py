@@ -1,0 +1,670 @@
+"""
+Tests for L{dtt.dht.client.lookup}; see also C{test_candidates}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.dht.client.lookup import (
+    ALPHA,
+    HOMING,
+    INNER,
+    INNER_ANSWERS,
+    MAX_AT_ONCE,
+    MAX_NODES,
+    MAX_QUERIES,
+    SLOT_WIDTH,
+    SPARE,
+    URGENT_ALPHA,
+    Lookup,
+    neighbouring_targets,
+)
+from dtt.dht.routing.buckets import K
+from dtt.dht.routing.ids import distance
+from dtt.interfaces import Contact
+from dtt.krpc.messages import Response
+from tests.dht.swarm import TARGET, LargeSwarm, Swarm
+
+
+class LookupTests(SynchronousTestCase):
+    """
+    Who is asked, and when a lookup ends.
+    """
+
+    def test_one_of_a_network(self) -> None:
+        """
+        Of the nearest nodes in one /24 only one is asked and counts, and the
+        next one when that does not answer.
+        """
+        for dead in (0, 2):
+            swarm = Swarm(60)
+            near = swarm.near(TARGET, 60)
+            crowd = [Contact(each.node_id, f"80.0.0.{n + 1}", 1) for n, each in enumerate(near[:6])]
+            swarm.contacts = [*crowd, *near[6:]]
+            swarm.dead = set(crowd[:dead])
+            lookup = swarm.lookup([near[-1]])
+            results, _ = swarm.run(lookup.start())
+            found = [contact for contact in results[0] if contact in crowd]
+            self.assertEqual(len(results[0]), 8)
+            self.assertEqual(found, crowd[dead : dead + 1])
+            self.assertEqual(len({c for c in swarm.asked if c in crowd}), dead + 1)
+
+    def assertFinds(
+        self, swarm: Swarm, lookup: Lookup[Contact], expected: list[Contact], within: float
+    ) -> None:
+        results, seconds = swarm.run(lookup.start())
+        self.assertEqual(results, [expected])
+        self.assertLessEqual(seconds, within + 1e-9)
+
+    def test_nearest(self) -> None:
+        """
+        From one node on, the 8 nearest of a network are found, in order.
+        """
+        for seed in range(5):
+            swarm = Swarm(300, seed)
+            self.assertFinds(swarm, swarm.lookup(swarm.contacts[:1]), swarm.near(TARGET, 8), 0.05)
+            self.assertEqual(len(swarm.asked), len(set(swarm.asked)), f"seed {seed}")
+
+    def test_no_node(self) -> None:
+        """
+        Without a node to begin with it ends at once, with nothing.
+        """
+        self.assertEqual(self.successResultOf(Swarm(0).lookup([]).start()), [])
+
+    def test_alpha(self) -> None:
+        """
+        No more than alpha queries are in flight, slow ones apart, those for
+        neighbouring subtrees included.
+        """
+        swarm = Swarm(300)
+        swarm.run(swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH).start())
+        self.assertEqual(swarm.most_open, ALPHA)
+        for seed in range(200):
+            swarm = Swarm(40 + 2 * seed, seed)
+            alpha = swarm.rng.choice((1, 3, 8, 16, 40))
+            swarm.dead = set(swarm.rng.sample(swarm.contacts, 8 + seed // 2))
+            swarm.lags = {contact: swarm.rng.uniform(0.005, 0.08) for contact in swarm.contacts}
+            starts = swarm.rng.sample(swarm.contacts, swarm.rng.choice((3, 30)))
+            results, _ = swarm.run(swarm.lookup(starts, width=SLOT_WIDTH, alpha=alpha).start(), 20.0)
+            self.assertEqual(len(results), 1, f"seed {seed}")
+            self.assertLessEqual(swarm.most_open, alpha, f"seed {seed}")
+
+    def test_alpha_changes(self) -> None:
+        """
+        Alpha can be changed while a lookup runs, up and down.
+        """
+        for seed in range(20):
+            swarm = Swarm(300, seed)
+            lookup = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, alpha=2)
+            done = lookup.start()
+            swarm.clock.advance(0.01)
+            self.assertEqual(swarm.most_open, 2, f"seed {seed}")
+            lookup.alpha = 12
+            swarm.clock.advance(0.01)
+            self.assertEqual(swarm.most_open, 12, f"seed {seed}")
+            lookup.alpha = 1
+            asked = len(swarm.asked)
+            swarm.clock.advance(0.01)
+            swarm.most_open = 0
+            (results,), _ = swarm.run(done)
+            self.assertEqual(results[:K], swarm.near(TARGET, K), f"seed {seed}")
+            self.assertGreater(len(swarm.asked), asked, f"seed {seed}")
+            self.assertEqual(swarm.most_open, 1, f"seed {seed}")
+
+    def test_queries_of_one_turn(self) -> None:
+        """
+        What begins it, and each answer, sets off a few queries; all others go
+        in later turns of the reactor, those for neighbouring subtrees, too.
+        """
+        swarm = Swarm(300)
+        turns = 0
+
+        def later(call: Callable[[], None]) -> Any:
+            nonlocal turns
+            turns += 1
+            return swarm.clock.callLater(0.0, counted, call)
+
+        def counted(call: Callable[[], None]) -> None:
+            before = len(swarm.asked)
+            call()
+            self.assertLessEqual(len(swarm.asked) - before, MAX_AT_ONCE)
+
+        lookup = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, later=later)
+        done = lookup.start()
+        self.assertEqual(len(swarm.asked), MAX_AT_ONCE)
+        (results,), _ = swarm.run(done)
+        self.assertEqual(results[:K], swarm.near(TARGET, K))
+        self.assertGreater(turns, 0)
+
+    def test_end_in_a_turn(self) -> None:
+        """
+        Nothing is left to be called when it ends before its next turn.
+        """
+        swarm = Swarm(30)
+        lookup = swarm.lookup(swarm.contacts)
+        done = lookup.start()
+        lookup.stop()
+        self.successResultOf(done)
+        swarm.clock.advance(0.0)
+        self.assertEqual(len(swarm.asked), MAX_AT_ONCE)
+
+    def test_wide_lookup_fills_its_width(self) -> None:
+        """
+        All nodes tell the same 8 nearest; a wide lookup finds the ranks behind
+        them all the same.
+        """
+        for count, share in ((10, 1.0), (16, 1.0), (30, 1.0), (51, 0.99), (150, 0.99), (300, 0.98)):
+            found = expected = 0
+            for seed in range(40):
+                swarm = Swarm(count, seed)
+                results, seconds = swarm.run(swarm.lookup(swarm.contacts[:1], width=SLOT_WIDTH).start())
+                nearest = swarm.near(TARGET, SLOT_WIDTH)
+                here = set(nearest) & set(results[0])
+                self.assertGreaterEqual(len(here), 0.7 * len(nearest), f"{count} nodes, seed {seed}")
+                found += len(here)
+                expected += len(nearest)
+                self.assertLess(seconds, 0.15, f"{count} nodes, seed {seed}")
+                self.assertLess(len(swarm.asked), 120, f"{count} nodes, seed {seed}")
+            self.assertGreaterEqual(found, share * expected, f"{count} nodes")
+
+    def test_no_more_than_the_width(self) -> None:
+        """
+        Where all are known and answer, those that have to answer are asked and
+        no other; of a wide lookup, a few spare ones, too.
+        """
+        for width, asked in ((K, K), (SLOT_WIDTH, SLOT_WIDTH + SPARE)):
+            for seed in range(20):
+                swarm = Swarm(100, seed)
+                swarm.nodes = lambda contact, target: []
+                (results,), _ = swarm.run(swarm.lookup(swarm.contacts, width=width).start())
+                self.assertEqual(results[:width], swarm.near(TARGET, width), f"seed {seed}")
+                self.assertEqual(set(swarm.asked), set(swarm.near(TARGET, asked)), f"seed {seed}")
+
+    def test_homing(self) -> None:
+        """
+        On its way a wide lookup asks the nearest 16 that it knows, though more
+        may be in flight; once the nearest have answered it asks all.
+        """
+        for seed in range(20):
+            swarm = LargeSwarm(3000, seed)
+            starts = swarm.some(100)
+            lookup = swarm.lookup(starts, width=SLOT_WIDTH, alpha=URGENT_ALPHA)
+            done = lookup.start()
+            swarm.clock.pump([0.001] * 9)
+            nearest = sorted(starts, key=lambda contact: distance(contact.node_id, TARGET))
+            self.assertEqual(set(swarm.asked), set(nearest[:HOMING]), f"seed {seed}")
+            (results,), _ = swarm.run(done)
+            self.assertEqual(results[:INNER], swarm.near(TARGET, INNER), f"seed {seed}")
+            self.assertGreater(swarm.most_open, HOMING, f"seed {seed}")
+
+    def test_made_wider(self) -> None:
+        """
+        A wide lookup may be made wider on its way, never narrower; one for the 8
+        nearest stays as it is.
+        """
+        for width, wanted, found in ((24, SLOT_WIDTH, SLOT_WIDTH), (SLOT_WIDTH, 24, SLOT_WIDTH), (K, 24, K)):
+            swarm = Swarm(100)
+            lookup = swarm.lookup(swarm.contacts, width=width)
+            done = lookup.start()
+            swarm.clock.advance(0.005)
+            lookup.widen(wanted)
+            (results,), _ = swarm.run(done)
+            self.assertEqual(results, swarm.near(TARGET, found))
+
+    def test_dead_nodes_cost_a_soft_timeout(self) -> None:
+        """
+        With 20 % dead nodes a lookup ends without waiting for any of them.
+        """
+        for seed in range(5):
+            swarm = Swarm(100, seed)
+            swarm.dead = set(swarm.rng.sample(swarm.contacts[1:], 20))
+            expected = [contact for contact in swarm.near(TARGET, 100) if contact not in swarm.dead]
+            results, seconds = swarm.run(swarm.lookup(swarm.contacts[:40], width=SLOT_WIDTH).start())
+            self.assertEqual(results[0][:5], expected[:5], f"seed {seed}")
+            self.assertLess(seconds, 0.3, f"seed {seed}")
+
+    def test_late_answer_counts(self) -> None:
+        """
+        The answer of a slow node is among the results if the lookup still runs.
+        """
+        swarm = Swarm(20)
+        nearest, *others = swarm.near(TARGET, 8)
+        swarm.lags = {nearest: 0.2, others[0]: 0.03}
+        swarm.lags |= {contact: 0.04 for contact in swarm.contacts if contact not in swarm.lags}
+        lookup = swarm.lookup(swarm.contacts)
+        results, _ = swarm.run(lookup.start())
+        self.assertNotIn(nearest, results[0])
+        self.assertIn(nearest, lookup.silent())
+        swarm.nodes = lambda contact, target: []
+        swarm.lags = dict.fromkeys(swarm.contacts, 0.01) | {nearest: 0.07}
+        far = swarm.near(TARGET, 20)[-1]
+        swarm.lags[far] = 0.04
+        chain = dict(zip(others, [*others[1:], far], strict=True))
+        swarm.lags |= dict.fromkeys(others, 0.02)
+        swarm.nodes = lambda contact, target: [chain[contact]] if contact in chain else []
+        results, _ = swarm.run(swarm.lookup([nearest, others[0]]).start())
+        self.assertEqual(results[0][0], nearest)
+
+    def test_own_silence(self) -> None:
+        """
+        When most of the few near nodes are silent, it may be our own network:
+        the lookup waits until most have answered; once the time-out is trusted,
+        only until one has.
+        """
+        for trusted, answers in ((False, 3), (True, 1)):
+            swarm = Swarm(5)
+            swarm.lags = {contact: 0.3 + number / 100 for number, contact in enumerate(swarm.contacts)}
+            results, _ = swarm.run(
+                swarm.lookup(swarm.contacts, trusts_timeout=lambda trusted=trusted: trusted).start()
+            )
+            self.assertEqual(len(results[0]), answers)
+
+    def test_trusted_timeout(self) -> None:
+        """
+        Where the time-out is trusted, the silence of most of a few nodes costs
+        a soft time-out only.
+        """
+        for trusted, within in ((True, 0.06), (False, 2.01)):
+            swarm = Swarm(6)
+            swarm.dead = set(swarm.near(TARGET, 4))
+            lookup = swarm.lookup(swarm.contacts, trusts_timeout=lambda trusted=trusted: trusted)
+            self.assertFinds(swarm, lookup, swarm.alive(2), within)
+            self.assertEqual(swarm.clock.seconds() > 1.0, not trusted)
+
+    def test_all_dead(self) -> None:
+        """
+        When nobody answers at all it ends with the hard time-outs.
+        """
+        swarm = Swarm(5)
+        swarm.dead = set(swarm.contacts)
+        self.assertFinds(swarm, swarm.lookup(swarm.contacts), [], 2.01)
+
+    def test_endless_nodes(self) -> None:
+        """
+        Against nodes that invent ever nearer ones, which all answer, queries
+        are bounded, those for neighbouring subtrees included.
+        """
+        for seed in range(10):
+            swarm = Swarm(20, seed)
+            serial = iter(range(1 << 30))
+
+            def invent(
+                contact: Contact, target: bytes, serial: Any = serial, most: int = 8 if seed % 2 else 100
+            ) -> list[Contact]:
+                return [
+                    Contact(
+                        (int.from_bytes(contact.node_id) >> 1 ^ next(serial)).to_bytes(20),
+                        f"11.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
+                        1,
+                    )
+                    for number in (next(serial) for _ in range(most))
+                ]
+
+            swarm.nodes = invent
+            lookup = swarm.lookup(swarm.contacts, width=swarm.rng.choice((K, SLOT_WIDTH)))
+            results, _ = swarm.run(lookup.start())
+            self.assertEqual(len(results), 1, f"seed {seed}")
+            self.assertLessEqual(len(swarm.asked), MAX_QUERIES, f"seed {seed}")
+            self.assertEqual(lookup.queries, len(swarm.asked), f"seed {seed}")
+
+    def test_queries_are_bounded(self) -> None:
+        """
+        When the bound is reached while neighbouring subtrees are asked for, no
+        more of those queries are sent either.
+        """
+        reached = 0
+        for seed in range(20):
+            swarm = Swarm(400, seed)
+            swarm.dead = set(swarm.rng.sample(swarm.contacts, 330))
+            lookup = swarm.lookup(swarm.contacts[:200], width=100)
+            swarm.run(lookup.start(), 20.0)
+            self.assertLessEqual(len(swarm.asked), MAX_QUERIES, f"seed {seed}")
+            reached += lookup.queries == MAX_QUERIES
+        self.assertGreater(reached, 0)
+
+    def test_answer_with_another_id(self) -> None:
+        """
+        A node that has another id than we were told is ranked by its own.
+        """
+        swarm = Swarm(10)
+        liar = Contact(TARGET, "10.77.0.1", 1)
+        true = Contact(b"\xff" * 20, "10.77.0.1", 1)
+
+        def ask(contact: Contact, *rest: Any) -> Deferred[Response]:
+            return Swarm.ask(swarm, true if contact == liar else contact, *rest)
+
+        lookup = swarm.lookup([liar, *swarm.contacts], ask=ask)
+        results, _ = swarm.run(lookup.start())
+        self.assertEqual(results[0], swarm.near(TARGET, 8))
+
+    def test_cancel(self) -> None:
+        """
+        Cancelling ends all queries.
+        """
+        swarm = Swarm(30)
+        done = swarm.lookup(swarm.contacts, width=SLOT_WIDTH).start()
+        swarm.clock.pump([0.0] * ALPHA)
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.assertEqual(swarm.cancelled, ALPHA)
+        self.assertEqual([call for call in swarm.clock.getDelayedCalls() if call.active()], [])
+
+    def test_cancel_ends_slow_queries(self) -> None:
+        """
+        Cancelling ends those queries, too, that nobody waits for any more: for
+        neighbouring subtrees, and to candidates.
+        """
+        for slow_method in (b"find_node", b"get"):
+            swarm = Swarm(300)
+            slow: list[Contact] = []
+
+            def ask(
+                contact: Contact,
+                method: bytes,
+                *rest: Any,
+                swarm: Swarm = swarm,
+                slow: list[Contact] = slow,
+                slow_method: bytes = slow_method,
+            ) -> Deferred[Response]:
+                if method == slow_method and not slow:
+                    slow.append(contact)
+                swarm.lags = dict.fromkeys(swarm.contacts, 0.02)
+                if method == slow_method and contact in slow:
+                    swarm.lags[contact] = 0.5
+                return Swarm.ask(swarm, contact, method, *rest)
+
+            done = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, ask=ask, alpha=4).start()
+            while not swarm.slow:
+                swarm.clock.advance(0.01)
+            self.assertFalse(done.called)
+            done.cancel()
+            self.failureResultOf(done, CancelledError)
+            self.assertEqual([call for call in swarm.clock.getDelayedCalls() if call.active()], [])
+
+    def test_stop(self) -> None:
+        """
+        It can be ended early, with what there is.
+        """
+        swarm = Swarm(30)
+
+        def interpret(contact: Contact, response: Response) -> Contact:
+            lookup.stop()
+            return contact
+
+        lookup: Lookup[Contact] = swarm.lookup(swarm.contacts[:1], interpret=interpret)
+        _, seconds = swarm.run(lookup.start())
+        self.assertFalse(lookup.running)
+        self.assertEqual(len(swarm.asked), 1)
+        self.assertLess(seconds, 0.02)
+
+    def test_packet_budget(self) -> None:
+        """
+        A node that may not be sent to now is not waited for, and its waiting
+        query is given up at the end.
+        """
+        swarm = Swarm(20)
+        swarm.exhausted = {swarm.near(TARGET, 1)[0]}
+        swarm.dead = set(swarm.exhausted)
+        results, seconds = swarm.run(swarm.lookup(swarm.contacts).start())
+        self.assertEqual(results[0], swarm.near(TARGET, 9)[1:])
+        self.assertLess(seconds, 0.05)
+        self.assertEqual(swarm.cancelled, 1)
+
+    def test_further_starts(self) -> None:
+        """
+        Whoever has become known elsewhere meanwhile is asked before it ends.
+        """
+        swarm = Swarm(20)
+        swarm.nodes = lambda contact, target: []
+        starts = [swarm.contacts[:1], swarm.contacts]
+        lookup = swarm.lookup([], starts=lambda: starts[min(len(swarm.asked), 1)])
+        self.assertFinds(swarm, lookup, swarm.near(TARGET, 8), 0.03)
+
+    def test_learn(self) -> None:
+        """
+        Contacts can be added while it runs, not afterwards.
+        """
+        swarm = Swarm(20)
+        swarm.nodes = lambda contact, target: []
+        lookup = swarm.lookup(swarm.contacts[:1])
+        done = lookup.start()
+        lookup.learn(swarm.contacts)
+        self.assertEqual(swarm.run(done)[0], [swarm.near(TARGET, 8)])
+        asked = len(swarm.asked)
+        lookup.learn([Contact(TARGET, "10.99.0.1", 1)])
+        self.assertEqual(len(swarm.asked), asked)
+
+    def test_nodes_of_one_answer(self) -> None:
+        """
+        No more than the first nodes of an answer are taken.
+        """
+        swarm = Swarm(200)
+        swarm.nodes = lambda contact, target: swarm.contacts if contact == swarm.contacts[0] else []
+        swarm.run(swarm.lookup(swarm.contacts[:1], width=150).start())
+        self.assertEqual(set(swarm.asked), set(swarm.contacts[:MAX_NODES]))
+
+    def test_few_near(self) -> None:
+        """
+        Where the subtrees that hold the 32 nearest by the rule of thumb have
+        fewer, the next one is searched, too: also when others from there are
+        known already, so that there are 32 in all.
+        """
+        for known in (1, 10):
+            swarm = Swarm(0)
+            halves = [
+                [
+                    Contact(
+                        bytes((first | number << 2,)) + swarm.rng.randbytes(19), f"10.{first}.{number}.1", 1
+                    )
+                    for number in range(count)
+                ]
+                for first, count in ((0, 24), (128, 25))
+            ]
+            swarm.contacts = [contact for half in halves for contact in half]
+            starts = [*halves[0][:8], *halves[1][-known:]]
+            results, _ = swarm.run(swarm.lookup(starts, width=SLOT_WIDTH).start())
+            self.assertEqual(results[0], swarm.near(TARGET, SLOT_WIDTH), known)
+
+    def test_mainlines_order(self) -> None:
+        """
+        With some BEP42-invalid nodes, the 20 nearest valid ones are asked too
+        and stand behind the 32 nearest.
+        """
+        swarm = Swarm(120)
+        valid = set(swarm.contacts[::3])
+        lookup = swarm.lookup(swarm.contacts, width=SLOT_WIDTH, is_secure=lambda contact: contact in valid)
+        results, _ = swarm.run(lookup.start())
+        everybody = swarm.near(TARGET, 120)
+        theirs = [contact for contact in everybody if contact in valid][:20]
+        self.assertEqual(results[0][:SLOT_WIDTH], everybody[:SLOT_WIDTH])
+        self.assertEqual(set(results[0]), set(everybody[:SLOT_WIDTH]) | set(theirs))
+        self.assertGreater(len(results[0]), SLOT_WIDTH)
+
+
+class InnerTests(SynchronousTestCase):
+    """
+    What is told before the end.
+    """
+
+    def test_when(self) -> None:
+        """
+        It is told once, as soon as of the nearest known nodes that are not
+        silent 12 have been asked and 5 have answered: the results of these,
+        the nearest first, long before the end.
+        """
+        at = ends = 0.0
+        for seed in range(20):
+            swarm = LargeSwarm(3000, seed)
+            swarm.dead = set(swarm.some(1000))
+            swarm.lags = {contact: swarm.rng.uniform(0.005, 0.06) for contact in swarm.contacts}
+            starts = swarm.some(20)
+            known = set(starts)
+            told: list[list[Contact]] = []
+
+            def nodes(
+                contact: Contact, target: bytes, swarm: LargeSwarm = swarm, known: set[Contact] = known
+            ) -> list[Contact]:
+                answer = swarm.from_table(contact, target)
+                known.update(answer)
+                return answer
+
+            def nearest(swarm: LargeSwarm = swarm, known: set[Contact] = known) -> list[Contact]:
+                heard = (contact for contact in known if contact not in swarm.slow)
+                return sorted(heard, key=lambda contact: distance(contact.node_id, TARGET))[:INNER]
+
+            def is_due(swarm: LargeSwarm = swarm, nearest: Callable[[], list[Contact]] = nearest) -> bool:
+                return (
+                    set(nearest()) <= set(swarm.asked)
+                    and len(set(nearest()) & swarm.answered) >= INNER_ANSWERS
+                )
+
+            def on_inner(
+                results: list[Contact],
+                swarm: LargeSwarm = swarm,
+                told: list[list[Contact]] = told,
+                nearest: Callable[[], list[Contact]] = nearest,
+            ) -> None:
+                told.append(results)
+                self.assertEqual(results, [each for each in nearest() if each in swarm.answered])
+
+            swarm.nodes = nodes
+            lookup = swarm.lookup(starts, width=SLOT_WIDTH, on_inner=on_inner)
+            done = lookup.start()
+            while not told:
+                self.assertFalse(done.called, f"seed {seed}")
+                self.assertFalse(is_due(), f"seed {seed}")
+                # Answers and time-outs do not come at the same moment.
+                calls = swarm.clock.getDelayedCalls()
+                swarm.clock.advance(min(call.getTime() for call in calls) - swarm.clock.seconds())
+            self.assertTrue(is_due(), f"seed {seed}")
+            self.assertFalse(done.called, f"seed {seed}")
+            at += swarm.clock.seconds()
+            swarm.run(done)
+            ends += swarm.clock.seconds()
+            self.assertEqual(len(told), 1, f"seed {seed}")
+        self.assertLess(at, 0.6 * ends)
+
+    def test_too_few(self) -> None:
+        """
+        It is not told when fewer than 5 nodes answer at all.
+        """
+        for count, times in ((INNER_ANSWERS - 1, 0), (INNER_ANSWERS, 1)):
+            swarm = Swarm(count + 10)
+            swarm.dead = set(swarm.contacts[count:])
+            told: list[list[Contact]] = []
+            lookup = swarm.lookup(swarm.contacts, width=SLOT_WIDTH, on_inner=told.append)
+            self.assertFinds(swarm, lookup, count)
+            self.assertEqual(told, [swarm.alive(count)] * times)
+
+    def assertFinds(self, swarm: Swarm, lookup: Lookup[Contact], count: int) -> None:
+        self.assertEqual(swarm.run(lookup.start())[0], [swarm.alive(count)])
+
+    def test_ended_before(self) -> None:
+        """
+        It is not told when the lookup is ended or cancelled before.
+        """
+        for cancels in (False, True):
+            swarm = Swarm(100)
+            told: list[list[Contact]] = []
+            lookup = swarm.lookup(swarm.contacts[:1], width=SLOT_WIDTH, on_inner=told.append)
+            done = lookup.start()
+            swarm.clock.advance(0.01)
+            if cancels:
+                done.cancel()
+                self.failureResultOf(done, CancelledError)
+            else:
+                lookup.stop()
+                self.assertEqual(len(self.successResultOf(done)), 1)
+            swarm.clock.pump([0.01] * 300)
+            self.assertEqual(told, [])
+
+    def test_ends_it(self) -> None:
+        """
+        Whoever is told may end the lookup, or cancel it: nothing more is sent.
+        """
+        for count in (9, 100):
+            for cancels in (False, True):
+                swarm = Swarm(count)
+                asked: list[int] = []
+                self.end_it(swarm, asked, cancels)
+                swarm.clock.pump([0.01] * 300)
+                self.assertEqual(asked, [len(swarm.asked)])
+
+    def end_it(self, swarm: Swarm, asked: list[int], cancels: bool) -> None:
+        """
+        A lookup that is ended when it tells its inner results.
+        """
+
+        def on_inner(results: list[Contact]) -> None:
+            asked.append(len(swarm.asked))
+            if cancels:
+                done.cancel()
+            else:
+                lookup.stop()
+
+        lookup = swarm.lookup(swarm.contacts[:20], width=SLOT_WIDTH, on_inner=on_inner)
+        done = lookup.start()
+        (result,), _ = swarm.run(done)
+        if cancels:
+            result.trap(CancelledError)
+        else:
+            self.assertGreaterEqual(len(result), INNER_ANSWERS)
+
+    def test_after_slow_starts(self) -> None:
+        """
+        It is told also where the first nodes were slow: their answers lead on.
+        """
+        for seed in range(10):
+            swarm = LargeSwarm(1000, seed)
+            starts = swarm.some(5)
+            swarm.lags = dict.fromkeys(starts, 0.2)
+            told: list[list[Contact]] = []
+            lookup = swarm.lookup(starts, width=SLOT_WIDTH, on_inner=told.append)
+            (results,), _ = swarm.run(lookup.start())
+            self.assertEqual(results[:K], swarm.near(TARGET, K), f"seed {seed}")
+            self.assertEqual(len(told), 1, f"seed {seed}")
+
+
+class NeighbouringTargetsTests(SynchronousTestCase):
+    """
+    Where gaps are filled from.
+    """
+
+    def test_prefixes(self) -> None:
+        """
+        One target in the sibling at that depth, two and four in the next ones.
+        """
+        targets = neighbouring_targets(TARGET, 9)
+        self.assertEqual([160 - distance(t, TARGET).bit_length() for t in targets], [9, 8, 8, 7, 7, 7, 7])
+        self.assertEqual(len(set(targets)), 7)
+
+    def test_finer(self) -> None:
+        """
+        Each halving doubles the targets.
+        """
+        self.assertEqual(len(set(neighbouring_targets(TARGET, 9, 1))), 14)
+
+    def test_wider(self) -> None:
+        """
+        The siblings of further prefixes come in, as finely as if they had been
+        the last at first.
+        """
+        for finer, wider, expected in ((1, 1, {7: 8, 6: 4}), (2, 1, {7: 16, 6: 8}), (2, 2, {6: 8, 5: 4})):
+            targets = neighbouring_targets(TARGET, 9, finer, wider)
+            depths = Counter(160 - distance(target, TARGET).bit_length() for target in targets)
+            self.assertEqual({depth: depths[depth] for depth in expected}, expected)
+
+    def test_ends(self) -> None:
+        """
+        At both ends of the range the targets are ids.
+        """
+        for depth in (0, 1, 2, 157, 158, 159, 160):
+            for target in neighbouring_targets(b"\xff" * 20, depth):
+                self.assertEqual(len(target), 20)
+        self.assertEqual(len(neighbouring_targets(TARGET, 0)), 4)

@@ -1,0 +1,731 @@
+"""
+Tests for L{dtt.dht.client.puts} and L{dtt.dht.client.reads}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.dht.client.placement import Placement
+from dtt.dht.client.puts import CROWDED, MAX_OVERWRITES, Holder, Put, store_on
+from dtt.dht.client.reads import MAX_TOKEN_SIZE, answer_in, contacts_in, read_again
+from dtt.dht.routing.ids import distance
+from dtt.errors import QueryRefused, QueryTimeout
+from dtt.interfaces import Contact, MutableRead, NodeAnswer, PutResult
+from dtt.krpc.bencode import Encoded, encode
+from dtt.krpc.items import MutableItem, sign, sign_item
+from dtt.krpc.messages import Response
+from tests.dht.network import PUBLIC_KEY, SALT, SEED, classify, outcome, record
+
+ITEM = sign_item(SEED, SALT, 2**63 - 1, record(1))
+
+#: What a node says that holds it.
+SHOWN: dict[bytes, Any] = {
+    b"k": PUBLIC_KEY,
+    b"seq": 2**63 - 1,
+    b"sig": ITEM.signature,
+    b"v": record(1),
+}
+
+
+def contact(rank: int) -> Contact:
+    """
+    The node with this rank.
+    """
+    return Contact(rank.to_bytes(20), f"10.0.0.{rank}", 1)
+
+
+def values_of(item: MutableItem) -> dict[bytes, Any]:
+    """
+    What a node that holds C{item} answers.
+    """
+    return {b"k": item.public_key, b"seq": item.seq, b"sig": item.signature, b"v": record(1), b"token": b"t"}
+
+
+def response(values: dict[bytes, Any] | None = None) -> Response:
+    """
+    A response to whatever.
+    """
+    return Response(b"tttt", b"n" * 20, values or {}, b"RS\x00\x01", None)
+
+
+class Wire:
+    """
+    Open queries, to be answered by the test.
+    """
+
+    def __init__(self) -> None:
+        self.queries: dict[
+            tuple[bytes, Contact], tuple[dict[bytes, Any], Callable[[], None] | None, Deferred[Response]]
+        ] = {}
+        self.log: list[tuple[bytes, Contact]] = []
+
+    def ask(
+        self,
+        contact: Contact,
+        method: bytes,
+        arguments: dict[bytes, Any],
+        on_slow: Callable[[], None] | None = None,
+    ) -> Deferred[Response]:
+        def cancel(_: object) -> None:
+            del self.queries[method, contact]
+
+        query: Deferred[Response] = Deferred(cancel)
+        self.queries[method, contact] = (arguments, on_slow, query)
+        self.log.append((method, contact))
+        return query
+
+    def open(self, method: bytes = b"put") -> list[Contact]:
+        return [contact for asked, contact in self.queries if asked == method]
+
+    def answer(
+        self, contact: Contact, method: bytes = b"put", values: dict[bytes, Any] | None = None
+    ) -> None:
+        self.queries.pop((method, contact))[2].callback(response(values))
+
+    def refuse(self, contact: Contact, code: int = 301, method: bytes = b"put") -> None:
+        self.queries.pop((method, contact))[2].errback(QueryRefused(code, "no"))
+
+    def time_out(self, contact: Contact, method: bytes = b"put") -> None:
+        self.queries.pop((method, contact))[2].errback(QueryTimeout("no reply"))
+
+    def slow(self, contact: Contact, method: bytes = b"put") -> None:
+        on_slow = self.queries[method, contact][1]
+        assert on_slow is not None
+        on_slow()
+
+    def arguments(self, contact: Contact, method: bytes = b"put") -> dict[bytes, Any]:
+        return self.queries[method, contact][0]
+
+
+class PutTestCase(SynchronousTestCase):
+    """
+    Puts to nodes that the test plays.
+
+    @cvar read_back: whether copies are read back.
+    """
+
+    read_back = False
+
+    def setUp(self) -> None:
+        self.wire = Wire()
+        self.placement = Placement(record(1)[:32], classify)
+
+    def read(self, count: int = 32, version: bytes = b"", **held: bytes) -> MutableRead:
+        answers = tuple(
+            NodeAnswer(
+                contact(rank),
+                b"token%d" % rank,
+                held.get(f"r{rank}"),
+                2**63 - 1 if f"r{rank}" in held else None,
+                version,
+            )
+            for rank in range(1, count + 1)
+        )
+        return MutableRead(PUBLIC_KEY, SALT, answers)
+
+    def put(self, read: MutableRead) -> list[Any]:
+        return outcome(Put(self.wire.ask, read, ITEM, record(1), self.placement, self.read_back).run())
+
+    def first(self) -> Contact:
+        """
+        The node that the first copy goes to is the only one at first.
+        """
+        (first,) = self.wire.open()
+        return first
+
+
+class PutTests(PutTestCase):
+    """
+    Sequences, slow nodes, overwriting; a node's word is taken.
+    """
+
+    def test_arguments(self) -> None:
+        """
+        A put has the node's token, C{cas=0}, the target and a signed item.
+        """
+        self.put(self.read())
+        first = self.wire.open()[0]
+        rank = int.from_bytes(first.node_id)
+        self.assertEqual(
+            self.wire.arguments(first),
+            {
+                b"k": PUBLIC_KEY,
+                b"salt": SALT,
+                b"seq": 2**63 - 1,
+                b"sig": ITEM.signature,
+                b"v": Encoded(encode(record(1))),
+                b"target": ITEM.target,
+                b"token": b"token%d" % rank,
+                b"cas": 0,
+            },
+        )
+
+    def test_word_is_taken(self) -> None:
+        """
+        Where copies are not read back, a yes counts as a copy; nodes are not
+        asked again.
+        """
+        results = self.put(self.read())
+        for _ in range(2):
+            self.wire.answer(self.first())
+        self.assertEqual((len(results[0].stored), results[0].acknowledged), (2, ()))
+        self.assertEqual({method for method, _ in self.wire.log}, {b"put"})
+
+    def test_second_copy_follows(self) -> None:
+        """
+        The copies are placed one after the other, each on one node.
+        """
+        results = self.put(self.read())
+        first = self.first()
+        self.wire.answer(first)
+        self.assertEqual(results, [])
+        second = self.first()
+        self.wire.answer(second)
+        self.assertEqual(results, [PutResult(stored=(first, second))])
+        self.assertLessEqual(int.from_bytes(first.node_id), 12)
+        self.assertGreaterEqual(int.from_bytes(second.node_id), 21)
+
+    def test_further_copies_side_by_side(self) -> None:
+        """
+        When the slot is topped up, all copies but the first one that is missing
+        are placed at once.
+        """
+        results = self.put(self.read(r2=record(1), r25=record(1)))
+        first = self.first()
+        self.wire.answer(first)
+        others = self.wire.open()
+        self.assertEqual(len(others), 3)
+        for other in others:
+            self.wire.answer(other)
+        self.assertEqual(set(results[0].stored), {first, *others, contact(2), contact(25)})
+
+    def test_crowded(self) -> None:
+        """
+        The first copy is looked a place for among all nodes; who found two of
+        them taken on the way makes no further ones.
+        """
+        for refusals, copies in ((1, 2), (CROWDED, 1), (31, 1)):
+            self.wire = Wire()
+            results = self.put(self.read())
+            for _ in range(refusals):
+                self.wire.refuse(self.first())
+            for _ in range(copies):
+                self.wire.answer(self.first())
+            self.assertEqual(len(results[0].stored), copies)
+
+    def test_crowded_later(self) -> None:
+        """
+        Nor does one who finds that out while placing the second copy; other
+        refusals don't count.
+        """
+        results = self.put(self.read())
+        self.wire.refuse(self.first(), 203)
+        self.wire.refuse(self.first(), 203)
+        self.wire.answer(self.first())
+        for _ in range(CROWDED):
+            self.assertEqual(results, [])
+            self.wire.refuse(self.first())
+        self.assertEqual(len(results[0].stored), 1)
+
+    def test_next_node(self) -> None:
+        """
+        Who refuses, or does not answer, is followed by the next node of the
+        sequence; no node is asked twice.
+        """
+        results = self.put(self.read(6))
+        for _ in range(2):
+            self.wire.refuse(self.first(), 203)
+            self.wire.time_out(self.first())
+        one = self.first()
+        self.wire.answer(one)
+        two = self.first()
+        self.wire.answer(two)
+        self.assertEqual(len(set(self.wire.log)), 6)
+        self.assertEqual(results[0].stored, (one, two))
+        self.assertEqual([code for _, code in results[0].refused], [203, 203])
+        self.assertEqual(len(results[0].unanswered), 2)
+
+    def test_slow_node(self) -> None:
+        """
+        A slow node is followed by the next one, and still counts if it
+        answers while the put runs.
+        """
+        results = self.put(self.read())
+        slow = self.first()
+        self.wire.slow(slow)
+        _, second = self.wire.open()
+        self.wire.answer(second)
+        self.wire.answer(slow)
+        self.assertEqual(results, [])
+        third = self.first()
+        self.wire.answer(third)
+        self.assertEqual(set(results[0].stored), {slow, second, third})
+
+    def test_slow_to_the_end(self) -> None:
+        """
+        Nobody waits for a slow node when others have stored.
+        """
+        results = self.put(self.read())
+        slow = self.first()
+        self.wire.slow(slow)
+        self.wire.answer(self.wire.open()[-1])
+        self.wire.answer(self.wire.open()[-1])
+        self.assertEqual(results[0].unanswered, (slow,))
+        self.wire.answer(slow)
+
+    def test_all_slow(self) -> None:
+        """
+        When all nodes are slow, it is worth waiting for their answers.
+        """
+        results = self.put(self.read(2))
+        one = self.first()
+        self.wire.slow(one)
+        _, two = self.wire.open()
+        self.wire.slow(two)
+        self.assertEqual(results, [])
+        self.wire.answer(one)
+        self.wire.time_out(two)
+        self.assertEqual(results, [PutResult(stored=(one,), unanswered=(two,))])
+
+    def test_present_copies_count(self) -> None:
+        """
+        Nodes that hold the value already are among the stored ones.
+        """
+        results = self.put(self.read(3, r2=record(1)))
+        placed = self.first()
+        self.wire.answer(placed)
+        self.assertEqual(set(results[0].stored), {placed, contact(2)})
+
+    def test_overwrite_and_read_back(self) -> None:
+        """
+        With all nodes taken, junk is overwritten without C{cas}; only a read
+        that shows our value makes it stored.
+        """
+        held = {f"r{rank}": record(rank + 1) for rank in range(1, 9)} | {"r3": b"junk", "r5": b"junk"}
+        results = self.put(self.read(8, b"RS\x00\x01", **held))
+        one, two = self.wire.open()
+        self.assertEqual({one, two}, {contact(3), contact(5)})
+        self.assertNotIn(b"cas", self.wire.arguments(one))
+        self.wire.answer(one)
+        self.wire.answer(two)
+        self.assertEqual(self.wire.open(b"get"), [one, two])
+        self.wire.answer(one, b"get", values_of(ITEM))
+        self.wire.answer(two, b"get", {b"token": b"t"})
+        self.assertEqual(results, [PutResult(stored=(one,), acknowledged=(two,))])
+
+    def test_no_overwrite_after_a_race(self) -> None:
+        """
+        A node that was free in the read but refused is not overwritten: what
+        it holds now is unknown.
+        """
+        results = self.put(self.read(2))
+        for _ in range(2):
+            self.wire.refuse(self.first())
+        self.assertEqual(self.wire.open(), [])
+        self.assertEqual(len(results[0].refused), 2)
+
+    def test_overwrites_are_bounded(self) -> None:
+        """
+        One put tries a bounded number of nodes.
+        """
+        results = self.put(self.read(32, **{f"r{rank}": b"junk" for rank in range(1, 33)}))
+        while self.wire.open():
+            self.wire.refuse(self.wire.open()[0], 302)
+        self.assertEqual(len(results[0].refused), MAX_OVERWRITES)
+
+    def test_cancel(self) -> None:
+        """
+        Cancelling ends the queries, slow ones too.
+        """
+        done = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
+        self.wire.slow(self.wire.open()[0])
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.assertEqual(self.wire.open(), [])
+
+
+class ReadBackTests(PutTestCase):
+    """
+    A copy counts when it has been read back.
+    """
+
+    read_back = True
+
+    def setUp(self) -> None:
+        """
+        Every node shows what it was given, but for the liars.
+        """
+        super().setUp()
+        self.liars: set[Contact] = set()
+        self.silent: set[Contact] = set()
+        ask = self.wire.ask
+
+        def asked(
+            contact: Contact,
+            method: bytes,
+            arguments: dict[bytes, Any],
+            on_slow: Callable[[], None] | None = None,
+        ) -> Deferred[Response]:
+            query = ask(contact, method, arguments, on_slow)
+            if method == b"get" and contact not in self.silent:
+                held = {} if contact in self.liars else SHOWN
+                self.wire.answer(contact, b"get", held)
+            return query
+
+        self.wire.ask = asked  # type: ignore[method-assign]
+
+    def test_liar(self) -> None:
+        """
+        A node that says yes and does not hold the value has only acknowledged
+        it, and the next node of the sequence is tried.
+        """
+        results = self.put(self.read())
+        liar = self.first()
+        self.liars.add(liar)
+        self.wire.answer(liar)
+        honest = self.first()
+        self.assertNotEqual(honest, liar)
+        self.wire.answer(honest)
+        second = self.first()
+        self.wire.answer(second)
+        self.assertEqual(results, [PutResult(stored=(honest, second), acknowledged=(liar,))])
+
+    def test_slow_to_show(self) -> None:
+        """
+        A node that is slow to show the value is not waited for; if it does so
+        while the put runs, its copy counts.
+        """
+        results = self.put(self.read())
+        late = self.first()
+        self.silent.add(late)
+        self.wire.answer(late)
+        self.assertEqual(self.wire.open(b"get"), [late])
+        self.wire.slow(late, b"get")
+        other = self.first()
+        self.wire.answer(late, b"get", SHOWN)
+        self.wire.answer(other)
+        for contact in self.wire.open():
+            self.wire.answer(contact)
+        self.assertIn(late, results[0].stored)
+        self.assertEqual(results[0].acknowledged, ())
+
+    def test_one_more_query(self) -> None:
+        """
+        Each copy costs one more query, to the node itself, right after its
+        answer; the next copy is begun when it has been shown.
+        """
+        results = self.put(self.read())
+        one = self.first()
+        self.silent = {one}
+        self.wire.answer(one)
+        self.assertEqual((self.wire.open(), self.wire.open(b"get")), ([], [one]))
+        self.assertEqual(self.wire.arguments(one, b"get"), {b"target": ITEM.target, b"seq": 0})
+        self.wire.answer(one, b"get", SHOWN)
+        two = self.first()
+        self.wire.answer(two)
+        self.assertEqual(results, [PutResult(stored=(one, two))])
+        self.assertEqual(self.wire.log, [(b"put", one), (b"get", one), (b"put", two), (b"get", two)])
+
+    def test_default(self) -> None:
+        """
+        Copies are read back unless the caller says otherwise.
+        """
+        outcome(Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run())
+        first = self.first()
+        self.wire.answer(first)
+        self.assertIn((b"get", first), self.wire.log)
+
+    def test_another_value(self) -> None:
+        """
+        A node that shows another genuine value of the slot does not hold ours.
+        """
+        theirs = sign_item(SEED, SALT, 2**63 - 1, record(2))
+        results = self.put(self.read(1))
+        (node,) = self.wire.open()
+        self.silent = {node}
+        self.wire.answer(node)
+        self.wire.answer(node, b"get", SHOWN | {b"sig": theirs.signature, b"v": record(2)})
+        self.assertEqual(results, [PutResult(acknowledged=(node,))])
+
+    def test_slow_put_is_read_back(self) -> None:
+        """
+        Where all nodes are slow, their answers are waited for, and then the
+        reads that show the value.
+        """
+        results = self.put(self.read(2))
+        one = self.first()
+        self.wire.slow(one)
+        _, two = self.wire.open()
+        self.wire.slow(two)
+        self.silent = {one, two}
+        self.wire.answer(one)
+        self.wire.answer(two)
+        self.assertEqual((results, self.wire.open(b"get")), ([], [one, two]))
+        self.wire.answer(one, b"get", SHOWN)
+        self.wire.time_out(two, b"get")
+        self.assertEqual(results, [PutResult(stored=(one,), acknowledged=(two,))])
+
+    def test_proof_after_the_end(self) -> None:
+        """
+        Whatever nodes say when the put is over, nothing more is sent, and the
+        result stays.
+        """
+        results = self.put(self.read())
+        slow = self.first()
+        self.wire.slow(slow)
+        for _ in range(2):
+            self.wire.answer(self.wire.open()[-1])
+        (result,) = results
+        self.assertEqual((len(result.stored), result.unanswered), (2, (slow,)))
+        asked = len(self.wire.log)
+        self.wire.answer(slow)
+        self.assertEqual((len(self.wire.log), self.wire.queries), (asked, {}))
+        self.assertEqual(result.acknowledged, ())
+
+    def test_cancel_slow_proofs(self) -> None:
+        """
+        Cancelling ends reads that nobody waits for any more, too.
+        """
+        put = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
+        mute = self.first()
+        self.silent = {mute}
+        self.wire.answer(mute)
+        self.wire.slow(mute, b"get")
+        self.assertEqual(len(self.wire.open()), 1)
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        self.assertEqual(self.wire.queries, {})
+
+    def test_never_shown(self) -> None:
+        """
+        A read that fails proves nothing.
+        """
+        for fails in (self.wire.time_out, self.wire.refuse):
+            results = self.put(self.read())
+            mute = self.first()
+            self.silent = {mute}
+            self.wire.answer(mute)
+            fails(mute, method=b"get")
+            while self.wire.open():
+                self.wire.answer(self.wire.open()[0])
+            self.assertEqual((len(results[0].stored), results[0].acknowledged), (2, (mute,)))
+
+    def test_cancel_the_proof(self) -> None:
+        """
+        Cancelling ends a read that is under way.
+        """
+        put = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
+        mute = self.first()
+        self.silent = {mute}
+        self.wire.answer(mute)
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        self.assertEqual(self.wire.queries, {})
+
+
+class StoreOnTests(SynchronousTestCase):
+    """
+    The same write to several nodes.
+    """
+
+    def setUp(self) -> None:
+        self.wire = Wire()
+        holders = [Holder(contact(rank), b"t" if rank < 4 else None) for rank in range(1, 5)]
+        self.done = store_on(self.wire.ask, holders, b"put", {b"v": Encoded(b"1:x")})
+        self.results = outcome(self.done)
+
+    def test_all_answer(self) -> None:
+        """
+        Every node with a token is asked; results are sorted by kind.
+        """
+        one, two, three = self.wire.open()
+        self.wire.answer(one)
+        self.wire.refuse(two, 203)
+        self.wire.time_out(three)
+        self.assertEqual(self.results, [PutResult((one,), (), ((two, 203),), (three,))])
+
+    def test_slow(self) -> None:
+        """
+        It ends when the rest is slow, but not before somebody stored.
+        """
+        one, two, three = self.wire.open()
+        self.wire.slow(one)
+        self.wire.slow(two)
+        self.wire.refuse(three, 205)
+        self.assertEqual(self.results, [])
+        self.wire.answer(two)
+        self.assertEqual(self.results, [PutResult((two,), (), ((three, 205),), (one,))])
+        self.wire.time_out(one)
+
+    def test_nobody(self) -> None:
+        """
+        Without a token there is nobody to write to.
+        """
+        self.assertEqual(
+            self.successResultOf(store_on(self.wire.ask, [Holder(contact(9), None)], b"put", {})), PutResult()
+        )
+
+    def test_cancel(self) -> None:
+        """
+        Cancelling ends the queries.
+        """
+        self.done.cancel()
+        self.assertIsInstance(self.results[0].value, CancelledError)
+        self.assertEqual(self.wire.open(), [])
+
+
+class ReadAgainTests(SynchronousTestCase):
+    """
+    One round trip to the same nodes.
+    """
+
+    def setUp(self) -> None:
+        self.wire = Wire()
+        answers = tuple(NodeAnswer(contact(rank), b"old", b"old value", 1) for rank in range(1, 5))
+        self.read = MutableRead(PUBLIC_KEY, SALT, answers)
+
+    def test_answers(self) -> None:
+        """
+        New answers replace the old ones, also those without a value; who is
+        slow, refuses or may not be asked keeps the earlier one.
+        """
+        results = outcome(read_again(self.read, self.wire.ask, lambda each: each != contact(4)))
+        self.assertEqual(self.wire.open(b"get"), [contact(1), contact(2), contact(3)])
+        self.assertEqual(self.wire.arguments(contact(1), b"get"), {b"target": ITEM.target, b"seq": 0})
+        self.wire.answer(contact(1), b"get", {b"token": b"new"})
+        self.wire.refuse(contact(2), 201, b"get")
+        self.assertEqual(results, [])
+        self.wire.slow(contact(3), b"get")
+        first, *others = results[0].answers
+        self.assertEqual(first, NodeAnswer(contact(1), b"new", version=b"RS\x00\x01"))
+        self.assertEqual(tuple(others), self.read.answers[1:])
+        self.wire.answer(contact(3), b"get", {b"token": b"late"})
+
+    def test_told_at_once(self) -> None:
+        """
+        Each answer is told when it arrives, but none that comes after the end.
+        """
+        told: list[NodeAnswer] = []
+        results = outcome(read_again(self.read, self.wire.ask, lambda each: True, told.append))
+        for number in (2, 1):
+            self.wire.answer(contact(number), b"get", {b"token": b"t%d" % number})
+            self.assertEqual((told[-1].contact, told[-1].token), (contact(number), b"t%d" % number))
+        self.wire.slow(contact(3), b"get")
+        self.wire.time_out(contact(4), b"get")
+        self.assertEqual(len(results), 1)
+        self.wire.answer(contact(3), b"get", {b"token": b"late"})
+        self.assertEqual([answer.contact for answer in told], [contact(2), contact(1)])
+
+    def test_nearest(self) -> None:
+        """
+        Of the nearest only so many are asked, and nobody who was silent: the
+        others, and the silent ones, stay as they were.
+        """
+        read = evolve(self.read, silent=(contact(9),))
+        results = outcome(read_again(read, self.wire.ask, lambda each: True, nearest=2))
+        self.assertEqual(self.wire.open(b"get"), [contact(1), contact(2)])
+        for number in (1, 2):
+            self.wire.answer(contact(number), b"get", {b"token": b"new"})
+        (again,) = results
+        self.assertEqual([answer.token for answer in again.answers], [b"new", b"new", b"old", b"old"])
+        self.assertEqual(again.silent, (contact(9),))
+
+    def test_silent_ones(self) -> None:
+        """
+        Who was silent during the lookup is asked once more: an answer takes
+        its place by distance, whoever is silent again is given up.
+        """
+        by_distance = sorted(
+            (answer.contact for answer in self.read.answers),
+            key=lambda each: distance(ITEM.target, each.node_id),
+        )
+        late, gone = by_distance[1], contact(9)
+        earlier = tuple(NodeAnswer(each, b"old") for each in by_distance if each != late)
+        read = evolve(self.read, answers=earlier, silent=(late, gone))
+        results = outcome(read_again(read, self.wire.ask, lambda each: True))
+        for each in by_distance:
+            self.wire.answer(each, b"get", {b"token": b"new"})
+        self.assertEqual(results, [])
+        self.wire.slow(gone, b"get")
+        self.assertEqual([answer.contact for answer in results[0].answers], by_distance)
+        self.assertEqual(results[0].silent, ())
+        self.wire.answer(gone, b"get", {b"token": b"late"})
+
+    def test_nobody_may_be_asked(self) -> None:
+        """
+        Then the read is the same, at once.
+        """
+        again = read_again(self.read, self.wire.ask, lambda each: False)
+        self.assertEqual(self.successResultOf(again), self.read)
+
+    def test_cancel(self) -> None:
+        """
+        Cancelling ends the queries.
+        """
+        again = read_again(self.read, self.wire.ask, lambda each: True)
+        again.cancel()
+        self.failureResultOf(again, CancelledError)
+        self.assertEqual(self.wire.open(b"get"), [])
+
+
+class AnswerTests(SynchronousTestCase):
+    """
+    What is made of a response.
+    """
+
+    def answer(self, values: dict[bytes, Any]) -> NodeAnswer:
+        return answer_in(contact(1), response(values), PUBLIC_KEY, SALT)
+
+    def test_genuine(self) -> None:
+        """
+        A genuine item gives value, seq and token.
+        """
+        expected = NodeAnswer(contact(1), b"t", record(1), 2**63 - 1, b"RS\x00\x01")
+        self.assertEqual(self.answer(values_of(ITEM)), expected)
+
+    def test_wrong_item(self) -> None:
+        """
+        A node with an item that is not genuine holds nothing, and is not
+        written to.
+        """
+        good = values_of(ITEM)
+        for change in (
+            {b"v": b"other"},
+            {b"seq": 5},
+            {b"sig": bytes(64)},
+            {b"sig": 7},
+            {b"k": b"k" * 32},
+            {b"v": bytes(997)},
+        ):
+            self.assertEqual(self.answer(good | change), NodeAnswer(contact(1), None, version=b"RS\x00\x01"))
+
+    def test_not_a_string(self) -> None:
+        """
+        A genuine item whose value is no byte string takes its place.
+        """
+        encoded = Encoded(b"li1ee")
+        values = values_of(MutableItem(ITEM.public_key, SALT, 1, encoded, sign(SEED, SALT, 1, encoded))) | {
+            b"v": [1]
+        }
+        self.assertEqual(self.answer(values).value, b"li1ee")
+
+    def test_bad_tokens(self) -> None:
+        """
+        A token of another type, or too long, is none.
+        """
+        tokens: tuple[Any, ...] = (5, [], b"x" * (MAX_TOKEN_SIZE + 1))
+        for token in tokens:
+            self.assertIsNone(self.answer({b"token": token}).token)
+
+    def test_bad_nodes(self) -> None:
+        """
+        Malformed nodes are none.
+        """
+        for nodes in (5, b"x", [b"x" * 26], b"x" * 27):
+            self.assertEqual(contacts_in(response({b"nodes": nodes})), [])

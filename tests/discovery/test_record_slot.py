@@ -1,0 +1,725 @@
+"""
+Tests for L{dtt.discovery.record_slot}.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.config import DHTConfig
+from dtt.dht.client.lookup import SLOT_WIDTH
+from dtt.discovery import record_slot as record_client
+from dtt.discovery import slot_reader
+from dtt.discovery.candidates import FoundRecord
+from dtt.errors import QueryTimeout, UsageError
+from dtt.events import RecordFound, RecordPublished
+from dtt.interfaces import MutableRead, PutResult
+from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
+from dtt.records.topic import Slot, TopicId, default_rotation, encryption_key, initial_secret_hash
+from dtt.testing.fake_dht import FakeDHT
+from tests.tracker.common import (
+    IDS,
+    KEYS,
+    MINUTE,
+    SECRET_HASH,
+    TOPIC,
+    CountingDHT,
+    Member,
+    SilentDHT,
+    address,
+    start_clock,
+    store,
+)
+
+HASHES = [bytes((number,)) * 32 for number in range(1, 10)]
+
+
+class RecordClientTestCase(SynchronousTestCase):
+    """
+    Members around one DHT in memory without latency.
+    """
+
+    def setUp(self) -> None:
+        """Nobody has published."""
+        self.clock = start_clock()
+        self.dht = FakeDHT(self.clock)
+        self.slot = Slot(TOPIC, MINUTE)
+
+    def member(self, number: int = 0, dht: Any = None, **kw: Any) -> Member:
+        """One more."""
+        member = Member(self.clock, dht or self.dht, number, **kw)
+        self.addCleanup(member.end)
+        return member
+
+    def encrypted(
+        self,
+        number: int,
+        content: bytes | None = None,
+        slot: Slot | None = None,
+        in_slot: Slot | None = None,
+        secret_hash: bytes = SECRET_HASH,
+    ) -> bytes:
+        """A record as it is stored; of C{slot}, sealed for C{in_slot}."""
+        record = Record.sign(
+            KEYS[number], slot or self.slot, GossipContent().encode() if content is None else content
+        )
+        return self.sealed(record, in_slot or self.slot, secret_hash)
+
+    def sealed(self, record: Record, slot: Slot, secret_hash: bytes = SECRET_HASH) -> bytes:
+        """C{record} for the holders of the slot's key."""
+        key = encryption_key(slot, secret_hash, default_rotation)
+        return encrypt(record, key.public, Random(record.signature).randbytes(ENTROPY_BYTES))
+
+
+class FetchTests(RecordClientTestCase):
+    """
+    Tests for L{record_client.RecordClient.fetch}.
+    """
+
+    def test_what_a_record_says(self) -> None:
+        """Peers, hashes and addresses arrive, the book learns the addresses, and an event tells."""
+        content = GossipContent((IDS[3], IDS[4]), (HASHES[0],), (address(1),))
+        self.successResultOf(self.member(1).publish(content))
+        reader = self.member(0)
+        (found,) = self.successResultOf(reader.fetch())
+        self.assertEqual(found, FoundRecord(IDS[1], MINUTE, (IDS[3], IDS[4]), (HASHES[0],), (address(1),)))
+        self.assertEqual(reader.book.known, {IDS[1]: (address(1),)})
+        self.assertEqual(reader.events, [RecordFound(TOPIC, MINUTE, IDS[1], "test")])
+
+    def test_found_is_told_once(self) -> None:
+        """A record that is there at the next read, too, is no news."""
+        self.successResultOf(self.member(1).publish())
+        reader = self.member(0)
+        for _ in range(3):
+            self.assertEqual(len(self.successResultOf(reader.fetch())), 1)
+        self.assertEqual(len(reader.events), 1)
+        self.assertEqual(reader.client.counters["opened"], 1)
+
+    def test_several_minutes(self) -> None:
+        """Slots are read side by side; the records of all are given."""
+        self.successResultOf(self.member(1).publish(minute=MINUTE - 1))
+        self.successResultOf(self.member(2).publish(minute=MINUTE))
+        found = self.successResultOf(self.member(0).fetch(MINUTE - 1, MINUTE))
+        self.assertEqual(
+            [(record.publisher, record.minute) for record in found],
+            [(IDS[1], MINUTE - 1), (IDS[2], MINUTE)],
+        )
+
+    def test_own_is_dropped(self) -> None:
+        """Our own records are none, nor are we a candidate by hearsay, nor are ids that are nobody's."""
+        member = self.member(0)
+        self.successResultOf(member.publish())
+        self.successResultOf(self.member(1).publish(GossipContent((IDS[0], b"\xff" * 32, IDS[2]))))
+        (found,) = self.successResultOf(member.fetch())
+        self.assertEqual((found.publisher, found.active_peers), (IDS[1], (IDS[2],)))
+
+    def test_united(self) -> None:
+        """
+        Of a publisher whose content has grown, both records are found, and
+        given as one, what was seen last first.
+        """
+        publisher = self.member(1)
+        self.successResultOf(publisher.publish(GossipContent((IDS[2],), (), (address(1),))))
+        reader = self.member(0)
+        self.successResultOf(reader.fetch())
+        self.clock.advance(2)
+        self.successResultOf(publisher.publish(GossipContent((IDS[3],), (HASHES[0],), (address(2),))))
+        self.assertEqual(len(self.dht.stored(self.slot.public_key, self.slot.salt)), 2)
+        (found,) = self.successResultOf(reader.fetch())
+        self.assertEqual(
+            found, FoundRecord(IDS[1], MINUTE, (IDS[3], IDS[2]), (HASHES[0],), (address(2), address(1)))
+        )
+        self.assertEqual(reader.book.known[IDS[1]], (address(2), address(1)))
+
+    def test_refused(self) -> None:
+        """What is no record of the slot is counted by reason, once, and dropped."""
+        forged = Record.sign(KEYS[1], self.slot, b"x" * 320)
+        other_topic = Slot(TopicId.from_name("another"), MINUTE)
+        values = {
+            "length": b"too short",
+            "decrypt": self.encrypted(2, secret_hash=initial_secret_hash(b"another")),
+            "topic": self.encrypted(3, slot=other_topic),
+            "minute": self.encrypted(4, slot=Slot(TOPIC, MINUTE - 1)),
+            "signature": self.sealed(evolve(forged, content=b"y" * 320), self.slot),
+            "content": self.encrypted(5, content=b"no gossip content"),
+        }
+        for value in values.values():
+            store(self.dht, value)
+        self.successResultOf(self.member(6).publish())
+        reader = self.member(0)
+        for _ in range(2):
+            found = self.successResultOf(reader.fetch())
+            self.assertEqual([record.publisher for record in found], [IDS[6]])
+        self.assertEqual(
+            dict(reader.client.counters), {"opened": 1, **{f"refused.{reason}": 1 for reason in values}}
+        )
+
+    def test_other_secret(self) -> None:
+        """Members with another secret do not see each other."""
+        self.successResultOf(self.member(1, secret_hash=initial_secret_hash(b"another")).publish())
+        self.assertEqual(self.successResultOf(self.member(0).fetch()), [])
+
+    def test_flood_of_values(self) -> None:
+        """
+        Nodes that make up new values with each read fill no memory, and do not
+        keep a record out that comes later.
+        """
+        self.patch(slot_reader, "MAX_VALUES", 8)
+        reader = self.member(0)
+        for number in range(10):
+            store(self.dht, b"junk %d" % number)
+        self.successResultOf(reader.fetch())
+        self.successResultOf(self.member(1).publish())
+        self.assertEqual(len(self.successResultOf(reader.fetch())), 1)
+        self.assertLessEqual(max(len(state.reader._opened) for state in reader.client._slots.values()), 8)
+
+    def test_slots_are_forgotten(self) -> None:
+        """Only the state of a few slots is kept."""
+        reader = self.member(0)
+        for minute in range(MINUTE, MINUTE + 20):
+            self.successResultOf(reader.fetch(minute))
+        self.assertEqual(len(reader.client._slots), record_client.MAX_SLOTS)
+        self.assertIn(MINUTE + 19, reader.client._slots)
+
+    def test_bad_rotation(self) -> None:
+        """A rotation that gives no 32 bytes is refused when the client is made."""
+        member = self.member(0)
+        with self.assertRaises(UsageError):
+            record_client.RecordClient(
+                self.clock,
+                Random(1),
+                DHTConfig(),
+                5,
+                member.key,
+                TOPIC,
+                SECRET_HASH,
+                lambda *args, **kw: b"short",
+                self.dht,
+                member.book,
+                member.events.append,
+            )
+
+
+class ReadTests(RecordClientTestCase):
+    """
+    How a slot is read.
+    """
+
+    def setUp(self) -> None:
+        """A member whose DHT is watched, and answers after 0.1 s."""
+        super().setUp()
+        self.dht.latency = 0.1
+        self.counting = CountingDHT(self.dht)
+        self.reader = self.member(0, self.counting)
+
+    def advance(self, seconds: float) -> None:
+        """Time passes in small steps."""
+        self.clock.pump([0.05] * round(seconds * 20))
+
+    def test_one_lookup_is_shared(self) -> None:
+        """A read and a publish at the same time take one lookup, and the put needs none of its own."""
+        read = self.reader.fetch()
+        put = self.reader.publish()
+        again = self.reader.fetch()
+        self.advance(1)
+        self.assertEqual(self.successResultOf(read), [])
+        self.assertEqual(self.successResultOf(again), [])
+        self.assertEqual(self.successResultOf(put), 2)
+        self.assertEqual(self.counting.calls, ["get_mutable", "put_mutable"])
+
+    def test_refresh(self) -> None:
+        """The second read asks the same nodes again, directly; after a while they are looked up anew."""
+        for seconds in (0.2, 1.0, slot_reader.LOOKUP_LIFETIME, 1.0):
+            self.reader.fetch()
+            self.advance(seconds + 0.1)
+        self.assertEqual(self.counting.calls, ["get_mutable", "refresh", "refresh", "get_mutable"])
+
+    def test_thin_read(self) -> None:
+        """A lookup that found few nodes is soon done again."""
+        self.dht.dead.update(self.dht.contacts[slot_reader.THIN - 1 :])
+        self.reader.fetch()
+        self.advance(slot_reader.THIN_LIFETIME + 0.2)
+        self.reader.fetch()
+        self.assertEqual(self.counting.calls, ["get_mutable", "get_mutable"])
+
+    def test_read_that_ends_at_once(self) -> None:
+        """
+        A refresh may end at once, when no node may be asked now: the next read
+        works all the same.
+        """
+        self.reader.fetch()
+        self.advance(1)
+        self.counting.instead["refresh"] = lambda read, *args: succeed(read)
+        for _ in range(3):
+            self.assertEqual(self.successResultOf(self.reader.fetch()), [])
+        self.assertEqual(self.counting.calls[1:], ["refresh"] * 3)
+
+    def test_read_that_fails_at_once(self) -> None:
+        """The same for a failure; it is counted, and the slot counts as empty."""
+        self.counting.instead["get_mutable"] = lambda *args, **kw: fail(QueryTimeout("no reply"))
+        for _ in range(2):
+            self.assertEqual(self.successResultOf(self.reader.fetch()), [])
+        self.assertEqual(self.reader.client.counters, {"read failed": 2})
+
+    def test_timeout(self) -> None:
+        """A read that takes too long is given up, and counts as empty; the other slot does not."""
+        self.dht.latency = 0
+        self.successResultOf(self.member(1).publish(minute=MINUTE - 1))
+        silent = SilentDHT()
+        real = self.dht.get_mutable
+        key = Slot(TOPIC, MINUTE).public_key
+        self.counting.instead["get_mutable"] = lambda public_key, *args, **kw: (
+            silent.get_mutable() if public_key == key else real(public_key, *args, **kw)
+        )
+        reader = self.member(0, self.counting, config=DHTConfig(get_timeout=3))
+        read = reader.fetch(MINUTE - 1, MINUTE)
+        self.clock.advance(2.9)
+        self.assertNoResult(read)
+        self.clock.advance(0.2)
+        self.assertEqual(len(self.successResultOf(read)), 1)
+        self.assertEqual(silent.cancelled, ["get_mutable"])
+        self.assertEqual(reader.client.counters["read failed"], 1)
+
+    def test_cancel(self) -> None:
+        """A fetch that is cancelled cancels its reads and leaves nothing behind."""
+        silent = SilentDHT()
+        reader = self.member(0, silent)
+        read = reader.fetch(MINUTE - 1, MINUTE)
+        read.cancel()
+        self.failureResultOf(read, CancelledError)
+        self.assertEqual(silent.cancelled, ["get_mutable"] * 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        reader.fetch()
+        self.assertEqual(silent.calls, ["get_mutable"] * 3)
+
+    def test_cancel_one_of_two(self) -> None:
+        """A read that somebody else waits for, too, goes on."""
+        one, other = self.reader.fetch(), self.reader.fetch()
+        one.cancel()
+        self.failureResultOf(one, CancelledError)
+        self.advance(1)
+        self.assertEqual(self.successResultOf(other), [])
+
+    def test_cancel_while_it_ends(self) -> None:
+        """Of two who wait for a read, the first may cancel the second when it ends."""
+        one, other = self.reader.fetch(), self.reader.fetch()
+        one.addCallback(lambda _: other.cancel())
+        self.advance(1)
+        self.successResultOf(one)
+        self.failureResultOf(other, CancelledError)
+        self.assertEqual(self.successResultOf(self.fetched()), [])
+
+    def test_join_while_it_is_cancelled(self) -> None:
+        """
+        Who begins to wait for a read that has been cancelled and is not over yet,
+        or is just being cancelled, gets a read of its own.
+        """
+
+        async def slow_to_end() -> None:
+            try:
+                await Deferred()
+            finally:
+                await deferLater(self.clock, 0.5)
+
+        self.counting.instead["get_mutable"] = lambda *args, **kw: Deferred.fromCoroutine(slow_to_end())
+        first = self.reader.fetch()
+        first.addErrback(lambda _: None)
+        first.cancel()
+        del self.counting.instead["get_mutable"]
+        second = self.reader.fetch()
+        self.advance(1)
+        self.assertEqual(self.successResultOf(second), [])
+
+        def join(_: object) -> None:
+            del self.counting.instead["refresh"]
+            joined.append(self.reader.fetch())
+
+        joined: list[Deferred[Any]] = []
+        self.counting.instead["refresh"] = lambda *args, **kw: Deferred(join)
+        self.reader.fetch().addErrback(lambda _: None).cancel()
+        self.advance(1)
+        self.assertEqual([self.successResultOf(each) for each in joined], [[]])
+        self.assertEqual(self.counting.calls, ["get_mutable"] * 2 + ["refresh"] * 2)
+
+    def fetched(self) -> Deferred[Any]:
+        """One more fetch, and the time that it takes."""
+        read = self.reader.fetch()
+        self.advance(1)
+        return read
+
+
+class StreamTests(RecordClientTestCase):
+    """
+    Tests for L{record_client.RecordClient.on_record}.
+    """
+
+    def test_before_the_end(self) -> None:
+        """A record is told when the datagram with it arrives, once, though the read goes on."""
+        self.successResultOf(self.member(1).publish())
+        counting = CountingDHT(self.dht)
+        real = self.dht.get_mutable
+
+        def get_mutable(*args: Any, **kw: Any) -> Deferred[MutableRead]:
+            real(*args, **kw)
+            return Deferred()
+
+        counting.instead["get_mutable"] = get_mutable
+        reader = self.member(0, counting)
+        told: list[FoundRecord] = []
+        reader.client.on_record = told.append
+        self.assertNoResult(reader.fetch())
+        self.assertEqual([record.publisher for record in told], [IDS[1]])
+        self.assertEqual(reader.book.known[IDS[1]], (address(1),))
+        self.assertEqual(list(reader.events), [RecordFound(TOPIC, MINUTE, IDS[1], "test")])
+
+    def test_once(self) -> None:
+        """Further reads tell it no more; our own record is none."""
+        self.successResultOf(self.member(1).publish())
+        reader = self.member(0)
+        told: list[FoundRecord] = []
+        reader.client.on_record = told.append
+        self.successResultOf(reader.publish())
+        for _ in range(3):
+            self.successResultOf(reader.fetch())
+        self.assertEqual([record.publisher for record in told], [IDS[1]])
+
+    def test_not_after_cancelling(self) -> None:
+        """What arrives after the read was cancelled is not told."""
+        self.dht.latency = 0.1
+        self.member(1).publish()
+        self.clock.pump([0.05] * 20)
+        reader = self.member(0)
+        told: list[FoundRecord] = []
+        reader.client.on_record = told.append
+        reader.fetch().addErrback(lambda _: None).cancel()
+        self.clock.pump([0.05] * 20)
+        self.assertEqual(told, [])
+
+
+class PublishTests(RecordClientTestCase):
+    """
+    Tests for L{record_client.RecordClient.publish}.
+    """
+
+    def stored(self) -> dict[bytes, int]:
+        """The slot's values, and on how many nodes each is."""
+        return self.dht.stored(self.slot.public_key, self.slot.salt)
+
+    def test_stored(self) -> None:
+        """An inner and an outer copy at first, and an event; the value is our record."""
+        member = self.member(0)
+        self.assertEqual(self.successResultOf(member.publish()), 2)
+        self.assertEqual(list(self.stored().values()), [2])
+        self.assertEqual(member.events, [RecordPublished(TOPIC, MINUTE, 2)])
+
+    def test_top_up(self) -> None:
+        """The second put adds copies of the same bytes."""
+        member = self.member(0)
+        self.successResultOf(member.publish())
+        before = set(self.stored())
+        self.clock.advance(10)
+        self.assertEqual(self.successResultOf(member.publish()), 6)
+        self.assertEqual(self.stored(), {before.pop(): 6})
+
+    def test_same_content_or_less(self) -> None:
+        """Content that says nothing new is put as the same bytes."""
+        member = self.member(0)
+        self.successResultOf(member.publish(GossipContent((IDS[1], IDS[2]), (HASHES[0],), (address(0),))))
+        self.clock.advance(10)
+        self.successResultOf(member.publish(GossipContent((IDS[2],), (), ())))
+        self.assertEqual(len(self.stored()), 1)
+
+    def test_grown_content(self) -> None:
+        """A new peer, hash or address makes a new record."""
+        member = self.member(0)
+        contents = [
+            GossipContent(),
+            GossipContent((IDS[1],)),
+            GossipContent((IDS[1],), (HASHES[0],)),
+            GossipContent((IDS[1],), (HASHES[0],), (address(0),)),
+        ]
+        for count, content in enumerate(contents, 1):
+            self.dht = FakeDHT(self.clock)
+            member.client._dht = self.dht
+            self.successResultOf(member.publish(content))
+            self.assertEqual(len(self.stored()), 1)
+            (found,) = self.successResultOf(self.member(9).fetch())
+            self.assertEqual(
+                (found.active_peers, found.last_message_hashes, found.addresses),
+                (content.active_peers, content.last_message_hashes, content.addresses),
+                f"content {count}",
+            )
+            self.clock.advance(record_client.FRESH + 1)
+
+    def test_no_place_for_grown_content(self) -> None:
+        """
+        Who has all the copies that it may have is published, though there is no
+        place for a record that says more: no retry, no event, no failure.
+        """
+        member = self.member(0)
+        for _ in range(2):
+            self.successResultOf(member.publish())
+            self.clock.advance(10)
+        self.assertEqual(sum(self.stored().values()), 6)
+        told = len(member.events)
+        self.assertEqual(self.successResultOf(member.publish(GossipContent((IDS[1],)))), 6)
+        self.assertEqual((len(self.stored()), len(member.events)), (1, told))
+        self.assertEqual(member.client.counters["publish failed"], 0)
+
+    def test_cap(self) -> None:
+        """A slot with enough records of others gets none of ours; ours does not count."""
+        for number in (1, 2):
+            self.successResultOf(self.member(number).publish())
+        self.assertEqual(self.successResultOf(self.member(0, max_bootstrap_records=3).publish()), 2)
+        self.clock.advance(2)
+        full = self.member(3, max_bootstrap_records=3)
+        before = self.stored()
+        self.assertEqual(self.successResultOf(full.publish()), 0)
+        self.assertEqual(self.stored(), before)
+        self.assertEqual(full.client.counters["slot full"], 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_never(self) -> None:
+        """With a cap of 0 nothing is even read."""
+        silent = SilentDHT()
+        self.assertEqual(self.successResultOf(self.member(0, silent, max_bootstrap_records=0).publish()), 0)
+        self.assertEqual(silent.calls, [])
+
+    def test_junk_does_not_count(self) -> None:
+        """What is no record does not fill a slot."""
+        for number in range(6):
+            store(self.dht, b"junk %d" % number)
+        self.assertGreater(self.successResultOf(self.member(0).publish()), 0)
+
+    def test_stale_read(self) -> None:
+        """The tokens of a read that is older than 5 s are not used: the nodes are asked again."""
+        counting = CountingDHT(self.dht)
+        member = self.member(0, counting)
+        self.successResultOf(member.fetch())
+        self.clock.advance(record_client.FRESH + 0.1)
+        self.successResultOf(member.publish())
+        self.assertEqual(counting.calls, ["get_mutable", "refresh", "put_mutable"])
+
+    def test_retries(self) -> None:
+        """A put that stores nothing is retried 3 times, each after 5 s + 0..10 s; then a warning."""
+        times: list[float] = []
+
+        def nothing(*args: Any, **kw: Any) -> Deferred[PutResult]:
+            times.append(self.clock.seconds())
+            return succeed(PutResult())
+
+        counting = CountingDHT(self.dht)
+        counting.instead["put_mutable"] = nothing
+        member = self.member(0, counting)
+        put = member.publish()
+        self.clock.pump([0.1] * 600)
+        self.assertEqual(self.successResultOf(put), 0)
+        waits = [later - earlier for earlier, later in pairwise(times)]
+        self.assertEqual(len(waits), 3)
+        self.assertTrue(all(5.0 <= wait <= 15.2 for wait in waits), waits)
+        self.assertGreater(max(waits) - min(waits), 0.5, waits)
+        self.assertEqual(member.client.counters["publish failed"], 4)
+        self.assertEqual(member.events, [])
+
+    def test_retry_after_errors(self) -> None:
+        """Time-outs of read and put count as failed puts; the next try may succeed."""
+        counting = CountingDHT(self.dht)
+        silent = SilentDHT()
+        counting.instead["get_mutable"] = silent.get_mutable
+        config = DHTConfig(get_timeout=2, put_timeout=3, base_retry_interval=5, max_retry_jitter=0)
+        put = self.member(0, counting, config=config).publish()
+        self.clock.advance(2)
+        self.assertEqual(silent.cancelled, ["get_mutable"])
+        counting.instead = {"put_mutable": silent.put_mutable}
+        self.clock.advance(5)
+        self.clock.advance(3)
+        self.assertEqual(silent.cancelled, ["get_mutable", "put_mutable"])
+        counting.instead = {}
+        self.clock.advance(4.9)
+        self.assertNoResult(put)
+        self.clock.advance(0.1)
+        self.assertEqual(self.successResultOf(put), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_retry_looks_anew(self) -> None:
+        """A publisher that found no place looks the slot up anew, and to its last place."""
+        counting = CountingDHT(self.dht)
+        widths: list[int] = []
+
+        def get_mutable(*args: Any, **kw: Any) -> Deferred[MutableRead]:
+            widths.append(kw["width"])
+            return self.dht.get_mutable(*args, **kw)
+
+        counting.instead = {
+            "get_mutable": get_mutable,
+            "put_mutable": lambda *args, **kw: succeed(PutResult()),
+        }
+        put = self.member(0, counting).publish()
+        self.clock.pump([0.1] * 151)
+        counting.instead = {"get_mutable": get_mutable}
+        self.clock.pump([0.1] * 150)
+        self.assertEqual(self.successResultOf(put), 2)
+        self.assertEqual(widths[:2], [slot_reader.PATIENT_WIDTH, SLOT_WIDTH])
+        self.assertNotIn("refresh", counting.calls)
+
+    def test_second_copy_waits_for_a_crowd(self) -> None:
+        """
+        Where three others have just published, the second copy comes a second
+        later, if the crowd has left a place.
+        """
+        for crowd, copies in ((False, 2), (True, 1)):
+            dht = FakeDHT(self.clock)
+            for number in range(1, 4):
+                self.successResultOf(self.member(number, dht).publish())
+            counting = CountingDHT(dht)
+            reads: list[MutableRead] = []
+            slow: Deferred[MutableRead] = Deferred()
+
+            def get_mutable(
+                *args: Any, dht: FakeDHT = dht, reads: Any = reads, slow: Any = slow, **kw: Any
+            ) -> Any:
+                dht.get_mutable(*args, **kw).addCallback(reads.append)
+                return slow
+
+            counting.instead["get_mutable"] = get_mutable
+            put = self.member(0, counting, max_bootstrap_records=100).publish(urgent=True)
+            stored = dht.stored(self.slot.public_key, self.slot.salt)
+            self.assertEqual(list(stored.values()).count(1), 1)
+            slow.callback(reads[0])
+            for number in range(4, 15) if crowd else ():
+                self.successResultOf(self.member(number, dht, max_bootstrap_records=100).publish())
+            self.clock.advance(record_client.FORMING_PAUSE - 0.01)
+            self.assertNoResult(put)
+            self.clock.advance(0.01)
+            self.assertEqual(self.successResultOf(put), copies)
+
+    def test_acknowledged_only(self) -> None:
+        """Nodes that only said yes are worth no retry, and no event either."""
+        counting = CountingDHT(self.dht)
+        contact = self.dht.contacts[0]
+        counting.instead["put_mutable"] = lambda *args, **kw: succeed(PutResult(acknowledged=(contact,)))
+        member = self.member(0, counting)
+        self.assertEqual(self.successResultOf(member.publish()), 1)
+        self.assertEqual(member.events, [])
+
+    def test_read_anew_during_the_put(self) -> None:
+        """Nodes that stored count, also if a read meanwhile came upon others."""
+        counting = CountingDHT(self.dht)
+        member = self.member(0, counting)
+        putting: list[Deferred[PutResult]] = []
+
+        def put_later(*args: Any, **kw: Any) -> Deferred[PutResult]:
+            putting.append(Deferred())
+            return putting[0]
+
+        counting.instead["put_mutable"] = put_later
+        put = member.publish()
+        counting.instead["refresh"] = lambda read, *args: succeed(MutableRead(read.public_key, read.salt, ()))
+        self.successResultOf(member.fetch())
+        putting[0].callback(PutResult(stored=self.dht.contacts[:2]))
+        self.assertEqual(self.successResultOf(put), 2)
+
+    def test_cancel(self) -> None:
+        """Nothing is left: not of the read, of the put, nor of the wait for a retry."""
+        silent = SilentDHT()
+        put = self.member(0, silent).publish()
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        counting = CountingDHT(self.dht)
+        counting.instead["put_mutable"] = silent.put_mutable
+        put = self.member(0, counting).publish()
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        self.assertEqual(silent.cancelled, ["get_mutable", "put_mutable"])
+        counting.instead["put_mutable"] = lambda *args, **kw: succeed(PutResult())
+        put = self.member(0, counting).publish()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_first_copy_is_early(self) -> None:
+        """
+        Who is in a hurry puts a first copy once the nearest nodes have answered,
+        while others are silent, and the second when the whole slot was read; the
+        event tells of both.
+        """
+        counting = CountingDHT(self.dht)
+        slow: Deferred[MutableRead] = Deferred()
+        real = self.dht.get_mutable
+
+        def get_mutable(*args: Any, **kw: Any) -> Deferred[MutableRead]:
+            real(*args, **kw).addCallback(reads.append)
+            return slow
+
+        reads: list[MutableRead] = []
+        counting.instead["get_mutable"] = get_mutable
+        member = self.member(0, counting)
+        put = member.publish(urgent=True)
+        self.assertEqual(list(self.stored().values()), [1])
+        self.assertEqual(counting.calls, ["get_mutable", "put_mutable", "refresh"])
+        self.assertEqual(member.events, [])
+        slow.callback(reads[0])
+        self.clock.advance(record_client.SECOND_LOOK_AFTER)
+        self.assertEqual(self.successResultOf(put), 2)
+        self.assertEqual(list(self.stored().values()), [2])
+        self.assertEqual(member.events, [RecordPublished(TOPIC, MINUTE, 2)])
+
+    def test_first_copy_fails(self) -> None:
+        """A first copy that could not be placed does not keep the others from being placed."""
+        counting = CountingDHT(self.dht)
+        real = self.dht.put_mutable
+
+        def put_mutable(*args: Any, **kw: Any) -> Deferred[PutResult]:
+            return real(*args, **kw) if kw["read_back"] else fail(QueryTimeout("no reply"))
+
+        counting.instead["put_mutable"] = put_mutable
+        self.assertEqual(self.successResultOf(self.member(0, counting).publish(urgent=True)), 2)
+
+    def test_no_early_copy_in_a_full_slot(self) -> None:
+        """A slot that holds enough records of others gets none, in a hurry neither."""
+        for number in range(1, 6):
+            self.successResultOf(self.member(number).publish())
+        before = self.stored()
+        self.assertEqual(self.successResultOf(self.member(0).publish(urgent=True)), 0)
+        self.assertEqual(self.stored(), before)
+
+    def test_cancel_in_a_hurry(self) -> None:
+        """A publish that is cancelled ends the early put with it."""
+        counting = CountingDHT(self.dht)
+        silent = SilentDHT()
+        counting.instead["put_mutable"] = silent.put_mutable
+        put = self.member(0, counting).publish(urgent=True)
+        put.cancel()
+        self.failureResultOf(put, CancelledError)
+        self.assertEqual(silent.cancelled, ["put_mutable"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_two_at_once(self) -> None:
+        """Of two that start together at least one sees the other when it reads the inner nodes again."""
+        for seed in range(10):
+            self.dht = FakeDHT(self.clock, latency=0.1, rng=Random(seed))
+            members = [self.member(number, self.dht) for number in (0, 1)]
+            for member in members:
+                member.publish(urgent=True)
+                self.clock.advance(0.05)
+            self.clock.pump([0.05] * 12)
+            seen = [event for member in members for event in member.events if isinstance(event, RecordFound)]
+            self.assertGreater(len(seen), 0, f"seed {seed}")
+
+    def test_many_publishers(self) -> None:
+        """With the cap raised, a reader recovers the records of twenty."""
+        for number in range(1, 21):
+            self.successResultOf(self.member(number, max_bootstrap_records=100).publish())
+        found = self.successResultOf(self.member(0).fetch())
+        self.assertEqual(
+            {record.publisher for record in found}, set(IDS[1:21]) & {r.publisher for r in found}
+        )
+        self.assertGreaterEqual(len(found), 15)

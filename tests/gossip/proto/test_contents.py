@@ -1,0 +1,30 @@
+"""
+Tests for L{dtt.gossip.proto.contents}: what it costs when it is full.  What it
+remembers is tested with L{dtt.gossip.proto.plumtree}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.contents import Contents
+
+
+class ContentsTests(SynchronousTestCase):
+    """
+    Tests for L{Contents}.
+    """
+
+    def test_full(self) -> None:
+        """The oldest make room, one for one."""
+        contents = Contents(GossipConfig(max_received=3, max_cached=2))
+        ids = [bytes((number,)) * 32 for number in range(5)]
+        for identity in ids:
+            contents.remember(identity, 0.0)
+            contents.keep(identity, b"hi", 1, (identity,), 0.0)
+        self.assertEqual(
+            [identity in contents.received for identity in ids], [False, False, True, True, True]
+        )
+        self.assertEqual([contents.get(identity) is not None for identity in ids], [False] * 3 + [True] * 2)
+        self.assertEqual(contents.sizes(), (3, 2, 4))

@@ -1,0 +1,528 @@
+"""
+Tests for L{dtt.gossip.proto.hyparview}: specs/iroh-gossip.md sections 6 and 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.events import (
+    DialStarted,
+    DisconnectPeer,
+    JoinPeers,
+    NeighborDown,
+    NeighborUp,
+    Output,
+    PeerConnected,
+    PeerDataLearned,
+    PeerDisconnected,
+    Quit,
+    SendMessage,
+    UpdateData,
+)
+from dtt.gossip.proto.hyparview import HyParView
+from dtt.gossip.proto.messages import (
+    Disconnect,
+    ForwardJoin,
+    Join,
+    Message,
+    Neighbor,
+    PeerInfo,
+    Priority,
+    Shuffle,
+    ShuffleReply,
+    encode,
+)
+
+HIGH, LOW = Priority.HIGH, Priority.LOW
+
+
+def peer(number: int) -> bytes:
+    """A peer id."""
+    return number.to_bytes(4, "big") * 8
+
+
+ME = peer(1)
+INVALID = b"\xee" * 32
+A, B, C, D, E, F, X = (peer(number) for number in range(2, 9))
+
+
+class Machine:
+    """
+    A machine with neighbours to begin with, and short words for its inputs.
+    """
+
+    def __init__(
+        self,
+        active: Sequence[bytes] = (),
+        passive: Sequence[bytes] = (),
+        config: GossipConfig | None = None,
+        me: bytes = ME,
+    ) -> None:
+        self.now = 0.0
+        self.view = HyParView(me, Random(1), lambda peer: peer != INVALID, b"mine", config)
+        for neighbor in active:
+            self.hear(neighbor, Neighbor(HIGH))
+        if passive:
+            sender = active[0] if active else X
+            saved = self.view._refill
+            self.view._refill = lambda skip=None: None  # type: ignore[method-assign]
+            self.hear(sender, ShuffleReply(tuple(PeerInfo(known) for known in passive)))
+            self.view._refill = saved  # type: ignore[method-assign]
+
+    def hear(self, sender: bytes, message: Message) -> list[Output]:
+        """A message arrives."""
+        return self.view.receive(sender, message, self.now)
+
+    def wait(self, seconds: float) -> list[Output]:
+        """Time passes."""
+        end = self.now + seconds
+        out: list[Output] = []
+        while (when := self.view.timers.next) is not None and when <= end:
+            self.now = when
+            out += self.view.handle_timer(when)
+        self.now = end
+        return out
+
+
+def sent(outputs: Sequence[Output], kind: type[Message] | None = None) -> list[tuple[bytes, Message]]:
+    """What is sent to whom."""
+    return [
+        (output.peer, output.message)
+        for output in outputs
+        if isinstance(output, SendMessage) and (kind is None or isinstance(output.message, kind))
+    ]
+
+
+class JoinTests(SynchronousTestCase):
+    """
+    Joining, and being joined.
+    """
+
+    def test_join_command(self) -> None:
+        """A Join goes out with our data; no view changes."""
+        machine = Machine()
+        out = machine.view.handle(JoinPeers((A, B, A)), 0.0)
+        self.assertEqual(out, [SendMessage(A, Join(b"mine")), SendMessage(B, Join(b"mine"))])
+        self.assertEqual(
+            (machine.view.views.active, machine.view.views.passive, machine.view.pending), ({}, {}, {})
+        )
+
+    def test_join_leaves_out(self) -> None:
+        """Ourselves (Q4), invalid ids and neighbours (Q11) get no Join; a pending peer does (Q11)."""
+        machine = Machine(active=[A, B])
+        machine.hear(A, ForwardJoin(PeerInfo(C), 0))
+        self.assertIn(C, machine.view.pending)
+        out = machine.view.handle(JoinPeers((ME, INVALID, A, C)), 0.0)
+        self.assertEqual(out, [SendMessage(C, Join(b"mine"))])
+
+    def test_joined_by(self) -> None:
+        """A Join is answered by a High Neighbor and walked from every other neighbour."""
+        machine = Machine(active=[A, B])
+        out = machine.hear(C, Join(b"c"))
+        walk = ForwardJoin(PeerInfo(C, b"c"), 6)
+        self.assertEqual(
+            out,
+            [
+                PeerDataLearned(C, b"c"),
+                NeighborUp(C),
+                SendMessage(C, Neighbor(HIGH, b"mine")),
+                SendMessage(A, walk),
+                SendMessage(B, walk),
+            ],
+        )
+        self.assertIn(C, machine.view.pending)
+
+    def test_joined_when_full(self) -> None:
+        """At a full node a random neighbour is evicted, told so, kept as passive; then the new one is up."""
+        machine = Machine(active=[A, B], config=GossipConfig(active_view_capacity=2))
+        out = machine.hear(C, Join())
+        assert isinstance(out[0], NeighborDown)
+        evicted = out[0].peer
+        rest = ({A, B} - {evicted}).pop()
+        self.assertEqual(
+            out[1:],
+            [
+                SendMessage(evicted, ShuffleReply((PeerInfo(rest),))),
+                SendMessage(evicted, Disconnect(True)),
+                DisconnectPeer(evicted),
+                NeighborUp(C),
+                SendMessage(C, Neighbor(HIGH, b"mine")),
+                SendMessage(rest, ForwardJoin(PeerInfo(C), 6)),
+            ],
+        )
+        self.assertEqual(list(machine.view.views.passive), [evicted])
+
+    def test_evicted_survives_its_disconnect(self) -> None:
+        """The end of an evicted peer's connection does not drop it from the passive view; a second does."""
+        machine = Machine(active=[A], config=GossipConfig(active_view_capacity=1))
+        machine.hear(B, Join())
+        machine.view.handle(PeerDisconnected(A), 0.0)
+        self.assertIn(A, machine.view.views.passive)
+        machine.view.handle(PeerDisconnected(A), 0.0)
+        self.assertNotIn(A, machine.view.views.passive)
+
+
+class ForwardJoinTests(SynchronousTestCase):
+    """
+    The random walk of a Join.
+    """
+
+    def test_known_neighbor(self) -> None:
+        """Rule 1: the relation to a neighbour is renewed."""
+        out = Machine(active=[A, B, C]).hear(A, ForwardJoin(PeerInfo(B, b"b"), 4))
+        self.assertEqual(out, [PeerDataLearned(B, b"b"), SendMessage(B, Neighbor(HIGH, b"mine"))])
+
+    def test_end_of_walk(self) -> None:
+        """Rule 2: at ttl 0, or with one neighbour, the peer is asked; it is in no view until it answers."""
+        for active, ttl in (([A, B], 0), ([A], 5)):
+            machine = Machine(active=active)
+            out = machine.hear(A, ForwardJoin(PeerInfo(X, b"x"), ttl))
+            self.assertEqual(out, [PeerDataLearned(X, b"x"), SendMessage(X, Neighbor(HIGH, b"mine"))])
+            self.assertNotIn(X, {**machine.view.views.active, **machine.view.views.passive})
+            out = machine.hear(X, Neighbor(HIGH, b"x"))
+            self.assertEqual(out, [NeighborUp(X)])
+
+    def test_passes_on(self) -> None:
+        """Rule 3: the walk goes on to somebody other than its sender, one step shorter."""
+        out = Machine(active=[A, B]).hear(A, ForwardJoin(PeerInfo(X, b"x"), 5))
+        self.assertEqual(out, [SendMessage(B, ForwardJoin(PeerInfo(X, b"x"), 4))])
+
+    def test_enters_passive(self) -> None:
+        """At the passive random walk length the peer also enters the passive view."""
+        machine = Machine(active=[A, B])
+        machine.hear(A, ForwardJoin(PeerInfo(X), 3))
+        self.assertEqual(list(machine.view.views.passive), [X])
+
+    def test_ttl_is_clamped(self) -> None:
+        """Q9: a ttl beyond the configured length is cut to it."""
+        out = Machine(active=[A, B]).hear(A, ForwardJoin(PeerInfo(X), 0xFFFF))
+        self.assertEqual(out, [SendMessage(B, ForwardJoin(PeerInfo(X), 5))])
+
+    def test_unusable(self) -> None:
+        """Q4 and addresses.md section 4: our own id and invalid ones are dropped."""
+        for joining in (ME, INVALID):
+            for ttl in (0, 3, 5):
+                machine = Machine(active=[A, B])
+                self.assertEqual(machine.hear(A, ForwardJoin(PeerInfo(joining, b"d"), ttl)), [])
+                self.assertEqual(machine.view.views.passive, {})
+
+    def test_flood(self) -> None:
+        """However many peers a neighbour names, requests, views, data and timers stay bounded."""
+        config = GossipConfig()
+        machine = Machine(active=[A])
+        for number in range(100, 3000):
+            machine.hear(A, ForwardJoin(PeerInfo(peer(number), b"d" * 500), 0))
+        self.assertEqual(len(machine.view.pending), config.max_pending)
+        self.assertEqual(len(machine.view.views.passive), config.passive_view_capacity)
+        self.assertLessEqual(machine.view.views.count_data(), config.max_known_data)
+        self.assertLessEqual(len(machine.view.timers), config.max_pending + 1)
+        machine.wait(1.0)
+        self.assertLessEqual(len(machine.view.pending), config.active_view_capacity)
+
+
+class NeighborTests(SynchronousTestCase):
+    """
+    Neighbor requests and answers.
+    """
+
+    def test_unasked(self) -> None:
+        """An unasked Neighbor is answered, and the answer is not tracked (Q6)."""
+        machine = Machine()
+        out = machine.hear(A, Neighbor(LOW, b"a"))
+        self.assertEqual(
+            out, [PeerDataLearned(A, b"a"), NeighborUp(A), SendMessage(A, Neighbor(LOW, b"mine"))]
+        )
+        self.assertEqual(machine.view.pending, {})
+
+    def test_low_refused(self) -> None:
+        """A Low request at a full node is refused: ShuffleReply, Disconnect(alive), one disconnection."""
+        machine = Machine(active=[A], config=GossipConfig(active_view_capacity=1))
+        out = machine.hear(B, Neighbor(LOW))
+        self.assertEqual(
+            out,
+            [
+                SendMessage(B, ShuffleReply((PeerInfo(A),))),
+                SendMessage(B, Disconnect(True)),
+                DisconnectPeer(B),
+            ],
+        )
+        self.assertEqual(list(machine.view.views.active), [A])
+
+    def test_late_answers_do_not_loop(self) -> None:
+        """When both sides take the other's late answer for a request, they do not answer for ever."""
+        one, other = Machine(), Machine(me=A)
+        one.hear(B, ForwardJoin(PeerInfo(A), 0))
+        one.wait(0.6)
+        on_the_way = sent(other.hear(ME, Neighbor(HIGH)), Neighbor)
+        exchanged = 0
+        receiver, sender = one, A
+        while on_the_way and exchanged < 20:
+            exchanged += len(on_the_way)
+            receiver.now += 0.6
+            on_the_way = sent(receiver.hear(sender, on_the_way[0][1]), Neighbor)
+            receiver, sender = (other, ME) if receiver is one else (one, A)
+        self.assertEqual(exchanged, 2)
+        self.assertEqual((list(one.view.views.active), list(other.view.views.active)), ([A], [ME]))
+
+    def test_neighbor_renews(self) -> None:
+        """An unasked Neighbor of a neighbour is answered, some seconds after the last answer."""
+        machine = Machine(active=[A])
+        self.assertEqual(machine.hear(A, Neighbor(HIGH)), [])
+        machine.now = 5.0
+        self.assertEqual(machine.hear(A, Neighbor(HIGH)), [SendMessage(A, Neighbor(HIGH, b"mine"))])
+
+    def test_timeout(self) -> None:
+        """A passive peer that does not answer in 500 ms is forgotten, let go, and the next one asked."""
+        machine = Machine(active=[A], passive=[B, C])
+        ((first, _),) = sent(machine.hear(A, ShuffleReply()))
+        self.assertEqual(machine.wait(0.499), [])
+        second = ({B, C} - {first}).pop()
+        self.assertEqual(
+            machine.wait(0.001), [DisconnectPeer(first), SendMessage(second, Neighbor(LOW, b"mine"))]
+        )
+        self.assertEqual(list(machine.view.views.passive), [second])
+
+    def test_timeout_counts_from_connection(self) -> None:
+        """While the peer is dialled the time stands still; it runs from the connection on."""
+        machine = Machine(active=[A], passive=[B])
+        machine.hear(A, ShuffleReply())
+        machine.view.handle(DialStarted(B), machine.now)
+        self.assertEqual(machine.wait(30.0), [])
+        machine.view.handle(PeerConnected(B), machine.now)
+        self.assertEqual(machine.wait(0.49), [])
+        self.assertEqual(machine.wait(0.02), [DisconnectPeer(B)])
+
+    def test_dial_without_end(self) -> None:
+        """A dial of which nothing is heard any more does not hold the request for ever."""
+        machine = Machine(active=[A], passive=[B], config=GossipConfig(shuffle_interval=1000))
+        machine.hear(A, ShuffleReply())
+        machine.view.handle(DialStarted(B), machine.now)
+        self.assertEqual(machine.wait(41.0), [DisconnectPeer(B)])
+
+    def test_failed_dial(self) -> None:
+        """A passive peer that can't be dialled is forgotten and the next one is asked at once."""
+        machine = Machine(active=[A], passive=[B, C])
+        ((first, _),) = sent(machine.hear(A, ShuffleReply()))
+        machine.view.handle(DialStarted(first), machine.now)
+        out = machine.view.handle(PeerDisconnected(first), machine.now)
+        second = ({B, C} - {first}).pop()
+        self.assertEqual(out, [SendMessage(second, Neighbor(LOW, b"mine"))])
+
+    def test_refused_by(self) -> None:
+        """A refusal leaves the peer in the passive view, and no request behind."""
+        machine = Machine(active=[A], passive=[B])
+        machine.hear(A, ShuffleReply())
+        self.assertEqual(machine.hear(B, ShuffleReply()), [])
+        self.assertEqual(machine.hear(B, Disconnect(True)), [])
+        self.assertEqual((machine.view.pending, list(machine.view.views.passive)), ({}, [B]))
+
+    def test_disconnect_clears_pending(self) -> None:
+        """Q6: sending a Disconnect ends a request that was under way."""
+        machine = Machine(active=[A], config=GossipConfig(active_view_capacity=1))
+        machine.hear(A, ForwardJoin(PeerInfo(A), 0))
+        self.assertIn(A, machine.view.pending)
+        machine.hear(B, Neighbor(HIGH))
+        self.assertEqual(machine.view.pending, {})
+
+    def evicted(self, config: GossipConfig) -> Machine:
+        """One that has answered A, and has evicted it for B."""
+        machine = Machine(config=config)
+        self.assertEqual(sent(machine.hear(A, Neighbor(HIGH))), [(A, Neighbor(HIGH, b"mine"))])
+        self.assertIn((A, Disconnect(True)), sent(machine.hear(B, Neighbor(HIGH))))
+        return machine
+
+    def test_answer_to_an_answer(self) -> None:
+        """A former neighbour that was answered lately evicts nobody; some seconds later it does."""
+        machine = self.evicted(GossipConfig(active_view_capacity=1))
+        self.assertIn((A, Disconnect(True)), sent(machine.hear(A, Neighbor(HIGH))))
+        self.assertEqual(list(machine.view.views.active), [B])
+        machine.now = 5.0
+        self.assertIn((A, Neighbor(HIGH, b"mine")), sent(machine.hear(A, Neighbor(HIGH))))
+        self.assertEqual(list(machine.view.views.active), [A])
+
+    def test_answered_again(self) -> None:
+        """Where there is room it becomes a neighbour again, and is answered."""
+        machine = self.evicted(GossipConfig(active_view_capacity=1))
+        machine.hear(B, Disconnect(False))
+        machine.wait(0.6)
+        self.assertEqual(sent(machine.hear(A, Neighbor(HIGH))), [(A, Neighbor(LOW, b"mine"))])
+        self.assertEqual(list(machine.view.views.active), [A])
+
+    def test_answered_bounded(self) -> None:
+        """Of so many it is known when they were answered, and of no more."""
+        machine = self.evicted(GossipConfig(active_view_capacity=1, max_answered=1))
+        self.assertEqual(list(machine.view.views.answered), [B])
+        machine.hear(A, Neighbor(HIGH))
+        self.assertEqual(list(machine.view.views.active), [A])
+
+
+class DepartureTests(SynchronousTestCase):
+    """
+    Neighbours that leave, and leaving.
+    """
+
+    def test_left_alive(self) -> None:
+        """A neighbour that disconnects alive becomes passive; another is asked, not the same."""
+        machine = Machine(active=[A, B])
+        out = machine.hear(B, Disconnect(True))
+        self.assertEqual(out, [NeighborDown(B), DisconnectPeer(B)])
+        self.assertEqual(list(machine.view.views.passive), [B])
+
+    def test_left_for_good(self) -> None:
+        """A neighbour that quits is forgotten, and with no neighbour left the next is asked with High."""
+        machine = Machine(active=[A], passive=[B])
+        out = machine.hear(A, Disconnect(False))
+        self.assertEqual(out, [NeighborDown(A), DisconnectPeer(A), SendMessage(B, Neighbor(HIGH, b"mine"))])
+        self.assertNotIn(A, machine.view.views.passive)
+
+    def test_lost(self) -> None:
+        """A neighbour whose connection breaks is forgotten."""
+        machine = Machine(active=[A, B])
+        out = machine.view.handle(PeerDisconnected(A), 0.0)
+        self.assertEqual(out, [NeighborDown(A), DisconnectPeer(A)])
+        self.assertEqual(machine.view.views.passive, {})
+
+    def test_data_is_told_again(self) -> None:
+        """Data of a neighbour that becomes passive are told again, which renews its addresses."""
+        machine = Machine(active=[A, B])
+        machine.hear(B, Neighbor(HIGH, b"b"))
+        self.assertIn(PeerDataLearned(B, b"b"), machine.hear(B, Disconnect(True)))
+
+    def test_quit(self) -> None:
+        """Every neighbour gets ShuffleReply and Disconnect(alive=false); no events; no timers remain."""
+        machine = Machine(active=[A, B], passive=[C])
+        out = machine.view.handle(Quit(), 1.0)
+        self.assertEqual([output.peer for output in out if isinstance(output, DisconnectPeer)], [A, B])
+        self.assertEqual([p for p, _ in sent(out, ShuffleReply)], [A, B])
+        self.assertEqual(sent(out, Disconnect), [(A, Disconnect(False)), (B, Disconnect(False))])
+        self.assertEqual(len(out), 6)
+        self.assertIsNone(machine.view.timers.next)
+
+    def test_strangers_are_let_go(self) -> None:
+        """After a membership message of no neighbour, its connection is not needed."""
+        self.assertEqual(Machine().hear(A, ShuffleReply()), [DisconnectPeer(A)])
+        self.assertEqual(Machine().hear(A, Disconnect(True)), [])
+
+
+class ShuffleTests(SynchronousTestCase):
+    """
+    Shuffles.
+    """
+
+    def test_sent_each_minute(self) -> None:
+        """Each minute a Shuffle with 3 active, 4 passive peers and ourselves last goes to a neighbour."""
+        machine = Machine(active=[A, B, C, D, E], passive=[peer(number) for number in range(20, 40)])
+        self.assertEqual(machine.wait(59.9), [])
+        for _ in range(2):
+            ((target, message),) = sent(machine.wait(60.0))
+            assert isinstance(message, Shuffle)
+            named = [node.peer_id for node in message.nodes]
+            self.assertEqual((message.origin, message.ttl, len(named), named[-1]), (ME, 6, 8, ME))
+            self.assertEqual(len(set(named) & {A, B, C, D, E}), 3)
+            self.assertNotIn(target, named)
+            self.assertEqual(message.nodes[-1].data, b"mine")
+
+    def test_alone(self) -> None:
+        """Without a neighbour nothing is sent, and the timer goes on."""
+        machine = Machine()
+        machine.view.handle(JoinPeers(()), 0.0)
+        self.assertEqual(machine.wait(60.0), [])
+        self.assertEqual(machine.view.timers.next, 120.0)
+
+    def test_end_of_walk(self) -> None:
+        """At its end a Shuffle is taken in and its origin gets as many peers, passive before active."""
+        machine = Machine(active=[A, B], passive=[C])
+        out = machine.hear(A, Shuffle(X, (PeerInfo(D, b"d"), PeerInfo(X)), 0))
+        self.assertEqual(set(machine.view.views.passive), {C, D, X})
+        ((target, reply),) = sent(out)
+        assert isinstance(reply, ShuffleReply)
+        self.assertEqual((target, len(reply.nodes)), (X, 2))
+        self.assertIn(PeerDataLearned(D, b"d"), out)
+
+    def test_passes_on(self) -> None:
+        """A Shuffle goes on to a neighbour that is neither sender nor origin, or is dropped; ttl clamped."""
+        nodes = (PeerInfo(D),)
+        machine = Machine(active=[A, B, C])
+        self.assertEqual(machine.hear(A, Shuffle(B, nodes, 0xFFFF)), [SendMessage(C, Shuffle(B, nodes, 5))])
+        self.assertEqual(Machine(active=[A, B]).hear(A, Shuffle(B, nodes, 3)), [])
+
+    def test_unusable_ids(self) -> None:
+        """Invalid ids and our own are neither stored nor forwarded; a Shuffle by one is dropped."""
+        nodes = (PeerInfo(INVALID, b"i"), PeerInfo(ME, b"m"), PeerInfo(D))
+        machine = Machine(active=[A, B])
+        self.assertEqual(
+            machine.hear(A, Shuffle(X, nodes, 3)), [SendMessage(B, Shuffle(X, (PeerInfo(D),), 2))]
+        )
+        machine.hear(A, ShuffleReply(nodes))
+        self.assertEqual(list(machine.view.views.passive), [D])
+        for origin in (ME, INVALID):
+            self.assertEqual(machine.hear(A, Shuffle(origin, nodes, 0)), [])
+
+    def test_reply_refills(self) -> None:
+        """A ShuffleReply enters the passive view, and one of it is asked with Low."""
+        machine = Machine(active=[A])
+        out = machine.hear(A, ShuffleReply((PeerInfo(B, b"b"),)))
+        self.assertEqual(out, [PeerDataLearned(B, b"b"), SendMessage(B, Neighbor(LOW, b"mine"))])
+        self.assertEqual(list(machine.view.views.passive), [B])
+
+    def test_passive_is_bounded(self) -> None:
+        """The passive view and what is kept of its peers do not outgrow their bounds."""
+        machine = Machine(active=[A])
+        for number in range(100, 2000, 50):
+            nodes = tuple(PeerInfo(peer(n), b"d" * 100) for n in range(number, number + 50))
+            machine.hear(A, ShuffleReply(nodes))
+        self.assertEqual(len(machine.view.views.passive), 30)
+        self.assertLessEqual(machine.view.views.count_data(), 31)
+
+    def test_alive_marks_are_bounded(self) -> None:
+        """Whoever says that it is alive, only peers in a view are marked."""
+        machine = Machine(active=[A, B])
+        for number in range(100, 1000):
+            machine.hear(A, ShuffleReply((PeerInfo(peer(number)),)))
+            machine.hear(peer(number), Disconnect(True))
+        self.assertLessEqual(len(machine.view.views.alive), 35)
+
+    def test_messages_fit(self) -> None:
+        """Q10: with big PeerData in the views, what we send is still small enough."""
+        config = GossipConfig(active_view_capacity=2)
+        machine = Machine(active=[A, B], config=config)
+        for number in range(100, 130):
+            machine.hear(A, ShuffleReply((PeerInfo(peer(number), b"d" * config.max_peer_data),)))
+        out = machine.wait(60.0) + machine.hear(C, Shuffle(X, (PeerInfo(D),) * 30, 0))
+        out += machine.hear(A, Shuffle(X, (PeerInfo(D),) * 30, 0))
+        out += machine.view.handle(Quit(), machine.now)
+        sizes = [len(encode(message)) for _, message in sent(out)]
+        self.assertGreater(max(sizes), 2000)
+        self.assertLessEqual(max(sizes), config.max_sent)
+
+
+class DataTests(SynchronousTestCase):
+    """
+    PeerData.
+    """
+
+    def test_learned_once(self) -> None:
+        """Data are told when they differ from what is known, empty ones never."""
+        machine = Machine(active=[A])
+        self.assertEqual(machine.hear(A, Neighbor(HIGH, b"one")), [PeerDataLearned(A, b"one")])
+        self.assertEqual(machine.hear(A, Neighbor(HIGH, b"one")), [])
+        self.assertEqual(machine.hear(A, Neighbor(HIGH, b"")), [])
+        self.assertEqual(machine.hear(A, Neighbor(HIGH, b"two")), [PeerDataLearned(A, b"two")])
+
+    def test_too_long(self) -> None:
+        """Data that are too long are told, but not kept."""
+        machine = Machine(active=[A])
+        self.assertEqual(machine.hear(A, Neighbor(HIGH, b"x" * 1025)), [PeerDataLearned(A, b"x" * 1025)])
+        self.assertEqual(machine.view.views.count_data(), 0)
+
+    def test_update(self) -> None:
+        """New data of ours go out with later messages; too long ones are the caller's mistake."""
+        machine = Machine()
+        self.assertEqual(machine.view.handle(UpdateData(b"new"), 0.0), [])
+        self.assertEqual(machine.view.handle(JoinPeers((A,)), 0.0), [SendMessage(A, Join(b"new"))])
+        self.assertRaises(ValueError, machine.view.handle, UpdateData(b"x" * 1025), 0.0)

@@ -1,0 +1,51 @@
+"""
+Tests for L{dtt.gossip.proto.timers}.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.gossip.proto.timers import Timers
+
+
+class TimersTests(SynchronousTestCase):
+    """
+    Tests for L{Timers}.
+    """
+
+    def test_order(self) -> None:
+        """Timers fire by time, then by the order of their starting, once."""
+        timers: Timers[str] = Timers()
+        for name, when in (("late", 2.0), ("first", 1.0), ("second", 1.0)):
+            timers.start(name, when)
+        self.assertEqual(timers.next, 1.0)
+        self.assertEqual([timers.pop(1.5) for _ in range(3)], ["first", "second", None])
+        self.assertEqual((timers.pop(2.0), timers.next, len(timers)), ("late", None, 0))
+
+    def test_restart_replaces(self) -> None:
+        """A timer that is started again fires at the new time only."""
+        timers: Timers[str] = Timers()
+        timers.start("a", 1.0)
+        timers.start("a", 3.0)
+        self.assertEqual(
+            (timers.next, timers.pop(2.0), timers.pop(3.0), timers.pop(9.0)), (3.0, None, "a", None)
+        )
+
+    def test_stop(self) -> None:
+        """A stopped timer does not fire; stopping one that does not run is harmless."""
+        timers: Timers[str] = Timers()
+        timers.start("a", 1.0)
+        timers.stop("a")
+        timers.stop("b")
+        self.assertNotIn("a", timers)
+        self.assertEqual((timers.next, timers.pop(2.0)), (None, None))
+
+    def test_bounded(self) -> None:
+        """Restarting for ever does not grow the heap."""
+        timers: Timers[str] = Timers()
+        for turn in range(10_000):
+            timers.start("a", 1.0 + turn)
+            timers.start("b", 1.0 + turn)
+        self.assertLess(len(timers._heap), 100)
+        self.assertEqual(timers.next, 10_000.0)

@@ -1,0 +1,179 @@
+"""
+Tests for L{dtt.tracker.transports}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.config import Config, IrohConfig
+from dtt.errors import ListenError, UsageError
+from dtt.identity import PeerKey
+from dtt.testing.net.tcp import MemoryTCPNetwork
+from dtt.tracker.saved import SavedPorts
+from dtt.tracker.transports import Listeners, transport_names
+from dtt.transport.combined import SeveralTransports
+from dtt.transport.iroh import bindings as iroh_bindings
+from dtt.transport.iroh import transport as quic
+from dtt.transport.streams.transport import StreamsTransport
+from dtt.wire.addresses import IROH, PeerAddress
+from tests.tracker.common import collect_warnings
+
+HOST = "10.0.0.1"
+
+
+class Iroh:
+    """
+    What L{Listeners} uses of an C{IrohTransport}.
+    """
+
+    kind = IROH
+    finds_peers = False
+    taken: tuple[int, ...] = ()
+
+    def __init__(self, reactor: Any, key: PeerKey, **settings: Any) -> None:
+        self.settings = settings
+        self.counters: Counter[str] = Counter()
+        self.port: int | None = None
+        self.heard: list[Any] = []
+
+    def listen(self, host: str, port: int) -> None:
+        """Bind."""
+        if port in self.taken:
+            raise ListenError(f"can't listen on UDP {host} port {port}: in use")
+        self.heard.append((host, port))
+        self.port = port or 5000
+
+    def addresses(self) -> tuple[PeerAddress, ...]:
+        """Where we listen."""
+        return () if self.port is None else (PeerAddress(IROH, HOST, self.port),)
+
+    def set_external_host(self, host: str | None) -> None:
+        """Remember it."""
+        self.heard.append(host)
+
+    def stop(self) -> Deferred[None]:
+        """Remember it."""
+        self.heard.append("stop")
+        return succeed(None)
+
+
+class ListenersTests(SynchronousTestCase):
+    """
+    Tests for L{Listeners}.
+    """
+
+    def setUp(self) -> None:
+        self.patch(iroh_bindings, "why_not", lambda: None)
+        self.patch(quic, "IrohTransport", Iroh)
+        self.reactor = MemoryTCPNetwork(Clock()).reactor(HOST)
+        self.changes: list[None] = []
+
+    def make(self, **settings: Any) -> Listeners:
+        """The transports of a configuration."""
+        config = Config(**{"listen": (HOST, 0), **settings})
+        return Listeners(
+            self.reactor, PeerKey.from_seed(b"k" * 32), config, lambda: self.changes.append(None)
+        )
+
+    def iroh(self, made: Listeners) -> Iroh:
+        """The one that speaks iroh."""
+        found: Any = list(made._hosts)[-1]
+        assert isinstance(found, Iroh)
+        return found
+
+    def test_names(self) -> None:
+        """What a setting stands for, with iroh and without it."""
+        self.assertEqual(transport_names(None), ("streams", "iroh"))
+        self.assertEqual(transport_names("both"), ("streams", "iroh"))
+        self.assertEqual((transport_names("iroh"), transport_names("streams")), (("iroh",), ("streams",)))
+        self.patch(iroh_bindings, "why_not", lambda: "")
+        self.assertEqual((transport_names(None), transport_names("streams")), (("streams",), ("streams",)))
+        for wanted in ("iroh", "both"):
+            self.assertRaises(UsageError, transport_names, wanted)
+
+    def test_unusable(self) -> None:
+        """A package that can't be used is none: a warning says why, and whoever asks for it hears it."""
+        self.patch(iroh_bindings, "why_not", lambda: ", in another version")
+        warnings: list[str] = []
+        collect_warnings(self, warnings)
+        self.assertIsInstance(self.make().transport, StreamsTransport)
+        self.assertIn("iroh package, in another version: pip install 'dtt[iroh]'", warnings[0])
+        self.assertIsInstance(self.make(transport="streams").transport, StreamsTransport)
+        self.assertEqual(len(warnings), 1)
+        error = self.assertRaises(UsageError, self.make, transport="both")
+        self.assertIn("iroh package, in another version: pip install 'dtt[iroh]'", str(error))
+
+    def test_one(self) -> None:
+        """One transport is used as it is."""
+        self.assertIsInstance(self.make(transport="streams").transport, StreamsTransport)
+        self.assertIsInstance(self.make(transport="iroh").transport, Iroh)
+        self.assertIsInstance(self.make().transport, SeveralTransports)
+
+    def test_settings(self) -> None:
+        """The iroh transport gets its settings, and tells of other addresses."""
+        made = self.make(iroh=IrohConfig(None, "n0", ("https://a.example/",)))
+        settings = self.iroh(made).settings
+        self.assertEqual((settings["preset"], settings["relay_urls"]), ("n0", ("https://a.example/",)))
+        settings["on_addresses_changed"]()
+        self.assertEqual(len(self.changes), 1)
+
+    def test_iroh_host(self) -> None:
+        """Unless it is told otherwise, iroh listens where streams does, on any port."""
+        made = self.make(listen=(HOST, 7000))
+        made.listen(SavedPorts())
+        self.assertEqual(self.iroh(made).heard, [(HOST, 0)])
+        self.assertEqual(made.places(), (f"streams:{HOST}:7000", f"iroh:{HOST}:5000"))
+        other = self.make(iroh=IrohConfig(("::1", 8000)))
+        other.listen(SavedPorts())
+        self.assertEqual(self.iroh(other).heard, [("::1", 8000)])
+        self.assertEqual(other.places()[1], "iroh:[::1]:8000")
+
+    def test_ports_are_kept(self) -> None:
+        """Each has the port of its last run, which stays known when it is not used."""
+        made = self.make()
+        made.listen(SavedPorts(1, 7001, 7002))
+        self.assertEqual(made.places(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
+        self.assertEqual(made.ports_in(SavedPorts(1)), SavedPorts(1, 7001, 7002))
+        alone = self.make(transport="streams", listen=(HOST, 7003))
+        alone.listen(SavedPorts(1, 7001, 7002))
+        self.assertEqual(alone.ports_in(SavedPorts(1, 7001, 7002)), SavedPorts(1, 7003, 7002))
+
+    def test_kept_port_taken(self) -> None:
+        """A kept port that is taken is replaced, with a warning; one that was asked for is an error."""
+        warnings: list[str] = []
+        collect_warnings(self, warnings)
+        self.patch(Iroh, "taken", (7002,))
+        made = self.make()
+        made.listen(SavedPorts(0, 0, 7002))
+        self.assertEqual((self.iroh(made).heard, len(warnings)), ([(HOST, 0)], 1))
+        self.assertRaises(ListenError, self.make(iroh=IrohConfig((HOST, 7002))).listen, SavedPorts())
+
+    def test_later_try(self) -> None:
+        """When one can't be bound, a later try goes on with those that are bound already."""
+        made = self.make(listen=(HOST, 7001), iroh=IrohConfig((HOST, 7002)))
+        self.patch(Iroh, "taken", (7002,))
+        self.assertRaises(ListenError, made.listen, SavedPorts())
+        self.patch(Iroh, "taken", ())
+        made.listen(SavedPorts())
+        self.assertEqual(made.places(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
+        self.successResultOf(made.stop())
+        self.assertEqual(self.reactor.listenTCP(7001, Factory()).getHost().port, 7001)
+
+    def test_all_of_them(self) -> None:
+        """What concerns all goes to all."""
+        made = self.make()
+        made.listen(SavedPorts())
+        made.set_external_host("198.18.0.1")
+        self.assertEqual((self.iroh(made).heard[-1], len(self.changes)), ("198.18.0.1", 1))
+        self.assertFalse(made.reachable())
+        self.iroh(made).counters["accepted"] += 1
+        self.assertTrue(made.reachable())
+        self.successResultOf(made.stop())
+        self.assertEqual(self.iroh(made).heard[-1], "stop")

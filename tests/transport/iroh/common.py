@@ -1,0 +1,155 @@
+"""
+What the tests of the iroh transport share: a QUIC network in memory, and a peer on
+it that obeys no rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.identity import PeerKey
+from dtt.testing.iroh.network import MemoryIroh
+from dtt.testing.iroh.streams import MemoryConnection, MemoryStream
+from dtt.testing.memory_transport import RecordingLinks
+from dtt.testing.net.clock import ThreadClock, advance
+from dtt.transport.iroh.calls import Calls, IrohFailure
+from dtt.transport.iroh.endpoint import ALPN
+from dtt.transport.iroh.transport import IrohTransport
+from dtt.wire.addresses import IROH, PeerAddress
+
+TOPIC, OTHER, SECRET = b"t" * 32, b"u" * 32, b"s" * 32
+BYE = b"\x00\x05\x00\x00"
+KEYS = [PeerKey.from_seed(bytes((number,)) * 32) for number in range(40)]
+
+
+class RawPeer:
+    """
+    An endpoint on the network that obeys no rules.
+
+    @ivar key: who it is.
+    @ivar connections: what it has, in order.
+    """
+
+    def __init__(self, test: IrohTestCase, number: int) -> None:
+        self._test = test
+        self.key = KEYS[number]
+        self.connections: list[MemoryConnection] = []
+        self._bindings = test.net.bindings(f"10.0.0.{number}")
+        self._calls = Calls(test.clock, self._bindings.IrohError)
+        builder = self._bindings.EndpointBuilder()
+        builder.secret_key(self.key.seed)
+        builder.alpns([ALPN])
+        builder.bind_addr(f"10.0.0.{number}:4433")
+        self.endpoint = self._calls.wait(builder.bind(), 1)
+        self.address = PeerAddress(IROH, f"10.0.0.{number}", 4433)
+
+    def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """
+        What a call of the bindings gives, soon.
+        """
+        result = self._calls.call(coroutine)
+        self._test.advance(0.1)
+        return self._test.successResultOf(result)
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """
+        Begin a call of the bindings; if it fails, it gives C{None}.
+        """
+        return self._calls.call(coroutine).addErrback(lambda failure: failure.trap(IrohFailure) and None)
+
+    def connect(self, to: IrohTransport) -> MemoryConnection:
+        """
+        A connection to C{to}.
+        """
+        connecting = self.begin(to)
+        self._test.advance(0.1)
+        connection: MemoryConnection = self._test.successResultOf(connecting)
+        self.connections.append(connection)
+        return connection
+
+    def begin(self, to: IrohTransport) -> Deferred[Any]:
+        """
+        Begin one.
+        """
+        bindings = self._bindings
+        (host,) = (a for a in to.addresses() if isinstance(a, PeerAddress))
+        addr = bindings.EndpointAddr(bindings.EndpointId.from_bytes(to.peer_id), None, [str(host)])
+        return self.start(self.endpoint.connect(addr, ALPN))
+
+    def accept(self) -> MemoryConnection:
+        """
+        The next connection that was opened to us.
+        """
+        incoming = self.call(self.endpoint.accept_next())
+        accepting = self.call(incoming.accept())
+        connection: MemoryConnection = self.call(accepting.connect())
+        self.connections.append(connection)
+        return connection
+
+    def write(self, connection: MemoryConnection, data: bytes) -> MemoryStream:
+        """
+        Write to a new stream.
+        """
+        stream: MemoryStream = self.call(connection.open_uni())
+        self.call(stream.write_all(data))
+        return stream
+
+    def read(self, connection: MemoryConnection) -> bytes:
+        """
+        What is there on the next stream of C{connection}.
+        """
+        stream = self.call(connection.accept_uni())
+        data: bytes = self.call(stream.read(1_000_000))
+        return data
+
+
+class IrohTestCase(SynchronousTestCase):
+    """
+    A network.
+    """
+
+    def setUp(self) -> None:
+        self.clock = ThreadClock()
+        self.net = MemoryIroh(self.clock)
+        self.a, self.on_a = self.transport(1)
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let time pass.
+        """
+        advance(self.clock, seconds)
+
+    def transport(self, number: int, **settings: Any) -> tuple[IrohTransport, RecordingLinks]:
+        """
+        A transport on which L{TOPIC} is open.
+        """
+        host = f"10.0.0.{number}"
+        transport = IrohTransport(self.clock, KEYS[number], bindings=self.net.bindings(host), **settings)
+        transport.listen(host, 0)
+        links = RecordingLinks()
+        transport.open_topic(TOPIC, SECRET, links)
+        return transport, links
+
+    def connected(self) -> tuple[IrohTransport, RecordingLinks]:
+        """
+        Another one that L{a} has dialled.
+        """
+        b, on_b = self.transport(2)
+        result = self.a.dial(b.peer_id, b.addresses())
+        self.advance(0.1)
+        self.successResultOf(result)
+        return b, on_b
+
+    def closed(self) -> dict[str, int]:
+        """
+        Why connections of L{a} were closed.
+        """
+        return {
+            reason.removeprefix("closed: "): count
+            for reason, count in self.a.counters.items()
+            if reason.startswith("closed: ")
+        }

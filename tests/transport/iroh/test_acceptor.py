@@ -1,0 +1,92 @@
+"""
+Tests for L{dtt.transport.iroh.acceptor}, over a QUIC network in memory.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from dtt.transport.iroh import acceptor as quic_accepting
+from tests.transport.iroh.common import IrohTestCase, RawPeer
+
+
+class AcceptingTests(IrohTestCase):
+    """
+    Strangers.
+    """
+
+    def test_one_network(self) -> None:
+        """
+        Of one network four are in a handshake at a time and twelve wait; the
+        rest are refused.
+        """
+        raw = RawPeer(self, 2)
+        self.patch(quic_accepting, "MANY_HANDSHAKES", 100)
+        dials = [raw.begin(self.a) for _ in range(20)]
+        self.advance(0.0101)
+        self.assertEqual(len(self.a._acceptor.handshakes), 16)
+        self.advance(0.0201)
+        self.assertEqual(self.a.counters["closed: too many handshakes"], 4)
+        self.advance(1)
+        self.assertEqual(self.a.counters["accepted"], 16)
+        self.assertEqual(len(self.a._acceptor.handshakes), 0)
+        for dial in dials:
+            dial.addErrback(lambda _: None)
+
+    def test_addresses_are_proved(self) -> None:
+        """
+        When many handshakes go on, an address must be proved first; that
+        costs a round trip.
+        """
+        self.patch(quic_accepting, "MANY_HANDSHAKES", 2)
+        raws = [RawPeer(self, number) for number in range(2, 7)]
+        dials = [raw.begin(self.a) for raw in raws]
+        self.advance(1)
+        self.assertEqual(self.a.counters["handshakes: address to be proved"], 3)
+        for dial in dials:
+            self.successResultOf(dial)
+        self.assertEqual(self.a.counters["accepted"], 5)
+
+    def test_time_limit(self) -> None:
+        """
+        A handshake that does not end is given up after 10 s.
+        """
+        raw = RawPeer(self, 2)
+        self.net.latency = 30
+        dial = raw.begin(self.a)
+        self.advance(30.1)
+        self.assertEqual(len(self.a._acceptor.handshakes), 1)
+        self.advance(10)
+        self.assertEqual(len(self.a._acceptor.handshakes), 0)
+        self.assertEqual(self.closed(), {"handshake failed": 1})
+        dial.addErrback(lambda _: None)
+
+    def test_own_key(self) -> None:
+        """
+        Whoever has our key is not us.
+        """
+        raw = RawPeer(self, 1)
+        dial = raw.begin(self.a)
+        self.advance(1)
+        self.assertEqual(self.closed(), {"own key": 1})
+        self.successResultOf(dial)
+
+    def test_flood(self) -> None:
+        """
+        However many come at once, others have their turn in between.
+        """
+        raw = RawPeer(self, 2)
+        for _ in range(200):
+            raw.begin(self.a)
+        turns: list[int] = []
+
+        def tick() -> None:
+            turns.append(self.a.counters["closed: too many handshakes"])
+            if turns[-1] < 184 and len(turns) < 1000:
+                self.clock.callLater(0, tick)
+
+        self.patch(quic_accepting, "MANY_HANDSHAKES", 1000)
+        self.clock.callLater(0.01, tick)
+        self.advance(0.015)
+        self.assertEqual(turns[-1], 184)
+        self.assertLessEqual(max(b - a for a, b in pairwise(turns)), quic_accepting.MAX_ACCEPTS)

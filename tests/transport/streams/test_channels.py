@@ -1,0 +1,338 @@
+"""
+Tests for L{dtt.transport.streams.channels}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.errors import DecodeError
+from dtt.gossip.proto.messages import Join, encode
+from dtt.transport.streams.channels import MAX_CHANNELS, MAX_EARLY, Channels, admission_tag, topic_key
+from dtt.transport.streams.early import early_key, seal
+from dtt.transport.streams.frames import Close, Early, Open
+
+A, B = b"a" * 32, b"b" * 32
+TOPIC, SECRET, EXPORTER = b"t" * 32, b"s" * 32, b"e" * 32
+KEY = topic_key(TOPIC, SECRET)
+KEYS = {TOPIC: KEY}
+JOIN = encode(Join(b"data"))
+
+
+def keys(count: int) -> dict[bytes, bytes]:
+    """
+    So many topics.
+    """
+    return {bytes((n,)) * 32: topic_key(bytes((n,)) * 32, SECRET) for n in range(count)}
+
+
+class TagTests(SynchronousTestCase):
+    """
+    Tests for L{topic_key} and L{admission_tag}.
+    """
+
+    def test_definition(self) -> None:
+        """
+        Key and tag are what specs/streams.md section 3 says.
+        """
+        key = hashlib.sha512(b"dtt/1 admission" + TOPIC + SECRET).digest()[:32]
+        self.assertEqual(topic_key(TOPIC, SECRET), key)
+        tag = hmac.new(key, EXPORTER + A + B, "sha256").digest()
+        self.assertEqual(admission_tag(key, EXPORTER, A, B), tag)
+
+
+class ChannelsTests(SynchronousTestCase):
+    """
+    Tests for L{Channels}: both ends of a connection.
+    """
+
+    def setUp(self) -> None:
+        self.a = Channels(EXPORTER, A, B)
+        self.b = Channels(EXPORTER, B, A)
+
+    def opened(self, channels: Channels, topic_id: bytes = TOPIC, key: bytes = KEY) -> Open:
+        """
+        The OPEN that C{channels} sends.
+        """
+        (frame,) = channels.open(topic_id, key)
+        assert isinstance(frame, Open)
+        return frame
+
+    def test_both_must_open(self) -> None:
+        """
+        DATA may leave once both OPENs stand.
+        """
+        frame = self.opened(self.a)
+        self.assertIsNone(self.a.sending(TOPIC))
+        self.assertEqual(self.b.peer_opened(frame, KEYS), TOPIC)
+        self.assertIsNone(self.b.sending(TOPIC))
+        answer = self.opened(self.b)
+        self.assertEqual(self.b.sending(TOPIC), answer.channel)
+        self.assertEqual(self.a.peer_opened(answer, KEYS), TOPIC)
+        self.assertEqual(self.a.sending(TOPIC), frame.channel)
+        self.assertEqual(self.a.topic_of(answer.channel), TOPIC)
+
+    def test_tag_of_another_connection_direction_or_secret(self) -> None:
+        """
+        A replayed, a reflected and a guessed tag match nothing.
+        """
+        replayed = self.opened(Channels(b"x" * 32, A, B))
+        self.assertIsNone(Channels(EXPORTER, B, A).peer_opened(replayed, KEYS))
+        reflected = self.opened(self.b)
+        self.assertIsNone(Channels(EXPORTER, B, A).peer_opened(reflected, KEYS))
+        guessed = self.opened(self.a, key=topic_key(TOPIC, b"x" * 32))
+        self.assertIsNone(Channels(EXPORTER, B, A).peer_opened(guessed, KEYS))
+
+    def test_unknown_tag_is_remembered(self) -> None:
+        """
+        A tag of a topic that we open later matches then; DATA until then are dropped.
+        """
+        frame = self.opened(self.a)
+        self.assertIsNone(self.b.peer_opened(frame, {}))
+        self.assertIsNone(self.b.topic_of(frame.channel))
+        self.assertFalse(self.b.idle())
+        self.assertFalse(self.b.topic_opened(b"u" * 32, topic_key(b"u" * 32, SECRET)))
+        self.assertTrue(self.b.topic_opened(TOPIC, KEY))
+        self.assertEqual(self.b.topic_of(frame.channel), TOPIC)
+
+    def test_forgotten_topic(self) -> None:
+        """
+        A topic that we never opened on the connection, left and held again, is
+        matched again.
+        """
+        self.b.peer_opened(self.opened(self.a), KEYS)
+        self.assertIsNone(self.b.close(TOPIC))
+        self.b.forget(TOPIC)
+        self.assertIsNone(self.b.topic_of(0))
+        self.assertIsNone(self.b.sending(TOPIC))
+        self.assertTrue(self.b.topic_opened(TOPIC, KEY))
+
+    def test_close(self) -> None:
+        """
+        CLOSE ends the peer's use of a topic, once.
+        """
+        self.b.peer_opened(self.opened(self.a), KEYS)
+        self.assertEqual(self.a.close(TOPIC), Close(0))
+        self.assertIsNone(self.a.close(TOPIC))
+        self.assertEqual(self.b.peer_closed(Close(0)), TOPIC)
+        self.assertTrue(self.b.idle())
+        self.assertEqual(
+            str(self.assertRaises(DecodeError, self.b.peer_closed, Close(0))), "channel not open"
+        )
+        self.assertEqual(str(self.assertRaises(DecodeError, self.b.topic_of, 0)), "channel not open")
+
+    def test_open_stands(self) -> None:
+        """
+        The peer's OPEN stands after our own CLOSE: its DATA are taken, and we
+        may speak again as soon as our OPEN stands again.
+        """
+        self.a.peer_opened(self.opened(self.b), KEYS)
+        self.opened(self.a)
+        self.a.close(TOPIC)
+        self.assertEqual(self.a.shared(), set())
+        self.assertTrue(self.a.idle())
+        self.assertEqual(self.a.topic_of(0), TOPIC)
+        self.assertIsNone(self.a.sending(TOPIC))
+        self.opened(self.a)
+        self.assertEqual(self.a.sending(TOPIC), 0)
+
+    def test_renewed(self) -> None:
+        """
+        After the peer's CLOSE our OPEN stands, but to be answered it is sent
+        again, once; the peer's new OPEN makes that unnecessary.
+        """
+        self.opened(self.a)
+        self.assertEqual(self.a.open(TOPIC, KEY), ())
+        self.a.peer_opened(self.opened(self.b), KEYS)
+        self.a.peer_closed(Close(0))
+        close, again = self.a.open(TOPIC, KEY)
+        self.assertEqual((close, again), (Close(0), self.opened(Channels(EXPORTER, A, B))))
+        self.assertEqual(self.a.open(TOPIC, KEY), ())
+        self.b.close(TOPIC)
+        self.a.peer_opened(self.opened(self.b), KEYS)
+        self.a.peer_closed(Close(0))
+        self.b.close(TOPIC)
+        self.a.peer_opened(self.opened(self.b), KEYS)
+        self.assertEqual(self.a.open(TOPIC, KEY), ())
+        self.assertEqual(self.a.sending(TOPIC), 0)
+
+    def test_numbers_are_used_again(self) -> None:
+        """
+        Sixteen channels are open at most; a closed number is free again.
+        """
+        topics = keys(MAX_CHANNELS + 1)
+        frames = [frame for topic_id, key in topics.items() for frame in self.a.open(topic_id, key)]
+        self.assertEqual([frame.channel for frame in frames], [*range(MAX_CHANNELS)])
+        self.a.close(bytes((3,)) * 32)
+        last = bytes((MAX_CHANNELS,)) * 32
+        self.assertEqual(self.opened(self.a, last, topics[last]).channel, 3)
+
+    def test_number_of_a_left_topic(self) -> None:
+        """
+        When all numbers are taken, a topic that the peer has left gives up its own.
+        """
+        topics = keys(MAX_CHANNELS)
+        for topic_id, key in topics.items():
+            self.a.open(topic_id, key)
+        left = bytes((5,)) * 32
+        self.a.peer_opened(self.opened(self.b, left, topics[left]), topics)
+        self.a.peer_closed(Close(0))
+        close, opened = self.a.open(TOPIC, KEY)
+        self.assertEqual((close, opened.channel), (Close(5), 5))
+        self.assertEqual(set(self.a.ours), {*topics, TOPIC} - {left})
+
+    def test_peer_opens_too_much(self) -> None:
+        """
+        A seventeenth channel, a number twice and a topic twice are malformed.
+        """
+        for reason, before, frame in (
+            ("channel opened twice", [Open(0, b"x" * 32)], Open(0, b"y" * 32)),
+            ("topic opened twice", [Open(0, b"x" * 32)], Open(1, b"x" * 32)),
+            ("topic opened twice", [self.opened(self.a)], Open(1, self.opened(Channels(EXPORTER, A, B)).tag)),
+            ("too many channels", [Open(n, bytes((n,)) * 32) for n in range(16)], Open(16, b"z" * 32)),
+        ):
+            channels = Channels(EXPORTER, B, A)
+            for earlier in before:
+                channels.peer_opened(earlier, KEYS)
+            error = self.assertRaises(DecodeError, channels.peer_opened, frame, KEYS)
+            self.assertEqual(str(error), reason)
+
+    def early(self, channels: Channels, topic_id: bytes = TOPIC, key: bytes = KEY) -> Early:
+        """
+        The EARLY that C{channels} sends.
+        """
+        frame = channels.early(topic_id, key, JOIN)
+        assert frame is not None
+        return frame
+
+    def assert_late(self, frame: Early) -> None:
+        """
+        C{b} refuses C{frame}: there was an EARLY, or DATA.
+        """
+        error = self.assertRaises(DecodeError, self.b.peer_early, frame, KEYS)
+        self.assertEqual(str(error), "early is late")
+
+    def test_early(self) -> None:
+        """
+        A Join beside the OPEN is read once the OPEN has matched, and is not kept.
+        """
+        self.b.peer_opened(self.opened(self.a), KEYS)
+        frame = self.early(self.a)
+        self.assertEqual(frame.channel, 0)
+        self.assertEqual(self.b.peer_early(frame, KEYS), JOIN)
+        self.assertIsNone(self.b.take_early(TOPIC, KEY))
+
+    def test_early_is_one_per_topic(self) -> None:
+        """
+        Key and nonce are never used twice, however often the topic is opened.
+        """
+        self.opened(self.a)
+        self.early(self.a)
+        self.assertIsNone(self.a.early(TOPIC, KEY, JOIN))
+        self.a.close(TOPIC)
+        self.opened(self.a)
+        self.assertIsNone(self.a.early(TOPIC, KEY, encode(Join(b"other data"))))
+        other = topic_key(b"u" * 32, SECRET)
+        self.opened(self.a, b"u" * 32, other)
+        self.assertEqual(self.early(self.a, b"u" * 32, other).channel, 1)
+
+    def test_early_is_bounded(self) -> None:
+        """
+        What is known of topics that had an EARLY does not grow without end.
+        """
+        for number in range(MAX_EARLY + 1):
+            topic_id = number.to_bytes(32, "big")
+            self.opened(self.a, topic_id)
+            frame = self.a.early(topic_id, KEY, JOIN)
+            self.assertEqual(frame is None, number == MAX_EARLY)
+            self.a.close(topic_id)
+
+    def test_only_a_join_that_waits_is_early(self) -> None:
+        """
+        Other messages wait; once we are admitted a Join is DATA like others.
+        """
+        self.opened(self.a)
+        self.assertIsNone(self.a.early(TOPIC, KEY, b"hello"))
+        self.a.peer_opened(self.opened(self.b), KEYS)
+        self.assertIsNone(self.a.early(TOPIC, KEY, JOIN))
+
+    def test_early_before_the_topic(self) -> None:
+        """
+        An EARLY of a topic that we open later is kept until then, and given out once.
+        """
+        self.b.peer_opened(self.opened(self.a), {})
+        self.assertIsNone(self.b.peer_early(self.early(self.a), {}))
+        self.assertIsNone(self.b.take_early(TOPIC, KEY))
+        self.b.topic_opened(TOPIC, KEY)
+        self.assertEqual(self.b.take_early(TOPIC, KEY), (0, JOIN))
+        self.assertIsNone(self.b.take_early(TOPIC, KEY))
+
+    def test_kept_early_ends_with_its_channel(self) -> None:
+        """
+        Who closes the channel, or opens it anew, takes back the EARLY on it.
+        """
+        frame = self.opened(self.a)
+        self.b.peer_opened(frame, {})
+        self.b.peer_early(self.early(self.a), {})
+        self.b.peer_closed(Close(0))
+        self.b.peer_opened(frame, {})
+        self.b.topic_opened(TOPIC, KEY)
+        self.assertIsNone(self.b.take_early(TOPIC, KEY))
+
+    def test_one_early(self) -> None:
+        """
+        A second EARLY is refused, until the channel is opened anew, whether or not
+        its topic is known.
+        """
+        opened, early = self.opened(self.a), self.early(self.a)
+        for topics in (KEYS, {}):
+            self.b.peer_opened(opened, topics)
+            self.b.peer_early(early, topics)
+            self.assert_late(early)
+            self.b.peer_closed(Close(0))
+
+    def test_early_after_data(self) -> None:
+        """
+        An EARLY after DATA is refused.
+        """
+        self.b.peer_opened(self.opened(self.a), KEYS)
+        self.b.topic_of(0)
+        self.assert_late(self.early(self.a))
+
+    def test_bad_early(self) -> None:
+        """
+        An EARLY on a channel that is not open, one that does not fit to its tag and
+        one that is no Join are malformed, however late it is found out.
+        """
+        error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, bytes(32)), KEYS)
+        self.assertEqual(str(error), "channel not open")
+        opened = self.opened(self.a)
+        key = early_key(KEY, EXPORTER, A, B)
+        for sealed, reason in (
+            (bytes(32), "early is not authentic"),
+            (seal(early_key(KEY, EXPORTER, B, A), JOIN), "early is not authentic"),
+            (seal(key, b"hello"), "early is no join"),
+        ):
+            self.b.peer_opened(opened, KEYS)
+            error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, sealed), KEYS)
+            self.assertEqual(str(error), reason)
+            self.b.peer_closed(Close(0))
+            self.b.peer_opened(opened, {})
+            self.assertIsNone(self.b.peer_early(Early(0, sealed), {}))
+            self.b.topic_opened(TOPIC, KEY)
+            error = self.assertRaises(DecodeError, self.b.take_early, TOPIC, KEY)
+            self.assertEqual(str(error), reason)
+            self.b.peer_closed(Close(0))
+
+    def test_repr_has_no_secrets(self) -> None:
+        """
+        Neither the exporter nor a tag is in the repr.
+        """
+        self.a.peer_opened(self.opened(self.b), {})
+        self.a.peer_early(self.early(self.b), {})
+        self.assertNotIn("eeee", repr(self.a))
+        self.assertNotIn("early=", repr(self.a))
+        self.assertNotIn("tag", repr(self.a))

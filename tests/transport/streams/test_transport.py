@@ -1,0 +1,883 @@
+"""
+Tests for L{dtt.transport.streams.transport} and L{dtt.transport.streams.connection}: what
+L{tests.transport.test_contract} does not ask of every transport.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.errors import DialFailed, ListenError
+from dtt.identity import PeerKey
+from dtt.testing.memory_transport import RecordingLinks
+from dtt.testing.net.tcp import MemoryTCPNetwork
+from dtt.transport.streams import connection as connection_module
+from dtt.transport.streams import multiplexer as multiplex
+from dtt.transport.streams import transport as streams
+from dtt.transport.streams.channels import admission_tag, topic_key
+from dtt.transport.streams.connection import StreamsConnection
+from dtt.transport.streams.early import early_key, seal, unseal
+from dtt.transport.streams.frames import Close, Data, Early, FrameParser, Open, Ping, Pong, encode_frame
+from dtt.transport.streams.tls import ConnectionCreator, export_key
+from dtt.transport.streams.transport import StreamsTransport
+from dtt.wire.addresses import STREAMS, PeerAddress
+
+TOPIC, SECRET = b"t" * 32, b"s" * 32
+KEY = topic_key(TOPIC, SECRET)
+TOPIC2 = b"u" * 32
+KEY2 = topic_key(TOPIC2, SECRET)
+JOIN = b"\x00\x00\x00"
+ALICE, BOB, CAROL = (PeerKey.from_seed(bytes((n,)) * 32) for n in range(1, 4))
+
+
+class Stranger(Protocol):
+    """
+    Whoever connects to us, and does what the test says.
+    """
+
+    tls: SSL.Connection
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.pieces: list[bytes] = []
+        self.lost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Kept.
+        """
+        self.received += data
+        self.pieces.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Kept too.
+        """
+        self.lost = True
+
+
+class StreamsTestCase(SynchronousTestCase):
+    """
+    Two transports on two hosts.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.net = MemoryTCPNetwork(self.clock)
+        self.a, self.b = self.transport(ALICE, "10.0.0.1"), self.transport(BOB, "10.0.0.2")
+
+    def transport(self, key: PeerKey, host: str, **options: Any) -> StreamsTransport:
+        """
+        One that listens.
+        """
+        transport = StreamsTransport(self.net.reactor(host), key, **options)
+        transport.listen(host, 4433)
+        return transport
+
+    def share(self) -> tuple[RecordingLinks, RecordingLinks]:
+        """
+        Connect both on one topic.
+        """
+        links = RecordingLinks(), RecordingLinks()
+        self.a.open_topic(TOPIC, SECRET, links[0])
+        self.b.open_topic(TOPIC, SECRET, links[1])
+        result = self.a.dial(self.b.peer_id, self.b.addresses())
+        self.net.advance(0.1)
+        self.successResultOf(result)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.assertEqual(len(links[1].messages), 1)
+        links[1].messages.clear()
+        return links
+
+    def stranger(self, key: PeerKey | None = CAROL, host: str = "10.0.0.3") -> Stranger:
+        """
+        Connect somebody to C{b}, with C{key} or without TLS.
+        """
+        stranger = Stranger()
+        reactor = self.net.reactor(host)
+        factory: Any = Factory.forProtocol(lambda: stranger)
+        if key is not None:
+            factory = TLSMemoryBIOFactory(ConnectionCreator(key), True, factory, reactor)
+        TCP4ClientEndpoint(reactor, "10.0.0.2", 4433).connect(factory)
+        self.net.advance(0.1)
+        return stranger
+
+    def write(self, stranger: Stranger, data: bytes) -> None:
+        """
+        C{stranger} sends C{data}.
+        """
+        transport: Any = stranger.transport
+        transport.write(data)
+        self.net.advance(0.1)
+
+
+class ConnectionTests(StreamsTestCase):
+    """
+    Tests for L{StreamsConnection}.
+    """
+
+    def test_no_delay(self) -> None:
+        """
+        TCP_NODELAY is set on both ends.
+        """
+        self.share()
+        self.assertEqual([end.no_delay for end in self.net.transports()], [True, True])
+
+    def test_bytes_that_are_not_tls(self) -> None:
+        """
+        Whatever bytes come instead of TLS end the connection, and nothing is logged.
+        """
+        for seed in range(20):
+            rng = Random(seed)
+            stranger = self.stranger(None)
+            self.write(stranger, rng.randbytes(rng.randint(1, 600)))
+            self.write(stranger, b"\x16\x03\x01\x02\x00\x01" + rng.randbytes(600))
+            self.net.advance(11)
+            self.assertTrue(stranger.lost, f"seed {seed}")
+        self.assertEqual(self.b.connections, {})
+        self.assertEqual(self.b.counters["accepted"], 0)
+
+    def test_handshake_timeout(self) -> None:
+        """
+        A handshake has 10 s.
+        """
+        stranger = self.stranger(None)
+        self.net.advance(9.7)
+        self.assertFalse(stranger.lost)
+        self.net.advance(0.5)
+        self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: handshake timed out"], 1)
+
+    def test_silent_server(self) -> None:
+        """
+        A dial to something that accepts and says nothing times out.
+        """
+        self.net.reactor("10.0.0.9").listenTCP(1, Factory.forProtocol(Protocol))
+        result = self.a.dial(self.b.peer_id, [PeerAddress(STREAMS, "10.0.0.9", 1)])
+        self.net.advance(10.1)
+        self.assertEqual(str(self.failureResultOf(result, DialFailed).value), "timed out")
+        self.net.advance(0.1)
+        self.assertEqual(self.net.transports(), [])
+
+    def test_server_that_hangs_up(self) -> None:
+        """
+        A dial to something that hangs up, or is not TLS, fails at once.
+        """
+
+        class HangUp(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                transport: Any = self.transport
+                transport.write(self.answer)
+                transport.loseConnection()
+
+            answer = b""
+
+        class NotTLS(HangUp):
+            answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+        for port, protocol in ((1, HangUp), (2, NotTLS)):
+            self.net.reactor("10.0.0.9").listenTCP(port, Factory.forProtocol(protocol))
+            result = self.a.dial(self.b.peer_id, [PeerAddress(STREAMS, "10.0.0.9", port)])
+            self.net.advance(0.2)
+            self.assertEqual(str(self.failureResultOf(result, DialFailed).value), "handshake failed")
+
+    def test_own_key(self) -> None:
+        """
+        Whoever shows our own key is refused: it is us, or a copy of us.
+        """
+        stranger = self.stranger(BOB)
+        self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: own key"], 1)
+        self.assertFalse(self.b.is_connected(BOB.peer_id))
+
+    def test_own_address(self) -> None:
+        """
+        A dial of a peer at our own address meets us.
+        """
+        result = self.a.dial(self.b.peer_id, self.a.addresses())
+        self.net.advance(0.2)
+        self.assertEqual(str(self.failureResultOf(result, DialFailed).value), "own key")
+
+    def test_no_alpn(self) -> None:
+        """
+        Whoever does not speak our protocol is refused.
+        """
+        self.patch(connection_module, "ALPN", b"other")
+        self.assertTrue(self.stranger().lost)
+        self.assertEqual(self.b.counters["closed: no ALPN"], 1)
+
+    def test_malformed_frames(self) -> None:
+        """
+        Each malformed frame ends its connection and is counted, nothing else
+        is disturbed.
+        """
+        _, on_b = self.share()
+        tag = b"x" * 32
+        for data, reason in (
+            (bytes(4), "bad frame length"),
+            (b"\xff\xff\xff\xff", "bad frame length"),
+            (encode_frame(Data(0, b"early")), "channel not open"),
+            (encode_frame(Close(3)), "channel not open"),
+            (encode_frame(Open(0, tag)) * 2, "channel opened twice"),
+            (encode_frame(Open(0, tag)) + encode_frame(Open(1, tag)), "topic opened twice"),
+            (b"".join(encode_frame(Open(n, bytes((n,)) * 32)) for n in range(17)), "too many channels"),
+            (encode_frame(Data(0, bytes(5000))), "message too large"),
+        ):
+            before = self.b.counters[f"closed: {reason}"]
+            stranger = self.stranger()
+            self.write(stranger, data)
+            self.assertTrue(stranger.lost, reason)
+            self.assertEqual(self.b.counters[f"closed: {reason}"], before + 1, reason)
+        self.a.send(self.b.peer_id, TOPIC, b"still here")
+        self.net.advance(0.1)
+        self.assertEqual(on_b.messages, [(self.a.peer_id, b"still here")])
+
+    def test_unknown_frames(self) -> None:
+        """
+        A frame of unknown kind is skipped and counted, the connection stays; one
+        that is too large ends it all the same.
+        """
+        stranger = self.stranger()
+        self.write(stranger, b"\x00\x00\x00\x01\x05" + b"\x00\x00\x20\x00\xff" + bytes(8191))
+        self.write(stranger, encode_frame(Ping(b"12345678")))
+        self.assertEqual(stranger.received, encode_frame(Pong(b"12345678")))
+        self.assertEqual(self.b.counters["received: unknown frame"], 2)
+        self.write(stranger, b"\x00\x00\x20\x01\xff")
+        self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: bad frame length"], 1)
+
+    def test_not_admitted(self) -> None:
+        """
+        DATA on a channel whose tag we do not know are dropped and counted; the
+        connection stays, and once a right OPEN comes messages get in.
+        """
+        links = RecordingLinks()
+        self.b.open_topic(TOPIC, SECRET, links)
+        stranger = self.stranger()
+        self.write(stranger, encode_frame(Open(0, b"x" * 32)) + encode_frame(Data(0, b"sneaky")))
+        self.assertEqual(links.messages, [])
+        self.assertEqual(self.b.counters["received: not admitted"], 1)
+        self.assertEqual(self.b.counters["received: unknown tag"], 1)
+        self.assertEqual(stranger.received, b"")
+        tag = admission_tag(topic_key(TOPIC, SECRET), export_key(stranger.tls), CAROL.peer_id, BOB.peer_id)
+        self.write(stranger, encode_frame(Open(1, tag)) + encode_frame(Data(1, b"welcome")))
+        self.assertEqual(links.messages, [(CAROL.peer_id, b"welcome")])
+        answer = admission_tag(topic_key(TOPIC, SECRET), export_key(stranger.tls), BOB.peer_id, CAROL.peer_id)
+        self.assertEqual(stranger.received, encode_frame(Open(0, answer)))
+        self.assertFalse(stranger.lost)
+
+    def test_replayed_tag(self) -> None:
+        """
+        The tag of one connection is worth nothing on another.
+        """
+        self.b.open_topic(TOPIC, SECRET, RecordingLinks())
+        first = self.stranger()
+        tag = admission_tag(topic_key(TOPIC, SECRET), export_key(first.tls), CAROL.peer_id, BOB.peer_id)
+        self.write(first, encode_frame(Open(0, tag)))
+        self.assertNotEqual(first.received, b"")
+        self.net.cut("10.0.0.3", "10.0.0.2")
+        second = self.stranger()
+        self.write(second, encode_frame(Open(0, tag)))
+        self.assertEqual(second.received, b"")
+
+    def test_ping(self) -> None:
+        """
+        A PING is answered with its 8 bytes.
+        """
+        stranger = self.stranger()
+        self.write(stranger, encode_frame(Ping(b"12345678")))
+        self.assertEqual(stranger.received, bytes.fromhex("00000009") + b"\x0412345678")
+
+    def test_idle(self) -> None:
+        """
+        An idle connection carries a PING every 30 s and lives on.
+        """
+        self.share()
+        self.net.advance(600)
+        self.assertTrue(self.a.is_connected(self.b.peer_id))
+        self.assertTrue(self.b.is_connected(self.a.peer_id))
+        self.assertEqual(self.a.counters["dialled"], 1)
+
+    def test_silence(self) -> None:
+        """
+        Who says nothing for 75 s, PINGs or not, is gone.
+        """
+        on_a, on_b = self.share()
+        self.net.silent.add("10.0.0.2")
+        self.net.advance(74.8)
+        self.assertTrue(self.a.is_connected(self.b.peer_id))
+        self.net.advance(0.2)
+        self.assertFalse(self.a.is_connected(self.b.peer_id))
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.assertEqual(on_b.disconnected, [self.a.peer_id])
+        self.assertEqual(self.a.counters["closed: silent"], 1)
+
+    def test_stranger_that_never_answers_pings(self) -> None:
+        """
+        An authenticated peer that is silent gets two PINGs, then the end.
+        """
+        stranger = self.stranger()
+        self.net.advance(74.7)
+        self.assertEqual(len(stranger.received), 2 * 13)
+        self.assertFalse(stranger.lost)
+        self.net.advance(1)
+        self.assertTrue(stranger.lost)
+
+    def stall_and_send(self, size: int) -> None:
+        """
+        C{b} does not read C{size} bytes that C{a} sends.
+        """
+        for end in self.net.transports("10.0.0.2"):
+            end.pauseProducing()
+        for _ in range(size // 4000):
+            self.a.send(self.b.peer_id, TOPIC, bytes(4000))
+        self.net.advance(0.1)
+
+    def test_slow_reader(self) -> None:
+        """
+        A peer with more than 1 MiB unsent for 10 s is disconnected.
+        """
+        on_a, _ = self.share()
+        self.stall_and_send(1_600_000)
+        self.net.advance(9.8)
+        self.assertTrue(self.a.is_connected(self.b.peer_id))
+        self.net.advance(0.2)
+        self.assertFalse(self.a.is_connected(self.b.peer_id))
+        self.assertEqual(self.a.counters["closed: slow reader"], 1)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+
+    def test_slow_reader_catches_up(self) -> None:
+        """
+        A peer that has read in time stays, and gets everything in order.
+        """
+        on_a, on_b = self.share()
+        self.stall_and_send(1_600_000)
+        self.net.advance(8)
+        for end in self.net.transports("10.0.0.2"):
+            end.resumeProducing()
+        self.net.advance(15)
+        self.assertEqual(len(on_b.messages), 400)
+        self.assertEqual(on_a.disconnected, [])
+
+    def test_stuck_reader(self) -> None:
+        """
+        So is one that takes nothing for half a minute while others wait until it is
+        writable: they send no more, and 1 MiB would never be unsent.
+        """
+        on_a, _ = self.share()
+        self.stall_and_send(600_000)
+        self.net.advance(29.8)
+        self.assertTrue(self.a.is_connected(self.b.peer_id))
+        self.net.advance(0.2)
+        self.assertEqual(self.a.counters["closed: slow reader"], 1)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+
+    def test_memory_is_bounded(self) -> None:
+        """
+        What waits for a peer has a limit besides; it is not enforced from
+        within L{StreamsTransport.send}.
+        """
+        on_a, _ = self.share()
+        self.patch(connection_module, "UNSENT_LIMIT", 1_200_000)
+        for end in self.net.transports("10.0.0.2"):
+            end.pauseProducing()
+        for _ in range(1000):
+            self.a.send(self.b.peer_id, TOPIC, bytes(4000))
+        self.assertEqual(on_a.disconnected, [])
+        (connection,) = self.a.connections
+        self.assertEqual(connection.unsent, 0)
+        self.net.advance(0.1)
+        self.assertEqual(on_a.disconnected, [self.b.peer_id])
+        self.assertEqual(self.a.counters["closed: slow reader"], 1)
+
+    def test_close_writes_what_is_queued(self) -> None:
+        """
+        A connection that is closed while its peer reads slowly still delivers
+        what was sent.
+        """
+        _, on_b = self.share()
+        self.stall_and_send(800_000)
+        self.a.disconnect(self.b.peer_id, TOPIC)
+        self.net.advance(2)
+        for end in self.net.transports("10.0.0.2"):
+            end.resumeProducing()
+        self.net.advance(2)
+        self.assertEqual(len(on_b.messages), 200)
+        self.assertEqual(self.net.transports(), [])
+
+    def test_close_does_not_wait_for_ever(self) -> None:
+        """
+        A peer that does not read its end is cut off 5 s later.
+        """
+        self.share()
+        self.stall_and_send(800_000)
+        self.a.disconnect(self.b.peer_id, TOPIC)
+        self.net.advance(5.8)
+        self.assertEqual(len(self.a.connections), 1)
+        self.net.advance(0.3)
+        self.assertEqual(len(self.a.connections), 0)
+        self.assertEqual(self.a.counters["closed: did not close in time"], 1)
+
+    def test_many_that_do_not_close(self) -> None:
+        """
+        Connections that are closing are bounded, too: of too many the oldest
+        are cut off at once.
+        """
+        for module in (multiplex, streams):
+            self.patch(module, "MAX_CONNECTIONS", 8)
+        for _ in range(40):
+            transport: Any = self.stranger().transport
+            transport.pauseProducing()
+            self.assertLessEqual(len(self.b.connections), 16)
+        self.assertEqual(self.b.counters["closed: did not close in time"], 24)
+
+    def test_newest_of_two_connections(self) -> None:
+        """
+        A connection that dies without our knowing is replaced by the peer's
+        next one.
+        """
+        on_a, on_b = self.share()
+        self.net.advance(11)
+        self.net.silent.add("10.0.0.2")
+        for connection in tuple(self.b.connections):
+            connection.abort("cancelled")
+        self.net.advance(1)
+        self.net.silent.clear()
+        self.assertTrue(self.a.is_connected(self.b.peer_id))
+        result = self.b.dial(self.a.peer_id, self.a.addresses())
+        self.net.advance(0.1)
+        self.successResultOf(result)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.net.advance(7)
+        self.assertEqual(on_b.messages, [(self.a.peer_id, b"hello")])
+        self.assertEqual(len(self.a.connections), 1)
+        self.assertEqual(on_a.disconnected, [])
+
+    def test_repr(self) -> None:
+        """
+        No secrets in any repr.
+        """
+        self.share()
+        (connection,) = self.a.connections
+        for thing in (self.a, connection, *self.a.multiplexer._links, *self.a.multiplexer._topics.values()):
+            text = repr(thing)
+            self.assertNotIn(ALICE.seed.hex(), text)
+            self.assertNotIn(repr(ALICE.seed), text)
+            self.assertNotIn(repr(connection.exporter), text)
+            self.assertNotIn(repr(topic_key(TOPIC, SECRET)), text)
+
+
+class EarlyTests(StreamsTestCase):
+    """
+    A Join beside an OPEN, between us and somebody whose every byte is seen.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.links = RecordingLinks()
+
+    def frames(self, stranger: Stranger, message: bytes = JOIN, channel: int = 0) -> tuple[Open, Early]:
+        """
+        What C{stranger} sends first, C{message} inside.
+        """
+        exporter = export_key(stranger.tls)
+        key = early_key(KEY, exporter, CAROL.peer_id, BOB.peer_id)
+        tag = admission_tag(KEY, exporter, CAROL.peer_id, BOB.peer_id)
+        return Open(channel, tag), Early(channel, seal(key, message))
+
+    def send(self, stranger: Stranger, *frames: Open | Early | Data | Close) -> None:
+        """
+        C{stranger} sends C{frames}, in one write.
+        """
+        self.write(stranger, b"".join(map(encode_frame, frames)))
+
+    def answer(self, stranger: Stranger) -> bytes:
+        """
+        The OPEN of C{b}, which answers.
+        """
+        exporter = export_key(stranger.tls)
+        return encode_frame(Open(0, admission_tag(KEY, exporter, BOB.peer_id, CAROL.peer_id)))
+
+    def dialled(self) -> Stranger:
+        """
+        Have C{a} dial somebody, and send a Join and more.
+        """
+        stranger = Stranger()
+        reactor = self.net.reactor("10.0.0.3")
+        factory: Any = Factory.forProtocol(lambda: stranger)
+        reactor.listenTCP(1, TLSMemoryBIOFactory(ConnectionCreator(CAROL), False, factory, reactor))
+        self.a.open_topic(TOPIC, SECRET, self.links)
+
+        def send(_: None) -> None:
+            for message in (JOIN, b"one", JOIN, b"two"):
+                self.a.send(CAROL.peer_id, TOPIC, message)
+
+        self.a.dial(CAROL.peer_id, [PeerAddress(STREAMS, "10.0.0.3", 1)]).addCallback(send)
+        self.net.advance(0.1)
+        return stranger
+
+    def test_sent(self) -> None:
+        """
+        Who dials sends OPEN and its first message, a Join, in one write, and nothing
+        else before the peer's OPEN; then the rest, without that Join.
+        """
+        stranger = self.dialled()
+        (piece,) = stranger.pieces
+        opened, early = FrameParser().feed(piece)
+        assert isinstance(opened, Open)
+        assert isinstance(early, Early)
+        exporter = export_key(stranger.tls)
+        self.assertEqual(opened.tag, admission_tag(KEY, exporter, ALICE.peer_id, CAROL.peer_id))
+        self.assertEqual(early.channel, opened.channel)
+        self.assertEqual(unseal(early_key(KEY, exporter, ALICE.peer_id, CAROL.peer_id), early.sealed), JOIN)
+        tag = admission_tag(KEY, exporter, CAROL.peer_id, ALICE.peer_id)
+        self.send(stranger, Open(0, tag))
+        frames = FrameParser().feed(b"".join(stranger.pieces[1:]))
+        self.assertEqual(frames, [Data(0, message) for message in (b"one", JOIN, b"two")])
+
+    def test_never_admitted(self) -> None:
+        """
+        A peer that does not know the topic is given up after 5 s; when it is tried
+        again on the same connection, no second EARLY is sealed with the same key.
+        """
+        stranger = self.dialled()
+        # So that the connection stays.
+        self.send(stranger, Open(0, b"x" * 32))
+        self.net.advance(5)
+        self.assertEqual(self.links.disconnected, [CAROL.peer_id])
+        self.a.send(CAROL.peer_id, TOPIC, b"\x00\x00\x01\x01x")
+        self.net.advance(0.1)
+        kinds = [type(frame) for frame in FrameParser().feed(stranger.received)]
+        self.assertEqual(kinds, [Open, Early, Close, Open])
+
+    def test_received(self) -> None:
+        """
+        The Join of a member is handled at once: OPEN and what the topic answers leave
+        in one write.
+        """
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.links.on_message = lambda peer_id, message: self.b.send(peer_id, TOPIC, b"neighbor")
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.assertEqual(self.links.messages, [(CAROL.peer_id, JOIN)])
+        self.assertEqual(stranger.pieces, [self.answer(stranger) + encode_frame(Data(0, b"neighbor"))])
+
+    def test_topic_opened_later(self) -> None:
+        """
+        A Join for a topic that we do not hold is kept, unread, and handled in the turn
+        after the topic is opened: not before its links expect it.
+        """
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.assertEqual(stranger.received, b"")
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.assertEqual(self.links.messages, [])
+        self.net.advance(0)
+        self.assertEqual(self.links.messages, [(CAROL.peer_id, JOIN)])
+        self.net.advance(0.1)
+        self.assertEqual(stranger.received, self.answer(stranger))
+
+    def test_topic_opened_for_a_moment(self) -> None:
+        """
+        A topic that is left in the same turn hears nothing; the next one does.
+        """
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.b.close_topic(TOPIC)
+        self.net.advance(0.1)
+        self.assertEqual(self.links.messages, [])
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.net.advance(0.1)
+        self.assertEqual(self.links.messages, [(CAROL.peer_id, JOIN)])
+
+    def test_connection_lost_before_it_is_handled(self) -> None:
+        """
+        A kept Join goes with its connection.
+        """
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        self.net.cut("10.0.0.2", "10.0.0.3")
+        self.net.advance(0.1)
+        self.assertEqual(self.links.messages, [])
+
+    def test_other_topic(self) -> None:
+        """
+        Who does not know the secret gets no Join in: its OPEN matches nothing.
+        """
+        self.b.open_topic(TOPIC, b"x" * 32, self.links)
+        stranger = self.stranger()
+        self.send(stranger, *self.frames(stranger))
+        self.assertEqual(self.links.messages, [])
+        self.assertEqual(stranger.received, b"")
+        self.assertFalse(stranger.lost)
+
+    def test_replayed_and_reflected(self) -> None:
+        """
+        What was sealed for another connection, or for the other direction, ends the
+        connection.
+        """
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        _, replayed = self.frames(self.stranger())
+        stranger = self.stranger()
+        opened, _ = self.frames(stranger)
+        self.send(stranger, opened, replayed)
+        self.assertTrue(stranger.lost)
+        stranger = self.stranger()
+        opened, _ = self.frames(stranger)
+        key = early_key(KEY, export_key(stranger.tls), BOB.peer_id, CAROL.peer_id)
+        self.send(stranger, opened, Early(0, seal(key, JOIN)))
+        self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: early is not authentic"], 2)
+        self.assertEqual(self.links.messages, [])
+
+    def test_malformed(self) -> None:
+        """
+        Each EARLY that no honest member sends ends the connection and is counted.
+        """
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        other = Open(1, b"x" * 32)
+        for reason, made in (
+            ("channel not open", lambda opened, early: (early,)),
+            ("channel not open", lambda opened, early: (opened, Close(0), early)),
+            ("early is late", lambda opened, early: (opened, early, early)),
+            ("early is late", lambda opened, early: (opened, Data(0, JOIN), early)),
+            ("early is late", lambda opened, early: (other, Early(1, bytes(16)), Early(1, bytes(16)))),
+            ("early is late", lambda opened, early: (other, Data(1, JOIN), Early(1, bytes(16)))),
+            ("early is not authentic", lambda opened, early: (opened, Early(0, bytes(16)))),
+            ("message too large", lambda opened, early: (opened, Early(0, bytes(4113)))),
+            ("truncated", lambda opened, early: (opened, Early(0, bytes(15)))),
+        ):
+            before = self.b.counters[f"closed: {reason}"]
+            stranger = self.stranger()
+            self.send(stranger, *made(*self.frames(stranger)))
+            self.assertTrue(stranger.lost, reason)
+            self.assertEqual(self.b.counters[f"closed: {reason}"], before + 1, reason)
+
+    def test_no_join(self) -> None:
+        """
+        A sealed message that is not a Join, or malformed, is not handled.
+        """
+        self.b.open_topic(TOPIC, SECRET, self.links)
+        for message in (b"", b"hello", b"\x00\x00\x01\x05", b"\x00\x04\x00\x00"):
+            stranger = self.stranger()
+            self.send(stranger, *self.frames(stranger, message))
+            self.assertTrue(stranger.lost)
+        self.assertEqual(self.b.counters["closed: early is no join"], 4)
+        self.assertEqual(self.links.messages, [])
+
+    def test_found_out_later(self) -> None:
+        """
+        So it is when the topic is opened after such a frame has come.
+        """
+        for reason, sealed in (("early is not authentic", bytes(20)), ("early is no join", None)):
+            stranger = self.stranger()
+            opened, early = self.frames(stranger, b"hello")
+            self.send(stranger, opened, early if sealed is None else Early(0, sealed))
+            self.assertFalse(stranger.lost)
+            self.b.open_topic(TOPIC, SECRET, self.links)
+            self.net.advance(0.1)
+            self.assertTrue(stranger.lost)
+            self.assertEqual(self.b.counters[f"closed: {reason}"], 1)
+            self.b.close_topic(TOPIC)
+        self.assertEqual(self.links.messages, [])
+
+    def test_closed_in_the_same_turn(self) -> None:
+        """
+        A CLOSE that comes before a kept Join is handled takes it back.
+        """
+        stranger = self.stranger()
+        opened, early = self.frames(stranger)
+        other = Open(1, admission_tag(KEY2, export_key(stranger.tls), CAROL.peer_id, BOB.peer_id))
+        on_other = RecordingLinks()
+        on_other.on_message = lambda *_: self.b.open_topic(TOPIC, SECRET, self.links)
+        self.b.open_topic(TOPIC2, SECRET, on_other)
+        self.send(stranger, opened, early, other, Data(1, b"open the topic"), Close(0))
+        self.assertEqual(self.links.messages, [])
+        self.assertFalse(stranger.lost)
+
+
+class HandshakesTests(StreamsTestCase):
+    """
+    How many strangers there may be.
+    """
+
+    def test_one_network_waits(self) -> None:
+        """
+        Four of a network hold up the fifth, but no other network; it gets in
+        when their time is over.
+        """
+        held = [self.stranger(None, f"10.0.0.{n}") for n in range(10, 14)]
+        fifth = self.stranger(CAROL, "10.0.0.20")
+        self.assertFalse(self.b.is_connected(CAROL.peer_id))
+        self.stranger(ALICE, "10.0.1.1")
+        self.assertTrue(self.b.is_connected(ALICE.peer_id))
+        self.net.advance(9.9)
+        self.assertTrue(all(stranger.lost for stranger in held))
+        self.assertFalse(fifth.lost)
+        self.assertTrue(self.b.is_connected(CAROL.peer_id))
+
+    def test_waiting_counts(self) -> None:
+        """
+        Who waits too long for a turn is closed as well; too many are refused.
+        """
+        for n in range(10, 26):
+            self.stranger(None, f"10.0.0.{n}")
+        self.assertEqual(len(self.b.connections), 16)
+        self.assertTrue(self.stranger(None, "10.0.0.30").lost)
+        self.assertEqual(self.b.counters["closed: too many handshakes"], 1)
+        self.net.advance(12)
+        self.assertEqual(self.b.connections, {})
+        self.assertEqual(self.b.counters["closed: handshake timed out"], 16)
+
+    def test_authenticated_ones_do_not_count(self) -> None:
+        """
+        An authenticated connection leaves its place to others.
+        """
+        for n in range(4, 12):
+            self.stranger(PeerKey.from_seed(bytes((n,)) * 32))
+        self.assertEqual(self.b.counters["accepted"], 8)
+
+
+class ListenTests(StreamsTestCase):
+    """
+    Tests for L{StreamsTransport.listen}, L{StreamsTransport.addresses} and
+    L{StreamsTransport.stop}.
+    """
+
+    def listening(self, *hosts: str, interfaces: tuple[str, ...] = ()) -> StreamsTransport:
+        """
+        A transport that listens on some addresses of one host.
+        """
+        transport = StreamsTransport(
+            self.net.reactor("10.0.0.5"), CAROL, interface_addresses=lambda: interfaces
+        )
+        for number, host in enumerate(hosts):
+            transport.listen(host, 5000 + number)
+        return transport
+
+    def addresses(self, transport: StreamsTransport) -> list[str]:
+        """
+        As text.
+        """
+        return [str(address) for address in transport.addresses()]
+
+    def test_port(self) -> None:
+        """
+        The port that was bound is read back.
+        """
+        transport = StreamsTransport(self.net.reactor("10.0.0.5"), CAROL)
+        self.assertIsNone(transport.port)
+        self.assertEqual(transport.addresses(), ())
+        transport.listen("10.0.0.5", 0)
+        assert transport.port is not None
+        self.assertGreater(transport.port, 0)
+        self.assertEqual(self.addresses(transport), [f"10.0.0.5:{transport.port}"])
+
+    def test_port_taken(self) -> None:
+        """
+        A port that is taken is a L{ListenError} of one line, which says what to do.
+        """
+        transport = StreamsTransport(self.net.reactor("10.0.0.1"), CAROL)
+        error = self.assertRaises(ListenError, transport.listen, "10.0.0.1", 4433)
+        self.assertEqual(
+            str(error),
+            "can't listen on TCP 10.0.0.1 port 4433: Address already in use; "
+            "choose another port, or 0 for any",
+        )
+
+    def test_bound_to_all(self) -> None:
+        """
+        Bound to all: the external address, then those of the interfaces, of
+        the family that is bound.
+        """
+        transport = self.listening("", interfaces=("192.0.2.5", "2001:db8::5"))
+        self.assertEqual(self.addresses(transport), ["192.0.2.5:5000"])
+        transport.set_external_host("198.51.100.7")
+        self.assertEqual(self.addresses(transport), ["198.51.100.7:5000", "192.0.2.5:5000"])
+        transport.set_external_host("192.0.2.5")
+        self.assertEqual(self.addresses(transport), ["192.0.2.5:5000"])
+        transport.set_external_host(None)
+        transport.listen("::", 5001)
+        self.assertEqual(self.addresses(transport), ["192.0.2.5:5000", "[2001:db8::5]:5001"])
+
+    def test_loopback(self) -> None:
+        """
+        Loopback is listed only when nothing else is.
+        """
+        self.assertEqual(self.addresses(self.listening("0.0.0.0")), ["127.0.0.1:5000"])
+        self.net = MemoryTCPNetwork(self.clock)
+        self.assertEqual(
+            self.addresses(self.listening("", "::", interfaces=("192.0.2.5",))), ["192.0.2.5:5000"]
+        )
+
+    def test_at_most_eight(self) -> None:
+        """
+        No more than 8 are listed.
+        """
+        interfaces = tuple(f"192.0.2.{n}" for n in range(1, 20))
+        self.assertEqual(len(self.listening("", interfaces=interfaces).addresses()), 8)
+
+    def test_stop_does_not_wait_for_ever(self) -> None:
+        """
+        A peer that does not answer holds up the end for 1.5 s, not longer;
+        strangers do not at all.
+        """
+        self.share()
+        self.stranger(None)
+        self.net.silent.add("10.0.0.1")
+        result = self.b.stop()
+        self.net.advance(1.4)
+        self.assertNoResult(result)
+        self.net.advance(0.2)
+        self.successResultOf(result)
+        self.assertEqual(self.b.connections, {})
+
+    def test_stop_and_strangers(self) -> None:
+        """
+        Who is still in a handshake does not hold up the end.
+        """
+        stranger = self.stranger(None)
+        result = self.b.stop()
+        self.net.advance(0)
+        self.successResultOf(result)
+        self.net.advance(0.1)
+        self.assertTrue(stranger.lost)
+
+    def test_stop_cancelled(self) -> None:
+        """
+        Cancelling L{StreamsTransport.stop} aborts what is left.
+        """
+        self.share()
+        self.net.silent.add("10.0.0.1")
+        result = self.b.stop()
+        result.cancel()
+        self.failureResultOf(result)
+        self.net.advance(0)
+        self.assertEqual(self.b.connections, {})
+
+    def test_nothing_accepted_after_stop(self) -> None:
+        """
+        A stopped transport does not listen.
+        """
+        self.successResultOf(self.b.stop())
+        result = self.a.dial(self.b.peer_id, [PeerAddress(STREAMS, "10.0.0.2", 4433)])
+        self.net.advance(0.1)
+        self.assertEqual(str(self.failureResultOf(result, DialFailed).value), "connection refused")
+
+    def test_connection_repr_before_the_handshake(self) -> None:
+        """
+        A connection has a repr at any time.
+        """
+        self.assertEqual(repr(StreamsConnection(self.clock, self.a, None)), "<StreamsConnection from >")
