@@ -348,7 +348,7 @@ class Lookup(Generic[T]):
                     continue
                 if self._has_room():
                     self._send(candidate)
-                    if candidate.state is State.SLOW:  # it waits for its budget
+                    if candidate.held_back:
                         continue
             if left:
                 left -= 1
