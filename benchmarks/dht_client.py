@@ -15,7 +15,7 @@ milliseconds:
     for some time;
   - the same of an immutable item: here both look for the 8 nearest nodes, while
     dtt's mutable reads and puts are those of slots, which hear 32 nodes
-    (specs/dht.md section 4);
+    (docs/protocol/dht.md section 4);
   - C{idle round trip}: one ping to a client that has nothing else to do, by a
     socket in this process: dtt's and libtorrent's nodes, each in a process of
     its own; and, as the least that it could take, one echo by a Twisted protocol
@@ -62,7 +62,7 @@ WARM = 1.5
 LIMIT = 40.0
 
 #: Runs on one swarm, and seconds between them: with more, dtt would wait for its own
-#: limit of 20 packets in 10 s to one node (specs/dht.md section 2), since on 40
+#: limit of 20 packets in 10 s to one node (docs/protocol/dht.md section 2), since on 40
 #: nodes nearly every operation asks every one.
 RUNS = 5
 PAUSE = 2.5

@@ -42,7 +42,7 @@ LOOPBACK = "127.0.0.1"
 TICK = 0.01
 
 #: Seconds between two lookups.  Each asks a third of the 40 nodes, and one that is
-#: sent more than a query a second waits for dtt's own limit (specs/dht.md
+#: sent more than a query a second waits for dtt's own limit (docs/protocol/dht.md
 #: section 2).
 PAUSE = 0.5
 

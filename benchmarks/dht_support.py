@@ -364,7 +364,7 @@ class Asker:
 
 def put_arguments(item: MutableItem, token: bytes) -> dict[bytes, Any]:
     """
-    Of a C{put}; mainline wants a target, too (specs/dht.md section 2).
+    Of a C{put}; mainline wants a target, too (docs/protocol/dht.md section 2).
     """
     return {**item.arguments(), b"target": item.target, b"token": token}
 

@@ -76,7 +76,7 @@ def measure_dtt(transport: str, size: int, count: int) -> Row:
     if transport == "iroh" and (
         find_spec("iroh") is None or find_spec("dtt.transport.iroh.transport") is None
     ):
-        raise UnavailableError("the extra is not installed (pip install 'dtt[iroh]')")
+        raise UnavailableError("the extra is not installed (pip install 'distributed-topic-tracker[iroh]')")
     with Trio(transport) as trio:
         trio.spread(_WARM_UP, size, "warm-up")
         before = sum(member.cpu() for member in trio.members)

@@ -3,7 +3,7 @@ Settings: frozen attrs classes; every default says where it comes from.
 
 TOML goes in through L{load_toml}; what is wrong comes out as a L{UsageError}
 that names the file, the key and what was expected.  Defaults marked "records"
-are those of specs/records.md section 6, which are upstream's.  All intervals
+are those of docs/protocol/records.md section 6, which are upstream's.  All intervals
 and times are seconds.
 """
 
@@ -25,7 +25,7 @@ from dtt.errors import UsageError
 from dtt.net.host_port import HostPort, parse_host_port
 from dtt.wire.addresses import MAX_RELAY_URL
 
-#: Where a node that knows nobody asks first: specs/interop.md section 1 names
+#: Where a node that knows nobody asks first: docs/protocol/interop.md section 1 names
 #: the Rust crate's four; router.utorrent.com is libtorrent users' usual fifth.
 PUBLIC_BOOTSTRAP: tuple[HostPort, ...] = (
     ("router.bittorrent.com", 6881),
@@ -279,7 +279,7 @@ class TimeoutsConfig:
 @frozen(slots=True)
 class IrohConfig:
     """
-    The iroh transport, which Rust peers speak (extra C{dtt[iroh]}).
+    The iroh transport, which Rust peers speak (extra C{iroh}).
 
     @ivar listen: (IP, port), UDP; port 0: any at first, then the same one over
         restarts; L{None}: any port of the IP that the streams transport listens on.
@@ -297,7 +297,7 @@ class IrohConfig:
 class AddressesConfig:
     """
     How peers find each other's addresses: signed packets of pkarr
-    (specs/addresses.md).  Intervals: specs/addresses.md section 1.
+    (docs/protocol/addresses.md).  Intervals: docs/protocol/addresses.md section 1.
 
     @ivar pkarr: use the DHT for them.
     @ivar publish: publish our own, and not only look for those of others.

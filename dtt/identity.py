@@ -1,7 +1,7 @@
 """
-Ed25519 identities of members.  Pure.
+Ed25519 identities of members.
 
-Rules (specs/records.md sections 1 and 2, specs/addresses.md sections 1 and 4): a
+Rules (docs/protocol/records.md sections 1 and 2, docs/protocol/addresses.md sections 1 and 4): a
 peer id is the 32-byte public key and the same bytes as iroh's EndpointId.
 Signatures are checked strictly: small-order keys and R, non-canonical
 encodings of keys and S are refused, as by Rust's C{verify_strict}.
@@ -102,14 +102,14 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 def is_valid_peer_id(peer_id: bytes) -> bool:
     """
     Whether C{peer_id} can be somebody's: 32 bytes, a canonical point of the
-    prime-order group, not zero (specs/addresses.md section 4).
+    prime-order group, not zero (docs/protocol/addresses.md section 4).
     """
     return len(peer_id) == KEY_BYTES and crypto_core_ed25519_is_valid_point(peer_id)
 
 
 def z32_encode(data: bytes) -> str:
     """
-    C{data} in z-base-32; 32 bytes are 52 characters (specs/addresses.md section 1).
+    C{data} in z-base-32; 32 bytes are 52 characters (docs/protocol/addresses.md section 1).
     """
     padding = -len(data) * 8 % 5
     number = int.from_bytes(data, "big") << padding

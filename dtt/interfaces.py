@@ -128,7 +128,7 @@ class PutResult:
         where none was asked for, they said so.
     @ivar acknowledged: nodes that said yes, while no read has shown the value
         there; or to a put where they had as new a value, which proves nothing
-        (specs/dht.md section 4, rule 7).
+        (docs/protocol/dht.md section 4, rule 7).
     @ivar refused: nodes that answered with an error, and its code.
     @ivar unanswered: nodes that did not answer in time.
     """
@@ -346,7 +346,7 @@ class ITopicLinks(Interface):
         """
         The last connection to C{peer_id} ended I{unexpectedly}: not an end
         that we asked for, and not one that followed the peer's CLOSE
-        (specs/streams.md section 4); or the peer did not admit us in time.
+        (docs/protocol/streams.md section 4); or the peer did not admit us in time.
         """
 
 
@@ -367,7 +367,7 @@ class IPeerTransport(Interface):
         """
         Take part in a topic.
 
-        @param secret_hash: the initial secret hash (specs/records.md section 1).
+        @param secret_hash: the initial secret hash (docs/protocol/records.md section 1).
         @raise ValueError: the topic is open already.
         """
 

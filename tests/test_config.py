@@ -50,7 +50,7 @@ class HostPortTests(SynchronousTestCase):
 
 class DefaultsTests(SynchronousTestCase):
     """
-    The defaults of specs/records.md section 6.
+    The defaults of docs/protocol/records.md section 6.
     """
 
     def test_upstream_defaults(self) -> None:

@@ -119,7 +119,7 @@ class Z32Tests(SynchronousTestCase):
 
     def test_known(self) -> None:
         """
-        The example of specs/addresses.md comes out.
+        The example of docs/protocol/addresses.md comes out.
         """
         key = bytes.fromhex("1992d53c02cdc04566e5c0edb1ce83305cd550297953a047a445ea3264b54b18")
         text = "dgjpkxyn3zyrk3zfads5duwdgbqpkwbjxfj4yt7rezidr3fijccy"

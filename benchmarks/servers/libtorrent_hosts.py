@@ -12,7 +12,7 @@ import time
 
 import libtorrent
 
-#: Seconds from the mesh to tables that are filled: the 1.5 of specs/dht.md section
+#: Seconds from the mesh to tables that are filled: the 1.5 of docs/protocol/dht.md section
 #: 5, and several round trips of up to 0.3 s (guess).
 SETTLE = 5.0
 

@@ -1,7 +1,7 @@
 """
 A libtorrent node on loopback: C{libtorrent_server.py HOST:PORT...} (its
 bootstrap nodes) says C{ready PORT} and serves until its standard input is
-closed.  The settings are those of specs/dht.md section 5: what protects it
+closed.  The settings are those of docs/protocol/dht.md section 5: what protects it
 from floods is lifted.
 """
 

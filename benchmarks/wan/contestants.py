@@ -152,13 +152,23 @@ def _hyperswarm(seat: Seat) -> list[str]:
     return [_program("node"), str(SERVERS / "hyperswarm" / "peer.js"), seat.topic, *seat.bootstrap]
 
 
+_HAS_IROH = _python_has("iroh", "distributed-topic-tracker[iroh]")
+
 CONTESTANTS = (
     Contestant("dtt", "neighbours over streams (TCP, TLS)", _dtt("streams"), lambda: None, warm=True),
     Contestant(
-        "dtt-iroh", "neighbours over iroh (QUIC)", _dtt("iroh"), _python_has("iroh", "dtt[iroh]"), warm=True
+        "dtt-iroh",
+        "neighbours over iroh (QUIC)",
+        _dtt("iroh"),
+        _HAS_IROH,
+        warm=True,
     ),
     Contestant(
-        "dtt-both", "neighbours over either", _dtt("both"), _python_has("iroh", "dtt[iroh]"), warm=True
+        "dtt-both",
+        "neighbours over either",
+        _dtt("both"),
+        _HAS_IROH,
+        warm=True,
     ),
     Contestant("rust", "neighbours over iroh (QUIC), addresses by pkarr", _rust, _tracker_peer),
     Contestant(

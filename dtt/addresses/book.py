@@ -1,7 +1,7 @@
 """
 The address book: how peers may be reached, in memory.
 
-Rules (specs/addresses.md section 4, specs/iroh-gossip.md section 9): at most 8
+Rules (docs/protocol/addresses.md section 4, docs/protocol/gossip.md section 9): at most 8
 addresses for an id, forgotten 5 minutes after they were last named; what a
 peer says of itself, in a record or in a signed packet, goes before what others
 say of it; of its packets only the newest counts, however old it is: iroh signs
@@ -26,16 +26,17 @@ from zope.interface import implementer
 from dtt.addresses.dialable import dialable
 from dtt.addresses.held import HeldPlaces
 from dtt.addresses.pkarr import Packet
+from dtt.addresses.saved import MAX_REACHED, ReachedPeer
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IAddressBook, PeerId
 from dtt.wire.addresses import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 
 #: Seconds after which an address that nobody names any more is forgotten
-#: (specs/iroh-gossip.md section 9).
+#: (docs/protocol/gossip.md section 9).
 EXPIRY = 300.0
 
 #: Seconds of the first back-off of an id, and of the longest; each failure
-#: doubles it (specs/addresses.md section 4).
+#: doubles it (docs/protocol/addresses.md section 4).
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 300.0
 
@@ -47,9 +48,6 @@ JITTER = 0.75
 #: full book is about a megabyte).
 MAX_PEERS = 1024
 
-#: Reached peers that are kept for the next run (guess: more than the active and
-#: passive views of seven topics).
-MAX_REACHED = 256
 
 #: Seconds for which it is known where a peer was last reached (guess: a member
 #: that was switched off over night).
@@ -87,21 +85,6 @@ class KnownAddress:
         Signed words before hearsay, and within each the newest.
         """
         return _distrust(self.source), -self.named_at
-
-
-@frozen(slots=True)
-class ReachedPeer:
-    """
-    Where a peer was last reached.
-
-    @ivar peer_id: 32 bytes.
-    @ivar addresses: at most 8 and a relay, the most likely first.
-    @ivar at: when, in the reactor's seconds.
-    """
-
-    peer_id: PeerId
-    addresses: tuple[Address, ...]
-    at: float
 
 
 @define(slots=True)
@@ -165,7 +148,7 @@ class AddressBook:
         own_id: PeerId,
     ) -> None:
         """
-        @param own_addresses: what we list ourselves (specs/addresses.md section 3);
+        @param own_addresses: what we list ourselves (docs/protocol/addresses.md section 3);
             asked again each time, as it changes.
         @param own_id: our peer id, which is never remembered.
         """

@@ -1,7 +1,7 @@
 """
 Signed packets in the DHT.
 
-Rules (specs/addresses.md section 1): a packet is an item of BEP44 without salt.
+Rules (docs/protocol/addresses.md section 1): a packet is an item of BEP44 without salt.
 Its key's owner is the only writer: it is put without C{cas}, and a higher
 C{seq} replaces all before it.  What is no packet is counted by reason.
 """

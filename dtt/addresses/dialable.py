@@ -1,7 +1,7 @@
 """
 Which addresses may be dialled.  Pure.
 
-Rules (specs/addresses.md section 4): never an unspecified, multicast or broadcast
+Rules (docs/protocol/addresses.md section 4): never an unspecified, multicast or broadcast
 address, nor one of our own; loopback, link-local and private ones only when
 we list one of that kind ourselves, or any member could make us probe our own
 private network.  An IPv4-mapped address is treated as the IPv4 address.  A
@@ -55,7 +55,7 @@ def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Addr
     Those of C{addresses} that may be dialled, in their order, each once and in
     canonical form, at most L{MAX_ADDRESSES} and one relay.
 
-    @param own: what we list ourselves (specs/addresses.md section 3).
+    @param own: what we list ourselves (docs/protocol/addresses.md section 3).
     """
     own_places = set()
     allowed, allowed_relays = {Scope.GLOBAL}, set()

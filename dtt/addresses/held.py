@@ -1,7 +1,7 @@
 """
 Places that are left alone for a while.
 
-Rule (specs/addresses.md section 4): after a failed or unauthenticated dial an
+Rule (docs/protocol/addresses.md section 4): after a failed or unauthenticated dial an
 (ip, port) is not dialled for 10 s, whoever names it.  A relay serves many
 peers, and is not held.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from dtt.wire.addresses import Address, PeerAddress
 
-#: Seconds (specs/addresses.md section 4).
+#: Seconds (docs/protocol/addresses.md section 4).
 PLACE_HOLD = 10.0
 
 #: Places that are remembered (guess: 8 for each of 512 dials that failed within

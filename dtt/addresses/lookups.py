@@ -1,7 +1,7 @@
 """
 Look-ups of peers in the stores.
 
-Rules (specs/addresses.md section 2): all stores are asked at once, and of all
+Rules (docs/protocol/addresses.md section 2): all stores are asked at once, and of all
 packets the newest counts.  Whoever waits is told as soon as something is
 usable; the search goes on, for what follows.  One search for an id at a time,
 4 in all, each over within 10 s; others wait.  After a search an id is not
@@ -26,7 +26,7 @@ from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.pkarr import Packet
 from dtt.interfaces import PeerId
 
-#: Seconds that a search may take (specs/records.md section 6: a read of the DHT).
+#: Seconds that a search may take (docs/protocol/records.md section 6: a read of the DHT).
 TIMEOUT = 10.0
 
 #: Searches at the same time, and those that wait for their turn (guess: a DHT

@@ -1,7 +1,7 @@
 """
 Signed packets of pkarr: what a peer says of its own addresses.
 
-Contract: specs/addresses.md section 1.  A packet is a public key, a signature,
+Contract: docs/protocol/addresses.md section 1.  A packet is a public key, a signature,
 a sequence number (microseconds since the epoch) and a DNS packet; signed is
 what BEP44 signs for an item without salt whose value is the DNS packet, so
 the same signature serves the DHT and relays.

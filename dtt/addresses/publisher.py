@@ -1,7 +1,7 @@
 """
 Keeps our packet in one store.
 
-Rules (specs/addresses.md section 1): published every interval, with a new
+Rules (docs/protocol/addresses.md section 1): published every interval, with a new
 sequence number each time, and at once when the addresses have changed; where
 somebody has a newer packet of ours, signed again above it; after a failure
 tried again, ever more slowly, or when the store says.

@@ -1,7 +1,7 @@
 """
 pkarr relays: signed packets over HTTP, by way of treq.
 
-Contract (specs/addresses.md section 2): C{PUT <base>/<z32>} with a relay payload
+Contract (docs/protocol/addresses.md section 2): C{PUT <base>/<z32>} with a relay payload
 gives 204; 409: a newer packet is there.  C{GET} of the same gives 200 and the
 payload, 404, or 304 when we have it already.  429: not so often; then it is asked
 for nobody until it allows that.

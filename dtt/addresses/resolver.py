@@ -1,7 +1,7 @@
 """
 The address book that also asks.
 
-Rules (specs/addresses.md section 2): what somebody has named lately is the
+Rules (docs/protocol/addresses.md section 2): what somebody has named lately is the
 answer, at once.  If there is nothing of the kind that may be dialled now, or only
 hearsay that has failed before, the stores are asked; what others say and where
 the peer was last reached serve meanwhile, and what is found after an answer goes

@@ -12,15 +12,36 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dtt.addresses.book import MAX_REACHED, ReachedPeer
+from attrs import frozen
+
 from dtt.identity import KEY_BYTES
+from dtt.interfaces import PeerId
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
 
 #: The format of the file; another one is not read.
 VERSION = 1
 
+#: Reached peers that are kept for the next run (guess: more than the active and
+#: passive views of seven topics).
+MAX_REACHED = 256
+
 _TRANSPORTS = {"streams": STREAMS, "iroh": IROH}
 _NAMES = {number: name for name, number in _TRANSPORTS.items()}
+
+
+@frozen(slots=True)
+class ReachedPeer:
+    """
+    Where a peer was last reached.
+
+    @ivar peer_id: 32 bytes.
+    @ivar addresses: at most 8 and a relay, the most likely first.
+    @ivar at: when, in the reactor's seconds.
+    """
+
+    peer_id: PeerId
+    addresses: tuple[Address, ...]
+    at: float
 
 
 def to_json(peers: Iterable[ReachedPeer]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class AddressService(MultiService):
         @param reactor: provides IReactorTime and, with relays, IReactorTCP and
             IReactorPluggableNameResolver.
         @param key: who we are.
-        @param addresses: what we list, of all transports (specs/addresses.md
+        @param addresses: what we list, of all transports (docs/protocol/addresses.md
             section 3); asked again each time.
         @param state: where the sequence number and the peers that were reached
             are kept; L{None}: nowhere.

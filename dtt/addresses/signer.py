@@ -1,7 +1,7 @@
 """
 Our own packets: what is in them, and their sequence numbers.
 
-Rules (specs/addresses.md section 1): a sequence number is max(now, last + 1) in
+Rules (docs/protocol/addresses.md section 1): a sequence number is max(now, last + 1) in
 microseconds, and is on the disk before the packet is anywhere, so that it never
 goes back, not over restarts either.  Without an address there is no packet.
 """
@@ -43,7 +43,7 @@ class Signer:
         state: StateDirectory | None,
     ) -> None:
         """
-        @param addresses: what we list (specs/addresses.md section 3); asked
+        @param addresses: what we list (docs/protocol/addresses.md section 3); asked
             again for each packet.
         @param state: where the last sequence number is kept; L{None}: nowhere.
         """

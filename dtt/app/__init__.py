@@ -1,1 +1,3 @@
-""" """
+"""
+What C{twistd dtt} and the commands share: options, JSON lines, signals.
+"""

@@ -235,7 +235,8 @@ class TrackerOptions(BootstrapOptions):
             None,
             None,
             "How members reach each other: streams (TCP, dtt only), iroh (QUIC, also with Rust peers) or "
-            "both. Default: both when the iroh package is installed (pip install 'dtt[iroh]'), else streams.",
+            "both. Default: both when the iroh package is installed "
+            "(pip install 'distributed-topic-tracker[iroh]'), else streams.",
             value_of("transport", one_of(TRANSPORTS)),
         ],
         [

@@ -1,0 +1,3 @@
+"""
+The commands of C{dtt}, one module each.
+"""

@@ -1,0 +1,3 @@
+"""
+A node of the BitTorrent Mainline DHT.
+"""

@@ -31,7 +31,7 @@ from dtt.krpc.messages import Response
 
 #: Bytes of events that the reactor reads from the port before it looks at its
 #: timers: the default of 256 KiB makes them 34 ms late under a flood
-#: (specs/dht.md section 6).
+#: (docs/protocol/dht.md section 6).
 MAX_THROUGHPUT: Final = 16 * 1024
 
 #: Bytes of the largest datagram that is received.  Twisted's default.

@@ -14,7 +14,7 @@ looks for further ones, ever less often: those of a small network may just have
 been busy;
 a bootstrap host that names others is no node of the table: those of the public
 DHT store nothing, name the same nodes whatever they are asked, and drop what
-comes too often (specs/latency.md section 1, F);
+comes too often (docs/protocol/latency.md section 1, F);
 we call ourselves read-only while no stranger's query comes through (BEP43).
 """
 
@@ -75,11 +75,11 @@ MAX_HOSTS: Final = 256
 #: Time-outs without any answer after which it is not the others that are gone.
 #: Only queries count that were sent after the last answer: those of one lookup
 #: time out together, and in the public DHT a third of them do
-#: (specs/latency.md section 1, C).  Guess: as many as a lookup begins with.
+#: (docs/protocol/latency.md section 1, C).  Guess: as many as a lookup begins with.
 SILENCE: Final = 16
 
 #: Seconds without a query from a stranger until we call ourselves read-only
-#: (specs/dht.md section 2, BEP43).
+#: (docs/protocol/dht.md section 2, BEP43).
 READ_ONLY_AFTER: Final = 300.0
 
 #: Hosts that we sent to and that are therefore no strangers.  Guess: several

@@ -1,1 +1,3 @@
-""" """
+"""
+How members of a topic are found.
+"""

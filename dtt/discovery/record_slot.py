@@ -1,11 +1,11 @@
 """
 One topic's records: fetch and publish them.
 
-Rules: specs/records.md sections 4 and 5, specs/dht.md section 4.  One lookup
+Rules: docs/protocol/records.md sections 4 and 5, docs/protocol/dht.md section 4.  One lookup
 serves the read, the write (its tokens) and the next reads of the same slot.
 Who is in a hurry puts the first copy as soon as the nearest nodes are known,
 long before the lookup ends, and reads those nodes again right afterwards: two
-members that start together see each other then (specs/latency.md section 3,
+members that start together see each other then (docs/protocol/latency.md section 3,
 items 3 and 4).
 """
 
@@ -282,7 +282,7 @@ class RecordClient:
     def _earlier_copies(self, reader: SlotReader, read: MutableRead) -> int:
         """
         On how many nodes our earlier records lie: enough of them leave no place
-        for one that says more (specs/dht.md section 4, writer rule 4).
+        for one that says more (docs/protocol/dht.md section 4, writer rule 4).
         """
         own_id = self._key.peer_id
         values = read.values().items()

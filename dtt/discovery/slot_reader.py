@@ -1,11 +1,11 @@
 """
 One slot: who near it holds what, and which of it are records.
 
-Rules: specs/records.md section 4.  The slot is looked up once; then the same
+Rules: docs/protocol/records.md section 4.  The slot is looked up once; then the same
 nodes are asked again directly, until the lookup is too old or has found too
 few.  Whoever asks while a read is under way shares it.
 A value is opened when the datagram that brings it arrives, once; a record is
-reported at once (specs/latency.md section 3, item 2), anything else is counted
+reported at once (docs/protocol/latency.md section 3, item 2), anything else is counted
 by reason and dropped.
 """
 
@@ -43,7 +43,7 @@ MAX_VALUES: Final = 256
 #: while it is of use, two minutes (guess).
 LOOKUP_LIFETIME: Final = 120.0
 
-#: A read from so few nodes that a record has no place farther out (specs/dht.md
+#: A read from so few nodes that a record has no place farther out (docs/protocol/dht.md
 #: section 4) is built upon for so many seconds only: the network is coming up,
 #: or the machine was busy (guess; no less, for the sake of packet budgets, which
 #: refill once a second).
@@ -77,7 +77,7 @@ class Effort:
     nearest: int | None = None
 
 
-#: For members without a neighbour, and for those that have one (specs/latency.md
+#: For members without a neighbour, and for those that have one (docs/protocol/latency.md
 #: section 3, item 6): each record has a copy on one of the nodes of the inner
 #: ranks, if there is a place.
 URGENT: Final = Effort(URGENT_ALPHA)

@@ -1,0 +1,3 @@
+"""
+One topic's gossip member: it drives the protocol machines over a transport.
+"""

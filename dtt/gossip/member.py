@@ -1,11 +1,11 @@
 """
 GossipMember: one topic's machine, driven over a transport.
 
-Rules (design.md, habit 1): whatever happens is handed to the L{Swarm}; its
+Rules: whatever happens is handed to the L{Swarm}; its
 outputs are performed in order, also those that arise while others are being
 performed; one delayed call stands for all its timers.  Membership messages dial
 peers that are not connected; contents and what controls their flow do so for
-neighbours only (cure of Q7: no peer is dialled again because it departed).
+neighbours only (docs/protocol/gossip.md section 11, Q7: no peer is dialled again because it departed).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from dtt.interfaces import (
 from dtt.wire.addresses import decode_peer_data, encode_peer_data
 
 #: How many contents L{GossipMember.message_hashes} remembers
-#: (specs/records.md section 2).
+#: (docs/protocol/records.md section 2).
 MAX_HASHES = 5
 
 #: Dials that may run when a ShuffleReply to a stranger asks for one more: it is
@@ -189,7 +189,7 @@ class GossipMember:
         """
         As L{IGossip.join}.  Ourselves, neighbours and ids that can't be
         anybody's are left out.  A peer that has not opened the topic yet does
-        not answer, so join again until joined (specs/iroh-gossip.md Q12).
+        not answer, so join again until joined (docs/protocol/gossip.md Q12).
 
         @raise TopicLeft: after L{leave}.
         @raise UsageError: before L{start}.
@@ -382,7 +382,7 @@ class GossipMember:
         try:
             addresses = decode_peer_data(data)
         except DecodeError:
-            # The message around it is good (specs/iroh-gossip.md section 3).
+            # The message around it is good (docs/protocol/gossip.md section 3).
             return
         if addresses:
             self._book.learn(peer, addresses, "peer data")

@@ -1,12 +1,12 @@
 """
 Brings one topic's messages to peers, connected or not.
 
-Rules (specs/iroh-gossip.md section 5): a message to a peer that is not
+Rules (docs/protocol/gossip.md section 5): a message to a peer that is not
 connected waits until it has been looked up and dialled, once at a time; then
 all that waits goes out in order.  A transport that finds peers by their ids
 does not wait for a look-up that takes long: it dials by the id alone, until the
 look-up finds something.  When the dial fails the queue is dropped, and the next
-message dials again (cure of Q1).  An end of the connection that is asked for in
+message dials again (docs/protocol/gossip.md section 11, Q1).  An end of the connection that is asked for in
 between keeps its place in the queue.
 """
 
@@ -26,7 +26,7 @@ from dtt.errors import DialFailed
 from dtt.interfaces import IAddressBook, IPeerTransport, PeerId
 from dtt.wire.addresses import Address
 
-#: Messages that wait for one peer; later ones are dropped (specs/iroh-gossip.md
+#: Messages that wait for one peer; later ones are dropped (docs/protocol/gossip.md
 #: section 1, "send queue per connection").
 MAX_QUEUE = 64
 
@@ -209,7 +209,7 @@ class Courier:
         if self._transport.is_connected(peer):
             return False
         if not addresses and not self._transport.finds_peers:
-            # Not a failed dial: no back-off (specs/addresses.md section 4).
+            # Not a failed dial: no back-off (docs/protocol/addresses.md section 4).
             raise DialFailed("no address")
         try:
             await self._transport.dial(peer, addresses)

@@ -1,0 +1,3 @@
+"""
+KRPC, the wire protocol of the DHT (BEP5): bencode, messages, transactions, rate limits.
+"""

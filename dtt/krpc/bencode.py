@@ -20,7 +20,7 @@ MAX_DEPTH: Final = 16
 
 #: Strings, integers, lists, dictionaries and keys in one value.  The largest
 #: real message, 100 peers (libtorrent's most) in a C{get_peers} response, has
-#: about 125; an MTU of peers 190.  specs/dht.md section 6 asks for a cap.
+#: about 125; an MTU of peers 190.  docs/protocol/dht.md section 6 asks for a cap.
 MAX_ELEMENTS: Final = 256
 
 #: Digits of an integer: 64 bits, signed or not, need 20.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 #: Seconds of a window, and datagrams that one source may send in it.  libtorrent
-#: bans at 50 in 10 s (specs/dht.md section 1), which hits several nodes behind
+#: bans at 50 in 10 s (docs/protocol/dht.md section 1), which hits several nodes behind
 #: one address; 100 a second are what no honest node comes near.  Guess.
 WINDOW: Final = 10.0
 MAX_IN_WINDOW: Final = 1000

@@ -3,7 +3,7 @@ KRPC messages (BEP5, "KRPC Protocol") to and from bytes.  Pure.
 
 Rules: what we send has a C{t} and a C{v} of exactly 4 bytes, sorted keys, and
 in replies the C{ip} that we saw (BEP42); mainline drops anything else
-(specs/dht.md section 2).  What others send may have a C{t} of 1 to 32 bytes,
+(docs/protocol/dht.md section 2).  What others send may have a C{t} of 1 to 32 bytes,
 which is echoed.  A query whose C{t} can be read can be answered, so its other
 faults are left to the responder (203); a response or an error with a fault is
 of no use and is refused here.
@@ -27,7 +27,7 @@ from dtt.wire.values import frozen
 #: convention; C{DT} is in no known list).
 VERSION: Final = b"DT\x00\x01"
 
-#: Bytes of a transaction id of ours (specs/dht.md section 2).
+#: Bytes of a transaction id of ours (docs/protocol/dht.md section 2).
 TRANSACTION_SIZE: Final = 4
 
 #: The longest transaction id that we echo; the longest seen has 20.  Guess.

@@ -2,7 +2,7 @@
 How fast to ask, and how long to wait for an answer.  Pure.
 
 Rules: no node is sent more than 20 queries in any 10 s, bursts of 10
-(specs/dht.md section 2); a query is slow once the round trips seen so far,
+(docs/protocol/dht.md section 2); a query is slow once the round trips seen so far,
 to whatever nodes, make a reply unlikely (RFC 6298, section 2).
 """
 
@@ -13,8 +13,8 @@ from typing import Final, TypeAlias
 
 from dtt.net.bounded import make_room
 
-#: Seconds until a query is slow, before any round trip is known (specs/dht.md
-#: section 4, "with dead nodes").
+#: Seconds until a query is slow, before any round trip is known (docs/protocol/dht.md
+#: section 4, "dead nodes").
 INITIAL_SOFT_TIMEOUT: Final = 0.25
 
 #: Seconds by which the soft time-out is above the smoothed round trip at least
@@ -30,7 +30,7 @@ MAX_SOFT_TIMEOUT: Final = 1.0
 ENOUGH_ROUND_TRIPS: Final = 8
 
 #: Queries that one node can be sent at once, and seconds until one more: at
-#: most 20 in any 10 s (specs/dht.md section 2).
+#: most 20 in any 10 s (docs/protocol/dht.md section 2).
 BURST: Final = 10
 REFILL_INTERVAL: Final = 1.0
 

@@ -3,7 +3,7 @@ KRPC over UDP (BEP5, "KRPC Protocol"): transactions, time-outs, packet budgets.
 
 Rules:
   - A reply counts only if its transaction id I{and} its source address are
-    those of an open transaction (specs/dht.md section 2).
+    those of an open transaction (docs/protocol/dht.md section 2).
   - Nothing that arrives raises, blocks or writes a log line; what is no
     message is counted and gets no reply.
   - No node is sent more than 20 queries in any 10 s; what is over waits.
@@ -29,12 +29,12 @@ from dtt.krpc.messages import CODES, TRANSACTION_SIZE, Error, Query, Response, d
 from dtt.krpc.pacing import EPSILON, PacketBudgets, RoundTrips
 
 #: Seconds until a query has failed: what mainline and bittorrent-dht wait
-#: (specs/dht.md section 1).
+#: (docs/protocol/dht.md section 1).
 HARD_TIMEOUT: Final = 2.0
 
 #: Queries in all that wait for a budget, and the seconds that one may have to
 #: wait; beyond, it fails at once.  Guesses; without bursts a member held back
-#: up to 65 (specs/dht.md section 4).
+#: up to 65 (docs/protocol/dht.md section 4).
 MAX_HELD_BACK: Final = 512
 MAX_HOLD: Final = 10.0
 
@@ -222,7 +222,7 @@ class KRPCProtocol(DatagramProtocol):
         The port is open.
         """
         # Port.write checks what kind of address it is given, for a third of
-        # the time that a whole answer takes (specs/dht.md section 6).  One
+        # the time that a whole answer takes (docs/protocol/dht.md section 6).  One
         # that came from the socket needs no check.
         handle = getattr(self.transport, "getHandle", None)
         self._send_back = None if handle is None else handle().sendto

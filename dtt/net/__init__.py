@@ -1,1 +1,3 @@
-""" """
+"""
+IP networks, hosts and ports, this machine's addresses, bounded tables and requests.
+"""

@@ -40,7 +40,7 @@ def listening_addresses(
     bound: Iterable[tuple[str, int]], external_host: str | None, interfaces: Sequence[str]
 ) -> list[tuple[str, int]]:
     """
-    How others should dial what we listen on (specs/addresses.md section 3): the
+    How others should dial what we listen on (docs/protocol/addresses.md section 3): the
     bound address, or of one that is bound to all the external address and those
     of its interfaces; loopback only when there is nothing else.
 

@@ -1,0 +1,3 @@
+"""
+Topics, slots and records, and how records are sealed.  Pure.
+"""

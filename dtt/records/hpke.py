@@ -1,7 +1,7 @@
 """
 HPKE base mode for records.  Pure: randomness comes in as bytes.
 
-Contract: specs/records.md section 3; RFC 9180 with the suite DHKEM(X25519,
+Contract: docs/protocol/records.md section 3; RFC 9180 with the suite DHKEM(X25519,
 HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305, one message per context, so the
 nonce is the base nonce and no exporter secret is derived.  Keys are Ed25519
 keys converted to X25519.  On the wire: LE64(32), enc, ciphertext.
@@ -25,7 +25,7 @@ from nacl.exceptions import RuntimeError as NaClRuntimeError
 
 from dtt.errors import DecodeError, UsageError
 
-#: What sealing adds: the length of enc, enc, the tag (specs/records.md section 3).
+#: What sealing adds: the length of enc, enc, the tag (docs/protocol/records.md section 3).
 OVERHEAD = 8 + 32 + 16
 
 _INFO = b"arbitrary_info_bytes"

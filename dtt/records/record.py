@@ -1,7 +1,7 @@
 """
 Records: what a member says of itself in a slot.  Pure.
 
-Contract: specs/records.md sections 2 and 3.  A record is topic id, LE64 minute,
+Contract: docs/protocol/records.md sections 2 and 3.  A record is topic id, LE64 minute,
 publisher, content, signature over all before it.  Encrypted: LE32 length,
 the record sealed to a one-time key, the one-time seed sealed to the slot's
 key.  Content is bytes to L{Record}; L{GossipContent} is the codec that
@@ -21,11 +21,11 @@ from dtt.wire.addresses import PeerAddress, decode_extension, encode_extension
 #: A record without content: topic id, minute, publisher, signature.
 MIN_RECORD_BYTES = 32 + 8 + 32 + 64
 
-#: The longest body (sealed record) that readers take (specs/records.md section 3).
+#: The longest body (sealed record) that readers take (docs/protocol/records.md section 3).
 MAX_BODY_BYTES = 2048
 
 #: The longest byte string in a BEP44 value: 1000 bytes I{bencoded} (BEP44 and
-#: specs/records.md section 3).
+#: docs/protocol/records.md section 3).
 MAX_ENCRYPTED_BYTES = 996
 
 _LENGTH_BYTES = 4
@@ -39,7 +39,7 @@ MAX_CONTENT_BYTES = MAX_ENCRYPTED_BYTES - _FRAME_BYTES - OVERHEAD - MIN_RECORD_B
 #: secret for each of the two sealed parts.
 ENTROPY_BYTES = 3 * 32
 
-#: Upstream's fixed arrays (specs/records.md section 2).
+#: Upstream's fixed arrays (docs/protocol/records.md section 2).
 MAX_ACTIVE_PEERS = 5
 MAX_MESSAGE_HASHES = 5
 
@@ -74,7 +74,7 @@ class GossipContent:
     @ivar last_message_hashes: hashes of the last 5 messages received, oldest
         first, 32 bytes each.
     @ivar addresses: where the publisher says that it listens, at most 8
-        (specs/addresses.md section 3).
+        (docs/protocol/addresses.md section 3).
     """
 
     active_peers: tuple[bytes, ...] = ()

@@ -1,7 +1,7 @@
 """
 Topics, slots and their keys.  Pure.
 
-Contract: specs/records.md section 1.  H is SHA-512 cut to 32 bytes.  The minute is
+Contract: docs/protocol/records.md section 1.  H is SHA-512 cut to 32 bytes.  The minute is
 little-endian where slots are derived and big-endian in the default rotation:
 both are right.
 """
@@ -18,7 +18,7 @@ from dtt.errors import UsageError
 from dtt.identity import PeerKey
 from dtt.records.hpke import KeyPair
 
-#: Minutes are unsigned 64-bit integers (specs/records.md section 1).
+#: Minutes are unsigned 64-bit integers (docs/protocol/records.md section 1).
 MAX_MINUTE = 2**64 - 1
 
 #: How a slot's encryption seed comes about: (topic id, minute, initial secret
@@ -30,7 +30,7 @@ _HASH_PREFIX = "hex:"
 
 def truncated_sha512(data: bytes) -> bytes:
     """
-    H of specs/records.md: SHA-512, cut to 32 bytes.
+    H of docs/protocol/records.md: SHA-512, cut to 32 bytes.
     """
     return hashlib.sha512(data).digest()[:32]
 

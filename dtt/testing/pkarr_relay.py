@@ -3,7 +3,7 @@ A pkarr relay in memory, as a resource of Twisted's web server.
 
     reactor.listenTCP(0, Site(PkarrRelay(reactor)), interface="127.0.0.1")
 
-Contract: specs/addresses.md section 2.  It verifies what it is given, and tells
+Contract: docs/protocol/addresses.md section 2.  It verifies what it is given, and tells
 when a packet came as C{Last-Modified}.
 """
 

@@ -1,0 +1,3 @@
+"""
+The tracker: topics and their services, which fetch, publish and merge.
+"""

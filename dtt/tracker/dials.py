@@ -6,7 +6,7 @@ order; a member is joined once a round; a few may be joined at once, further
 ones one by one.  So a publisher that does not answer delays no other, and a
 slot full of made-up records does not make us dial them all at the same moment.
 An id without an address that may be dialled now takes no place: if its address
-is found later, it is joined then (specs/latency.md section 3, item 2).
+is found later, it is joined then (docs/protocol/latency.md section 3, item 2).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 The fetcher: from knowing nobody to the first neighbour.
 
-Rules (specs/records.md section 6, "Fetcher" and "dtt's pace"; specs/latency.md
+Rules (docs/protocol/records.md section 6, "Fetcher" and "dtt's pace"; docs/protocol/latency.md
 section 3): whenever we have no neighbour, read the slots of the last and the
 current minute, join the members named there, each as soon as the datagram with
 its record arrives, publish our own record, wait, again; the waits are short at
@@ -33,12 +33,12 @@ from dtt.records.topic import unix_minute
 from dtt.tracker.dials import Dials
 from dtt.tracker.loop import LoopService
 
-#: The first waits between two reads (specs/records.md section 6, "dtt's pace").
+#: The first waits between two reads (docs/protocol/records.md section 6, "dtt's pace").
 FIRST_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 #: (alone for at least this long, wait at least this long) (the same source; the
 #: last pair is a guess: at most 8 packets a second in the first ten minutes, 4
-#: later, specs/latency.md section 4).
+#: later, docs/protocol/latency.md section 4).
 SLOWER_WHEN_ALONE = ((600.0, 15.0), (60.0, 5.0), (10.0, 3.0))
 
 #: So long after a turn of the minute, the last minute is read with every poll.
@@ -52,11 +52,11 @@ PREVIOUS_AFTER = 0.7
 
 #: Seconds alone after which the slot is looked up anew with the next poll, in
 #: place of asking the same nodes again: nearer ones may have become known
-#: (specs/latency.md section 3, item 7; the further ones: guesses).
+#: (docs/protocol/latency.md section 3, item 7; the further ones: guesses).
 LOOK_ANEW_AFTER = (2.0, 8.0, 25.0)
 
 #: A second put within a minute, which tops the copies up, comes this much
-#: after the one before (specs/dht.md section 4 says "later in the minute"; guess).
+#: after the one before (docs/protocol/dht.md section 4 says "later in the minute"; guess).
 TOP_UP_AFTER = 10.0
 
 #: The first put, and the one that tops up (the same source).

@@ -66,7 +66,7 @@ class PeriodicService(LoopService):
     Once the topic is joined: L{tick}, again and again.
 
     The time between two ticks is C{base} + uniform(0, C{jitter}) seconds
-    (specs/records.md section 6).
+    (docs/protocol/records.md section 6).
     """
 
     def __init__(

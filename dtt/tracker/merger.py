@@ -2,7 +2,7 @@
 The mergers: they find the bubbles that a swarm has fallen into, and join them.
 
 Both read the slots of the last and the current minute and join a few of the
-members named there (specs/records.md section 6).  Bubble merge acts while there
+members named there (docs/protocol/records.md section 6).  Bubble merge acts while there
 are few neighbours; message overlap merge when a record shows that its
 publisher hears other messages than we do.
 """

@@ -1,7 +1,7 @@
 """
 The publisher: a member that is joined stays visible to newcomers.
 
-Rule (specs/records.md section 6): on each tick, publish a record for the
+Rule (docs/protocol/records.md section 6): on each tick, publish a record for the
 current minute with up to 5 neighbours and 5 message hashes.
 """
 

@@ -1,7 +1,7 @@
 """
 One topic: its gossip, and the services that fill it with neighbours.
 
-The way (design.md, "A record becomes a neighbour"): the fetcher joins members
+Data flow (docs/design.md, "A record becomes a neighbour"): the fetcher joins members
 whose records it finds; once there is a neighbour, the publisher keeps us
 visible and the mergers look for bubbles.
 """

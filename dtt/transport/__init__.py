@@ -1,0 +1,3 @@
+"""
+Authenticated connections between members.
+"""

@@ -1,7 +1,7 @@
 """
 Connections as the table of connections sees them, and who waits for them.
 
-Rule (specs/streams.md section 1): a peer is writable while less than 256 KiB
+Rule (docs/protocol/streams.md section 1): a peer is writable while less than 256 KiB
 are unsent on the connection that serves it, or when it has none.
 """
 
@@ -19,10 +19,10 @@ from dtt.errors import DecodeError, RemoteError
 from dtt.interfaces import PeerId
 from dtt.transport.streams.channels import Channels
 
-#: Unsent bytes below which a peer is writable (specs/streams.md section 1).
+#: Unsent bytes below which a peer is writable (docs/protocol/streams.md section 1).
 WRITABLE = 256 * 1024
 
-#: More unsent bytes than this for so many seconds end a connection (specs/streams.md section 1).
+#: More unsent bytes than this for so many seconds end a connection (docs/protocol/streams.md section 1).
 SLOW_BYTES, SLOW_SECONDS = 1024 * 1024, 10.0
 
 #: So does a peer that takes nothing at all for so long while it is not writable:

@@ -1,7 +1,7 @@
 """
 Several transports as one: a member has one id and one swarm over all of them.
 
-Rules (specs/streams.md section 4): a peer is dialled by the transports that its
+Rules (docs/protocol/streams.md section 4): a peer is dialled by the transports that its
 addresses belong to, side by side, 250 ms apart; the first authenticated
 connection wins.  While any transport has a connection to a peer it is
 connected: what breaks on one goes on over another.  A topic's messages to a

@@ -1,7 +1,7 @@
 """
 Dials: several addresses of one peer side by side, one result.
 
-Rules (RFC 8305, "Happy Eyeballs"; specs/streams.md section 4): an address is
+Rules (RFC 8305, "Happy Eyeballs"; docs/protocol/streams.md section 4): an address is
 tried 250 ms after the one before it, or as soon as that one has failed; the
 first authenticated connection wins and the other attempts are cancelled.  A
 dial ends within 10 s.  Whoever dials a peer that is being dialled joins that
@@ -27,7 +27,7 @@ from dtt.wire.addresses import MAX_ADDRESSES
 #: Seconds between two attempts (RFC 8305 section 8, Connection Attempt Delay).
 ATTEMPT_DELAY = 0.25
 
-#: Seconds that a dial may take (specs/streams.md section 1: the handshake's bound).
+#: Seconds that a dial may take (docs/protocol/streams.md section 1: the handshake's bound).
 DIAL_TIMEOUT = 10.0
 
 #: Peers dialled at the same time (guess; the active and passive view hold 35).

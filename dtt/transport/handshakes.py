@@ -1,7 +1,7 @@
 """
 How many strangers may be in a handshake with us.  Pure.
 
-Rules (specs/streams.md section 1): 4 of one /24 (IPv4) or /64 (IPv6) at a
+Rules (docs/protocol/streams.md section 1): 4 of one /24 (IPv4) or /64 (IPv6) at a
 time, loopback exempt; for iroh, those through relays count as one network.
 TCP's own backlog is one queue for all sources, so that one of them would hold
 up the others; instead a further connection is accepted and not read: its bytes
@@ -18,7 +18,7 @@ from attrs import define
 
 from dtt.net.networks import network_of
 
-#: Handshakes of one network at a time (specs/streams.md section 1).
+#: Handshakes of one network at a time (docs/protocol/streams.md section 1).
 MAX_PER_NETWORK = 4
 
 #: Those of one network that wait for a handshake (guess; it must stay well

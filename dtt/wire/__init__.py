@@ -1,1 +1,3 @@
-""" """
+"""
+Encodings that records, gossip and transports share.  Pure.
+"""

@@ -1,7 +1,7 @@
 """
 Addresses of a peer, as records and PeerData carry them.  Pure.
 
-Contracts: specs/addresses.md section 3 (the extension behind a record's
+Contracts: docs/protocol/addresses.md section 3 (the extension behind a record's
 content) and section 5 (PeerData: iroh's AddrInfo, then the same extension).
 Rust peers ignore the extension; a malformed one counts as none.
 """
@@ -22,11 +22,11 @@ STREAMS = 0
 IROH = 1
 
 #: At most this many addresses are written, read, or dialled for one peer; one
-#: relay may stand beside them (specs/iroh-gossip.md Q10).
+#: relay may stand beside them (docs/protocol/gossip.md Q10).
 MAX_ADDRESSES = 8
 
 #: Characters of a relay's URL: with C{relay=} it must fit a string of DNS TXT
-#: (specs/addresses.md section 1).
+#: (docs/protocol/addresses.md section 1).
 MAX_RELAY_URL = 249
 
 _MAGIC = b"dtt1"

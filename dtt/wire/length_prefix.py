@@ -1,7 +1,7 @@
 """
 Cuts a byte stream into pieces that tell their length first.  Pure.
 
-Rule (specs/streams.md section 2, specs/iroh-gossip.md section 4): C{length: u32
+Rule (docs/protocol/streams.md section 2, docs/protocol/gossip.md section 4): C{length: u32
 big-endian} counts what follows it.
 """
 

@@ -1,7 +1,7 @@
 """
 The subset of postcard that records, hints and gossip share.  Pure.
 
-Rules (specs/iroh-gossip.md section 2): integers are little-endian base-128
+Rules (docs/protocol/gossip.md section 2): integers are little-endian base-128
 varints, non-minimal ones are accepted within the type's byte count; a bool is
 00 or 01; byte strings, text and sequences carry a varint length; an option is
 00 or 01 and the value; bytes after a complete value are the caller's business.

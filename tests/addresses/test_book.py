@@ -11,17 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.addresses import held
-from dtt.addresses.book import (
-    EXPIRY,
-    MAX_PEERS,
-    MAX_REACHED,
-    PKARR,
-    REACHED_EXPIRY,
-    RECORD,
-    AddressBook,
-    ReachedPeer,
-)
+from dtt.addresses.book import EXPIRY, MAX_PEERS, PKARR, REACHED_EXPIRY, RECORD, AddressBook
 from dtt.addresses.pkarr import Packet
+from dtt.addresses.saved import MAX_REACHED, ReachedPeer
 from dtt.errors import DecodeError
 from dtt.identity import PeerKey
 from dtt.interfaces import IAddressBook

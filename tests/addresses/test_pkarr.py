@@ -28,7 +28,7 @@ from dtt.errors import DecodeError
 from dtt.identity import PeerKey, z32_encode
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress, RelayAddress
 
-#: See specs/interop.md section 2: C{_iroh} signed packets of iroh-dns 1.4.1.
+#: See docs/protocol/interop.md section 2: C{_iroh} signed packets of iroh-dns 1.4.1.
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "pkarr.json").read_text("ascii")
 )

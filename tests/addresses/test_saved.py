@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.addresses.book import MAX_REACHED, ReachedPeer
-from dtt.addresses.saved import from_json, to_json
+from dtt.addresses.saved import MAX_REACHED, ReachedPeer, from_json, to_json
 from dtt.identity import PeerKey
 from dtt.wire.addresses import STREAMS, PeerAddress, RelayAddress
 from tests.addresses.common import A

@@ -292,7 +292,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         ):
             with self.assertRaises(UsageError, msg=str(arguments)) as raised:
                 self.load(*arguments)
-            self.assertIn("pip install 'dtt[iroh]'", str(raised.exception))
+            self.assertIn("pip install 'distributed-topic-tracker[iroh]'", str(raised.exception))
         self.assertIsNone(self.load().transport)
 
     def test_iroh_table_without_iroh(self) -> None:

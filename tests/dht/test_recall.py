@@ -1,6 +1,6 @@
 """
 Whether the operations of a node end at the nodes nearest to their targets, in a
-DHT of the real size (specs/latency.md section 1).
+DHT of the real size (docs/protocol/latency.md section 1).
 """
 
 from __future__ import annotations

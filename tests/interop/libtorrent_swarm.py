@@ -2,7 +2,7 @@
 A closed DHT of real libtorrent clients on loopback, in this process.
 
 libtorrent's network threads are its own: the reactor stays free.  The settings
-and the procedure are those of specs/dht.md section 5: sessions on 127.0.0.1,
+and the procedure are those of docs/protocol/dht.md section 5: sessions on 127.0.0.1,
 permissive, then a full mesh of C{add_dht_node} (one hub is not enough: routers
 never enter tables).
 """
@@ -19,7 +19,7 @@ import libtorrent
 from attrs import frozen
 from twisted.internet.task import deferLater
 
-#: Seconds from the mesh to tables that are filled (specs/dht.md section 5).
+#: Seconds from the mesh to tables that are filled (docs/protocol/dht.md section 5).
 SETTLE = 1.5
 
 #: Seconds between two looks at a session's alerts.
@@ -51,7 +51,7 @@ def settings(alerts: bool = False, port: int = 0) -> Any:
 def default_settings(host: str, alerts: bool = False) -> Any:
     """
     What concerns the DHT is as libtorrent ships it, but for the public
-    bootstrap nodes (specs/dht.md section 5, "realistic").
+    bootstrap nodes (docs/protocol/dht.md section 5, "Realistic").
     """
     strangers = {key: value for key, value in settings(alerts).items() if not key.startswith("dht_")}
     return {**strangers, "dht_bootstrap_nodes": "", "listen_interfaces": f"{host}:0"}

@@ -37,7 +37,7 @@ if find_spec("libtorrent") is not None:
 #: Where dtt is.
 ROOT = Path(__file__).parents[2]
 
-#: What bittorrent-dht can't answer is 2^63-1 (specs/dht.md section 1).
+#: What bittorrent-dht can't answer is 2^63-1 (docs/protocol/dht.md section 1).
 SEQ = 1
 
 
@@ -52,7 +52,7 @@ class Peer(Protocol):
 
     def meet(self, address: Address) -> None:
         """
-        Told of a node that came later; only libtorrent needs it (specs/dht.md
+        Told of a node that came later; only libtorrent needs it (docs/protocol/dht.md
         section 5).
         """
 

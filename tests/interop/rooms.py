@@ -1,6 +1,6 @@
 """
 Rooms: closed networks for the Rust peers, whose DHT can't be configured
-(specs/interop.md section 1).
+(docs/protocol/interop.md section 1).
 
 A room is a mount and a network namespace of its own.  There the names of the
 public bootstrap nodes are 127.0.0.1, and a DHT of one kind listens on the ports
@@ -30,11 +30,11 @@ from tests.interop.support import NO_INTEROP, NO_LIBTORRENT
 #: Where dtt is.
 ROOT = Path(__file__).parents[2]
 
-#: The DHTs of section 4 of the issue.
+#: The kinds of DHT that scenarios are played on.
 KINDS = ("libtorrent", "mainline", "dtt")
 
 #: Nodes of a DHT: more than the 32 among which records are placed
-#: (specs/dht.md section 4).
+#: (docs/protocol/dht.md section 4).
 NODES = 40
 
 _CARGO = Path(__file__).parent / "rust"

@@ -22,7 +22,7 @@ from tests.interop.rooms import KINDS, Room, missing, room, rust
 from tests.interop.support import NO_INTEROP, NO_IROH
 
 #: Seconds for what a member does at its own pace; the Rust crate joins after
-#: 5 to 13 s (specs/interop.md section 3), at times after a second round, and
+#: 5 to 13 s (docs/protocol/interop.md section 3), at times after a second round, and
 #: has been seen to take 39 s on a busy machine.
 PATIENCE = 90.0
 

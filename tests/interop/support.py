@@ -36,7 +36,7 @@ NO_LIBTORRENT = NO_INTEROP or (
 )
 
 #: The same for those that need the bindings of iroh.
-NO_IROH = NO_INTEROP or (None if find_spec("iroh") else "iroh can't be imported (pip install 'dtt[iroh]')")
+NO_IROH = NO_INTEROP or (None if find_spec("iroh") else "iroh can't be imported (pip install '.[iroh]')")
 
 Address = tuple[str, int]
 

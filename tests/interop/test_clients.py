@@ -26,14 +26,14 @@ NODES = 12
 #: The same of each kind in the mixed one.
 MIXED = 4
 
-#: Seconds until all know all (specs/dht.md section 5).
+#: Seconds until all know all (docs/protocol/dht.md section 5).
 SETTLE = 1.5
 
 #: Seconds for one operation: libtorrent waits 15 s for silent nodes.
 LIMIT = 22.0
 
 #: mainline drops what has no C{t} of four bytes, and a C{put} without
-#: C{a.target} (specs/dht.md section 2): libtorrent and bittorrent-dht, whose C{t}
+#: C{a.target} (docs/protocol/dht.md section 2): libtorrent and bittorrent-dht, whose C{t}
 #: have two, can't use its servers, and wait for them.
 UNDERSTOOD_BY_MAINLINE = ("dtt", "mainline")
 

@@ -26,12 +26,12 @@ NODES = 30
 HOST = "127.0.201.1"
 
 #: Seconds of fetching and publishing: three of libtorrent's windows of 10 s, in
-#: which the 50th packet from an address bans it for 5 min (specs/dht.md
+#: which the 50th packet from an address bans it for 5 min (docs/protocol/dht.md
 #: section 1).
 SECONDS = 30.0
 
 #: Each node is asked so often: one that has used its upload limit of 8 kB/s up is
-#: silent for a moment (specs/dht.md section 1).
+#: silent for a moment (docs/protocol/dht.md section 1).
 ATTEMPTS = 4
 
 

@@ -53,4 +53,4 @@ class FullRateTests(SynchronousTestCase):
         self.at_full_rate("iroh")
 
     if find_spec("iroh") is None:
-        test_iroh.skip = "the extra is not installed (pip install 'dtt[iroh]')"  # type: ignore[attr-defined]
+        test_iroh.skip = "the extra is not installed (pip install 'distributed-topic-tracker[iroh]')"  # type: ignore[attr-defined]

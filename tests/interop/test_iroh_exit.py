@@ -1,6 +1,6 @@
 """
 However a process with pending iroh calls ends, it does not crash
-(specs/iroh-gossip.md section 14), on whatever reactor.
+(docs/protocol/gossip.md section 14), on whatever reactor.
 """
 
 from __future__ import annotations

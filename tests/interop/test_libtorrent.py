@@ -31,7 +31,7 @@ from tests.interop.support import LOOPBACK, NO_LIBTORRENT, Member, dtt_swarm, st
 if NO_LIBTORRENT is None:
     from tests.interop.libtorrent_swarm import LibtorrentClient, LibtorrentSwarm
 
-#: libtorrent nodes (specs/dht.md section 4 was measured with so many).
+#: libtorrent nodes (docs/protocol/dht.md section 4 was measured with so many).
 NODES = 30
 
 

@@ -20,11 +20,11 @@ from tests.interop.support import Address
 #: bittorrent-dht says nobody's, so one of it is all that ten hosts bear.
 KINDS = (*["dtt"] * 3, *["libtorrent"] * 3, *["mainline"] * 3, "bittorrent-dht")
 
-#: Seconds until all know all (specs/dht.md section 5).
+#: Seconds until all know all (docs/protocol/dht.md section 5).
 SETTLE = 1.5
 
 #: Seconds for one operation: libtorrent waits 15 s for silent nodes, and mainline's
-#: are, to it (specs/dht.md section 2: C{t} must have four bytes).
+#: are, to it (docs/protocol/dht.md section 2: C{t} must have four bytes).
 LIMIT = 20.0
 
 

@@ -66,4 +66,4 @@ class StoppedMemberTests(SynchronousTestCase):
         self.stop_one("iroh")
 
     if find_spec("iroh") is None:
-        test_iroh.skip = "the extra is not installed (pip install 'dtt[iroh]')"  # type: ignore[attr-defined]
+        test_iroh.skip = "the extra is not installed (pip install 'distributed-topic-tracker[iroh]')"  # type: ignore[attr-defined]

@@ -104,11 +104,11 @@ class ListenersTests(SynchronousTestCase):
         warnings: list[str] = []
         collect_warnings(self, warnings)
         self.assertIsInstance(self.make().transport, StreamsTransport)
-        self.assertIn("iroh package, in another version: pip install 'dtt[iroh]'", warnings[0])
+        self.assertIn(f"iroh package, in another version: {iroh_bindings.HOW_TO_INSTALL}", warnings[0])
         self.assertIsInstance(self.make(transport="streams").transport, StreamsTransport)
         self.assertEqual(len(warnings), 1)
         error = self.assertRaises(UsageError, self.make, transport="both")
-        self.assertIn("iroh package, in another version: pip install 'dtt[iroh]'", str(error))
+        self.assertIn(f"iroh package, in another version: {iroh_bindings.HOW_TO_INSTALL}", str(error))
 
     def test_one(self) -> None:
         """One transport is used as it is."""

@@ -788,7 +788,7 @@ class ContractMixin(_Base):
 class AdmissionMixin(ContractMixin):
     """
     Tests for transports that admit peers to topics, and keep one connection
-    for each peer (specs/streams.md sections 1 and 3).
+    for each peer (docs/protocol/streams.md sections 1 and 3).
     """
 
     def test_simultaneous_dials(self) -> None:

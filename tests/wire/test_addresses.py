@@ -26,7 +26,7 @@ from dtt.wire.addresses import (
     encode_peer_data,
 )
 
-EXTENSIONS = json.loads((Path(__file__).parent / "vectors" / "records.json").read_text())["extension"]
+EXTENSIONS = json.loads((Path(__file__).parents[1] / "vectors" / "records.json").read_text())["extension"]
 
 V4 = PeerAddress(STREAMS, "127.0.0.1", 4433)
 V6 = PeerAddress(IROH, "2001:db8::1", 65535)

@@ -4,7 +4,7 @@ What a node asks of others: lookups, and the reads and writes upon them.
 Rules: a client asks nodes of one address family; every query goes through
 L{Client.ask}, where the routing table learns who does not answer; plain
 operations use the 8 nearest nodes (BEP5, BEP44), slots the 32 nearest
-(specs/dht.md section 4).
+(docs/protocol/dht.md section 4).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MAX_HEARSAY: Final = 64
 
 
 #: A slot with more values than this is read to its last place: a member that has
-#: one to spare for them puts up to 6 copies on 20 nodes (specs/dht.md section 4,
+#: one to spare for them puts up to 6 copies on 20 nodes (docs/protocol/dht.md section 4,
 #: rule 4), so many publishers of two copies each fit into the inner ranks.
 FEW_VALUES: Final = 5
 
@@ -59,7 +59,7 @@ class Client:
     @ivar table: the routing table.
     @ivar hearsay: contacts to begin with while the table has fewer than 8.
     @ivar saved: the same, from the last run: one of them may be near a target
-        (specs/latency.md section 3, item 8).
+        (docs/protocol/latency.md section 3, item 8).
     """
 
     _log = Logger()

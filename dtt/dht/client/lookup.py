@@ -48,12 +48,12 @@ T = TypeVar("T")
 
 #: Queries in flight.  Upstream's mainline uses 20, libtorrent 5.  In a DHT of
 #: millions, a third of them silent, a slot read takes 2.0 s with 16 (109
-#: queries), 1.6 s with 32 (137), 4.8 s with 4 (77): specs/latency.md section 1, E.
+#: queries), 1.6 s with 32 (137), 4.8 s with 4 (77): docs/protocol/latency.md section 1, E.
 ALPHA: Final = 16
 URGENT_ALPHA: Final = 40
 PATIENT_ALPHA: Final = 4
 
-#: Nodes of a slot read (specs/dht.md section 4, "Reader").
+#: Nodes of a slot read (docs/protocol/dht.md section 4, "Reader").
 SLOT_WIDTH: Final = 32
 
 #: Candidates of a wide lookup that are asked beyond those that have to answer,
@@ -66,11 +66,11 @@ SPARE: Final = 8
 MAX_AT_ONCE: Final = 8
 
 #: Queries of one lookup.  A slot read of an honest network needs 36-40
-#: (specs/dht.md section 4); six times that.
+#: (docs/protocol/dht.md section 4); six times that.
 MAX_QUERIES: Final = 256
 
 #: Nodes taken from one answer: libtorrent sends 8, mainline 20
-#: (specs/dht.md section 1); all that fit into an MTU are 57.
+#: (docs/protocol/dht.md section 1); all that fit into an MTU are 57.
 MAX_NODES: Final = 20
 
 #: Of the nearest candidates, how many a wide lookup asks on its way.  Measured in
@@ -79,7 +79,7 @@ MAX_NODES: Final = 20
 #: with 24 after 629 (140).
 HOMING: Final = 16
 
-#: When a slot's inner nodes count as known (specs/latency.md section 3, item 4).
+#: When a slot's inner nodes count as known (docs/protocol/latency.md section 3, item 4).
 INNER: Final = 12
 INNER_ANSWERS: Final = 5
 

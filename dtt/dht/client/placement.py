@@ -1,7 +1,7 @@
 """
 Which of the nodes near a slot keep our record.  Pure.
 
-Rules (specs/dht.md section 4, writer rules 2-6): every member of a topic
+Rules (docs/protocol/dht.md section 4, writer rules 2-6): every member of a topic
 writes to the same target, so a writer takes free nodes only, few of them, and
 each writer others.  Candidates are the 32 nearest responsive nodes in three
 bands of ranks: inner (1-12), middle (13-20), outer (21-32).  Within a band
@@ -13,7 +13,7 @@ many publishers, one copy each, so that 20 find a place.  Only a
 writer that has fewer than two copies and finds no free node overwrites: junk
 first, then one record of the publisher that has the most.
 The first copy may be placed before the read has ended, on one of the nearest
-nodes that have answered by then (L{FirstCopy}; specs/latency.md section 3,
+nodes that have answered by then (L{FirstCopy}; docs/protocol/latency.md section 3,
 item 4).
 """
 
@@ -31,7 +31,7 @@ from dtt.dht.routing.ids import is_valid
 from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
 
 #: Candidates, and the last ranks of the inner and the middle band
-#: (specs/dht.md section 4, rules 2 and 3).
+#: (docs/protocol/dht.md section 4, rules 2 and 3).
 CANDIDATES: Final = 32
 INNER: Final = 12
 MIDDLE: Final = 20
@@ -50,14 +50,14 @@ MANY: Final = 3
 MAX_SEQ: Final = 2**63 - 1
 
 #: How the Rust crate mainline starts its C{v}: with an equal C{seq} it
-#: replaces the value, as no other does (specs/dht.md section 1).
+#: replaces the value, as no other does (docs/protocol/dht.md section 1).
 _MAINLINE: Final = b"RS"
 
 
 def default_copies(publishers: int) -> int:
     """
     How many copies each of C{publishers} (at least 1) should have
-    (specs/dht.md section 4, rule 4; there it is never less than 2).
+    (docs/protocol/dht.md section 4, rule 4).
     """
     return 1 if publishers > CROWD else max(2, min(6, 20 // publishers))
 

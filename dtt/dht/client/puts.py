@@ -1,5 +1,6 @@
 """
-Writing to nodes that gave tokens; above all a mutable item where a placement says (specs/dht.md section 4).
+Writing to nodes that gave tokens; above all a mutable item where a placement
+says (docs/protocol/dht.md section 4).
 
 Rules: a plain put goes to the nearest nodes, all at once.  With a placement,
 each sequence of its plan is tried in order by put-if-absent (C{cas=0}) until
@@ -8,8 +9,8 @@ is used once.  Who met others' records on the way to the first copy is one of
 many who write at this moment, and leaves the places that are left to those who
 have none yet.
 A copy counts when it has been read back: a node's word proves nothing
-(specs/discovery.md section 3, rule 4), least of all in answer to a put without
-C{cas} (rule 7).
+(docs/protocol/dht.md section 4, rule 7), least of all in answer to a put without
+C{cas}.
 A slow node is left to answer in its own time, and the next one is tried: what
 it says still counts while the put runs.  With fewer than two copies, what the
 placement allows is overwritten by a put without C{cas}.
@@ -34,7 +35,7 @@ from dtt.krpc.items import MutableItem
 from dtt.krpc.messages import CAS_MISMATCH, Response
 
 #: With fewer copies than this a placement is asked what may be overwritten
-#: (specs/dht.md section 4, rules 5 and 6).
+#: (docs/protocol/dht.md section 4, rules 5 and 6).
 ENOUGH: Final = 2
 
 #: So many refusals, and the slot is crowded: of 20 who write at once on 12 inner

@@ -1,5 +1,5 @@
 """
-Reading one mutable item from the nodes near its target (specs/dht.md section 4).
+Reading one mutable item from the nodes near its target (docs/protocol/dht.md section 4).
 
 Rules: a read asks with C{seq=0}, so that an immutable item that was put under
 the same target does not hide the real one; what a node says is verified before

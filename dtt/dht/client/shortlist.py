@@ -34,7 +34,7 @@ from dtt.net.networks import is_loopback, subnet
 
 T = TypeVar("T")
 
-#: Nodes that mainline looks at (specs/dht.md section 1, k).
+#: Nodes that mainline looks at (docs/protocol/dht.md section 1, k).
 MAINLINE_WIDTH: Final = 20
 
 #: Candidates kept, the nearest.  Guess: as many as could be asked.

@@ -1,1 +1,3 @@
-""" """
+"""
+The routing table, its buckets, and node ids (BEP42).  Pure.
+"""

@@ -272,7 +272,7 @@ class RoutingTable:
         """
         The 8 nearest nodes as compact node info (BEP5, BEP32; 26 or 38 bytes
         each), in no particular order: a full bucket's are kept ready
-        (specs/dht.md section 6).
+        (docs/protocol/dht.md section 6).
         """
         compact = self._buckets[self._index(int.from_bytes(target))].compact
         if compact is not None:

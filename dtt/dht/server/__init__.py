@@ -1,1 +1,3 @@
-""" """
+"""
+What a DHT node answers: storage, write tokens and upload limits.
+"""

@@ -1,7 +1,7 @@
 """
 Answers one query (BEP5, 32, 42, 44, 51).
 
-Rules (specs/dht.md section 3):
+Rules (docs/protocol/dht.md section 3):
   - C{ip} is in every reply, C{nodes} beside every value.
   - A put is checked in the order of the costs: types and sizes, token,
     C{cas} and C{seq}, signature; one that repeats what is stored needs no
@@ -13,7 +13,7 @@ Rules (specs/dht.md section 3):
 
 What a query of a kind is answered with is made as it is sent, bencoded, keys
 in order: a dictionary and its encoding would take longer than all the rest
-(specs/dht.md section 6).
+(docs/protocol/dht.md section 6).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 What others have stored with us: BEP44 items and BEP5 peers.  Pure.
 
-Rules (specs/dht.md section 3):
+Rules (docs/protocol/dht.md section 3):
   - Everything is bounded by count, and, since the size of an item is, by bytes;
     no network (/24, or /64 of IPv6) has more than its share; over its share a
     network loses its own oldest entry.
@@ -27,7 +27,7 @@ from dtt.krpc.messages import CAS_MISMATCH, SEQ_TOO_LOW
 if TYPE_CHECKING:
     from random import Random
 
-#: Items in all: mainline's and bittorrent-dht's number (specs/dht.md section
+#: Items in all: mainline's and bittorrent-dht's number (docs/protocol/dht.md section
 #: 1); about 1.5 MB.
 MAX_ITEMS: Final = 1000
 

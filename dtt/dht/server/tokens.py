@@ -1,7 +1,7 @@
 """
 Write tokens (BEP5, "announce_peer"; BEP44, "put").  Pure.
 
-Rules (specs/dht.md section 3): a token is a keyed hash of the asker's IP and
+Rules (docs/protocol/dht.md section 3): a token is a keyed hash of the asker's IP and
 the target, so it can't be forged or carried over; the secret changes every
 5 minutes and the previous one is still good, so a token lives 5 to 10 minutes.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Seconds that a secret is used for new tokens (BEP5).
 ROTATION_INTERVAL: Final = 300.0
 
-#: Bytes of a token (specs/dht.md section 3: at least 8).
+#: Bytes of a token (docs/protocol/dht.md section 3: at least 8).
 TOKEN_SIZE: Final = 8
 
 _SECRET_SIZE = 32

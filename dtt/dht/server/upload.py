@@ -1,7 +1,7 @@
 """
 How much we send in answers.  Pure.
 
-Rules (specs/dht.md section 3): all answers together have an upload limit.  An
+Rules (docs/protocol/dht.md section 3): all answers together have an upload limit.  An
 address is proven by a completed round trip, that is, by a reply to a query of
 ours or by a valid token; answers to all others, whose addresses may be forged,
 are limited for each packed_network (/24, or /64 of IPv6), so that nobody can use us
@@ -20,7 +20,7 @@ from dtt.net.bounded import make_room
 from dtt.net.networks import packed_network
 
 #: Bytes a second to one packed_network of unproven addresses, and in all
-#: (specs/dht.md section 3; libtorrent's upload limit is 8 kB/s, too).
+#: (docs/protocol/dht.md section 3; libtorrent's upload limit is 8 kB/s, too).
 NETWORK_RATE: Final = 2000.0
 UPLOAD_RATE: Final = 8000.0
 

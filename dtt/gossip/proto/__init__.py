@@ -1,1 +1,3 @@
-""" """
+"""
+HyParView and PlumTree as state machines, and iroh-gossip's messages.  Pure.
+"""

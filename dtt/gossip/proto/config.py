@@ -2,7 +2,7 @@
 The numbers of the gossip protocol.  Pure.
 
 What peers must agree on, or what shapes the overlay, is upstream's default
-(iroh-gossip 0.101, specs/iroh-gossip.md section 1); what only bounds our own
+(iroh-gossip 0.101, docs/protocol/gossip.md section 1); what only bounds our own
 memory is ours.
 """
 
@@ -13,7 +13,7 @@ from attrs.validators import ge, gt
 
 #: Bytes of a Gossip message around its content, at most: two discriminants,
 #: the id, a two-byte length, the scope and a three-byte round
-#: (specs/iroh-gossip.md section 10, "Sizes").
+#: (docs/protocol/gossip.md section 10, "Sizes").
 _GOSSIP_OVERHEAD = 2 + 32 + 2 + 1 + 3
 
 #: What an IHave of K entries takes is (P - 3) / 35 (section 7), with
@@ -45,7 +45,7 @@ class GossipConfig:
     @ivar shuffle_interval: between two Shuffles of ours.  Upstream.
     @ivar neighbor_request_timeout: for the answer to a Neighbor, from the
         authentication of a connection that had to be opened first
-        (specs/streams.md section 4).  Upstream.
+        (docs/protocol/streams.md section 4).  Upstream.
     @ivar graft_timeout_1: IHave to first Graft.  Upstream.
     @ivar graft_timeout_2: Graft to the next one.  Upstream.
     @ivar dispatch_timeout: how long IHaves are gathered.  Upstream.
@@ -63,7 +63,7 @@ class GossipConfig:
         oldest go first.  Guess: what joins one node within that interval.
     @ivar dial_limit: how long a Neighbor request waits for the end of a dial
         that was started: more than any transport's own limit (iroh gives up
-        after 30 s, specs/iroh-gossip.md section 5), so only a fault of the
+        after 30 s, docs/protocol/gossip.md section 5), so only a fault of the
         transport reaches it.
     @ivar max_pending: Neighbor requests without an answer; ForwardJoins beyond
         it enter the passive view in place.  Guess: the passive view's size.
@@ -139,7 +139,7 @@ class GossipConfig:
     def max_content(self) -> int:
         """
         Bytes of the largest content that every member can forward whatever
-        its round (4055 by default; specs/iroh-gossip.md section 10).
+        its round (4055 by default; docs/protocol/gossip.md section 10).
         """
         return self.max_sent - _GOSSIP_OVERHEAD
 

@@ -1,7 +1,7 @@
 """
 What a topic remembers of contents.  Pure.
 
-Rules (specs/iroh-gossip.md section 7): ids are known for a while after a
+Rules (docs/protocol/gossip.md section 7): ids are known for a while after a
 content was seen, so that duplicates are noticed; payloads are kept for a
 shorter while, as long as somebody may ask for them; what is announced but has
 not arrived is awaited from those who announced it, in order.  All of it is

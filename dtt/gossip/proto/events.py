@@ -1,7 +1,7 @@
 """
 What goes into a topic's machine besides messages, and what comes out.  Pure.
 
-The shell performs the outputs in their order (design.md, habit 1): an event
+The shell performs the outputs in their order: an event
 before a message means that the application hears of it first.
 """
 
@@ -21,7 +21,7 @@ class JoinPeers:
     Command: ask each of C{peers} to take us in.  Ourselves, neighbours and ids
     that are no valid points are left out.  Nothing is repeated: a peer that
     has not opened the topic yet drops a Join without an answer
-    (specs/iroh-gossip.md Q12), so give the command again until joined.
+    (docs/protocol/gossip.md Q12), so give the command again until joined.
     """
 
     peers: tuple[bytes, ...]

@@ -3,7 +3,7 @@ Makes a message small enough to be sent.  Pure.
 
 PeerData come from others: a message that is passed on, or that names many
 peers, can grow beyond what a Rust peer reads, and its send loop would die of
-it (specs/iroh-gossip.md sections 4 and 11, Q3 and Q10).
+it (docs/protocol/gossip.md sections 4 and 11, Q3 and Q10).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def fit(message: Message, limit: int) -> Message | None:
     """
     C{message}, made to take at most C{limit} bytes: first PeerData are dropped,
     the longest first, then nodes from the front, because an origin names
-    itself last (specs/iroh-gossip.md Q10).  L{None} if nothing helps.
+    itself last (docs/protocol/gossip.md Q10).  L{None} if nothing helps.
     """
     if _at_most(message) <= limit:
         return message

@@ -1,20 +1,20 @@
 """
 HyParView: who are my neighbours.  Pure.
 
-Contract: specs/iroh-gossip.md section 6, with the cures of section 11: Q4
+Contract: docs/protocol/gossip.md section 6, with the cures of section 11: Q4
 (never ourselves), Q6 (an answer is not tracked as a request), Q9 (ttl
 clamped), Q10 (messages fit) and Q11 (a Join is sent at once).
 
 Where we differ from upstream, all of it invisible on the wire:
  - Every request that awaits an answer times out, not only those of refill;
-   the time runs from the end of a dial (specs/streams.md section 4), and its
+   the time runs from the end of a dial (docs/protocol/streams.md section 4), and its
    end lets the connection go.
  - A dial that failed while we waited for the answer makes us try the next
    passive peer at once.
  - A sender whose answer we wait for is not disconnected: a refusal comes as
    ShuffleReply and Disconnect, and the second would be lost.
  - An unasked Neighbor of a neighbour is answered every few seconds at most:
-   Q6 says that two nodes can't loop, but they do when an answer comes late.
+   two nodes would answer each other for ever when an answer comes late (Q6).
    One of a former neighbour so soon after an answer counts as Low: it may be
    the answer to an answer, to a node that has been evicted since.  When a
    thousand join one node at once, it would else evict and be evicted for minutes.
@@ -84,7 +84,7 @@ class HyParView:
         """
         @param me: our peer id.
         @param is_valid_peer_id: whether 32 bytes can be a peer's key
-            (specs/addresses.md section 4).
+            (docs/protocol/addresses.md section 4).
         @param data: our PeerData.
         @raise ValueError: C{data} is too long.
         """

@@ -1,10 +1,10 @@
 """
 The messages of one topic, and their bytes.  Pure.
 
-Rules (specs/iroh-gossip.md sections 2 and 3): a message is a postcard enum,
+Rules (docs/protocol/gossip.md sections 2 and 3): a message is a postcard enum,
 Swarm (HyParView) or Gossip (PlumTree); neither topic nor sender is inside.
 Bytes after a complete message are ignored.  That a peer id is a valid curve
-point is not checked here but where the id is used (specs/addresses.md
+point is not checked here but where the id is used (docs/protocol/addresses.md
 section 4): so one bad id does not spoil the message around it.
 """
 
@@ -39,7 +39,7 @@ class PeerInfo:
     A peer, and how to reach it.
 
     @ivar peer_id: 32 bytes.
-    @ivar data: its PeerData (specs/addresses.md section 5), opaque here.
+    @ivar data: its PeerData (docs/protocol/addresses.md section 5), opaque here.
     """
 
     peer_id: bytes

@@ -1,7 +1,7 @@
 """
 PlumTree: broadcast over the neighbours.  Pure.
 
-Contract: specs/iroh-gossip.md section 7, with the cures of section 11: Q3
+Contract: docs/protocol/gossip.md section 7, with the cures of section 11: Q3
 (nothing is forwarded that could not be read), Q7 (only neighbours are eager or
 lazy), Q8 (no empty entries), Q9 (no round beyond 65535).
 

@@ -1,7 +1,7 @@
 """
 One topic's swarm: membership and broadcast put together.  Pure.
 
-Contract: specs/iroh-gossip.md section 8.  Each message or other input goes to
+Contract: docs/protocol/gossip.md section 8.  Each message or other input goes to
 the part that it is for; neighbours that the membership part wins or loses are
 then told to the broadcast part.  The shell performs the outputs in order and
 calls L{Swarm.handle_timer} at L{Swarm.next_timer}.
@@ -52,7 +52,7 @@ class Swarm:
         @param me: our peer id.
         @param is_valid_peer_id: whether 32 bytes can be a peer's key; ids that
             can't are neither stored, nor dialled, nor forwarded
-            (specs/addresses.md section 4).
+            (docs/protocol/addresses.md section 4).
         @param data: our PeerData.
         @raise ValueError: C{data} is too long.
         """

@@ -2,7 +2,7 @@
 The peers that a member knows: active view, passive view, and their PeerData.
 Pure.
 
-Rules (specs/iroh-gossip.md section 6): the views are disjoint, bounded and
+Rules (docs/protocol/gossip.md section 6): the views are disjoint, bounded and
 without ourselves; random means uniform.  What is kept besides - PeerData, and
 who said that it stays alive - is bounded too, and goes with its peer.
 """
@@ -59,7 +59,7 @@ class Views:
     def is_usable(self, peer: bytes) -> bool:
         """
         Whether C{peer} may be stored, dialled or named to others
-        (specs/addresses.md section 4).
+        (docs/protocol/addresses.md section 4).
         """
         if peer == self._me:
             return False

@@ -1,1 +1,3 @@
-""" """
+"""
+The iroh bindings over a network in memory.
+"""

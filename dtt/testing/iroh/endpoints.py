@@ -12,7 +12,7 @@ from attrs import frozen
 
 from dtt.testing.iroh.streams import Changes, IrohError, MemoryConnection, MemoryEndpointId, Network
 
-#: Seconds until a dial that nobody answers fails (specs/iroh-gossip.md section 5).
+#: Seconds until a dial that nobody answers fails (docs/protocol/gossip.md section 5).
 DIAL_TIMEOUT = 30.0
 
 #: Seconds for which an endpoint goes on to try the addresses of earlier dials of a

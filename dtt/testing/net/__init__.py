@@ -1,1 +1,3 @@
-""" """
+"""
+Networks and machines in memory, under a clock.
+"""

@@ -1,1 +1,3 @@
-""" """
+"""
+Gossip swarms of thousands in one process.
+"""

@@ -43,7 +43,7 @@ from dtt.wire.values import GossipMessage
 #: Seconds one way: the same on all links, or what is drawn for each link once.
 Latency: TypeAlias = float | Callable[[Random], float]
 
-#: Latencies of its link that a dial takes (specs/streams.md section 4), and
+#: Latencies of its link that a dial takes (docs/protocol/streams.md section 4), and
 #: seconds until a dial of an absent peer has failed (guess: some retries of TCP).
 DIAL_LATENCIES, DIAL_TIMEOUT = 4, 5.0
 

@@ -17,12 +17,11 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 from random import Random
-from socket import inet_aton
 from typing import Final
 
 from dtt.errors import DecodeError
 from dtt.interfaces import Contact
-from dtt.krpc.compact import decode_address
+from dtt.krpc.compact import decode_address, encode_address
 from dtt.krpc.messages import Query, decode
 from dtt.testing.vast.answers import Answers, encode_reply
 from dtt.testing.vast.bootstrap import BootstrapHosts
@@ -124,7 +123,7 @@ class VastDHT:
             return None
         if not isinstance(query, Query):
             return None
-        address = inet_aton(source[0]) + source[1].to_bytes(2)
+        address = encode_address(*source)
         if number is not None:
             place = self._places.place(number)
             return self._answers.answer(place, self._manner(place), query, address, now)

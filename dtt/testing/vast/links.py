@@ -27,7 +27,7 @@ class Links:
         self, seed: int = 0, *, low: float = 0.02, high: float = 0.15, jitter: float = 0.0, loss: float = 0.0
     ) -> None:
         """
-        The defaults of C{low} and C{high} are those of specs/latency.md.
+        The defaults of C{low} and C{high} are those of docs/protocol/latency.md.
 
         @param low: equal to C{high}: all pairs have the same latency.
         @raise ValueError: C{low}, C{high}, C{jitter} or C{loss} can't be.

@@ -1,7 +1,7 @@
 """
 How the DHT's implementations differ as servers.  Pure.
 
-As measured and read (specs/dht.md section 1): each L{Manner} is a column of
+As measured and read (docs/protocol/dht.md section 1): each L{Manner} is a column of
 that table.
 """
 

@@ -1,1 +1,3 @@
-""" """
+"""
+The iroh transport: QUIC through the iroh bindings, which Rust peers speak.
+"""

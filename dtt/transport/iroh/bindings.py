@@ -1,7 +1,7 @@
 """
 The Python bindings of iroh, as far as we use them.
 
-Rules (specs/iroh-gossip.md section 14): the package C{iroh} (extra C{dtt[iroh]})
+Rules (docs/protocol/gossip.md section 14): the package C{iroh} (extra C{iroh})
 is imported when its transport is asked for and not before: without it all else
 works.  Its objects are described here as protocols, so that
 L{dtt.testing.iroh.network} can take their place.  What is C{async} is called through
@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, cast, get_type_hints
 from dtt.errors import UsageError
 
 #: What helps whoever asks for the transport without the package.
-HOW_TO_INSTALL: Final = "pip install 'dtt[iroh]'"
+HOW_TO_INSTALL: Final = "pip install 'distributed-topic-tracker[iroh]' (in a checkout: pip install '.[iroh]')"
 
 
 class IrohSendStream(Protocol):

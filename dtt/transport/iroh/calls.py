@@ -10,7 +10,7 @@ once costs no turn of the reactor.  Results that come from threads wait in one
 queue, and however many there are, the reactor is woken once.
 
 To cancel a call closes its coroutine, which frees the library's future.  A call
-that is pending when the interpreter ends crashes it (specs/iroh-gossip.md
+that is pending when the interpreter ends crashes it (docs/protocol/gossip.md
 section 14), and so does a thread of the library that is just about to tell a
 result.  So at exit everything is cancelled, and what threads still owe us is
 waited for.

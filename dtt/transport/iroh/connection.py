@@ -1,7 +1,7 @@
 """
 One iroh connection: its two halves, and its end.
 
-Rules (specs/iroh-gossip.md sections 5 and 14): to close a connection discards
+Rules (docs/protocol/gossip.md sections 5 and 14): to close a connection discards
 what is unsent, so its streams are finished first and given 5 s to be
 acknowledged; then it is closed with code 0 and the reason C{close from
 disconnect}.  When a peer misbehaves it is closed at once, for a counted reason.
@@ -23,7 +23,7 @@ from dtt.transport.iroh.loops import Loops
 from dtt.transport.iroh.receiving import ReceiveStreams
 from dtt.transport.iroh.sending import FINISH_TIMEOUT, SendStreams
 
-#: What a peer is told (specs/iroh-gossip.md section 5; informational).
+#: What a peer is told (docs/protocol/gossip.md section 5; informational).
 GOODBYE = b"close from disconnect"
 
 

@@ -1,7 +1,7 @@
 """
 Which iroh connection serves a peer, and which topics use it.
 
-Rules (specs/iroh-gossip.md sections 5 and 11): of several connections to a peer
+Rules (docs/protocol/gossip.md sections 5 and 11): of several connections to a peer
 the newest is the I{current} one, which all is sent on; all of them are read
 until they end, for the peer may see another one as the newest.  A message for a
 topic that we have not opened is dropped.  When a topic has ended with a
@@ -34,7 +34,7 @@ from dtt.transport.streams.multiplexer import LINGER, MAX_CONNECTIONS
 #: Seconds that a new connection has to show what it is for (guess).
 FIRST_USE = 10.0
 
-#: Seconds that an unused connection is kept (specs/iroh-gossip.md section 1,
+#: Seconds that an unused connection is kept (docs/protocol/gossip.md section 1,
 #: address retention).
 UNUSED = 300.0
 

@@ -1,7 +1,7 @@
 """
 Our sockets: an iroh endpoint, from its binding to its end.
 
-Rules (specs/iroh-gossip.md section 14): an endpoint has a socket for each
+Rules (docs/protocol/gossip.md section 14): an endpoint has a socket for each
 family, and one that is not asked for is bound to all addresses; so when we are
 to listen on a certain address only, the other family's is bound to loopback.  Beside
 the endpoint that listens there may be spare ones (L{dtt.transport.iroh.spare_endpoints}).
@@ -25,7 +25,7 @@ from dtt.transport.iroh.calls import Calls, IrohFailure
 from dtt.transport.iroh.spare_endpoints import Spares
 from dtt.wire.addresses import MAX_RELAY_URL, RelayAddress
 
-#: What iroh-gossip speaks (specs/iroh-gossip.md section 1).
+#: What iroh-gossip speaks (docs/protocol/gossip.md section 1).
 ALPN = b"/iroh-gossip/1"
 
 #: Nothing of anybody's, or n0's relays, DNS and pkarr publishing.

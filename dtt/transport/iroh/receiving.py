@@ -1,10 +1,10 @@
 """
 What one iroh connection receives.
 
-Rules (specs/iroh-gossip.md sections 4, 5 and 11): unidirectional streams are
+Rules (docs/protocol/gossip.md sections 4, 5 and 11): unidirectional streams are
 accepted until the connection ends, and each is read to its end, however slow
 the application is.  A stream is never stopped on a connection that lives on
-(cure of Q3): whatever is wrong with one ends the connection.  A header must be
+(docs/protocol/gossip.md section 11, Q3): whatever is wrong with one ends the connection.  A header must be
 complete 10 s after its stream was opened; a bidirectional stream is an error.
 What has arrived before the connection ended is still read.
 """
@@ -33,7 +33,7 @@ READ_SIZE, NEXT_READ_SIZE = 64 * 1024, 256 * 1024
 #: exists for us once its first bytes are there).
 HEADER_TIMEOUT = 10.0
 
-#: Streams that a peer may have open (iroh allows 100; specs/iroh-gossip.md section 5).
+#: Streams that a peer may have open (iroh allows 100; docs/protocol/gossip.md section 5).
 MAX_STREAMS = 100
 
 

@@ -1,12 +1,12 @@
 """
 What one iroh connection sends: a stream for each topic.
 
-Rules (specs/iroh-gossip.md sections 4 and 5): a topic's stream is opened for its
+Rules (docs/protocol/gossip.md sections 4 and 5): a topic's stream is opened for its
 first message; its header goes out in the same write.  What is sent in one turn
 of the reactor is written at once, and what waits for a write is written
 together.  After a C{Disconnect} the stream is finished, and the next message of
 the topic opens a new one.  A peer with more than 1 MiB unsent for 10 s, or that
-takes nothing for 30 s while others wait for it, is cut off (specs/streams.md section 1).
+takes nothing for 30 s while others wait for it, is cut off (docs/protocol/streams.md section 1).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dtt.wire.length_prefix import HEADER_SIZE, encode_length, prefix
 #: large enough that its cost per byte does not matter).
 MAX_WRITE, _BEYOND = 256 * 1024, HEADER_SIZE + MAX_SENT
 
-#: Seconds that finished streams have to be acknowledged (specs/iroh-gossip.md
+#: Seconds that finished streams have to be acknowledged (docs/protocol/gossip.md
 #: section 1, stream finishing timeout).
 FINISH_TIMEOUT = 5.0
 

@@ -1,7 +1,7 @@
 """
 What iroh-gossip writes on its streams, read.  Pure.
 
-Rules (specs/iroh-gossip.md section 4): a frame is C{len: u32 big-endian} and
+Rules (docs/protocol/gossip.md section 4): a frame is C{len: u32 big-endian} and
 the body; the first frame of a stream is its header, the 32 bytes of the topic id;
 all others are gossip C{Message}s of that topic.
 """
@@ -11,14 +11,14 @@ from __future__ import annotations
 from dtt.errors import DecodeError
 from dtt.wire.length_prefix import LengthPrefixed
 
-#: The largest body that is written, and that is read (specs/iroh-gossip.md section 4).
+#: The largest body that is written, and that is read (docs/protocol/gossip.md section 4).
 MAX_SENT, MAX_RECEIVED = 4095, 4096
 
 #: Bytes of a header's body.
 TOPIC_SIZE = 32
 
 #: How a C{Disconnect} begins: the last message of a topic on a stream
-#: (specs/iroh-gossip.md section 3).
+#: (docs/protocol/gossip.md section 3).
 DISCONNECT = b"\x00\x05"
 
 
@@ -47,7 +47,7 @@ class StreamParser:
         self.fault = self._pieces.fault
         if self.topic_id is None and pieces:
             start, end = pieces.pop(0)
-            # Bytes after a decoded value are ignored (specs/iroh-gossip.md section 2).
+            # Bytes after a decoded value are ignored (docs/protocol/gossip.md section 2).
             if end - start < TOPIC_SIZE:
                 self.fault = "bad stream header"
                 return []

@@ -1,7 +1,7 @@
 """
-The transport that Rust peers speak: iroh-gossip over QUIC (extra C{dtt[iroh]}).
+The transport that Rust peers speak: iroh-gossip over QUIC (extra C{iroh}).
 
-Rules: specs/iroh-gossip.md sections 4, 5, 11 and 14.  The parts:
+Rules: docs/protocol/gossip.md sections 4, 5, 11 and 14.  The parts:
 L{dtt.transport.iroh.calls} calls the bindings, L{dtt.transport.iroh.endpoint}
 holds the sockets, L{dtt.transport.iroh.acceptor} bounds what strangers cost,
 L{dtt.transport.iroh.connection} carries streams, L{dtt.transport.iroh.connections}
@@ -39,7 +39,7 @@ from dtt.transport.iroh.endpoint import QuicEndpoint
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 
 #: Seconds that connections, and then the endpoint, may take to end; with
-#: L{dtt.transport.streams.transport.STOP_TIMEOUT} for both (specs/streams.md section 4).
+#: L{dtt.transport.streams.transport.STOP_TIMEOUT} for both (docs/protocol/streams.md section 4).
 GOODBYE_TIMEOUT, STOP_TIMEOUT = 1.0, 1.5
 
 #: Seconds between two looks at our own addresses (guess).  The library would
@@ -152,7 +152,7 @@ class IrohTransport:
 
     def addresses(self) -> tuple[Address, ...]:
         """
-        Where we listen, as others should dial it (specs/addresses.md section
+        Where we listen, as others should dial it (docs/protocol/addresses.md section
         3): at most 8 addresses, and our relay.
         """
         bound = self._endpoint.bound

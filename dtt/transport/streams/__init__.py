@@ -1,1 +1,3 @@
-""" """
+"""
+The streams transport: TLS 1.3 over TCP.
+"""

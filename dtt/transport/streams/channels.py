@@ -1,7 +1,7 @@
 """
 Who may speak on which topic over one connection.  Pure.
 
-Rules (specs/streams.md section 3): an OPEN names its topic by a tag that only
+Rules (docs/protocol/streams.md section 3): an OPEN names its topic by a tag that only
 holders of the topic's secret can make, and that is worth nothing on another
 connection or in the other direction.  Gossip for a topic flows to a peer once
 we have sent OPEN for it and the peer's OPEN has matched.  A tag that matches
@@ -14,7 +14,7 @@ and who wants to speak on a topic that the peer has closed renews its own OPEN,
 by CLOSE and OPEN, for the peer to answer.  A tag stands on one channel at a time.
 
 A Join that waits for the peer's OPEN goes beside ours, as EARLY
-(specs/latency.md section 3, L{dtt.transport.streams.early}).  From an OPEN to its CLOSE a
+(docs/protocol/latency.md section 3, L{dtt.transport.streams.early}).  From an OPEN to its CLOSE a
 peer may send one EARLY, before any DATA.  On a channel whose tag matches no topic
 of ours it is kept, as the tag is, until it matches or the channel is closed: so a
 Join is not lost because it came before we opened its topic.  On one connection we
@@ -34,7 +34,7 @@ from dtt.errors import DecodeError
 from dtt.transport.streams.early import early_key, is_join, seal, unseal
 from dtt.transport.streams.frames import Close, Early, Open
 
-#: Channels in each direction of one connection, matched or not (specs/streams.md section 1).
+#: Channels in each direction of one connection, matched or not (docs/protocol/streams.md section 1).
 MAX_CHANNELS = 16
 
 #: Topics for which we send an EARLY on one connection; Joins for further ones wait for

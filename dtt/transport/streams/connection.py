@@ -1,7 +1,7 @@
 """
 One connection: TCP, TLS, frames.
 
-Rules (specs/streams.md section 1): a handshake ends within 10 s; after 30 s
+Rules (docs/protocol/streams.md section 1): a handshake ends within 10 s; after 30 s
 without a byte from the peer a PING goes out, after 75 s the connection is
 closed.  What the peer does not read waits here, not in the transport's buffer,
 so that it can be counted: more than 1 MiB for 10 s, and the peer is cut off; so
@@ -41,21 +41,21 @@ from dtt.transport.streams.tls import ALPN, connection_peer_id, export_key
 if TYPE_CHECKING:
     from OpenSSL import SSL
 
-#: Seconds from connect to the end of the handshake (specs/streams.md section 1).
+#: Seconds from connect to the end of the handshake (docs/protocol/streams.md section 1).
 HANDSHAKE_TIMEOUT = 10.0
 
-#: Seconds without a byte until a PING, and until the end (specs/streams.md section 1).
+#: Seconds without a byte until a PING, and until the end (docs/protocol/streams.md section 1).
 PING_AFTER, SILENCE_LIMIT = 30.0, 75.0
 
 #: Seconds that a closed connection may take to write what is queued and to
-#: hear the peer's goodbye (specs/iroh-gossip.md section 1, stream finishing timeout).
+#: hear the peer's goodbye (docs/protocol/gossip.md section 1, stream finishing timeout).
 CLOSE_TIMEOUT = 5.0
 
 #: Bytes that the system may keep of what we send besides what is under way, and
 #: that may be under way or wait for us to read them.  By itself it takes megabytes
 #: of each, half a second at full speed, and announcements of other peers would be
 #: so far ahead of the contents that all are asked for again
-#: (specs/iroh-gossip.md section 1: graft_timeout_1 is 80 ms).  The second one
+#: (docs/protocol/gossip.md section 1: graft_timeout_1 is 80 ms).  The second one
 #: bounds what a long way carries: 10 MB/s when a round trip takes 100 ms, as
 #: iroh's own (1.25 MB for a stream).  Measured: docs/development.md.
 NOT_SENT, WINDOW = 128 * 1024, 1024 * 1024

@@ -1,7 +1,7 @@
 """
 The Join that travels beside an OPEN, sealed.  Pure.
 
-Rules (specs/streams.md section 3, specs/latency.md section 3): the key is
+Rules (docs/protocol/streams.md section 3, docs/protocol/latency.md section 3): the key is
 HMAC-SHA256 with the topic key, so whoever does not know the topic's secret can
 neither read an EARLY nor make one.  The key depends on the connection and the
 direction, so that no EARLY can be replayed or reflected.  The nonce is zero: a

@@ -1,7 +1,7 @@
 """
 Frames of a streams connection, as bytes.  Pure.
 
-Rules (specs/streams.md section 2): C{length: u32 big-endian} counts what
+Rules (docs/protocol/streams.md section 2): C{length: u32 big-endian} counts what
 follows it, 1..8192; then one byte of kind, then the body.  A body that is
 shorter or longer than its kind demands and a message above 4096 bytes, sealed
 or not, are L{DecodeError}s: the connection is not usable any more.  A frame of unknown kind
@@ -21,10 +21,10 @@ from dtt.wire.length_prefix import LengthPrefixed, prefix
 from dtt.wire.postcard import Reader, encode_varint
 from dtt.wire.values import frozen
 
-#: The largest C{length} (specs/streams.md section 2).
+#: The largest C{length} (docs/protocol/streams.md section 2).
 MAX_FRAME = 8192
 
-#: The largest gossip C{Message} (specs/iroh-gossip.md section 1, max_message_size).
+#: The largest gossip C{Message} (docs/protocol/gossip.md section 1, max_message_size).
 MAX_MESSAGE = 4096
 
 #: Bytes of an admission tag (HMAC-SHA256).

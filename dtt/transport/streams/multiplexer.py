@@ -1,7 +1,7 @@
 """
 Topics share connections: which connection serves a peer, and what flows on it.
 
-Rules (specs/streams.md sections 1, 3 and 4): per peer one connection is the
+Rules (docs/protocol/streams.md sections 1, 3 and 4): per peer one connection is the
 I{current} one, which all is sent on; every connection is read until it ends.
 Two of the same peer: if both were opened within 10 s, the one opened by the
 larger peer id stays, else the newer one.  A message for a topic whose OPEN the
@@ -45,13 +45,13 @@ from dtt.transport.streams.frames import (
     encode_frame,
 )
 
-#: Authenticated connections (specs/streams.md section 1).
+#: Authenticated connections (docs/protocol/streams.md section 1).
 MAX_CONNECTIONS = 128
 
-#: Seconds within which two connections count as opened at once (specs/streams.md section 1).
+#: Seconds within which two connections count as opened at once (docs/protocol/streams.md section 1).
 DUPLICATE_WINDOW = 10.0
 
-#: How many messages wait for the peer's OPEN, and how many seconds (specs/streams.md section 3).
+#: How many messages wait for the peer's OPEN, and how many seconds (docs/protocol/streams.md section 3).
 MAX_WAITING, MAX_WAIT = 16, 5.0
 
 #: Seconds from a connection's last use to its end (guess: some round trips).

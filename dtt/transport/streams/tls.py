@@ -1,7 +1,7 @@
 """
 TLS 1.3 between two peer keys.
 
-Rules (specs/streams.md section 1): the certificate is made in memory from the
+Rules (docs/protocol/streams.md section 1): the certificate is made in memory from the
 peer key, signs itself, and says nothing but the key; both sides show one, and
 neither checks anything else of it.  ALPN is C{dtt/2}; nothing is resumed.
 OpenSSL takes small-order keys, for which anybody can sign: they are refused here.
@@ -24,10 +24,10 @@ from dtt.errors import DecodeError
 from dtt.identity import PeerKey, is_valid_peer_id
 from dtt.interfaces import PeerId
 
-#: What both sides must speak (specs/streams.md section 1).
+#: What both sides must speak (docs/protocol/streams.md section 1).
 ALPN = b"dtt/2"
 
-#: Of the TLS exporter that admission tags are bound to (specs/streams.md section 3).
+#: Of the TLS exporter that admission tags are bound to (docs/protocol/streams.md section 3).
 EXPORTER_LABEL = b"EXPORTER-dtt-1"
 
 

@@ -1,7 +1,7 @@
 """
 The built-in transport: gossip between dtt peers over TLS 1.3.
 
-Rules: specs/streams.md.  The parts: L{dtt.transport.streams.tls} proves who is there,
+Rules: docs/protocol/streams.md.  The parts: L{dtt.transport.streams.tls} proves who is there,
 L{dtt.transport.streams.connection} carries frames, L{dtt.transport.streams.multiplexer} decides
 which connection serves which peer and topic, L{dtt.transport.dialing} tries
 addresses side by side, L{dtt.transport.handshakes} bounds what strangers cost.
@@ -40,7 +40,7 @@ from dtt.transport.streams.multiplexer import MAX_CONNECTIONS, Multiplexer
 from dtt.transport.streams.tls import ConnectionCreator
 from dtt.wire.addresses import MAX_ADDRESSES, STREAMS, Address, PeerAddress, direct_addresses
 
-#: Seconds that L{StreamsTransport.stop} waits at most (specs/streams.md section 4).
+#: Seconds that L{StreamsTransport.stop} waits at most (docs/protocol/streams.md section 4).
 STOP_TIMEOUT = 1.5
 
 
@@ -147,7 +147,7 @@ class StreamsTransport:
     def addresses(self) -> tuple[PeerAddress, ...]:
         """
         Where we listen, as others should dial it, at most 8
-        (specs/addresses.md section 3).
+        (docs/protocol/addresses.md section 3).
         """
         bound = [(host, port) for _, host, port in self._listeners]
         pairs = listening_addresses(bound, self._external_host, self._interface_addresses())

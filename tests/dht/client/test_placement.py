@@ -53,7 +53,7 @@ def rank(answer: NodeAnswer) -> int:
 
 class PlanTests(SynchronousTestCase):
     """
-    Rules 2, 3 and 4 of specs/dht.md section 4.
+    Rules 2, 3 and 4 of docs/protocol/dht.md section 4.
     """
 
     def setUp(self) -> None:

@@ -363,7 +363,7 @@ class ItemTests(ResponderTestCase):
     def test_unsigned_under_a_key(self) -> None:
         """
         A put with a key and salt but no signature is not an immutable item:
-        it would shadow the mutable one (specs/dht.md section 1).
+        it would shadow the mutable one (docs/protocol/dht.md section 1).
         """
         item = sign_item(_SEED, b"salt", 5, b"value")
         arguments = self.put_arguments(item)

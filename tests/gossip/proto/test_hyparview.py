@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.gossip.proto.hyparview}: specs/iroh-gossip.md sections 6 and 11.
+Tests for L{dtt.gossip.proto.hyparview}: docs/protocol/gossip.md sections 6 and 11.
 """
 
 from __future__ import annotations

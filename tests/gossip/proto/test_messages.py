@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.gossip.proto.messages}: specs/iroh-gossip.md sections 2, 3, 10 and 13.1.
+Tests for L{dtt.gossip.proto.messages}: docs/protocol/gossip.md sections 2, 3, 10 and 13.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dtt.gossip.proto.messages import (
     message_id,
 )
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "gossip.json"
+VECTORS = Path(__file__).parents[2] / "vectors" / "gossip.json"
 
 ID1, ID2, ID3, ID4 = (bytes((byte,)) * 32 for byte in (0x11, 0x22, 0x33, 0x44))
 E1_DATA = bytes.fromhex("0001007f000001d122")

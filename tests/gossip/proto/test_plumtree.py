@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.gossip.proto.plumtree}: specs/iroh-gossip.md sections 7, 11 and 13.
+Tests for L{dtt.gossip.proto.plumtree}: docs/protocol/gossip.md sections 7, 11 and 13.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """
 Tests for L{dtt.gossip.proto.swarm}: the whole machine, alone and in small networks
-(specs/iroh-gossip.md sections 8, 12 and 13).
+(docs/protocol/gossip.md sections 8, 12 and 13).
 """
 
 from __future__ import annotations

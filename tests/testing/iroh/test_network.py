@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.testing.iroh.network}: what the bindings do (specs/iroh-gossip.md
+Tests for L{dtt.testing.iroh.network}: what the bindings do (docs/protocol/gossip.md
 section 14), as far as the transport counts on it.
 """
 

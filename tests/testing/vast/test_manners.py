@@ -1,6 +1,6 @@
 """
 Tests for L{dtt.testing.vast.manners} and L{dtt.testing.vast.storage}: the rows
-of the table of specs/dht.md, section 1.
+of the table of docs/protocol/dht.md, section 1.
 """
 
 from __future__ import annotations

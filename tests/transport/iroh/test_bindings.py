@@ -36,7 +36,10 @@ class LoadTests(SynchronousTestCase):
         """
         self.patch(sys, "modules", {**sys.modules, "iroh": None})
         error = self.assertRaises(UsageError, IrohTransport, Clock(), PeerKey.from_seed(bytes(32)))
-        self.assertEqual(str(error), "the iroh transport needs the iroh package: pip install 'dtt[iroh]'")
+        self.assertEqual(
+            str(error),
+            f"the iroh transport needs the iroh package: {iroh_bindings.HOW_TO_INSTALL}",
+        )
 
     def test_folder_of_that_name(self) -> None:
         """
@@ -57,7 +60,7 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual(
             str(error),
             "the iroh transport needs the iroh package, and the one that is installed is of a version that "
-            "can't be used: pip install 'dtt[iroh]'",
+            f"can't be used: {iroh_bindings.HOW_TO_INSTALL}",
         )
 
     def test_broken(self) -> None:
@@ -74,7 +77,7 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual(
             str(error),
             "the iroh transport needs the iroh package, and the one that is installed can't be loaded "
-            "(OSError: libiroh_ffi.so: wrong ELF class): pip install 'dtt[iroh]'",
+            f"(OSError: libiroh_ffi.so: wrong ELF class): {iroh_bindings.HOW_TO_INSTALL}",
         )
 
     def test_not_imported_before(self) -> None:
@@ -135,7 +138,7 @@ class CopyTests(SynchronousTestCase):
         The library has what we give it.
         """
         if find_spec("iroh") is None:
-            self.skipTest("iroh can't be imported (pip install 'dtt[iroh]')")
+            self.skipTest("iroh can't be imported (pip install 'distributed-topic-tracker[iroh]')")
         bindings: Any = load_bindings()
         seed = os.urandom(32)
         self.assertEqual(bindings.SecretKey.from_bytes(seed).to_bytes(), seed)

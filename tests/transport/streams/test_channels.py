@@ -36,7 +36,7 @@ class TagTests(SynchronousTestCase):
 
     def test_definition(self) -> None:
         """
-        Key and tag are what specs/streams.md section 3 says.
+        Key and tag are what docs/protocol/streams.md section 3 says.
         """
         key = hashlib.sha512(b"dtt/1 admission" + TOPIC + SECRET).digest()[:32]
         self.assertEqual(topic_key(TOPIC, SECRET), key)

@@ -27,7 +27,7 @@ from dtt.transport.streams.frames import (
 
 TAG = bytes(range(32))
 
-#: Frames and their bytes, written out by hand from specs/streams.md section 2.
+#: Frames and their bytes, written out by hand from docs/protocol/streams.md section 2.
 KNOWN: list[tuple[Frame, str]] = [
     (Open(5, TAG), "00000022" + "00" + "05" + TAG.hex()),
     (Open(300, TAG), "00000023" + "00" + "ac02" + TAG.hex()),
