@@ -1,5 +1,5 @@
 """
-The floors of the house (docs/design.md): who may import whom.
+The floors of the house (docs/explanation/architecture.md): who may import whom.
 """
 
 from __future__ import annotations
