@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IDelayedCall
 
 
-def call_off(call: IDelayedCall | None) -> None:
+def cancel_if_active(call: IDelayedCall | None) -> None:
     """
     Cancel C{call}, if there is one and it has not happened.
     """

@@ -48,14 +48,14 @@ class DocsTests(SynchronousTestCase):
 
     def test_errors(self) -> None:
         """Every exception is in the table of errors or the words below it."""
-        text = page("embedding.md")
+        text = page("reference/errors.md")
         for name, value in vars(errors).items():
             if inspect.isclass(value) and issubclass(value, errors.DTTError):
                 self.assertIn(f"`{name}`", text)
 
     def test_events(self) -> None:
         """Every event is in the table of events, with the fields that it has in JSON."""
-        section = page("operations.md").partition("\n## Events\n")[2]
+        section = page("reference/events.md")
         rows = [row for row in section.splitlines() if row.startswith("| `")]
         for event in EVENTS:
             row = next(row for row in rows if f"`{event.name}`" in row.split("|")[1])
@@ -64,7 +64,7 @@ class DocsTests(SynchronousTestCase):
 
     def test_settings(self) -> None:
         """The configuration file shows every setting, with its default."""
-        (shown,) = re.findall(r"```toml\n(.*?)```", page("operations.md"), re.DOTALL)
+        (shown,) = re.findall(r"```toml\n(.*?)```", page("reference/configuration.md"), re.DOTALL)
         path = Path(self.mktemp())
         path.write_text(shown)
         config, topics = load_toml(path)
@@ -83,18 +83,18 @@ class DocsTests(SynchronousTestCase):
 
     def test_embedding(self) -> None:
         """The test without a network passes as it is shown."""
-        code = re.findall(r"```python\n(.*?)```", page("embedding.md"), re.DOTALL)[-1]
+        code = re.findall(r"```python\n(.*?)```", page("how-to/testing.md"), re.DOTALL)[-1]
         names: dict[str, Any] = {"__name__": "shown"}
-        exec(compile(code, "embedding.md", "exec"), names)
+        exec(compile(code, "how-to/testing.md", "exec"), names)
         result = TestResult()
         names["MeetingTests"]("test_meeting").run(result)
         self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
 
     def test_testing(self) -> None:
         """The tests on a DHT of the real size pass as they are shown."""
-        (code,) = re.findall(r"```python\n(.*?)```", page("testing.md"), re.DOTALL)
+        (code,) = re.findall(r"```python\n(.*?)```", page("how-to/testing-at-scale.md"), re.DOTALL)
         names: dict[str, Any] = {"__name__": "shown"}
-        exec(compile(code, "testing.md", "exec"), names)
+        exec(compile(code, "how-to/testing-at-scale.md", "exec"), names)
         result = TestResult()
         for name in ("test_strangers", "test_newcomer", "test_recall"):
             names["ColdStartTests"](name).run(result)

@@ -1,5 +1,5 @@
 """
-The layers of the architecture (docs/design.md): who may import whom.
+The layers of the architecture (docs/explanation/architecture.md): who may import whom.
 """
 
 from __future__ import annotations

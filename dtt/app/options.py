@@ -359,7 +359,9 @@ class TrackerOptions(BootstrapOptions):
         else:
             return
         if transport is None:
-            wanted = f"the iroh package{iroh_bindings.why_not() or ''}: {iroh_bindings.HOW_TO_INSTALL}"
+            wanted = (
+                f"the iroh package{iroh_bindings.unavailable_reason() or ''}: {iroh_bindings.HOW_TO_INSTALL}"
+            )
         raise UsageError(f"{asked} {wanted}")
 
     def read_secret(self) -> bytes | None:

@@ -24,10 +24,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.config import TimeoutsConfig
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, TopicLeft, UsageError
 from dtt.gossip.observers import Observers
-from dtt.gossip.outbox import MAX_DIALS, Courier
+from dtt.gossip.outbox import MAX_DIALS, Outbox
 from dtt.gossip.proto.config import GossipConfig
 from dtt.gossip.proto.events import (
     Broadcast,
@@ -112,7 +112,7 @@ class GossipMember:
         self._max_message_size = self._config.max_message_size
         self._timeouts = timeouts or TimeoutsConfig()
         self._swarm = Swarm(peer_id, rng, is_valid_peer_id, None, self._config)
-        self._courier = Courier(
+        self._outbox = Outbox(
             reactor,
             topic_id,
             transport,
@@ -277,7 +277,7 @@ class GossipMember:
         """
         self._feed(PeerConnected(peer_id))
         if self._running:
-            self._courier.connected(peer_id)
+            self._outbox.connected(peer_id)
 
     def peer_disconnected(self, peer_id: PeerId) -> None:
         """
@@ -307,7 +307,7 @@ class GossipMember:
                     case GossipMessage():
                         self._heard(output)
                     case DisconnectPeer(peer=peer):
-                        self._courier.disconnect(peer)
+                        self._outbox.disconnect(peer)
                     case NeighborUp(peer=peer):
                         self._neighbor_up(peer)
                     case NeighborDown(peer=peer):
@@ -323,7 +323,7 @@ class GossipMember:
         when = self._swarm.next_timer() if self._running else None
         if when is None or when < self._timer_at or self._timer is None:
             self._arm(when)
-        if self._waiting and not self._swarm.must_wait():
+        if self._waiting and not self._swarm.needs_backpressure():
             waiting, self._waiting = self._waiting, {}
             _fire_all(waiting)
 
@@ -331,7 +331,7 @@ class GossipMember:
         # One message goes to many peers in a row.
         if self._encoded[0] is not message:
             self._encoded = (message, encode(message))
-        if self._courier.send_connected(peer, self._encoded[1]):
+        if self._outbox.send_connected(peer, self._encoded[1]):
             return
         max_dials = MAX_DIALS
         if not self._running:
@@ -340,13 +340,13 @@ class GossipMember:
             max_dials = MAX_COURTESY_DIALS
         elif isinstance(message, _FOR_NEIGHBORS) and not self._swarm.is_neighbor(peer):
             max_dials = 0
-        self._courier.send(peer, self._encoded[1], max_dials)
+        self._outbox.send(peer, self._encoded[1], max_dials)
 
     def _arm(self, when: float | None) -> None:
         """
         See to it that the machine is called at the time that it wants.
         """
-        call_off(self._timer)
+        cancel_if_active(self._timer)
         self._timer = None
         if when is not None:
             self._timer_at = when
@@ -359,7 +359,7 @@ class GossipMember:
         now = max(self._reactor.seconds(), self._timer_at)
         self._perform(self._swarm.handle_timer(now))
 
-    # Parts of outputs
+    # SharedServices of outputs
 
     def _neighbor_up(self, peer: PeerId) -> None:
         self._neighbors[peer] = None
@@ -398,7 +398,7 @@ class GossipMember:
     def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
         self._check_running()
         self._feed(Broadcast(content, neighbors_only))
-        if neighbors_only or not self._swarm.must_wait():
+        if neighbors_only or not self._swarm.needs_backpressure():
             written = self._transport.when_writable(self._swarm.eager_peers())
         else:
             written = Deferred(lambda written: self._waiting.pop(written, None))
@@ -429,7 +429,7 @@ class GossipMember:
         """
         All goodbyes are out.
         """
-        self._courier.stop()
+        self._outbox.stop()
         self._neighbors.clear()
         if self._leaving:
             self._transport.close_topic(self._topic_id)

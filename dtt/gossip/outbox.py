@@ -66,7 +66,7 @@ class _Dial:
     running: Deferred[bool] | None = None
 
 
-class Courier:
+class Outbox:
     """
     The way out of a topic.
 

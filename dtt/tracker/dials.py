@@ -18,7 +18,7 @@ from typing import Any, Final
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import TopicLeft
 from dtt.interfaces import IAddressBook, IGossip
 
@@ -92,7 +92,7 @@ class Dials:
         self._publishers.clear()
         self._hearsay.clear()
         self.next_round()
-        call_off(self._timer)
+        cancel_if_active(self._timer)
         self._timer = None
         for looked_up in tuple(self._looked_up.values()):
             looked_up.cancel()

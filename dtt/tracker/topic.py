@@ -1,7 +1,7 @@
 """
 One topic: its gossip, and the services that fill it with neighbours.
 
-Data flow (docs/design.md, "A record becomes a neighbour"): the fetcher joins members
+Data flow (docs/explanation/architecture.md, "A record becomes a neighbour"): the fetcher joins members
 whose records it finds; once there is a neighbour, the publisher keeps us
 visible and the mergers look for bubbles.
 """
@@ -33,7 +33,7 @@ from dtt.wire.addresses import PeerAddress
 
 
 @define
-class Parts:
+class SharedServices:
     """
     What all topics of a tracker share.
 
@@ -60,7 +60,7 @@ class TopicService(MultiService):
 
     def __init__(
         self,
-        parts: Parts,
+        shared: SharedServices,
         topic_id: TopicId,
         secret_hash: bytes,
         rotation: Rotation,
@@ -75,29 +75,29 @@ class TopicService(MultiService):
         self.topic_id = topic_id
         self._forget = forget
         self._leaving: Deferred[None] | None = None
-        self._reactor = parts.reactor
-        config, emit = parts.config, parts.emit
+        self._reactor = shared.reactor
+        config, emit = shared.config, shared.emit
         records = RecordClient(
-            parts.reactor,
-            parts.rng,
+            shared.reactor,
+            shared.rng,
             config.dht,
             config.bootstrap.max_bootstrap_records,
-            parts.key,
+            shared.key,
             topic_id,
             secret_hash,
             rotation,
-            parts.dht,
-            parts.book,
+            shared.dht,
+            shared.book,
             emit,
         )
         self._gossip = gossip = GossipMember(
-            parts.reactor,
-            parts.rng,
-            parts.key.peer_id,
+            shared.reactor,
+            shared.rng,
+            shared.key.peer_id,
             topic_id,
             secret_hash,
-            parts.transport,
-            parts.book,
+            shared.transport,
+            shared.book,
             on_dialled=lambda peer: emit(PeerDialled(topic_id, peer)),
             on_failed=lambda peer, reason: emit(PeerFailed(topic_id, peer, reason)),
             timeouts=config.timeouts,
@@ -108,30 +108,32 @@ class TopicService(MultiService):
             return GossipContent(
                 gossip.neighbors()[:MAX_ACTIVE_PEERS],
                 gossip.message_hashes()[-MAX_MESSAGE_HASHES:],
-                tuple(a for a in parts.transport.addresses() if isinstance(a, PeerAddress)),
+                tuple(a for a in shared.transport.addresses() if isinstance(a, PeerAddress)),
             )
 
         Fetcher(
-            parts.reactor,
-            parts.rng,
+            shared.reactor,
+            shared.rng,
             config.bootstrap,
-            parts.dht,
+            shared.dht,
             gossip,
-            parts.book,
+            shared.book,
             records,
             content,
-            parts.reachable,
-            parts.transport.finds_peers,
+            shared.reachable,
+            shared.transport.finds_peers,
         ).setServiceParent(self)
         if config.publisher.enabled:
-            Publisher(parts.reactor, parts.rng, config.publisher, gossip, records, content).setServiceParent(
+            Publisher(
+                shared.reactor, shared.rng, config.publisher, gossip, records, content
+            ).setServiceParent(self)
+        if config.bubble_merge.enabled:
+            BubbleMerge(shared.reactor, shared.rng, config.bubble_merge, gossip, records).setServiceParent(
                 self
             )
-        if config.bubble_merge.enabled:
-            BubbleMerge(parts.reactor, parts.rng, config.bubble_merge, gossip, records).setServiceParent(self)
         if config.message_overlap_merge.enabled:
             MessageOverlapMerge(
-                parts.reactor, parts.rng, config.message_overlap_merge, gossip, records
+                shared.reactor, shared.rng, config.message_overlap_merge, gossip, records
             ).setServiceParent(self)
 
     def startService(self) -> None:

@@ -35,7 +35,7 @@ from dtt.identity import PeerKey
 from dtt.records.topic import Rotation, TopicId, default_rotation, initial_secret_hash
 from dtt.state import StateDirectory, load_or_create_key
 from dtt.tracker.saved import SavedPorts
-from dtt.tracker.topic import Parts, TopicService
+from dtt.tracker.topic import SharedServices, TopicService
 from dtt.tracker.transports import Listeners, bind_port
 
 _log = Logger()
@@ -117,7 +117,7 @@ class Tracker(MultiService):
             self._emit,
         )
         self._addresses.setServiceParent(self)
-        self._parts = Parts(
+        self._shared = SharedServices(
             reactor,
             rng,
             config,
@@ -156,7 +156,7 @@ class Tracker(MultiService):
             raise TopicLeft("the tracker has stopped; make a new one")
         if topic_id in self._topics:
             raise AlreadyJoined(f"topic {topic_id.hex()} is joined already; leave it first")
-        topic = TopicService(self._parts, topic_id, initial_secret_hash(secret), rotation, self._forget)
+        topic = TopicService(self._shared, topic_id, initial_secret_hash(secret), rotation, self._forget)
         self._topics[topic_id] = topic
         topic.setServiceParent(self)
         return topic

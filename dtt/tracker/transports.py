@@ -37,7 +37,7 @@ def transport_names(wanted: str | None) -> tuple[str, ...]:
     """
     if wanted == "streams":
         return ("streams",)
-    why = iroh_bindings.why_not()
+    why = iroh_bindings.unavailable_reason()
     if why is None:
         return ("iroh",) if wanted == "iroh" else ("streams", "iroh")
     if wanted is None:
@@ -77,7 +77,7 @@ class Listeners:
         """
         self._on_addresses_changed = on_addresses_changed
         self._hosts: dict[IListener, HostPort] = {}
-        if config.transport is None and (why := iroh_bindings.why_not()):
+        if config.transport is None and (why := iroh_bindings.unavailable_reason()):
             _log.warn(
                 "Without the iroh transport: it needs the iroh package{why}: {how}",
                 why=why,

@@ -14,7 +14,7 @@ from attrs import define
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, RemoteError
 from dtt.interfaces import PeerId
 from dtt.transport.streams.channels import Channels
@@ -73,10 +73,10 @@ class Patience:
         The peer has taken something, C{unsent} bytes are left.
         """
         if unsent <= SLOW_BYTES:
-            call_off(self._slow)
+            cancel_if_active(self._slow)
             self._slow = None
         if unsent < WRITABLE:
-            call_off(self._stalled)
+            cancel_if_active(self._stalled)
             self._stalled = None
         elif self._stalled is not None and self._stalled.active():
             self._stalled.reset(STALLED_SECONDS)
@@ -92,8 +92,8 @@ class Patience:
         """
         Wait for nothing any more.
         """
-        call_off(self._stalled)
-        call_off(self._slow)
+        cancel_if_active(self._stalled)
+        cancel_if_active(self._slow)
         self._stalled = self._slow = None
 
     def _over(self) -> None:

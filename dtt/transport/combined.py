@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import DialFailed
 from dtt.interfaces import IListener, IPeerTransport, ITopicLinks, PeerId
 from dtt.transport.dialing import ATTEMPT_DELAY
@@ -219,7 +219,7 @@ class SeveralTransports:
         """
         Start the next dial, if there is one.
         """
-        call_off(race.next_attempt)
+        cancel_if_active(race.next_attempt)
         race.next_attempt = None
         if not race.todo:
             if not race.running:
@@ -258,6 +258,6 @@ class SeveralTransports:
         Cancel what goes on.
         """
         self._races.pop(race, None)
-        call_off(race.next_attempt)
+        cancel_if_active(race.next_attempt)
         for dial in tuple(race.running.values()):
             dial.cancel()

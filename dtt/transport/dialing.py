@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import DialFailed
 from dtt.interfaces import PeerId
 from dtt.wire.addresses import MAX_ADDRESSES
@@ -123,7 +123,7 @@ class Dials(Generic[A]):
         """
         Start the next attempt, if there is one.
         """
-        call_off(dial.next_attempt)
+        cancel_if_active(dial.next_attempt)
         dial.next_attempt = None
         if dial.done:
             return
@@ -175,7 +175,7 @@ class Dials(Generic[A]):
         del self._dials[peer_id]
         dial.done = True
         for call in (dial.timeout, dial.next_attempt):
-            call_off(call)
+            cancel_if_active(call)
         for attempt in tuple(dial.running):
             attempt.cancel()
         callers, dial.callers = dial.callers, []

@@ -209,7 +209,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         Each transport has an address of its own; the iroh options go to its
         table, and the command line wins over the file.
         """
-        self.patch(iroh_bindings, "why_not", lambda: None)
+        self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "iroh"\n[iroh]\npreset = "n0"\nrelays = ["https://a.example/"]\n')
         config = self.load("--config", str(path))
         self.assertEqual((config.transport, config.iroh.preset), ("iroh", "n0"))
@@ -229,7 +229,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         What does not fit together is refused, and so is what is no transport,
         preset or relay.
         """
-        self.patch(iroh_bindings, "why_not", lambda: None)
+        self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         for arguments, expected in (
             (("--transport", "quic"), "streams, iroh, both"),
             (("--transport", ""), "--transport: must be one of streams, iroh, both, not ''"),
@@ -280,7 +280,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         """
         Without the iroh package its options say how to install it.
         """
-        self.patch(iroh_bindings, "why_not", lambda: "")
+        self.patch(iroh_bindings, "unavailable_reason", lambda: "")
         path = str(self.file('[iroh]\nrelays = ["https://a.example/"]\n'))
         for arguments in (
             ("--transport", "iroh"),
@@ -300,7 +300,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         A file that sets iroh up and leaves it out contradicts itself; the command
         line may leave it out.
         """
-        self.patch(iroh_bindings, "why_not", lambda: None)
+        self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "streams"\n[iroh]\npreset = "n0"\n')
         with self.assertRaises(UsageError) as raised:
             self.load("--config", str(path))
@@ -312,7 +312,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         The same goes for a file that names a port of streams and leaves streams out;
         its host alone is also iroh's.
         """
-        self.patch(iroh_bindings, "why_not", lambda: None)
+        self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "iroh"\nlisten = "127.0.0.1:7000"\n')
         with self.assertRaises(UsageError) as raised:
             self.load("--config", str(path))

@@ -191,7 +191,7 @@ class LargeSwarm(Swarm):
             return self.invent(contact)
         return nsmallest(self.told, self.table(contact), key=lambda each: distance(each.node_id, target))
 
-    def invent(self, teller: Contact, count: int = 20) -> list[Contact]:
+    def invent(self, informant: Contact, count: int = 20) -> list[Contact]:
         """
         Nodes that do not exist, nearer than all others.
         """
@@ -199,6 +199,6 @@ class LargeSwarm(Swarm):
             Contact((1 << 140 - number % 100).to_bytes(20), f"80.{number >> 8}.{number & 255}.1", 1)
             for number in (next(self._serial) for _ in range(count))
         ]
-        self.invented.update(dict.fromkeys(made, teller))
+        self.invented.update(dict.fromkeys(made, informant))
         self.dead.update(made)
         return made

@@ -1,5 +1,5 @@
 """
-What docs/dht.md shows works as shown.
+What docs/explanation/dht-node.md shows works as shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 import dtt
 from tests.dht.network import Network
 
-DOCUMENT = Path(dtt.__file__).parents[1] / "docs" / "dht.md"
+DOCUMENT = Path(dtt.__file__).parents[1] / "docs" / "explanation" / "dht-node.md"
 
 
 class DocumentTests(SynchronousTestCase):

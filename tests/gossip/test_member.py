@@ -600,7 +600,7 @@ class HostileTests(MembersCase):
             origin = PeerKey.from_seed(bytes((100 + number,)) * 32).peer_id
             data = encode_peer_data([address])
             a.member.messages_received(IDS[5], [encode(Shuffle(origin, (PeerInfo(origin, data),), 0))])
-        self.assertLessEqual(len(a.member._courier._dials), 8)
+        self.assertLessEqual(len(a.member._outbox._dials), 8)
 
     def test_after_leaving(self) -> None:
         """Whatever a transport still says after we left is ignored."""

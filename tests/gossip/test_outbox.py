@@ -13,7 +13,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dtt.errors import DialFailed
-from dtt.gossip.outbox import MAX_DIALS, MAX_QUEUE, RESOLVE_SHARE, Courier
+from dtt.gossip.outbox import MAX_DIALS, MAX_QUEUE, RESOLVE_SHARE, Outbox
 from dtt.interfaces import IAddressBook, IPeerTransport, ITopicLinks, PeerId
 from dtt.wire.addresses import STREAMS, Address, PeerAddress
 
@@ -106,7 +106,7 @@ class ManualBook:
 
 class CourierTests(SynchronousTestCase):
     """
-    Tests for L{Courier}.
+    Tests for L{Outbox}.
     """
 
     def setUp(self) -> None:
@@ -115,7 +115,7 @@ class CourierTests(SynchronousTestCase):
         self.transport = ManualTransport()
         self.book = ManualBook()
         self.told: list[tuple[str, ...]] = []
-        self.courier = Courier(
+        self.courier = Outbox(
             self.clock,
             TOPIC,
             self.transport,

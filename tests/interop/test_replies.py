@@ -4,7 +4,7 @@ answers to the same bytes.
 
 Both are asked by one socket; replies are compared by their L{shape}: which
 fields there are, of what size, and the code of an error.  What differs stands
-in L{DIFFERENCES} and, with the reasons, in docs/dht.md; a difference that is
+in L{DIFFERENCES} and, with the reasons, in docs/explanation/dht-node.md; a difference that is
 not there, or one that is there and is none any more, fails.
 """
 

@@ -121,7 +121,7 @@ class ChatTests(MembersCase):
 
     def test_chat(self) -> Deferred[None]:
         """
-        C{dtt chat}, as docs/rust.md has it, and a Rust member talk.
+        C{dtt chat}, as docs/how-to/rust-peers.md has it, and a Rust member talk.
         """
         return self.play(self._chat)
 

@@ -81,7 +81,7 @@ class Book:
 
 def without_iroh(case: SynchronousTestCase) -> None:
     """As where the iroh package is not installed: it knows no memory network."""
-    case.patch(iroh_bindings, "why_not", lambda: "")
+    case.patch(iroh_bindings, "unavailable_reason", lambda: "")
 
 
 def start_clock() -> Clock:

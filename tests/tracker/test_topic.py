@@ -23,7 +23,7 @@ from dtt.testing.net.clock import advance
 from dtt.tracker.fetcher import Fetcher
 from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
 from dtt.tracker.publisher import Publisher
-from dtt.tracker.topic import Parts, TopicService
+from dtt.tracker.topic import SharedServices, TopicService
 from tests.tracker.common import IDS, KEYS, SECRET_HASH, TOPIC, start_clock
 
 
@@ -37,7 +37,7 @@ class Member:
         self.forgotten: list[TopicService] = []
         self.transport = case.hub.transport(self.peer_id)
         rng = Random(number)
-        self.parts = Parts(
+        self.parts = SharedServices(
             case.clock,
             rng,
             config,

@@ -70,7 +70,7 @@ class ListenersTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.patch(iroh_bindings, "why_not", lambda: None)
+        self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         self.patch(quic, "IrohTransport", Iroh)
         self.reactor = MemoryTCPNetwork(Clock()).reactor(HOST)
         self.changes: list[None] = []
@@ -93,14 +93,14 @@ class ListenersTests(SynchronousTestCase):
         self.assertEqual(transport_names(None), ("streams", "iroh"))
         self.assertEqual(transport_names("both"), ("streams", "iroh"))
         self.assertEqual((transport_names("iroh"), transport_names("streams")), (("iroh",), ("streams",)))
-        self.patch(iroh_bindings, "why_not", lambda: "")
+        self.patch(iroh_bindings, "unavailable_reason", lambda: "")
         self.assertEqual((transport_names(None), transport_names("streams")), (("streams",), ("streams",)))
         for wanted in ("iroh", "both"):
             self.assertRaises(UsageError, transport_names, wanted)
 
     def test_unusable(self) -> None:
         """A package that can't be used is none: a warning says why, and whoever asks for it hears it."""
-        self.patch(iroh_bindings, "why_not", lambda: ", in another version")
+        self.patch(iroh_bindings, "unavailable_reason", lambda: ", in another version")
         warnings: list[str] = []
         collect_warnings(self, warnings)
         self.assertIsInstance(self.make().transport, StreamsTransport)

@@ -220,7 +220,7 @@ class Lookup(Generic[T]):
         self._around: set[Deferred[Response]] = set()
         # Where it is still to be asked for them, and who may know.
         self._gaps: deque[bytes] = deque()
-        self._tellers: list[Candidate[T]] = []
+        self._informants: list[Candidate[T]] = []
         # What is left of MAX_AT_ONCE, and the next step.
         self._at_once = 0
         self._next: Delayed | None = None
@@ -369,7 +369,9 @@ class Lookup(Generic[T]):
         self.queries += 1
         self._at_once -= 1
         candidate.state = State.ASKED
-        candidate.teller = next((teller for teller in candidate.tellers if teller.believed), None)
+        candidate.informant = next(
+            (informant for informant in candidate.informants if informant.believed), None
+        )
         candidate.held_back = not self._may_ask(candidate.contact)
         self._in_flight += 1
         if candidate.held_back:
@@ -384,15 +386,15 @@ class Lookup(Generic[T]):
             candidate.state = State.SLOW
             self._in_flight -= 1
             # Who has not been asked yet can't have been silent.
-            if candidate.teller is not None and not candidate.held_back:
-                candidate.teller.silences += 1
+            if candidate.informant is not None and not candidate.held_back:
+                candidate.informant.silences += 1
             self._soon()
 
     def _answered(self, response: Response, candidate: Candidate[T]) -> None:
         self._over(candidate)
-        if candidate.teller is not None:
-            candidate.teller.answers += 1
-            candidate.teller.silences -= candidate.state is State.SLOW and not candidate.held_back
+        if candidate.informant is not None:
+            candidate.informant.answers += 1
+            candidate.informant.silences -= candidate.state is State.SLOW and not candidate.held_back
         candidate.state = State.ANSWERED
         if self._done is None:
             return
@@ -415,18 +417,20 @@ class Lookup(Generic[T]):
 
     def _failed(self, failure: Failure, candidate: Candidate[T]) -> None:
         self._over(candidate)
-        if candidate.teller is not None:
-            candidate.teller.silences += candidate.state is State.ASKED
+        if candidate.informant is not None:
+            candidate.informant.silences += candidate.state is State.ASKED
         candidate.state = State.FAILED
         # Made-up near nodes must not keep real ones out.
         self._candidates.drop(candidate)
         self._soon()
 
-    def _learn_from(self, response: Response, teller: Candidate[T]) -> int:
+    def _learn_from(self, response: Response, informant: Candidate[T]) -> int:
         told = list(islice(self._nodes_of(response), MAX_NODES))
         # Who is elsewhere has no say about our own machine.
-        here = is_loopback(teller.contact.host)
-        self._candidates.learn((contact for contact in told if here or not is_loopback(contact.host)), teller)
+        here = is_loopback(informant.contact.host)
+        self._candidates.learn(
+            (contact for contact in told if here or not is_loopback(contact.host)), informant
+        )
         return len(told)
 
     def _widen(self, waiting: bool) -> None:
@@ -440,8 +444,8 @@ class Lookup(Generic[T]):
         if waiting and (len(known) >= width or any(each.state is State.NEW for each in known)):
             return
         near = candidates.answered()
-        tellers = [candidate for candidate in near if candidate.knows_more and candidate.believed]
-        if not tellers or (waiting and len(near) < K):
+        informants = [candidate for candidate in near if candidate.knows_more and candidate.believed]
+        if not informants or (waiting and len(near) < K):
             return
         eighth = known[min(K, len(known)) - 1].distance
         depth = BITS - eighth.bit_length()
@@ -466,21 +470,21 @@ class Lookup(Generic[T]):
         self._gaps.extend(neighbouring_targets(self.target, depth, self._widenings, self._wider))
         self._widenings += 1
         self._added_before = added
-        self._tellers = tellers
+        self._informants = informants
 
     def _ask_around(self, target: bytes) -> None:
         number = distance(target, self.target)
-        self._tellers.sort(key=lambda candidate: candidate.distance ^ number)
+        self._informants.sort(key=lambda candidate: candidate.distance ^ number)
         # Another one in each round: each knows others.  Once each, or packet
         # budgets would be used up before the first record is there to be read.
-        skipped = min(self._widenings, len(self._tellers)) - 1
-        for teller in self._tellers[skipped:]:
-            if teller.asked_around < self._widenings:
-                teller.asked_around += 1
-                self._ask_for(teller, target)
+        skipped = min(self._widenings, len(self._informants)) - 1
+        for informant in self._informants[skipped:]:
+            if informant.asked_around < self._widenings:
+                informant.asked_around += 1
+                self._ask_for(informant, target)
                 return
 
-    def _ask_for(self, teller: Candidate[T], target: bytes) -> None:
+    def _ask_for(self, informant: Candidate[T], target: bytes) -> None:
         def over(_: object = None) -> None:
             if query in self._widening:
                 self._widening.remove(query)
@@ -488,14 +492,14 @@ class Lookup(Generic[T]):
 
         def answered(response: Response) -> None:
             if self._done is not None:
-                self._learn_from(response, teller)
+                self._learn_from(response, informant)
             over()
 
-        if self.queries >= MAX_QUERIES or not self._may_ask(teller.contact):
+        if self.queries >= MAX_QUERIES or not self._may_ask(informant.contact):
             return
         self.queries += 1
         self._at_once -= 1
-        query = self._ask(teller.contact, b"find_node", {b"target": target}, lambda: over())
+        query = self._ask(informant.contact, b"find_node", {b"target": target}, lambda: over())
         self._widening.add(query)
         self._around.add(query)
         query.addCallbacks(answered, over)
@@ -504,20 +508,20 @@ class Lookup(Generic[T]):
     def _finish(self) -> None:
         # Slow queries go on: their time-outs tell the routing table something.
         done, self._done = self._done, None
-        self._call_off()
+        self._cancel_next()
         for candidate in [each for each in self._open if each.held_back]:
             candidate.query.cancel()
         assert done is not None
         done.callback(self._candidates.results())
 
-    def _call_off(self) -> None:
+    def _cancel_next(self) -> None:
         step, self._next = self._next, None
         if step is not None:
             step.cancel()
 
     def _cancel(self) -> None:
         self._done = None
-        self._call_off()
+        self._cancel_next()
         for query in list(self._around):
             query.cancel()
         for candidate in list(self._open):

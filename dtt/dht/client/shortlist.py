@@ -46,7 +46,7 @@ MAX_PER_NETWORK: Final = 4
 
 #: So many silent nodes named by one node, and this many times as many silent
 #: ones as answers: it is not believed any more.  With 60 % silent nodes, an
-#: honest teller of 20 gets there in 3 of 100 cases, one of 8 in 2.
+#: honest informant of 20 gets there in 3 of 100 cases, one of 8 in 2.
 MAX_SILENT: Final = 8
 SILENT_SHARE: Final = 4
 
@@ -77,8 +77,8 @@ class Candidate(Generic[T]):
     @ivar knows_more: whether it told of as many nodes as fit into an answer.
     @ivar asked_around: how often it was asked for nodes elsewhere.
     @ivar places: where it stands in each order; none once it was dropped.
-    @ivar tellers: who named it; none: we knew it.
-    @ivar teller: on whose word it was asked; L{None}: on our own.
+    @ivar informants: who named it; none: we knew it.
+    @ivar informant: on whose word it was asked; L{None}: on our own.
     @ivar answers: how many of those that it named have answered.
     @ivar silences: how many have not, in time.
     """
@@ -86,8 +86,8 @@ class Candidate(Generic[T]):
     contact: Contact
     distance: int
     network: str | None
-    tellers: list[Candidate[T]] = Factory(list)
-    teller: Candidate[T] | None = None
+    informants: list[Candidate[T]] = Factory(list)
+    informant: Candidate[T] | None = None
     state: State = State.NEW
     held_back: bool = False
     query: Any = None
@@ -110,18 +110,18 @@ class Candidate(Generic[T]):
         """
         Did we know it, or has somebody named it who is believed?
         """
-        return not self.tellers or any(teller.believed for teller in self.tellers)
+        return not self.informants or any(informant.believed for informant in self.informants)
 
-    def named_by(self, teller: Candidate[T] | None) -> None:
+    def named_by(self, informant: Candidate[T] | None) -> None:
         """
         One more has named it.
 
-        @param teller: L{None}: we know it ourselves.
+        @param informant: L{None}: we know it ourselves.
         """
-        if teller is None:
-            self.tellers.clear()
-        elif self.tellers:
-            self.tellers.append(teller)
+        if informant is None:
+            self.informants.clear()
+        elif self.informants:
+            self.informants.append(informant)
 
 
 class Order(Generic[T]):
@@ -218,20 +218,20 @@ class Candidates(Generic[T]):
             if network is not None and candidate.state not in (State.SLOW, State.FAILED):
                 networks.add(network)
 
-    def learn(self, contacts: Iterable[Contact], teller: Candidate[T] | None = None) -> None:
+    def learn(self, contacts: Iterable[Contact], informant: Candidate[T] | None = None) -> None:
         """
         Take in whom there is room for.
 
-        @param teller: who named them; L{None}: they are our own.
+        @param informant: who named them; L{None}: they are our own.
         """
-        if teller is not None and not teller.believed:
+        if informant is not None and not informant.believed:
             return
         for contact in contacts:
             address = (contact.host, contact.port)
             candidate = self._known.get(address)
             if candidate is not None:
                 if candidate.state is State.NEW:
-                    candidate.named_by(teller)
+                    candidate.named_by(informant)
                 # One that had to go before it was asked may come back.
                 if candidate.state is State.NEW and not candidate.places and self._has_room(candidate):
                     self._rank(candidate)
@@ -244,7 +244,7 @@ class Candidates(Generic[T]):
                 if self._per_network[network] >= MAX_PER_NETWORK:
                     continue
             distance = int.from_bytes(contact.node_id) ^ self._number
-            candidate = Candidate(contact, distance, network, [] if teller is None else [teller])
+            candidate = Candidate(contact, distance, network, [] if informant is None else [informant])
             if not self._has_room(candidate):
                 continue
             self._known[address] = candidate

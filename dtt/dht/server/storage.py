@@ -65,7 +65,7 @@ class _Entry(Generic[V]):
     since: float
 
 
-class Shelf(Generic[K, V]):
+class ExpiringStore(Generic[K, V]):
     """
     A bounded mapping of targets, or keys that have one, whose entries expire.
 
@@ -149,7 +149,7 @@ def _same_value(old: MutableItem | bytes, new: MutableItem | bytes) -> bool:
     return old == new
 
 
-class ItemStore(Shelf[bytes, MutableItem | bytes]):
+class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
     """
     BEP44 items by target.  A mutable item is a L{MutableItem}, an immutable
     one its bencoded value.
@@ -212,7 +212,7 @@ class ItemStore(Shelf[bytes, MutableItem | bytes]):
         self._put(target, item, network, now)
 
 
-class PeerStore(Shelf[tuple[bytes, bytes], None]):
+class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
     """
     BEP5 peers (compact addresses, 6 or 18 bytes) by info hash.
     """

@@ -135,7 +135,7 @@ class Swarm:
         """
         return tuple(self._broadcast.eager)
 
-    def must_wait(self) -> bool:
+    def needs_backpressure(self) -> bool:
         """
         Whether who broadcasts should wait: all neighbours have pruned us, or one
         of them is far behind.

@@ -16,7 +16,7 @@ from dtt.krpc.items import MutableItem, immutable_target, mutable_target
 from dtt.krpc.messages import METHOD_UNKNOWN, PROTOCOL_ERROR, VALUE_TOO_BIG, Query
 from dtt.testing.vast.manners import Manner
 from dtt.testing.vast.places import Place
-from dtt.testing.vast.storage import MAX_PEERS, Items, Refused, Shelf
+from dtt.testing.vast.storage import MAX_PEERS, BoundedStore, Items, Refused
 
 if TYPE_CHECKING:
     from random import Random
@@ -69,7 +69,7 @@ class Answers:
         @param nodes: the compact nodes that a node tells for a target.
         """
         self.items = Items()
-        self.peers: Shelf[dict[bytes, None]] = Shelf()
+        self.peers: BoundedStore[dict[bytes, None]] = BoundedStore()
         self._key = key
         self._rng = rng
         self._nodes = nodes

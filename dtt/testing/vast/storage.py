@@ -50,7 +50,7 @@ class Refused(DTTError):
         self.code = code
 
 
-class Shelf(Generic[T]):
+class BoundedStore(Generic[T]):
     """
     A bounded mapping from nodes and targets.
     """
@@ -99,8 +99,8 @@ class Items:
     """
 
     def __init__(self) -> None:
-        self.mutable: Shelf[MutableItem] = Shelf()
-        self.immutable: Shelf[bytes] = Shelf()
+        self.mutable: BoundedStore[MutableItem] = BoundedStore()
+        self.immutable: BoundedStore[bytes] = BoundedStore()
 
     def find(self, number: int, target: bytes, any_kind: bool) -> MutableItem | bytes | None:
         """

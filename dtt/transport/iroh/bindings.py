@@ -155,7 +155,7 @@ class Bindings(Protocol):
     RelayMode: Any
 
 
-def why_not() -> str | None:
+def unavailable_reason() -> str | None:
     """
     Why the module C{iroh} can't be used, to follow the words "needs the iroh
     package": C{""} if it is not installed; L{None}: it can.
@@ -182,7 +182,7 @@ def load_bindings() -> Bindings:
 
     @raise UsageError: it is not installed, or can't be used.
     """
-    if (why := why_not()) is not None:
+    if (why := unavailable_reason()) is not None:
         raise UsageError(f"the iroh transport needs the iroh package{why}: {HOW_TO_INSTALL}")
     module = importlib.import_module("iroh")
     _copy_at_once(module)

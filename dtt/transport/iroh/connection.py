@@ -15,7 +15,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.interfaces import PeerId
 from dtt.transport.iroh.bindings import IrohConnection
 from dtt.transport.iroh.calls import Calls
@@ -145,7 +145,7 @@ class QuicConnection:
         if self._lost:
             return
         self._lost = True
-        call_off(self._timeout)
+        cancel_if_active(self._timeout)
         self._timeout = None
         self._loops.stop()
         self._sending.stop()

@@ -24,7 +24,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.interfaces import ITopicLinks, PeerId
 from dtt.transport.backpressure import Writers
 from dtt.transport.iroh.connection import QuicConnection
@@ -307,7 +307,7 @@ class Peers:
 
     def _keep(self, link: _Link) -> None:
         if link.linger is not None:
-            call_off(link.linger)
+            cancel_if_active(link.linger)
             link.linger = None
 
     def _close(self, link: _Link) -> None:
@@ -331,7 +331,7 @@ class Peers:
                 self._keep(peer.links[-1])
         else:
             del self._peers[connection.peer_id]
-            call_off(peer.replaced)
+            cancel_if_active(peer.replaced)
             self._tell(lambda links: links.peer_disconnected(connection.peer_id), tuple(link.used))
         self.writers.check()
 

@@ -100,7 +100,7 @@ class QuicEndpoint:
                 break
             except (IrohFailure, self._bindings.IrohError) as error:
                 # The library does not say what is wrong; or there is no other family.
-                reason = _why_not(host, port)
+                reason = _unavailable_reason(host, port)
                 if reason is not None or addresses is wishes[-1]:
                     raise ListenError(f"{where}: {reason or _words(error)}") from None
         self._endpoint = endpoint
@@ -181,7 +181,7 @@ class QuicEndpoint:
                 await endpoint.close()
 
 
-def _why_not(host: str, port: int) -> str | None:
+def _unavailable_reason(host: str, port: int) -> str | None:
     """
     Why a UDP socket can't be bound; L{None}: it can.
     """

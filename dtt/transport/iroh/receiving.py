@@ -17,7 +17,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, RemoteError
 from dtt.transport.iroh.bindings import IrohConnection, IrohRecvStream
 from dtt.transport.iroh.calls import IrohFailure
@@ -140,4 +140,4 @@ class ReceiveStreams:
             parser.end()
         finally:
             self._reading -= 1
-            call_off(timeout)
+            cancel_if_active(timeout)

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, Patience
 from dtt.transport.iroh.bindings import IrohConnection
 from dtt.transport.iroh.calls import IrohFailure
@@ -145,7 +145,7 @@ class SendStreams:
         self.unsent = 0
         self._patience.end()
         for call in (self._wake, self._failing):
-            call_off(call)
+            cancel_if_active(call)
         self._streams.clear()
         self._finishing.clear()
         self._check_finished()

@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorCore
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import DialFailed
 from dtt.identity import PeerKey
 from dtt.interfaces import IListener, ITopicLinks, PeerId
@@ -187,7 +187,7 @@ class IrohTransport:
             # While the trigger runs there is nothing to remove.
             with suppress(ValueError, TypeError, KeyError):
                 self._reactor.removeSystemEventTrigger(trigger)
-        call_off(self._watch)
+        cancel_if_active(self._watch)
         self._dialing.stop()
         self._acceptor.stop()
         self.peers.close_all()
@@ -199,12 +199,12 @@ class IrohTransport:
             if self.peers.connections():
                 await self._gone
             closing = self._endpoint.close()
-            call_off(timeout)
+            cancel_if_active(timeout)
             timeout = self._reactor.callLater(STOP_TIMEOUT - GOODBYE_TIMEOUT, closing.cancel)
             with suppress(IrohFailure, CancelledError):
                 await closing
         finally:
-            call_off(timeout)
+            cancel_if_active(timeout)
             self.peers.abort_all()
             self._bound = None
             self._endpoint.close().cancel()

@@ -29,7 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.interfaces import PeerId
 from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, Link, Patience, short_reason
@@ -57,7 +57,7 @@ CLOSE_TIMEOUT = 5.0
 #: so far ahead of the contents that all are asked for again
 #: (docs/protocol/gossip.md section 1: graft_timeout_1 is 80 ms).  The second one
 #: bounds what a long way carries: 10 MB/s when a round trip takes 100 ms, as
-#: iroh's own (1.25 MB for a stream).  Measured: docs/development.md.
+#: iroh's own (1.25 MB for a stream).  Measured: docs/benchmarks.md.
 NOT_SENT, WINDOW = 128 * 1024, 1024 * 1024
 
 #: Bytes handed to TLS at once when the peer reads again (the transport's own buffer size).
@@ -257,7 +257,7 @@ class StreamsConnection(Protocol):
             return
         self.closing = True
         transport = cast(Any, self.transport)
-        call_off(self._timer)
+        cancel_if_active(self._timer)
         self._patience.end()
         self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self.abort, "did not close in time")
         while self._queue:
@@ -324,7 +324,7 @@ class StreamsConnection(Protocol):
         self._timer = self._reactor.callLater(delay, self._check_silence)
 
     def _leave_handshake(self) -> None:
-        call_off(self._timer)
+        cancel_if_active(self._timer)
         place, self._place = self._place, None
         if place is not None:
             self._owner.handshakes.leave(place)

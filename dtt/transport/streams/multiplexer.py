@@ -26,7 +26,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import RemoteError
 from dtt.interfaces import ITopicLinks, PeerId
 from dtt.transport.backpressure import Connection, Link, Writers, short_reason
@@ -395,7 +395,7 @@ class Multiplexer:
         waiting = peer.waiting.pop(topic_id, None)
         if waiting is None:
             return []
-        call_off(waiting.timeout)
+        cancel_if_active(waiting.timeout)
         return waiting.messages
 
     def _not_admitted(self, peer: _Peer, topic_id: bytes) -> None:
@@ -440,7 +440,7 @@ class Multiplexer:
 
     def _keep(self, link: Link) -> None:
         if link.linger is not None:
-            call_off(link.linger)
+            cancel_if_active(link.linger)
             link.linger = None
 
     def _close(self, link: Link) -> None:

@@ -28,7 +28,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dtt.deferreds import call_off
+from dtt.deferreds import cancel_if_active
 from dtt.errors import DialFailed, ListenError
 from dtt.identity import PeerKey
 from dtt.interfaces import IListener, ITopicLinks, PeerId
@@ -176,7 +176,7 @@ class StreamsTransport:
                 self._waiting_for_end.append(gone)
                 await gone
         finally:
-            call_off(timeout)
+            cancel_if_active(timeout)
             self._abort()
 
     def _abort(self, which: Callable[[StreamsConnection], bool] = lambda _: True) -> None:

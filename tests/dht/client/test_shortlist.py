@@ -159,7 +159,7 @@ class TellerTests(SynchronousTestCase):
 
     def test_believed(self) -> None:
         """
-        A teller is believed until 8 of those that it named are silent, and as
+        A informant is believed until 8 of those that it named are silent, and as
         long as there are no more of them than 4 times those that answered.
         """
         for silences, answers, expected in (
@@ -176,7 +176,7 @@ class TellerTests(SynchronousTestCase):
 
     def test_not_asked(self) -> None:
         """
-        Whom nobody names who is believed is not asked, until the teller is
+        Whom nobody names who is believed is not asked, until the informant is
         believed again; who has been asked already stays.
         """
         self.candidates.learn([at(1), at(2)], self.one)
@@ -200,8 +200,8 @@ class TellerTests(SynchronousTestCase):
             (None, self.one, False),
         ):
             self.setUp()
-            tellers = {id(None): None, 200: self.one, 201: self.two}
-            one, two = (tellers[id(None) if each is None else each.distance] for each in (first, second))
+            informants = {id(None): None, 200: self.one, 201: self.two}
+            one, two = (informants[id(None) if each is None else each.distance] for each in (first, second))
             self.candidates.learn([at(1), at(2)], one)
             if falls_before:
                 self.one.silences = MAX_SILENT
@@ -272,13 +272,13 @@ class LargeNetworkTests(SynchronousTestCase):
         known that it is no candidate any more.
         """
         swarm = Swarm(0)
-        tellers = [at(5000 + number) for number in range(15)]
+        informants = [at(5000 + number) for number in range(15)]
         far = at(6000)
         told = {
             each: [at(number * MAX_NODES + 1 + n) for n in range(MAX_NODES)]
-            for number, each in enumerate(tellers)
+            for number, each in enumerate(informants)
         }
-        swarm.contacts = [far, *tellers]
+        swarm.contacts = [far, *informants]
         swarm.nodes = lambda contact, target: told.get(contact, [at(500)] if contact == far else [])
         swarm.lags[far] = lag
         return swarm, far
@@ -336,8 +336,8 @@ class InventedNodesTests(SynchronousTestCase):
                 lookup = swarm.lookup(swarm.some(20), width=width, alpha=alpha)
                 swarm.run(lookup.start(), 60.0)
                 cost = Counter(swarm.invented[each] for each in swarm.asked if each in swarm.invented)
-                for teller, queries in cost.items():
-                    self.assertLess(queries, MAX_SILENT + alpha, f"seed {seed}, {teller}")
+                for informant, queries in cost.items():
+                    self.assertLess(queries, MAX_SILENT + alpha, f"seed {seed}, {informant}")
 
     def test_nearest_are_found(self) -> None:
         """
@@ -376,7 +376,7 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_silent_network(self) -> None:
         """
-        Where 60 % of all nodes are silent, honest tellers are believed: as many
+        Where 60 % of all nodes are silent, honest informants are believed: as many
         of the nearest are found as if everybody were.
         """
         found: Counter[bool] = Counter()
@@ -418,37 +418,39 @@ class InventedNodesTests(SynchronousTestCase):
     def test_late_answers(self) -> None:
         """
         Who is slow is not silent: with the late answers of those that it named
-        a teller is believed again, and the others are asked.
+        a informant is believed again, and the others are asked.
         """
         for late in (1, MAX_SILENT):
             swarm = Swarm(0)
-            teller = at(1000)
+            informant = at(1000)
             told = [at(number) for number in range(1, MAX_SILENT + 5)]
 
             def nodes(
-                contact: Contact, target: bytes, told: list[Contact] = told, teller: Contact = teller
+                contact: Contact, target: bytes, told: list[Contact] = told, informant: Contact = informant
             ) -> list[Contact]:
-                return told if contact == teller else []
+                return told if contact == informant else []
 
             swarm.nodes = nodes
             swarm.lags = dict.fromkeys(told, 0.1)
             swarm.dead = set(told[late:MAX_SILENT])
-            lookup = swarm.lookup([teller], width=SLOT_WIDTH, alpha=MAX_SILENT, trusts_timeout=lambda: False)
+            lookup = swarm.lookup(
+                [informant], width=SLOT_WIDTH, alpha=MAX_SILENT, trusts_timeout=lambda: False
+            )
             done = lookup.start()
             swarm.clock.pump([0.01] * 9)
-            self.assertEqual(swarm.asked, [teller, *told[:MAX_SILENT]])
+            self.assertEqual(swarm.asked, [informant, *told[:MAX_SILENT]])
             swarm.run(done)
-            self.assertEqual(swarm.asked[: 1 + len(told)], [teller, *told])
+            self.assertEqual(swarm.asked[: 1 + len(told)], [informant, *told])
 
     def test_held_back(self) -> None:
         """
         Whoever has not been asked yet, for the packet budget, is not silent.
         """
         swarm = Swarm(0)
-        teller = at(1000)
+        informant = at(1000)
         told = [at(number) for number in range(1, MAX_SILENT + 5)]
-        swarm.nodes = lambda contact, target: told if contact == teller else []
+        swarm.nodes = lambda contact, target: told if contact == informant else []
         swarm.exhausted = set(told[:MAX_SILENT])
         swarm.dead = set(swarm.exhausted)
-        (results,), _ = swarm.run(swarm.lookup([teller]).start())
-        self.assertEqual(results, [*told[MAX_SILENT:], teller])
+        (results,), _ = swarm.run(swarm.lookup([informant]).start())
+        self.assertEqual(results, [*told[MAX_SILENT:], informant])

@@ -78,7 +78,7 @@ class GossipNetworkTests(SynchronousTestCase):
         self.assertNotIn(B, net.nodes)
 
     def test_components(self) -> None:
-        """Parts and one-sided links are seen."""
+        """SharedServices and one-sided links are seen."""
         net = self.pair()
         net.add(C)
         net.advance(1.0)

@@ -13,7 +13,7 @@ from dtt.krpc.bencode import Encoded, encode
 from dtt.krpc.items import MAX_SEQ, MutableItem, immutable_target, mutable_target, sign
 from dtt.testing.vast import VastDHT
 from dtt.testing.vast.manners import MANNERS
-from dtt.testing.vast.storage import Shelf
+from dtt.testing.vast.storage import BoundedStore
 from tests.testing.vast.common import SEED, TARGET, Asker, item, outcome
 
 #: The order of the columns below.
@@ -277,7 +277,7 @@ class ShelfTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         """The oldest entry makes room; a replaced one keeps its place."""
-        shelf: Shelf[int] = Shelf(2)
+        shelf: BoundedStore[int] = BoundedStore(2)
         for number, value in ((1, 1), (2, 2), (1, 3), (3, 4)):
             shelf.put(number, TARGET, value)
         self.assertEqual(shelf.at(TARGET), {2: 2, 3: 4})

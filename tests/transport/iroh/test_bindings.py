@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.errors import UsageError
 from dtt.identity import PeerKey
 from dtt.transport.iroh import bindings as iroh_bindings
-from dtt.transport.iroh.bindings import join_address, load_bindings, split_address, why_not
+from dtt.transport.iroh.bindings import join_address, load_bindings, split_address, unavailable_reason
 from dtt.transport.iroh.transport import IrohTransport
 
 
@@ -46,7 +46,7 @@ class LoadTests(SynchronousTestCase):
         A folder C{iroh} where Python looks for modules is no package.
         """
         self.patch(sys, "modules", {**sys.modules, "iroh": ModuleType("iroh")})
-        self.assertEqual(why_not(), "")
+        self.assertEqual(unavailable_reason(), "")
 
     def test_another_version_of_it(self) -> None:
         """
