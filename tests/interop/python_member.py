@@ -278,7 +278,7 @@ def main(arguments: list[str]) -> int:
         member = Member(reactor, count_messages(options["shuffle-interval"]))
         running.append(member)
         tracker = Tracker(reactor, config, member.on_event)
-        member.book = tracker._parts.book
+        member.book = tracker._shared.book
         member.topic = tracker.join(
             TopicId.parse(options["topic"]), options.read_secret() or b"", ROTATIONS[options["rotation"]]
         )
