@@ -1,13 +1,13 @@
 """
-How many strangers may be in a handshake with us.  Pure.
+Limits on unauthenticated inbound connections.  Pure.
 
-Rules (docs/protocol/streams.md section 1): 4 of one /24 (IPv4) or /64 (IPv6) at a
-time, loopback exempt; for iroh, those through relays count as one network.
-TCP's own backlog is one queue for all sources, so that one of them would hold
-up the others; instead a further connection is accepted and not read: its bytes
-stay in the kernel, it costs a descriptor, and it takes its turn when another of
-its network is through.  At most 12 of a network wait, and at most 64 are in a
-handshake or wait for one in all; the rest are refused.
+Rules (docs/protocol/streams.md section 1): at most 4 concurrent handshakes per /24
+(IPv4) or /64 (IPv6), loopback exempt; for iroh, all connections through relays count as
+one network.  The kernel's accept backlog is one queue for all sources, so one network
+could block the others there.  Therefore further connections are accepted but not read:
+their bytes stay in the kernel, each costs one descriptor, and each starts its handshake
+when another of its network has finished.  At most 12 connections per network wait, and
+at most 64 in total are in a handshake or waiting; further ones are refused.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from attrs import define
 
 from dtt.net.networks import network_of
 
-#: Handshakes of one network at a time (docs/protocol/streams.md section 1).
+#: Concurrent handshakes per network (docs/protocol/streams.md section 1).
 MAX_PER_NETWORK = 4
 
-#: Those of one network that wait for a handshake (guess; it must stay well
-#: below the number for all, or one network could hold up the others).
+#: Connections per network that wait for a handshake (guess; must stay well below
+#: MAX_UNAUTHENTICATED, or one network could block the others).
 MAX_WAITING_PER_NETWORK = 12
 
-#: Unauthenticated connections in all (guess; half of the authenticated ones).
+#: Unauthenticated connections in total (guess; half the limit of authenticated ones).
 MAX_UNAUTHENTICATED = 64
 
 
 @define(slots=True, eq=False)
 class Place:
     """
-    A connection's place in L{Handshakes}.
+    One connection's entry in L{Handshakes}.
 
-    @ivar running: it is in its handshake, not waiting for one.
+    @ivar network: the network it counts towards; C{None} if exempt.
+    @ivar proceed: called when its handshake may start.
+    @ivar running: whether it is in its handshake, as opposed to waiting for one.
     """
 
     network: str | None
@@ -44,22 +46,27 @@ class Place:
 
 class Handshakes:
     """
-    The unauthenticated connections of a listener.
+    The unauthenticated connections of one listener.
     """
 
     def __init__(self) -> None:
         self._places: dict[Place, None] = {}
 
     def __len__(self) -> int:
+        """
+        Return the number of connections in a handshake or waiting for one.
+        """
         return len(self._places)
 
     def enter(self, host: str | None, proceed: Callable[[], None]) -> Place | None:
         """
-        A connection from C{host}; L{None}: refuse it.
+        Register a connection from C{host}.
 
-        @param host: an IP literal; L{None}: it comes through a relay.  All of
-            those count as one network.
-        @param proceed: called when it may begin, if C{running} is not true yet.
+        @param host: an IP literal, or C{None} for a connection through a relay; all of
+            these count as one network.
+        @param proceed: called when the handshake may start, unless C{running} is
+            already true.
+        @return: the connection's entry, or C{None} if the connection must be refused.
         """
         if len(self._places) >= MAX_UNAUTHENTICATED:
             return None
@@ -73,7 +80,8 @@ class Handshakes:
 
     def leave(self, place: Place) -> None:
         """
-        The connection is authenticated, or gone.
+        Remove a connection that is authenticated or gone, and start the next waiting
+        one of its network.
         """
         if place not in self._places:
             return

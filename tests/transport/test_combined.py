@@ -172,7 +172,7 @@ class SeveralTransportsTests(SynchronousTestCase):
         other = self.dial(PeerAddress(STREAMS, "10.9.9.9", 1), *Peer(self.hub, 3).iroh.addresses())
         self.advance(0.2)
         reason = str(self.failureResultOf(other, DialFailed).value)
-        self.assertEqual(reason, "connection refused, other key answered")
+        self.assertEqual(reason, "connection refused, wrong peer key")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_no_address(self) -> None:

@@ -100,10 +100,10 @@ class DialsTests(SynchronousTestCase):
         When all have failed the dial fails, with each reason once.
         """
         result = self.dials.dial(PEER, [address(1), address(2), address(3)])
-        for n, reason in enumerate(("connection refused", "other key answered", "connection refused")):
+        for n, reason in enumerate(("connection refused", "wrong peer key", "connection refused")):
             self.assertNoResult(result)
             self.attempts[n][2].errback(DialFailed(reason))
-        self.assertEqual(self.reason(result), "connection refused, other key answered")
+        self.assertEqual(self.reason(result), "connection refused, wrong peer key")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_timeout(self) -> None:

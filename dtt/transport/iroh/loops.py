@@ -1,10 +1,10 @@
 """
-The loops that serve one iroh connection, and end together.
+The coroutines that serve one iroh connection, and that stop together.
 
-Rules: to stop them cancels what they wait for, not they themselves: the one that
-is running right now (it may be the one that stops) ends at its next wait.  All
-together they do so much in one turn of the reactor, however many they are and
-whatever has come: then they wait in line for the next one.
+Rules: stopping cancels what the coroutines wait for, not the coroutines themselves: the
+one that is running (possibly the one that calls L{Loops.stop}) ends at its next wait.
+Together they do a bounded amount of work per reactor turn, however many they are and
+however much has arrived; then they queue for the next turn.
 """
 
 from __future__ import annotations
@@ -22,20 +22,24 @@ from dtt.transport.iroh.calls import Calls
 
 T = TypeVar("T")
 
-#: Pieces of work in a turn of the reactor: a message, a read, a new stream (guess: a
-#: turn takes some milliseconds, and what is written in one is written together).
+#: Units of work per reactor turn: a message, a read, a new stream (guess: a turn takes some
+#: milliseconds, and everything written in one turn is written together).
 SHARE = 512
 
 
 class Loops:
     """
-    Coroutines, and what they wait for.
+    Coroutines of one connection, and what they wait for.
 
-    @ivar clock: time.
-    @ivar stopped: after L{stop}.
+    @ivar clock: the reactor's clock.
+    @ivar stopped: whether L{stop} was called.
     """
 
     def __init__(self, clock: IReactorTime, calls: Calls) -> None:
+        """
+        @param clock: schedules reactor turns.
+        @param calls: runs the bindings' coroutines.
+        """
         self.clock = clock
         self.stopped = False
         self._calls = calls
@@ -48,8 +52,10 @@ class Loops:
         """
         Start a coroutine.
 
-        @param on_failed: told what it raised, but not that it was stopped.
-        @return: fires at its end, however it comes; not to be cancelled.
+        @param loop: the coroutine.
+        @param on_failed: called with the failure if it raises; not called when it was
+            stopped.
+        @return: fires when the coroutine ends, for any reason; must not be cancelled.
         """
 
         def failed(failure: Failure) -> None:
@@ -62,13 +68,15 @@ class Loops:
 
     async def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """
-        Wait for a call of the bindings.
+        Wait for a call of the bindings and return its result.
         """
         return await self.wait(self._calls.call(coroutine))
 
     async def wait(self, what: Deferred[T]) -> T:
         """
-        Wait for whatever it is.
+        Wait for a Deferred and return its result.
+
+        @raise CancelledError: after L{stop}.
         """
         if self.stopped:
             what.addErrback(lambda _: None).cancel()
@@ -86,9 +94,10 @@ class Loops:
 
     async def take(self, wanted: int = 1) -> int:
         """
-        Take pieces of work of this turn, or of a later one: wait in line until
-        something is left.
+        Reserve units of work in this reactor turn; if none are left, queue for a later
+        turn.
 
+        @param wanted: how many to reserve at most.
         @return: how many may be done now, 1..C{wanted}.
         """
         while not self._left:
@@ -115,7 +124,7 @@ class Loops:
 
     def stop(self) -> None:
         """
-        End all loops.
+        Stop all coroutines.
         """
         self.stopped = True
         for what in tuple(self._waiting):

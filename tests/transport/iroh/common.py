@@ -149,7 +149,7 @@ class IrohTestCase(SynchronousTestCase):
         Why connections of L{a} were closed.
         """
         return {
-            reason.removeprefix("closed: "): count
+            reason.removeprefix("closed_").replace("_", " "): count
             for reason, count in self.a.counters.items()
-            if reason.startswith("closed: ")
+            if reason.startswith("closed_")
         }

@@ -59,8 +59,8 @@ class LoadTests(SynchronousTestCase):
         error = self.assertRaises(UsageError, load_bindings)
         self.assertEqual(
             str(error),
-            "the iroh transport needs the iroh package, and the one that is installed is of a version that "
-            f"can't be used: {iroh_bindings.HOW_TO_INSTALL}",
+            "the iroh transport needs the iroh package, and the version of the installed one "
+            f"is not supported: {iroh_bindings.HOW_TO_INSTALL}",
         )
 
     def test_broken(self) -> None:
@@ -76,7 +76,7 @@ class LoadTests(SynchronousTestCase):
         error = self.assertRaises(UsageError, load_bindings)
         self.assertEqual(
             str(error),
-            "the iroh transport needs the iroh package, and the one that is installed can't be loaded "
+            "the iroh transport needs the iroh package, and the installed one can't be loaded "
             f"(OSError: libiroh_ffi.so: wrong ELF class): {iroh_bindings.HOW_TO_INSTALL}",
         )
 

@@ -43,7 +43,7 @@ class FalseAddressTests(IrohTestCase):
         """
         How many have come to C{c} so far.
         """
-        return self.c.counters["accepted"] + self.c.counters["closed: handshake failed"]
+        return self.c.counters["accepted"] + self.c.counters["closed_handshake_failed"]
 
     def leave(self) -> None:
         """
@@ -97,7 +97,7 @@ class FalseAddressTests(IrohTestCase):
         Nor does one of an earlier dial, which the library remembers.
         """
         failed = self.failureResultOf(self.dial(self.false))
-        self.assertEqual(str(failed.value), "other key answered")
+        self.assertEqual(str(failed.value), "wrong peer key")
         self.successResultOf(self.dial(self.good))
 
     def test_by_relay(self) -> None:
@@ -112,7 +112,7 @@ class FalseAddressTests(IrohTestCase):
         addresses = [self.false, RelayAddress(url)]
         result = one.dial(other.peer_id, addresses)
         self.advance(1)
-        self.assertEqual(str(self.failureResultOf(result).value), "other key answered")
+        self.assertEqual(str(self.failureResultOf(result).value), "wrong peer key")
         self.advance(61)
         result = one.dial(other.peer_id, addresses)
         self.advance(1)
@@ -125,7 +125,7 @@ class FalseAddressTests(IrohTestCase):
         transport, _ = self.transport(5, preset="n0")
         dial = transport.dial(self.b.peer_id, [self.false])
         self.advance(1)
-        self.assertEqual(str(self.failureResultOf(dial).value), "other key answered, no address")
+        self.assertEqual(str(self.failureResultOf(dial).value), "wrong peer key, no address")
 
     def test_strangers(self) -> None:
         """
@@ -204,7 +204,7 @@ class FalseAddressTests(IrohTestCase):
         self.advance(1.5)
         self.successResultOf(stopped)
         self.assertEqual(self.on_b.messages, [(self.a.peer_id, BYE)])
-        self.assertEqual(self.b.counters["closed: by the peer"], 1)
+        self.assertEqual(self.b.counters["closed_by_peer"], 1)
         self.assertEqual(len(self.net.endpoints), self.endpoints - 1)
 
     def test_closed_at_exit(self) -> None:

@@ -213,7 +213,7 @@ class ChannelsTests(SynchronousTestCase):
         C{b} refuses C{frame}: there was an EARLY, or DATA.
         """
         error = self.assertRaises(DecodeError, self.b.peer_early, frame, KEYS)
-        self.assertEqual(str(error), "early is late")
+        self.assertEqual(str(error), "unexpected early")
 
     def test_early(self) -> None:
         """
@@ -312,9 +312,9 @@ class ChannelsTests(SynchronousTestCase):
         opened = self.opened(self.a)
         key = early_key(KEY, EXPORTER, A, B)
         for sealed, reason in (
-            (bytes(32), "early is not authentic"),
-            (seal(early_key(KEY, EXPORTER, B, A), JOIN), "early is not authentic"),
-            (seal(key, b"hello"), "early is no join"),
+            (bytes(32), "early not authentic"),
+            (seal(early_key(KEY, EXPORTER, B, A), JOIN), "early not authentic"),
+            (seal(key, b"hello"), "early not a join"),
         ):
             self.b.peer_opened(opened, KEYS)
             error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, sealed), KEYS)

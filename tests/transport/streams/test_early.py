@@ -97,7 +97,7 @@ class EarlyTests(SynchronousTestCase):
             early_key(topic_key(TOPIC, bytes(32)), EXPORTER, SENDER, RECEIVER),
             early_key(topic_key(SECRET, SECRET), EXPORTER, SENDER, RECEIVER),
         ):
-            self.assert_refused(key, sealed, "early is not authentic")
+            self.assert_refused(key, sealed, "early not authentic")
 
     def test_changed(self) -> None:
         """
@@ -107,9 +107,9 @@ class EarlyTests(SynchronousTestCase):
         for offset in range(len(sealed)):
             changed = bytearray(sealed)
             changed[offset] ^= 1
-            self.assert_refused(KEY, bytes(changed), "early is not authentic")
-            self.assert_refused(KEY, sealed[:offset], "early is not authentic")
-        self.assert_refused(KEY, sealed + b"\x00", "early is not authentic")
+            self.assert_refused(KEY, bytes(changed), "early not authentic")
+            self.assert_refused(KEY, sealed[:offset], "early not authentic")
+        self.assert_refused(KEY, sealed + b"\x00", "early not authentic")
 
     def test_content(self) -> None:
         """
@@ -125,7 +125,7 @@ class EarlyTests(SynchronousTestCase):
             bytes((1, 1)),
         ):
             self.assertFalse(is_join(message), message)
-            self.assert_refused(KEY, seal(KEY, message), "early is no join")
+            self.assert_refused(KEY, seal(KEY, message), "early not a join")
         for message in (encode(Join()), encode(Join(bytes(MAX_MESSAGE - 5)))):
             self.assertEqual(unseal(KEY, seal(KEY, message)), message)
 
