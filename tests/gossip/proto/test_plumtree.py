@@ -144,7 +144,7 @@ class GossipTests(SynchronousTestCase):
         """A message whose id is not that of its content has no consequence."""
         machine = Machine([A, B])
         self.assertEqual(machine.hear(A, Gossip(HI, b"ho", 0)), [])
-        self.assertEqual(machine.tree.counters["spoofed"], 1)
+        self.assertEqual(machine.tree.counters["gossip_spoofed"], 1)
         self.assertEqual(len(machine.hear(A, hi(0))), 2)
         self.assertEqual(machine.hear(B, Gossip(HI, b"ho", 0)), [])
         self.assertIn(B, machine.tree.eager)
@@ -411,7 +411,7 @@ class BoundsTests(SynchronousTestCase):
                 asked.update(o.peer for o in out if isinstance(o, SendMessage))
         self.assertEqual(len(machine.tree._missing), 100)
         self.assertEqual((machine.tree._missing.count_by(A), machine.tree._missing.count_by(B)), (60, 40))
-        self.assertEqual((machine.tree.counters["asked_at_once"], asked), (900, {A: 440, B: 460}))
+        self.assertEqual((machine.tree.counters["ihave_untracked"], asked), (900, {A: 440, B: 460}))
         # What another one has announced is awaited from that one.
         self.assertEqual(machine.hear(B, IHave(((number_id(0), 0),))), [])
         self.assertLessEqual(len(machine.tree.timers), 102)
