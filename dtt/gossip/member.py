@@ -177,7 +177,7 @@ class GossipMember:
             self._leaving.append(result)
         else:
             self._over = True
-            self._left()
+            self._finish_leave()
             result.callback(None)
         return result
 
@@ -325,7 +325,7 @@ class GossipMember:
                     case SendMessage():
                         self._send(output.peer, output.message)
                     case GossipMessage():
-                        self._heard(output)
+                        self._content_received(output)
                     case DisconnectPeer(peer=peer):
                         self._outbox.disconnect(peer)
                     case NeighborUp(peer=peer):
@@ -335,14 +335,14 @@ class GossipMember:
                     case PeerDataLearned(peer=peer, data=data):
                         self._learn(peer, data)
                     case None:
-                        self._left()
+                        self._finish_leave()
             except Exception:
                 self._log.failure("unexpected error while performing {output}", output=type(output).__name__)
         self._performing = False
         # A delayed call that is too early is kept: it finds nothing due and schedules the next.
         when = self._swarm.next_timer() if self._running else None
         if when is None or when < self._timer_at or self._timer is None:
-            self._arm(when)
+            self._schedule_timer(when)
         if self._waiting and not self._swarm.needs_backpressure():
             waiting, self._waiting = self._waiting, {}
             _fire_all(waiting)
@@ -362,7 +362,7 @@ class GossipMember:
             max_dials = 0
         self._outbox.send(peer, self._encoded[1], max_dials)
 
-    def _arm(self, when: float | None) -> None:
+    def _schedule_timer(self, when: float | None) -> None:
         """
         Schedule the delayed call for time C{when}, in seconds; C{None} cancels it.
         """
@@ -383,12 +383,12 @@ class GossipMember:
 
     def _neighbor_up(self, peer: PeerId) -> None:
         self._neighbors[peer] = None
-        self._observers.tell(lambda observer: observer.neighbor_up(peer))
+        self._observers.notify(lambda observer: observer.neighbor_up(peer))
         self._fire_joined()
 
     def _neighbor_down(self, peer: PeerId) -> None:
         self._neighbors.pop(peer, None)
-        self._observers.tell(lambda observer: observer.neighbor_down(peer))
+        self._observers.notify(lambda observer: observer.neighbor_down(peer))
 
     def _dial_succeeded(self, peer: PeerId) -> None:
         self._feed(PeerConnected(peer))
@@ -408,13 +408,13 @@ class GossipMember:
         if addresses:
             self._book.learn(peer, addresses, "peer data")
 
-    def _heard(self, message: GossipMessage) -> None:
+    def _content_received(self, message: GossipMessage) -> None:
         contents = self._contents
         if message.content in contents:
             contents.remove(message.content)
         contents.append(message.content)
         del contents[:-MAX_HASHES]
-        self._observers.tell(lambda observer: observer.message_received(message))
+        self._observers.notify(lambda observer: observer.message_received(message))
 
     def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
         self._check_running()
@@ -446,7 +446,7 @@ class GossipMember:
         if not self._running:
             raise UsageError("the topic has not been started yet: wait for when_joined()")
 
-    def _left(self) -> None:
+    def _finish_leave(self) -> None:
         """
         Close the topic after all goodbyes have been sent, and end everything that
         waits.
@@ -455,7 +455,7 @@ class GossipMember:
         self._neighbors.clear()
         if self._leaving:
             self._transport.close_topic(self._topic_id)
-        self._arm(None)
+        self._schedule_timer(None)
         for written in tuple(self._pacing):
             written.cancel()
         joining, self._joining = self._joining, {}

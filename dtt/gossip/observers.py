@@ -38,7 +38,7 @@ class Observers:
         self._observers = {**self._observers, key: observer}
         return lambda: self._remove(key)
 
-    def tell(self, call: Callable[[IGossipObserver], None]) -> None:
+    def notify(self, call: Callable[[IGossipObserver], None]) -> None:
         """
         Run C{call} with each observer.
         """

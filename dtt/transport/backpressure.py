@@ -56,7 +56,7 @@ def closed_counter(reason: str) -> str:
     return "closed_" + reason.lower().replace(" ", "_")
 
 
-class Patience:
+class SlowReaderTimeout:
     """
     Closes a connection whose peer reads too slowly.
     """
@@ -72,16 +72,16 @@ class Patience:
         self._stalled: IDelayedCall | None = None
         self._slow: IDelayedCall | None = None
 
-    def waiting(self, unsent: int) -> None:
+    def queued(self, unsent: int) -> None:
         """
         Note that bytes were queued; C{unsent} is the new number of unsent bytes.
         """
         if unsent >= WRITABLE and self._stalled is None:
-            self._stalled = self._clock.callLater(STALLED_SECONDS, self._over)
+            self._stalled = self._clock.callLater(STALLED_SECONDS, self._expire)
         if unsent > SLOW_BYTES and self._slow is None:
-            self._slow = self._clock.callLater(SLOW_SECONDS, self._over)
+            self._slow = self._clock.callLater(SLOW_SECONDS, self._expire)
 
-    def taken(self, unsent: int) -> None:
+    def drained(self, unsent: int) -> None:
         """
         Note that the peer read something; C{unsent} bytes remain.
         """
@@ -94,14 +94,14 @@ class Patience:
         elif self._stalled is not None and self._stalled.active():
             self._stalled.reset(STALLED_SECONDS)
 
-    def lose(self) -> None:
+    def expire_soon(self) -> None:
         """
         Give up in the next reactor turn.
         """
-        self.end()
+        self.cancel()
         self._stalled = self._clock.callLater(0, self._give_up)
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         """
         Cancel the timeouts.
         """
@@ -109,12 +109,12 @@ class Patience:
         cancel_if_active(self._slow)
         self._stalled = self._slow = None
 
-    def _over(self) -> None:
-        self.end()
+    def _expire(self) -> None:
+        self.cancel()
         self._give_up()
 
 
-class Queue(Protocol):
+class SendQueue(Protocol):
     """
     The part of a connection that L{Writers} uses.
     """
@@ -124,7 +124,7 @@ class Queue(Protocol):
         """Bytes queued because the peer reads too slowly."""
 
 
-class Connection(Queue, Protocol):
+class Connection(SendQueue, Protocol):
     """
     What L{dtt.transport.streams.multiplexer.Multiplexer} needs from an authenticated
     connection.  Neither L{send} nor L{close} calls the multiplexer back before it
@@ -179,7 +179,7 @@ class Writers:
     The callers waiting for peers to become writable.
     """
 
-    def __init__(self, connection: Callable[[PeerId], Queue | None]) -> None:
+    def __init__(self, connection: Callable[[PeerId], SendQueue | None]) -> None:
         """
         @param connection: returns the current connection of a peer, or C{None}.
         """

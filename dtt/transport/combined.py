@@ -34,8 +34,8 @@ class _Links:
     Receives one topic's events from one transport.
     """
 
-    def __init__(self, several: SeveralTransports, number: int, topic_id: bytes, links: ITopicLinks) -> None:
-        self._several = several
+    def __init__(self, combined: CombinedTransport, number: int, topic_id: bytes, links: ITopicLinks) -> None:
+        self._combined = combined
         self._number = number
         self._topic_id = topic_id
         self._links = links
@@ -44,11 +44,11 @@ class _Links:
         self._links.messages_received(peer_id, messages)
 
     def peer_connected(self, peer_id: PeerId) -> None:
-        self._several.connected(self._number, peer_id)
+        self._combined.connected(self._number, peer_id)
         self._links.peer_connected(peer_id)
 
     def peer_disconnected(self, peer_id: PeerId) -> None:
-        if not self._several.goes_on(self._number, peer_id, self._topic_id):
+        if not self._combined.still_connected(self._number, peer_id, self._topic_id):
             self._links.peer_disconnected(peer_id)
 
 
@@ -74,9 +74,9 @@ class _Race:
 
 
 @implementer(IPeerTransport)
-class SeveralTransports:
+class CombinedTransport:
     """
-    An L{IPeerTransport} that combines several L{IListener}s.
+    An L{IPeerTransport} that combines combined L{IListener}s.
     """
 
     _log = Logger()
@@ -91,7 +91,7 @@ class SeveralTransports:
         self._by_kind = {transport.kind: transport for transport in transports}
         self.finds_peers = any(transport.finds_peers for transport in transports)
         # (transport, peer, topic) where the peer is connected but has not admitted us to the topic.
-        self._closed_to_us: set[tuple[int, PeerId, bytes]] = set()
+        self._not_admitted: set[tuple[int, PeerId, bytes]] = set()
         self._races: dict[_Race, None] = {}
 
     def addresses(self) -> tuple[Address, ...]:
@@ -116,7 +116,7 @@ class SeveralTransports:
         """
         Close the topic on all transports.
         """
-        self._closed_to_us = {entry for entry in self._closed_to_us if entry[2] != topic_id}
+        self._not_admitted = {entry for entry in self._not_admitted if entry[2] != topic_id}
         for transport in self._transports:
             transport.close_topic(topic_id)
 
@@ -153,14 +153,14 @@ class SeveralTransports:
         """
         Send over the first transport that carries the topic to the peer.
         """
-        return (self._way(peer_id, topic_id) or self._transports[0]).send(peer_id, topic_id, message)
+        return (self._carrier(peer_id, topic_id) or self._transports[0]).send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
         End the topic's use of the peer's connections on all transports.
         """
         for number, transport in enumerate(self._transports):
-            self._closed_to_us.discard((number, peer_id, topic_id))
+            self._not_admitted.discard((number, peer_id, topic_id))
             transport.disconnect(peer_id, topic_id)
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
@@ -186,38 +186,38 @@ class SeveralTransports:
         """
         # Transports do not report the end of a connection that was ended on request, so drop
         # entries of connections that are gone.
-        self._closed_to_us = {
+        self._not_admitted = {
             entry
-            for entry in self._closed_to_us
+            for entry in self._not_admitted
             if entry[:2] != (number, peer_id) and self._transports[entry[0]].is_connected(entry[1])
         }
         for race in [race for race in self._races if race.peer_id == peer_id]:
             self._won(race, self._transports[number])
 
-    def goes_on(self, number: int, peer_id: PeerId, topic_id: bytes) -> bool:
+    def still_connected(self, number: int, peer_id: PeerId, topic_id: bytes) -> bool:
         """
         Handle the loss of C{peer_id} on transport C{number} for one topic.
 
         @return: whether another transport still carries the topic to the peer.
         """
         if self._transports[number].is_connected(peer_id):
-            self._closed_to_us.add((number, peer_id, topic_id))
+            self._not_admitted.add((number, peer_id, topic_id))
         else:
-            self._closed_to_us.discard((number, peer_id, topic_id))
-        if self._way(peer_id, topic_id) is not None:
+            self._not_admitted.discard((number, peer_id, topic_id))
+        if self._carrier(peer_id, topic_id) is not None:
             return True
         for each in range(len(self._transports)):
-            self._closed_to_us.discard((each, peer_id, topic_id))
+            self._not_admitted.discard((each, peer_id, topic_id))
         return False
 
     # Internals
 
-    def _way(self, peer_id: PeerId, topic_id: bytes) -> IListener | None:
+    def _carrier(self, peer_id: PeerId, topic_id: bytes) -> IListener | None:
         """
         Return the transport that carries the topic's messages to the peer, if any.
         """
         for number, transport in enumerate(self._transports):
-            if transport.is_connected(peer_id) and (number, peer_id, topic_id) not in self._closed_to_us:
+            if transport.is_connected(peer_id) and (number, peer_id, topic_id) not in self._not_admitted:
                 return transport
         return None
 

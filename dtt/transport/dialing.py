@@ -112,7 +112,7 @@ class Dials(Generic[A]):
         new = new[: MAX_ADDRESSES - len(dial.known)]
         dial.known += new
         dial.todo += new
-        result: Deferred[None] = Deferred(lambda result: self._left(dial, result))
+        result: Deferred[None] = Deferred(lambda result: self._caller_cancelled(dial, result))
         dial.callers.append(result)
         if dial.next_attempt is None:
             self._next(dial)
@@ -175,7 +175,7 @@ class Dials(Generic[A]):
     def _timed_out(self, peer_id: PeerId) -> None:
         self._failed(peer_id, self._dials[peer_id].fail_reason("timed out"))
 
-    def _left(self, dial: _Dial[A], result: Deferred[None]) -> None:
+    def _caller_cancelled(self, dial: _Dial[A], result: Deferred[None]) -> None:
         """
         Remove a caller that has cancelled.
         """

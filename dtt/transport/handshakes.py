@@ -30,7 +30,7 @@ MAX_UNAUTHENTICATED = 64
 
 
 @define(slots=True, eq=False)
-class Place:
+class HandshakeSlot:
     """
     One connection's entry in L{Handshakes}.
 
@@ -50,15 +50,15 @@ class Handshakes:
     """
 
     def __init__(self) -> None:
-        self._places: dict[Place, None] = {}
+        self._slots: dict[HandshakeSlot, None] = {}
 
     def __len__(self) -> int:
         """
         Return the number of connections in a handshake or waiting for one.
         """
-        return len(self._places)
+        return len(self._slots)
 
-    def enter(self, host: str | None, proceed: Callable[[], None]) -> Place | None:
+    def enter(self, host: str | None, proceed: Callable[[], None]) -> HandshakeSlot | None:
         """
         Register a connection from C{host}.
 
@@ -68,27 +68,27 @@ class Handshakes:
             already true.
         @return: the connection's entry, or C{None} if the connection must be refused.
         """
-        if len(self._places) >= MAX_UNAUTHENTICATED:
+        if len(self._slots) >= MAX_UNAUTHENTICATED:
             return None
         network = "relays" if host is None else network_of(host)
-        same = [] if network is None else [place for place in self._places if place.network == network]
+        same = [] if network is None else [slot for slot in self._slots if slot.network == network]
         if len(same) >= MAX_PER_NETWORK + MAX_WAITING_PER_NETWORK:
             return None
-        place = Place(network, proceed, sum(place.running for place in same) < MAX_PER_NETWORK)
-        self._places[place] = None
-        return place
+        slot = HandshakeSlot(network, proceed, sum(slot.running for slot in same) < MAX_PER_NETWORK)
+        self._slots[slot] = None
+        return slot
 
-    def leave(self, place: Place) -> None:
+    def leave(self, slot: HandshakeSlot) -> None:
         """
         Remove a connection that is authenticated or gone, and start the next waiting
         one of its network.
         """
-        if place not in self._places:
+        if slot not in self._slots:
             return
-        del self._places[place]
-        if not place.running:
+        del self._slots[slot]
+        if not slot.running:
             return
-        following = next((p for p in self._places if not p.running and p.network == place.network), None)
+        following = next((p for p in self._slots if not p.running and p.network == slot.network), None)
         if following is not None:
             following.running = True
             following.proceed()

@@ -13,7 +13,7 @@ from dtt.errors import DialFailed
 from dtt.interfaces import IPeerTransport
 from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport, RecordingLinks
 from dtt.testing.net.tcp import MemoryTCPNetwork
-from dtt.transport.combined import SeveralTransports
+from dtt.transport.combined import CombinedTransport
 from dtt.transport.streams.multiplexer import MAX_WAIT
 from dtt.wire.addresses import IROH, STREAMS, Address, PeerAddress, RelayAddress
 
@@ -29,7 +29,7 @@ class Peer:
         self.id = bytes((number,)) * 32
         self.streams = hub.transport(self.id, STREAMS)
         self.iroh = hub.transport(self.id, IROH)
-        self.transport = SeveralTransports(hub.clock, [self.streams, self.iroh])
+        self.transport = CombinedTransport(hub.clock, [self.streams, self.iroh])
         self.links = RecordingLinks()
 
     def open(self, topic: bytes = TOPIC, secret: bytes = SECRET) -> None:
@@ -39,9 +39,9 @@ class Peer:
         self.transport.open_topic(topic, secret, self.links)
 
 
-class SeveralTransportsTests(SynchronousTestCase):
+class CombinedTransportTests(SynchronousTestCase):
     """
-    Tests for L{SeveralTransports}.
+    Tests for L{CombinedTransport}.
     """
 
     def setUp(self) -> None:
@@ -96,7 +96,7 @@ class SeveralTransportsTests(SynchronousTestCase):
         self.assertTrue(verifyObject(IPeerTransport, self.a.transport))
         self.assertFalse(self.a.transport.finds_peers)
         self.a.iroh.finds_peers = True
-        self.assertTrue(SeveralTransports(self.clock, [self.a.streams, self.a.iroh]).finds_peers)
+        self.assertTrue(CombinedTransport(self.clock, [self.a.streams, self.a.iroh]).finds_peers)
 
     def test_addresses(self) -> None:
         """
@@ -283,7 +283,7 @@ class SeveralTransportsTests(SynchronousTestCase):
         self.advance(MAX_WAIT + 0.2)
         self.a.transport.send(self.b.id, OTHER, b"over iroh")
         self.advance(0.2)
-        self.assertEqual(len(self.a.transport._closed_to_us), 1)
+        self.assertEqual(len(self.a.transport._not_admitted), 1)
         # Whoever asks for an end is not told of it.
         for transport in (self.a.streams, self.a.iroh):
             transport.disconnect(self.b.id, TOPIC)
@@ -295,7 +295,7 @@ class SeveralTransportsTests(SynchronousTestCase):
         self.a.transport.dial(c.id, c.iroh.addresses())
         self.advance(0.2)
         self.assertTrue(self.a.iroh.is_connected(c.id))
-        self.assertEqual(self.a.transport._closed_to_us, set())
+        self.assertEqual(self.a.transport._not_admitted, set())
 
     def test_disconnect(self) -> None:
         """

@@ -12,7 +12,7 @@ from dtt.transport.handshakes import (
     MAX_UNAUTHENTICATED,
     MAX_WAITING_PER_NETWORK,
     Handshakes,
-    Place,
+    HandshakeSlot,
 )
 
 
@@ -46,13 +46,13 @@ class HandshakesTests(SynchronousTestCase):
         self.handshakes = Handshakes()
         self.proceeded: list[str] = []
 
-    def enter(self, host: str) -> Place:
+    def enter(self, host: str) -> HandshakeSlot:
         """
         A connection from C{host}.
         """
-        place = self.handshakes.enter(host, lambda: self.proceeded.append(host))
-        assert place is not None
-        return place
+        slot = self.handshakes.enter(host, lambda: self.proceeded.append(host))
+        assert slot is not None
+        return slot
 
     def test_four_of_a_network(self) -> None:
         """
@@ -98,7 +98,7 @@ class HandshakesTests(SynchronousTestCase):
         There is a limit for all, which loopback counts for too.
         """
         places = [self.enter("127.0.0.1") for _ in range(MAX_UNAUTHENTICATED)]
-        self.assertTrue(all(place.running for place in places))
+        self.assertTrue(all(slot.running for slot in places))
         self.assertIsNone(self.handshakes.enter("192.0.2.1", self.fail))
         self.handshakes.leave(places[0])
         self.assertIsNotNone(self.handshakes.enter("192.0.2.1", self.fail))

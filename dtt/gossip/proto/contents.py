@@ -75,7 +75,7 @@ class Contents:
         while self._cached_bytes > config.max_cached_bytes or len(cache) > config.max_cached:
             self._drop(next(iter(cache)))
 
-    def has(self, peer: bytes, identity: bytes) -> None:
+    def peer_has(self, peer: bytes, identity: bytes) -> None:
         """
         Record that C{peer} has the content, and will not request it.
         """
@@ -87,7 +87,7 @@ class Contents:
         else:
             others = tuple([other for other in cached[3] if other != peer])
             self._cache[identity] = (*cached[:3], others)
-            self._less_behind(peer)
+            self._decrement_behind(peer)
 
     def forget_peer(self, peer: bytes) -> None:
         """
@@ -96,7 +96,7 @@ class Contents:
         for identity in tuple(self._cache):
             if peer not in self.behind:
                 break
-            self.has(peer, identity)
+            self.peer_has(peer, identity)
 
     def get(self, identity: bytes) -> Gossip | None:
         """
@@ -133,9 +133,9 @@ class Contents:
         content, _, _, peers = self._cache.pop(identity)
         self._cached_bytes -= len(content)
         for peer in peers:
-            self._less_behind(peer)
+            self._decrement_behind(peer)
 
-    def _less_behind(self, peer: bytes) -> None:
+    def _decrement_behind(self, peer: bytes) -> None:
         if (count := self.behind[peer] - 1) > 0:
             self.behind[peer] = count
         else:

@@ -208,7 +208,7 @@ class HyParView:
     def _on_neighbor(self, peer: bytes, priority: Priority, data: bytes | None) -> None:
         asked = self._forget_request(peer)
         known = peer in self.views.active
-        again = not asked and self._answered_lately(peer)
+        again = not asked and self._answered_recently(peer)
         if again:
             priority = Priority.LOW
         if not self._add_active(peer, data, priority):
@@ -360,7 +360,7 @@ class HyParView:
         self.timers.start(peer, self._now + self._config.neighbor_request_timeout)
         self._send(peer, Neighbor(priority, self._data))
 
-    def _answered_lately(self, peer: bytes) -> bool:
+    def _answered_recently(self, peer: bytes) -> bool:
         answered_at = self.views.answered.get(peer)
         return answered_at is not None and self._now - answered_at < self._config.neighbor_answer_interval
 

@@ -44,7 +44,7 @@ from dtt.wire.values import GossipMessage
 _EVICT = b"evict"
 _DISPATCH = b"dispatch"
 
-_LAST_ROUND = 0xFFFF
+_MAX_ROUND = 0xFFFF
 
 
 class PlumTree:
@@ -179,7 +179,7 @@ class PlumTree:
         if sender in self.lazy:
             self.lazy[sender] = self._now
         if identity in self._contents.received:
-            self._contents.has(sender, identity)
+            self._contents.peer_has(sender, identity)
             self._make_lazy(sender)
             self._send(sender, Prune())
             return
@@ -189,7 +189,7 @@ class PlumTree:
         self._contents.remember(identity, self._now)
         sources = self._missing.take(identity)
         self.timers.stop(identity)
-        if hops < _LAST_ROUND:
+        if hops < _MAX_ROUND:
             self._forward(sender, identity, content, hops + 1, sources)
         if sources:
             self._optimise(sender, hops + 1, sources)
@@ -229,20 +229,20 @@ class PlumTree:
         self._make_eager(peer)
         if identity is not None and (kept := self._contents.get(identity)) is not None:
             self._send(peer, kept)
-            self._contents.has(peer, identity)
+            self._contents.peer_has(peer, identity)
 
     def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
         if entries and peer in self.lazy:
             self.lazy[peer] = self._now
         for identity, hops in entries:
             if identity in self._contents.received:
-                self._contents.has(peer, identity)
+                self._contents.peer_has(peer, identity)
             elif not self._missing.add(identity, peer, hops):
-                self._ask_at_once(identity, peer, hops)
+                self._graft_immediately(identity, peer, hops)
             elif identity not in self.timers:
                 self.timers.start(identity, self._now + self._config.graft_timeout_1)
 
-    def _ask_at_once(self, identity: bytes, peer: bytes, hops: int) -> None:
+    def _graft_immediately(self, identity: bytes, peer: bytes, hops: int) -> None:
         if identity not in self._missing:
             self.counters["ihave_untracked"] += 1
             self._make_eager(peer)

@@ -73,7 +73,7 @@ class Swarm:
             return []
         if isinstance(message, _FOR_BROADCAST):
             return self._broadcast.receive(peer, message, now)
-        return self._tell(self._membership.receive(peer, message, now), now)
+        return self._notify(self._membership.receive(peer, message, now), now)
 
     def handle(self, event: Input, now: float) -> list[Output]:
         """
@@ -93,7 +93,7 @@ class Swarm:
             self._over = True
             self._broadcast.handle(event, now)
             return self._membership.handle(event, now)
-        out = self._tell(self._membership.handle(event, now), now)
+        out = self._notify(self._membership.handle(event, now), now)
         if isinstance(event, PeerDisconnected):
             out += self._broadcast.handle(event, now)
         return out
@@ -113,7 +113,7 @@ class Swarm:
         Handle the timers due at C{now}, and return the outputs; harmless if none is
         due.
         """
-        out = self._tell(self._membership.handle_timer(now), now)
+        out = self._notify(self._membership.handle_timer(now), now)
         return out + self._broadcast.handle_timer(now)
 
     def neighbors(self) -> tuple[bytes, ...]:
@@ -156,7 +156,7 @@ class Swarm:
         """
         return self._broadcast.counters
 
-    def _tell(self, out: list[Output], now: float) -> list[Output]:
+    def _notify(self, out: list[Output], now: float) -> list[Output]:
         for output in out:
             if isinstance(output, NeighborUp | NeighborDown):
                 self._broadcast.handle(output, now)

@@ -49,14 +49,14 @@ class Timers(Generic[Name]):
         if len(self._heap) > 2 * len(self._live) + _SLACK:
             self._heap = [entry for entry in self._heap if self._live.get(entry[2]) == entry[1]]
             heapify(self._heap)
-        self._look()
+        self._update_next()
 
     def stop(self, name: Name) -> None:
         """
         Stop the timer C{name}, if it is running.
         """
         if self._live.pop(name, None) is not None:
-            self._look()
+            self._update_next()
 
     def clear(self) -> None:
         """
@@ -74,10 +74,10 @@ class Timers(Generic[Name]):
             return None
         name = heappop(self._heap)[2]
         del self._live[name]
-        self._look()
+        self._update_next()
         return name
 
-    def _look(self) -> None:
+    def _update_next(self) -> None:
         """
         Drop stale entries from the top of the heap, and update L{next}.
         """

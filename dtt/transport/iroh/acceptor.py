@@ -26,32 +26,32 @@ from dtt.transport.iroh.calls import Calls, IrohFailure
 from dtt.transport.streams.connection import HANDSHAKE_TIMEOUT
 
 #: Concurrent handshakes from which on addresses must be validated (guess: a quarter of the slots).
-MANY_HANDSHAKES = 16
+RETRY_THRESHOLD = 16
 
 #: Inbound connections handled before the reactor gets a turn (guess).
 MAX_ACCEPTS = 16
 
 
-async def take_incoming(
+async def serve_incoming(
     endpoint: IrohEndpoint,
     calls: Calls,
     clock: IReactorTime,
-    meet: Callable[[IrohIncoming], Coroutine[Any, Any, None]],
+    handle: Callable[[IrohIncoming], Coroutine[Any, Any, None]],
 ) -> None:
     """
-    Call C{meet} for each inbound connection of C{endpoint}, one after another, until
+    Call C{handle} for each inbound connection of C{endpoint}, one after another, until
     the endpoint is closed.
 
     @param endpoint: a bound endpoint.
     @param calls: runs the bindings' coroutines.
     @param clock: the reactor.
-    @param meet: handles one connection request.
+    @param handle: handles one connection request.
     """
-    met = 0
+    served = 0
     while (incoming := await calls.call(endpoint.accept_next())) is not None:
-        await meet(incoming)
-        met += 1
-        if met % MAX_ACCEPTS == 0:
+        await handle(incoming)
+        served += 1
+        if served % MAX_ACCEPTS == 0:
             await deferLater(clock, 0)
 
 
@@ -89,7 +89,9 @@ class Acceptor:
         """
         Accept connections to C{endpoint} until it is closed.
         """
-        self._run(Deferred.fromCoroutine(take_incoming(endpoint, self._calls, self._clock, self._meet)))
+        self._run(
+            Deferred.fromCoroutine(serve_incoming(endpoint, self._calls, self._clock, self._start_handshake))
+        )
 
     def stop(self) -> None:
         """
@@ -116,13 +118,13 @@ class Acceptor:
 
         running.addBoth(over)
 
-    async def _meet(self, incoming: IrohIncoming) -> None:
-        admitting = Deferred.fromCoroutine(self._admit(incoming))
-        self._run(admitting.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
+    async def _start_handshake(self, incoming: IrohIncoming) -> None:
+        handshake = Deferred.fromCoroutine(self._handshake(incoming))
+        self._run(handshake.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
 
-    async def _admit(self, incoming: IrohIncoming) -> None:
+    async def _handshake(self, incoming: IrohIncoming) -> None:
         source = await self._calls.call(incoming.remote_addr())
-        if len(self.handshakes) >= MANY_HANDSHAKES and not await self._calls.call(
+        if len(self.handshakes) >= RETRY_THRESHOLD and not await self._calls.call(
             incoming.remote_addr_validated()
         ):
             self._counters["handshake_retried"] += 1
@@ -130,16 +132,16 @@ class Acceptor:
             return
         turn: Deferred[None] = Deferred()
         host = split_address(source.addr)[0] if source.is_ip() else None
-        place = self.handshakes.enter(host, lambda: turn.callback(None))
-        if place is None:
+        slot = self.handshakes.enter(host, lambda: turn.callback(None))
+        if slot is None:
             self._counters["closed_too_many_handshakes"] += 1
             await self._calls.call(incoming.refuse())
             return
         try:
-            if not place.running:
+            if not slot.running:
                 await turn
             accepting = await self._calls.call(incoming.accept())
             connection = await self._calls.call(accepting.connect())
         finally:
-            self.handshakes.leave(place)
+            self.handshakes.leave(slot)
         self._on_connection(connection)

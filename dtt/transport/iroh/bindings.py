@@ -190,11 +190,11 @@ def load_bindings() -> Bindings:
     if (why := unavailable_reason()) is not None:
         raise UsageError(f"the iroh transport needs the iroh package{why}: {HOW_TO_INSTALL}")
     module = importlib.import_module("iroh")
-    _copy_at_once(module)
+    _copy_with_memmove(module)
     return cast(Bindings, module)
 
 
-def _copy_at_once(module: Any) -> None:
+def _copy_with_memmove(module: Any) -> None:
     """
     Make the bindings copy byte strings with C{memmove}.
 

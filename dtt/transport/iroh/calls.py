@@ -129,18 +129,18 @@ class _Call(_Future):
 
     def create_future(self) -> _Future:
         """Loop method: as in the base class; the library owes a result from now on."""
-        self.calls.owed[self] = None
+        self.calls.outstanding[self] = None
         self.code = None
         return self
 
     def call_soon_threadsafe(self, function: Callable[..., object], *args: object) -> None:
         """Loop method: run C{function} in the reactor's thread; called from any thread."""
-        self.calls.owed.pop(self, None)
+        self.calls.outstanding.pop(self, None)
         # During a step, the library reports synchronously that the result is ready.
         if self.stepping and get_ident() == self.calls.thread:
             function(*args)
         elif not self.done:
-            self.calls.later(function, args)
+            self.calls.call_in_reactor(function, args)
 
     def cancelled(self) -> bool:
         """Future method: whether the call has ended."""
@@ -199,9 +199,9 @@ class Calls:
     The calls of one endpoint.
 
     @ivar pending: calls that have not ended.
-    @ivar owed: calls for which the library will still deliver something, including
+    @ivar outstanding: calls for which the library will still deliver something, including
         cancelled ones.
-    @ivar last_call: creates the coroutine to run to its end at exit, if any.
+    @ivar exit_call: creates the coroutine to run to its end at exit, if any.
     @ivar thread: the id of the reactor's thread.
     """
 
@@ -216,8 +216,8 @@ class Calls:
         self._woken = False
         self._process = os.getpid()
         self.pending: dict[_Call, None] = {}
-        self.owed: dict[_Call, None] = {}
-        self.last_call: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.outstanding: dict[_Call, None] = {}
+        self.exit_call: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.thread = 0
         _alive.add(self)
 
@@ -241,7 +241,7 @@ class Calls:
         @param timeout: seconds.
         @raise IrohFailure: it failed, or took longer than C{timeout}.
         """
-        loop = _Waiting()
+        loop = _BlockingLoop()
         deadline = monotonic() + timeout
         try:
             while True:
@@ -271,16 +271,16 @@ class Calls:
         if os.getpid() != self._process:
             return
         self.cancel_all()
-        last_call, self.last_call = self.last_call, None
-        if last_call is not None:
+        exit_call, self.exit_call = self.exit_call, None
+        if exit_call is not None:
             with suppress(IrohFailure):
-                self.wait(last_call(), EXIT_TIMEOUT)
+                self.wait(exit_call(), EXIT_TIMEOUT)
         deadline = monotonic() + EXIT_TIMEOUT
-        while self.owed and monotonic() < deadline:
+        while self.outstanding and monotonic() < deadline:
             sleep(_RETURN)
         sleep(_RETURN)
 
-    def later(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
+    def call_in_reactor(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
         """
         Call C{function} in the reactor's thread; may be called from any thread.
         """
@@ -312,7 +312,7 @@ class Calls:
             self._reactor.callFromThread(self._run)
 
 
-class _Waiting(_Future):
+class _BlockingLoop(_Future):
     """
     The loop of a coroutine for which a thread blocks.
     """

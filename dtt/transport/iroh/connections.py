@@ -124,7 +124,7 @@ class Peers:
             return
         for link in tuple(self._links.values()):
             link.connection.finish(topic_id)
-            self._unuse(link, topic_id, LINGER)
+            self._end_use(link, topic_id, LINGER)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
@@ -134,7 +134,7 @@ class Peers:
         if peer is not None:
             for link in tuple(peer.links):
                 link.connection.finish(topic_id)
-                self._unuse(link, topic_id, UNUSED)
+                self._end_use(link, topic_id, UNUSED)
 
     # Sending
 
@@ -158,7 +158,7 @@ class Peers:
         if peer is None or topic_id not in self._topics:
             return False
         link = peer.links[-1]
-        self._note(link, topic_id, message)
+        self._message_passed(link, topic_id, message)
         link.connection.send(topic_id, message)
         return True
 
@@ -188,9 +188,9 @@ class Peers:
             self.counters["duplicate_connections"] += 1
             peer.links.append(link)
             self._watch(peer)
-        self._settle(link, FIRST_USE)
+        self._schedule_close(link, FIRST_USE)
         if peer is None:
-            self._tell(lambda links: links.peer_connected(peer_id), tuple(self._topics))
+            self._notify(lambda links: links.peer_connected(peer_id), tuple(self._topics))
         else:
             self.writers.check()
         return True
@@ -202,7 +202,7 @@ class Peers:
         link = self._links.get(connection)
         if link is not None and link.fresh:
             link.fresh = False
-            self._settle(link, UNUSED)
+            self._schedule_close(link, UNUSED)
 
     def messages_received(self, connection: QuicConnection, topic_id: bytes, messages: list[bytes]) -> None:
         """
@@ -222,7 +222,7 @@ class Peers:
         link = self._links.get(connection)
         if link is not None:
             link.heard = self._clock.seconds()
-            self._note(link, topic_id, last)
+            self._message_passed(link, topic_id, last)
         links.messages_received(connection.peer_id, messages)
 
     def writable(self) -> None:
@@ -274,7 +274,7 @@ class Peers:
         peer = self._peers.get(peer_id)
         return None if peer is None else peer.links[-1].connection
 
-    def _tell(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
+    def _notify(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
         for topic_id in topic_ids:
             # An earlier call may have closed this topic.
             if (links := self._topics.get(topic_id)) is None:
@@ -284,18 +284,18 @@ class Peers:
             except Exception:
                 self._log.failure("unexpected error while handling a connection event")
 
-    def _note(self, link: _Link, topic_id: bytes, message: bytes) -> None:
+    def _message_passed(self, link: _Link, topic_id: bytes, message: bytes) -> None:
         """
         Track the use of C{link} by a message in either direction.
         """
         if message.startswith(DISCONNECT):
-            self._unuse(link, topic_id, LINGER)
+            self._end_use(link, topic_id, LINGER)
         elif topic_id not in link.used:
             link.used.add(topic_id)
             link.fresh = False
-            self._keep(link)
+            self._cancel_close(link)
 
-    def _unuse(self, link: _Link, topic_id: bytes, seconds: float) -> None:
+    def _end_use(self, link: _Link, topic_id: bytes, seconds: float) -> None:
         """
         End the topic's use of C{link}.
 
@@ -303,17 +303,17 @@ class Peers:
         """
         if topic_id in link.used:
             link.used.discard(topic_id)
-            self._settle(link, seconds)
+            self._schedule_close(link, seconds)
 
-    def _settle(self, link: _Link, seconds: float) -> None:
+    def _schedule_close(self, link: _Link, seconds: float) -> None:
         """
         Close C{link} after C{seconds}, unless a topic uses it.
         """
         if not link.used:
-            self._keep(link)
+            self._cancel_close(link)
             link.linger = self._clock.callLater(seconds, self._close, link)
 
-    def _keep(self, link: _Link) -> None:
+    def _cancel_close(self, link: _Link) -> None:
         if link.linger is not None:
             cancel_if_active(link.linger)
             link.linger = None
@@ -329,18 +329,18 @@ class Peers:
         connection = link.connection
         if self._links.pop(connection, None) is None:
             return
-        self._keep(link)
+        self._cancel_close(link)
         peer = self._peers[connection.peer_id]
         peer.links.remove(link)
         if peer.links:
             # Its topics continue on the remaining connections.
             peer.links[-1].used |= link.used
             if link.used:
-                self._keep(peer.links[-1])
+                self._cancel_close(peer.links[-1])
         else:
             del self._peers[connection.peer_id]
             cancel_if_active(peer.replaced)
-            self._tell(lambda links: links.peer_disconnected(connection.peer_id), tuple(link.used))
+            self._notify(lambda links: links.peer_disconnected(connection.peer_id), tuple(link.used))
         self.writers.check()
 
     def _make_room(self) -> bool:

@@ -25,18 +25,18 @@ from dtt.transport.dialing import DIAL_TIMEOUT, Dials
 from dtt.transport.iroh.bindings import Bindings, IrohConnection, IrohEndpoint
 from dtt.transport.iroh.calls import Calls, IrohFailure
 from dtt.transport.iroh.endpoint import ALPN
-from dtt.transport.iroh.spare_endpoints import Spares
+from dtt.transport.iroh.spare_endpoints import SpareEndpoints
 from dtt.transport.iroh.suspects import Suspects
 from dtt.wire.addresses import Address, PeerAddress, RelayAddress
 
 #: Reason of a dial that was answered by another peer key.
-OTHER_KEY = "wrong peer key"
+WRONG_KEY = "wrong peer key"
 
 _BAD_RELAY = "bad relay"
 
 #: Fragments of the library's error messages, and the reason reported for each.
 _REASONS = (
-    ("UnknownIssuer", OTHER_KEY),
+    ("UnknownIssuer", WRONG_KEY),
     ("known protocol", "protocol mismatch"),
     ("timed out", "timed out"),
     ("No addressing", "no address"),
@@ -65,7 +65,7 @@ class QuicDialing:
         clock: IReactorTime,
         calls: Calls,
         bindings: Bindings,
-        spares: Spares,
+        spares: SpareEndpoints,
         by_id: bool,
         is_connected: Callable[[PeerId], bool],
         on_connection: Callable[[IrohConnection, Callable[[], None]], bool],
@@ -159,30 +159,30 @@ class QuicDialing:
     async def _connect(self, peer_id: PeerId, target: _Target) -> None:
         if not target or not self._suspects.has(peer_id, self._clock.seconds()):
             try:
-                self._made(await self._at_once(peer_id, target))
+                self._hand_over(await self._try_all(peer_id, target))
                 return
             except DialFailed as error:
-                if str(error) != OTHER_KEY or not target:
+                if str(error) != WRONG_KEY or not target:
                     raise
             self._suspects.add(peer_id, self._clock.seconds())
             # A cancelled attempt may continue, see L{_run}.
             if self._stopped or self._is_connected(peer_id):
-                raise DialFailed(OTHER_KEY)
+                raise DialFailed(WRONG_KEY)
         each: list[_Target] = [(address,) for address in self._suspects.order(peer_id, target)]
         await self._alone.dial(peer_id, [*each, ()] if self._by_id else each)
 
     async def _connect_alone(self, peer_id: PeerId, target: _Target) -> None:
         try:
             if target and isinstance(target[0], PeerAddress):
-                await self._by_spare(peer_id, target)
+                await self._connect_from_spare(peer_id, target)
             else:
-                self._made(await self._try(self._endpoint, peer_id, target))
+                self._hand_over(await self._try(self._endpoint, peer_id, target))
         except DialFailed:
             if target:
                 self._suspects.failed(peer_id, target[0])
             raise
 
-    async def _by_spare(self, peer_id: PeerId, target: _Target) -> None:
+    async def _connect_from_spare(self, peer_id: PeerId, target: _Target) -> None:
         spare = await self._spares.bind()
         connection = None
         try:
@@ -190,9 +190,9 @@ class QuicDialing:
         finally:
             if connection is None:
                 self._spares.close(spare)
-        self._made(connection, lambda: self._spares.close(spare))
+        self._hand_over(connection, lambda: self._spares.close(spare))
 
-    async def _at_once(self, peer_id: PeerId, target: _Target) -> IrohConnection:
+    async def _try_all(self, peer_id: PeerId, target: _Target) -> IrohConnection:
         direct = tuple(address for address in target if isinstance(address, PeerAddress))
         try:
             return await self._try(self._endpoint, peer_id, target)
@@ -233,6 +233,6 @@ class QuicDialing:
             reason = next((reason for piece, reason in _REASONS if piece in words), "connection failed")
             raise DialFailed(reason) from None
 
-    def _made(self, connection: IrohConnection, on_closed: Callable[[], None] = _nothing) -> None:
+    def _hand_over(self, connection: IrohConnection, on_closed: Callable[[], None] = _nothing) -> None:
         if not self._on_connection(connection, on_closed):
             raise DialFailed("too many connections")

@@ -22,7 +22,7 @@ from dtt.errors import ListenError, UsageError
 from dtt.identity import PeerKey
 from dtt.transport.iroh.bindings import Bindings, IrohEndpoint, join_address, split_address
 from dtt.transport.iroh.calls import Calls, IrohFailure
-from dtt.transport.iroh.spare_endpoints import Spares
+from dtt.transport.iroh.spare_endpoints import SpareEndpoints
 from dtt.wire.addresses import MAX_RELAY_URL, RelayAddress
 
 #: The ALPN protocol of iroh-gossip (docs/protocol/gossip.md section 1).
@@ -76,11 +76,11 @@ class QuicEndpoint:
         self._relay_urls = list(relay_urls)
         self._endpoint: IrohEndpoint | None = None
         self._hosts: list[str] = []
-        self.spares = Spares(clock, calls, self._spare_builder)
+        self.spares = SpareEndpoints(clock, calls, self._spare_builder)
         try:
             self._relay_mode()
         except bindings.IrohError as error:
-            raise UsageError(f"invalid relay URL: {_words(error)}") from None
+            raise UsageError(f"invalid relay URL: {_first_line(error)}") from None
 
     def bind(self, host: str, port: int) -> IrohEndpoint:
         """
@@ -107,13 +107,13 @@ class QuicEndpoint:
                 # The library does not report the cause; the other family may also be unavailable.
                 reason = _unavailable_reason(host, port)
                 if reason is not None or addresses is candidates[-1]:
-                    raise ListenError(f"{where}: {reason or _words(error)}") from None
+                    raise ListenError(f"{where}: {reason or _first_line(error)}") from None
         self._endpoint = endpoint
         self._hosts = [split_address(address)[0] for address in addresses]
         sockets = self.sockets()
         ours = [pair for pair in sockets if (":" in pair[0]) == (own.version == 6)]
         self.bound = [*ours, *(pair for pair in sockets if own.is_unspecified and pair not in ours)]
-        self._calls.last_call = self._close_at_exit
+        self._calls.exit_call = self._close_at_exit
         return endpoint
 
     def sockets(self) -> list[tuple[str, int]]:
@@ -149,7 +149,7 @@ class QuicEndpoint:
         self.bound = []
         if endpoint is None:
             return succeed(None)
-        self._calls.last_call = None
+        self._calls.exit_call = None
         closing = [self._calls.call(endpoint.close()), self.spares.close_all()]
         return DeferredList(closing, consumeErrors=True)
 
@@ -204,7 +204,7 @@ def _unavailable_reason(host: str, port: int) -> str | None:
     return None
 
 
-def _words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """
     Return the first line of the library's error message.
     """

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 #: Units of work per reactor turn: a message, a read, a new stream (guess: a turn takes some
 #: milliseconds, and everything written in one turn is written together).
-SHARE = 512
+WORK_PER_TURN = 512
 
 
 class Loops:
@@ -44,9 +44,9 @@ class Loops:
         self.stopped = False
         self._calls = calls
         self._waiting: dict[Deferred[Any], None] = {}
-        self._left = SHARE
-        self._line: deque[Deferred[None]] = deque()
-        self._called = False
+        self._budget = WORK_PER_TURN
+        self._queue: deque[Deferred[None]] = deque()
+        self._scheduled = False
 
     def run(self, loop: Coroutine[Any, Any, None], on_failed: Callable[[Failure], None]) -> Deferred[None]:
         """
@@ -92,7 +92,7 @@ class Loops:
             raise CancelledError
         return result
 
-    async def take(self, wanted: int = 1) -> int:
+    async def take_work(self, wanted: int = 1) -> int:
         """
         Reserve units of work in this reactor turn; if none are left, queue for a later
         turn.
@@ -100,27 +100,27 @@ class Loops:
         @param wanted: how many to reserve at most.
         @return: how many may be done now, 1..C{wanted}.
         """
-        while not self._left:
-            turn: Deferred[None] = Deferred(self._line.remove)
-            self._line.append(turn)
-            self._call()
+        while not self._budget:
+            turn: Deferred[None] = Deferred(self._queue.remove)
+            self._queue.append(turn)
+            self._schedule_turn()
             await self.wait(turn)
-        taken = min(wanted, self._left)
-        self._left -= taken
+        taken = min(wanted, self._budget)
+        self._budget -= taken
         return taken
 
-    def _call(self) -> None:
-        if not self._called:
-            self._called = True
+    def _schedule_turn(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
             self.clock.callLater(0, self._next_turn)
 
     def _next_turn(self) -> None:
-        self._called = False
-        self._left = SHARE
-        while self._line and self._left:
-            self._line.popleft().callback(None)
-        if self._line:
-            self._call()
+        self._scheduled = False
+        self._budget = WORK_PER_TURN
+        while self._queue and self._budget:
+            self._queue.popleft().callback(None)
+        if self._queue:
+            self._schedule_turn()
 
     def stop(self) -> None:
         """

@@ -103,7 +103,7 @@ class ReceiveStreams:
 
     async def _accept(self) -> None:
         while True:
-            await self._loops.take()
+            await self._loops.take_work()
             stream = await self._loops.call(self._connection.accept_uni())
             if self._reading >= MAX_STREAMS:
                 raise DecodeError("too many streams")
@@ -125,10 +125,10 @@ class ReceiveStreams:
             size = READ_SIZE
             while data := await loops.call(stream.read(size)):
                 size = NEXT_READ_SIZE if len(data) == size else READ_SIZE
-                await loops.take()
+                await loops.take_work()
                 messages = parser.feed(data)
                 while messages:
-                    count = await loops.take(len(messages))
+                    count = await loops.take_work(len(messages))
                     assert parser.topic_id is not None
                     self._on_messages(parser.topic_id, messages[:count])
                     if loops.stopped:

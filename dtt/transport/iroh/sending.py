@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.deferreds import cancel_if_active
-from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, Patience
+from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, SlowReaderTimeout
 from dtt.transport.iroh.bindings import IrohConnection
 from dtt.transport.iroh.calls import IrohFailure
 from dtt.transport.iroh.loops import Loops
@@ -89,7 +89,7 @@ class SendStreams:
         self._to_wake: list[Deferred[None]] = []
         self._wake: IDelayedCall | None = None
         self._failing: IDelayedCall | None = None
-        self._patience = Patience(self._clock, lambda: on_failed("slow reader"))
+        self._slow_reader = SlowReaderTimeout(self._clock, lambda: on_failed("slow reader"))
         self._finished: list[Deferred[None]] = []
         self._stopped = False
 
@@ -105,7 +105,7 @@ class SendStreams:
         if stream.idle is not None:
             self._later(stream)
         if self.unsent >= WRITABLE:
-            self._patience.waiting(self.unsent)
+            self._slow_reader.queued(self.unsent)
             if self.unsent > UNSENT_LIMIT:
                 self._give_up("slow reader")
 
@@ -145,7 +145,7 @@ class SendStreams:
         """
         self._stopped = True
         self.unsent = 0
-        self._patience.end()
+        self._slow_reader.cancel()
         for call in (self._wake, self._failing):
             cancel_if_active(call)
         self._streams.clear()
@@ -225,7 +225,7 @@ class SendStreams:
     def _written(self, size: int) -> None:
         before = self.unsent
         self.unsent -= size
-        self._patience.taken(self.unsent)
+        self._slow_reader.drained(self.unsent)
         if self.unsent < WRITABLE <= before:
             self._on_writable()
 

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from dtt.errors import DialFailed
-from dtt.transport.iroh.acceptor import take_incoming
+from dtt.transport.iroh.acceptor import serve_incoming
 from dtt.transport.iroh.bindings import IrohEndpoint, IrohIncoming
 from dtt.transport.iroh.calls import Calls, IrohFailure
 
@@ -28,7 +28,7 @@ from dtt.transport.iroh.calls import Calls, IrohFailure
 MAX_SPARES = 32
 
 
-class Spares:
+class SpareEndpoints:
     """
     The spare endpoints of one transport.
 
@@ -64,7 +64,7 @@ class Spares:
             self.open.remove(None)
         self.open.append(endpoint)
         # This fails only when it is cancelled.
-        refusing = take_incoming(endpoint, self._calls, self._clock, self._refuse)
+        refusing = serve_incoming(endpoint, self._calls, self._clock, self._refuse)
         Deferred.fromCoroutine(refusing).addErrback(Failure.cleanFailure)
         return endpoint
 

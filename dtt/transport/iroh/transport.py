@@ -103,14 +103,14 @@ class IrohTransport:
             self._endpoint.spares,
             self.finds_peers,
             self.peers.is_connected,
-            lambda connection, on_closed: self._made(connection, True, on_closed),
+            lambda connection, on_closed: self._add_connection(connection, True, on_closed),
         )
         self._bound: IrohEndpoint | None = None
         self._interface_addresses = interface_addresses
         self._external_host: str | None = None
         self._on_addresses_changed = on_addresses_changed
-        self._watch: IDelayedCall | None = None
-        self._watched: tuple[Address, ...] = ()
+        self._address_poll: IDelayedCall | None = None
+        self._last_addresses: tuple[Address, ...] = ()
         self._stopped = False
         self._at_shutdown: Any = None
         self._gone: Deferred[None] = Deferred()
@@ -135,11 +135,11 @@ class IrohTransport:
         self._dialing.start(self._bound)
         if IReactorCore.providedBy(self._reactor):
             self._at_shutdown = self._reactor.addSystemEventTrigger("during", "shutdown", self.stop)
-        self._watched = self.addresses()
-        self._watch = self._reactor.callLater(WATCH_INTERVAL, self._look)
+        self._last_addresses = self.addresses()
+        self._address_poll = self._reactor.callLater(WATCH_INTERVAL, self._poll_addresses)
         if self._endpoint.has_relays:
             online = self._calls.call(self._bound.online())
-            online.addCallbacks(lambda _: self._compare(), lambda _: None)
+            online.addCallbacks(lambda _: self._check_addresses(), lambda _: None)
 
     def set_external_host(self, host: str | None) -> None:
         """
@@ -189,7 +189,7 @@ class IrohTransport:
             # The trigger is already removed while it runs.
             with suppress(ValueError, TypeError, KeyError):
                 self._reactor.removeSystemEventTrigger(trigger)
-        cancel_if_active(self._watch)
+        cancel_if_active(self._address_poll)
         self._dialing.stop()
         self._acceptor.stop()
         self.peers.close_all()
@@ -271,9 +271,9 @@ class IrohTransport:
     # Internals
 
     def _accepted(self, connection: IrohConnection) -> None:
-        self._made(connection, False)
+        self._add_connection(connection, False)
 
-    def _made(
+    def _add_connection(
         self, raw: IrohConnection, opened_by_us: bool, on_closed: Callable[[], None] = lambda: None
     ) -> bool:
         """
@@ -299,15 +299,15 @@ class IrohTransport:
         if self._ending is not None and not self._gone.called:
             self._gone.callback(None)
 
-    def _look(self) -> None:
-        self._watch = self._reactor.callLater(WATCH_INTERVAL, self._look)
-        self._compare()
+    def _poll_addresses(self) -> None:
+        self._address_poll = self._reactor.callLater(WATCH_INTERVAL, self._poll_addresses)
+        self._check_addresses()
 
-    def _compare(self) -> None:
+    def _check_addresses(self) -> None:
         """
         Call C{on_addresses_changed} if our addresses have changed.
         """
         addresses = self.addresses()
-        if addresses != self._watched and not self._stopped:
-            self._watched = addresses
+        if addresses != self._last_addresses and not self._stopped:
+            self._last_addresses = addresses
             self._on_addresses_changed()

@@ -32,8 +32,15 @@ from zope.interface import implementer
 from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.interfaces import PeerId
-from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, Link, Patience, closed_counter, short_reason
-from dtt.transport.handshakes import Handshakes, Place
+from dtt.transport.backpressure import (
+    UNSENT_LIMIT,
+    WRITABLE,
+    Link,
+    SlowReaderTimeout,
+    closed_counter,
+    short_reason,
+)
+from dtt.transport.handshakes import Handshakes, HandshakeSlot
 from dtt.transport.streams.frames import PING_SIZE, FrameParser, Ping, encode_frame
 from dtt.transport.streams.multiplexer import Multiplexer
 from dtt.transport.streams.tls import ALPN, connection_peer_id, export_key
@@ -134,10 +141,10 @@ class StreamsConnection(Protocol):
         self._lost = False
         self._parser = FrameParser()
         self._link: Link | None = None
-        self._place: Place | None = None
+        self._slot: HandshakeSlot | None = None
         self._last_received = 0.0
         self._timer: IDelayedCall | None = None
-        self._patience = Patience(reactor, lambda: self.abort("slow reader"))
+        self._slow_reader = SlowReaderTimeout(reactor, lambda: self.abort("slow reader"))
         self._authenticated: Deferred[None] | None = None
 
     def __repr__(self) -> str:
@@ -165,10 +172,10 @@ class StreamsConnection(Protocol):
         self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.abort, "handshake timed out")
         if self.opened_by_us:
             return
-        self._place = self._owner.handshakes.enter(transport.getPeer().host, self._proceed)
-        if self._place is None:
+        self._slot = self._owner.handshakes.enter(transport.getPeer().host, self._proceed)
+        if self._slot is None:
             self.abort("too many handshakes")
-        elif not self._place.running:
+        elif not self._slot.running:
             cast(Any, transport).pauseProducing()
 
     def _proceed(self) -> None:
@@ -249,11 +256,11 @@ class StreamsConnection(Protocol):
             return
         self._queue.append(frame)
         self.unsent += len(frame)
-        self._patience.waiting(self.unsent)
+        self._slow_reader.queued(self.unsent)
         if self.unsent > UNSENT_LIMIT:
             self.closing = True
             self._drop_queue()
-            self._patience.lose()
+            self._slow_reader.expire_soon()
 
     def close(self) -> None:
         """
@@ -264,7 +271,7 @@ class StreamsConnection(Protocol):
         self.closing = True
         transport = cast(Any, self.transport)
         cancel_if_active(self._timer)
-        self._patience.end()
+        self._slow_reader.cancel()
         self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self.abort, "did not close in time")
         while self._queue:
             transport.write(self._queue.popleft())
@@ -305,7 +312,7 @@ class StreamsConnection(Protocol):
             self.unsent -= size
             cast(Any, self.transport).write(b"".join(chunk))
         if not self.closing:
-            self._patience.taken(self.unsent)
+            self._slow_reader.drained(self.unsent)
         if self.unsent < WRITABLE <= before:
             self._owner.multiplexer.writers.check()
 
@@ -332,9 +339,9 @@ class StreamsConnection(Protocol):
 
     def _leave_handshake(self) -> None:
         cancel_if_active(self._timer)
-        place, self._place = self._place, None
-        if place is not None:
-            self._owner.handshakes.leave(place)
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._owner.handshakes.leave(slot)
 
     def _drop_queue(self) -> None:
         self._queue.clear()
@@ -347,7 +354,7 @@ class StreamsConnection(Protocol):
         """
         self._lost = True
         self._leave_handshake()
-        self._patience.end()
+        self._slow_reader.cancel()
         self._drop_queue()
         requested = reason == "cancelled" or (self.closing and reason == _BY_PEER)
         if not requested:

@@ -137,7 +137,7 @@ class Multiplexer:
             if link.channels.topic_opened(topic_id, key):
                 self._open(link, topic_id)
                 # Not now: the caller is not ready for messages until this method returns.
-                self._clock.callLater(0, self._kept_received, link, topic_id)
+                self._clock.callLater(0, self._deliver_early, link, topic_id)
 
     def close_topic(self, topic_id: bytes) -> None:
         """
@@ -187,7 +187,7 @@ class Multiplexer:
             return False
         number = peer.current.channels.sending(topic_id)
         if number is None:
-            self._expect(peer, topic_id, message)
+            self._await_admission(peer, topic_id, message)
         else:
             # The same message is usually sent to several peers in a row: encode it once.
             if self._framed[1] is not message or self._framed[0] != number:
@@ -213,13 +213,13 @@ class Multiplexer:
         peer = self._peers.get(peer_id)
         if peer is None:
             self._peers[peer_id] = _Peer(link)
-            self._tell(lambda links: links.peer_connected(peer_id), tuple(self._topics))
+            self._notify(lambda links: links.peer_connected(peer_id), tuple(self._topics))
             return link
         self.counters["duplicate_connections"] += 1
         if self._survives(link, peer.current):
             self._replace(peer, link)
         else:
-            self._linger(link)
+            self._schedule_close(link)
         return link
 
     def frames_received(self, link: Link, frames: Sequence[ReceivedFrame]) -> None:
@@ -265,7 +265,7 @@ class Multiplexer:
         elif isinstance(frame, Unknown):
             self.counters["received_unknown_frame"] += 1
 
-    def _kept_received(self, link: Link, topic_id: bytes) -> None:
+    def _deliver_early(self, link: Link, topic_id: bytes) -> None:
         """
         Handle the EARLY that C{link} may have kept for a topic that we have just
         opened.
@@ -290,19 +290,19 @@ class Multiplexer:
         if link not in self._links:
             return
         del self._links[link]
-        self._keep(link)
+        self._cancel_close(link)
         peer = self._peers.get(link.peer_id)
         if peer is not None and peer.current is link:
             other = next(
                 (o for o in reversed(self._links) if o.peer_id == link.peer_id and not o.closing), None
             )
             if other is not None:
-                self._keep(other)
+                self._cancel_close(other)
                 peer.current = other
                 self._take_over(peer, link)
                 self.writers.check()
             else:
-                self._gone(peer, link)
+                self._peer_disconnected(peer, link)
 
     def close_all(self) -> None:
         """
@@ -334,7 +334,7 @@ class Multiplexer:
         peer = self._peers.get(peer_id)
         return None if peer is None else peer.current.connection
 
-    def _tell(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
+    def _notify(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
         for topic_id in topic_ids:
             # An earlier call may have closed this topic.
             if (topic := self._topics.get(topic_id)) is None:
@@ -354,7 +354,7 @@ class Multiplexer:
     def _replace(self, peer: _Peer, link: Link) -> None:
         old, peer.current = peer.current, link
         self._take_over(peer, old)
-        self._linger(old)
+        self._schedule_close(old)
         self.writers.check()
 
     def _take_over(self, peer: _Peer, old: Link) -> None:
@@ -362,7 +362,7 @@ class Multiplexer:
         Move the topics that C{old} served to the current connection.
         """
         for topic_id in self._serves(old) | peer.waiting.keys():
-            self._expect(peer, topic_id)
+            self._await_admission(peer, topic_id)
 
     def _open(self, link: Link, topic_id: bytes) -> None:
         """
@@ -396,7 +396,7 @@ class Multiplexer:
         del waiting.messages[0]
         return [early]
 
-    def _expect(self, peer: _Peer, topic_id: bytes, message: bytes | None = None) -> None:
+    def _await_admission(self, peer: _Peer, topic_id: bytes, message: bytes | None = None) -> None:
         """
         Wait for the peer to admit us to a topic within L{MAX_WAIT}.
 
@@ -424,7 +424,7 @@ class Multiplexer:
         self.counters["send_not_admitted"] += 1
         peer_id = peer.current.peer_id
         self.disconnect(peer_id, topic_id)
-        self._tell(lambda links: links.peer_disconnected(peer_id), (topic_id,))
+        self._notify(lambda links: links.peer_disconnected(peer_id), (topic_id,))
 
     def _leave(self, link: Link, topic_id: bytes) -> None:
         """
@@ -437,7 +437,7 @@ class Multiplexer:
 
     def _close_unused(self, link: Link) -> None:
         if link in self._links and link.channels.idle() and not self._serves(link):
-            self._linger(link)
+            self._schedule_close(link)
 
     def _serves(self, link: Link) -> set[bytes]:
         """
@@ -455,28 +455,28 @@ class Multiplexer:
         """
         peer = self._peers.get(link.peer_id)
         if peer is not None and peer.current is link:
-            self._keep(link)
+            self._cancel_close(link)
 
-    def _linger(self, link: Link) -> None:
+    def _schedule_close(self, link: Link) -> None:
         if link.linger is None and not link.closing:
             link.linger = self._clock.callLater(LINGER, self._close, link)
 
-    def _keep(self, link: Link) -> None:
+    def _cancel_close(self, link: Link) -> None:
         if link.linger is not None:
             cancel_if_active(link.linger)
             link.linger = None
 
     def _close(self, link: Link) -> None:
-        self._keep(link)
+        self._cancel_close(link)
         if link.closing:
             return
         link.closing = True
         peer = self._peers.get(link.peer_id)
         if peer is not None and peer.current is link:
-            self._gone(peer, link)
+            self._peer_disconnected(peer, link)
         link.connection.close()
 
-    def _gone(self, peer: _Peer, link: Link) -> None:
+    def _peer_disconnected(self, peer: _Peer, link: Link) -> None:
         """
         Handle the end of C{link}, the last connection to its peer.
         """
@@ -484,5 +484,5 @@ class Multiplexer:
         del self._peers[link.peer_id]
         for topic_id in tuple(peer.waiting):
             self._stop_waiting(peer, topic_id)
-        self._tell(lambda links: links.peer_disconnected(link.peer_id), tuple(lost))
+        self._notify(lambda links: links.peer_disconnected(link.peer_id), tuple(lost))
         self.writers.check()

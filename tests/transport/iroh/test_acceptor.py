@@ -21,7 +21,7 @@ class AcceptingTests(IrohTestCase):
         rest are refused.
         """
         raw = RawPeer(self, 2)
-        self.patch(quic_accepting, "MANY_HANDSHAKES", 100)
+        self.patch(quic_accepting, "RETRY_THRESHOLD", 100)
         dials = [raw.begin(self.a) for _ in range(20)]
         self.advance(0.0101)
         self.assertEqual(len(self.a._acceptor.handshakes), 16)
@@ -38,7 +38,7 @@ class AcceptingTests(IrohTestCase):
         When many handshakes go on, an address must be proved first; that
         costs a round trip.
         """
-        self.patch(quic_accepting, "MANY_HANDSHAKES", 2)
+        self.patch(quic_accepting, "RETRY_THRESHOLD", 2)
         raws = [RawPeer(self, number) for number in range(2, 7)]
         dials = [raw.begin(self.a) for raw in raws]
         self.advance(1)
@@ -85,7 +85,7 @@ class AcceptingTests(IrohTestCase):
             if turns[-1] < 184 and len(turns) < 1000:
                 self.clock.callLater(0, tick)
 
-        self.patch(quic_accepting, "MANY_HANDSHAKES", 1000)
+        self.patch(quic_accepting, "RETRY_THRESHOLD", 1000)
         self.clock.callLater(0.01, tick)
         self.advance(0.015)
         self.assertEqual(turns[-1], 184)

@@ -119,7 +119,7 @@ class CopyTests(SynchronousTestCase):
                 raise AssertionError
 
         module = SimpleNamespace(iroh_ffi=SimpleNamespace(_UniffiRustBufferBuilder=Builder))
-        iroh_bindings._copy_at_once(module)
+        iroh_bindings._copy_with_memmove(module)
         builder = Builder()
         for part in (b"hello", b"", bytearray(b" wor"), memoryview(b"ld\0!")):
             builder.write(part)  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ class CopyTests(SynchronousTestCase):
         Where there is nothing to replace, nothing is.
         """
         for internals in (None, SimpleNamespace(), SimpleNamespace(_UniffiRustBufferBuilder=object)):
-            iroh_bindings._copy_at_once(SimpleNamespace(iroh_ffi=internals))
+            iroh_bindings._copy_with_memmove(SimpleNamespace(iroh_ffi=internals))
 
     def test_real(self) -> None:
         """

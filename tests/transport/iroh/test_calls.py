@@ -104,7 +104,7 @@ class CallsTests(SynchronousTestCase):
         self.library.go_on_in_thread()
         self.clock.advance(0)
         self.assertEqual(self.successResultOf(result), "done")
-        self.assertEqual((self.calls.pending, self.calls.owed), ({}, {}))
+        self.assertEqual((self.calls.pending, self.calls.outstanding), ({}, {}))
 
     def test_at_once(self) -> None:
         """
@@ -170,10 +170,10 @@ class CallsTests(SynchronousTestCase):
         result.cancel()
         self.failureResultOf(result, CancelledError)
         self.assertEqual(self.library.running, 0)
-        self.assertEqual(len(self.calls.owed), 1)
+        self.assertEqual(len(self.calls.outstanding), 1)
         self.library.go_on_in_thread()
         self.clock.advance(0)
-        self.assertEqual((self.calls.pending, self.calls.owed), ({}, {}))
+        self.assertEqual((self.calls.pending, self.calls.outstanding), ({}, {}))
 
     def test_cancelled_when_the_result_is_under_way(self) -> None:
         """
@@ -268,11 +268,11 @@ class CallsTests(SynchronousTestCase):
             self.addCleanup(thread.join)
             thread.start()
 
-        self.calls.last_call = last
+        self.calls.exit_call = last
         self.calls.end()
         self.failureResultOf(result, CancelledError)
         self.assertEqual(order, ["last call"])
-        self.assertEqual(self.calls.owed, {})
+        self.assertEqual(self.calls.outstanding, {})
         self.calls.end()
         self.assertEqual(order, ["last call"])
 
@@ -288,7 +288,7 @@ class CallsTests(SynchronousTestCase):
 
         several = [Calls(self.clock, IrohError) for _ in range(3)]
         for calls in several:
-            calls.last_call = broken
+            calls.exit_call = broken
         self.patch(iroh_calls, "_alive", several)
         iroh_calls._end_all()
         self.assertEqual(len(made), 3)
@@ -319,7 +319,7 @@ class CallsTests(SynchronousTestCase):
         async def last() -> None:
             made.append(None)
 
-        self.calls.last_call = last
+        self.calls.exit_call = last
         self.patch(self.calls, "_process", -1)
         self.calls.end()
         self.assertEqual(made, [])

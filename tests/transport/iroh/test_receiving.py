@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from dtt.errors import DecodeError
 from dtt.testing.iroh.streams import MemoryStream
-from dtt.transport.iroh.loops import SHARE
+from dtt.transport.iroh.loops import WORK_PER_TURN
 from dtt.transport.iroh.receiving import NEXT_READ_SIZE, READ_SIZE
 from dtt.wire.length_prefix import prefix
 from tests.transport.iroh.common import TOPIC, IrohTestCase, RawPeer
@@ -118,7 +118,7 @@ class ReceivingTests(IrohTestCase):
         self.net.window = 10_000_000
         data = prefix(TOPIC) + prefix(bytes(4000)) * 500
         self.raw.start(self.raw.call(self.there.open_uni()).write_all(data))
-        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(500))), SHARE)
+        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(500))), WORK_PER_TURN)
 
     def test_size_of_reads(self) -> None:
         """
@@ -159,7 +159,7 @@ class ReceivingTests(IrohTestCase):
         streams = [self.raw.call(self.there.open_uni()) for _ in range(90)]
         for stream in streams:
             self.raw.start(stream.write_all(prefix(TOPIC) + prefix(b"x") * 200))
-        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(18000))), SHARE)
+        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(18000))), WORK_PER_TURN)
 
     def test_short_streams(self) -> None:
         """
@@ -174,4 +174,4 @@ class ReceivingTests(IrohTestCase):
 
         for _ in range(1000):
             self.raw.start(speak())
-        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(1000))), SHARE)
+        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(1000))), WORK_PER_TURN)
