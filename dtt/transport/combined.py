@@ -76,7 +76,7 @@ class _Race:
 @implementer(IPeerTransport)
 class CombinedTransport:
     """
-    An L{IPeerTransport} that combines combined L{IListener}s.
+    An L{IPeerTransport} that combines several L{IListener}s.
     """
 
     _log = Logger()
