@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.backpressure}: what is not seen better through a transport.
+Tests for L{dtt.transport.backpressure}: what is easier to test without a transport.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ class SlowReaderTimeoutTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """One that tells when it has given up."""
+        """A timeout that records when it gives up."""
         self.clock = Clock()
         self.given_up: list[float] = []
         self.timeout = SlowReaderTimeout(self.clock, lambda: self.given_up.append(self.clock.seconds()))
 
     def test_nothing_taken(self) -> None:
-        """Half a minute after others began to wait for the peer."""
+        """It gives up 30 s after the peer stopped being writable."""
         self.timeout.queued(WRITABLE - 1)
         self.clock.advance(5)
         self.timeout.queued(WRITABLE)
@@ -37,7 +37,10 @@ class SlowReaderTimeoutTests(SynchronousTestCase):
         self.assertEqual(len(self.given_up), 1)
 
     def test_slow_but_steady(self) -> None:
-        """Not while the peer takes something now and then, of up to 1 MiB."""
+        """
+        It does not give up while up to 1 MiB is unsent and the peer reads something now
+        and then.
+        """
         self.timeout.queued(SLOW_BYTES)
         for _ in range(10):
             self.clock.advance(STALLED_SECONDS - 1)
@@ -47,7 +50,10 @@ class SlowReaderTimeoutTests(SynchronousTestCase):
         self.assertEqual(len(self.given_up), 1)
 
     def test_too_much(self) -> None:
-        """Of more, taking something is not enough: ten seconds after it became too much."""
+        """
+        With more than 1 MiB unsent, it gives up after 10 s even if the peer reads
+        something.
+        """
         self.timeout.queued(WRITABLE)
         self.clock.advance(9)
         self.timeout.queued(SLOW_BYTES + 1)
@@ -63,7 +69,7 @@ class SlowReaderTimeoutTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_not_too_much_any_more(self) -> None:
-        """Who gets below 1 MiB in between has ten seconds again."""
+        """Dropping to 1 MiB or less in between restarts the 10 s."""
         for _ in range(5):
             self.timeout.queued(SLOW_BYTES + 1)
             self.clock.advance(9)
@@ -71,7 +77,7 @@ class SlowReaderTimeoutTests(SynchronousTestCase):
         self.assertEqual(self.given_up, [])
 
     def test_writable_again(self) -> None:
-        """Once nobody waits, it is as if nothing had been; then all begins anew."""
+        """Once the peer is writable both timeouts are cancelled; later they start again."""
         for _ in range(2):
             self.timeout.queued(SLOW_BYTES + 1)
             self.clock.advance(9)
@@ -83,7 +89,7 @@ class SlowReaderTimeoutTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_lose(self) -> None:
-        """It can be over before; that is told later, and once."""
+        """It can be made to give up early; the callback runs later, and once."""
         self.timeout.queued(WRITABLE)
         self.timeout.expire_soon()
         self.assertEqual(self.given_up, [])

@@ -12,13 +12,13 @@ from tests.transport.iroh.common import IrohTestCase, RawPeer
 
 class AcceptingTests(IrohTestCase):
     """
-    Strangers.
+    Unauthenticated connections.
     """
 
     def test_one_network(self) -> None:
         """
-        Of one network four are in a handshake at a time and twelve wait; the
-        rest are refused.
+        Per network four connections are in a handshake and twelve wait; further ones
+        are refused.
         """
         raw = RawPeer(self, 2)
         self.patch(quic_accepting, "RETRY_THRESHOLD", 100)
@@ -35,7 +35,7 @@ class AcceptingTests(IrohTestCase):
 
     def test_addresses_are_proved(self) -> None:
         """
-        When many handshakes go on, an address must be proved first; that
+        When many handshakes are in progress, an address must be validated first, which
         costs a round trip.
         """
         self.patch(quic_accepting, "RETRY_THRESHOLD", 2)
@@ -49,7 +49,7 @@ class AcceptingTests(IrohTestCase):
 
     def test_time_limit(self) -> None:
         """
-        A handshake that does not end is given up after 10 s.
+        A handshake that does not end is cancelled after 10 s.
         """
         raw = RawPeer(self, 2)
         self.net.latency = 30
@@ -63,7 +63,7 @@ class AcceptingTests(IrohTestCase):
 
     def test_own_key(self) -> None:
         """
-        Whoever has our key is not us.
+        A connection with our own key is refused.
         """
         raw = RawPeer(self, 1)
         dial = raw.begin(self.a)
@@ -73,7 +73,7 @@ class AcceptingTests(IrohTestCase):
 
     def test_flood(self) -> None:
         """
-        However many come at once, others have their turn in between.
+        A burst of connections does not starve the reactor.
         """
         raw = RawPeer(self, 2)
         for _ in range(200):
