@@ -17,7 +17,7 @@ from dtt.identity import PeerKey
 from dtt.interfaces import IListener, IPeerTransport
 from dtt.net.host_port import HostPort
 from dtt.tracker.saved import SavedPorts
-from dtt.transport.combined import SeveralTransports
+from dtt.transport.combined import CombinedTransport
 from dtt.transport.iroh import bindings as iroh_bindings
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import IROH, STREAMS, PeerAddress
@@ -99,7 +99,7 @@ class Listeners:
                 self._hosts[iroh] = config.iroh.listen or (config.listen[0], 0)
         listeners = tuple(self._hosts)
         self.transport: IPeerTransport = (
-            listeners[0] if len(listeners) == 1 else SeveralTransports(reactor, listeners)
+            listeners[0] if len(listeners) == 1 else CombinedTransport(reactor, listeners)
         )
 
     def listen(self, saved: SavedPorts) -> None:

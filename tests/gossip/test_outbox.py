@@ -24,7 +24,7 @@ ADDRESS = PeerAddress(STREAMS, "192.0.2.1", 4433)
 
 @implementer(IPeerTransport)
 class ManualTransport:
-    """A transport whose dials end when the test says so."""
+    """A transport whose dials the test completes."""
 
     def __init__(self) -> None:
         self.finds_peers = False
@@ -44,24 +44,24 @@ class ManualTransport:
         """Not used."""
 
     def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
-        """Remember the dial."""
+        """Record the dial."""
         result: Deferred[None] = Deferred()
         self.dials.append((peer_id, result))
         self.dialled.append(tuple(addresses))
         return result
 
     def is_connected(self, peer_id: PeerId) -> bool:
-        """As the test says."""
+        """Return what the test says."""
         return peer_id in self.connected
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
-        """Remember the message."""
+        """Record the message."""
         if peer_id in self.connected:
             self.done.append((peer_id, message))
         return peer_id in self.connected
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
-        """Remember it as L{None}."""
+        """Record it as C{None}."""
         self.done.append((peer_id, None))
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
@@ -69,7 +69,7 @@ class ManualTransport:
         return Deferred()
 
     def succeed(self, index: int = 0) -> None:
-        """The dial succeeds."""
+        """Let the dial succeed."""
         peer, result = self.dials[index]
         self.connected.add(peer)
         result.callback(None)
@@ -77,7 +77,7 @@ class ManualTransport:
 
 @implementer(IAddressBook)
 class ManualBook:
-    """A book that knows one address of everybody."""
+    """A book that knows one address of every peer."""
 
     def __init__(self) -> None:
         self.answer: tuple[Address, ...] | Deferred[tuple[Address, ...]] = (ADDRESS,)
@@ -87,7 +87,7 @@ class ManualBook:
         """Not used."""
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
-        """The answer."""
+        """Return the answer."""
         if isinstance(self.answer, Deferred):
             return self.answer
         result: Deferred[tuple[Address, ...]] = Deferred()
@@ -95,107 +95,113 @@ class ManualBook:
         return result
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
-        """Remember it; without addresses it says nothing."""
+        """Record it, unless there are no addresses."""
         if addresses:
             self.heard.append(("failed", peer_id))
 
     def succeeded(self, peer_id: PeerId) -> None:
-        """Remember it."""
+        """Record it."""
         self.heard.append(("succeeded", peer_id))
 
 
-class CourierTests(SynchronousTestCase):
+class OutboxTests(SynchronousTestCase):
     """
     Tests for L{Outbox}.
     """
 
     def setUp(self) -> None:
-        """A courier, and what it tells."""
+        """Create an outbox, and record its callbacks."""
         self.clock = Clock()
         self.transport = ManualTransport()
         self.book = ManualBook()
-        self.told: list[tuple[str, ...]] = []
-        self.courier = Outbox(
+        self.reported: list[tuple[str, ...]] = []
+        self.outbox = Outbox(
             self.clock,
             TOPIC,
             self.transport,
             self.book,
             5.0,
-            lambda peer: self.told.append(("started",)),
-            lambda peer: self.told.append(("reached",)),
-            lambda peer, reason: self.told.append(("failed", reason)),
+            lambda peer: self.reported.append(("started",)),
+            lambda peer: self.reported.append(("reached",)),
+            lambda peer, reason: self.reported.append(("failed", reason)),
         )
 
     def test_doubles(self) -> None:
-        """The doubles of these tests are what they stand for."""
+        """The test doubles provide their interfaces."""
         verifyObject(IPeerTransport, self.transport)
         verifyObject(IAddressBook, self.book)
 
     def test_connected(self) -> None:
-        """To a connected peer messages go at once."""
+        """Messages to a connected peer are sent immediately."""
         self.transport.connected.add(PEER)
-        self.courier.send(PEER, b"1")
-        self.courier.disconnect(PEER)
+        self.outbox.send(PEER, b"1")
+        self.outbox.disconnect(PEER)
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, None)])
-        self.assertEqual(self.told, [])
+        self.assertEqual(self.reported, [])
 
     def test_dials_once_and_flushes_in_order(self) -> None:
-        """One dial for all that waits; an end of the connection keeps its place."""
-        self.courier.send(PEER, b"1")
-        self.courier.send(PEER, b"2")
-        self.courier.disconnect(PEER)
-        self.courier.disconnect(PEER)
-        self.courier.send(PEER, b"3")
+        """
+        One dial serves everything that waits; a request to end the connection keeps its
+        position.
+        """
+        self.outbox.send(PEER, b"1")
+        self.outbox.send(PEER, b"2")
+        self.outbox.disconnect(PEER)
+        self.outbox.disconnect(PEER)
+        self.outbox.send(PEER, b"3")
         self.assertEqual((len(self.transport.dials), self.transport.done), (1, []))
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, b"2"), (PEER, None), (PEER, b"3")])
-        self.assertEqual(self.told, [("started",), ("reached",)])
+        self.assertEqual(self.reported, [("started",), ("reached",)])
         self.assertEqual(self.book.heard, [("succeeded", PEER)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_failure(self) -> None:
-        """A failed dial drops the queue and is told with its reason; the next message dials again (Q1)."""
-        self.courier.send(PEER, b"1")
+        """
+        A failed dial drops the queue and is reported with its reason; the next message
+        dials again (Q1).
+        """
+        self.outbox.send(PEER, b"1")
         self.transport.dials[0][1].errback(DialFailed("connection refused"))
-        self.assertEqual(self.told, [("started",), ("failed", "connection refused")])
+        self.assertEqual(self.reported, [("started",), ("failed", "connection refused")])
         self.assertEqual(self.book.heard, [("failed", PEER)])
-        self.courier.send(PEER, b"2")
+        self.outbox.send(PEER, b"2")
         self.transport.succeed(1)
         self.assertEqual(self.transport.done, [(PEER, b"2")])
 
     def test_no_address(self) -> None:
-        """Without an address nothing is dialled, and the book is told of no failure."""
+        """Without an address nothing is dialled, and no failure is reported to the book."""
         self.book.answer = ()
-        self.courier.send(PEER, b"1")
-        self.assertEqual(self.told, [("started",), ("failed", "no address")])
+        self.outbox.send(PEER, b"1")
+        self.assertEqual(self.reported, [("started",), ("failed", "no address")])
         self.assertEqual((self.transport.dials, self.book.heard), ([], []))
 
     def test_found_by_id(self) -> None:
-        """A transport that finds peers by their ids is asked also without an address."""
+        """A transport that finds peers by their ids dials even without an address."""
         self.book.answer = ()
         self.transport.finds_peers = True
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def test_not_found_in_time(self) -> None:
-        """Such a transport need not wait for a look-up that takes long."""
+        """Such a transport does not wait for a slow look-up."""
         self.book.answer = Deferred()
         self.transport.finds_peers = True
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.clock.advance(RESOLVE_SHARE)
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def search_that_lasts(self) -> Deferred[tuple[Address, ...]]:
         """
-        Dial by the id alone, while the look-up goes on.
+        Dial by the id alone, while the look-up continues.
 
-        @return: its end.
+        @return: completes the look-up.
         """
         self.book.answer = Deferred()
         self.transport.finds_peers = True
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         search: Deferred[tuple[Address, ...]] = Deferred()
         self.book.answer = search
         self.clock.advance(RESOLVE_SHARE)
@@ -203,140 +209,149 @@ class CourierTests(SynchronousTestCase):
         return search
 
     def test_found_meanwhile(self) -> None:
-        """What the look-up finds while the peer is dialled by its id is dialled instead."""
+        """Addresses found while the peer is dialled by its id are dialled instead."""
         search = self.search_that_lasts()
         by_id = self.transport.dials[0][1]
         search.callback((ADDRESS,))
         self.assertTrue(by_id.called)
         self.assertEqual(self.transport.dialled, [(), (ADDRESS,)])
         self.transport.succeed(1)
-        self.assertEqual(self.told, [("started",), ("reached",)])
+        self.assertEqual(self.reported, [("started",), ("reached",)])
         self.assertEqual(self.transport.done, [(PEER, b"1")])
         self.assertEqual(self.book.heard, [("succeeded", PEER)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_not_found_by_id(self) -> None:
-        """A peer that can't be found by its id may still be found by the look-up."""
+        """A peer that can't be reached by its id may still be found by the look-up."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
-        self.assertEqual(self.told, [("started",)])
+        self.assertEqual(self.reported, [("started",)])
         search.callback((ADDRESS,))
         self.transport.succeed(1)
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def test_reached_by_id(self) -> None:
-        """When the dial by the id succeeds, nobody waits for the look-up any more."""
+        """When the dial by the id succeeds, the look-up is no longer awaited."""
         search = self.search_that_lasts()
         self.transport.succeed()
         self.assertTrue(search.called)
         self.assertEqual(self.book.heard, [("succeeded", PEER)])
-        self.assertEqual(self.told, [("started",), ("reached",)])
+        self.assertEqual(self.reported, [("started",), ("reached",)])
 
     def test_comes_to_us_meanwhile(self) -> None:
-        """A peer that connects to us before the look-up ends is not dialled any more."""
+        """A peer that connects to us before the look-up ends is no longer dialled."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         self.transport.connected.add(PEER)
         search.callback((ADDRESS,))
         self.assertEqual(self.transport.dialled, [()])
-        self.assertEqual((self.told, self.transport.done), ([("started",)], [(PEER, b"1")]))
+        self.assertEqual((self.reported, self.transport.done), ([("started",)], [(PEER, b"1")]))
 
     def test_found_in_vain(self) -> None:
-        """What was found after the peer was not found by its id may fail as well."""
+        """Addresses found after the dial by id failed may fail as well."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         search.callback((ADDRESS,))
         self.transport.dials[1][1].errback(DialFailed("connection refused"))
-        self.assertEqual(self.told, [("started",), ("failed", "connection refused")])
+        self.assertEqual(self.reported, [("started",), ("failed", "connection refused")])
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_nothing_found(self) -> None:
-        """The same reason is told once."""
+        """Equal reasons are reported once."""
         search = self.search_that_lasts()
         search.callback(())
         self.transport.dials[0][1].errback(DialFailed("no address"))
-        self.assertEqual(self.told, [("started",), ("failed", "no address")])
+        self.assertEqual(self.reported, [("started",), ("failed", "no address")])
         self.assertEqual(self.book.heard, [])
 
     def test_timeout_of_both(self) -> None:
-        """Both ways end after the time given."""
+        """Both ways end after the timeout."""
         search = self.search_that_lasts()
         self.clock.advance(5.0)
         self.assertEqual((search.called, self.transport.dials[0][1].called), (True, True))
-        self.assertEqual(self.told, [("started",), ("failed", "timed out")])
+        self.assertEqual(self.reported, [("started",), ("failed", "timed out")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_unexpected_error_of_one(self) -> None:
-        """An error that nobody expects is logged, unless the other way succeeds."""
+        """An unexpected error is logged, unless the other way succeeds."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         search.errback(ZeroDivisionError())
-        self.assertEqual(self.told, [("started",), ("failed", "internal error")])
+        self.assertEqual(self.reported, [("started",), ("failed", "internal error")])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_timeout(self) -> None:
-        """Look-up and dial end after the time given."""
-        self.courier.send(PEER, b"1")
+        """Look-up and dial end after the timeout."""
+        self.outbox.send(PEER, b"1")
         self.clock.advance(4.9)
-        self.assertEqual(self.told, [("started",)])
+        self.assertEqual(self.reported, [("started",)])
         self.clock.advance(0.2)
-        self.assertEqual(self.told, [("started",), ("failed", "timed out")])
+        self.assertEqual(self.reported, [("started",), ("failed", "timed out")])
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_unexpected_error(self) -> None:
-        """An error that nobody expects is logged, and a failed dial."""
+        """An unexpected error is logged, and fails the dial."""
         self.book.answer = fail(ZeroDivisionError())
-        self.courier.send(PEER, b"1")
-        self.assertEqual(self.told, [("started",), ("failed", "internal error")])
+        self.outbox.send(PEER, b"1")
+        self.assertEqual(self.reported, [("started",), ("failed", "internal error")])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_peer_dials_us(self) -> None:
-        """When the peer connects while we look it up, its queue goes out, first things first."""
-        self.courier.send(PEER, b"1")
+        """When the peer connects while we look it up, its queue is sent in order."""
+        self.outbox.send(PEER, b"1")
         self.transport.connected.add(PEER)
-        self.courier.send(PEER, b"2")
+        self.outbox.send(PEER, b"2")
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, b"2")])
         self.transport.dials[0][1].errback(DialFailed("connection refused"))
-        self.assertEqual(self.told, [("started",)])
+        self.assertEqual(self.reported, [("started",)])
 
     def test_peer_is_connected_after_lookup(self) -> None:
         """A peer that connected during the look-up is not dialled."""
         looked_up: Deferred[tuple[Address, ...]] = Deferred()
         self.book.answer = looked_up
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.transport.connected.add(PEER)
         looked_up.callback((ADDRESS,))
         self.assertEqual((self.transport.dials, self.transport.done), ([], [(PEER, b"1")]))
 
     def test_bounds(self) -> None:
-        """So many messages wait for a peer, so many peers are dialled; the rest is dropped and counted."""
+        """
+        Waiting messages per peer and concurrent dials are limited; the rest is dropped
+        and counted.
+        """
         for number in range(MAX_QUEUE + 5):
-            self.courier.send(PEER, b"%d" % number)
-        self.assertEqual(self.courier.dropped, 5)
+            self.outbox.send(PEER, b"%d" % number)
+        self.assertEqual(self.outbox.dropped, 5)
         for number in range(MAX_DIALS + 2):
-            self.courier.send(b"%32d" % number, b"hi")
-        self.assertEqual((len(self.transport.dials), self.courier.dropped), (MAX_DIALS, 8))
+            self.outbox.send(b"%32d" % number, b"hi")
+        self.assertEqual((len(self.transport.dials), self.outbox.dropped), (MAX_DIALS, 8))
 
     def test_without_dial(self) -> None:
-        """A message that is not worth a dial is dropped, but waits with others."""
-        self.courier.send(PEER, b"1", max_dials=0)
+        """
+        A message that may not start a dial is dropped, but waits if a dial is in
+        progress.
+        """
+        self.outbox.send(PEER, b"1", max_dials=0)
         self.assertEqual(self.transport.dials, [])
-        self.courier.send(PEER, b"2")
-        self.courier.send(PEER, b"3", max_dials=0)
+        self.outbox.send(PEER, b"2")
+        self.outbox.send(PEER, b"3", max_dials=0)
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"2"), (PEER, b"3")])
 
     def test_repeated_message(self) -> None:
-        """The same message twice in a row waits once."""
+        """The same message twice in a row is queued once."""
         for _ in range(3):
-            self.courier.send(PEER, b"join")
+            self.outbox.send(PEER, b"join")
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"join")])
 
     def test_stop(self) -> None:
-        """After the end no dial runs, no call is left, and nobody is blamed."""
-        self.courier.send(PEER, b"1")
-        self.courier.stop()
-        self.courier.send(b"q" * 32, b"2")
+        """
+        After the stop no dial is in progress, no delayed call is left, and no failure
+        is reported.
+        """
+        self.outbox.send(PEER, b"1")
+        self.outbox.stop()
+        self.outbox.send(b"q" * 32, b"2")
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((self.told, self.book.heard, self.transport.done), ([("started",)], [], []))
+        self.assertEqual((self.reported, self.book.heard, self.transport.done), ([("started",)], [], []))

@@ -18,7 +18,7 @@ from dtt.identity import PeerKey
 from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.tracker.saved import SavedPorts
 from dtt.tracker.transports import Listeners, transport_names
-from dtt.transport.combined import SeveralTransports
+from dtt.transport.combined import CombinedTransport
 from dtt.transport.iroh import bindings as iroh_bindings
 from dtt.transport.iroh import transport as quic
 from dtt.transport.streams.transport import StreamsTransport
@@ -114,7 +114,7 @@ class ListenersTests(SynchronousTestCase):
         """One transport is used as it is."""
         self.assertIsInstance(self.make(transport="streams").transport, StreamsTransport)
         self.assertIsInstance(self.make(transport="iroh").transport, Iroh)
-        self.assertIsInstance(self.make().transport, SeveralTransports)
+        self.assertIsInstance(self.make().transport, CombinedTransport)
 
     def test_settings(self) -> None:
         """The iroh transport gets its settings, and tells of other addresses."""

@@ -20,7 +20,7 @@ from tests.transport.iroh.common import BYE, TOPIC, IrohTestCase, RawPeer
 
 class FalseAddressTests(IrohTestCase):
     """
-    C{a} dials C{b}, for whom somebody has named the address of C{c}.
+    C{a} dials C{b}, for which the address of C{c} was named.
     """
 
     def setUp(self) -> None:
@@ -33,7 +33,7 @@ class FalseAddressTests(IrohTestCase):
 
     def dial(self, *addresses: PeerAddress | RelayAddress, seconds: float = 1.0) -> Deferred[None]:
         """
-        Dial, and let time pass.
+        Dial, and advance the clock.
         """
         result = self.a.dial(self.b.peer_id, addresses)
         self.advance(seconds)
@@ -41,13 +41,13 @@ class FalseAddressTests(IrohTestCase):
 
     def handshakes_of_c(self) -> int:
         """
-        How many have come to C{c} so far.
+        Return the number of handshakes at C{c} so far.
         """
-        return self.c.counters["accepted"] + self.c.counters["closed: handshake failed"]
+        return self.c.counters["accepted"] + self.c.counters["closed_handshake_failed"]
 
     def leave(self) -> None:
         """
-        End the connection; attempts at nobody's address end after 10 s.
+        End the connection; attempts at unused addresses end after 10 s.
         """
         self.a.send(self.b.peer_id, TOPIC, b"hello")
         self.a.send(self.b.peer_id, TOPIC, BYE)
@@ -57,8 +57,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_among_good_ones(self) -> None:
         """
-        It does not keep the dial from its end, wherever it stands.  What the
-        connection took is given back after it.
+        A false address does not prevent a dial, at any position.  The connection's
+        resources are released after it.
         """
         for addresses in (
             (self.false, self.good),
@@ -78,8 +78,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_remembered(self) -> None:
         """
-        From then on the others are tried first, and nobody else is asked; in
-        the end it is forgotten.
+        From then on the other addresses are tried first, so the false one is not
+        contacted; eventually it is forgotten.
         """
         self.successResultOf(self.dial(self.false, self.good))
         self.leave()
@@ -94,15 +94,15 @@ class FalseAddressTests(IrohTestCase):
 
     def test_named_before(self) -> None:
         """
-        Nor does one of an earlier dial, which the library remembers.
+        Neither does a false address from an earlier dial, which the library remembers.
         """
         failed = self.failureResultOf(self.dial(self.false))
-        self.assertEqual(str(failed.value), "other key answered")
+        self.assertEqual(str(failed.value), "wrong peer key")
         self.successResultOf(self.dial(self.good))
 
     def test_by_relay(self) -> None:
         """
-        The relay is tried, too, when the library has forgotten the false one.
+        The relay is tried, too, when the library has forgotten the false address.
         """
         url = "https://relay.example/"
         self.net.start_relay(url)
@@ -112,7 +112,7 @@ class FalseAddressTests(IrohTestCase):
         addresses = [self.false, RelayAddress(url)]
         result = one.dial(other.peer_id, addresses)
         self.advance(1)
-        self.assertEqual(str(self.failureResultOf(result).value), "other key answered")
+        self.assertEqual(str(self.failureResultOf(result).value), "wrong peer key")
         self.advance(61)
         result = one.dial(other.peer_id, addresses)
         self.advance(1)
@@ -120,17 +120,17 @@ class FalseAddressTests(IrohTestCase):
 
     def test_by_id(self) -> None:
         """
-        So is the id alone, where the library finds peers by it.
+        So is the id alone, if the library finds peers by it.
         """
         transport, _ = self.transport(5, preset="n0")
         dial = transport.dial(self.b.peer_id, [self.false])
         self.advance(1)
-        self.assertEqual(str(self.failureResultOf(dial).value), "other key answered, no address")
+        self.assertEqual(str(self.failureResultOf(dial).value), "wrong peer key, no address")
 
     def test_strangers(self) -> None:
         """
-        Nobody gets in by such an endpoint; those who come do not pile up there,
-        and leave others their turns.
+        Spare endpoints refuse inbound connections; these do not accumulate, and do not
+        starve the reactor.
         """
         self.successResultOf(self.dial(self.false, self.good))
         (spare,) = self.net.endpoints[self.endpoints :]
@@ -157,8 +157,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_nothing_is_left(self) -> None:
         """
-        After dials that failed, ran out of time, were cancelled, or came to
-        nothing because the peer was faster, no endpoint is left.
+        After dials that failed, timed out, were cancelled, or were overtaken by the
+        peer's own dial, no endpoint is left.
         """
         self.failureResultOf(self.dial(self.false))
         self.failureResultOf(self.dial(self.false, self.hole, seconds=11))
@@ -176,8 +176,7 @@ class FalseAddressTests(IrohTestCase):
 
     def test_no_socket(self) -> None:
         """
-        Where no further endpoint can be had the dial fails, and so it does when
-        there are too many.
+        A dial fails when no further endpoint can be bound, or when there are too many.
         """
         self.failureResultOf(self.dial(self.false))
         self.patch(quic_spares, "MAX_SPARES", 0)
@@ -196,7 +195,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopping says goodbye on such connections, too, and leaves no endpoint.
+        Stopping says goodbye on connections of spare endpoints, too, and leaves no
+        endpoint.
         """
         self.successResultOf(self.dial(self.false, self.good))
         self.a.send(self.b.peer_id, TOPIC, BYE)
@@ -204,12 +204,12 @@ class FalseAddressTests(IrohTestCase):
         self.advance(1.5)
         self.successResultOf(stopped)
         self.assertEqual(self.on_b.messages, [(self.a.peer_id, BYE)])
-        self.assertEqual(self.b.counters["closed: by the peer"], 1)
+        self.assertEqual(self.b.counters["closed_by_peer"], 1)
         self.assertEqual(len(self.net.endpoints), self.endpoints - 1)
 
     def test_closed_at_exit(self) -> None:
         """
-        Nobody stops us: at exit all endpoints are closed.
+        Without a stop, all endpoints are closed at exit.
         """
         self.successResultOf(self.dial(self.false, self.good))
         self.a._calls.end()

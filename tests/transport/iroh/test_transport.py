@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.transport.iroh.transport}, over a QUIC network in memory.  What it has in
-common with other transports is in L{tests.transport.test_contract}.
+Tests for L{dtt.transport.iroh.transport}, over an in-memory QUIC network.  What all
+transports have in common is in L{tests.transport.test_contract}.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from tests.transport.iroh.common import KEYS, SECRET, TOPIC, IrohTestCase
 
 class AddressTests(IrohTestCase):
     """
-    Where we are.
+    Our addresses, and dials by them.
     """
 
     def test_bound(self) -> None:
         """
-        The address that is bound.
+        The bound address is listed.
         """
         self.assertEqual(self.a.addresses(), (PeerAddress(IROH, "10.0.0.1", self.a.port or 0),))
 
     def test_listen_twice(self) -> None:
         """
-        There is one endpoint.
+        A transport listens only once.
         """
         self.assertRaises(ListenError, self.a.listen, "10.0.0.1", 0)
 
     def test_bound_to_all(self) -> None:
         """
-        The external address, those of the interfaces, and what the library
-        knows besides.
+        The external address comes first, then those of the interfaces, then others that
+        the library knows.
         """
         transport = IrohTransport(
             self.clock,
@@ -59,25 +59,25 @@ class AddressTests(IrohTestCase):
 
     def test_relay(self) -> None:
         """
-        A relay is listed once there is a connection to it, and that is told.
+        A relay is listed once we are connected to it, and the change is reported.
         """
-        told = []
+        changes = []
         url = "https://relay.example/"
-        transport, _ = self.transport(5, relay_urls=[url], on_addresses_changed=lambda: told.append(1))
+        transport, _ = self.transport(5, relay_urls=[url], on_addresses_changed=lambda: changes.append(1))
         self.assertNotIn(RelayAddress(url), transport.addresses())
         self.net.start_relay(url)
         self.advance(0)
         self.assertEqual(transport.addresses()[1:], (RelayAddress(url),))
-        self.assertEqual(told, [1])
+        self.assertEqual(changes, [1])
         self.advance(60)
-        self.assertEqual(told, [1])
+        self.assertEqual(changes, [1])
         self.net.relays.clear()
         self.advance(6)
-        self.assertEqual(told, [1, 1])
+        self.assertEqual(changes, [1, 1])
 
     def test_by_relay_alone(self) -> None:
         """
-        A peer can be reached by its relay, if we use relays at all.
+        A peer can be reached by its relay alone, if relays are enabled.
         """
         url = "https://relay.example/"
         self.net.start_relay(url)
@@ -101,7 +101,7 @@ class AddressTests(IrohTestCase):
 
     def test_settings(self) -> None:
         """
-        A preset or a relay that is none is the caller's mistake.
+        An invalid preset or relay is an error.
         """
         bindings = self.net.bindings("10.0.0.9")
         for settings in ({"preset": "n1"}, {"relay_urls": ["relay.example"]}):
@@ -109,7 +109,7 @@ class AddressTests(IrohTestCase):
 
     def test_not_listening(self) -> None:
         """
-        Nobody can be dialled before there is a socket.
+        Dialling requires a bound socket.
         """
         transport = IrohTransport(self.clock, KEYS[9], bindings=self.net.bindings("10.0.0.9"))
         dial = transport.dial(self.a.peer_id, self.a.addresses())
@@ -118,21 +118,21 @@ class AddressTests(IrohTestCase):
 
     def test_not_a_key(self) -> None:
         """
-        An id that is no key can't be dialled.
+        An id that is not a valid key can't be dialled.
         """
         dial = self.a.dial(bytes(32), [PeerAddress(IROH, "10.0.0.2", 1)])
-        self.assertEqual(str(self.failureResultOf(dial).value), "not a key")
+        self.assertEqual(str(self.failureResultOf(dial).value), "invalid peer id")
 
 
 class MemberTests(IrohTestCase):
     """
-    A swarm over it.
+    A swarm over iroh.
     """
 
     def test_swarm(self) -> None:
         """
-        Eight members join one, all hear what each says, and when one leaves its
-        connections are gone.
+        Eight members join one, all receive each message, and when one leaves its
+        connections are closed.
         """
         members: list[tuple[GossipMember, IrohTransport]] = []
         heard: list[_Contents] = []
@@ -169,13 +169,13 @@ class MemberTests(IrohTestCase):
             self.assertNotIn(transport.peer_id, other.neighbors())
         for _, transport in members:
             for reason in transport.counters:
-                self.assertFalse(reason.startswith("closed: ") and reason != "closed: by the peer", reason)
+                self.assertFalse(reason.startswith("closed_") and reason != "closed_by_peer", reason)
 
 
 @implementer(IGossipObserver)
 class _Contents:
     """
-    What an observer heard.
+    An observer that records contents.
     """
 
     def __init__(self) -> None:
@@ -188,5 +188,5 @@ class _Contents:
         """Nothing."""
 
     def message_received(self, message: Any) -> None:
-        """Keep it."""
+        """Record it."""
         self.contents.append(message.content)

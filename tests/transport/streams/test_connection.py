@@ -16,7 +16,7 @@ from dtt.transport.streams.connection import NOT_SENT, WINDOW, limit_buffers
 @frozen
 class Transport:
     """
-    What has a socket.
+    A transport with a socket.
     """
 
     socket: Any
@@ -32,8 +32,8 @@ class BuffersTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        What is not sent yet and what the peer may send ahead are bounded; the system's
-        own buffers are not, which must hold all that is under way.
+        Unsent bytes and the peer's window are limited; the kernel's own buffers are
+        not, because they must hold everything in flight.
         """
         with socket.socket() as fresh, socket.socket() as limited:
             limit_buffers(Transport(limited))
@@ -45,7 +45,8 @@ class BuffersTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A system that refuses, and a transport in memory, are left as they are.
+        A platform that refuses the options, and an in-memory transport, are left
+        unchanged.
         """
         closed = socket.socket()
         closed.close()
