@@ -498,6 +498,15 @@ class PublishTests(RecordClientTestCase):
             store(self.dht, b"junk %d" % number)
         self.assertGreater(self.successResultOf(self.member(0).publish()), 0)
 
+    def test_fresh_read(self) -> None:
+        """A read that has just ended serves the put, with its tokens."""
+        counting = CountingDHT(self.dht)
+        member = self.member(0, counting)
+        self.successResultOf(member.fetch())
+        self.clock.advance(record_client.FRESH)
+        self.successResultOf(member.publish())
+        self.assertEqual(counting.calls, ["get_mutable", "put_mutable"])
+
     def test_stale_read(self) -> None:
         """The tokens of a read that is older than 5 s are not used: the nodes are asked again."""
         counting = CountingDHT(self.dht)

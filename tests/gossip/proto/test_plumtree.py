@@ -442,6 +442,7 @@ class BoundsTests(SynchronousTestCase):
         self.assertEqual(len(machine.tree._missing), 100)
         self.assertEqual((machine.tree._missing.count_by(A), machine.tree._missing.count_by(B)), (60, 40))
         self.assertEqual((machine.tree.counters["ihave_untracked"], asked), (900, {A: 440, B: 460}))
+        self.assertEqual(list(machine.tree.eager), [A, B], "a Graft makes the link eager")
         # Contents that another peer has announced are awaited from that peer.
         self.assertEqual(machine.hear(B, IHave(((number_id(0), 0),))), [])
         self.assertLessEqual(len(machine.tree.timers), 102)
