@@ -96,7 +96,7 @@ class FakeGossip:
         if len(content) > GossipConfig().max_content:
             raise ContentTooLarge(f"{len(content)} bytes")
         if content in self.broadcasts or content in self._contents:
-            raise DuplicateContent("the same content was broadcast or received lately")
+            raise DuplicateContent("the same content was broadcast or received recently")
         self.broadcasts.append(content)
         return succeed(None)
 

@@ -7,6 +7,8 @@ faults: unreachable addresses, connections that break, peers that stop reading. 
 admission, duplicate connections and dials use the same code as
 L{dtt.transport.streams.transport}.
 
+Example::
+
     hub = MemoryHub(Clock())
     alice, bob = hub.transport(b"a" * 32), hub.transport(b"b" * 32)
     alice.open_topic(topic_id, secret_hash, links)
@@ -201,7 +203,7 @@ class _End:
             except RemoteError as error:
                 self.abort(short_reason(error))
             except Exception:
-                self._log.failure("a frame could not be handled")
+                self._log.failure("could not handle a frame")
                 self.abort("internal error")
             if self.other is not None and self.unsent_by_other() < WRITABLE:
                 self.other._transport.multiplexer.writers.check()

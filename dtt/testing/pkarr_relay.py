@@ -1,6 +1,8 @@
 """
 An in-memory pkarr relay, as a resource of Twisted's web server.
 
+Example::
+
     reactor.listenTCP(0, Site(PkarrRelay(reactor)), interface="127.0.0.1")
 
 Contract: docs/protocol/addresses.md section 2. The relay verifies each packet it gets,

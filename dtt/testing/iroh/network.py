@@ -6,6 +6,8 @@ module C{iroh} as one host would import it, as far as L{dtt.transport.iroh.bindi
 describes it. Its C{async} functions wait for futures of the running loop, as the
 library's do.
 
+Example::
+
     network = MemoryIroh(ThreadClock())
     transport = IrohTransport(network.clock, key, bindings=network.bindings("10.0.0.1"))
     transport.listen("10.0.0.1", 0)

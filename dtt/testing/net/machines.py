@@ -5,6 +5,8 @@ L{MachineNetwork} joins L{dtt.testing.net.udp} and L{dtt.testing.net.tcp} under 
 Its reactors offer what a L{dtt.Tracker} needs, so that trackers run unmodified and in
 virtual time.
 
+Example::
+
     network = MachineNetwork(HeapClock())
     tracker = Tracker(network.reactor("10.0.0.1"), Config(listen=("10.0.0.1", 0)))
     tracker.startService()

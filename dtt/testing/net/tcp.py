@@ -11,6 +11,8 @@ Rules:
   - C{loseConnection} writes what is buffered first, C{abortConnection} drops it.
   - A connection's protocol is never called from within a call that it makes.
 
+Example::
+
     network = MemoryTCPNetwork(Clock())
     network.reactor("10.0.0.1").listenTCP(80, factory)
     TCP4ClientEndpoint(network.reactor("10.0.0.2"), "10.0.0.1", 80).connect(client)

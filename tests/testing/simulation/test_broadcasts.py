@@ -67,7 +67,7 @@ class GoalTests(SynchronousTestCase):
             simulator = Simulator(peers, seed, latency)
             stats = RoundStats.mean(scenario.run(simulator, rounds))
             self.assertTrue(scenario.is_met_by(stats), f"{name}, {peers} nodes, seed {seed}: {stats}")
-            self.assertEqual((simulator.lonely(), len(simulator.network.connected_components())), (0, 1))
+            self.assertEqual((simulator.isolated(), len(simulator.network.connected_components())), (0, 1))
 
     def test_single_sender(self) -> None:
         """One sender: LDH < 15, RMR < 0.2."""
@@ -119,7 +119,7 @@ class RepairTests(SynchronousTestCase):
             simulator.network.advance(2.0)
             stats = all_senders(simulator, 10)
             self.assertEqual([each.missed for each in stats], [0] * 10, f"seed {seed}")
-            self.assertEqual((len(simulator.network.nodes), simulator.lonely()), (70, 0))
+            self.assertEqual((len(simulator.network.nodes), simulator.isolated()), (70, 0))
 
     def test_crashes_unnoticed(self) -> None:
         """
