@@ -201,7 +201,7 @@ def one_source() -> None:
             cut_off = now
         refused += not gate.admits(f"honest {rng.randrange(1000)}", now)
     print(
-        f"500 datagrams/s from one source: cut off after {cut_off} s (goal 10); {refused} from other sources refused"
+        f"500 datagrams/s from one source: cut off after {cut_off} s (goal 10); {refused} others refused"
     )
 
 
