@@ -200,9 +200,7 @@ def one_source() -> None:
         if not gate.admits("flood", now) and cut_off is None:
             cut_off = now
         refused += not gate.admits(f"honest {rng.randrange(1000)}", now)
-    print(
-        f"500 datagrams/s from one source: cut off after {cut_off} s (goal 10); {refused} others refused"
-    )
+    print(f"500 datagrams/s from one source: cut off after {cut_off} s (goal 10); {refused} others refused")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ IDS = [PeerKey.from_seed(bytes((number,)) * 32).peer_id for number in range(8)]
 
 @implementer(IGossipObserver)
 class Recorder:
-    """An observer that remembers."""
+    """An observer that records events."""
 
     def __init__(self) -> None:
         self.ups: list[PeerId] = []
@@ -55,15 +55,15 @@ class Recorder:
         self.messages: list[GossipMessage] = []
 
     def neighbor_up(self, peer_id: PeerId) -> None:
-        """Remember it."""
+        """Record the event."""
         self.ups.append(peer_id)
 
     def neighbor_down(self, peer_id: PeerId) -> None:
-        """Remember it."""
+        """Record the event."""
         self.downs.append(peer_id)
 
     def message_received(self, message: GossipMessage) -> None:
-        """Remember it."""
+        """Record the event."""
         self.messages.append(message)
 
 
@@ -71,16 +71,16 @@ class Broken(Recorder):
     """An observer that always raises."""
 
     def neighbor_up(self, peer_id: PeerId) -> None:
-        """Fail."""
+        """Raise an exception."""
         raise ZeroDivisionError
 
     def message_received(self, message: GossipMessage) -> None:
-        """Fail."""
+        """Raise an exception."""
         raise ZeroDivisionError
 
 
 class Peer:
-    """A member on a memory transport, with an address book of its own."""
+    """A member on an in-memory transport, with its own address book."""
 
     def __init__(self, hub: MemoryHub, clock: Clock, peer_id: PeerId) -> None:
         self.peer_id = peer_id
@@ -110,13 +110,13 @@ class MembersCase(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Nobody is there yet."""
+        """Start without members."""
         self.clock = Clock()
         self.hub = MemoryHub(self.clock)
         self.peers: list[Peer] = []
 
     def peer(self, start: bool = True) -> Peer:
-        """One more member."""
+        """Add a member."""
         made = Peer(self.hub, self.clock, IDS[len(self.peers)])
         self.peers.append(made)
         if start:
@@ -124,7 +124,7 @@ class MembersCase(SynchronousTestCase):
         return made
 
     def joined(self, count: int) -> list[Peer]:
-        """So many members that are one swarm."""
+        """Create members that form one swarm."""
         made = [self.peer() for _ in range(count)]
         for other in made[1:]:
             other.book.learn(made[0].peer_id, made[0].transport.addresses(), "record")
@@ -133,7 +133,7 @@ class MembersCase(SynchronousTestCase):
         return made
 
     def advance(self, seconds: float) -> None:
-        """Time passes in small steps."""
+        """Advance the clock in small steps."""
         for _ in range(round(seconds * 100)):
             self.clock.advance(0.01)
 
@@ -144,21 +144,21 @@ class JoinTests(MembersCase):
     """
 
     def test_interfaces(self) -> None:
-        """A member provides both sides."""
+        """A member provides both interfaces."""
         member = self.peer(start=False).member
         verifyObject(IGossip, member)
         verifyObject(ITopicLinks, member)
         verifyObject(IGossipObserver, Recorder())
 
     def test_two(self) -> None:
-        """Join dials the peer; both become neighbours, and the dial is told."""
+        """Join dials the peer; both become neighbours, and an event reports the dial."""
         a, b = self.joined(2)
         self.assertEqual((a.member.neighbors(), b.member.neighbors()), ((b.peer_id,), (a.peer_id,)))
         self.assertEqual((a.recorder.ups, b.recorder.ups), ([b.peer_id], [a.peer_id]))
         self.assertEqual((a.events, b.events), ([], [("dialled", a.peer_id)]))
 
     def test_addresses_travel(self) -> None:
-        """Three find each other although two know only the first: PeerData carries the addresses."""
+        """Three members find each other although two know only the first: PeerData carries the addresses."""
         a, b, c = self.joined(3)
         for one in (a, b, c):
             others = {IDS[0], IDS[1], IDS[2]} - {one.peer_id}
@@ -166,7 +166,7 @@ class JoinTests(MembersCase):
         self.assertTrue(b.book.known(c.peer_id) or c.book.known(b.peer_id))
 
     def test_larger_swarm(self) -> None:
-        """Eight members are a swarm in which a broadcast reaches all, once."""
+        """Eight members form a swarm in which a broadcast reaches each member once."""
         peers = self.joined(8)
         peers[3].member.broadcast(b"hello")
         self.advance(2.0)
@@ -175,14 +175,14 @@ class JoinTests(MembersCase):
             self.assertEqual([m.content for m in one.recorder.messages], expected)
 
     def test_left_out(self) -> None:
-        """Ourselves and ids that are nobody's are not dialled."""
+        """The member itself and invalid ids are not dialled."""
         a = self.peer()
         a.member.join([a.peer_id, b"\0" * 32, b"\xff" * 32, b"short"])
         self.advance(1.0)
         self.assertEqual(a.events, [])
 
     def test_no_address(self) -> None:
-        """A peer without an address is told as failed; a later join succeeds."""
+        """A peer without an address is reported as failed; a later join succeeds."""
         a, b = self.peer(), self.peer()
         b.member.join([a.peer_id])
         self.assertEqual(b.events, [("failed", a.peer_id, "no address")])
@@ -192,7 +192,7 @@ class JoinTests(MembersCase):
         self.assertEqual(b.member.neighbors(), (a.peer_id,))
 
     def test_unreachable(self) -> None:
-        """A dial that does not end is given up after the time for a peer."""
+        """A dial that does not end is given up after the timeout for a peer."""
         a, b = self.peer(), self.peer()
         address = a.transport.addresses()[0]
         self.hub.unreachable.add((address.host, address.port))
@@ -202,7 +202,7 @@ class JoinTests(MembersCase):
         self.assertEqual(b.events, [("failed", a.peer_id, "timed out")])
 
     def test_before_the_topic_is_open(self) -> None:
-        """Q12: a Join to a peer that has not opened the topic is in vain; repeated later it works."""
+        """Q12: a Join to a peer that has not opened the topic has no effect; repeated later it works."""
         a, b = self.peer(start=False), self.peer()
         b.book.learn(a.peer_id, a.transport.addresses(), "record")
         b.member.join([a.peer_id])
@@ -214,14 +214,14 @@ class JoinTests(MembersCase):
         self.assertEqual(b.member.neighbors(), (a.peer_id,))
 
     def test_lost_connection(self) -> None:
-        """A connection that breaks takes the neighbour away, on both sides."""
+        """A broken connection removes the neighbour, on both sides."""
         a, b = self.joined(2)
         self.hub.cut(a.peer_id, b.peer_id)
         self.assertEqual((a.recorder.downs, b.recorder.downs), ([b.peer_id], [a.peer_id]))
         self.assertEqual(a.member.neighbors(), ())
 
     def test_update_addresses(self) -> None:
-        """Changed addresses go out with the next message of the membership part."""
+        """Changed addresses are sent with the next membership message."""
         a, b = self.peer(), self.peer()
         moved = PeerAddress(STREAMS, "10.9.9.9", 99)
         self.patch(b.transport, "_address", moved)
@@ -238,7 +238,7 @@ class BroadcastTests(MembersCase):
     """
 
     def test_received(self) -> None:
-        """A content arrives with its scope, last hop and round, not at its author."""
+        """A content arrives with its scope, last hop and round, but not at its author."""
         a, b = self.joined(2)
         a.member.broadcast(b"one")
         a.member.broadcast_neighbors(b"two")
@@ -250,7 +250,10 @@ class BroadcastTests(MembersCase):
         self.assertEqual(a.recorder.messages, [])
 
     def test_refused(self) -> None:
-        """Too large ones and duplicates of the last 90 s, sent or received, are refused at once."""
+        """
+        Contents that are too large, and duplicates of the last 90 s, sent or received,
+        are refused immediately.
+        """
         a, b = self.joined(2)
         self.assertRaises(ContentTooLarge, a.member.broadcast, b"x" * 4056)
         self.successResultOf(a.member.broadcast(b"x" * 4055))
@@ -264,7 +267,7 @@ class BroadcastTests(MembersCase):
         self.assertEqual(len(b.recorder.messages), 2)
 
     def test_states(self) -> None:
-        """Before the start it is the caller's mistake, after leaving the topic is left."""
+        """A broadcast before the start is the caller's mistake; after leaving, the topic is left."""
         a = self.peer(start=False)
         self.assertRaises(UsageError, a.member.broadcast, b"x")
         self.assertRaises(UsageError, a.member.join, [])
@@ -277,7 +280,7 @@ class BroadcastTests(MembersCase):
         self.assertRaises(TopicLeft, a.member.subscribe, Recorder())
 
     def slow(self) -> tuple[Peer, Deferred[None]]:
-        """A broadcast while the neighbour does not read."""
+        """Broadcast while the neighbour does not read."""
         a, b = self.joined(2)
         self.hub.stall(b.peer_id)
         for number in range(70):
@@ -294,7 +297,7 @@ class BroadcastTests(MembersCase):
         self.successResultOf(result)
 
     def test_pacing_times_out(self) -> None:
-        """The result fires after its time in any case."""
+        """The result fires after its timeout in any case."""
         _, result = self.slow()
         self.advance(4.9)
         self.assertNoResult(result)
@@ -302,7 +305,7 @@ class BroadcastTests(MembersCase):
         self.successResultOf(result)
 
     def test_pacing_cancelled(self) -> None:
-        """The result can be cancelled; leaving fires what still waits."""
+        """The result can be cancelled; leaving fires pending ones."""
         a, result = self.slow()
         result.cancel()
         self.failureResultOf(result, CancelledError)
@@ -313,8 +316,8 @@ class BroadcastTests(MembersCase):
 
     def test_pacing_when_pruned(self) -> None:
         """
-        When all neighbours have pruned us, who broadcasts waits until one asks
-        for the content; a content for neighbours only is not announced, and waits for nobody.
+        If all neighbours have pruned the member, a broadcast waits until one requests the
+        content; a content for neighbours only is not announced, so it waits for no peer.
         """
         a, b = self.joined(2)
         a.member.messages_received(b.peer_id, [encode(Prune())])
@@ -327,7 +330,10 @@ class BroadcastTests(MembersCase):
         self.successResultOf(a.member.broadcast(b"two"))
 
     def test_pacing_when_pruned_ends(self) -> None:
-        """That wait ends after its time, when cancelled, when the neighbour goes, and with the topic."""
+        """
+        That wait ends after its timeout, on cancellation, when the neighbour leaves, and
+        with the topic.
+        """
         for end in ("time", "cancel", "neighbour", "leave"):
             a, b = self.joined(2)
             self.hub.stall(b.peer_id)
@@ -350,8 +356,8 @@ class BroadcastTests(MembersCase):
 
     def test_pacing_when_one_is_behind(self) -> None:
         """
-        Who broadcasts waits for a neighbour that gets its contents from others
-        and is far behind, until it has them, or is gone or silent.
+        A broadcast waits for a neighbour that gets its contents from others and is far
+        behind, until it has them, or is gone or silent.
         """
         for end in ("reads", "gone", "silent"):
             self.setUp()
@@ -374,7 +380,7 @@ class BroadcastTests(MembersCase):
             self.successResultOf(result)
 
     def test_pacing_behind_and_slow(self) -> None:
-        """After one that is far behind, the eager neighbours are waited for as always."""
+        """After one that is far behind, the broadcast waits for the eager neighbours as usual."""
         a, b, c = self.joined(3)
         a.member.messages_received(c.peer_id, [encode(Prune())])
         for other in (b, c):
@@ -393,7 +399,7 @@ class BroadcastTests(MembersCase):
         self.successResultOf(again)
 
     def test_message_hashes(self) -> None:
-        """The hashes of the last five distinct contents received, the oldest first."""
+        """The result has the hashes of the last five distinct contents received, the oldest first."""
         a, b = self.joined(2)
         self.assertEqual(b.member.message_hashes(), ())
         for number in range(7):
@@ -411,11 +417,14 @@ class BroadcastTests(MembersCase):
 
 class ObserverTests(MembersCase):
     """
-    Who listens.
+    Observers of a topic.
     """
 
     def test_replay_and_end(self) -> None:
-        """A later observer is told the present neighbours first, and nothing after its end."""
+        """
+        A later observer is notified of the current neighbours first, and of nothing after
+        it unsubscribed.
+        """
         a, b = self.joined(2)
         late = Recorder()
         end = a.member.subscribe(late)
@@ -427,7 +436,7 @@ class ObserverTests(MembersCase):
         self.assertEqual((late.messages, len(a.recorder.messages)), ([], 1))
 
     def test_broken_observer(self) -> None:
-        """An observer that raises is logged and does not disturb others."""
+        """An exception in an observer is logged and does not affect others."""
         a, b = self.joined(2)
         a.member.subscribe(Broken())
         last = Recorder()
@@ -438,7 +447,7 @@ class ObserverTests(MembersCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_observer_subscribes(self) -> None:
-        """Whoever subscribes an observer while one is told does not have it told twice."""
+        """An observer that is subscribed during a notification does not get that notification twice."""
         a, b = self.peer(), self.peer()
         second = Recorder()
 
@@ -453,7 +462,7 @@ class ObserverTests(MembersCase):
         self.assertEqual(second.ups, [b.peer_id])
 
     def test_observer_leaves(self) -> None:
-        """An observer may leave the topic while it is told: all goodbyes are said."""
+        """An observer may leave the topic during a notification: all goodbyes are sent."""
         a, b = self.peer(), self.peer()
         left: list[Deferred[None]] = []
 
@@ -470,7 +479,7 @@ class ObserverTests(MembersCase):
         self.assertEqual(b.member.neighbors(), ())
 
     def test_when_joined(self) -> None:
-        """Each caller gets a Deferred of its own, before and after; one can be cancelled alone."""
+        """Each caller gets its own Deferred, before and after joining; one can be cancelled alone."""
         a, b = self.peer(), self.peer(start=False)
         first, second = b.member.when_joined(), b.member.when_joined()
         self.assertIsNot(first, second)
@@ -485,7 +494,7 @@ class ObserverTests(MembersCase):
         self.successResultOf(b.member.when_joined())
 
     def test_when_joined_fails(self) -> None:
-        """Who waits when the topic is left, or asks later, gets L{TopicLeft}."""
+        """Pending and later calls fail with L{TopicLeft} once the topic is left."""
         a = self.peer()
         waiting = a.member.when_joined()
         a.member.leave()
@@ -499,7 +508,7 @@ class LeaveTests(MembersCase):
     """
 
     def test_goodbye(self) -> None:
-        """Neighbours see us go at once; the connection ends; we have no neighbours."""
+        """Neighbours see the member leave immediately; the connection ends; the member has no neighbours."""
         a, b = self.joined(2)
         self.successResultOf(a.member.leave())
         self.assertEqual(a.member.neighbors(), ())
@@ -509,7 +518,7 @@ class LeaveTests(MembersCase):
         self.assertFalse(b.transport.is_connected(a.peer_id))
 
     def test_nothing_left(self) -> None:
-        """After leaving no delayed call remains, with a dial under way or a broadcast that waits."""
+        """After leaving no delayed call remains, even with a pending dial or broadcast."""
         a, b = self.joined(2)
         address = PeerAddress(STREAMS, "10.99.0.1", 1)
         self.hub.unreachable.add((address.host, address.port))
@@ -531,7 +540,7 @@ class LeaveTests(MembersCase):
         self.assertRaises(UsageError, b.member.start)
 
     def test_topic_can_be_opened_again(self) -> None:
-        """The transport's topic is closed: another member can take part in it."""
+        """The transport's topic is closed: another member can open it again."""
         a = self.peer()
         a.member.leave()
         again = GossipMember(self.clock, Random(1), a.peer_id, TOPIC, SECRET, a.transport, a.book)
@@ -541,7 +550,7 @@ class LeaveTests(MembersCase):
 
 class HostileTests(MembersCase):
     """
-    What peers send.
+    Malicious messages from peers.
     """
 
     def test_malformed(self) -> None:
@@ -551,14 +560,14 @@ class HostileTests(MembersCase):
             self.assertRaises(DecodeError, member.messages_received, IDS[5], [message])
 
     def test_before_a_malformed_one(self) -> None:
-        """Of messages that come together those before a malformed one are handled, and no others."""
+        """Of messages that arrive together, only those before a malformed one are handled."""
         a, b = self.joined(2)
         one, two = (encode(Gossip(message_id(content), content, 0)) for content in (b"one", b"two"))
         self.assertRaises(DecodeError, a.member.messages_received, b.peer_id, [one, b"\x07", two])
         self.assertEqual([message.content for message in a.recorder.messages], [b"one"])
 
     def test_left_between_messages(self) -> None:
-        """Who leaves while messages that came together are told hears no more of them."""
+        """A member that leaves while several messages are delivered gets no more of them."""
         a, b = self.joined(2)
         remember = a.recorder.message_received
 
@@ -573,7 +582,7 @@ class HostileTests(MembersCase):
         self.assertEqual([message.content for message in a.recorder.messages], [b"one"])
 
     def test_bad_peer_data(self) -> None:
-        """PeerData that can't be decoded spoil nothing."""
+        """PeerData that can't be decoded do no harm."""
         a = self.peer()
         self.patch(a.transport, "is_connected", lambda peer_id: True)
         a.member.messages_received(IDS[5], [encode(Join(b"\xff\xff"))])
@@ -581,7 +590,7 @@ class HostileTests(MembersCase):
         self.assertEqual(a.book.known(IDS[5]), ())
 
     def test_strangers_are_not_dialled_for_contents(self) -> None:
-        """Q7: what controls the flow of contents does not dial somebody who is no neighbour."""
+        """Q7: messages that control the flow of contents do not dial a peer that is not a neighbour."""
         a = self.peer()
         a.book.learn(IDS[5], [PeerAddress(STREAMS, "10.99.0.1", 1)], "record")
         gossip = encode(Gossip(message_id(b"x"), b"x", 0))
@@ -592,7 +601,7 @@ class HostileTests(MembersCase):
         self.assertEqual(len(a.recorder.messages), 1)
 
     def test_courtesy_is_bounded(self) -> None:
-        """Shuffles that name strangers as their origin start a bounded number of dials."""
+        """Shuffles with unknown peers as their origin start a bounded number of dials."""
         a = self.peer()
         address = PeerAddress(STREAMS, "10.99.0.1", 1)
         self.hub.unreachable.add((address.host, address.port))
@@ -603,7 +612,7 @@ class HostileTests(MembersCase):
         self.assertLessEqual(len(a.member._outbox._dials), 8)
 
     def test_after_leaving(self) -> None:
-        """Whatever a transport still says after we left is ignored."""
+        """After leaving, all calls from the transport are ignored."""
         a = self.peer()
         a.member.leave()
         a.member.peer_connected(IDS[5])
@@ -612,7 +621,7 @@ class HostileTests(MembersCase):
         self.assertEqual((a.member.neighbors(), self.clock.getDelayedCalls()), ((), []))
 
     def test_failing_output(self) -> None:
-        """An output that can't be performed is logged; the next ones are performed."""
+        """An output that fails is logged; the next ones are performed."""
         a = self.peer()
         self.patch(a.transport, "is_connected", lambda peer_id: True)
         self.patch(a.book, "learn", lambda *args: 1 / 0)
@@ -629,13 +638,13 @@ class TimerTests(MembersCase):
     """
 
     def test_one_call(self) -> None:
-        """However many timers the machine has, one delayed call stands for the next of them."""
+        """However many timers the machine has, there is one delayed call, for the next timer."""
         a, _ = self.joined(2)
         own = [c for c in self.clock.getDelayedCalls() if getattr(c, "func", None) == a.member._on_timer]
         self.assertEqual(len(own), 1)
 
     def test_rounding_error(self) -> None:
-        """A call that comes a rounding error too early does what is due, and does not come again."""
+        """A call that comes early by a rounding error does what is due, and is not repeated."""
         a = self.peer()
         a.member.broadcast(b"x")
         when, timer = a.member._swarm.next_timer(), a.member._timer
@@ -649,7 +658,7 @@ class TimerTests(MembersCase):
         self.assertGreater(after, when + 0.5)
 
     def test_encoded_once(self) -> None:
-        """What several peers get is what C{encode} makes of it."""
+        """A message for several peers is encoded as by C{encode}."""
         peers = self.joined(4)
         seen: list[bytes] = []
         original = peers[0].transport.send

@@ -24,7 +24,7 @@ ADDRESS = PeerAddress(STREAMS, "192.0.2.1", 4433)
 
 @implementer(IPeerTransport)
 class ManualTransport:
-    """A transport whose dials end when the test says so."""
+    """A transport whose dials are completed by the test."""
 
     def __init__(self) -> None:
         self.finds_peers = False
@@ -34,42 +34,42 @@ class ManualTransport:
         self.done: list[tuple[PeerId, bytes | None]] = []
 
     def addresses(self) -> tuple[Address, ...]:
-        """None."""
+        """Return none."""
         return ()
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
-        """Not used."""
+        """Do nothing."""
 
     def close_topic(self, topic_id: bytes) -> None:
-        """Not used."""
+        """Do nothing."""
 
     def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
-        """Remember the dial."""
+        """Record the dial."""
         result: Deferred[None] = Deferred()
         self.dials.append((peer_id, result))
         self.dialled.append(tuple(addresses))
         return result
 
     def is_connected(self, peer_id: PeerId) -> bool:
-        """As the test says."""
+        """Return what the test has set."""
         return peer_id in self.connected
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
-        """Remember the message."""
+        """Record the message."""
         if peer_id in self.connected:
             self.done.append((peer_id, message))
         return peer_id in self.connected
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
-        """Remember it as L{None}."""
+        """Record C{None}."""
         self.done.append((peer_id, None))
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
-        """Not used."""
+        """Do nothing."""
         return Deferred()
 
     def succeed(self, index: int = 0) -> None:
-        """The dial succeeds."""
+        """Let the dial succeed."""
         peer, result = self.dials[index]
         self.connected.add(peer)
         result.callback(None)
@@ -77,17 +77,17 @@ class ManualTransport:
 
 @implementer(IAddressBook)
 class ManualBook:
-    """A book that knows one address of everybody."""
+    """An address book that knows one address of every peer."""
 
     def __init__(self) -> None:
         self.answer: tuple[Address, ...] | Deferred[tuple[Address, ...]] = (ADDRESS,)
         self.heard: list[tuple[str, PeerId]] = []
 
     def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
-        """Not used."""
+        """Do nothing."""
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
-        """The answer."""
+        """Return the prepared answer."""
         if isinstance(self.answer, Deferred):
             return self.answer
         result: Deferred[tuple[Address, ...]] = Deferred()
@@ -95,12 +95,12 @@ class ManualBook:
         return result
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
-        """Remember it; without addresses it says nothing."""
+        """Record the failure, which has no effect."""
         if addresses:
             self.heard.append(("failed", peer_id))
 
     def succeeded(self, peer_id: PeerId) -> None:
-        """Remember it."""
+        """Record the success."""
         self.heard.append(("succeeded", peer_id))
 
 
@@ -110,7 +110,7 @@ class CourierTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """A courier, and what it tells."""
+        """Create an outbox, and record its notifications."""
         self.clock = Clock()
         self.transport = ManualTransport()
         self.book = ManualBook()
@@ -127,12 +127,12 @@ class CourierTests(SynchronousTestCase):
         )
 
     def test_doubles(self) -> None:
-        """The doubles of these tests are what they stand for."""
+        """The test doubles provide the interfaces."""
         verifyObject(IPeerTransport, self.transport)
         verifyObject(IAddressBook, self.book)
 
     def test_connected(self) -> None:
-        """To a connected peer messages go at once."""
+        """Messages to a connected peer are sent immediately."""
         self.transport.connected.add(PEER)
         self.courier.send(PEER, b"1")
         self.courier.disconnect(PEER)
@@ -140,7 +140,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.told, [])
 
     def test_dials_once_and_flushes_in_order(self) -> None:
-        """One dial for all that waits; an end of the connection keeps its place."""
+        """There is one dial for all queued messages; a disconnection keeps its position in the queue."""
         self.courier.send(PEER, b"1")
         self.courier.send(PEER, b"2")
         self.courier.disconnect(PEER)
@@ -154,7 +154,10 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_failure(self) -> None:
-        """A failed dial drops the queue and is told with its reason; the next message dials again (Q1)."""
+        """
+        A failed dial drops the queue and is reported with its reason; the next message
+        dials again (Q1).
+        """
         self.courier.send(PEER, b"1")
         self.transport.dials[0][1].errback(DialFailed("connection refused"))
         self.assertEqual(self.told, [("started",), ("failed", "connection refused")])
@@ -164,14 +167,14 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.transport.done, [(PEER, b"2")])
 
     def test_no_address(self) -> None:
-        """Without an address nothing is dialled, and the book is told of no failure."""
+        """Without an address nothing is dialled, and no failure is reported to the book."""
         self.book.answer = ()
         self.courier.send(PEER, b"1")
         self.assertEqual(self.told, [("started",), ("failed", "no address")])
         self.assertEqual((self.transport.dials, self.book.heard), ([], []))
 
     def test_found_by_id(self) -> None:
-        """A transport that finds peers by their ids is asked also without an address."""
+        """A transport that finds peers by their ids is used even without an address."""
         self.book.answer = ()
         self.transport.finds_peers = True
         self.courier.send(PEER, b"1")
@@ -179,7 +182,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def test_not_found_in_time(self) -> None:
-        """Such a transport need not wait for a look-up that takes long."""
+        """Such a transport need not wait for a slow lookup."""
         self.book.answer = Deferred()
         self.transport.finds_peers = True
         self.courier.send(PEER, b"1")
@@ -189,9 +192,9 @@ class CourierTests(SynchronousTestCase):
 
     def search_that_lasts(self) -> Deferred[tuple[Address, ...]]:
         """
-        Dial by the id alone, while the look-up goes on.
+        Dial by the id alone, while the lookup continues.
 
-        @return: its end.
+        @return: a Deferred that completes the lookup.
         """
         self.book.answer = Deferred()
         self.transport.finds_peers = True
@@ -203,7 +206,7 @@ class CourierTests(SynchronousTestCase):
         return search
 
     def test_found_meanwhile(self) -> None:
-        """What the look-up finds while the peer is dialled by its id is dialled instead."""
+        """An address found while the peer is dialled by its id replaces that dial."""
         search = self.search_that_lasts()
         by_id = self.transport.dials[0][1]
         search.callback((ADDRESS,))
@@ -216,7 +219,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_not_found_by_id(self) -> None:
-        """A peer that can't be found by its id may still be found by the look-up."""
+        """A peer that can't be found by its id may still be found by the lookup."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         self.assertEqual(self.told, [("started",)])
@@ -225,7 +228,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def test_reached_by_id(self) -> None:
-        """When the dial by the id succeeds, nobody waits for the look-up any more."""
+        """If the dial by the id succeeds, the lookup is no longer waited for."""
         search = self.search_that_lasts()
         self.transport.succeed()
         self.assertTrue(search.called)
@@ -233,7 +236,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.told, [("started",), ("reached",)])
 
     def test_comes_to_us_meanwhile(self) -> None:
-        """A peer that connects to us before the look-up ends is not dialled any more."""
+        """A peer that connects before the lookup ends is not dialled."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         self.transport.connected.add(PEER)
@@ -242,7 +245,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual((self.told, self.transport.done), ([("started",)], [(PEER, b"1")]))
 
     def test_found_in_vain(self) -> None:
-        """What was found after the peer was not found by its id may fail as well."""
+        """A dial of an address found after the dial by id failed may fail as well."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         search.callback((ADDRESS,))
@@ -251,7 +254,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_nothing_found(self) -> None:
-        """The same reason is told once."""
+        """The same reason is reported once."""
         search = self.search_that_lasts()
         search.callback(())
         self.transport.dials[0][1].errback(DialFailed("no address"))
@@ -259,7 +262,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.book.heard, [])
 
     def test_timeout_of_both(self) -> None:
-        """Both ways end after the time given."""
+        """Lookup and dial by id end after the timeout."""
         search = self.search_that_lasts()
         self.clock.advance(5.0)
         self.assertEqual((search.called, self.transport.dials[0][1].called), (True, True))
@@ -267,7 +270,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_unexpected_error_of_one(self) -> None:
-        """An error that nobody expects is logged, unless the other way succeeds."""
+        """An unexpected error is logged, unless the other way succeeds."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         search.errback(ZeroDivisionError())
@@ -275,7 +278,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_timeout(self) -> None:
-        """Look-up and dial end after the time given."""
+        """Lookup and dial end after the timeout."""
         self.courier.send(PEER, b"1")
         self.clock.advance(4.9)
         self.assertEqual(self.told, [("started",)])
@@ -284,14 +287,14 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_unexpected_error(self) -> None:
-        """An error that nobody expects is logged, and a failed dial."""
+        """An unexpected error is logged and counts as a failed dial."""
         self.book.answer = fail(ZeroDivisionError())
         self.courier.send(PEER, b"1")
         self.assertEqual(self.told, [("started",), ("failed", "internal error")])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_peer_dials_us(self) -> None:
-        """When the peer connects while we look it up, its queue goes out, first things first."""
+        """If the peer connects during the lookup, its queue is sent in order."""
         self.courier.send(PEER, b"1")
         self.transport.connected.add(PEER)
         self.courier.send(PEER, b"2")
@@ -300,7 +303,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.told, [("started",)])
 
     def test_peer_is_connected_after_lookup(self) -> None:
-        """A peer that connected during the look-up is not dialled."""
+        """A peer that connected during the lookup is not dialled."""
         looked_up: Deferred[tuple[Address, ...]] = Deferred()
         self.book.answer = looked_up
         self.courier.send(PEER, b"1")
@@ -309,7 +312,10 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual((self.transport.dials, self.transport.done), ([], [(PEER, b"1")]))
 
     def test_bounds(self) -> None:
-        """So many messages wait for a peer, so many peers are dialled; the rest is dropped and counted."""
+        """
+        The numbers of queued messages per peer and of dialled peers are limited; the rest
+        is dropped and counted.
+        """
         for number in range(MAX_QUEUE + 5):
             self.courier.send(PEER, b"%d" % number)
         self.assertEqual(self.courier.dropped, 5)
@@ -318,7 +324,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual((len(self.transport.dials), self.courier.dropped), (MAX_DIALS, 8))
 
     def test_without_dial(self) -> None:
-        """A message that is not worth a dial is dropped, but waits with others."""
+        """A message that is not worth a dial is dropped, unless others are queued."""
         self.courier.send(PEER, b"1", max_dials=0)
         self.assertEqual(self.transport.dials, [])
         self.courier.send(PEER, b"2")
@@ -327,14 +333,14 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.transport.done, [(PEER, b"2"), (PEER, b"3")])
 
     def test_repeated_message(self) -> None:
-        """The same message twice in a row waits once."""
+        """The same message twice in a row is queued once."""
         for _ in range(3):
             self.courier.send(PEER, b"join")
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"join")])
 
     def test_stop(self) -> None:
-        """After the end no dial runs, no call is left, and nobody is blamed."""
+        """After C{stop} no dial and no delayed call is left, and no failure is reported."""
         self.courier.send(PEER, b"1")
         self.courier.stop()
         self.courier.send(b"q" * 32, b"2")

@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.gossip.proto.contents}: what it costs when it is full.  What it
-remembers is tested with L{dtt.gossip.proto.plumtree}.
+Tests for L{dtt.gossip.proto.contents}: the cost when it is full. Its behaviour is tested
+with L{dtt.gossip.proto.plumtree}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class ContentsTests(SynchronousTestCase):
     """
 
     def test_full(self) -> None:
-        """The oldest make room, one for one."""
+        """The oldest entries are evicted one by one."""
         contents = Contents(GossipConfig(max_received=3, max_cached=2))
         ids = [bytes((number,)) * 32 for number in range(5)]
         for identity in ids:

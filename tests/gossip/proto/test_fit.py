@@ -23,7 +23,7 @@ LIMIT = 4095
 
 
 def peer(number: int, length: int | None = None) -> PeerInfo:
-    """A node with so many bytes of PeerData."""
+    """A node with PeerData of this size."""
     return PeerInfo(bytes((number,)) * 32, None if length is None else b"d" * length)
 
 
@@ -33,17 +33,20 @@ class FitTests(SynchronousTestCase):
     """
 
     def test_small_is_untouched(self) -> None:
-        """A message that fits is returned as it is."""
+        """A message that fits is returned unchanged."""
         message = ShuffleReply((peer(1, 500), peer(2)))
         self.assertIs(fit(message, LIMIT), message)
 
     def test_longest_data_first(self) -> None:
-        """The longest PeerData is dropped, the others stay."""
+        """The longest PeerData is dropped first; the others stay."""
         message = Shuffle(b"o" * 32, (peer(1, 600), peer(2, 3400), peer(3, 30)), 6)
         self.assertEqual(fit(message, LIMIT), Shuffle(b"o" * 32, (peer(1, 600), peer(2), peer(3, 30)), 6))
 
     def test_nodes_from_the_front(self) -> None:
-        """When data are gone and it is still too long, nodes go, the origin's own last entry stays."""
+        """
+        If the message is still too long without data, nodes are dropped from the front;
+        the origin's own last entry stays.
+        """
         message = ShuffleReply(tuple(peer(number, 10) for number in range(150)))
         fitting = fit(message, LIMIT)
         assert isinstance(fitting, ShuffleReply)

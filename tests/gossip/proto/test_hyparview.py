@@ -53,7 +53,7 @@ A, B, C, D, E, F, X = (peer(number) for number in range(2, 9))
 
 class Machine:
     """
-    A machine with neighbours to begin with, and short words for its inputs.
+    A machine with initial neighbours, and shortcuts for its inputs.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Machine:
             self.view._refill = saved  # type: ignore[method-assign]
 
     def hear(self, sender: bytes, message: Message) -> list[Output]:
-        """A message arrives."""
+        """Receive a message."""
         return self.view.receive(sender, message, self.now)
 
     def wait(self, seconds: float) -> list[Output]:
-        """Time passes."""
+        """Advance the time."""
         end = self.now + seconds
         out: list[Output] = []
         while (when := self.view.timers.next) is not None and when <= end:
@@ -90,7 +90,7 @@ class Machine:
 
 
 def sent(outputs: Sequence[Output], kind: type[Message] | None = None) -> list[tuple[bytes, Message]]:
-    """What is sent to whom."""
+    """The messages sent, and to whom."""
     return [
         (output.peer, output.message)
         for output in outputs
@@ -104,7 +104,7 @@ class JoinTests(SynchronousTestCase):
     """
 
     def test_join_command(self) -> None:
-        """A Join goes out with our data; no view changes."""
+        """The command sends a Join with the member's data; the views do not change."""
         machine = Machine()
         out = machine.view.handle(JoinPeers((A, B, A)), 0.0)
         self.assertEqual(out, [SendMessage(A, Join(b"mine")), SendMessage(B, Join(b"mine"))])
@@ -113,7 +113,7 @@ class JoinTests(SynchronousTestCase):
         )
 
     def test_join_leaves_out(self) -> None:
-        """Ourselves (Q4), invalid ids and neighbours (Q11) get no Join; a pending peer does (Q11)."""
+        """The member itself (Q4), invalid ids and neighbours (Q11) get no Join; a pending peer does (Q11)."""
         machine = Machine(active=[A, B])
         machine.hear(A, ForwardJoin(PeerInfo(C), 0))
         self.assertIn(C, machine.view.pending)
@@ -121,7 +121,7 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(out, [SendMessage(C, Join(b"mine"))])
 
     def test_joined_by(self) -> None:
-        """A Join is answered by a High Neighbor and walked from every other neighbour."""
+        """A Join is answered with a High Neighbor and forwarded from every other neighbour."""
         machine = Machine(active=[A, B])
         out = machine.hear(C, Join(b"c"))
         walk = ForwardJoin(PeerInfo(C, b"c"), 6)
@@ -138,7 +138,10 @@ class JoinTests(SynchronousTestCase):
         self.assertIn(C, machine.view.pending)
 
     def test_joined_when_full(self) -> None:
-        """At a full node a random neighbour is evicted, told so, kept as passive; then the new one is up."""
+        """
+        At a full node a random neighbour is evicted, notified, and kept as passive; then
+        the new one is up.
+        """
         machine = Machine(active=[A, B], config=GossipConfig(active_view_capacity=2))
         out = machine.hear(C, Join())
         assert isinstance(out[0], NeighborDown)
@@ -158,7 +161,10 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.passive), [evicted])
 
     def test_evicted_survives_its_disconnect(self) -> None:
-        """The end of an evicted peer's connection does not drop it from the passive view; a second does."""
+        """
+        The end of an evicted peer's connection does not remove it from the passive view;
+        a second one does.
+        """
         machine = Machine(active=[A], config=GossipConfig(active_view_capacity=1))
         machine.hear(B, Join())
         machine.view.handle(PeerDisconnected(A), 0.0)
@@ -173,12 +179,15 @@ class ForwardJoinTests(SynchronousTestCase):
     """
 
     def test_known_neighbor(self) -> None:
-        """Rule 1: the relation to a neighbour is renewed."""
+        """Rule 1: the link to an existing neighbour is renewed."""
         out = Machine(active=[A, B, C]).hear(A, ForwardJoin(PeerInfo(B, b"b"), 4))
         self.assertEqual(out, [PeerDataLearned(B, b"b"), SendMessage(B, Neighbor(HIGH, b"mine"))])
 
     def test_end_of_walk(self) -> None:
-        """Rule 2: at ttl 0, or with one neighbour, the peer is asked; it is in no view until it answers."""
+        """
+        Rule 2: at ttl 0, or with one neighbour, the peer gets a request; it is in no view
+        until it answers.
+        """
         for active, ttl in (([A, B], 0), ([A], 5)):
             machine = Machine(active=active)
             out = machine.hear(A, ForwardJoin(PeerInfo(X, b"x"), ttl))
@@ -188,7 +197,7 @@ class ForwardJoinTests(SynchronousTestCase):
             self.assertEqual(out, [NeighborUp(X)])
 
     def test_passes_on(self) -> None:
-        """Rule 3: the walk goes on to somebody other than its sender, one step shorter."""
+        """Rule 3: the walk continues with a peer other than its sender, one step shorter."""
         out = Machine(active=[A, B]).hear(A, ForwardJoin(PeerInfo(X, b"x"), 5))
         self.assertEqual(out, [SendMessage(B, ForwardJoin(PeerInfo(X, b"x"), 4))])
 
@@ -199,12 +208,12 @@ class ForwardJoinTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.passive), [X])
 
     def test_ttl_is_clamped(self) -> None:
-        """Q9: a ttl beyond the configured length is cut to it."""
+        """Q9: a ttl beyond the configured length is reduced to it."""
         out = Machine(active=[A, B]).hear(A, ForwardJoin(PeerInfo(X), 0xFFFF))
         self.assertEqual(out, [SendMessage(B, ForwardJoin(PeerInfo(X), 5))])
 
     def test_unusable(self) -> None:
-        """Q4 and addresses.md section 4: our own id and invalid ones are dropped."""
+        """Q4 and addresses.md section 4: the own id and invalid ones are dropped."""
         for joining in (ME, INVALID):
             for ttl in (0, 3, 5):
                 machine = Machine(active=[A, B])
@@ -231,7 +240,7 @@ class NeighborTests(SynchronousTestCase):
     """
 
     def test_unasked(self) -> None:
-        """An unasked Neighbor is answered, and the answer is not tracked (Q6)."""
+        """An unsolicited Neighbor is answered, and the answer is not tracked (Q6)."""
         machine = Machine()
         out = machine.hear(A, Neighbor(LOW, b"a"))
         self.assertEqual(
@@ -254,7 +263,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.active), [A])
 
     def test_late_answers_do_not_loop(self) -> None:
-        """When both sides take the other's late answer for a request, they do not answer for ever."""
+        """If both sides take the other's late answer for a request, they do not answer forever."""
         one, other = Machine(), Machine(me=A)
         one.hear(B, ForwardJoin(PeerInfo(A), 0))
         one.wait(0.6)
@@ -270,14 +279,17 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual((list(one.view.views.active), list(other.view.views.active)), ([A], [ME]))
 
     def test_neighbor_renews(self) -> None:
-        """An unasked Neighbor of a neighbour is answered, some seconds after the last answer."""
+        """An unsolicited Neighbor of a neighbour is answered, some seconds after the last answer."""
         machine = Machine(active=[A])
         self.assertEqual(machine.hear(A, Neighbor(HIGH)), [])
         machine.now = 5.0
         self.assertEqual(machine.hear(A, Neighbor(HIGH)), [SendMessage(A, Neighbor(HIGH, b"mine"))])
 
     def test_timeout(self) -> None:
-        """A passive peer that does not answer in 500 ms is forgotten, let go, and the next one asked."""
+        """
+        A passive peer that does not answer within 500 ms is forgotten and disconnected,
+        and the next one is asked.
+        """
         machine = Machine(active=[A], passive=[B, C])
         ((first, _),) = sent(machine.hear(A, ShuffleReply()))
         self.assertEqual(machine.wait(0.499), [])
@@ -288,7 +300,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.passive), [second])
 
     def test_timeout_counts_from_connection(self) -> None:
-        """While the peer is dialled the time stands still; it runs from the connection on."""
+        """The timeout is suspended while the peer is dialled; it starts with the connection."""
         machine = Machine(active=[A], passive=[B])
         machine.hear(A, ShuffleReply())
         machine.view.handle(DialStarted(B), machine.now)
@@ -298,14 +310,14 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.02), [DisconnectPeer(B)])
 
     def test_dial_without_end(self) -> None:
-        """A dial of which nothing is heard any more does not hold the request for ever."""
+        """A dial that never ends does not keep the request open forever."""
         machine = Machine(active=[A], passive=[B], config=GossipConfig(shuffle_interval=1000))
         machine.hear(A, ShuffleReply())
         machine.view.handle(DialStarted(B), machine.now)
         self.assertEqual(machine.wait(41.0), [DisconnectPeer(B)])
 
     def test_failed_dial(self) -> None:
-        """A passive peer that can't be dialled is forgotten and the next one is asked at once."""
+        """A passive peer that can't be dialled is forgotten and the next one is asked immediately."""
         machine = Machine(active=[A], passive=[B, C])
         ((first, _),) = sent(machine.hear(A, ShuffleReply()))
         machine.view.handle(DialStarted(first), machine.now)
@@ -314,7 +326,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(out, [SendMessage(second, Neighbor(LOW, b"mine"))])
 
     def test_refused_by(self) -> None:
-        """A refusal leaves the peer in the passive view, and no request behind."""
+        """A refusal leaves the peer in the passive view, and no request pending."""
         machine = Machine(active=[A], passive=[B])
         machine.hear(A, ShuffleReply())
         self.assertEqual(machine.hear(B, ShuffleReply()), [])
@@ -322,7 +334,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual((machine.view.pending, list(machine.view.views.passive)), ({}, [B]))
 
     def test_disconnect_clears_pending(self) -> None:
-        """Q6: sending a Disconnect ends a request that was under way."""
+        """Q6: sending a Disconnect ends a pending request."""
         machine = Machine(active=[A], config=GossipConfig(active_view_capacity=1))
         machine.hear(A, ForwardJoin(PeerInfo(A), 0))
         self.assertIn(A, machine.view.pending)
@@ -330,14 +342,14 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(machine.view.pending, {})
 
     def evicted(self, config: GossipConfig) -> Machine:
-        """One that has answered A, and has evicted it for B."""
+        """A machine that has answered A, and has evicted it for B."""
         machine = Machine(config=config)
         self.assertEqual(sent(machine.hear(A, Neighbor(HIGH))), [(A, Neighbor(HIGH, b"mine"))])
         self.assertIn((A, Disconnect(True)), sent(machine.hear(B, Neighbor(HIGH))))
         return machine
 
     def test_answer_to_an_answer(self) -> None:
-        """A former neighbour that was answered lately evicts nobody; some seconds later it does."""
+        """A former neighbour that was answered recently evicts no peer; some seconds later it does."""
         machine = self.evicted(GossipConfig(active_view_capacity=1))
         self.assertIn((A, Disconnect(True)), sent(machine.hear(A, Neighbor(HIGH))))
         self.assertEqual(list(machine.view.views.active), [B])
@@ -346,7 +358,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.active), [A])
 
     def test_answered_again(self) -> None:
-        """Where there is room it becomes a neighbour again, and is answered."""
+        """If there is room it becomes a neighbour again, and is answered."""
         machine = self.evicted(GossipConfig(active_view_capacity=1))
         machine.hear(B, Disconnect(False))
         machine.wait(0.6)
@@ -354,7 +366,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.active), [A])
 
     def test_answered_bounded(self) -> None:
-        """Of so many it is known when they were answered, and of no more."""
+        """The times of answers are kept for a bounded number of peers."""
         machine = self.evicted(GossipConfig(active_view_capacity=1, max_answered=1))
         self.assertEqual(list(machine.view.views.answered), [B])
         machine.hear(A, Neighbor(HIGH))
@@ -367,14 +379,17 @@ class DepartureTests(SynchronousTestCase):
     """
 
     def test_left_alive(self) -> None:
-        """A neighbour that disconnects alive becomes passive; another is asked, not the same."""
+        """A neighbour that disconnects alive becomes passive; another peer is asked, not the same."""
         machine = Machine(active=[A, B])
         out = machine.hear(B, Disconnect(True))
         self.assertEqual(out, [NeighborDown(B), DisconnectPeer(B)])
         self.assertEqual(list(machine.view.views.passive), [B])
 
     def test_left_for_good(self) -> None:
-        """A neighbour that quits is forgotten, and with no neighbour left the next is asked with High."""
+        """
+        A neighbour that quits is forgotten; without any neighbour left, the next peer is
+        asked with High.
+        """
         machine = Machine(active=[A], passive=[B])
         out = machine.hear(A, Disconnect(False))
         self.assertEqual(out, [NeighborDown(A), DisconnectPeer(A), SendMessage(B, Neighbor(HIGH, b"mine"))])
@@ -388,13 +403,16 @@ class DepartureTests(SynchronousTestCase):
         self.assertEqual(machine.view.views.passive, {})
 
     def test_data_is_told_again(self) -> None:
-        """Data of a neighbour that becomes passive are told again, which renews its addresses."""
+        """The data of a neighbour that becomes passive are reported again, which renews its addresses."""
         machine = Machine(active=[A, B])
         machine.hear(B, Neighbor(HIGH, b"b"))
         self.assertIn(PeerDataLearned(B, b"b"), machine.hear(B, Disconnect(True)))
 
     def test_quit(self) -> None:
-        """Every neighbour gets ShuffleReply and Disconnect(alive=false); no events; no timers remain."""
+        """
+        Every neighbour gets ShuffleReply and Disconnect(alive=false); there are no
+        events, and no timers remain.
+        """
         machine = Machine(active=[A, B], passive=[C])
         out = machine.view.handle(Quit(), 1.0)
         self.assertEqual([output.peer for output in out if isinstance(output, DisconnectPeer)], [A, B])
@@ -404,7 +422,7 @@ class DepartureTests(SynchronousTestCase):
         self.assertIsNone(machine.view.timers.next)
 
     def test_strangers_are_let_go(self) -> None:
-        """After a membership message of no neighbour, its connection is not needed."""
+        """After a membership message of a peer that is not a neighbour, its connection is released."""
         self.assertEqual(Machine().hear(A, ShuffleReply()), [DisconnectPeer(A)])
         self.assertEqual(Machine().hear(A, Disconnect(True)), [])
 
@@ -415,7 +433,10 @@ class ShuffleTests(SynchronousTestCase):
     """
 
     def test_sent_each_minute(self) -> None:
-        """Each minute a Shuffle with 3 active, 4 passive peers and ourselves last goes to a neighbour."""
+        """
+        Each minute a Shuffle with 3 active peers, 4 passive peers and the member itself
+        last goes to a neighbour.
+        """
         machine = Machine(active=[A, B, C, D, E], passive=[peer(number) for number in range(20, 40)])
         self.assertEqual(machine.wait(59.9), [])
         for _ in range(2):
@@ -428,14 +449,17 @@ class ShuffleTests(SynchronousTestCase):
             self.assertEqual(message.nodes[-1].data, b"mine")
 
     def test_alone(self) -> None:
-        """Without a neighbour nothing is sent, and the timer goes on."""
+        """Without a neighbour nothing is sent, and the timer continues."""
         machine = Machine()
         machine.view.handle(JoinPeers(()), 0.0)
         self.assertEqual(machine.wait(60.0), [])
         self.assertEqual(machine.view.timers.next, 120.0)
 
     def test_end_of_walk(self) -> None:
-        """At its end a Shuffle is taken in and its origin gets as many peers, passive before active."""
+        """
+        At the end of its walk a Shuffle is processed and its origin gets as many peers,
+        passive before active.
+        """
         machine = Machine(active=[A, B], passive=[C])
         out = machine.hear(A, Shuffle(X, (PeerInfo(D, b"d"), PeerInfo(X)), 0))
         self.assertEqual(set(machine.view.views.passive), {C, D, X})
@@ -445,14 +469,17 @@ class ShuffleTests(SynchronousTestCase):
         self.assertIn(PeerDataLearned(D, b"d"), out)
 
     def test_passes_on(self) -> None:
-        """A Shuffle goes on to a neighbour that is neither sender nor origin, or is dropped; ttl clamped."""
+        """
+        A Shuffle is forwarded to a neighbour that is neither sender nor origin, or
+        dropped; its ttl is clamped.
+        """
         nodes = (PeerInfo(D),)
         machine = Machine(active=[A, B, C])
         self.assertEqual(machine.hear(A, Shuffle(B, nodes, 0xFFFF)), [SendMessage(C, Shuffle(B, nodes, 5))])
         self.assertEqual(Machine(active=[A, B]).hear(A, Shuffle(B, nodes, 3)), [])
 
     def test_unusable_ids(self) -> None:
-        """Invalid ids and our own are neither stored nor forwarded; a Shuffle by one is dropped."""
+        """Invalid ids and the own id are neither stored nor forwarded; a Shuffle from one is dropped."""
         nodes = (PeerInfo(INVALID, b"i"), PeerInfo(ME, b"m"), PeerInfo(D))
         machine = Machine(active=[A, B])
         self.assertEqual(
@@ -464,14 +491,14 @@ class ShuffleTests(SynchronousTestCase):
             self.assertEqual(machine.hear(A, Shuffle(origin, nodes, 0)), [])
 
     def test_reply_refills(self) -> None:
-        """A ShuffleReply enters the passive view, and one of it is asked with Low."""
+        """Peers in a ShuffleReply enter the passive view, and one of them is asked with Low."""
         machine = Machine(active=[A])
         out = machine.hear(A, ShuffleReply((PeerInfo(B, b"b"),)))
         self.assertEqual(out, [PeerDataLearned(B, b"b"), SendMessage(B, Neighbor(LOW, b"mine"))])
         self.assertEqual(list(machine.view.views.passive), [B])
 
     def test_passive_is_bounded(self) -> None:
-        """The passive view and what is kept of its peers do not outgrow their bounds."""
+        """The passive view and the data of its peers stay within their bounds."""
         machine = Machine(active=[A])
         for number in range(100, 2000, 50):
             nodes = tuple(PeerInfo(peer(n), b"d" * 100) for n in range(number, number + 50))
@@ -480,7 +507,7 @@ class ShuffleTests(SynchronousTestCase):
         self.assertLessEqual(machine.view.views.count_data(), 31)
 
     def test_alive_marks_are_bounded(self) -> None:
-        """Whoever says that it is alive, only peers in a view are marked."""
+        """Only peers in a view can be marked as alive."""
         machine = Machine(active=[A, B])
         for number in range(100, 1000):
             machine.hear(A, ShuffleReply((PeerInfo(peer(number)),)))
@@ -488,7 +515,7 @@ class ShuffleTests(SynchronousTestCase):
         self.assertLessEqual(len(machine.view.views.alive), 35)
 
     def test_messages_fit(self) -> None:
-        """Q10: with big PeerData in the views, what we send is still small enough."""
+        """Q10: with large PeerData in the views, messages are still small enough."""
         config = GossipConfig(active_view_capacity=2)
         machine = Machine(active=[A, B], config=config)
         for number in range(100, 130):
@@ -507,7 +534,7 @@ class DataTests(SynchronousTestCase):
     """
 
     def test_learned_once(self) -> None:
-        """Data are told when they differ from what is known, empty ones never."""
+        """Data are reported when they differ from what is known; empty data are never reported."""
         machine = Machine(active=[A])
         self.assertEqual(machine.hear(A, Neighbor(HIGH, b"one")), [PeerDataLearned(A, b"one")])
         self.assertEqual(machine.hear(A, Neighbor(HIGH, b"one")), [])
@@ -515,13 +542,13 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(machine.hear(A, Neighbor(HIGH, b"two")), [PeerDataLearned(A, b"two")])
 
     def test_too_long(self) -> None:
-        """Data that are too long are told, but not kept."""
+        """Data that are too long are reported, but not kept."""
         machine = Machine(active=[A])
         self.assertEqual(machine.hear(A, Neighbor(HIGH, b"x" * 1025)), [PeerDataLearned(A, b"x" * 1025)])
         self.assertEqual(machine.view.views.count_data(), 0)
 
     def test_update(self) -> None:
-        """New data of ours go out with later messages; too long ones are the caller's mistake."""
+        """New own data are sent with later messages; data that are too long are the caller's mistake."""
         machine = Machine()
         self.assertEqual(machine.view.handle(UpdateData(b"new"), 0.0), [])
         self.assertEqual(machine.view.handle(JoinPeers((A,)), 0.0), [SendMessage(A, Join(b"new"))])

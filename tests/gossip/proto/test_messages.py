@@ -46,7 +46,7 @@ HELLO_ID = bytes.fromhex("ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5
 
 
 def frame(text: str) -> bytes:
-    """The body of a frame given in hex with its length before it."""
+    """The body of a frame, given in hex with its length prefix."""
     data = bytes.fromhex(text)
     assert int.from_bytes(data[:4], "big") == len(data) - 4, text
     return data[4:]
@@ -102,13 +102,13 @@ class MessagesTests(SynchronousTestCase):
     """
 
     def test_worked_examples(self) -> None:
-        """Every example of section 10 is encoded to and decoded from its bytes."""
+        """Every example of section 10 encodes to and decodes from its bytes."""
         for text, message in EXAMPLES:
             self.assertEqual(encode(message), frame(text), message)
             self.assertEqual(decode(frame(text)), message)
 
     def test_rust_frames(self) -> None:
-        """What real Rust machines said is decoded, and encoded to the same bytes; all ten types occur."""
+        """Messages from real Rust machines are decoded, and encode to the same bytes; all ten types occur."""
         frames = json.loads(VECTORS.read_text())["frames"]
         kinds = set()
         for recorded in frames:
@@ -125,7 +125,7 @@ class MessagesTests(SynchronousTestCase):
         self.assertEqual(message_id(b"hello"), HELLO_ID)
 
     def test_rejected(self) -> None:
-        """Bad bools, options, discriminants and overflowing varints are no messages."""
+        """Bad bools, options, discriminants and overflowing varints are refused."""
         for text in (
             "00050200",
             "00050002",
@@ -144,7 +144,7 @@ class MessagesTests(SynchronousTestCase):
                 decode(bytes.fromhex(text))
 
     def test_truncated(self) -> None:
-        """No proper start of an example is a message."""
+        """A truncated example is refused at any length."""
         for text, message in EXAMPLES:
             body = frame(text)
             for length in range(len(body)):
@@ -152,7 +152,7 @@ class MessagesTests(SynchronousTestCase):
                     decode(body[:length])
 
     def test_huge_counts(self) -> None:
-        """A count beyond the bytes that follow is refused before anything is built."""
+        """A count larger than the following bytes allow is refused before anything is built."""
         for text in ("0003ffffffff0f", "0103ffffffffffffffff7f", "0100" + "33" * 32 + "ffffffffffffffffff01"):
             with self.assertRaises(DecodeError):
                 decode(bytes.fromhex(text))
@@ -163,7 +163,7 @@ class MessagesTests(SynchronousTestCase):
             self.assertEqual(decode(frame(text) + b"\xff\x00"), message)
 
     def test_non_minimal_varints(self) -> None:
-        """Varints and discriminants longer than needed are accepted."""
+        """Varints and discriminants that are longer than necessary are accepted."""
         self.assertEqual(decode(bytes.fromhex("81008200008000")), Graft(None, 0))
         self.assertEqual(decode(bytes.fromhex("80008300") + b"\x80\x00"), ShuffleReply())
 
@@ -172,19 +172,19 @@ class MessagesTests(SynchronousTestCase):
         self.assertEqual(decode(bytes.fromhex("00050101")), Disconnect(True))
 
     def test_content_is_not_in_repr(self) -> None:
-        """A message's repr does not carry its content."""
+        """A message's repr does not contain its content."""
         self.assertNotIn("secret", repr(Gossip(ID1, b"secret", 0)))
 
     @settings(max_examples=300)
     @given(messages)
     def test_round_trip(self, message: Message) -> None:
-        """What was encoded is decoded to the same."""
+        """An encoded message decodes to the same message."""
         self.assertEqual(decode(encode(message)), message)
 
     @settings(max_examples=300)
     @given(st.binary(max_size=200) | st.builds(bytes.__add__, st.sampled_from([b"\0", b"\1"]), st.binary()))
     def test_garbage(self, garbage: bytes) -> None:
-        """Whatever comes, it is a message or a L{DecodeError}."""
+        """Any bytes are decoded to a message or raise L{DecodeError}."""
         try:
             message = decode(garbage)
         except DecodeError:
@@ -194,7 +194,7 @@ class MessagesTests(SynchronousTestCase):
     @settings(max_examples=300)
     @given(messages, st.integers(0, 5000), st.integers(0, 255), st.integers(0, 3))
     def test_quick_readers(self, message: Message, at: int, byte: int, cut: int) -> None:
-        """What is read in one go is read as byte by byte, damaged and truncated or not."""
+        """The fast path and the byte-by-byte reader agree, even for damaged and truncated input."""
         data = bytearray(encode(message))
         data[at % len(data)] = byte
         for damaged in (encode(message), bytes(data), bytes(data[: len(data) - cut])):
@@ -203,7 +203,7 @@ class MessagesTests(SynchronousTestCase):
                 self.assertEqual(quick, _read(damaged))
 
     def test_read_in_one_go(self) -> None:
-        """Contents of all usual lengths, and full announcements, are."""
+        """Contents of all usual lengths, and full announcements, take the fast path."""
         for size in (0, 1, 127, 128, 129, 4055):
             gossip = Gossip(ID1, bytes(size), 0x7F)
             self.assertEqual(_read_usual_gossip(encode(gossip)), gossip)

@@ -29,18 +29,18 @@ HI = message_id(b"hi")
 
 
 def hi(hops: int | None) -> Gossip:
-    """The message of these tests."""
+    """The message used in these tests."""
     return Gossip(HI, b"hi", hops)
 
 
 def number_id(number: int) -> bytes:
-    """A message id that nobody has the content of."""
+    """A message id without a known content."""
     return number.to_bytes(32, "big")
 
 
 class Machine:
     """
-    A machine with neighbours, and short words for its inputs.
+    A machine with neighbours, and shortcuts for its inputs.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Machine:
             self.hear(peer, Prune())
 
     def hear(self, sender: bytes, message: Message) -> list[Output]:
-        """A message arrives."""
+        """Receive a message."""
         return self.tree.receive(sender, message, self.now)
 
     def broadcast(self, content: bytes, neighbors_only: bool = False) -> list[Output]:
-        """We broadcast."""
+        """Broadcast a content."""
         return self.tree.handle(Broadcast(content, neighbors_only), self.now)
 
     def wait(self, seconds: float) -> list[Output]:
-        """Time passes."""
+        """Advance the time."""
         end = self.now + seconds
         out: list[Output] = []
         while (when := self.tree.timers.next) is not None and when <= end:
@@ -74,18 +74,18 @@ class Machine:
 
 class BroadcastTests(SynchronousTestCase):
     """
-    Our own contents.
+    Contents broadcast by the member itself.
     """
 
     def test_swarm(self) -> None:
-        """Eager neighbours get the content at once, lazy ones an announcement after 5 ms."""
+        """Eager neighbours get the content immediately, lazy ones an announcement after 5 ms."""
         machine = Machine([A, B], [C])
         self.assertEqual(machine.broadcast(b"hi"), [SendMessage(A, hi(0)), SendMessage(B, hi(0))])
         self.assertEqual(machine.wait(0.0049), [])
         self.assertEqual(machine.wait(0.0002), [SendMessage(C, IHave(((HI, 0),)))])
 
     def test_neighbors(self) -> None:
-        """The scope of neighbours is neither announced nor remembered."""
+        """A content for neighbours only is neither announced nor remembered."""
         machine = Machine([A], [C])
         self.assertEqual(machine.broadcast(b"hi", True), [SendMessage(A, hi(None))])
         self.assertEqual(machine.wait(1.0), [])
@@ -99,7 +99,7 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(len(machine.broadcast(b"x" * 4055)), 1)
 
     def test_full_ihave(self) -> None:
-        """116 announcements fill a message, which goes out at once."""
+        """116 announcements fill a message, which is sent immediately."""
         machine = Machine([], [C])
         out = [output for number in range(120) for output in machine.broadcast(b"%d" % number)]
         ((first),) = out
@@ -114,11 +114,14 @@ class BroadcastTests(SynchronousTestCase):
 
 class GossipTests(SynchronousTestCase):
     """
-    Contents of others.
+    Contents broadcast by others.
     """
 
     def test_forwarded(self) -> None:
-        """A content goes on to eager neighbours with the next round, and to the application as received."""
+        """
+        A content is forwarded to eager neighbours with the next round, and delivered to
+        the application as received.
+        """
         machine = Machine([A, B, C], [D])
         self.assertEqual(
             machine.hear(A, hi(3)),
@@ -127,13 +130,13 @@ class GossipTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.01), [SendMessage(D, IHave(((HI, 4),)))])
 
     def test_from_lazy_sender(self) -> None:
-        """Who sent it needs no announcement of it."""
+        """The sender of a content gets no announcement of it."""
         machine = Machine([], [A])
         machine.hear(A, hi(0))
         self.assertEqual(machine.wait(0.5), [])
 
     def test_from_stranger(self) -> None:
-        """Q6: content of somebody who is no neighbour is processed; he enters neither set (Q7)."""
+        """Q6: content from a peer that is not a neighbour is processed; the peer enters neither set (Q7)."""
         machine = Machine([B])
         self.assertEqual(machine.hear(A, hi(0)), [SendMessage(B, hi(1)), GossipMessage(b"hi", "swarm", A, 0)])
         self.assertEqual(machine.hear(A, hi(0)), [SendMessage(A, Prune())])
@@ -141,7 +144,7 @@ class GossipTests(SynchronousTestCase):
         self.assertEqual((list(machine.tree.eager), list(machine.tree.lazy)), ([B], []))
 
     def test_spoofed(self) -> None:
-        """A message whose id is not that of its content has no consequence."""
+        """A message whose id does not match its content is ignored."""
         machine = Machine([A, B])
         self.assertEqual(machine.hear(A, Gossip(HI, b"ho", 0)), [])
         self.assertEqual(machine.tree.counters["spoofed"], 1)
@@ -158,20 +161,20 @@ class GossipTests(SynchronousTestCase):
             self.assertEqual((list(machine.tree.eager), list(machine.tree.lazy)), ([A], [B]))
 
     def test_neighbors_scope(self) -> None:
-        """The scope of neighbours is delivered each time and not forwarded."""
+        """A content for neighbours only is delivered each time and not forwarded."""
         machine = Machine([A, B])
         for _ in range(2):
             self.assertEqual(machine.hear(A, hi(None)), [GossipMessage(b"hi", "neighbors", A, 0)])
 
     def test_last_round(self) -> None:
-        """Q9: at round 65535 a content is delivered and not forwarded."""
+        """Q9: at round 65535 a content is delivered but not forwarded."""
         machine = Machine([A, B], [C])
         self.assertEqual(machine.hear(A, hi(0xFFFF)), [GossipMessage(b"hi", "swarm", A, 0xFFFF)])
         self.assertEqual(machine.wait(0.5), [])
         self.assertEqual(len(Machine([A, B]).hear(A, hi(0xFFFE))), 2)
 
     def test_too_large_to_forward(self) -> None:
-        """Q3: a content that grows beyond 4095 bytes on the way is delivered and not forwarded."""
+        """Q3: a content that would grow beyond 4095 bytes is delivered but not forwarded."""
         content = b"x" * 4057
         for hops, forwarded in ((126, True), (127, False)):
             machine = Machine([A, B])
@@ -179,7 +182,7 @@ class GossipTests(SynchronousTestCase):
             self.assertEqual(len(out), 2 if forwarded else 1)
 
     def test_expiry(self) -> None:
-        """A payload that may be asked for is kept for 30 s, each id for 90 s."""
+        """A payload that peers may request is kept for 30 s, each id for 90 s."""
         machine = Machine([A], [B, C])
         machine.hear(A, hi(0))
         machine.wait(29.0)
@@ -192,7 +195,7 @@ class GossipTests(SynchronousTestCase):
         self.assertIn(GossipMessage(b"hi", "swarm", B, 5), machine.hear(B, hi(5)))
 
     def test_broadcast_again(self) -> None:
-        """The same content can be broadcast again only once it is forgotten, in either scope."""
+        """The same content can only be broadcast again once it is forgotten, in either scope."""
         machine = Machine([A])
         machine.broadcast(b"hi")
         machine.wait(89.0)
@@ -204,17 +207,17 @@ class GossipTests(SynchronousTestCase):
 
 class OptimisationTests(SynchronousTestCase):
     """
-    Taking a much shorter path.
+    Switching to a much shorter path.
     """
 
     def received_with(self, hops: int, lazy: Sequence[bytes] = (B,)) -> tuple[Machine, list[Output]]:
-        """B has announced it with round 2; A sends it with round C{hops}."""
+        """B has announced the content with round 2; A sends it with round C{hops}."""
         machine = Machine([A, C], lazy)
         machine.hear(B, IHave(((HI, 2),)))
         return machine, machine.hear(A, hi(hops))
 
     def test_not_worth_it(self) -> None:
-        """Received with round 6, forwarded with 7: 7 - 2 < 7, nothing changes."""
+        """Received with round 6, forwarded with 7: 7 - 2 < 7, so nothing changes."""
         _, out = self.received_with(6)
         self.assertEqual(out, [SendMessage(C, hi(7)), GossipMessage(b"hi", "swarm", A, 6)])
 
@@ -234,7 +237,7 @@ class OptimisationTests(SynchronousTestCase):
             self.assertEqual((list(machine.tree.eager), list(machine.tree.lazy)), ([C, B], [A]))
 
     def test_announcer_is_no_neighbor(self) -> None:
-        """Q7: a stranger's announcement changes no link."""
+        """Q7: an announcement of a peer that is not a neighbour changes no link."""
         machine, out = self.received_with(20, lazy=())
         self.assertEqual(out, [SendMessage(C, hi(21)), GossipMessage(b"hi", "swarm", A, 20)])
         self.assertEqual(list(machine.tree.eager), [A, C])
@@ -246,7 +249,7 @@ class AnnouncementTests(SynchronousTestCase):
     """
 
     def test_graft_sources_in_turn(self) -> None:
-        """The first source is asked after 80 ms, the next 40 ms later, each becomes eager."""
+        """The first source gets a Graft after 80 ms, the next 40 ms later, and each becomes eager."""
         machine = Machine([], [A, B])
         machine.hear(A, IHave(((HI, 1),)))
         machine.hear(B, IHave(((HI, 2),)))
@@ -258,14 +261,14 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.5), [])
 
     def test_arrives_in_time(self) -> None:
-        """What arrives before 80 ms are over is not asked for."""
+        """A content that arrives within the 80 ms is not requested."""
         machine = Machine([A], [B])
         machine.hear(B, IHave(((HI, 1),)))
         machine.hear(A, hi(0))
         self.assertEqual([o for o in machine.wait(0.5) if o != SendMessage(B, IHave(((HI, 1),)))], [])
 
     def test_known_content(self) -> None:
-        """An announcement of what was received is ignored."""
+        """An announcement of a content that was received is ignored."""
         machine = Machine([A], [B])
         machine.hear(A, hi(0))
         machine.wait(0.01)
@@ -273,14 +276,14 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.5), [])
 
     def test_asked_again(self) -> None:
-        """Who announces again after it was asked is asked again."""
+        """A source that announces again after it was asked is asked again."""
         machine = Machine([], [A])
         for _ in range(2):
             machine.hear(A, IHave(((HI, 1),)))
             self.assertEqual(machine.wait(0.2), [SendMessage(A, Graft(HI, 1))])
 
     def test_nothing_left_behind(self) -> None:
-        """Q8: when all sources were asked, nothing is kept of the announcement."""
+        """Q8: once all sources were asked, nothing is kept of the announcement."""
         machine = Machine([], [A, B])
         for peer in (A, B, A):
             machine.hear(peer, IHave(((HI, 1),)))
@@ -289,7 +292,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(len(machine.tree.timers), 1)
 
     def test_graft(self) -> None:
-        """A Graft makes its sender eager and brings it the content with the next round."""
+        """A Graft makes its sender eager and returns the content with the next round."""
         machine = Machine([A], [B])
         machine.hear(A, hi(1))
         self.assertEqual(machine.hear(B, Graft(HI, 2)), [SendMessage(B, hi(2))])
@@ -297,7 +300,10 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.hear(B, Graft(number_id(1), 0)), [])
 
     def test_kept_for_whom_may_ask(self) -> None:
-        """A content is kept until each one that was told of it has shown that it has it, or has asked."""
+        """
+        A content is kept until each peer that it was announced to has shown that it has
+        it, or has requested it.
+        """
         machine = Machine([A], [B, C, D])
         machine.hear(A, hi(0))
         self.assertEqual(machine.tree._contents.sizes(), (1, 1, 2))
@@ -309,7 +315,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.hear(D, Graft(HI, 1)), [])
 
     def test_others_keep_it(self) -> None:
-        """Only those that it was announced to count, each for itself."""
+        """Only peers that it was announced to count, each separately."""
         machine = Machine([A], [B, C])
         machine.hear(A, hi(0))
         for peer in (A, D, B, B):
@@ -317,7 +323,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.hear(C, Graft(HI, 1)), [SendMessage(C, hi(1))])
 
     def test_ahead(self) -> None:
-        """We are ahead while a neighbour may ask for more contents than it should be behind."""
+        """The member is ahead while a neighbour may request more contents than it should be behind."""
         machine = Machine([A], [B, C], GossipConfig(max_behind=2, max_cached=4))
         for number in range(3):
             self.assertFalse(machine.tree.is_ahead())
@@ -327,7 +333,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertTrue(machine.tree.is_ahead())
         machine.hear(C, Graft(message_id(b"1"), 1))
         self.assertFalse(machine.tree.is_ahead())
-        # What could not be kept can't be asked for.
+        # A content that could not be kept can't be requested.
         for number in range(3, 20):
             machine.broadcast(b"%d" % number)
         self.assertEqual(machine.tree._contents.behind, {B: 4})
@@ -336,7 +342,10 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.tree._contents.sizes()[1:], (0, 0))
 
     def test_behind(self) -> None:
-        """Who announces nothing is not waited for; nobody is behind for longer than contents are kept."""
+        """
+        A peer that announces nothing is not waited for; no peer is behind for longer than
+        contents are kept.
+        """
         machine = Machine([A], [B], GossipConfig(max_behind=1))
         for number in range(2):
             machine.broadcast(b"%d" % number)
@@ -351,7 +360,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertFalse(machine.tree.is_ahead())
 
     def test_signs_of_life(self) -> None:
-        """A lazy neighbour that sends contents is not silent; one whose announcements are empty is."""
+        """A lazy neighbour that sends contents is not silent; one with empty announcements is."""
         machine = Machine([A], [B], GossipConfig(max_behind=1))
         for number in range(2):
             machine.broadcast(b"%d" % number)
@@ -363,7 +372,10 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertTrue(machine.tree.is_ahead())
 
     def test_not_kept(self) -> None:
-        """What nobody may ask for is not kept: it was pushed to all, or the others had announced it."""
+        """
+        A content that no peer may request is not kept: it was pushed to all, or announced
+        by the others.
+        """
         machine = Machine([A, B], [])
         machine.broadcast(b"mine")
         machine.hear(A, hi(0))
@@ -375,7 +387,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.01), [SendMessage(B, IHave(((HI, 1),)))])
 
     def test_departed_source(self) -> None:
-        """Q7: a departed peer is neither asked nor announced to."""
+        """Q7: a departed peer is neither asked nor sent announcements."""
         for gone in (NeighborDown(A), PeerDisconnected(A)):
             machine = Machine([], [A])
             machine.hear(A, IHave(((HI, 1),)))
@@ -396,11 +408,14 @@ class AnnouncementTests(SynchronousTestCase):
 
 class BoundsTests(SynchronousTestCase):
     """
-    What peers can make us keep.
+    Bounds on the state that peers can create.
     """
 
     def test_announcement_flood(self) -> None:
-        """One peer's announcements are bounded, and leave room for others; the rest is asked for at once."""
+        """
+        The pending announcements of one peer are bounded, which leaves room for others;
+        the rest is requested immediately.
+        """
         config = GossipConfig(max_missing=100, max_missing_per_peer=60)
         machine = Machine([], [A, B, C], config)
         asked: Counter[bytes] = Counter()
@@ -412,14 +427,14 @@ class BoundsTests(SynchronousTestCase):
         self.assertEqual(len(machine.tree._missing), 100)
         self.assertEqual((machine.tree._missing.count_by(A), machine.tree._missing.count_by(B)), (60, 40))
         self.assertEqual((machine.tree.counters["asked_at_once"], asked), (900, {A: 440, B: 460}))
-        # What another one has announced is awaited from that one.
+        # A content announced by another peer is awaited from that one.
         self.assertEqual(machine.hear(B, IHave(((number_id(0), 0),))), [])
         self.assertLessEqual(len(machine.tree.timers), 102)
         machine.wait(0.2)
         self.assertEqual((len(machine.tree._missing), machine.tree._missing._by_peer), (0, {}))
 
     def test_content_flood(self) -> None:
-        """Ids and payloads are bounded in number and bytes; the oldest go first."""
+        """The number and bytes of ids and payloads are bounded; the oldest are dropped first."""
         config = GossipConfig(max_received=50, max_cached=20, max_cached_bytes=15_000)
         machine = Machine([A], [B], config)
         contents = [b"%d" % number * 300 for number in range(100, 200)]
@@ -434,7 +449,7 @@ class BoundsTests(SynchronousTestCase):
         self.assertEqual(small.tree._contents.sizes()[1], 20)
 
     def test_lazy_queues(self) -> None:
-        """What waits for a lazy neighbour is less than one message."""
+        """The queue for a lazy neighbour is shorter than one message."""
         machine = Machine([A], [B])
         for number in range(1000):
             machine.hear(A, Gossip(message_id(b"%d" % number), b"%d" % number, 0))

@@ -54,13 +54,13 @@ class SwarmTests(SynchronousTestCase):
         self.swarm.receive(P1, Neighbor(Priority.HIGH), 0.0)
 
     def test_views(self) -> None:
-        """A neighbour is one for both parts."""
+        """Both parts of the machine know a neighbour."""
         self.assertEqual((self.swarm.neighbors(), self.swarm.eager_peers()), ((P1,), (P1,)))
         self.assertTrue(self.swarm.is_neighbor(P1))
         self.assertEqual(self.swarm.known_peers(), ())
 
     def test_lost_neighbor(self) -> None:
-        """A lost neighbour is one for neither part."""
+        """Both parts of the machine drop a lost neighbour."""
         out = self.swarm.handle(PeerDisconnected(P1), 0.0)
         self.assertIn(NeighborDown(P1), out)
         self.assertEqual((self.swarm.neighbors(), self.swarm.eager_peers()), ((), ()))
@@ -83,7 +83,7 @@ class SwarmTests(SynchronousTestCase):
         self.assertEqual(self.swarm.next_timer(), 1.0)
 
     def test_after_quit(self) -> None:
-        """After Quit nothing is sent, whatever comes, and no timer runs."""
+        """After Quit nothing is sent on any input, and no timer runs."""
         self.assertEqual(len(self.swarm.handle(Quit(), 0.0)), 3)
         for event in (
             Quit(),
@@ -98,7 +98,7 @@ class SwarmTests(SynchronousTestCase):
         self.assertEqual(self.swarm.handle_timer(100.0), [])
 
     def test_deterministic(self) -> None:
-        """Two runs with the same seed say the same."""
+        """Two runs with the same seed are identical."""
 
         def run() -> list[str]:
             said: list[str] = []
@@ -151,7 +151,7 @@ class MembershipTests(SynchronousTestCase):
             self.assertEqual(net.asymmetric_links(), [], f"seed {seed}")
 
     def test_quit_in_chain(self) -> None:
-        """Who quits leaves no trace in active views, and the rest stays together."""
+        """A peer that quits is removed from all active views, and the rest stays connected."""
         for seed in SEEDS:
             net = network(4, seed, capacity=2)
             for number in range(3):
@@ -164,7 +164,10 @@ class MembershipTests(SynchronousTestCase):
             self.assertEqual(len(net.connected_components()), 1, f"seed {seed}")
 
     def test_join_trace(self) -> None:
-        """Section 12: Join, Neighbor, Neighbor, and silence; nothing stays pending on either side (Q6)."""
+        """
+        Section 12: Join, Neighbor, Neighbor, then silence; no request stays pending on
+        either side (Q6).
+        """
         net = network(2, 1)
         said: list[tuple[bytes, type]] = []
         net.tap = lambda sender, receiver, message: said.append((sender, type(message)))
@@ -173,7 +176,7 @@ class MembershipTests(SynchronousTestCase):
         self.assertEqual(said, [(P1, Join), (P0, Neighbor), (P1, Neighbor)])
 
     def test_simultaneous_join(self) -> None:
-        """Two that join each other at once are up once each, and fall silent."""
+        """Two machines that join each other at the same time are up once each, and fall silent."""
         net = network(2, 1)
         net.command(P0, JoinPeers((P1,)))
         net.command(P1, JoinPeers((P0,)))
@@ -182,7 +185,7 @@ class MembershipTests(SynchronousTestCase):
         self.assertLessEqual(sum(node.sent for node in net.nodes.values()), 6)
 
     def test_slow_links(self) -> None:
-        """With round trips longer than the request's time-out the swarm forms and does not chatter."""
+        """With round trips longer than the request's timeout the swarm forms without endless messages."""
         net = GossipNetwork(Random(1), latency=0.7)
         for number in range(3):
             net.add(peer(number))
@@ -196,7 +199,7 @@ class MembershipTests(SynchronousTestCase):
         self.assertEqual(sum(node.sent for node in net.nodes.values()), sent)
 
     def test_deaths(self) -> None:
-        """After a third of 30 nodes have vanished the others are one swarm, without asymmetric links."""
+        """After a third of 30 nodes have vanished the others form one swarm, without asymmetric links."""
         for seed in SEEDS:
             net = network(30, seed)
             for number in range(1, 30):
@@ -213,11 +216,11 @@ class MembershipTests(SynchronousTestCase):
 
 class BroadcastTests(SynchronousTestCase):
     """
-    Section 13, item 5, and the repair of losses.
+    Section 13, item 5, and recovery from losses.
     """
 
     def test_two_stars(self) -> None:
-        """In two stars of three a broadcast reaches 2; after they were joined it reaches all 5."""
+        """In two stars of three nodes a broadcast reaches 2; after the stars have joined it reaches all 5."""
         for seed in SEEDS:
             net = network(6, seed)
             for centre, leaves in ((P0, (P1, P2)), (P3, (P4, P5))):
@@ -239,7 +242,7 @@ class BroadcastTests(SynchronousTestCase):
             self.assertEqual(got, [P0, P2, P3, P4, P5], f"seed {seed}")
 
     def test_triangle_becomes_tree(self) -> None:
-        """Section 12: in a triangle the superfluous link becomes lazy on both sides."""
+        """Section 12: in a triangle the redundant link becomes lazy on both sides."""
         net = network(3, 1)
         net.command(P0, JoinPeers((P1, P2)))
         net.command(P1, JoinPeers((P2,)))
@@ -255,7 +258,10 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(net.nodes[P1].swarm.eager_peers(), (P2,))
 
     def test_pruned_by_all(self) -> None:
-        """Who was pruned by all its neighbours misses nothing, even more contents than it can await."""
+        """
+        A peer that was pruned by all its neighbours misses nothing, even with more
+        contents than it can await.
+        """
         net = GossipNetwork(Random(1), config=GossipConfig(max_missing=1000, max_missing_per_peer=500))
         for number in range(3):
             net.add(peer(number))
@@ -271,7 +277,7 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual([len(net.nodes[other].contents()) for other in (P1, P2)], [4000, 4000])
 
     def test_losses_are_repaired(self) -> None:
-        """A tenth of all messages is lost; announcements bring nearly all contents to all."""
+        """With a loss of a tenth of all messages, announcements bring nearly all contents to all."""
         for seed in SEEDS:
             net = GossipNetwork(Random(seed))
             for number in range(20):

@@ -15,7 +15,7 @@ class TimersTests(SynchronousTestCase):
     """
 
     def test_order(self) -> None:
-        """Timers fire by time, then by the order of their starting, once."""
+        """Each timer fires once, by time, then in the order of starting."""
         timers: Timers[str] = Timers()
         for name, when in (("late", 2.0), ("first", 1.0), ("second", 1.0)):
             timers.start(name, when)
@@ -24,7 +24,7 @@ class TimersTests(SynchronousTestCase):
         self.assertEqual((timers.pop(2.0), timers.next, len(timers)), ("late", None, 0))
 
     def test_restart_replaces(self) -> None:
-        """A timer that is started again fires at the new time only."""
+        """A restarted timer fires only at its new time."""
         timers: Timers[str] = Timers()
         timers.start("a", 1.0)
         timers.start("a", 3.0)
@@ -33,7 +33,7 @@ class TimersTests(SynchronousTestCase):
         )
 
     def test_stop(self) -> None:
-        """A stopped timer does not fire; stopping one that does not run is harmless."""
+        """A stopped timer does not fire; stopping one that is not running is harmless."""
         timers: Timers[str] = Timers()
         timers.start("a", 1.0)
         timers.stop("a")
@@ -42,7 +42,7 @@ class TimersTests(SynchronousTestCase):
         self.assertEqual((timers.next, timers.pop(2.0)), (None, None))
 
     def test_bounded(self) -> None:
-        """Restarting for ever does not grow the heap."""
+        """Restarting a timer again and again does not grow the heap."""
         timers: Timers[str] = Timers()
         for turn in range(10_000):
             timers.start("a", 1.0 + turn)
