@@ -62,7 +62,7 @@ class TLSTests(SynchronousTestCase):
 
     def test_without_tls(self) -> None:
         """
-        OpenSSL can't be imported any more, unless it was loaded before.
+        The import of OpenSSL is blocked, unless it is already loaded.
         """
         modules = dict(sys.modules)
         self.patch(sys, "modules", modules)

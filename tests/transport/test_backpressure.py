@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.backpressure}: what is not seen better through a transport.
+Tests for L{dtt.transport.backpressure} that do not need a transport.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ class PatienceTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """One that tells when it has given up."""
+        """Create one that reports when it has given up."""
         self.clock = Clock()
         self.given_up: list[float] = []
         self.patience = Patience(self.clock, lambda: self.given_up.append(self.clock.seconds()))
 
     def test_nothing_taken(self) -> None:
-        """Half a minute after others began to wait for the peer."""
+        """A peer is given up half a minute after others began to wait for it, if it reads nothing."""
         self.patience.waiting(WRITABLE - 1)
         self.clock.advance(5)
         self.patience.waiting(WRITABLE)
@@ -37,7 +37,7 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual(len(self.given_up), 1)
 
     def test_slow_but_steady(self) -> None:
-        """Not while the peer takes something now and then, of up to 1 MiB."""
+        """It is not given up while it reads occasionally, with up to 1 MiB unsent."""
         self.patience.waiting(SLOW_BYTES)
         for _ in range(10):
             self.clock.advance(STALLED_SECONDS - 1)
@@ -47,7 +47,10 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual(len(self.given_up), 1)
 
     def test_too_much(self) -> None:
-        """Of more, taking something is not enough: ten seconds after it became too much."""
+        """
+        With more unsent data, reading is not sufficient: it is given up ten seconds after
+        exceeding the limit.
+        """
         self.patience.waiting(WRITABLE)
         self.clock.advance(9)
         self.patience.waiting(SLOW_BYTES + 1)
@@ -63,7 +66,7 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_not_too_much_any_more(self) -> None:
-        """Who gets below 1 MiB in between has ten seconds again."""
+        """A peer that gets below 1 MiB in between has another ten seconds."""
         for _ in range(5):
             self.patience.waiting(SLOW_BYTES + 1)
             self.clock.advance(9)
@@ -71,7 +74,7 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual(self.given_up, [])
 
     def test_writable_again(self) -> None:
-        """Once nobody waits, it is as if nothing had been; then all begins anew."""
+        """When no writer waits any more, the state is reset."""
         for _ in range(2):
             self.patience.waiting(SLOW_BYTES + 1)
             self.clock.advance(9)
@@ -83,7 +86,7 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_lose(self) -> None:
-        """It can be over before; that is told later, and once."""
+        """It can be given up earlier; this is reported later, and once."""
         self.patience.waiting(WRITABLE)
         self.patience.lose()
         self.assertEqual(self.given_up, [])

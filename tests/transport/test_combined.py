@@ -34,7 +34,7 @@ class Peer:
 
     def open(self, topic: bytes = TOPIC, secret: bytes = SECRET) -> None:
         """
-        Take part.
+        Open the topic.
         """
         self.transport.open_topic(topic, secret, self.links)
 
@@ -53,25 +53,25 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass.
+        Advance the clock.
         """
         MemoryTCPNetwork(self.clock).advance(seconds)
 
     def dial(self, *addresses: Address) -> Deferred[None]:
         """
-        C{a} dials C{b}.
+        Let C{a} dial C{b}.
         """
         return self.a.transport.dial(self.b.id, addresses)
 
     def connected(self) -> tuple[bool, bool]:
         """
-        Whether C{a} has C{b} over streams, and over iroh.
+        Whether C{a} is connected to C{b} over streams, and over iroh.
         """
         return self.a.streams.is_connected(self.b.id), self.a.iroh.is_connected(self.b.id)
 
     def connect(self, *transports: MemoryPeerTransport) -> None:
         """
-        C{a} dials C{b}, by one transport after the other.
+        Let C{a} dial C{b}, over one transport after the other.
         """
         for transport in transports:
             own = self.a.streams if transport is self.b.streams else self.a.iroh
@@ -81,7 +81,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def exchange(self, message: bytes) -> None:
         """
-        A message of C{a} reaches C{b}, and the other way round.
+        Send a message from C{a} to C{b}, and one back.
         """
         self.a.transport.send(self.b.id, TOPIC, message)
         self.b.transport.send(self.a.id, TOPIC, message)
@@ -91,7 +91,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        The whole interface is there.
+        The class provides the interface.
         """
         self.assertTrue(verifyObject(IPeerTransport, self.a.transport))
         self.assertFalse(self.a.transport.finds_peers)
@@ -100,7 +100,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        Each transport's first addresses come first, eight in all, then a relay.
+        The first addresses of each transport come first, eight in all, then a relay.
         """
         own = self.a.transport.addresses()
         self.assertEqual(own, (*self.a.streams.addresses(), *self.a.iroh.addresses()))
@@ -116,7 +116,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_dials_what_an_address_belongs_to(self) -> None:
         """
-        An address is dialled by its own transport, and the other side is told.
+        An address is dialled by its own transport, and the other side is notified.
         """
         result = self.dial(*self.b.iroh.addresses())
         self.advance(0.1)
@@ -127,8 +127,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_first_address_first(self) -> None:
         """
-        The transport of the first address is tried first, and the other one
-        not at all when it connects in time.
+        The transport of the first address is tried first, and the other one is not tried
+        if it connects in time.
         """
         result = self.dial(*self.b.iroh.addresses(), *self.b.streams.addresses())
         self.advance(0.1)
@@ -139,8 +139,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_side_by_side(self) -> None:
         """
-        A transport that does not answer within 250 ms is joined by the next
-        one; the loser is cancelled.
+        If a transport does not answer within 250 ms the next one is started concurrently;
+        the loser is cancelled.
         """
         (silent,) = self.b.streams.addresses()
         self.hub.unreachable.add((silent.host, silent.port))
@@ -156,7 +156,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_next_at_once_after_a_failure(self) -> None:
         """
-        A transport that fails is followed by the next one without a wait.
+        If a transport fails the next one follows without a wait.
         """
         result = self.dial(PeerAddress(STREAMS, "10.9.9.9", 1), *self.b.iroh.addresses())
         self.advance(0.1)
@@ -164,7 +164,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_all_fail(self) -> None:
         """
-        When all fail the reasons are named, each once.
+        If all fail, the failure lists each reason once.
         """
         result = self.dial(PeerAddress(STREAMS, "10.9.9.9", 1), PeerAddress(IROH, "10.9.9.9", 1))
         self.advance(0.2)
@@ -177,8 +177,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_no_address(self) -> None:
         """
-        Without an address nothing is dialled, unless a transport finds peers
-        by their ids; it is asked then beside what addresses there are.
+        Without an address nothing is dialled, unless a transport finds peers by their
+        ids; that one is also tried in addition to addresses.
         """
         self.failureResultOf(self.dial(), DialFailed)
         asked = []
@@ -196,7 +196,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        A cancelled dial leaves nothing.
+        A cancelled dial leaves nothing behind.
         """
         for wait in (0.0, 0.1, 0.3):
             silent = [*self.b.streams.addresses(), *self.b.iroh.addresses()]
@@ -209,7 +209,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_dialled_by_the_peer_meanwhile(self) -> None:
         """
-        A dial ends well when the peer gets through by another transport.
+        A dial succeeds if the peer connects through another transport.
         """
         (silent,) = self.b.streams.addresses()
         self.hub.unreachable.add((silent.host, silent.port))
@@ -222,7 +222,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_connected_already(self) -> None:
         """
-        A peer that one transport has is not dialled by another.
+        A peer connected through one transport is not dialled by another.
         """
         self.connect(self.b.iroh)
         self.successResultOf(self.dial(*self.b.streams.addresses()))
@@ -230,14 +230,14 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_one_of_two_breaks(self) -> None:
         """
-        While one connection is left nobody is told of an end, and messages
-        take it; when the last one breaks the topic is told once.
+        While one connection is left there is no notification, and messages use it; when
+        the last one breaks the topic is notified once.
         """
         self.connect(self.b.streams, self.b.iroh)
         self.exchange(b"over streams")
         for one, other in ((self.a, self.b), (self.b, self.a)):
             one.streams.multiplexer.disconnect(other.id, TOPIC)
-        # What is not asked for: the streams connection is cut.
+        # This was not requested: the streams connection is cut.
         self.hub._connections[0].abort("cut")
         self.advance(0.1)
         self.assertEqual(self.connected(), (False, True))
@@ -249,9 +249,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_not_admitted(self) -> None:
         """
-        A peer that does not admit us over one transport is sent to over the
-        other, until that connection is a new one; when neither admits us the
-        topic is told.
+        If a peer does not admit the topic over one transport, messages go over the other,
+        until the first has a new connection; if neither admits it the topic is notified.
         """
         self.a.open(OTHER)
         self.b.iroh.open_topic(OTHER, SECRET, self.b.links)
@@ -273,7 +272,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_not_admitted_and_gone(self) -> None:
         """
-        That a peer did not admit us is forgotten when it is gone, however it went.
+        A refused admission is forgotten when the peer is gone, for whatever reason.
         """
         self.a.open(OTHER)
         self.b.iroh.open_topic(OTHER, SECRET, self.b.links)
@@ -284,7 +283,7 @@ class SeveralTransportsTests(SynchronousTestCase):
         self.a.transport.send(self.b.id, OTHER, b"over iroh")
         self.advance(0.2)
         self.assertEqual(len(self.a.transport._closed_to_us), 1)
-        # Whoever asks for an end is not told of it.
+        # There is no notification of an end that the topic requested.
         for transport in (self.a.streams, self.a.iroh):
             transport.disconnect(self.b.id, TOPIC)
             transport.disconnect(self.b.id, OTHER)
@@ -299,7 +298,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_disconnect(self) -> None:
         """
-        A topic's use of a peer ends on all transports; nobody is told of an end.
+        A topic's use of a peer ends on all transports, without a notification.
         """
         self.connect(self.b.streams, self.b.iroh)
         self.exchange(b"here")
@@ -325,7 +324,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_when_writable(self) -> None:
         """
-        A writer waits for the transport that is behind; the wait can be cancelled.
+        A writer waits for the congested transport; the wait can be cancelled.
         """
         self.connect(self.b.streams, self.b.iroh)
         self.exchange(b"here")
@@ -343,7 +342,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_when_writable_on_two(self) -> None:
         """
-        With both behind, a writer waits for both.
+        If both are congested, a writer waits for both.
         """
         ways: list[Deferred[None]] = [Deferred(), Deferred()]
         for transport, way in zip((self.a.streams, self.a.iroh), ways, strict=True):

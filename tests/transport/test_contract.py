@@ -1,7 +1,7 @@
 """
-What every L{IPeerTransport} does: the same tests for L{StreamsTransport} over
-a TCP network in memory, for L{IrohTransport} over a QUIC network in memory, and
-for L{MemoryPeerTransport}.
+The contract of L{IPeerTransport}: the same tests for L{StreamsTransport} over an
+in-memory TCP network, for L{IrohTransport} over an in-memory QUIC network, and for
+L{MemoryPeerTransport}.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ Transport: TypeAlias = StreamsTransport | MemoryPeerTransport | IrohTransport
 
 TOPIC, OTHER, SECRET = b"t" * 32, b"u" * 32, b"s" * 32
 
-#: A gossip C{Disconnect}: what a topic says last.
+#: A gossip C{Disconnect}: the last message of a topic.
 BYE = b"\x00\x05\x00\x00"
 
-#: A gossip C{Join}: what it says first.
+#: A gossip C{Join}: the first message of a topic.
 JOIN = b"\x00\x00\x00"
 
 
 class Network(Protocol):
     """
-    What the tests do to a network, of either kind.
+    The operations of the tests on a network of any kind.
     """
 
     @property
     def clock(self) -> Clock:
-        """The time of all that happens."""
+        """The network's clock."""
 
     kind: int
     """Of its transports."""
@@ -66,25 +66,25 @@ class Network(Protocol):
     """Bytes of the largest message."""
 
     def transport(self, n: int) -> Transport:
-        """One that listens; the larger C{n}, the larger its peer id."""
+        """A listening transport; the larger C{n}, the larger its peer id."""
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
 
     def silence(self, transport: Transport) -> None:
-        """Connects to C{transport} get no answer."""
+        """Make connections to C{transport} time out."""
 
     def cut(self, one: Transport, other: Transport) -> None:
-        """All connections between two break."""
+        """Break all connections between two transports."""
 
     def stall(self, transport: Transport) -> None:
-        """C{transport} does not read."""
+        """Stop C{transport} from reading."""
 
     def resume(self, transport: Transport) -> None:
-        """It does again."""
+        """Let it read again."""
 
     def connections(self, transport: Transport) -> int:
-        """How many it has."""
+        """The number of its connections."""
 
 
 class StreamsNetwork:
@@ -227,7 +227,7 @@ class ContractMixin(_Base):
 
     def network(self) -> Network:
         """
-        A new network.
+        Create a network.
         """
         raise NotImplementedError
 
@@ -250,7 +250,7 @@ class ContractMixin(_Base):
 
     def connect(self, one: Transport, other: Transport) -> None:
         """
-        C{one} dials C{other}; both know it.
+        Let C{one} dial C{other}; both are notified.
         """
         result = one.dial(other.peer_id, other.addresses())
         self.net.advance(0.1)
@@ -258,13 +258,13 @@ class ContractMixin(_Base):
 
     def reason(self, result: Deferred[None]) -> str:
         """
-        Why a dial failed.
+        The reason of a failed dial.
         """
         return str(self.failureResultOf(result, DialFailed).value)
 
     def test_interface(self) -> None:
         """
-        The whole interface is there.
+        The transport provides the interface.
         """
         self.assertTrue(verifyObject(IPeerTransport, self.a))
         self.assertEqual(self.a.kind, self.net.kind)
@@ -274,7 +274,7 @@ class ContractMixin(_Base):
 
     def test_dial(self) -> None:
         """
-        A dial connects both sides, and each topic of each is told once.
+        A dial connects both sides, and each topic on each side is notified once.
         """
         on_a, on_b = self.open(self.a, self.b)
         (also_on_a,) = self.open(self.a, topic=OTHER)
@@ -289,7 +289,7 @@ class ContractMixin(_Base):
 
     def test_dial_when_connected(self) -> None:
         """
-        A dial of a connected peer fires at once, with or without addresses.
+        A dial of a connected peer fires immediately, with or without addresses.
         """
         self.connect(self.a, self.b)
         self.successResultOf(self.a.dial(self.b.peer_id, []))
@@ -307,8 +307,8 @@ class ContractMixin(_Base):
 
     def test_dial_fails(self) -> None:
         """
-        No address, nobody there, somebody else there, oneself, no answer: each
-        has its reason.
+        No address, no listener, another peer, the own id and no answer: each gives its
+        own reason.
         """
         c = self.net.transport(3)
         a, b = self.a.peer_id, self.b.peer_id
@@ -333,7 +333,7 @@ class ContractMixin(_Base):
 
     def test_one_of_several_addresses(self) -> None:
         """
-        The address that works is found among others that don't.
+        The working address is found among others that don't work.
         """
         c = self.net.transport(3)
         addresses = [PeerAddress(self.net.kind, "10.0.0.200", 1), *c.addresses(), *self.b.addresses()]
@@ -344,7 +344,7 @@ class ContractMixin(_Base):
 
     def test_cancelled_dial(self) -> None:
         """
-        A cancelled dial leaves nothing, at whatever time; the next one works.
+        A cancelled dial leaves nothing behind, at any stage; the next one works.
         """
         for milliseconds in range(0, 60, 7):
             result = self.a.dial(self.b.peer_id, self.b.addresses())
@@ -363,7 +363,7 @@ class ContractMixin(_Base):
 
     def test_dialled_by_the_peer_meanwhile(self) -> None:
         """
-        A dial ends well when the peer gets through to us first.
+        A dial succeeds if the peer connects first.
         """
         c = self.net.transport(3)
         self.net.silence(c)
@@ -402,8 +402,8 @@ class ContractMixin(_Base):
 
     def test_not_connected(self) -> None:
         """
-        What is sent to nobody is dropped, as is what is sent on a topic that
-        is not open; a message that is too large is the caller's fault.
+        Messages to a peer that is not connected, or on a topic that is not open, are
+        dropped; a message that is too large is the caller's mistake.
         """
         (on_a,) = self.open(self.a)
         self.a.send(self.b.peer_id, TOPIC, b"lost")
@@ -416,17 +416,17 @@ class ContractMixin(_Base):
 
     def test_topic_twice(self) -> None:
         """
-        A topic is open once.
+        A topic can be opened only once.
         """
         self.open(self.a)
         self.assertRaises(ValueError, self.a.open_topic, TOPIC, SECRET, RecordingLinks())
 
-    # Ends
+    # Disconnection
 
     def test_disconnect(self) -> None:
         """
-        After L{IPeerTransport.disconnect} what was sent still arrives, the
-        connection ends, and no machine hears of it.
+        After L{IPeerTransport.disconnect} messages sent before still arrive, the
+        connection ends, and there is no notification.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -443,7 +443,7 @@ class ContractMixin(_Base):
 
     def test_disconnect_by_both(self) -> None:
         """
-        Both may do it at once.
+        Both sides may disconnect at the same time.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -458,7 +458,7 @@ class ContractMixin(_Base):
 
     def test_used_again(self) -> None:
         """
-        A connection that is used again soon after its last topic ended stays.
+        A connection that is used again soon after its last topic ended stays open.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -477,7 +477,7 @@ class ContractMixin(_Base):
 
     def test_two_topics_share_a_connection(self) -> None:
         """
-        One topic's end does not disturb the other.
+        The end of one topic does not affect the other.
         """
         self.open(self.a, self.b)
         on_a, on_b = self.open(self.a, self.b, topic=OTHER)
@@ -495,8 +495,7 @@ class ContractMixin(_Base):
 
     def test_cut(self) -> None:
         """
-        A connection that breaks is told to the topics that used it, and only
-        to them.
+        A broken connection is reported to the topics that used it, and only to them.
         """
         on_a, on_b = self.open(self.a, self.b)
         unused = self.open(self.a, self.b, topic=OTHER)
@@ -514,8 +513,8 @@ class ContractMixin(_Base):
 
     def test_cut_while_waiting(self) -> None:
         """
-        A connection that breaks before the peer has admitted us is told at
-        once, and not again 5 s later.
+        A connection that breaks before the peer has admitted the topic is reported
+        immediately, and not again 5 s later.
         """
         (on_a,) = self.open(self.a)
         self.connect(self.a, self.b)
@@ -528,8 +527,8 @@ class ContractMixin(_Base):
 
     def test_close_topic(self) -> None:
         """
-        Who leaves a topic hears nothing of it any more; the peer is not told of
-        a lost connection, and the connection ends.
+        A topic that was closed gets no more notifications; the peer is not notified of a
+        lost connection, and the connection ends.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -547,8 +546,8 @@ class ContractMixin(_Base):
 
     def test_topic_opened_again(self) -> None:
         """
-        A topic that is left and opened again works on the same connection, and
-        there is no endless exchange of OPEN and CLOSE.
+        A topic that is left and opened again works on the same connection, without an
+        endless exchange of OPEN and CLOSE.
         """
         _, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -568,8 +567,8 @@ class ContractMixin(_Base):
 
     def test_peer_misbehaves(self) -> None:
         """
-        A message that its topic refuses ends the connection, for all topics;
-        the reason is counted.
+        A message that its topic refuses ends the connection, for all topics; the reason
+        is counted.
         """
         on_a, on_b = self.open(self.a, self.b)
 
@@ -606,7 +605,7 @@ class ContractMixin(_Base):
 
     def test_everything_within_a_callback(self) -> None:
         """
-        A topic may do anything when a message arrives.
+        A topic may make any call when a message arrives.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -631,8 +630,8 @@ class ContractMixin(_Base):
 
     def test_when_writable(self) -> None:
         """
-        A peer that does not read is not writable until it has read; others,
-        and those that are not connected, are.
+        A peer that does not read is not writable until it has read; others, and peers
+        that are not connected, are.
         """
         _, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -656,7 +655,7 @@ class ContractMixin(_Base):
 
     def test_writable_when_gone(self) -> None:
         """
-        A peer that is gone holds nobody up.
+        A disconnected peer does not delay writers.
         """
         self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -674,8 +673,8 @@ class ContractMixin(_Base):
 
     def test_too_many_connections(self) -> None:
         """
-        At the limit the oldest connection that serves no topic makes way; if
-        all serve one, the new one is refused.
+        At the limit the oldest connection without a topic is closed; if all have topics,
+        the new one is refused.
         """
         self.patch(multiplex, "MAX_CONNECTIONS", 2)
         self.patch(quic_peers, "MAX_CONNECTIONS", 2)
@@ -695,12 +694,12 @@ class ContractMixin(_Base):
         self.assertFalse(others[3].is_connected(self.b.peer_id))
         self.assertEqual(self.b.counters["refused: too many connections"], 1)
 
-    # The end
+    # Stopping
 
     def test_stop(self) -> None:
         """
-        Stopping says goodbye: the peer is not told of a lost connection;
-        what comes later fails, and no timer is left.
+        Stopping says goodbye: the peer is not notified of a lost connection; later calls
+        fail, and no timer is left.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -723,8 +722,8 @@ class ContractMixin(_Base):
 
     def test_random_use(self) -> None:
         """
-        Whatever four peers do, nothing is logged, what two sides think of each
-        other agrees once it is quiet, and nothing is left at the end.
+        For any actions of four peers, nothing is logged, both sides agree on the state
+        once it is quiet, and nothing is left at the end.
         """
         for seed in range(self.random_runs):
             self.run_randomly(seed)
@@ -787,14 +786,14 @@ class ContractMixin(_Base):
 
 class AdmissionMixin(ContractMixin):
     """
-    Tests for transports that admit peers to topics, and keep one connection
-    for each peer (docs/protocol/streams.md sections 1 and 3).
+    Tests for transports that admit peers to topics, and keep one connection for each peer
+    (docs/protocol/streams.md sections 1 and 3).
     """
 
     def test_simultaneous_dials(self) -> None:
         """
-        Of two connections that are made at once, the one that the larger peer
-        id opened stays; messages get through meanwhile and nobody is told of an end.
+        Of two simultaneous connections, the one opened by the larger peer id stays;
+        messages arrive meanwhile and there is no notification of an end.
         """
         on_a, on_b = self.open(self.a, self.b)
         for one, other in ((self.a, self.b), (self.b, self.a)):
@@ -818,20 +817,20 @@ class AdmissionMixin(ContractMixin):
 
     def opened_by(self, transport: Transport) -> list[bool]:
         """
-        For each connection of C{transport} whether it dialled.
+        For each connection of C{transport}, whether it has dialled.
         """
         return [link.connection.opened_by_us for link in self.multiplexer(transport)._links]
 
     def multiplexer(self, transport: Transport) -> multiplex.Multiplexer:
         """
-        The table inside.
+        The transport's table of connections.
         """
         assert not isinstance(transport, IrohTransport)
         return transport.multiplexer
 
     def test_peer_opens_later(self) -> None:
         """
-        Messages wait for the peer to open the topic, up to 5 s.
+        Messages wait up to 5 s for the peer to open the topic.
         """
         (on_a,) = self.open(self.a)
         self.connect(self.a, self.b)
@@ -847,8 +846,8 @@ class AdmissionMixin(ContractMixin):
 
     def test_peer_opens_later_joined(self) -> None:
         """
-        A Join waits with them, though it is sent at once; it comes first and once,
-        and not before the topic is open.
+        A Join waits with them, although it is sent immediately; it arrives first and
+        once, and not before the topic is open.
         """
         (on_a,) = self.open(self.a)
         self.connect(self.a, self.b)
@@ -864,7 +863,8 @@ class AdmissionMixin(ContractMixin):
 
     def test_join_of_who_is_gone(self) -> None:
         """
-        A Join of who has given up is not heard by a topic that is opened afterwards.
+        A Join from a peer that has given up is not delivered to a topic opened
+        afterwards.
         """
         (on_a,) = self.open(self.a)
         self.open(self.a, self.b, topic=OTHER)
@@ -879,7 +879,8 @@ class AdmissionMixin(ContractMixin):
 
     def test_join_again_on_the_same_connection(self) -> None:
         """
-        Who leaves and joins again, with the other's OPEN or without, is heard each time.
+        A peer that leaves and joins again, with or without the other's OPEN, is received
+        each time.
         """
         (on_a,), (on_b,) = self.open(self.a), self.open(self.b)
         self.open(self.a, self.b, topic=OTHER)
@@ -897,7 +898,7 @@ class AdmissionMixin(ContractMixin):
 
     def test_early_join_refused(self) -> None:
         """
-        A topic that refuses a Join ends the connection, whether it came before the
+        A topic that refuses a Join ends the connection, whether it arrived before the
         topic was opened or after.
         """
 
@@ -942,7 +943,7 @@ class AdmissionMixin(ContractMixin):
 
     def test_not_admitted(self) -> None:
         """
-        A peer that has not opened the topic in 5 s is given up, once, and an
+        A peer that has not opened the topic within 5 s is given up, once, and an
         otherwise unused connection ends.
         """
         (on_a,) = self.open(self.a)
@@ -960,7 +961,7 @@ class AdmissionMixin(ContractMixin):
 
     def test_other_secret(self) -> None:
         """
-        Who has the topic but not its secret gets nothing, and nothing in.
+        A peer with the topic but without its secret can neither receive nor send.
         """
         (on_a,) = self.open(self.a)
         (on_b,) = self.open(self.b, secret=b"x" * 32)
@@ -974,7 +975,7 @@ class AdmissionMixin(ContractMixin):
 
     def test_sixteen_wait(self) -> None:
         """
-        Sixteen messages wait, the rest is dropped.
+        Sixteen messages are queued, the rest is dropped.
         """
         self.open(self.a)
         self.connect(self.a, self.b)
@@ -987,8 +988,8 @@ class AdmissionMixin(ContractMixin):
 
     def test_seventeenth_topic(self) -> None:
         """
-        A topic for which there is no channel is given up like one that the
-        peer does not admit; the others go on.
+        A topic for which there is no channel is given up like one that the peer does not
+        admit; the others continue.
         """
         topics = [bytes((n,)) * 32 for n in range(17)]
         links = [self.open(self.a, self.b, topic=topic) for topic in topics]
@@ -1010,7 +1011,7 @@ class StreamsContractTests(AdmissionMixin, SynchronousTestCase):
 
     def network(self) -> Network:
         """
-        TCP in memory.
+        An in-memory TCP network.
         """
         return StreamsNetwork()
 
@@ -1038,6 +1039,6 @@ class IrohContractTests(ContractMixin, SynchronousTestCase):
 
     def network(self) -> Network:
         """
-        QUIC in memory.
+        An in-memory QUIC network.
         """
         return IrohNetwork()

@@ -35,7 +35,7 @@ class DialsTests(SynchronousTestCase):
 
     def attempt(self, peer_id: bytes, where: PeerAddress) -> Deferred[None]:
         """
-        An attempt that the test decides.
+        An attempt that the test completes.
         """
         result: Deferred[None] = Deferred(lambda _: self.cancelled.append(where.host))
         self.attempts.append((peer_id, where.host, result))
@@ -43,19 +43,19 @@ class DialsTests(SynchronousTestCase):
 
     def hosts(self) -> list[str]:
         """
-        What was tried.
+        The addresses tried.
         """
         return [host for _, host, _ in self.attempts]
 
     def reason(self, result: Deferred[None]) -> str:
         """
-        Why C{result} failed.
+        The reason of a failure.
         """
         return str(self.failureResultOf(result, DialFailed).value)
 
     def test_side_by_side(self) -> None:
         """
-        The next address is tried 250 ms after the one before, while that goes on.
+        The next address is tried 250 ms after the previous one, which continues.
         """
         self.dials.dial(PEER, [address(1), address(2), address(3)])
         self.assertEqual(self.hosts(), ["192.0.2.1"])
@@ -69,8 +69,8 @@ class DialsTests(SynchronousTestCase):
 
     def test_next_after_a_failure(self) -> None:
         """
-        A failed attempt is followed by the next at once, and then the delay
-        counts anew.
+        After a failed attempt the next one follows immediately, and the delay starts
+        again.
         """
         result = self.dials.dial(PEER, [address(1), address(2), address(3)])
         self.attempts[0][2].errback(DialFailed("connection refused"))
@@ -83,8 +83,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_first_wins(self) -> None:
         """
-        The first to succeed ends the dial; the others are cancelled and no
-        more are started.
+        The first success ends the dial; the others are cancelled and no more are started.
         """
         result = self.dials.dial(PEER, [address(1), address(2), address(3)])
         self.clock.advance(ATTEMPT_DELAY)
@@ -97,7 +96,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_all_fail(self) -> None:
         """
-        When all have failed the dial fails, with each reason once.
+        If all attempts fail the dial fails, with each reason once.
         """
         result = self.dials.dial(PEER, [address(1), address(2), address(3)])
         for n, reason in enumerate(("connection refused", "other key answered", "connection refused")):
@@ -108,7 +107,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """
-        A dial ends after 10 s.
+        A dial times out after 10 s.
         """
         result = self.dials.dial(PEER, [address(1)])
         self.clock.advance(DIAL_TIMEOUT - 0.01)
@@ -120,14 +119,14 @@ class DialsTests(SynchronousTestCase):
 
     def test_no_address(self) -> None:
         """
-        Without an address there is nothing to try.
+        Without an address the dial fails.
         """
         self.assertEqual(self.reason(self.dials.dial(PEER, [])), "no address")
 
     def test_joined(self) -> None:
         """
-        A second dial of a peer joins the first and adds what is new, up to 8
-        addresses; each caller has a Deferred of its own.
+        A second dial of a peer joins the first and adds new addresses, up to 8; each
+        caller has its own Deferred.
         """
         first = self.dials.dial(PEER, [address(1)])
         second = self.dials.dial(PEER, [address(1), *(address(n) for n in range(2, 12))])
@@ -145,7 +144,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_joined_after_the_last_attempt_began(self) -> None:
         """
-        An address that comes when all others are under way is tried at once.
+        An address added when all others have been started is tried immediately.
         """
         self.dials.dial(PEER, [address(1)])
         self.clock.advance(ATTEMPT_DELAY)
@@ -154,7 +153,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_cancelled_by_all(self) -> None:
         """
-        When the last caller cancels, the dial ends; the next begins anew.
+        When the last caller cancels, the dial ends; the next one starts again.
         """
         results = [self.dials.dial(PEER, [address(1), address(2)]) for _ in range(2)]
         for result in results:
@@ -168,7 +167,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_connected_otherwise(self) -> None:
         """
-        The peer's own connection ends our dial, and only that one.
+        A connection from the peer ends the dial, and only that one.
         """
         result = self.dials.dial(PEER, [address(1)])
         other = self.dials.dial(b"q" * 32, [address(2)])
@@ -190,7 +189,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """
-        So many dials run at a time, and no more.
+        The number of concurrent dials is limited.
         """
         for n in range(MAX_DIALS):
             self.dials.dial(bytes((n,)) * 32, [address(n)])
@@ -200,7 +199,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        L{Dials.stop} fails what runs.
+        L{Dials.stop} fails the running dials.
         """
         result = self.dials.dial(PEER, [address(1)])
         self.dials.stop()
@@ -208,7 +207,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_our_own_fault(self) -> None:
         """
-        An attempt that fails with anything else is logged, and is a failed one.
+        An attempt that fails with an unexpected error is logged, and counts as failed.
         """
         result = self.dials.dial(PEER, [address(1)])
         self.attempts[0][2].errback(ZeroDivisionError())

@@ -23,7 +23,8 @@ class NetworkTests(SynchronousTestCase):
 
     def test_networks(self) -> None:
         """
-        IPv4 by /24, IPv6 by /64, mapped IPv4 as IPv4, loopback exempt.
+        The network is the /24 for IPv4, the /64 for IPv6; IPv4-mapped addresses count as
+        IPv4; loopback is exempt.
         """
         for host, network in (
             ("192.0.2.7", "192.0.2.0/24"),
@@ -56,7 +57,7 @@ class HandshakesTests(SynchronousTestCase):
 
     def test_four_of_a_network(self) -> None:
         """
-        The fifth of a network waits for one of the four to leave; other
+        The fifth connection of a network waits for one of the four to leave; other
         networks do not.
         """
         first = [self.enter(f"192.0.2.{n}") for n in range(MAX_PER_NETWORK)]
@@ -75,7 +76,7 @@ class HandshakesTests(SynchronousTestCase):
 
     def test_waiting_one_leaves(self) -> None:
         """
-        One that goes while it waits lets nobody in, and is not let in.
+        A waiting connection that leaves admits no other, and is not admitted.
         """
         first = [self.enter("192.0.2.1") for _ in range(MAX_PER_NETWORK)]
         fifth, _ = self.enter("192.0.2.5"), self.enter("192.0.2.6")
@@ -86,7 +87,7 @@ class HandshakesTests(SynchronousTestCase):
 
     def test_waiting_of_a_network(self) -> None:
         """
-        One network can't take all the places by waiting.
+        One network can't fill the queue.
         """
         for n in range(MAX_PER_NETWORK + MAX_WAITING_PER_NETWORK):
             self.enter(f"192.0.2.{n}")
@@ -95,7 +96,7 @@ class HandshakesTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        There is a limit for all, which loopback counts for too.
+        There is a limit for all connections, including loopback.
         """
         places = [self.enter("127.0.0.1") for _ in range(MAX_UNAUTHENTICATED)]
         self.assertTrue(all(place.running for place in places))

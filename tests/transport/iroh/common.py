@@ -1,6 +1,6 @@
 """
-What the tests of the iroh transport share: a QUIC network in memory, and a peer on
-it that obeys no rules.
+Shared by the tests of the iroh transport: an in-memory QUIC network, and a peer that
+breaks the rules.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ KEYS = [PeerKey.from_seed(bytes((number,)) * 32) for number in range(40)]
 
 class RawPeer:
     """
-    An endpoint on the network that obeys no rules.
+    An endpoint under full control of the test.
 
-    @ivar key: who it is.
-    @ivar connections: what it has, in order.
+    @ivar key: its key.
+    @ivar connections: its connections, in order.
     """
 
     def __init__(self, test: IrohTestCase, number: int) -> None:
@@ -49,7 +49,7 @@ class RawPeer:
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """
-        What a call of the bindings gives, soon.
+        The result of a call of the bindings, after a short time.
         """
         result = self._calls.call(coroutine)
         self._test.advance(0.1)
@@ -57,7 +57,7 @@ class RawPeer:
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """
-        Begin a call of the bindings; if it fails, it gives C{None}.
+        Start a call of the bindings; its result is C{None} if it fails.
         """
         return self._calls.call(coroutine).addErrback(lambda failure: failure.trap(IrohFailure) and None)
 
@@ -73,7 +73,7 @@ class RawPeer:
 
     def begin(self, to: IrohTransport) -> Deferred[Any]:
         """
-        Begin one.
+        Start connecting.
         """
         bindings = self._bindings
         (host,) = (a for a in to.addresses() if isinstance(a, PeerAddress))
@@ -82,7 +82,7 @@ class RawPeer:
 
     def accept(self) -> MemoryConnection:
         """
-        The next connection that was opened to us.
+        The next incoming connection.
         """
         incoming = self.call(self.endpoint.accept_next())
         accepting = self.call(incoming.accept())
@@ -100,7 +100,7 @@ class RawPeer:
 
     def read(self, connection: MemoryConnection) -> bytes:
         """
-        What is there on the next stream of C{connection}.
+        Read what is available on the next stream of C{connection}.
         """
         stream = self.call(connection.accept_uni())
         data: bytes = self.call(stream.read(1_000_000))
@@ -109,7 +109,7 @@ class RawPeer:
 
 class IrohTestCase(SynchronousTestCase):
     """
-    A network.
+    A network with the transport C{a}.
     """
 
     def setUp(self) -> None:
@@ -119,7 +119,7 @@ class IrohTestCase(SynchronousTestCase):
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass.
+        Advance the clock.
         """
         advance(self.clock, seconds)
 
@@ -136,7 +136,7 @@ class IrohTestCase(SynchronousTestCase):
 
     def connected(self) -> tuple[IrohTransport, RecordingLinks]:
         """
-        Another one that L{a} has dialled.
+        Another transport, dialled by L{a}.
         """
         b, on_b = self.transport(2)
         result = self.a.dial(b.peer_id, b.addresses())
@@ -146,7 +146,7 @@ class IrohTestCase(SynchronousTestCase):
 
     def closed(self) -> dict[str, int]:
         """
-        Why connections of L{a} were closed.
+        The reasons for which connections of L{a} were closed.
         """
         return {
             reason.removeprefix("closed: "): count

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.iroh.acceptor}, over a QUIC network in memory.
+Tests for L{dtt.transport.iroh.acceptor}, over an in-memory QUIC network.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from tests.transport.iroh.common import IrohTestCase, RawPeer
 
 class AcceptingTests(IrohTestCase):
     """
-    Strangers.
+    Unauthenticated connections.
     """
 
     def test_one_network(self) -> None:
         """
-        Of one network four are in a handshake at a time and twelve wait; the
-        rest are refused.
+        At most four handshakes from one network run and twelve wait; the rest are
+        refused.
         """
         raw = RawPeer(self, 2)
         self.patch(quic_accepting, "MANY_HANDSHAKES", 100)
@@ -35,8 +35,8 @@ class AcceptingTests(IrohTestCase):
 
     def test_addresses_are_proved(self) -> None:
         """
-        When many handshakes go on, an address must be proved first; that
-        costs a round trip.
+        While many handshakes run, clients must prove their address first, which takes a
+        round trip.
         """
         self.patch(quic_accepting, "MANY_HANDSHAKES", 2)
         raws = [RawPeer(self, number) for number in range(2, 7)]
@@ -63,7 +63,7 @@ class AcceptingTests(IrohTestCase):
 
     def test_own_key(self) -> None:
         """
-        Whoever has our key is not us.
+        A peer with this member's own key is refused.
         """
         raw = RawPeer(self, 1)
         dial = raw.begin(self.a)
@@ -73,7 +73,7 @@ class AcceptingTests(IrohTestCase):
 
     def test_flood(self) -> None:
         """
-        However many come at once, others have their turn in between.
+        However many connections arrive at the same time, other work is done in between.
         """
         raw = RawPeer(self, 2)
         for _ in range(200):

@@ -31,8 +31,8 @@ class LoadTests(SynchronousTestCase):
 
     def test_not_installed(self) -> None:
         """
-        Without the package one line says how to install it, to whoever asks
-        for the transport.
+        Without the package, using the transport raises a one-line message that says how
+        to install it.
         """
         self.patch(sys, "modules", {**sys.modules, "iroh": None})
         error = self.assertRaises(UsageError, IrohTransport, Clock(), PeerKey.from_seed(bytes(32)))
@@ -43,14 +43,14 @@ class LoadTests(SynchronousTestCase):
 
     def test_folder_of_that_name(self) -> None:
         """
-        A folder C{iroh} where Python looks for modules is no package.
+        A folder C{iroh} on the module path does not count as the package.
         """
         self.patch(sys, "modules", {**sys.modules, "iroh": ModuleType("iroh")})
         self.assertEqual(unavailable_reason(), "")
 
     def test_another_version_of_it(self) -> None:
         """
-        A package without what we call is refused before it is called.
+        A package without a required function is refused before it is used.
         """
         module = ModuleType("iroh")
         module.__file__ = "iroh/__init__.py"
@@ -65,8 +65,8 @@ class LoadTests(SynchronousTestCase):
 
     def test_broken(self) -> None:
         """
-        A package that can't be loaded, say because its library is for another
-        machine, is told of in one line.
+        A package that can't be loaded, for instance because its library is for another
+        machine, gives a one-line message.
         """
 
         def fail(name: str) -> None:
@@ -82,7 +82,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_not_imported_before(self) -> None:
         """
-        The modules of the transport can be imported without it.
+        The modules of the transport can be imported without the package.
         """
         self.assertNotIn("iroh", vars(iroh_bindings))
 
@@ -95,12 +95,12 @@ class _Buffer(SimpleNamespace):
 
 class CopyTests(SynchronousTestCase):
     """
-    Bytes are handed to the library at once.
+    Bytes are copied to the library in one piece.
     """
 
     def test_same_bytes(self) -> None:
         """
-        What replaces the loop writes the same bytes at the same place.
+        The replacement for the loop writes the same bytes at the same place.
         """
         memory = ctypes.create_string_buffer(64)
 
@@ -128,14 +128,14 @@ class CopyTests(SynchronousTestCase):
 
     def test_another_version(self) -> None:
         """
-        Where there is nothing to replace, nothing is.
+        If the function to replace is missing, nothing is replaced.
         """
         for internals in (None, SimpleNamespace(), SimpleNamespace(_UniffiRustBufferBuilder=object)):
             iroh_bindings._copy_at_once(SimpleNamespace(iroh_ffi=internals))
 
     def test_real(self) -> None:
         """
-        The library has what we give it.
+        The library receives the bytes unchanged.
         """
         if find_spec("iroh") is None:
             self.skipTest("iroh can't be imported (pip install 'distributed-topic-tracker[iroh]')")
@@ -150,12 +150,12 @@ class CopyTests(SynchronousTestCase):
 
 class AddressTests(SynchronousTestCase):
     """
-    Addresses in the library's spelling.
+    Addresses in the library's notation.
     """
 
     def test_both_ways(self) -> None:
         """
-        Both families, with ports.
+        Addresses of both families are converted in both directions, with ports.
         """
         for text, pair in (
             ("192.0.2.1:80", ("192.0.2.1", 80)),
@@ -166,6 +166,6 @@ class AddressTests(SynchronousTestCase):
 
     def test_scope(self) -> None:
         """
-        The name of an interface is left out.
+        The interface name is dropped.
         """
         self.assertEqual(split_address("[fe80::1%eth0]:7"), ("fe80::1", 7))

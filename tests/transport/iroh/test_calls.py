@@ -19,9 +19,9 @@ from dtt.transport.iroh.calls import Calls, IrohFailure
 
 class Library:
     """
-    Waits as the bindings do, until it is told to go on.
+    Coroutines that wait as the bindings do, controlled by the test.
 
-    @ivar running: coroutines that have begun and not ended.
+    @ivar running: coroutines that have started and not ended.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Library:
 
     async def wait(self, times: int = 1) -> str:
         """
-        Wait so many times.
+        Wait a number of times.
         """
         self.running += 1
         try:
@@ -45,7 +45,7 @@ class Library:
 
     async def ready(self) -> str:
         """
-        The library calls back while it is asked.
+        Complete the call while it is being made.
         """
         loop: Any = asyncio.get_running_loop()
         future = loop.create_future()
@@ -62,7 +62,7 @@ class Library:
 
     def go_on(self) -> None:
         """
-        All that wait have their result.
+        Complete all pending waits.
         """
         waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
@@ -70,7 +70,7 @@ class Library:
 
     def go_on_in_thread(self) -> None:
         """
-        The same, said by a thread.
+        Complete all pending waits from a thread.
         """
         thread = Thread(target=self.go_on)
         thread.start()
@@ -94,7 +94,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_from_a_thread(self) -> None:
         """
-        A result that a thread tells arrives in the reactor's next turn.
+        A result from a thread arrives in the reactor's next turn.
         """
         result = self.calls.call(self.library.wait(2))
         self.library.go_on_in_thread()
@@ -108,14 +108,14 @@ class CallsTests(SynchronousTestCase):
 
     def test_at_once(self) -> None:
         """
-        A result that is there at once needs no turn of the reactor.
+        A result that is available immediately needs no turn of the reactor.
         """
         self.assertEqual(self.successResultOf(self.calls.call(self.library.ready())), "ready")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_one_wake_up(self) -> None:
         """
-        However many results come, the reactor is woken once.
+        However many results arrive, the reactor is woken once.
         """
         results = [self.calls.call(self.library.wait()) for _ in range(50)]
         self.library.go_on_in_thread()
@@ -125,7 +125,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_one_turn_for_what_was_there(self) -> None:
         """
-        What comes while results are handled waits for the next turn.
+        Results that arrive while others are handled wait for the next turn.
         """
         order: list[str] = []
 
@@ -142,7 +142,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_failures(self) -> None:
         """
-        The library's errors become L{IrohFailure}; others stay what they are.
+        The library's errors become L{IrohFailure}; others are unchanged.
         """
         refused = self.calls.call(self.library.fail(IrohError("CONNECT", "refused")))
         broken = self.calls.call(self.library.fail(ZeroDivisionError()))
@@ -154,7 +154,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_connection_lost(self) -> None:
         """
-        It can be told whether a call failed because its connection has ended.
+        The failure says whether the connection has ended.
         """
         self.assertTrue(IrohFailure("CONNECTION", "closed").connection_lost())
         self.assertTrue(IrohFailure("STREAM", "ConnectionLost(Reset)").connection_lost())
@@ -162,8 +162,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        A cancelled call ends the coroutine; what a thread says later is
-        ignored.
+        Cancelling a call ends the coroutine; later results from threads are ignored.
         """
         result = self.calls.call(self.library.wait())
         self.assertEqual(self.library.running, 1)
@@ -177,7 +176,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_cancelled_when_the_result_is_under_way(self) -> None:
         """
-        A call may be cancelled after a thread has spoken, before we have heard it.
+        A call can be cancelled between a thread's result and the turn that handles it.
         """
         result = self.calls.call(self.library.wait())
         self.library.go_on_in_thread()
@@ -187,7 +186,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_cancel_all(self) -> None:
         """
-        All calls can be cancelled; one that begins meanwhile, too.
+        All calls can be cancelled; a call started meanwhile is cancelled, too.
         """
         results = [self.calls.call(self.library.wait()) for _ in range(3)]
         more: list[Deferred[str]] = []
@@ -199,8 +198,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_running_loop(self) -> None:
         """
-        The loop that was running before is the running one for callbacks and
-        afterwards.
+        The running event loop is unchanged for callbacks and afterwards.
         """
         seen: list[object] = []
 
@@ -222,7 +220,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_wait(self) -> None:
         """
-        A thread can wait for a call, which others tell the result of.
+        A thread can block on a call that other threads complete.
         """
         self.assertEqual(self.calls.wait(self.library.ready(), 1), "ready")
         thread = Thread(target=self.tell_until_over)
@@ -235,14 +233,14 @@ class CallsTests(SynchronousTestCase):
 
     def tell_until_over(self) -> None:
         """
-        Go on, again and again.
+        Complete waits again and again.
         """
         while not self.over:
             self.library.go_on()
 
     def test_wait_fails(self) -> None:
         """
-        It takes no longer than it may, and tells errors as a call does.
+        A blocking wait has a timeout, and raises errors as a call does.
         """
 
         async def fail() -> None:
@@ -256,8 +254,8 @@ class CallsTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        At exit calls are cancelled, the last one is made, and what threads owe
-        is waited for.
+        At exit calls are cancelled, the last one is made, and pending results of threads
+        are awaited.
         """
         result = self.calls.call(self.library.wait())
         order: list[str] = []
@@ -278,7 +276,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_end_of_all(self) -> None:
         """
-        What is wrong with one endpoint's end does not keep the others from theirs.
+        An error at the end of one endpoint does not affect the others.
         """
         made: list[None] = []
 
@@ -296,8 +294,8 @@ class CallsTests(SynchronousTestCase):
 
     def test_reactor_is_gone(self) -> None:
         """
-        A result that a thread tells when the reactor can't be woken any more is
-        nobody's fault; the call ends with the others.
+        A result from a thread is ignored if the reactor can no longer be woken; the call
+        ends with the others.
         """
 
         def closed(function: object) -> None:
@@ -312,7 +310,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_end_of_a_child(self) -> None:
         """
-        A child that was forked leaves the library alone.
+        A forked child process does not use the library.
         """
         made: list[None] = []
 

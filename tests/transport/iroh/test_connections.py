@@ -1,6 +1,6 @@
 """
 Tests for L{dtt.transport.iroh.connections} and L{dtt.transport.iroh.connection}: which
-connections stay, and when they are closed.
+connections are kept, and when they are closed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class EndTests(IrohTestCase):
 
     def test_goodbye(self) -> None:
         """
-        A second after a C{Disconnect} for the last topic the connection is
-        closed, with code 0 and its reason, by whoever comes first.
+        A second after a C{Disconnect} for the last topic, whichever side is first closes
+        the connection, with code 0 and its reason.
         """
         b, on_b = self.connected()
         self.a.send(b.peer_id, TOPIC, b"hello")
@@ -44,8 +44,8 @@ class EndTests(IrohTestCase):
 
     def test_answers_to_what_came_with_the_goodbye(self) -> None:
         """
-        What is answered to messages that a C{Disconnect} came together with does
-        not keep the connection.
+        Replies to messages that arrived together with a C{Disconnect} do not keep the
+        connection open.
         """
         raw = RawPeer(self, 2)
         self.on_a.on_message = lambda peer_id, message: (
@@ -58,7 +58,7 @@ class EndTests(IrohTestCase):
 
     def test_not_before_acknowledged(self) -> None:
         """
-        It waits until its streams are acknowledged, 5 s at most.
+        Closing waits until its streams are acknowledged, at most 5 s.
         """
         b, on_b = self.connected()
         self.net.stalled.add("10.0.0.2")
@@ -77,7 +77,7 @@ class EndTests(IrohTestCase):
 
     def test_not_for_ever(self) -> None:
         """
-        A peer that acknowledges nothing is waited for 5 s.
+        If the peer acknowledges nothing, closing takes 5 s.
         """
         b, _ = self.connected()
         self.net.stalled.add("10.0.0.2")
@@ -92,7 +92,7 @@ class EndTests(IrohTestCase):
 
     def test_never_used(self) -> None:
         """
-        A connection over which nothing ever goes is closed after 10 s.
+        A connection that is never used is closed after 10 s.
         """
         _, on_b = self.connected()
         self.advance(FIRST_USE + 1)
@@ -101,7 +101,8 @@ class EndTests(IrohTestCase):
 
     def test_unused(self) -> None:
         """
-        One whose use ended without a C{Disconnect} stays for 5 minutes (Q13).
+        A connection whose use ended without a C{Disconnect} stays open for 5 minutes
+        (Q13).
         """
         b, _ = self.connected()
         for one, other in ((self.a, b), (b, self.a)):
@@ -116,8 +117,8 @@ class EndTests(IrohTestCase):
 
     def test_unknown_topic(self) -> None:
         """
-        Whoever speaks on a topic that we have not opened stays, too: it may
-        be opened yet.
+        A peer that sends on a topic that is not open here stays connected, too: the topic
+        may be opened later.
         """
         raw = RawPeer(self, 2)
         connection = raw.connect(self.a)
@@ -131,8 +132,8 @@ class EndTests(IrohTestCase):
 
     def test_simultaneous_dials(self) -> None:
         """
-        Of two connections that were opened at once both stay while both are
-        used; messages get through meanwhile, whichever side saw which one last.
+        If two connections were opened at the same time, both stay while both are used;
+        messages arrive meanwhile, whichever side saw which one last.
         """
         b, on_b = self.transport(2)
         dials = [self.a.dial(b.peer_id, b.addresses()), b.dial(self.a.peer_id, self.a.addresses())]
@@ -151,8 +152,9 @@ class EndTests(IrohTestCase):
 
     def test_dial_that_was_forestalled(self) -> None:
         """
-        A dial of ours is not given up when the peer has got through meanwhile:
-        the peer may see ours as its newest, and would take its end for ours.
+        A dial is not given up when the peer has connected meanwhile: the peer may
+        consider this dial the newest connection, and would take its end for a
+        disconnection.
         """
         b, _ = self.transport(2)
         self.net.silent.add("10.0.0.2")
@@ -169,8 +171,8 @@ class EndTests(IrohTestCase):
 
     def test_replaced(self) -> None:
         """
-        A connection that neither side sends on is closed once the peer has
-        used a newer one for a while; one that the peer still uses is not.
+        A connection on which neither side sends is closed once the peer has used a newer
+        one for a while; one that the peer still uses is not.
         """
         raw = RawPeer(self, 2)
         hello = prefix(TOPIC) + prefix(b"hello")
@@ -191,8 +193,8 @@ class EndTests(IrohTestCase):
 
     def test_current_one_breaks(self) -> None:
         """
-        When the current connection breaks and there is another one, that goes
-        on; when the last one breaks, the topics are told.
+        If the current connection breaks and there is another one, that is used; if the
+        last one breaks, the topics are notified.
         """
         raw = RawPeer(self, 2)
         hello = prefix(TOPIC) + prefix(b"hello")
@@ -211,7 +213,7 @@ class EndTests(IrohTestCase):
 
     def test_read_to_the_end(self) -> None:
         """
-        What arrived before the peer closed the connection is read.
+        Data that arrived before the peer closed the connection is read.
         """
         raw = RawPeer(self, 2)
         connection = raw.connect(self.a)
@@ -226,7 +228,7 @@ class EndTests(IrohTestCase):
 
     def send_to_a_stuck_peer(self) -> None:
         """
-        There is a connection whose other end acknowledges nothing any more.
+        Create a connection whose other end no longer acknowledges anything.
         """
         b, _ = self.connected()
         self.net.stalled.add("10.0.0.2")
@@ -236,7 +238,7 @@ class EndTests(IrohTestCase):
 
     def test_stop_with_a_stuck_peer(self) -> None:
         """
-        Stopping takes a second at most when a peer acknowledges nothing.
+        Stopping takes at most a second if a peer acknowledges nothing.
         """
         self.send_to_a_stuck_peer()
         result = self.a.stop()
@@ -248,8 +250,8 @@ class EndTests(IrohTestCase):
 
     def test_nothing_is_kept(self) -> None:
         """
-        A connection that has ended, by a fault or by a stop, is not kept until the
-        garbage collector comes: the library keeps the socket for as long.
+        A connection that ended, by a fault or by a stop, is freed without the garbage
+        collector: the library keeps the socket until then.
         """
         gc.disable()
         self.addCleanup(gc.enable)
@@ -269,7 +271,7 @@ class EndTests(IrohTestCase):
 
     def test_stop_cancelled(self) -> None:
         """
-        A stop that is cancelled aborts what is left.
+        Cancelling a stop aborts what is left.
         """
         self.send_to_a_stuck_peer()
         result = self.a.stop()
@@ -281,7 +283,7 @@ class EndTests(IrohTestCase):
 
     def test_stop_twice(self) -> None:
         """
-        Who asks for the end again waits for the same one, and does not cut it short.
+        A second stop waits for the first one and does not shorten it.
         """
         b, _ = self.connected()
         self.net.stalled.add("10.0.0.2")
@@ -309,8 +311,8 @@ class EndTests(IrohTestCase):
 
     def test_many_that_do_not_end(self) -> None:
         """
-        Connections that are closing are bounded, too: of too many the oldest
-        are ended at once.
+        The number of closing connections is limited: beyond it the oldest are ended
+        immediately.
         """
         self.patch(quic_peers, "MAX_CONNECTIONS", 8)
         self.net.window = 40

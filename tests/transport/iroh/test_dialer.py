@@ -1,6 +1,6 @@
 """
 Tests for L{dtt.transport.iroh.dialer} and L{dtt.transport.iroh.spare_endpoints}: false
-addresses.  Other dials are in L{tests.transport.iroh.test_transport} and
+addresses. Other dials are in L{tests.transport.iroh.test_transport} and
 L{tests.transport.test_contract}.
 """
 
@@ -20,7 +20,7 @@ from tests.transport.iroh.common import BYE, TOPIC, IrohTestCase, RawPeer
 
 class FalseAddressTests(IrohTestCase):
     """
-    C{a} dials C{b}, for whom somebody has named the address of C{c}.
+    C{a} dials C{b}, for which the address of C{c} has been named.
     """
 
     def setUp(self) -> None:
@@ -33,7 +33,7 @@ class FalseAddressTests(IrohTestCase):
 
     def dial(self, *addresses: PeerAddress | RelayAddress, seconds: float = 1.0) -> Deferred[None]:
         """
-        Dial, and let time pass.
+        Dial and advance the clock.
         """
         result = self.a.dial(self.b.peer_id, addresses)
         self.advance(seconds)
@@ -41,13 +41,13 @@ class FalseAddressTests(IrohTestCase):
 
     def handshakes_of_c(self) -> int:
         """
-        How many have come to C{c} so far.
+        The number of handshakes that reached C{c}.
         """
         return self.c.counters["accepted"] + self.c.counters["closed: handshake failed"]
 
     def leave(self) -> None:
         """
-        End the connection; attempts at nobody's address end after 10 s.
+        End the connection; attempts at unused addresses end after 10 s.
         """
         self.a.send(self.b.peer_id, TOPIC, b"hello")
         self.a.send(self.b.peer_id, TOPIC, BYE)
@@ -57,8 +57,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_among_good_ones(self) -> None:
         """
-        It does not keep the dial from its end, wherever it stands.  What the
-        connection took is given back after it.
+        A false address among good ones does not make the dial fail, at any position.
+        Resources of the connection are released afterwards.
         """
         for addresses in (
             (self.false, self.good),
@@ -78,8 +78,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_remembered(self) -> None:
         """
-        From then on the others are tried first, and nobody else is asked; in
-        the end it is forgotten.
+        After that the other addresses are tried first, and the false one is not used; it
+        is forgotten in the end.
         """
         self.successResultOf(self.dial(self.false, self.good))
         self.leave()
@@ -94,7 +94,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_named_before(self) -> None:
         """
-        Nor does one of an earlier dial, which the library remembers.
+        A false address from an earlier dial, which the library remembers, does not make
+        the dial fail, either.
         """
         failed = self.failureResultOf(self.dial(self.false))
         self.assertEqual(str(failed.value), "other key answered")
@@ -102,7 +103,7 @@ class FalseAddressTests(IrohTestCase):
 
     def test_by_relay(self) -> None:
         """
-        The relay is tried, too, when the library has forgotten the false one.
+        The relay is tried, too, once the library has forgotten the false address.
         """
         url = "https://relay.example/"
         self.net.start_relay(url)
@@ -120,7 +121,7 @@ class FalseAddressTests(IrohTestCase):
 
     def test_by_id(self) -> None:
         """
-        So is the id alone, where the library finds peers by it.
+        So is the id alone, if the library finds peers by it.
         """
         transport, _ = self.transport(5, preset="n0")
         dial = transport.dial(self.b.peer_id, [self.false])
@@ -129,8 +130,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_strangers(self) -> None:
         """
-        Nobody gets in by such an endpoint; those who come do not pile up there,
-        and leave others their turns.
+        Incoming connections at such an endpoint are refused; they do not pile up there,
+        and do not block other work.
         """
         self.successResultOf(self.dial(self.false, self.good))
         (spare,) = self.net.endpoints[self.endpoints :]
@@ -157,8 +158,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_nothing_is_left(self) -> None:
         """
-        After dials that failed, ran out of time, were cancelled, or came to
-        nothing because the peer was faster, no endpoint is left.
+        After dials that failed, timed out, were cancelled, or became unnecessary because
+        the peer connected, no endpoint is left.
         """
         self.failureResultOf(self.dial(self.false))
         self.failureResultOf(self.dial(self.false, self.hole, seconds=11))
@@ -176,8 +177,7 @@ class FalseAddressTests(IrohTestCase):
 
     def test_no_socket(self) -> None:
         """
-        Where no further endpoint can be had the dial fails, and so it does when
-        there are too many.
+        If no further endpoint can be created, or there are too many, the dial fails.
         """
         self.failureResultOf(self.dial(self.false))
         self.patch(quic_spares, "MAX_SPARES", 0)
@@ -209,7 +209,7 @@ class FalseAddressTests(IrohTestCase):
 
     def test_closed_at_exit(self) -> None:
         """
-        Nobody stops us: at exit all endpoints are closed.
+        If the transport is never stopped, all endpoints are closed at exit.
         """
         self.successResultOf(self.dial(self.false, self.good))
         self.a._calls.end()

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.iroh.receiving}, over a QUIC network in memory.
+Tests for L{dtt.transport.iroh.receiving}, over an in-memory QUIC network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.transport.iroh.common import TOPIC, IrohTestCase, RawPeer
 
 class ReceivingTests(IrohTestCase):
     """
-    Bad input; over the real bindings it is in L{tests.interop.test_iroh}.
+    Invalid input. The tests with the real bindings are in L{tests.interop.test_iroh}.
     """
 
     def setUp(self) -> None:
@@ -26,8 +26,8 @@ class ReceivingTests(IrohTestCase):
 
     def test_malformed(self) -> None:
         """
-        A malformed stream ends the connection, after what came before; the
-        reason is counted and the topic told.
+        A malformed stream ends the connection, after earlier messages are delivered; the
+        reason is counted and the topic notified.
         """
         good, more = prefix(b"good"), prefix(b"more")
         self.raw.write(self.there, prefix(TOPIC) + good + b"\xff\xff\xff\xff" + more)
@@ -38,7 +38,7 @@ class ReceivingTests(IrohTestCase):
 
     def test_other_streams_fall_silent(self) -> None:
         """
-        After a fault nothing of the connection's other streams is heard.
+        After a fault, data on the connection's other streams are ignored.
         """
 
         def refuse(peer_id: bytes, message: bytes) -> None:
@@ -54,7 +54,7 @@ class ReceivingTests(IrohTestCase):
 
     def test_late_header(self) -> None:
         """
-        A header is waited for 10 s.
+        A stream's header must arrive within 10 s.
         """
         self.raw.write(self.there, prefix(TOPIC) + prefix(b"hello"))
         self.raw.write(self.there, prefix(TOPIC)[:35])
@@ -73,14 +73,14 @@ class ReceivingTests(IrohTestCase):
 
     def test_bidirectional(self) -> None:
         """
-        A stream that goes both ways ends the connection.
+        A bidirectional stream ends the connection.
         """
         self.raw.call(self.there.open_bi())
         self.assertEqual(self.closed(), {"bidirectional stream": 1})
 
     def test_too_many_streams(self) -> None:
         """
-        A peer may have 100 streams open; those that have ended do not count.
+        A peer may have 100 streams open; ended ones do not count.
         """
         for _ in range(150):
             stream = self.raw.write(self.there, prefix(TOPIC))
@@ -93,7 +93,7 @@ class ReceivingTests(IrohTestCase):
 
     def progress(self, count: int) -> list[int]:
         """
-        How many messages have come, turn by turn, until there are C{count}.
+        The numbers of messages received, turn by turn, until there are C{count}.
         """
         progress = [0]
 
@@ -113,7 +113,7 @@ class ReceivingTests(IrohTestCase):
 
     def test_others_have_their_turn(self) -> None:
         """
-        A peer that sends without pause does not keep the reactor.
+        A peer that sends without pause does not block the reactor.
         """
         self.net.window = 10_000_000
         data = prefix(TOPIC) + prefix(bytes(4000)) * 500
@@ -122,8 +122,8 @@ class ReceivingTests(IrohTestCase):
 
     def test_size_of_reads(self) -> None:
         """
-        More is asked for after a read that was full, and only then: the library
-        keeps a buffer of that size for each stream.
+        The read size grows only after a full read: the library keeps a buffer of that
+        size for each stream.
         """
         self.net.window = 10_000_000
         sizes: list[tuple[int, int]] = []
@@ -153,8 +153,8 @@ class ReceivingTests(IrohTestCase):
 
     def test_small_messages(self) -> None:
         """
-        Nor does one that sends small ones on many streams, whose messages are
-        heard in turn.
+        A peer that sends small messages on many streams does not block the reactor,
+        either; the streams take turns.
         """
         streams = [self.raw.call(self.there.open_uni()) for _ in range(90)]
         for stream in streams:
@@ -163,7 +163,7 @@ class ReceivingTests(IrohTestCase):
 
     def test_short_streams(self) -> None:
         """
-        Nor does one that opens a stream for each message.
+        A peer that opens a stream for each message does not block the reactor, either.
         """
         data = prefix(TOPIC) + prefix(b"x")
 

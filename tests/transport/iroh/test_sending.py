@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.iroh.sending}, over a QUIC network in memory.
+Tests for L{dtt.transport.iroh.sending}, over an in-memory QUIC network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.transport.iroh.common import BYE, OTHER, SECRET, TOPIC, IrohTestCase,
 
 class SendingTests(IrohTestCase):
     """
-    What goes out on a connection.
+    Data sent on a connection.
     """
 
     def setUp(self) -> None:
@@ -31,7 +31,7 @@ class SendingTests(IrohTestCase):
 
     def writes(self) -> list[bytes]:
         """
-        Record what is written from now on.
+        Record the writes from now on.
         """
         written = []
         original = MemoryStream.write_all
@@ -45,8 +45,8 @@ class SendingTests(IrohTestCase):
 
     def test_one_write(self) -> None:
         """
-        The header and all messages of one turn are one write, and so are those
-        of a later turn.
+        The header and all messages of one turn are one write, and so are those of a later
+        turn.
         """
         written = self.writes()
         for number in range(3):
@@ -63,7 +63,7 @@ class SendingTests(IrohTestCase):
 
     def test_a_stream_for_each_topic(self) -> None:
         """
-        Topics have streams of their own on one connection.
+        Each topic has its own stream on a shared connection.
         """
         self.a.open_topic(OTHER, SECRET, RecordingLinks())
         self.send(b"one")
@@ -91,8 +91,8 @@ class SendingTests(IrohTestCase):
 
     def test_slow_reader(self) -> None:
         """
-        More than 1 MiB unsent for 10 s end the connection, and so does a peer
-        that takes nothing for as long; one that reads does not.
+        A peer with more than 1 MiB unsent for 10 s is disconnected, and so is one that
+        reads nothing for as long; one that reads is not.
         """
         self.net.window = 65536
         for _ in range(300):
@@ -115,7 +115,7 @@ class SendingTests(IrohTestCase):
 
     def test_far_too_slow(self) -> None:
         """
-        Past a limit it ends at once, but not within C{send}.
+        Beyond a hard limit the connection ends immediately, but not within C{send}.
         """
         self.patch(quic_sending, "UNSENT_LIMIT", 1_200_000)
         self.net.window = 65536
@@ -130,7 +130,7 @@ class SendingTests(IrohTestCase):
 
     def test_streams_not_acknowledged(self) -> None:
         """
-        A peer that acknowledges no stream may not have us keep them for ever.
+        The number of streams that a peer has not acknowledged is limited.
         """
         self.patch(quic_sending, "MAX_FINISHING", 3)
         self.net.window = 40
@@ -142,7 +142,7 @@ class SendingTests(IrohTestCase):
 
     def test_stopped_by_the_peer(self) -> None:
         """
-        A stream that the peer stops ends the connection (Q3).
+        If the peer stops a stream, the connection ends (Q3).
         """
         self.send(b"hello")
         self.advance(0.1)

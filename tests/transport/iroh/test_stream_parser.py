@@ -18,12 +18,12 @@ TOPIC = b"\xaa" * 32
 
 class EncodeTests(SynchronousTestCase):
     """
-    What we write.
+    Encoding.
     """
 
     def test_example(self) -> None:
         """
-        The first bytes of a stream (docs/protocol/gossip.md section 10, E1).
+        The first bytes of a stream are those of docs/protocol/gossip.md section 10, E1.
         """
         self.assertEqual(prefix(TOPIC), bytes.fromhex("00000020") + TOPIC)
         join = bytes.fromhex("000001090001007f000001d122")
@@ -31,7 +31,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_disconnect(self) -> None:
         """
-        A C{Disconnect} is known by its first bytes.
+        A C{Disconnect} is recognized by its first bytes.
         """
         self.assertTrue(encode(Disconnect(True)).startswith(DISCONNECT))
 
@@ -43,7 +43,7 @@ class StreamParserTests(SynchronousTestCase):
 
     def test_any_pieces(self) -> None:
         """
-        However a stream is cut, the same comes out.
+        However a stream is split, the result is the same.
         """
         messages = [b"a", b"b" * 127, b"c" * 4096, b"d" * 4095]
         data = prefix(TOPIC) + b"".join(map(prefix, messages))
@@ -61,7 +61,7 @@ class StreamParserTests(SynchronousTestCase):
 
     def test_header_alone(self) -> None:
         """
-        A header makes no message; bytes after the topic in it are ignored.
+        A header alone gives no message; extra bytes after the topic in it are ignored.
         """
         parser = StreamParser()
         self.assertEqual(parser.feed(prefix(TOPIC + b"more")), [])
@@ -70,7 +70,7 @@ class StreamParserTests(SynchronousTestCase):
 
     def test_bad_lengths(self) -> None:
         """
-        Empty and oversize frames are malformed; what came before them counts.
+        Empty and oversize frames are malformed; earlier frames are delivered.
         """
         for bad in (bytes(4), b"\x00\x00\x10\x01", b"\xff\xff\xff\xff"):
             parser = StreamParser()
@@ -79,7 +79,7 @@ class StreamParserTests(SynchronousTestCase):
 
     def test_bad_header(self) -> None:
         """
-        A header is a topic id.
+        A header must be a topic id.
         """
         parser = StreamParser()
         self.assertEqual(parser.feed(prefix(bytes(31)) + prefix(b"good")), [])
@@ -87,7 +87,7 @@ class StreamParserTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        A stream may end between frames and within a length, not within a body.
+        A stream may end between frames and within a length, but not within a body.
         """
         for rest, fine in (
             (b"", True),

@@ -20,7 +20,7 @@ class SuspectsTests(SynchronousTestCase):
 
     def test_for_a_while(self) -> None:
         """
-        A peer whose dial met somebody else is suspect for a while; others are not.
+        A peer whose dial reached another endpoint is suspect for a while; others are not.
         """
         suspects = Suspects()
         self.assertFalse(suspects.has(PEER, 100))
@@ -31,8 +31,8 @@ class SuspectsTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """
-        Where nothing has failed comes first, as it was named; then where it is
-        longest ago.
+        Addresses without failures come first, in the order given; then those whose
+        failure is longest ago.
         """
         suspects = Suspects()
         self.assertEqual(suspects.order(PEER, [A, B, C]), [A, B, C])
@@ -48,7 +48,7 @@ class SuspectsTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        The oldest are forgotten, peers and addresses.
+        The oldest peers and addresses are forgotten.
         """
         suspects = Suspects()
         peers = [number.to_bytes(32, "big") for number in range(MAX_SUSPECTS + 1)]

@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.transport.iroh.transport}, over a QUIC network in memory.  What it has in
-common with other transports is in L{tests.transport.test_contract}.
+Tests for L{dtt.transport.iroh.transport}, over an in-memory QUIC network. Tests common to
+all transports are in L{tests.transport.test_contract}.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from tests.transport.iroh.common import KEYS, SECRET, TOPIC, IrohTestCase
 
 class AddressTests(IrohTestCase):
     """
-    Where we are.
+    The transport's own addresses.
     """
 
     def test_bound(self) -> None:
         """
-        The address that is bound.
+        The bound address is listed.
         """
         self.assertEqual(self.a.addresses(), (PeerAddress(IROH, "10.0.0.1", self.a.port or 0),))
 
     def test_listen_twice(self) -> None:
         """
-        There is one endpoint.
+        There is only one endpoint.
         """
         self.assertRaises(ListenError, self.a.listen, "10.0.0.1", 0)
 
     def test_bound_to_all(self) -> None:
         """
-        The external address, those of the interfaces, and what the library
-        knows besides.
+        If bound to all interfaces, it lists the external address, those of the
+        interfaces, and those that the library knows.
         """
         transport = IrohTransport(
             self.clock,
@@ -59,7 +59,7 @@ class AddressTests(IrohTestCase):
 
     def test_relay(self) -> None:
         """
-        A relay is listed once there is a connection to it, and that is told.
+        A relay is listed once there is a connection to it, and the change is reported.
         """
         told = []
         url = "https://relay.example/"
@@ -77,7 +77,7 @@ class AddressTests(IrohTestCase):
 
     def test_by_relay_alone(self) -> None:
         """
-        A peer can be reached by its relay, if we use relays at all.
+        A peer can be reached through its relay, if relays are enabled.
         """
         url = "https://relay.example/"
         self.net.start_relay(url)
@@ -91,7 +91,7 @@ class AddressTests(IrohTestCase):
 
     def test_by_id_alone(self) -> None:
         """
-        With n0's preset the library may find a peer by its id.
+        With n0's preset the library can find a peer by its id.
         """
         transport, _ = self.transport(5, preset="n0")
         self.assertTrue(transport.finds_peers)
@@ -101,7 +101,7 @@ class AddressTests(IrohTestCase):
 
     def test_settings(self) -> None:
         """
-        A preset or a relay that is none is the caller's mistake.
+        An invalid preset or relay is the caller's mistake.
         """
         bindings = self.net.bindings("10.0.0.9")
         for settings in ({"preset": "n1"}, {"relay_urls": ["relay.example"]}):
@@ -109,7 +109,7 @@ class AddressTests(IrohTestCase):
 
     def test_not_listening(self) -> None:
         """
-        Nobody can be dialled before there is a socket.
+        A dial fails before there is a socket.
         """
         transport = IrohTransport(self.clock, KEYS[9], bindings=self.net.bindings("10.0.0.9"))
         dial = transport.dial(self.a.peer_id, self.a.addresses())
@@ -118,7 +118,7 @@ class AddressTests(IrohTestCase):
 
     def test_not_a_key(self) -> None:
         """
-        An id that is no key can't be dialled.
+        An id that is not a key can't be dialled.
         """
         dial = self.a.dial(bytes(32), [PeerAddress(IROH, "10.0.0.2", 1)])
         self.assertEqual(str(self.failureResultOf(dial).value), "not a key")
@@ -131,7 +131,7 @@ class MemberTests(IrohTestCase):
 
     def test_swarm(self) -> None:
         """
-        Eight members join one, all hear what each says, and when one leaves its
+        Eight members join one; all receive the messages of each, and when one leaves its
         connections are gone.
         """
         members: list[tuple[GossipMember, IrohTransport]] = []
@@ -175,18 +175,18 @@ class MemberTests(IrohTestCase):
 @implementer(IGossipObserver)
 class _Contents:
     """
-    What an observer heard.
+    Records the contents received.
     """
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []
 
     def neighbor_up(self, peer_id: bytes) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def neighbor_down(self, peer_id: bytes) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def message_received(self, message: Any) -> None:
-        """Keep it."""
+        """Record the content."""
         self.contents.append(message.content)

@@ -24,7 +24,7 @@ JOIN = encode(Join(b"data"))
 
 def keys(count: int) -> dict[bytes, bytes]:
     """
-    So many topics.
+    The keys of several topics.
     """
     return {bytes((n,)) * 32: topic_key(bytes((n,)) * 32, SECRET) for n in range(count)}
 
@@ -36,7 +36,7 @@ class TagTests(SynchronousTestCase):
 
     def test_definition(self) -> None:
         """
-        Key and tag are what docs/protocol/streams.md section 3 says.
+        Key and tag are as docs/protocol/streams.md section 3 defines them.
         """
         key = hashlib.sha512(b"dtt/1 admission" + TOPIC + SECRET).digest()[:32]
         self.assertEqual(topic_key(TOPIC, SECRET), key)
@@ -63,7 +63,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_both_must_open(self) -> None:
         """
-        DATA may leave once both OPENs stand.
+        DATA may be sent once both sides have sent OPEN.
         """
         frame = self.opened(self.a)
         self.assertIsNone(self.a.sending(TOPIC))
@@ -88,7 +88,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_unknown_tag_is_remembered(self) -> None:
         """
-        A tag of a topic that we open later matches then; DATA until then are dropped.
+        A tag of a topic that is opened later matches then; earlier DATA are dropped.
         """
         frame = self.opened(self.a)
         self.assertIsNone(self.b.peer_opened(frame, {}))
@@ -100,7 +100,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_forgotten_topic(self) -> None:
         """
-        A topic that we never opened on the connection, left and held again, is
+        A topic that was never opened on the connection, then left and held again, is
         matched again.
         """
         self.b.peer_opened(self.opened(self.a), KEYS)
@@ -126,8 +126,8 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_open_stands(self) -> None:
         """
-        The peer's OPEN stands after our own CLOSE: its DATA are taken, and we
-        may speak again as soon as our OPEN stands again.
+        The peer's OPEN stays valid after the local CLOSE: its DATA are accepted, and
+        sending is possible again after the next local OPEN.
         """
         self.a.peer_opened(self.opened(self.b), KEYS)
         self.opened(self.a)
@@ -141,8 +141,8 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_renewed(self) -> None:
         """
-        After the peer's CLOSE our OPEN stands, but to be answered it is sent
-        again, once; the peer's new OPEN makes that unnecessary.
+        After the peer's CLOSE the local OPEN stays valid, but it is sent again once to
+        get an answer; the peer's new OPEN makes that unnecessary.
         """
         self.opened(self.a)
         self.assertEqual(self.a.open(TOPIC, KEY), ())
@@ -161,7 +161,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_numbers_are_used_again(self) -> None:
         """
-        Sixteen channels are open at most; a closed number is free again.
+        At most sixteen channels are open; a closed number is free again.
         """
         topics = keys(MAX_CHANNELS + 1)
         frames = [frame for topic_id, key in topics.items() for frame in self.a.open(topic_id, key)]
@@ -172,7 +172,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_number_of_a_left_topic(self) -> None:
         """
-        When all numbers are taken, a topic that the peer has left gives up its own.
+        If all numbers are in use, a topic that the peer has left releases its own.
         """
         topics = keys(MAX_CHANNELS)
         for topic_id, key in topics.items():
@@ -186,7 +186,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_peer_opens_too_much(self) -> None:
         """
-        A seventeenth channel, a number twice and a topic twice are malformed.
+        A seventeenth channel, a duplicate number and a duplicate topic are malformed.
         """
         for reason, before, frame in (
             ("channel opened twice", [Open(0, b"x" * 32)], Open(0, b"y" * 32)),
@@ -210,14 +210,14 @@ class ChannelsTests(SynchronousTestCase):
 
     def assert_late(self, frame: Early) -> None:
         """
-        C{b} refuses C{frame}: there was an EARLY, or DATA.
+        Assert that C{b} refuses C{frame} because there was an EARLY, or DATA.
         """
         error = self.assertRaises(DecodeError, self.b.peer_early, frame, KEYS)
         self.assertEqual(str(error), "early is late")
 
     def test_early(self) -> None:
         """
-        A Join beside the OPEN is read once the OPEN has matched, and is not kept.
+        A Join sent with the OPEN is read once the OPEN has matched, and is not kept.
         """
         self.b.peer_opened(self.opened(self.a), KEYS)
         frame = self.early(self.a)
@@ -227,7 +227,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_early_is_one_per_topic(self) -> None:
         """
-        Key and nonce are never used twice, however often the topic is opened.
+        Key and nonce are never reused, however often the topic is opened.
         """
         self.opened(self.a)
         self.early(self.a)
@@ -241,7 +241,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_early_is_bounded(self) -> None:
         """
-        What is known of topics that had an EARLY does not grow without end.
+        The record of topics that had an EARLY is bounded.
         """
         for number in range(MAX_EARLY + 1):
             topic_id = number.to_bytes(32, "big")
@@ -252,7 +252,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_only_a_join_that_waits_is_early(self) -> None:
         """
-        Other messages wait; once we are admitted a Join is DATA like others.
+        Other messages wait; after admission a Join is sent as DATA like others.
         """
         self.opened(self.a)
         self.assertIsNone(self.a.early(TOPIC, KEY, b"hello"))
@@ -261,7 +261,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_early_before_the_topic(self) -> None:
         """
-        An EARLY of a topic that we open later is kept until then, and given out once.
+        An EARLY for a topic that is opened later is kept until then, and delivered once.
         """
         self.b.peer_opened(self.opened(self.a), {})
         self.assertIsNone(self.b.peer_early(self.early(self.a), {}))
@@ -272,7 +272,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_kept_early_ends_with_its_channel(self) -> None:
         """
-        Who closes the channel, or opens it anew, takes back the EARLY on it.
+        Closing or reopening the channel discards its EARLY.
         """
         frame = self.opened(self.a)
         self.b.peer_opened(frame, {})
@@ -284,8 +284,8 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_one_early(self) -> None:
         """
-        A second EARLY is refused, until the channel is opened anew, whether or not
-        its topic is known.
+        A second EARLY is refused until the channel is opened again, whether or not its
+        topic is known.
         """
         opened, early = self.opened(self.a), self.early(self.a)
         for topics in (KEYS, {}):
@@ -304,8 +304,8 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_bad_early(self) -> None:
         """
-        An EARLY on a channel that is not open, one that does not fit to its tag and
-        one that is no Join are malformed, however late it is found out.
+        An EARLY on a channel that is not open, one that does not match its tag and one
+        that is not a Join are malformed, however late this is detected.
         """
         error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, bytes(32)), KEYS)
         self.assertEqual(str(error), "channel not open")

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.streams.connection}: what needs a socket.
+Tests for L{dtt.transport.streams.connection} that need a socket.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dtt.transport.streams.connection import NOT_SENT, WINDOW, limit_buffers
 @frozen
 class Transport:
     """
-    What has a socket.
+    A transport with a socket.
     """
 
     socket: Any
@@ -32,8 +32,8 @@ class BuffersTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        What is not sent yet and what the peer may send ahead are bounded; the system's
-        own buffers are not, which must hold all that is under way.
+        The buffers for unsent data and for data sent ahead by the peer are limited; the
+        system's own buffers are not, because they must hold everything in flight.
         """
         with socket.socket() as fresh, socket.socket() as limited:
             limit_buffers(Transport(limited))
@@ -45,7 +45,7 @@ class BuffersTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A system that refuses, and a transport in memory, are left as they are.
+        An error from the system, or an in-memory transport without a socket, is ignored.
         """
         closed = socket.socket()
         closed.close()

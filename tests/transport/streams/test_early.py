@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.streams.early}, and for what an EARLY saves.
+Tests for L{dtt.transport.streams.early}, and for the round trips that an EARLY saves.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from dtt.transport.streams.frames import MAX_MESSAGE, SEAL_SIZE, Early, Open, en
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import STREAMS, PeerAddress
 
-# Test vectors: what one peer sends first on a connection.  All that goes in is
-# made up, and counts on: 00 to 1f, 20 to 3f, and so on.
+# Test vectors: the first data that a peer sends on a connection. All inputs are made up and
+# consecutive: 00 to 1f, 20 to 3f, and so on.
 TOPIC, SECRET, EXPORTER, SENDER, RECEIVER = (bytes(range(n, n + 32)) for n in range(0, 160, 32))
 TOPIC_KEY = "1a09e8c5af7ea0a3ad05fa793067c6aae0cd0c0d083c2ebb9623183bd2b02461"
 TAG = "e80e5b52055e533b1550dbb05da32dbf16bf4be047f7f79f4250f539877d1257"
@@ -45,7 +45,7 @@ VECTORS = (
 )
 KEY = bytes.fromhex(EARLY_KEY)
 
-#: Seconds of a one-way trip.
+#: The one-way latency in seconds.
 LATENCY = 1 / 16
 
 
@@ -56,13 +56,13 @@ class EarlyTests(SynchronousTestCase):
 
     def assert_refused(self, key: bytes, sealed: bytes, reason: str) -> None:
         """
-        C{sealed} is not taken, for C{reason}.
+        Assert that C{sealed} is refused for C{reason}.
         """
         self.assertEqual(str(self.assertRaises(DecodeError, unseal, key, sealed)), reason)
 
     def test_vectors(self) -> None:
         """
-        Keys and frames have the bytes that were written down.
+        Keys and frames match the test vectors.
         """
         key = topic_key(TOPIC, SECRET)
         self.assertEqual(key.hex(), TOPIC_KEY)
@@ -76,7 +76,7 @@ class EarlyTests(SynchronousTestCase):
 
     def test_definition(self) -> None:
         """
-        Key and content are what the module says, by other libraries.
+        Key and content match an independent implementation of the module's definition.
         """
         topic = hashlib.sha512(b"dtt/1 admission" + TOPIC + SECRET).digest()[:32]
         key = hmac.new(topic, b"early" + EXPORTER + SENDER + RECEIVER, "sha256").digest()
@@ -87,7 +87,7 @@ class EarlyTests(SynchronousTestCase):
 
     def test_other_connection_direction_or_secret(self) -> None:
         """
-        Only the receiver, on this connection, with the topic's secret reads it.
+        Only the receiver on this connection, with the topic's secret, can read it.
         """
         sealed = seal(KEY, encode(Join()))
         topic = topic_key(TOPIC, SECRET)
@@ -101,7 +101,7 @@ class EarlyTests(SynchronousTestCase):
 
     def test_changed(self) -> None:
         """
-        No byte of it can be changed, left out or added.
+        No byte of it can be changed, removed or added.
         """
         sealed = seal(KEY, encode(Join(b"data")))
         for offset in range(len(sealed)):
@@ -133,7 +133,7 @@ class EarlyTests(SynchronousTestCase):
 @implementer(IGossipObserver)
 class Ups:
     """
-    An observer that writes down when neighbours came.
+    An observer that records when neighbours came up.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -141,24 +141,24 @@ class Ups:
         self.times: list[float] = []
 
     def neighbor_up(self, peer_id: PeerId) -> None:
-        """Write it down."""
+        """Record the time."""
         self.times.append(self.clock.seconds())
 
     def neighbor_down(self, peer_id: PeerId) -> None:
-        """It does not happen."""
+        """This does not happen."""
         raise AssertionError("a neighbour went")
 
     def message_received(self, message: GossipMessage) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class TripsTests(SynchronousTestCase):
     """
-    How often bytes go one way until two members are neighbours, over TCP and TLS.
+    The number of one-way trips until two members are neighbours, over TCP and TLS.
     """
 
     def setUp(self) -> None:
-        # A fraction that adds up without rounding.
+        # A fraction that can be added without rounding.
         self.clock = Clock()
         self.net = MemoryTCPNetwork(self.clock, latency=LATENCY)
         self.members: list[GossipMember] = []
@@ -168,7 +168,7 @@ class TripsTests(SynchronousTestCase):
 
     def add(self, n: int) -> StreamsTransport:
         """
-        One more member, who knows where the others are.
+        Add a member that knows the addresses of the others.
         """
         host = f"10.0.0.{n}"
         reactor = self.net.reactor(host)
@@ -187,7 +187,8 @@ class TripsTests(SynchronousTestCase):
 
     def trips(self) -> list[float]:
         """
-        Let two seconds pass; after how many ways of a byte each member had its neighbour.
+        Advance the clock by two seconds. Returns the number of one-way trips after which
+        each member had its neighbour.
         """
         begun = self.clock.seconds()
         self.net.advance(2)
@@ -197,16 +198,16 @@ class TripsTests(SynchronousTestCase):
 
     def test_one_dials(self) -> None:
         """
-        TCP, TLS, OPEN with EARLY answered by OPEN and Neighbor: three round trips,
-        and half of one less for the other side.
+        TCP, TLS, OPEN with EARLY answered by OPEN and Neighbor: three round trips, and
+        half a round trip less for the other side.
         """
         self.members[0].join([self.ids[1]])
         self.assertEqual(self.trips(), [6, 5])
 
     def test_both_dial(self) -> None:
         """
-        When both dial at once the one that comes first counts, though only one
-        connection stays: five trips for both.
+        If both dial at the same time the first one counts, although only one connection
+        is kept: five trips for both.
         """
         self.members[0].join([self.ids[1]])
         self.members[1].join([self.ids[0]])
@@ -214,7 +215,7 @@ class TripsTests(SynchronousTestCase):
 
     def test_both_dial_one_after_the_other(self) -> None:
         """
-        A dial of the other side never makes it later, whenever it begins.
+        A dial by the other side never delays it, whenever it begins.
         """
         for delay in range(1, 12):
             self.setUp()
@@ -226,7 +227,7 @@ class TripsTests(SynchronousTestCase):
 
     def test_connected_already(self) -> None:
         """
-        On a connection that is there, of another topic for instance, one round trip.
+        On an existing connection, for instance of another topic, it takes one round trip.
         """
         self.transports[0].dial(self.ids[1], self.transports[1].addresses())
         self.net.advance(0.5)

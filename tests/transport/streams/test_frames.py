@@ -27,7 +27,7 @@ from dtt.transport.streams.frames import (
 
 TAG = bytes(range(32))
 
-#: Frames and their bytes, written out by hand from docs/protocol/streams.md section 2.
+#: Frames and their bytes, written by hand from docs/protocol/streams.md section 2.
 KNOWN: list[tuple[Frame, str]] = [
     (Open(5, TAG), "00000022" + "00" + "05" + TAG.hex()),
     (Open(300, TAG), "00000023" + "00" + "ac02" + TAG.hex()),
@@ -46,7 +46,7 @@ def parse(data: bytes) -> list[ReceivedFrame]:
     """
     The frames in C{data}.
 
-    @raise DecodeError: some of it is malformed.
+    @raise DecodeError: a frame is malformed.
     """
     parser = FrameParser()
     frames = parser.feed(data)
@@ -62,7 +62,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_known_bytes(self) -> None:
         """
-        Each kind has the bytes that the specification says, both ways.
+        Each kind of frame encodes to and decodes from the specified bytes.
         """
         for frame, encoded in KNOWN:
             self.assertEqual(encode_frame(frame).hex(), encoded)
@@ -84,14 +84,14 @@ class FrameParserTests(SynchronousTestCase):
 
     def assert_malformed(self, data: bytes, reason: str) -> None:
         """
-        C{data} is refused for C{reason}.
+        Assert that C{data} is refused for C{reason}.
         """
         error = self.assertRaises(DecodeError, parse, data)
         self.assertEqual(str(error), reason)
 
     def test_any_pieces(self) -> None:
         """
-        The pieces that bytes come in do not matter.
+        The result does not depend on how the bytes are split.
         """
         seed = 20261123
         rng = Random(seed)
@@ -109,7 +109,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_frames_before_a_malformed_one(self) -> None:
         """
-        What came before a malformed frame is still given out.
+        Frames before a malformed one are still delivered.
         """
         for bad, fault in ((b"\x00\x00\x00\x01\x03", "bad ping"), (bytes(4), "bad frame length")):
             parser = FrameParser()
@@ -118,7 +118,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_length(self) -> None:
         """
-        A length of 0 or above 8192 is refused as soon as it is there.
+        A length of 0 or above 8192 is refused as soon as it arrives.
         """
         self.assert_malformed(bytes(4), "bad frame length")
         self.assert_malformed((MAX_FRAME + 1).to_bytes(4, "big"), "bad frame length")
@@ -127,7 +127,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_message_size(self) -> None:
         """
-        A message has at most 4096 bytes, and 16 more when it is sealed.
+        A message has at most 4096 bytes, plus 16 when it is sealed.
         """
         self.assertEqual(parse(encode_frame(Data(300, bytes(4096)))), [Data(300, bytes(4096))])
         self.assert_malformed(encode_frame(Data(300, bytes(4097))), "message too large")
@@ -136,8 +136,8 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_unknown_kinds(self) -> None:
         """
-        A frame of unknown kind is told without its body, up to the largest
-        length; what follows it is read.
+        A frame of unknown kind is reported without its body, up to the largest length;
+        the following frames are read.
         """
         for kind in (5, 7, 11, 255):
             for size in (0, 1, MAX_FRAME - 1):
@@ -146,7 +146,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_malformed_bodies(self) -> None:
         """
-        A body is exactly what its kind demands.
+        A body must have exactly the form of its kind.
         """
         for body, reason in (
             ("00", "truncated"),
@@ -169,7 +169,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_random_bytes(self) -> None:
         """
-        Whatever comes is frames or a L{DecodeError}.
+        Any bytes give frames or a L{DecodeError}.
         """
         for seed in range(300):
             rng = Random(seed)

@@ -35,7 +35,7 @@ ALICE, BOB = PeerKey.from_seed(b"a" * 32), PeerKey.from_seed(b"b" * 32)
 
 def pump(one: SSL.Connection, other: SSL.Connection) -> bytes:
     """
-    Carry what each has to say to the other; the bytes from C{one}.
+    Pass the pending output of each side to the other. Returns the bytes from C{one}.
     """
     sent = b""
     for source, target in ((one, other), (other, one)):
@@ -68,7 +68,7 @@ def handshake(
 
 def certificate_of(public_key: Any, private_key: Any, algorithm: Any) -> x509.Certificate:
     """
-    A certificate for any key, signed by any.
+    A certificate for any key, signed by any key.
     """
     name = x509.Name([])
     return x509.CertificateBuilder(
@@ -83,8 +83,8 @@ class CertificateTests(SynchronousTestCase):
 
     def test_names_its_key(self) -> None:
         """
-        The certificate's key is the peer id, its own key has signed it, and it
-        is the same each time.
+        The certificate's key is the peer id, it is self-signed, and it is the same each
+        time.
         """
         certificate = make_certificate(ALICE)
         self.assertEqual(certificate_peer_id(certificate), ALICE.peer_id)
@@ -94,7 +94,7 @@ class CertificateTests(SynchronousTestCase):
 
     def assert_refused(self, certificate: x509.Certificate, reason: str = "bad peer key") -> None:
         """
-        C{certificate} names nobody.
+        Assert that C{certificate} gives no peer id.
         """
         error = self.assertRaises(DecodeError, certificate_peer_id, certificate)
         self.assertEqual(str(error), reason)
@@ -108,8 +108,8 @@ class CertificateTests(SynchronousTestCase):
 
     def test_key_that_nobody_owns(self) -> None:
         """
-        Small-order points, for which anybody can sign, points with a
-        small-order part, and what is no point at all are refused.
+        Small-order points, for which signatures can be forged, points with a small-order
+        part, and non-points are refused.
         """
         signer = ed25519.Ed25519PrivateKey.from_private_bytes(ALICE.seed)
         for encoded in (
@@ -131,8 +131,8 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_mutual(self) -> None:
         """
-        Both sides learn each other's id, agree on TLS 1.3 and ALPN, and export
-        the same 32 bytes, which are others on another connection.
+        Both sides learn each other's id, agree on TLS 1.3 and ALPN, and export the same
+        32 bytes, which differ on another connection.
         """
         client, server = handshake(make_context(ALICE), make_context(BOB))
         self.assertEqual(connection_peer_id(client), BOB.peer_id)
@@ -148,7 +148,7 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_client_without_certificate(self) -> None:
         """
-        A client that shows no certificate is refused.
+        A client without a certificate is refused.
         """
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_alpn_protos([ALPN])
@@ -165,7 +165,7 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_other_alpn(self) -> None:
         """
-        Without our protocol none is agreed.
+        Without dtt's protocol no ALPN protocol is selected.
         """
         context = make_context(ALICE)
         context.set_alpn_protos([b"http/1.1"])
@@ -174,8 +174,8 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_not_resumed(self) -> None:
         """
-        A session is good for one connection: a server that is offered it again
-        does not resume it.
+        A session can't be resumed: a server that is offered a session ticket again
+        ignores it.
         """
         contexts = make_context(ALICE), make_context(BOB)
         client, server = handshake(*contexts)
@@ -194,7 +194,7 @@ class HandshakeTests(SynchronousTestCase):
                 with contextlib.suppress(SSL.WantReadError):
                     each.do_handshake()
                 pump(again, peer)
-        # pyOpenSSL has no name of its own for it.
+        # pyOpenSSL has no constant for it.
         self.assertEqual([lib.SSL_session_reused(cast(Any, each)._ssl) for each in (again, peer)], [0, 0])
         self.assertNotEqual(export_key(peer), export_key(server))
 
@@ -206,7 +206,7 @@ class ConnectionCreatorTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         """
-        It serves both sides.
+        The class provides the interfaces of both sides.
         """
         creator = ConnectionCreator(ALICE)
         self.assertTrue(verifyObject(IOpenSSLClientConnectionCreator, creator))

@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.transport.streams.transport} and L{dtt.transport.streams.connection}: what
-L{tests.transport.test_contract} does not ask of every transport.
+Tests for L{dtt.transport.streams.transport} and L{dtt.transport.streams.connection}, in
+addition to L{tests.transport.test_contract}.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ALICE, BOB, CAROL = (PeerKey.from_seed(bytes((n,)) * 32) for n in range(1, 4))
 
 class Stranger(Protocol):
     """
-    Whoever connects to us, and does what the test says.
+    A connecting client that the test controls.
     """
 
     tls: SSL.Connection
@@ -53,14 +53,14 @@ class Stranger(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Kept.
+        Record the data.
         """
         self.received += data
         self.pieces.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Kept too.
+        Record the reason.
         """
         self.lost = True
 
@@ -77,7 +77,7 @@ class StreamsTestCase(SynchronousTestCase):
 
     def transport(self, key: PeerKey, host: str, **options: Any) -> StreamsTransport:
         """
-        One that listens.
+        Create a listening transport.
         """
         transport = StreamsTransport(self.net.reactor(host), key, **options)
         transport.listen(host, 4433)
@@ -101,7 +101,7 @@ class StreamsTestCase(SynchronousTestCase):
 
     def stranger(self, key: PeerKey | None = CAROL, host: str = "10.0.0.3") -> Stranger:
         """
-        Connect somebody to C{b}, with C{key} or without TLS.
+        Connect a client to C{b}, with C{key} or without TLS.
         """
         stranger = Stranger()
         reactor = self.net.reactor(host)
@@ -114,7 +114,7 @@ class StreamsTestCase(SynchronousTestCase):
 
     def write(self, stranger: Stranger, data: bytes) -> None:
         """
-        C{stranger} sends C{data}.
+        Let C{stranger} send C{data}.
         """
         transport: Any = stranger.transport
         transport.write(data)
@@ -135,7 +135,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_bytes_that_are_not_tls(self) -> None:
         """
-        Whatever bytes come instead of TLS end the connection, and nothing is logged.
+        Any bytes that are not TLS end the connection, and nothing is logged.
         """
         for seed in range(20):
             rng = Random(seed)
@@ -149,7 +149,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_handshake_timeout(self) -> None:
         """
-        A handshake has 10 s.
+        A handshake must end within 10 s.
         """
         stranger = self.stranger(None)
         self.net.advance(9.7)
@@ -160,7 +160,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_silent_server(self) -> None:
         """
-        A dial to something that accepts and says nothing times out.
+        A dial to a server that accepts and sends nothing times out.
         """
         self.net.reactor("10.0.0.9").listenTCP(1, Factory.forProtocol(Protocol))
         result = self.a.dial(self.b.peer_id, [PeerAddress(STREAMS, "10.0.0.9", 1)])
@@ -171,7 +171,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_server_that_hangs_up(self) -> None:
         """
-        A dial to something that hangs up, or is not TLS, fails at once.
+        A dial to a server that disconnects, or does not use TLS, fails immediately.
         """
 
         class HangUp(Protocol):
@@ -193,7 +193,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_own_key(self) -> None:
         """
-        Whoever shows our own key is refused: it is us, or a copy of us.
+        A peer with the transport's own key is refused: it is the member itself, or a
+        copy.
         """
         stranger = self.stranger(BOB)
         self.assertTrue(stranger.lost)
@@ -202,7 +203,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_own_address(self) -> None:
         """
-        A dial of a peer at our own address meets us.
+        A dial of a peer at the transport's own address reaches itself.
         """
         result = self.a.dial(self.b.peer_id, self.a.addresses())
         self.net.advance(0.2)
@@ -210,7 +211,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_no_alpn(self) -> None:
         """
-        Whoever does not speak our protocol is refused.
+        A client without dtt's protocol is refused.
         """
         self.patch(connection_module, "ALPN", b"other")
         self.assertTrue(self.stranger().lost)
@@ -218,8 +219,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_malformed_frames(self) -> None:
         """
-        Each malformed frame ends its connection and is counted, nothing else
-        is disturbed.
+        Each malformed frame ends its connection and is counted; others are unaffected.
         """
         _, on_b = self.share()
         tag = b"x" * 32
@@ -244,8 +244,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_unknown_frames(self) -> None:
         """
-        A frame of unknown kind is skipped and counted, the connection stays; one
-        that is too large ends it all the same.
+        A frame of unknown kind is skipped and counted, and the connection stays; one that
+        is too large still ends it.
         """
         stranger = self.stranger()
         self.write(stranger, b"\x00\x00\x00\x01\x05" + b"\x00\x00\x20\x00\xff" + bytes(8191))
@@ -258,8 +258,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_not_admitted(self) -> None:
         """
-        DATA on a channel whose tag we do not know are dropped and counted; the
-        connection stays, and once a right OPEN comes messages get in.
+        DATA on a channel with an unknown tag are dropped and counted; the connection
+        stays, and after a valid OPEN messages are accepted.
         """
         links = RecordingLinks()
         self.b.open_topic(TOPIC, SECRET, links)
@@ -278,7 +278,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_replayed_tag(self) -> None:
         """
-        The tag of one connection is worth nothing on another.
+        The tag of one connection is useless on another.
         """
         self.b.open_topic(TOPIC, SECRET, RecordingLinks())
         first = self.stranger()
@@ -292,7 +292,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_ping(self) -> None:
         """
-        A PING is answered with its 8 bytes.
+        A PING is answered with the same 8 bytes.
         """
         stranger = self.stranger()
         self.write(stranger, encode_frame(Ping(b"12345678")))
@@ -300,7 +300,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_idle(self) -> None:
         """
-        An idle connection carries a PING every 30 s and lives on.
+        An idle connection carries a PING every 30 s and stays open.
         """
         self.share()
         self.net.advance(600)
@@ -310,7 +310,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_silence(self) -> None:
         """
-        Who says nothing for 75 s, PINGs or not, is gone.
+        A peer that sends nothing for 75 s, despite PINGs, is disconnected.
         """
         on_a, on_b = self.share()
         self.net.silent.add("10.0.0.2")
@@ -324,7 +324,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_stranger_that_never_answers_pings(self) -> None:
         """
-        An authenticated peer that is silent gets two PINGs, then the end.
+        An authenticated peer that is silent gets two PINGs, then it is disconnected.
         """
         stranger = self.stranger()
         self.net.advance(74.7)
@@ -335,7 +335,7 @@ class ConnectionTests(StreamsTestCase):
 
     def stall_and_send(self, size: int) -> None:
         """
-        C{b} does not read C{size} bytes that C{a} sends.
+        Stop C{b} from reading, and let C{a} send C{size} bytes to it.
         """
         for end in self.net.transports("10.0.0.2"):
             end.pauseProducing()
@@ -358,7 +358,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_slow_reader_catches_up(self) -> None:
         """
-        A peer that has read in time stays, and gets everything in order.
+        A peer that has read in time stays connected, and gets everything in order.
         """
         on_a, on_b = self.share()
         self.stall_and_send(1_600_000)
@@ -371,8 +371,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_stuck_reader(self) -> None:
         """
-        So is one that takes nothing for half a minute while others wait until it is
-        writable: they send no more, and 1 MiB would never be unsent.
+        A peer that reads nothing for half a minute while writers wait for it is
+        disconnected, too: they send no more, so that 1 MiB would never be unsent.
         """
         on_a, _ = self.share()
         self.stall_and_send(600_000)
@@ -384,8 +384,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_memory_is_bounded(self) -> None:
         """
-        What waits for a peer has a limit besides; it is not enforced from
-        within L{StreamsTransport.send}.
+        There is also a hard limit for queued data; it is not enforced within
+        L{StreamsTransport.send}.
         """
         on_a, _ = self.share()
         self.patch(connection_module, "UNSENT_LIMIT", 1_200_000)
@@ -402,8 +402,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_close_writes_what_is_queued(self) -> None:
         """
-        A connection that is closed while its peer reads slowly still delivers
-        what was sent.
+        A connection that is closed while its peer reads slowly still delivers what was
+        sent.
         """
         _, on_b = self.share()
         self.stall_and_send(800_000)
@@ -417,7 +417,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_close_does_not_wait_for_ever(self) -> None:
         """
-        A peer that does not read its end is cut off 5 s later.
+        A peer that does not read the end of the connection is aborted 5 s later.
         """
         self.share()
         self.stall_and_send(800_000)
@@ -430,8 +430,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_many_that_do_not_close(self) -> None:
         """
-        Connections that are closing are bounded, too: of too many the oldest
-        are cut off at once.
+        The number of closing connections is limited: beyond it the oldest are aborted
+        immediately.
         """
         for module in (multiplex, streams):
             self.patch(module, "MAX_CONNECTIONS", 8)
@@ -443,8 +443,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_newest_of_two_connections(self) -> None:
         """
-        A connection that dies without our knowing is replaced by the peer's
-        next one.
+        A connection that has died unnoticed is replaced by the peer's next one.
         """
         on_a, on_b = self.share()
         self.net.advance(11)
@@ -465,7 +464,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_repr(self) -> None:
         """
-        No secrets in any repr.
+        No repr contains secrets.
         """
         self.share()
         (connection,) = self.a.connections
@@ -479,7 +478,7 @@ class ConnectionTests(StreamsTestCase):
 
 class EarlyTests(StreamsTestCase):
     """
-    A Join beside an OPEN, between us and somebody whose every byte is seen.
+    A Join next to an OPEN, with a peer whose bytes the test controls.
     """
 
     def setUp(self) -> None:
@@ -488,7 +487,7 @@ class EarlyTests(StreamsTestCase):
 
     def frames(self, stranger: Stranger, message: bytes = JOIN, channel: int = 0) -> tuple[Open, Early]:
         """
-        What C{stranger} sends first, C{message} inside.
+        The first frames of C{stranger}, with C{message} inside.
         """
         exporter = export_key(stranger.tls)
         key = early_key(KEY, exporter, CAROL.peer_id, BOB.peer_id)
@@ -497,20 +496,20 @@ class EarlyTests(StreamsTestCase):
 
     def send(self, stranger: Stranger, *frames: Open | Early | Data | Close) -> None:
         """
-        C{stranger} sends C{frames}, in one write.
+        Let C{stranger} send C{frames}, in one write.
         """
         self.write(stranger, b"".join(map(encode_frame, frames)))
 
     def answer(self, stranger: Stranger) -> bytes:
         """
-        The OPEN of C{b}, which answers.
+        The OPEN with which C{b} answers.
         """
         exporter = export_key(stranger.tls)
         return encode_frame(Open(0, admission_tag(KEY, exporter, BOB.peer_id, CAROL.peer_id)))
 
     def dialled(self) -> Stranger:
         """
-        Have C{a} dial somebody, and send a Join and more.
+        Let C{a} dial a server, and send a Join and more.
         """
         stranger = Stranger()
         reactor = self.net.reactor("10.0.0.3")
@@ -528,8 +527,8 @@ class EarlyTests(StreamsTestCase):
 
     def test_sent(self) -> None:
         """
-        Who dials sends OPEN and its first message, a Join, in one write, and nothing
-        else before the peer's OPEN; then the rest, without that Join.
+        The dialling side sends OPEN and its first message, a Join, in one write, and
+        nothing else before the peer's OPEN; then the rest, without that Join.
         """
         stranger = self.dialled()
         (piece,) = stranger.pieces
@@ -547,11 +546,11 @@ class EarlyTests(StreamsTestCase):
 
     def test_never_admitted(self) -> None:
         """
-        A peer that does not know the topic is given up after 5 s; when it is tried
-        again on the same connection, no second EARLY is sealed with the same key.
+        A peer that does not know the topic is given up after 5 s; if it is tried again on
+        the same connection, no second EARLY is sealed with the same key.
         """
         stranger = self.dialled()
-        # So that the connection stays.
+        # This keeps the connection open.
         self.send(stranger, Open(0, b"x" * 32))
         self.net.advance(5)
         self.assertEqual(self.links.disconnected, [CAROL.peer_id])
@@ -562,7 +561,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_received(self) -> None:
         """
-        The Join of a member is handled at once: OPEN and what the topic answers leave
+        The Join of a member is handled immediately: OPEN and the topic's answers are sent
         in one write.
         """
         self.b.open_topic(TOPIC, SECRET, self.links)
@@ -574,8 +573,8 @@ class EarlyTests(StreamsTestCase):
 
     def test_topic_opened_later(self) -> None:
         """
-        A Join for a topic that we do not hold is kept, unread, and handled in the turn
-        after the topic is opened: not before its links expect it.
+        A Join for a topic that is not open is kept, unread, and handled in the turn after
+        the topic is opened: not before its links expect it.
         """
         stranger = self.stranger()
         self.send(stranger, *self.frames(stranger))
@@ -589,7 +588,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_topic_opened_for_a_moment(self) -> None:
         """
-        A topic that is left in the same turn hears nothing; the next one does.
+        A topic that is left in the same turn does not get it; the next one does.
         """
         stranger = self.stranger()
         self.send(stranger, *self.frames(stranger))
@@ -603,7 +602,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_connection_lost_before_it_is_handled(self) -> None:
         """
-        A kept Join goes with its connection.
+        A kept Join is dropped with its connection.
         """
         stranger = self.stranger()
         self.send(stranger, *self.frames(stranger))
@@ -614,7 +613,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_other_topic(self) -> None:
         """
-        Who does not know the secret gets no Join in: its OPEN matches nothing.
+        A peer without the secret can't send a Join: its OPEN matches nothing.
         """
         self.b.open_topic(TOPIC, b"x" * 32, self.links)
         stranger = self.stranger()
@@ -625,7 +624,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_replayed_and_reflected(self) -> None:
         """
-        What was sealed for another connection, or for the other direction, ends the
+        A message sealed for another connection, or for the other direction, ends the
         connection.
         """
         self.b.open_topic(TOPIC, SECRET, self.links)
@@ -644,7 +643,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_malformed(self) -> None:
         """
-        Each EARLY that no honest member sends ends the connection and is counted.
+        Each invalid EARLY ends the connection and is counted.
         """
         self.b.open_topic(TOPIC, SECRET, self.links)
         other = Open(1, b"x" * 32)
@@ -667,7 +666,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_no_join(self) -> None:
         """
-        A sealed message that is not a Join, or malformed, is not handled.
+        A sealed message that is malformed or not a Join is not handled.
         """
         self.b.open_topic(TOPIC, SECRET, self.links)
         for message in (b"", b"hello", b"\x00\x00\x01\x05", b"\x00\x04\x00\x00"):
@@ -679,7 +678,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_found_out_later(self) -> None:
         """
-        So it is when the topic is opened after such a frame has come.
+        The same applies if the topic is opened after such a frame has arrived.
         """
         for reason, sealed in (("early is not authentic", bytes(20)), ("early is no join", None)):
             stranger = self.stranger()
@@ -695,7 +694,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_closed_in_the_same_turn(self) -> None:
         """
-        A CLOSE that comes before a kept Join is handled takes it back.
+        A CLOSE that arrives before a kept Join is handled discards it.
         """
         stranger = self.stranger()
         opened, early = self.frames(stranger)
@@ -710,13 +709,13 @@ class EarlyTests(StreamsTestCase):
 
 class HandshakesTests(StreamsTestCase):
     """
-    How many strangers there may be.
+    Limits on unauthenticated connections.
     """
 
     def test_one_network_waits(self) -> None:
         """
-        Four of a network hold up the fifth, but no other network; it gets in
-        when their time is over.
+        Four handshakes from one network delay the fifth, but no other network; it is
+        admitted when they time out.
         """
         held = [self.stranger(None, f"10.0.0.{n}") for n in range(10, 14)]
         fifth = self.stranger(CAROL, "10.0.0.20")
@@ -730,7 +729,8 @@ class HandshakesTests(StreamsTestCase):
 
     def test_waiting_counts(self) -> None:
         """
-        Who waits too long for a turn is closed as well; too many are refused.
+        A connection that waits too long is closed as well; beyond a limit they are
+        refused.
         """
         for n in range(10, 26):
             self.stranger(None, f"10.0.0.{n}")
@@ -743,7 +743,7 @@ class HandshakesTests(StreamsTestCase):
 
     def test_authenticated_ones_do_not_count(self) -> None:
         """
-        An authenticated connection leaves its place to others.
+        An authenticated connection frees its place.
         """
         for n in range(4, 12):
             self.stranger(PeerKey.from_seed(bytes((n,)) * 32))
@@ -769,13 +769,13 @@ class ListenTests(StreamsTestCase):
 
     def addresses(self, transport: StreamsTransport) -> list[str]:
         """
-        As text.
+        The addresses as text.
         """
         return [str(address) for address in transport.addresses()]
 
     def test_port(self) -> None:
         """
-        The port that was bound is read back.
+        The bound port can be read.
         """
         transport = StreamsTransport(self.net.reactor("10.0.0.5"), CAROL)
         self.assertIsNone(transport.port)
@@ -787,7 +787,7 @@ class ListenTests(StreamsTestCase):
 
     def test_port_taken(self) -> None:
         """
-        A port that is taken is a L{ListenError} of one line, which says what to do.
+        A port in use gives a one-line L{ListenError} that says what to do.
         """
         transport = StreamsTransport(self.net.reactor("10.0.0.1"), CAROL)
         error = self.assertRaises(ListenError, transport.listen, "10.0.0.1", 4433)
@@ -799,8 +799,8 @@ class ListenTests(StreamsTestCase):
 
     def test_bound_to_all(self) -> None:
         """
-        Bound to all: the external address, then those of the interfaces, of
-        the family that is bound.
+        If bound to all interfaces, it lists the external address, then those of the
+        interfaces, of the bound family.
         """
         transport = self.listening("", interfaces=("192.0.2.5", "2001:db8::5"))
         self.assertEqual(self.addresses(transport), ["192.0.2.5:5000"])
@@ -814,7 +814,7 @@ class ListenTests(StreamsTestCase):
 
     def test_loopback(self) -> None:
         """
-        Loopback is listed only when nothing else is.
+        Loopback is listed only if there are no other addresses.
         """
         self.assertEqual(self.addresses(self.listening("0.0.0.0")), ["127.0.0.1:5000"])
         self.net = MemoryTCPNetwork(self.clock)
@@ -824,15 +824,15 @@ class ListenTests(StreamsTestCase):
 
     def test_at_most_eight(self) -> None:
         """
-        No more than 8 are listed.
+        At most 8 addresses are listed.
         """
         interfaces = tuple(f"192.0.2.{n}" for n in range(1, 20))
         self.assertEqual(len(self.listening("", interfaces=interfaces).addresses()), 8)
 
     def test_stop_does_not_wait_for_ever(self) -> None:
         """
-        A peer that does not answer holds up the end for 1.5 s, not longer;
-        strangers do not at all.
+        A peer that does not answer delays stopping by at most 1.5 s; unauthenticated
+        connections do not delay it.
         """
         self.share()
         self.stranger(None)
@@ -846,7 +846,7 @@ class ListenTests(StreamsTestCase):
 
     def test_stop_and_strangers(self) -> None:
         """
-        Who is still in a handshake does not hold up the end.
+        A pending handshake does not delay stopping.
         """
         stranger = self.stranger(None)
         result = self.b.stop()
