@@ -1,12 +1,11 @@
 """
-How long two strangers take to meet.
+How long it takes two members to find each other.
 
 C{python -m benchmarks.coldstart [--quick] [--runs N] [--only TEXT]}, in a checkout, with
-libtorrent installed.  In each run, on a DHT of its own on loopback, two members
-are started together and a third one a second after they have joined; members
-are processes (C{dtt chat --json}), the figures come from their own events.
-Times are counted from C{node.started}; those of a pair from that of the later
-one to the moment when both have joined.
+libtorrent installed. Each run has its own DHT on loopback. Two members start together; a
+third one starts a second after they have joined. Members are processes (C{dtt chat
+--json}), and the figures come from their own events. Times are counted from
+C{node.started}; for a pair, from that of the later member until both have joined.
 """
 
 from __future__ import annotations
@@ -30,25 +29,25 @@ from dtt.dht.node import DHTNode
 from tests.interop.libtorrent_swarm import LibtorrentSwarm
 from tests.interop.support import LOOPBACK, dtt_swarm, stop_all
 
-#: Nodes of the two kinds of DHT, and how many die where some do (20 %).
+#: The number of nodes in each kind of DHT, and how many of them die in some scenes (20 %).
 LIBTORRENT_NODES, LIBTORRENT_DEAD = 30, 6
 DTT_NODES, DTT_DEAD = 16, 3
 
-#: Bootstrap nodes that a member is told.
+#: The number of bootstrap nodes given to a member.
 BOOTSTRAP = 3
 
-#: Seconds from a pair that has joined to the newcomer, and at most to joining.
+#: Seconds from a joined pair to the newcomer; and the limit for joining.
 NEWCOMER_AFTER = 1.0
 LIMIT = 15.0
 
-#: Goals, seconds: (pair, newcomer) on a healthy DHT, with dead nodes; from
-#: the start of the process; and what C{import dtt} may cost.
+#: Goals in seconds: (pair, newcomer) on a healthy DHT, and with dead nodes; from the start of the
+#: process; and the cost of C{import dtt}.
 HEALTHY_GOALS = (0.15, 0.1)
 DEAD_GOAL = 0.5
 PROCESS_GOAL = 0.8
 IMPORT_GOAL = 0.045
 
-#: The steps that events tell of.
+#: The steps that events report.
 STEPS = ("dht.ready", "record.published", "record.found", "peer.dialled", "topic.joined")
 
 IMPORTS = """
@@ -124,7 +123,9 @@ class Scene:
     """
     One kind of DHT.
 
-    @ivar dead: nodes killed after they knew each other.
+    @ivar name: its name in the output.
+    @ivar start: starts it.
+    @ivar dead: the number of nodes killed after they have met.
     """
 
     name: str
@@ -143,10 +144,10 @@ SCENES = (
 @define
 class Times:
     """
-    What was measured, a value for each run.
+    The measurements, one value for each run.
 
-    @ivar steps: of each step, a value for each member that took it.
-    @ivar failed: runs in which somebody did not join.
+    @ivar steps: for each step, a value for each member that took it.
+    @ivar failed: the number of runs in which a member did not join.
     """
 
     joined: list[float] = Factory(list)
@@ -156,7 +157,7 @@ class Times:
 
     def add(self, members: Sequence[MemberProcess]) -> None:
         """
-        Members that were started together have joined.
+        Add the times of members that were started together and have joined.
         """
         joined = max(member.first["topic.joined"] for member in members)
         self.joined.append(joined - max(member.first["node.started"] for member in members))
@@ -234,7 +235,7 @@ async def run_once(
 
 def imports(environ: dict[str, str], runs: int) -> bool:
     """
-    What C{import dtt} adds to Twisted's reactor.
+    The time that C{import dtt} takes in addition to importing Twisted's reactor.
     """
     bare, tracker = [], []
     for _ in range(runs + 1):
@@ -255,9 +256,9 @@ def imports(environ: dict[str, str], runs: int) -> bool:
 
 async def measure(reactor: Any, runs: int, only: str) -> None:
     """
-    Everything, or the kinds of DHT with C{only} in their names.
+    Measure all kinds of DHT, or those with C{only} in their names.
 
-    @raise SystemExit: with 1, if a goal was missed.
+    @raise SystemExit: status 1, if a goal was missed.
     """
     with tempfile.TemporaryDirectory(prefix="dtt-coldstart-") as folder:
         environ = environment(folder)
@@ -278,12 +279,14 @@ async def measure(reactor: Any, runs: int, only: str) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """
-    The command.
+    Run the command.
     """
-    parser = argparse.ArgumentParser(description="How long two strangers take to meet.")
+    parser = argparse.ArgumentParser(description="Measure cold starts of members.")
     parser.add_argument("--runs", type=int, default=20, help="runs on each kind of DHT")
     parser.add_argument("--quick", action="store_true", help="two runs, under a minute")
-    parser.add_argument("--only", default="", metavar="TEXT", help="kinds of DHT with this in their name")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only the kinds of DHT with TEXT in their name"
+    )
     options = parser.parse_args(arguments)
     runs = 2 if options.quick else options.runs
 

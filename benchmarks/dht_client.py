@@ -1,29 +1,27 @@
 """
-How long a DHT client takes, dtt beside libtorrent in the same run.
+The latency of DHT client operations, dtt compared with libtorrent in the same run.
 
-C{python -m benchmarks.dht_client [--quick] [--runs N] [--sizes A,B] [--round-trips]}, in a checkout,
-with libtorrent installed.  The swarms are of dtt nodes, all in one process of
-their own (benchmarks/servers/dtt_swarm.py): 300 libtorrent sessions are too
-much for a small machine, and both clients meet the same nodes.  Clients take
-turns; times are from the call to the result, seen by the same reactor, in
-milliseconds:
+C{python -m benchmarks.dht_client [--quick] [--runs N] [--sizes A,B] [--round-trips]}, in
+a checkout, with libtorrent installed. The swarms consist of dtt nodes, all in one process
+(benchmarks/servers/dtt_swarm.py): 300 libtorrent sessions are too much for a small
+machine, and this way both clients use the same nodes. Clients take turns. Times are from
+the call to the result, measured by the same reactor, in milliseconds:
 
-  - C{cold boot + put}: from a new client that is told 3 nodes to the stored
-    mutable item.  libtorrent is looked at each millisecond, and puts as soon
-    as it knows a node: before, it gives up at once;
-  - C{warm get}: an item that somebody else has put, by a client that has run
-    for some time;
-  - the same of an immutable item: here both look for the 8 nearest nodes, while
+  - C{cold boot + put}: from the creation of a client with 3 bootstrap nodes until a
+    mutable item is stored. libtorrent is polled every millisecond, and puts as soon as it
+    knows a node: before that, a put fails immediately;
+  - C{warm get}: reading an item put by another client, with a client that has been
+    running for some time;
+  - the same for an immutable item: here both clients look for the 8 nearest nodes, while
     dtt's mutable reads and puts are those of slots, which hear 32 nodes
     (docs/protocol/dht.md section 4);
-  - C{idle round trip}: one ping to a client that has nothing else to do, by a
-    socket in this process: dtt's and libtorrent's nodes, each in a process of
-    its own; and, as the least that it could take, one echo by a Twisted protocol
-    and by a bare epoll loop in Python;
-  - C{put, 20 % dead} and C{get, 20 % dead}: the same with clients that know
-    the swarm, right after a fifth of it has died.
+  - C{idle round trip}: one ping to an otherwise idle client, from a socket in this
+    process: dtt's and libtorrent's nodes, each in its own process; and, as lower bounds,
+    an echo by a Twisted protocol and by a bare epoll loop in Python;
+  - C{put, 20 % dead} and C{get, 20 % dead}: the same with clients that know the swarm,
+    directly after a fifth of it has died.
 
-Beside each of them stand its goals.
+The goals are printed next to each result.
 """
 
 from __future__ import annotations
@@ -48,26 +46,26 @@ from benchmarks.dht_support import ECHOES, LOOPBACK, Address, Server
 from dtt.krpc.messages import encode_query
 from tests.interop.peers import LibtorrentPeer, Peer, immutable_target, start_peer
 
-#: Who is measured.
+#: The clients measured.
 CLIENTS = ("dtt", "libtorrent")
 
-#: Nodes that a client is told.
+#: The number of bootstrap nodes given to a client.
 BOOTSTRAP = 3
 
-#: The part of a swarm that dies.
+#: The share of a swarm that dies.
 DEAD = 0.2
 
-#: Seconds until a client is warm, and that an operation may take.
+#: Seconds until a client is warm; and the limit for an operation.
 WARM = 1.5
 LIMIT = 40.0
 
-#: Runs on one swarm, and seconds between them: with more, dtt would wait for its own
-#: limit of 20 packets in 10 s to one node (docs/protocol/dht.md section 2), since on 40
-#: nodes nearly every operation asks every one.
+#: Runs on one swarm, and seconds between them. With more runs, dtt would wait for its own limit of 20
+#: packets in 10 s to one node (docs/protocol/dht.md section 2), since on 40 nodes nearly every
+#: operation queries every node.
 RUNS = 5
 PAUSE = 2.5
 
-#: Pings of one measurement.
+#: Pings in one measurement.
 PINGS = 200
 
 #: Goals, (must, ambition): dtt's time as a ratio to libtorrent's, or seconds.
@@ -79,9 +77,9 @@ _SWARM = Path(__file__).parent / "servers" / "dtt_swarm.py"
 
 class Swarm:
     """
-    A process with dtt nodes.
+    A process that runs dtt nodes.
 
-    @ivar addresses: of all.
+    @ivar addresses: the addresses of all nodes.
     """
 
     def __init__(self, count: int) -> None:
@@ -99,12 +97,12 @@ class Swarm:
         assert self._process.stdout is not None
         words = self._process.stdout.readline().split()
         if not words:
-            raise SystemExit("the swarm has ended")
+            raise SystemExit("the swarm stopped early")
         return words
 
     def kill(self, count: int) -> None:
         """
-        The last nodes die.
+        Kill the last C{count} nodes.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(f"{count}\n")
@@ -113,7 +111,7 @@ class Swarm:
 
     def stop(self) -> None:
         """
-        End it.
+        Stop the process.
         """
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -123,14 +121,14 @@ class Swarm:
 @define
 class Times:
     """
-    Seconds, by what was measured and who did it.
+    Durations in seconds, by operation and client.
     """
 
     seconds: dict[tuple[str, str], list[float]] = Factory(dict)
 
     def add(self, what: str, kind: str, seconds: float) -> None:
         """
-        One measurement.
+        Add one measurement.
         """
         self.seconds.setdefault((what, kind), []).append(seconds)
 
@@ -166,7 +164,7 @@ def _verdict(figure: float, must: float, ambition: float, unit: str) -> str:
 
 def round_trips(server: Server) -> float:
     """
-    The median of some pings, one after another, seconds.
+    The median duration of consecutive pings, in seconds.
     """
     ping = encode_query(b"ping", b"ping", os.urandom(20), {}, True)
     seconds = []
@@ -184,7 +182,7 @@ def round_trips(server: Server) -> float:
 
 class Benchmark:
     """
-    One swarm.
+    Measurements on one swarm.
     """
 
     def __init__(self, reactor: Any, swarm: Swarm, times: Times) -> None:
@@ -217,23 +215,23 @@ class Benchmark:
         return peer
 
     async def _get(self, peer: Peer, key: bytes, value: bytes) -> None:
-        # As complete a read as libtorrent makes, not the first value.
+        # Read as completely as libtorrent does, instead of stopping at the first value.
         if isinstance(peer, LibtorrentPeer):
             found = (await peer.client.get_mutable(key, b"")).value
         else:
             found = await peer.get(key, b"")
         if found != value:
-            raise SystemExit(f"{peer.kind} does not find what was put")
+            raise SystemExit(f"{peer.kind} does not find the stored item")
 
     async def _get_immutable(self, peer: Peer, value: bytes) -> None:
         if await peer.get_immutable(immutable_target(value)) != value:
-            raise SystemExit(f"{peer.kind} does not find what was put")
+            raise SystemExit(f"{peer.kind} does not find the stored item")
 
     async def cold(self, runs: int) -> None:
         """
-        New clients.
+        Measure new clients.
         """
-        # They stay to the end: libtorrent would wait 15 s for those that left.
+        # They stay until the end: libtorrent would wait 15 s for nodes that have left.
         peers = []
         for _ in range(runs):
             for kind in CLIENTS:
@@ -246,7 +244,7 @@ class Benchmark:
 
     async def warm(self, runs: int) -> None:
         """
-        Clients that know the swarm: before and after a part of it dies.
+        Measure clients that know the swarm, before and after a part of it dies.
         """
         writer = await start_peer(self._reactor, "dtt", self._swarm.addresses[:BOOTSTRAP])
         addresses = self._swarm.addresses[: 2 * BOOTSTRAP]
@@ -272,7 +270,7 @@ class Benchmark:
 
 def measure_round_trips(times: Times, runs: int) -> None:
     """
-    All that take part are alone with the machine when it is their turn.
+    Measure idle round trips. Each server has the machine to itself while it is measured.
     """
     for _ in range(runs):
         for kind in (*CLIENTS, *ECHOES):
@@ -308,13 +306,13 @@ def _sizes(words: str) -> list[int]:
 
 def main(arguments: Sequence[str]) -> None:
     """
-    The command.
+    Run the command.
     """
-    parser = argparse.ArgumentParser(description="How long DHT clients take.")
+    parser = argparse.ArgumentParser(description="Measure the latency of DHT clients.")
     parser.add_argument("--quick", action="store_true", help="three runs on 40 nodes")
     parser.add_argument("--runs", type=int, help="runs (15; quick: 3)")
-    parser.add_argument("--round-trips", action="store_true", help="nothing but idle round trips")
-    parser.add_argument("--sizes", type=_sizes, help="nodes of the swarms (40,300; quick: 40)", metavar="A,B")
+    parser.add_argument("--round-trips", action="store_true", help="only idle round trips")
+    parser.add_argument("--sizes", type=_sizes, help="sizes of the swarms (40,300; quick: 40)", metavar="A,B")
     options = parser.parse_args(arguments)
     runs = options.runs or (3 if options.quick else 15)
     sizes = options.sizes or ([40] if options.quick else [40, 300])

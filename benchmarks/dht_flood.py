@@ -3,14 +3,14 @@ A DHT node under attack.
 
 C{python -m benchmarks.dht_flood [--quick] [--lookups]}, in a checkout, on Linux.
 
-  - Memory: RSS that a node gains while a million valid puts and announces from
-    100 000 sources arrive (goal: at most 100 MB).
-  - A node with 40 neighbours, alone and then while a process sends it 5000 junk
-    datagrams a second from 200 addresses, too few from each to be ignored:
-    what its own lookups take (goal: at most twice their quiet time), and how
-    late its timers are (goal: p99 at most 5 ms, ambition 3 ms).
-  - One source that sends 500 queries a second: when it is cut off (goal:
-    within 10 s), while 1000 other addresses ask and all are answered.
+  - Memory: the RSS that a node gains from a million valid puts and announces by 100 000
+    sources (goal: at most 100 MB).
+  - A node with 40 neighbours, alone and then while a process sends it 5000 junk datagrams
+    per second from 200 addresses, too few from each to be ignored: the duration of its
+    own lookups (goal: at most twice their quiet time), and the delay of its timers (goal:
+    p99 at most 5 ms, ambition 3 ms).
+  - One source that sends 500 queries per second: when it is cut off (goal: within 10 s),
+    while all queries of 1000 other addresses are answered.
 """
 
 from __future__ import annotations
@@ -38,18 +38,17 @@ from dtt.krpc.messages import Query
 
 LOOPBACK = "127.0.0.1"
 
-#: Seconds between two looks at a timer.
+#: Seconds between two readings of a timer.
 TICK = 0.01
 
-#: Seconds between two lookups.  Each asks a third of the 40 nodes, and one that is
-#: sent more than a query a second waits for dtt's own limit (docs/protocol/dht.md
-#: section 2).
+#: Seconds between two lookups. Each queries a third of the 40 nodes; with more than a query per second
+#: to one node, dtt's own limit (docs/protocol/dht.md section 2) would delay it.
 PAUSE = 0.5
 
 
 def resident() -> int:
     """
-    Bytes of this process that are in memory.
+    The RSS of this process, in bytes.
     """
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
@@ -57,8 +56,8 @@ def resident() -> int:
 
 def memory(count: int) -> float:
     """
-    MB that a responder gains by C{count} valid puts and announces, a tenth of
-    them puts, from 100 000 sources.
+    The memory in MB that a responder gains from C{count} valid puts and announces, a
+    tenth of them puts, by 100 000 sources.
     """
     rng, clock = Random(1), Clock()
     clock.advance(1_800_000_000)
@@ -89,7 +88,7 @@ def memory(count: int) -> float:
 
 def flood(host: str, port: int, rate: int, seconds: float, sources: int) -> None:
     """
-    Send junk, in a process of its own.
+    Send junk datagrams. Runs in its own process.
     """
     rng = Random(2)
     sockets = []
@@ -110,7 +109,7 @@ def flood(host: str, port: int, rate: int, seconds: float, sources: int) -> None
 
 def start_flood(port: int, rate: int, seconds: float, sources: int) -> subprocess.Popen[bytes]:
     """
-    L{flood} from another process.
+    Run L{flood} in another process.
     """
     call = (
         f"from benchmarks.dht_flood import flood; flood({LOOPBACK!r}, {port}, {rate}, {seconds}, {sources})"
@@ -120,7 +119,7 @@ def start_flood(port: int, rate: int, seconds: float, sources: int) -> subproces
 
 class Lag:
     """
-    How late timers are.
+    Measures the delay of timers.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -137,7 +136,7 @@ class Lag:
 
     def stop(self) -> float:
         """
-        The 99th percentile, ms.
+        Stop, and return the 99th percentile in ms.
         """
         self._loop.stop()
         return statistics.quantiles(self.late, n=100)[98] * 1000
@@ -145,7 +144,7 @@ class Lag:
 
 async def lookups(reactor: Any, node: DHTNode, seconds: float) -> float:
     """
-    The median time of a lookup, ms.
+    The median duration of a lookup, in ms.
     """
     times: list[float] = []
     rng, end = Random(3), reactor.seconds() + seconds
@@ -159,7 +158,7 @@ async def lookups(reactor: Any, node: DHTNode, seconds: float) -> float:
 
 async def under_flood(reactor: Any, seconds: float) -> None:
     """
-    Lookups and timers, quiet and flooded.
+    Measure lookups and timers, quiet and flooded.
     """
     nodes = [DHTNode(reactor, interface=LOOPBACK, closed=True)]
     nodes[0].startService()
@@ -191,7 +190,8 @@ async def under_flood(reactor: Any, seconds: float) -> None:
 
 def one_source() -> None:
     """
-    A flooding source among 1000 honest ones, in the node's own time.
+    Measure how a flooding source among 1000 honest ones is cut off, in the node's own
+    time.
     """
     gate, rng = FloodGate(), Random(4)
     cut_off, refused = None, 0
@@ -200,17 +200,15 @@ def one_source() -> None:
         if not gate.admits("flood", now) and cut_off is None:
             cut_off = now
         refused += not gate.admits(f"honest {rng.randrange(1000)}", now)
-    print(
-        f"500 datagrams/s from one source: cut off after {cut_off} s (goal 10); {refused} of others refused"
-    )
+    print(f"500 datagrams/s from one source: cut off after {cut_off} s (goal 10); {refused} others refused")
 
 
 def main(arguments: Sequence[str]) -> None:
     """
-    All of it.
+    Run the command.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dht_flood")
-    parser.add_argument("--lookups", action="store_true", help="nothing but lookups and timers")
+    parser.add_argument("--lookups", action="store_true", help="only lookups and timers")
     parser.add_argument("--quick", action="store_true", help="100 000 puts and announces, 5 s of flood")
     options = parser.parse_args(arguments)
     count = 100_000 if options.quick else 1_000_000

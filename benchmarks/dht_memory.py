@@ -1,15 +1,13 @@
 """
-What a dtt node keeps in memory.
+The memory use of a dtt node.
 
-C{python -m benchmarks.dht_memory [--quick]}, in a checkout, on Linux.  Bytes
-of RSS of one more stored mutable item of 604 bytes, and of one more node in the
-routing table, each measured in a process of its own with many of them, as the
-median of several runs; RSS of a dtt node (and of a libtorrent one, for
-comparison) that has nothing to do.
+C{python -m benchmarks.dht_memory [--quick]}, in a checkout, on Linux. Measures the RSS in
+bytes per stored mutable item of 604 bytes, and per node in the routing table, each with
+many of them in a process of its own, as the median of several runs; and the RSS of an
+idle dtt node (and of an idle libtorrent node, for comparison).
 
-The items arrive as datagrams, through decoder and responder, 100 from each
-network, as many as one may keep; the nodes are those of many tables with some
-1100 nodes each.
+The items arrive as datagrams and pass decoder and responder, 100 from each network, the
+most that one network may store. The nodes are in many tables of about 1100 nodes each.
 """
 
 from __future__ import annotations
@@ -37,14 +35,14 @@ from dtt.interfaces import Contact
 from dtt.krpc.items import MAX_SEQ
 from dtt.krpc.messages import Query, Response, decode, encode_query
 
-#: (must, ambition) in bytes.
+#: Goals (must, ambition) in bytes.
 GOALS = {
     "stored item": (1100, 850),
     "routing entry": (500, 430),
     "idle node": (38e6, 34e6),
 }
 
-#: Buckets of a table that are filled.
+#: The number of buckets filled in a table.
 BUCKETS = 140
 
 #: Seconds until an idle node has settled.
@@ -53,7 +51,7 @@ SETTLE = 2.0
 
 def items(count: int) -> float:
     """
-    Bytes a stored item.
+    Bytes per stored item.
     """
     rng = random.Random(1)
     responder = Responder(
@@ -83,7 +81,7 @@ def items(count: int) -> float:
             token = ask(b"get", {b"target": item.target}, host).values[b"token"]
             ask(b"put", put_arguments(item, token), host)
 
-    # What is needed once is not counted.
+    # Exclude one-time allocations.
     store(0, MAX_ITEMS_OF_NETWORK)
     gc.collect()
     before = resident(os.getpid())
@@ -96,7 +94,7 @@ def items(count: int) -> float:
 
 def nodes(count: int) -> float:
     """
-    Bytes a node in a routing table.
+    Bytes per node in a routing table.
     """
     rng = random.Random(1)
 
@@ -122,7 +120,7 @@ def nodes(count: int) -> float:
 
 def in_own_process(what: str, count: int) -> float:
     """
-    The result of L{items} or L{nodes} in a fresh process.
+    The result of L{items} or L{nodes}, computed in a new process.
     """
     command = [sys.executable, "-m", "benchmarks.dht_memory", "--one", what, str(count)]
     root = Path(__file__).parents[1]
@@ -131,7 +129,7 @@ def in_own_process(what: str, count: int) -> float:
 
 def idle_dtt() -> float:
     """
-    RSS of C{dtt node} without a network.
+    The RSS of C{dtt node} without a network.
     """
     command = [sys.executable, "-m", "dtt", "node", "--closed", "--bind", LOOPBACK]
     root = Path(__file__).parents[1]
@@ -147,7 +145,7 @@ def idle_dtt() -> float:
 
 def idle(name: str) -> float:
     """
-    RSS of another server without a network.
+    The RSS of another server without a network.
     """
     server = Server(name)
     try:
@@ -174,9 +172,9 @@ def report(name: str, values: Sequence[float], unit: float, word: str) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """
-    The command.
+    Run the command.
     """
-    parser = argparse.ArgumentParser(description="What a dtt node keeps in memory.")
+    parser = argparse.ArgumentParser(description="Measure the memory use of a dtt node.")
     parser.add_argument("--quick", action="store_true", help="fewer items and runs, under a minute")
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "COUNT"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -190,7 +188,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         print(f"a libtorrent node in the same shape: {idle('libtorrent') / 1e6:.1f} MB")
     except UnavailableError as error:
-        print(f"libtorrent is left out: {error}")
+        print(f"skipping libtorrent: {error}")
 
 
 if __name__ == "__main__":

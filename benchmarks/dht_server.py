@@ -1,25 +1,23 @@
 """
-How many queries a second a dtt node answers, beside those that it meets.
+Queries per second that a DHT node answers, dtt compared with other implementations.
 
-C{python -m benchmarks.dht_server [--quick] [--servers a,b] [--kinds a,b]
-[--rounds N]}, in a checkout, on Linux.  dtt, libtorrent, bittorrent-dht (npm)
-and the Rust crate mainline run side by side, all on the first core, one at a
-time under load from C{load.c} on the second; each is offered the same neighbours,
-which answer, and keeps as many as its buckets take (L{FakeNodes}); how many
-that are is printed.
+C{python -m benchmarks.dht_server [--quick] [--servers a,b] [--kinds a,b] [--rounds N]},
+in a checkout, on Linux. dtt, libtorrent, bittorrent-dht (npm) and the Rust crate mainline
+run side by side on the first core. One at a time is under load from C{load.c} on the
+second core. All are offered the same neighbours, which answer queries, and each keeps as
+many as fit in its buckets (L{FakeNodes}); this number is printed.
 
-A round measures each kind of query with each server, one right after the other
-in changing order.  What was measured while other processes had the cores is
-measured again and in the end left out: a server or the load generator had to
-wait for its core, or the machine was busy with something else.  Ratios are
-those of one round; printed are their median and the spread from the 10th to
-the 90th percentile, beside the goals.
+A round measures each kind of query with each server, one directly after the other, in a
+changing order. A measurement during which other processes used the cores is repeated, and
+discarded in the end: a server or the load generator had to wait for its core, or the
+machine was busy. Ratios are taken within one round; the output shows their median and the
+spread from the 10th to the 90th percentile, next to the goals.
 
   - C{ping}, C{find_node}, C{get_peers}: random targets, nothing stored;
   - C{get}: one of 200 stored mutable items with a 604-byte value;
   - C{put}: items that are new to the server, which has to verify them;
-  - C{stored}: puts of those 200 items as they are stored.  (bittorrent-dht
-    refuses them with 302; that counts as its answer.)
+  - C{stored}: puts of those 200 items as they are stored. (bittorrent-dht refuses them
+    with 302; this counts as its answer.)
 """
 
 from __future__ import annotations
@@ -45,22 +43,22 @@ from benchmarks.dht_support import SERVERS, Asker, FakeNodes, Items, Server, Una
 from dtt.krpc.items import MutableItem
 from dtt.krpc.messages import encode_query
 
-#: Items that are stored, targets that are asked for.
+#: The numbers of stored items and of targets.
 STORED = 200
 TARGETS = 2048
 
-#: Items of one round of C{put}: a third of a second for the fastest.
+#: Items in one round of C{put}: a third of a second for the fastest server.
 NEW = 3000
 
-#: Queries that are open at a time.
+#: The number of concurrent queries.
 WINDOW = 64
 
-#: The part of a round that the server or the load generator may have waited
-#: for its core, and the part of both cores that others may have used.
+#: The share of a round for which the server or the load generator may have waited for its core, and the
+#: share of both cores that other processes may have used.
 MAX_WAITED = 0.03
 MAX_FOREIGN = 0.08
 
-#: How often a measurement is tried.
+#: The maximum number of attempts for a measurement.
 ATTEMPTS = 4
 
 #: Goals, (must, ambition), as ratios of dtt's throughput.
@@ -78,7 +76,7 @@ GOALS = {
 }
 KINDS = tuple(GOALS["libtorrent"])
 
-#: The least bytes of a valid reply: nodes, or a value.
+#: The minimum number of bytes in a valid reply: nodes, or a value.
 _MIN_BYTES = {"ping": 40, "find_node": 240, "get_peers": 240, "get": 700, "put": 40, "stored": 40}
 
 _LOAD_SOURCE = Path(__file__).with_name("load.c")
@@ -86,7 +84,7 @@ _LOAD_SOURCE = Path(__file__).with_name("load.c")
 
 def build_load() -> Path:
     """
-    The load generator, compiled into the user's cache folder if it is not there.
+    Compile the load generator into the user's cache folder, unless it is there.
     """
     source = _LOAD_SOURCE.read_bytes()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dtt-benchmarks"
@@ -101,7 +99,8 @@ def build_load() -> Path:
 
 def machine_busy() -> float:
     """
-    Seconds that all cores have worked, or were taken from this machine.
+    The seconds for which all cores were busy, or were taken from this machine (steal
+    time).
     """
     user, nice, system, _, _, irq, softirq, stolen, *_ = (
         int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
@@ -114,9 +113,9 @@ class Load:
     """
     Runs the load generator.
 
-    @ivar binary: L{build_load}.
-    @ivar folder: for packets.
-    @ivar core: its own.
+    @ivar binary: the path that L{build_load} returns.
+    @ivar folder: the folder for files of packets.
+    @ivar core: the core that it runs on.
     """
 
     binary: Path
@@ -125,7 +124,7 @@ class Load:
 
     def write(self, name: str, queries: Sequence[tuple[bytes, dict[bytes, Any]]], node_id: bytes) -> Path:
         """
-        A file of packets.
+        Write a file of packets.
         """
         mark = b"1:t4:"
         data = []
@@ -140,8 +139,10 @@ class Load:
 
     def run(self, server: Server, kind: str, packets: Path, seconds: float) -> tuple[float, str]:
         """
-        @param seconds: 0 to send each packet once.
-        @return: requests a second, and what disturbed the measurement.
+        Run the load generator against a server.
+
+        @param seconds: the duration; 0: send each packet once.
+        @return: replies per second, and what disturbed the measurement.
         """
         accept = "*" if server.name == "bittorrent-dht" and kind == "stored" else "r"
         minimum = 620 if server.name == "bittorrent-dht" and kind == "get" else _MIN_BYTES[kind]
@@ -151,7 +152,7 @@ class Load:
         process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE)
         output, _ = process.communicate()
         if process.returncode:
-            raise SystemExit(f"the load generator has failed on {server.name}, {kind}")
+            raise SystemExit(f"the load generator failed on {server.name}, {kind}")
         result = json.loads(output)
         took = time.monotonic() - began
         threads = [
@@ -163,7 +164,7 @@ class Load:
         # The load generator spins: it uses its core from start to end.
         ran = sum(ran for ran, _ in threads)
         foreign = (machine_busy() - busy - ran - result["seconds"] - time.process_time() + ours) / took / 2
-        # The thread that does the work may wait for others of the same server.
+        # The thread that does the work may wait for other threads of the same server.
         busiest, waited = max(threads)
         waiting = (max(0.0, waited - (ran - busiest)) + result["waited"] * 1e-9) / took
         disturbed = ""
@@ -179,9 +180,9 @@ class Load:
 @define
 class Target:
     """
-    A server and what was measured.
+    A server and its measurements.
 
-    @ivar rates: for each kind, by round: requests a second.
+    @ivar rates: requests per second, by kind of query and round.
     """
 
     server: Server
@@ -190,7 +191,7 @@ class Target:
 
     def store(self, items: Sequence[MutableItem]) -> list[bytes]:
         """
-        Put items, and return tokens for them.
+        Store items, and return tokens for them.
         """
         tokens = self.asker.tokens(items)
         arguments = [put_arguments(item, token) for item, token in zip(items, tokens, strict=True)]
@@ -202,13 +203,13 @@ class Target:
 
 class Benchmark:
     """
-    All rounds.
+    All rounds of measurements.
     """
 
     def __init__(self, targets: Sequence[Target], load: Load, seconds: float, new: int) -> None:
         """
-        @param seconds: of one measurement.
-        @param new: items of one measurement of C{put}.
+        @param seconds: the duration of one measurement.
+        @param new: the number of items in one measurement of C{put}.
         """
         self._targets = targets
         self._load = load
@@ -238,7 +239,7 @@ class Benchmark:
         if kind == "put":
             items, tokens = new, target.asker.tokens(new)
         else:
-            # Others may have pushed them out since.
+            # Newer items may have evicted them since.
             self._seq += 1
             items = [self._items.again(salt, self._seq) for salt in self._salts]
             tokens = target.store(items)
@@ -251,7 +252,7 @@ class Benchmark:
 
     def round(self, number: int, kind: str) -> None:
         """
-        Measure one kind with each server.
+        Measure one kind of query with each server.
         """
         turn = number % len(self._targets)
         for target in [*self._targets[turn:], *self._targets[:turn]]:
@@ -276,7 +277,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def report(targets: Sequence[Target], kinds: Sequence[str]) -> None:
     """
-    Print requests a second, and dtt's ratios to all others.
+    Print requests per second, and the ratios of dtt to all others.
     """
     print(f"\n{'requests/s, median':20}" + "".join(f"{target.server.name:>16}" for target in targets))
     for kind in kinds:
@@ -308,12 +309,12 @@ def report(targets: Sequence[Target], kinds: Sequence[str]) -> None:
 
 def measure(names: Sequence[str], kinds: Sequence[str], rounds: int, seconds: float, new: int) -> None:
     """
-    Everything.
+    Start the servers and measure all kinds of queries.
     """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise SystemExit("a server and its load need a core each; this machine has one")
-    # This process and the neighbours stay with the load generator.
+        raise SystemExit("this benchmark needs two cores; this machine has one")
+    # This process and the neighbours share a core with the load generator.
     os.sched_setaffinity(0, {cores[1]})
     rng = random.Random()
     with ExitStack() as stack:
@@ -326,7 +327,7 @@ def measure(names: Sequence[str], kinds: Sequence[str], rounds: int, seconds: fl
             try:
                 server = Server(name, cores[0], fakes.addresses)
             except UnavailableError as error:
-                print(f"{name} is left out: {error}")
+                print(f"skipping {name}: {error}")
                 continue
             stack.callback(server.stop)
             asker = Asker(server.port, rng.randbytes(20))
@@ -346,7 +347,7 @@ def measure(names: Sequence[str], kinds: Sequence[str], rounds: int, seconds: fl
                 benchmark.round(number, kind)
         report(targets, kinds)
         words = ", ".join(f"{word}: {count}" for word, count in sorted(benchmark.repeated.items())) or "none"
-        print(f"\n{benchmark.measured} measurements of {seconds:.2f} s, thrown away: {words}")
+        print(f"\n{benchmark.measured} measurements of {seconds:.2f} s, discarded: {words}")
 
 
 def _names(choices: Sequence[str]) -> Any:
@@ -354,7 +355,7 @@ def _names(choices: Sequence[str]) -> Any:
         names = words.split(",")
         unknown = [name for name in names if name not in choices]
         if unknown:
-            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(choices)}")
+            raise argparse.ArgumentTypeError(f"{unknown[0]} is not one of {', '.join(choices)}")
         return names
 
     return parse
@@ -362,9 +363,9 @@ def _names(choices: Sequence[str]) -> Any:
 
 def main(arguments: Sequence[str]) -> None:
     """
-    The command.
+    Run the command.
     """
-    parser = argparse.ArgumentParser(description="Queries a second that DHT servers answer.")
+    parser = argparse.ArgumentParser(description="Measure the queries per second that DHT servers answer.")
     parser.add_argument("--quick", action="store_true", help="three short rounds, under a minute")
     parser.add_argument("--rounds", type=int, help="rounds (15; quick: 3)")
     parser.add_argument("--servers", type=_names(tuple(SERVERS)), default=list(SERVERS), metavar="A,B")

@@ -1,9 +1,9 @@
 """
-What the benchmarks of DHT servers share: the servers, their neighbours, and
-what is sent to them.
+Shared by the benchmarks of DHT servers: the servers, their neighbours, and the queries
+sent to them.
 
-A server is a process of its own that is given C{HOST:PORT} of bootstrap nodes,
-says C{ready PORT}, and serves until its standard input is closed.
+A server is a separate process. Its arguments are C{HOST:PORT} of bootstrap nodes; it
+prints C{ready PORT}, and serves until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _SERVERS = Path(__file__).parent / "servers"
 _CARGO = _SERVERS / "mainline"
 _NODE = _SERVERS / "bittorrent-dht"
 
-#: For each fake neighbour, how many bits its id shares with a server's.  In a
-#: DHT of millions every bucket is as full as the server lets it be: k is 8 for
-#: dtt, 20 for bittorrent-dht and mainline, and libtorrent lets its first ones
-#: grow to 128, 64, 32 and 16 ("extended routing table").
+#: For each fake neighbour, the number of bits that its id shares with a server's id. In a DHT of
+#: millions of nodes, every bucket is as full as the server allows: k is 8 for dtt, 20 for
+#: bittorrent-dht and mainline; libtorrent allows 128, 64, 32 and 16 in its first buckets ("extended
+#: routing table").
 DEPTHS = [depth for depth in range(22) for _ in range(max(20, 128 >> depth))]
 
-#: Seconds that a server may take to begin.
+#: The startup timeout of a server, in seconds.
 _STARTS_WITHIN = 20.0
 
-#: Seconds that a build or an installation may take.
+#: The timeout of a build or an installation, in seconds.
 _BUILT_WITHIN = 900.0
 
-#: Queries that L{Asker} has open at a time, and seconds until one is repeated.
+#: The number of concurrent queries of L{Asker}, and the seconds until a query is repeated.
 _WINDOW = 32
 _REPEAT_AFTER = 0.5
 
@@ -54,7 +54,7 @@ Address = tuple[str, int]
 
 class UnavailableError(Exception):
     """
-    A server can't be had on this machine; says why.
+    A server is not available on this machine; the message gives the reason.
     """
 
 
@@ -64,7 +64,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
             command, cwd=folder, capture_output=True, text=True, check=False, timeout=_BUILT_WITHIN
         )
     except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"{' '.join(command)}: took too long") from error
+        raise UnavailableError(f"{' '.join(command)}: timed out") from error
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise UnavailableError(f"{' '.join(command)}: {words[-1] if words else done.returncode}")
@@ -73,7 +73,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
 def _needs(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
-            raise UnavailableError(f"there is no {program} here")
+            raise UnavailableError(f"{program} is not installed")
 
 
 def _mainline() -> list[str]:
@@ -81,7 +81,7 @@ def _mainline() -> list[str]:
     source = _CARGO / "src" / "main.rs"
     if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         _needs("cargo")
-        print("building the mainline server: minutes, once", flush=True)
+        print("building the mainline server, which takes minutes the first time", flush=True)
         _run(["cargo", "build", "--release", "--locked"], _CARGO)
     return [str(binary)]
 
@@ -107,7 +107,8 @@ def _libtorrent() -> list[str]:
     return _python("libtorrent_server.py")
 
 
-#: What starts each server; L{UnavailableError} from those that can't be had.
+#: Functions that return the command of each server. They raise L{UnavailableError} if the server can't
+#: run here.
 SERVERS = {
     "dtt": lambda: _python("dtt_server.py"),
     "libtorrent": _libtorrent,
@@ -115,7 +116,7 @@ SERVERS = {
     "mainline": _mainline,
 }
 
-#: What starts a server that echoes, for comparison.
+#: Functions that return the command of an echo server, for comparison.
 ECHOES = {
     "Twisted echo": lambda: [*_python("echo_server.py"), "twisted"],
     "epoll echo": lambda: [*_python("echo_server.py"), "epoll"],
@@ -128,13 +129,13 @@ class Server:
 
     @ivar name: a key of L{SERVERS} or L{ECHOES}.
     @ivar port: its UDP port on loopback.
-    @ivar pid: its process.
+    @ivar pid: its process id.
     """
 
     def __init__(self, name: str, core: int | None = None, bootstrap: Sequence[Address] = ()) -> None:
         """
-        @param core: the one that it stays on, with all its threads.
-        @raise UnavailableError: it can't be had.
+        @param core: the core for all its threads.
+        @raise UnavailableError: the server can't run here.
         """
         self.name = name
         command = {**SERVERS, **ECHOES}[name]() + [f"{host}:{port}" for host, port in bootstrap]
@@ -160,7 +161,7 @@ class Server:
 
     def stop(self) -> None:
         """
-        End it.
+        Stop the server.
         """
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -172,8 +173,7 @@ class Server:
 
     def cpu(self) -> dict[str, tuple[float, float]]:
         """
-        Of each of its threads: seconds that it has run, and has waited for
-        its core.
+        For each thread, the seconds that it has run, and that it has waited for its core.
         """
         threads = {}
         for task in Path(f"/proc/{self.pid}/task").iterdir():
@@ -186,14 +186,14 @@ class Server:
 
     def resident(self) -> int:
         """
-        Bytes in memory, RSS.
+        The RSS of the server, in bytes.
         """
         return resident(self.pid)
 
 
 def pin(pid: int, core: int) -> None:
     """
-    Keep a process, as it is just starting, on one core.
+    Pin a process that has just started to one core.
     """
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})
@@ -201,7 +201,7 @@ def pin(pid: int, core: int) -> None:
 
 def resident(pid: int) -> int:
     """
-    RSS of a process, bytes.
+    The RSS of a process, in bytes.
     """
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
@@ -209,14 +209,14 @@ def resident(pid: int) -> int:
 
 class FakeNodes:
     """
-    Nodes on loopback, one thread for all, that answer whatever they are asked:
-    the neighbours that every server is given.
+    Nodes on loopback, all in one thread, that answer every query: the neighbours of each
+    server.
 
-    For each server they have ids of their own, which share so many bits with
-    the server's as L{DEPTHS} says: so all servers are offered the same, and
-    each fills its buckets as it would in the real DHT.
+    For each server they have other ids, which share the numbers of bits in L{DEPTHS} with
+    the server's id. So all servers are offered the same, and each fills its buckets as it
+    would in the real DHT.
 
-    @ivar addresses: (host, port) of each.
+    @ivar addresses: (host, port) of each node.
     """
 
     def __init__(self) -> None:
@@ -230,7 +230,7 @@ class FakeNodes:
             self._nodes.append(node)
             self._selector.register(node, selectors.EVENT_READ, number)
         self.addresses: list[Address] = [node.getsockname() for node in self._nodes]
-        # By the port of a server.
+        # By the port of the server.
         self._ids: dict[int, list[bytes]] = {}
         self._over = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -267,13 +267,13 @@ class FakeNodes:
 
     def greet(self, port: int) -> None:
         """
-        Each of them pings a server, a few at a time, so that it knows of all;
-        it asks back whom it likes.
+        Let each node ping a server, a few at a time, so that the server knows of all of
+        them. The server queries those that it wants to keep.
 
-        @raise UnavailableError: the server has not asked any of them.
+        @raise UnavailableError: the server has not queried any of them.
         """
         if port not in self._ids:
-            raise UnavailableError("it does not ask its bootstrap nodes")
+            raise UnavailableError("it does not query its bootstrap nodes")
         for number, node in enumerate(self._nodes):
             node.sendto(encode_query(b"ping", b"ping", self._ids[port][number], {}, False), (LOOPBACK, port))
             if number % 8 == 0:
@@ -281,7 +281,7 @@ class FakeNodes:
 
     def known(self, port: int, asker: Asker) -> int:
         """
-        How many of them a server tells of.
+        The number of fake nodes that a server returns.
         """
         ids = set(self._ids[port])
         found: set[bytes] = set()
@@ -292,7 +292,7 @@ class FakeNodes:
 
     def stop(self) -> None:
         """
-        Close all.
+        Close all sockets.
         """
         self._over = True
         self._thread.join()
@@ -303,12 +303,12 @@ class FakeNodes:
 
 class Asker:
     """
-    Asks a server and reads what it says; not in a hurry.
+    Sends queries to a server and returns the replies. Not optimized for speed.
     """
 
     def __init__(self, port: int, node_id: bytes) -> None:
         """
-        @param node_id: who it says that it is.
+        @param node_id: the node id in the queries.
         """
         self._id = node_id
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -317,9 +317,11 @@ class Asker:
 
     def ask(self, queries: Sequence[tuple[bytes, dict[bytes, Any]]]) -> list[dict[bytes, Any]]:
         """
+        Send queries and wait for the replies.
+
         @param queries: methods and arguments without C{id}.
         @return: the replies, whole messages, in the order of the queries.
-        @raise TimeoutError: the server does not answer any more.
+        @raise TimeoutError: the server has stopped answering.
         """
         replies: dict[int, dict[bytes, Any]] = {}
         waiting = list(range(len(queries)))[::-1]
@@ -350,7 +352,7 @@ class Asker:
 
     def tokens(self, items: Sequence[MutableItem]) -> list[bytes]:
         """
-        Tokens to put items with.
+        Get tokens for puts.
         """
         replies = self.ask([(b"get", {b"target": item.target}) for item in items])
         return [reply[b"r"][b"token"] for reply in replies]
@@ -364,7 +366,8 @@ class Asker:
 
 def put_arguments(item: MutableItem, token: bytes) -> dict[bytes, Any]:
     """
-    Of a C{put}; mainline wants a target, too (docs/protocol/dht.md section 2).
+    The arguments of a C{put}; mainline also requires a target (docs/protocol/dht.md
+    section 2).
     """
     return {**item.arguments(), b"target": item.target, b"token": token}
 
@@ -372,8 +375,7 @@ def put_arguments(item: MutableItem, token: bytes) -> dict[bytes, Any]:
 @frozen(slots=True)
 class Items:
     """
-    Makes mutable items with a value of C{size} bytes, bencoded, each with a
-    salt of its own.
+    Creates mutable items with a value of C{size} bytes, bencoded, each with its own salt.
     """
 
     seed: bytes
@@ -382,13 +384,13 @@ class Items:
 
     def make(self, count: int, seq: int = 1) -> list[MutableItem]:
         """
-        New ones.
+        New items.
         """
         return [self.again(self.rng.randbytes(8), seq) for _ in range(count)]
 
     def again(self, salt: bytes, seq: int) -> MutableItem:
         """
-        One with another value.
+        A new version of an item, with another value.
         """
         value = self.rng.randbytes(self.size - len(b"%d:" % self.size))
         return sign_item(self.seed, salt, seq, value)

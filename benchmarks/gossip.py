@@ -1,22 +1,22 @@
 """
-Messages a second that three members exchange.
+Messages per second exchanged by three members.
 
-C{python -m benchmarks.gossip [--quick] [--transport NAME] [--runs N] [--times N]},
-in a checkout, on Linux.  One member broadcasts as fast as its neighbours take it, and
-what counts is the time until both others have had everything; the best of the
-runs, which go round the rows in turn: whatever else the machine does makes them
-slower only.  Contents of 100 and 4000 bytes.  Rows:
+C{python -m benchmarks.gossip [--quick] [--transport NAME] [--runs N] [--times N]}, in a
+checkout, on Linux. One member broadcasts as fast as its neighbours accept the messages.
+The result is the time until both other members have received everything, from the best of
+the runs, which alternate between the rows: other load on the machine only makes them
+slower. Contents have 100 and 4000 bytes. Rows:
 
- - C{streams}, C{iroh}: L{dtt.gossip.member.GossipMember} over that transport,
-   each member a process of its own on loopback; C{iroh} needs the extra.
- - C{Rust}: three members of iroh-gossip in one process with a thread for each
-   core (C{tests/interop/rust}, built with cargo if need be).  Its subscribers
-   lose messages when they are slower than its network, and now and then it gets
-   stuck: such a run is left out.
+ - C{streams}, C{iroh}: L{dtt.gossip.member.GossipMember} over that transport, each member
+   in its own process on loopback; C{iroh} needs the extra.
+ - C{Rust}: three members of iroh-gossip in one process with a thread for each core
+   (C{tests/interop/rust}, built with cargo if necessary). Its subscribers lose messages
+   when they are slower than its network, and it sometimes gets stuck: such a run is
+   discarded.
 
-Goals: nothing lost by ours; C{iroh} at least 0.25 of C{Rust} with 100 bytes and 0.5 with
-4000; C{streams} at least C{iroh}.  "CPU" is microseconds of all members together for
-one message: what to compare on a machine that is not quiet.
+Goals: dtt loses nothing; C{iroh} at least 0.25 of C{Rust} with 100 bytes and 0.5 with
+4000; C{streams} at least C{iroh}. "CPU" is microseconds of all members together per
+message: use it for comparisons on a busy machine.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from tests.interop.gossip_trio import Trio
 
 SIZES = (100, 4000)
 
-#: Contents of each size in one run: a second or two.
+#: The number of contents of each size in one run: a second or two.
 COUNTS = {100: 40_000, 4000: 10_000}
 
-#: Contents after which the broadcast tree has its shape.
+#: The number of contents after which the broadcast tree has settled.
 _WARM_UP = 500
 
 _CARGO = Path(__file__).parents[1] / "tests" / "interop" / "rust"
@@ -49,7 +49,7 @@ _BUILT_WITHIN, _RUNS_WITHIN = 1500.0, 20.0
 
 class UnavailableError(Exception):
     """
-    A row can't be had on this machine; says why.
+    A row is not available on this machine; the message gives the reason.
     """
 
 
@@ -58,8 +58,8 @@ class Row:
     """
     One line of the table, for contents of one size.
 
-    @ivar rate: messages a second.
-    @ivar cpu: microseconds a message, or L{None}.
+    @ivar rate: messages per second.
+    @ivar cpu: microseconds per message; C{None}: not measured.
     """
 
     rate: float
@@ -69,14 +69,14 @@ class Row:
 
 def measure_dtt(transport: str, size: int, count: int) -> Row:
     """
-    Three Python members.
+    Measure three Python members.
 
     @raise UnavailableError: the transport is not installed.
     """
     if transport == "iroh" and (
         find_spec("iroh") is None or find_spec("dtt.transport.iroh.transport") is None
     ):
-        raise UnavailableError("the extra is not installed (pip install 'distributed-topic-tracker[iroh]')")
+        raise UnavailableError("iroh is not installed (pip install 'distributed-topic-tracker[iroh]')")
     with Trio(transport) as trio:
         trio.spread(_WARM_UP, size, "warm-up")
         before = sum(member.cpu() for member in trio.members)
@@ -87,7 +87,7 @@ def measure_dtt(transport: str, size: int, count: int) -> Row:
 
 def _children() -> float:
     """
-    Seconds that processes of ours that have ended had run.
+    The CPU seconds of all child processes that have ended.
     """
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -95,17 +95,17 @@ def _children() -> float:
 
 def measure_rust(size: int, count: int) -> Row | None:
     """
-    Three Rust members; L{None} if they got stuck.
+    Measure three Rust members; C{None} if they got stuck.
 
-    @raise UnavailableError: they can't be had.
+    @raise UnavailableError: they can't be built or run.
     """
     if not (_CARGO / "Cargo.toml").exists():
-        raise UnavailableError("its source is not there")
+        raise UnavailableError("its source is missing")
     if shutil.which("cargo") is None:
-        raise UnavailableError("there is no cargo here")
+        raise UnavailableError("cargo is not installed")
     binary = _CARGO / "target" / "release" / "gossip-bench"
     if not binary.exists():
-        print("building the Rust members: minutes, once", flush=True)
+        print("building the Rust members, which takes minutes the first time", flush=True)
     command = ["cargo", "build", "--release", "--locked", "--quiet", "--bin", "gossip-bench"]
     try:
         subprocess.run(command, cwd=_CARGO, check=True, timeout=_BUILT_WITHIN)
@@ -128,18 +128,18 @@ def measure_rust(size: int, count: int) -> Row | None:
 
 def measure(name: str, size: int, count: int) -> Row | None:
     """
-    One run; L{None} if it came to nothing.
+    Measure one run; C{None} if it got stuck.
 
-    @raise UnavailableError: there is no such row here.
+    @raise UnavailableError: the row is not available here.
     """
     return measure_rust(size, count) if name == "Rust" else measure_dtt(name, size, count)
 
 
 def measure_all(names: Sequence[str], runs: int, share: float) -> dict[tuple[str, int], Row]:
     """
-    The best of all runs, with all that was lost.
+    The best of all runs of each row, with the sum of the losses.
 
-    @param share: of the usual counts.
+    @param share: a factor for the numbers of contents.
     """
     table: dict[tuple[str, int], Row] = {}
     missing: set[str] = set()
@@ -155,14 +155,14 @@ def measure_all(names: Sequence[str], runs: int, share: float) -> dict[tuple[str
                     lost = row.lost if best is row else row.lost + best.lost
                     table[name, size] = evolve(max(row, best, key=lambda row: row.rate), lost=lost)
             except UnavailableError as error:
-                print(f"{name} is left out: {error}", flush=True)
+                print(f"skipping {name}: {error}", flush=True)
                 missing.add(name)
     return table
 
 
 def met(table: dict[tuple[str, int], Row]) -> bool:
     """
-    Whether the goals are reached, as far as the rows are there.
+    Are the goals met, as far as the rows are available?
     """
     good = not any(row.lost for (name, _), row in table.items() if name != "Rust")
     for size, share in zip(SIZES, (0.25, 0.5), strict=True):
@@ -176,12 +176,12 @@ def met(table: dict[tuple[str, int], Row]) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """
-    Print the table; 1 if a goal is missed.
+    Print the table. Returns 1 if a goal is missed.
     """
     parser = argparse.ArgumentParser(prog="gossip")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--times", type=int, default=1, help="send so many times as much")
+    parser.add_argument("--times", type=int, default=1, help="multiply the number of messages by N")
     parser.add_argument("--transport", action="append", choices=("streams", "iroh", "Rust"))
     options = parser.parse_args(arguments)
     names: Sequence[str] = options.transport or ("Rust", "iroh", "streams")

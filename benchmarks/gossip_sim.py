@@ -1,17 +1,17 @@
 """
-How well broadcasts spread, and how long a machine thinks about one message.
+How well broadcasts spread, and the CPU time that a machine needs per message.
 
-C{python -m benchmarks.gossip_sim [--quick] [--seeds N]}.  The first table is
-that of iroh-gossip's own simulations (L{dtt.testing.simulation.broadcasts}): networks of
-20, 100 and 1000 machines, links of 10 to 50 ms, and of 10 to 100 ms with 100;
-the mean over rounds and seeds, and in brackets the worst seed's.  Goals: 0
-missed; of the means, single sender LDH < 15, RMR < 0.2; all senders LDH < 18,
-RMR < 1; burst LDH < 30, RMR < 3.  C{--quick} leaves the 1000 out.
+C{python -m benchmarks.gossip_sim [--quick] [--seeds N]}. The first table is that of
+iroh-gossip's own simulations (L{dtt.testing.simulation.broadcasts}): networks of 20, 100
+and 1000 machines with links of 10 to 50 ms, and of 100 machines with links of 10 to 100
+ms. It shows the mean over rounds and seeds, and in brackets the mean of the worst seed.
+Goals: 0 missed; of the means, single sender LDH < 15, RMR < 0.2; all senders LDH < 18,
+RMR < 1; burst LDH < 30, RMR < 3. C{--quick} omits the 1000 machines.
 
-The second table: microseconds from an encoded message to the machine's outputs
-and its next timer, on those nodes of a swarm of 100 that have five neighbours,
-while contents of 100 bytes are broadcast, nodes crash and others join.  Goal: a
-95th percentile of at most 30.
+The second table shows the microseconds from an encoded message to the machine's outputs
+and its next timer, on the nodes with five neighbours in a swarm of 100, while contents of
+100 bytes are broadcast, nodes crash and others join. Goal: a 95th percentile of at most
+30.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ SEEDS = (0, 1, 212312388123, 123)
 
 GOAL = 30.0
 
-#: Rounds of a burst of 1000 nodes: each is a million deliveries.
+#: Rounds of a burst with 1000 nodes: each is a million deliveries.
 _BIG_BURST = 1
 
 
 def spread(quick: bool, seeds: Sequence[int]) -> bool:
     """
-    The first table; whether all goals are met.
+    Print the first table. Returns whether all goals are met.
     """
     print(f"{'nodes':>5} {'links, ms':>10}  {'scenario':14} {'missed':>7} {'LDH':>14} {'RMR':>12} {'ms':>5}")
     networks = [(20, LATENCY), (100, LATENCY), (100, LONG_LATENCY)]
@@ -74,8 +74,7 @@ def spread(quick: bool, seeds: Sequence[int]) -> bool:
 
 class TimedSwarm:
     """
-    A machine whose handling of messages is measured while it has five
-    neighbours.
+    A machine that measures its handling of messages while it has five neighbours.
 
     @ivar took: microseconds, by kind of message.
     """
@@ -86,7 +85,7 @@ class TimedSwarm:
 
     def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
         """
-        As L{Swarm.receive}.
+        Handle a message and record the time it took.
         """
         if len(self._swarm.neighbors()) != 5:
             return self._swarm.receive(peer, message, now)
@@ -116,9 +115,9 @@ def _print_row(kind: str, times: Sequence[float]) -> None:
 
 def handling(rounds: int, size: int) -> float:
     """
-    The second table, for contents of C{size} bytes.
+    Print the second table, for contents of C{size} bytes.
 
-    @return: the 95th percentile of all.
+    @return: the 95th percentile over all messages.
     """
     simulator = Simulator(100, 0, size=size)
     network = simulator.network
@@ -150,7 +149,7 @@ def handling(rounds: int, size: int) -> float:
 
 def main(arguments: Sequence[str]) -> int:
     """
-    Both tables; 1 if a goal is missed.
+    Print both tables. Returns 1 if a goal is missed.
     """
     parser = argparse.ArgumentParser(prog="gossip_sim")
     parser.add_argument("--quick", action="store_true")

@@ -1,20 +1,19 @@
 """
-How long two strangers take to meet in the Internet: a DHT of the real size at the
-real distance, real UDP and TCP, and whole processes.
+How long it takes two members to find each other over a simulated Internet: a DHT of
+realistic size and latency, real UDP and TCP, and whole processes.
 
-C{python -m benchmarks.internet [--runs N] [--only NAME,...] [--trace] [--nodes
-real:64] ...}, in a checkout, on Linux, as root (see L{benchmarks.wan.host}).  Each
-member is a process on a host of its own; all that it sends is carried by this
-program, which is the DHT, too (L{dtt.testing.vast}), or has real nodes
-behind the same delays.
+C{python -m benchmarks.internet [--runs N] [--only NAME,...] [--trace] [--nodes real:64]
+...}, in a checkout, on Linux, as root (see L{benchmarks.wan.host}). Each member is a
+process on its own host. This program carries all packets, and is also the DHT
+(L{dtt.testing.vast}), or runs real nodes behind the same delays.
 
   - Pair: both start together, on a fresh topic.
   - Newcomer: one has waited for 20 to 50 s when the other one starts.
   - Warm: the same two again, on another topic, with the state that they kept.
 
-Times are counted from the first datagram that the later member sends to the DHT
-(the start of its interpreter is no part of them) to the moment when both have
-joined, in the sense that is printed for each contestant.
+Times are counted from the first datagram that the later member sends to the DHT (the
+start of its interpreter is not included) until both have joined. The output says what
+"joined" means for each contestant.
 """
 
 from __future__ import annotations
@@ -44,38 +43,37 @@ from benchmarks.wan.networks import Member, Network, Weather
 from benchmarks.wan.trace import Trace
 from dtt.testing.vast import VastDHT
 
-#: Where dtt is.
+#: The root of the checkout.
 ROOT = Path(__file__).parents[1]
 
-#: Nodes of hyperswarm's DHT.
+#: The number of nodes in hyperswarm's DHT.
 HYPERSWARM_NODES = 64
 
-#: Seconds that meeting may take, and that a member goes on then before it stops:
-#: dtt writes the nodes that it knows when it stops.
+#: The limit for meeting, and the time that a member runs on before it stops, in seconds: dtt writes the
+#: nodes that it knows when it stops.
 LIMIT, LINGERS = 60.0, 3.0
 
-#: Newcomers of so many runs are waited for at the same time; only one starts at a
-#: time (guess: two cores).
+#: The number of newcomer runs that wait at the same time; only one starts at a time (guess: two cores).
 TOGETHER = 4
 
-#: Seconds that a waiting member needs to begin, at most.
+#: The most seconds that a waiting member needs to start.
 BEGINS_WITHIN = 10.0
 
 PAIR, NEWCOMER = "pair", "newcomer"
 
-#: Of a cell of the table.
+#: The width of a cell of the table.
 WIDTH = 32
 
 
 @define
 class Times:
     """
-    What was measured, a value for each run.
+    The measurements, one value for each run.
 
     @ivar joined: seconds until both had joined.
-    @ivar datagrams: that a member sent to the DHT until it had joined: of each
-        of a pair, and of a newcomer.
-    @ivar failed: runs in which they did not meet.
+    @ivar datagrams: the number of datagrams that a member sent to the DHT until it had
+        joined: for both members of a pair, and for a newcomer.
+    @ivar failed: the number of runs in which the members did not meet.
     """
 
     joined: list[float] = field(factory=list)
@@ -84,7 +82,7 @@ class Times:
 
     def words(self) -> str:
         """
-        A cell of the table.
+        Format a cell of the table.
         """
         runs = len(self.joined) + self.failed
         if not runs:
@@ -106,12 +104,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 @frozen(slots=True)
 class Settings:
     """
-    How it is measured.
+    The parameters of the measurements.
 
-    @ivar runs: of each kind.
+    @ivar runs: the number of runs of each kind.
     @ivar kinds: L{PAIR}, L{NEWCOMER} or both.
-    @ivar waits: seconds that a newcomer is waited for, at least and at most.
-    @ivar trace: whether the steps of the first run of each kind are printed.
+    @ivar waits: seconds until a newcomer starts, minimum and maximum.
+    @ivar trace: print the steps of the first run of each kind.
     """
 
     runs: int
@@ -125,7 +123,7 @@ class Bench:
     """
     One contestant in one network.
 
-    @ivar times: by kind and by whether they were warm.
+    @ivar times: the measurements, by kind and by whether the members were warm.
     """
 
     def __init__(
@@ -137,7 +135,7 @@ class Bench:
         self._contestant = contestant
         self._settings = settings
         self._folder = folder
-        # On a host the working directory is another one.
+        # Hosts have another working directory.
         self._environ = {**environment(str(folder / "compiled")), "PYTHONPATH": str(ROOT)}
         self._secret = folder / "secret"
         self._numbers = count()
@@ -147,7 +145,7 @@ class Bench:
 
     async def run(self) -> None:
         """
-        All runs.
+        Do all runs.
         """
         if PAIR in self._settings.kinds:
             for _ in range(self._settings.runs):
@@ -164,7 +162,7 @@ class Bench:
 
     async def _meet_twice(self, kind: str) -> None:
         """
-        Two new members; twice, if they are warm then.
+        Let two new members meet; then again, if warm starts are measured.
         """
         members: list[Member] = []
         try:
@@ -216,7 +214,7 @@ class Bench:
         self, kind: str, warm: bool, trace: Trace, began: float, processes: Sequence[EventProcess]
     ) -> None:
         """
-        A run is over.
+        Record the end of a run.
         """
         times = self.times[kind, warm]
         joined = [process.first.get("topic.joined") for process in processes]
@@ -263,10 +261,10 @@ async def open_network(
     reactor: Any, contestant: Contestant, weather: Weather, bits: int, real: int, networks: list[Network]
 ) -> Network:
     """
-    What a contestant is measured in.
+    Create the network for a contestant.
 
-    @param real: how many libtorrent nodes; 0: the model.
-    @param networks: where it is added as soon as it must be stopped.
+    @param real: the number of libtorrent nodes; 0: the model.
+    @param networks: the list that gets the network as soon as it needs to be stopped.
     """
     if contestant.mainline and not real:
         dht = VastDHT(bits, seed=weather.seed, silent=weather.silent)
@@ -282,7 +280,7 @@ async def open_network(
 
 def table(results: Sequence[tuple[Contestant, dict[tuple[str, bool], Times]]]) -> None:
     """
-    Print what was measured.
+    Print the measurements.
     """
     columns = f"{'p50 / p95, ms':>14} {'met':>7} {'datagrams':>9}"
     print(f"{'':20}  {PAIR:^{WIDTH}}  {NEWCOMER:^{WIDTH}}")
@@ -298,7 +296,7 @@ async def measure(
     reactor: Any, chosen: Sequence[Contestant], settings: Settings, bits: int, real: int
 ) -> None:
     """
-    All contestants that can be had, one after the other.
+    Measure all available contestants, one after the other.
     """
     networks: list[Network] = []
 
@@ -321,7 +319,7 @@ async def measure(
                 continue
             network = await open_network(reactor, contestant, settings.weather, bits, real, networks)
             bench = Bench(reactor, network, contestant, settings, folder)
-            # What lives long need not be looked through, which would hold packets up.
+            # Exclude long-lived objects from garbage collection, which would delay packets.
             gc.collect()
             gc.freeze()
             began = reactor.seconds()
@@ -330,7 +328,7 @@ async def measure(
             packets = sum(counters[key] for key in ("carried", "lost", "nowhere"))
             print(
                 f"\n{contestant.name}: {contestant.joined}; {network.words}\n"
-                f"  {packets} packets in {reactor.seconds() - began:.0f} s; {counters['late']} were late, "
+                f"  {packets} packets in {reactor.seconds() - began:.0f} s; {counters['late']} late, "
                 f"by {worst:.0f} ms at most; {dict(counters)}"
             )
             results.append((contestant, bench.times))
@@ -343,7 +341,7 @@ async def measure(
 
 def span(text: str) -> tuple[float, float]:
     """
-    C{LOW-HIGH}, or one number for both.
+    Parse C{LOW-HIGH}, or one number for both.
     """
     low, _, high = text.partition("-")
     return float(low), float(high or low)
@@ -351,41 +349,56 @@ def span(text: str) -> tuple[float, float]:
 
 def real_nodes(text: str) -> int:
     """
-    C{real:N}.
+    Parse C{real:N}.
     """
     kind, _, number = text.partition(":")
     if kind != "real":
-        raise ValueError("nodes are real:N")
+        raise ValueError("must be real:N")
     return int(number)
 
 
 def main(arguments: Sequence[str]) -> None:
     """
-    The command.
+    Run the command.
     """
     parser = argparse.ArgumentParser(
-        prog="internet", description="How long two strangers take to meet in the Internet."
+        prog="internet", description="Measure cold starts of members over a simulated Internet."
     )
     names = [contestant.name for contestant in CONTESTANTS]
-    parser.add_argument("--runs", type=int, default=10, help="of each kind")
+    parser.add_argument("--runs", type=int, default=10, help="runs of each kind; %(default)s")
     parser.add_argument("--quick", action="store_true", help="two runs, newcomers after 5 s")
     parser.add_argument(
-        "--only", default=",".join(USUAL), metavar="NAME,...", help=f"of {', '.join(names)}; %(default)s"
+        "--only",
+        default=",".join(USUAL),
+        metavar="NAME,...",
+        help=f"contestants: {', '.join(names)}; %(default)s",
     )
-    parser.add_argument("--kind", choices=(PAIR, NEWCOMER), action="append", help="both")
-    parser.add_argument("--wait", type=span, default=(20.0, 50.0), metavar="S-S", help="for one; 20-50")
-    parser.add_argument("--silent", type=float, default=0.35, help="share of the DHT nodes; %(default)s")
-    parser.add_argument("--loss", type=float, default=0.015, help="share of UDP datagrams; %(default)s")
-    parser.add_argument("--tcp-loss", type=float, default=0.0, help="share of TCP segments; %(default)s")
-    parser.add_argument("--delay", type=span, default=(0.02, 0.15), metavar="S-S", help="one way; 0.02-0.15")
-    parser.add_argument("--bits", type=int, default=22, help="of the model: 2^bits nodes; %(default)s")
-    parser.add_argument("--nodes", type=real_nodes, default=0, metavar="real:N", help="instead of the model")
-    parser.add_argument("--seed", type=int, default=1, help="of all that is drawn; %(default)s")
-    parser.add_argument("--trace", action="store_true", help="the steps of the first run of each kind")
+    parser.add_argument("--kind", choices=(PAIR, NEWCOMER), action="append", help="default: both")
+    parser.add_argument(
+        "--wait",
+        type=span,
+        default=(20.0, 50.0),
+        metavar="S-S",
+        help="seconds that a newcomer's peer has waited; 20-50",
+    )
+    parser.add_argument(
+        "--silent", type=float, default=0.35, help="share of the DHT nodes that never answer; %(default)s"
+    )
+    parser.add_argument("--loss", type=float, default=0.015, help="share of UDP datagrams lost; %(default)s")
+    parser.add_argument("--tcp-loss", type=float, default=0.0, help="share of TCP segments lost; %(default)s")
+    parser.add_argument(
+        "--delay", type=span, default=(0.02, 0.15), metavar="S-S", help="one-way latency, s; 0.02-0.15"
+    )
+    parser.add_argument("--bits", type=int, default=22, help="the model has 2^BITS nodes; %(default)s")
+    parser.add_argument(
+        "--nodes", type=real_nodes, default=0, metavar="real:N", help="N real nodes instead of the model"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of all random choices; %(default)s")
+    parser.add_argument("--trace", action="store_true", help="print the steps of the first run of each kind")
     options = parser.parse_args(arguments)
     unknown = set(options.only.split(",")) - set(names)
     if unknown:
-        parser.error(f"there is no {', '.join(unknown)}")
+        parser.error(f"unknown contestant: {', '.join(unknown)}")
     reason = missing()
     if reason:
         parser.error(reason)

@@ -1,12 +1,12 @@
 """
-What a long way lets through: two members in network namespaces of their own, and
-between them a wire that takes its time.
+Throughput over long round trips: two members in separate network namespaces, connected by
+a simulated link with a delay.
 
-C{python -m benchmarks.long_way [--transport NAME] [--delay MS] [--rate KBPS]
-[--seconds N]}, in a checkout, on Linux, as root (it needs C{/dev/net/tun}, and
-C{unshare} and C{ip}).  One member broadcasts contents of 4000 bytes as fast as the
-other takes them; what counts is what has arrived.  The wire is a program that
-hands IP packets on: so TCP and QUIC see the delay, as over the Internet.
+C{python -m benchmarks.long_way [--transport NAME] [--delay MS] [--rate KBPS] [--seconds
+N]}, in a checkout, on Linux, as root (it needs C{/dev/net/tun}, and C{unshare} and
+C{ip}). One member broadcasts contents of 4000 bytes as fast as the other one accepts
+them; the result counts the bytes that have arrived. The link is a program that forwards
+IP packets, so TCP and QUIC see the delay as they would over the Internet.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from dtt.identity import PeerKey
 from dtt.wire.addresses import PeerAddress
 from tests.interop.gossip_member import TOPIC, TRANSPORTS, Counting
 
-#: Who they are, and where: the first one speaks.
+#: The members' names and addresses; the first one sends.
 KEYS = tuple(PeerKey.from_seed(bytes([number]) * 32) for number in (1, 2))
 HOSTS = ("10.9.0.1", "10.9.0.2")
 PORT = 4444
 
-#: Bytes of a content.
+#: The size of a content, in bytes.
 SIZE = 4000
 
-#: Bytes that wait for a narrow wire; more are dropped.
+#: The capacity in bytes of the queue before a slow link; more is dropped.
 QUEUE = 64 * 1024
 
-#: Seconds that the members may take to find each other.
+#: The timeout for the members to find each other, in seconds.
 JOINS_WITHIN = 20.0
 
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
@@ -57,10 +57,10 @@ _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 @define
 class Way:
     """
-    One direction of the wire.
+    One direction of the link.
 
-    @ivar waiting: packets, and when each is to be handed on.
-    @ivar free: when the last one has passed the narrow part.
+    @ivar waiting: packets, and when to forward each.
+    @ivar free: when the last packet has passed the bottleneck.
     """
 
     source: int
@@ -70,9 +70,9 @@ class Way:
 
     def read(self, now: float, delay: float, rate: float) -> None:
         """
-        Take what has come.
+        Read and queue the packets that have arrived.
 
-        @param rate: bytes a second; 0: no limit.
+        @param rate: bytes per second; 0: no limit.
         """
         with suppress(BlockingIOError):
             for _ in range(256):
@@ -86,7 +86,7 @@ class Way:
 
     def write(self, now: float) -> None:
         """
-        Hand on what is due.
+        Forward the packets that are due.
         """
         while self.waiting and self.waiting[0][0] <= now:
             with suppress(BlockingIOError):
@@ -95,7 +95,7 @@ class Way:
 
 def carry(ends: Sequence[int], delay: float, rate: float, members: Sequence[subprocess.Popen[str]]) -> None:
     """
-    Be the wire until one of C{members} has ended.
+    Run the link until one of C{members} has ended.
     """
     ways = Way(ends[0], ends[1]), Way(ends[1], ends[0])
     while all(member.poll() is None for member in members):
@@ -111,7 +111,7 @@ def carry(ends: Sequence[int], delay: float, rate: float, members: Sequence[subp
 
 def open_end(number: int) -> int:
     """
-    Our end of the wire, in this network namespace.
+    Open this process's end of the link, in this network namespace.
     """
     end = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", b"wire", _IFF_TUN | _IFF_NO_PI))
@@ -126,7 +126,7 @@ def open_end(number: int) -> int:
 
 async def be_member(reactor: Any, number: int, transport: str, seconds: float) -> None:
     """
-    Be one of the two.
+    Run one of the two members.
     """
     key, other = KEYS[number], KEYS[1 - number].peer_id
     listener = TRANSPORTS[transport](reactor, key)
@@ -153,12 +153,12 @@ async def be_member(reactor: Any, number: int, transport: str, seconds: float) -
             await deferLater(reactor, 0 if number == 0 else 0.1)
     cut_off = listener.counters["closed_slow_reader"]
     print(json.dumps({"received": sum(counting.counts.values()), "cut off": cut_off}), flush=True)
-    await deferLater(reactor, 1.0)  # the other one counts before it hears of our end
+    await deferLater(reactor, 1.0)  # let the other member count before our end closes
 
 
 def measure(transport: str, delay: float, rate: float, seconds: float) -> str:
     """
-    One line of the table.
+    Measure one line of the table.
     """
     members, ends = [], []
     try:
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--transport", action="append", choices=tuple(TRANSPORTS))
     parser.add_argument("--delay", action="append", type=float, help="one way, ms; default 0, 50, 100")
-    parser.add_argument("--rate", type=float, default=0.0, help="of the wire, kB/s; 0: no limit")
+    parser.add_argument("--rate", type=float, default=0.0, help="of the link, kB/s; 0: no limit")
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--member", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--descriptor", type=int, help=argparse.SUPPRESS)

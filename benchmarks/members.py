@@ -1,5 +1,5 @@
 """
-Members as processes of their own, for benchmarks: C{dtt chat --json}.
+Member processes for benchmarks: C{dtt chat --json}.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-#: Seconds that a process may take to stop before it is killed (guess).
+#: Seconds that a process gets to stop before it is killed (guess).
 STOPS_WITHIN = 5.0
 
 
 def environment(folder: str) -> dict[str, str]:
     """
-    The environment of a process that finds its modules compiled, as installed
-    ones are.
+    The environment of a process that finds its modules compiled, as if they were
+    installed.
 
-    @param folder: where compiled modules are kept.
+    @param folder: the folder for compiled modules.
     """
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**environ, "PYTHONPYCACHEPREFIX": folder}
@@ -31,17 +31,18 @@ def environment(folder: str) -> dict[str, str]:
 
 class EventProcess(ProcessProtocol):
     """
-    A process that prints events, JSON, a line each: C{event} and C{time}.
+    A process that prints events as lines of JSON with C{event} and C{time}.
 
-    @ivar spawned: when it was started, unix seconds.
-    @ivar first: of each event's name, the time of the first one.
-    @ivar joined: fires when it has told C{topic.joined}; fails if it ends before.
-    @ivar ended: fires when it is gone.
+    @ivar spawned: when it was started, in unix seconds.
+    @ivar first: the time of the first event of each name.
+    @ivar joined: fires when it has reported C{topic.joined}; fails if the process ends
+        before.
+    @ivar ended: fires when the process has ended.
     """
 
     def __init__(self, reactor: Any, command: Sequence[str]) -> None:
         """
-        @param command: its first word is a path.
+        @param command: the program and its arguments; the program is a path.
         """
         self.first: dict[str, float] = {}
         self.joined: Deferred[None] = Deferred()
@@ -53,14 +54,14 @@ class EventProcess(ProcessProtocol):
 
     def spawn(self, environ: Mapping[str, str]) -> None:
         """
-        Start it.
+        Start the process.
         """
         self.spawned = self._reactor.seconds()
         self._reactor.spawnProcess(self, self._command[0], self._command, env=environ)
 
     def outReceived(self, data: bytes) -> None:
         """
-        Events, a line each.
+        Parse events, one per line.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -71,23 +72,25 @@ class EventProcess(ProcessProtocol):
 
     def errReceived(self, data: bytes) -> None:
         """
-        Kept for the message if it ends early.
+        Keep standard error for the message if the process ends early.
         """
         self._errors += data
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is gone.
+        Fire the Deferreds.
         """
         if not self.joined.called:
-            self.joined.errback(RuntimeError(f"a member ended early: {reason.value} {self._errors.decode()}"))
+            self.joined.errback(
+                RuntimeError(f"a member stopped early: {reason.value} {self._errors.decode()}")
+            )
         self.ended.callback(None)
 
     def stop(self) -> Deferred[None]:
         """
-        End it, if it runs.
+        Stop the process if it is running.
         """
-        self.joined.addErrback(lambda _: None)  # nobody waits for it any more
+        self.joined.addErrback(lambda _: None)  # nothing waits for it from now on
         if not self.ended.called and self.transport is not None:
             self.transport.signalProcess("TERM")
             killer = self._reactor.callLater(STOPS_WITHIN, self.transport.signalProcess, "KILL")

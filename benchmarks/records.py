@@ -1,10 +1,10 @@
 """
-How much opening and sealing a record costs beyond its primitive operations.
+The cost of opening and sealing a record, relative to its primitive operations.
 
-C{python benchmarks/records.py [--quick]}.  Each round measures the operation
-and, right after it, every primitive that it consists of, so that both see the
-same machine; what is printed is the median over the rounds with the spread from
-the 10th to the 90th percentile.  Goal: a ratio of at most 1.5.
+C{python benchmarks/records.py [--quick]}. Each round measures the operation and, directly
+after it, each of its primitives, so that both run under the same conditions. The output
+shows the median over the rounds with the spread from the 10th to the 90th percentile.
+Goal: a ratio of at most 1.5.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt, op
 from dtt.records.topic import Slot, TopicId, encryption_key, initial_secret_hash
 from dtt.wire.addresses import STREAMS, PeerAddress
 
-#: A primitive and how often the operation needs it.
+#: A primitive, and how often the operation uses it.
 Primitives = Sequence[tuple[int, Callable[[], object]]]
 
 GOAL = 1.5
@@ -40,7 +40,7 @@ GOAL = 1.5
 
 def seconds_per_call(call: Callable[[], object], calls: int) -> float:
     """
-    The mean of C{calls} calls in a row.
+    The mean duration of C{calls} consecutive calls.
     """
     started = time.perf_counter()
     for _ in range(calls):
@@ -77,7 +77,7 @@ def compare(
 
 def main(arguments: Sequence[str]) -> int:
     """
-    Run both comparisons; 1 if one misses the goal.
+    Run both comparisons. Returns 1 if one misses the goal.
     """
     rounds, calls = (15, 40) if "--quick" in arguments else (101, 200)
     rng = random.Random(3)
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
     body = crypto_aead_chacha20poly1305_ietf_encrypt(plain, aad, nonce, chacha_key)
     wrapped = crypto_aead_chacha20poly1305_ietf_encrypt(peer.seed, aad, nonce, chacha_key)
     signed = crypto_sign(plain[:-64], secret)
-    # The ten HMACs are those of HKDF: five for each of the two HPKE messages.
+    # The ten HMACs belong to HKDF: five for each of the two HPKE messages.
     hkdf: Primitives = (
         (10, lambda: hmac.digest(chacha_key, plain[:100], "sha256")),
         (1, lambda: hashlib.sha512(chacha_key).digest()),

@@ -1,12 +1,12 @@
 """
-How long two strangers take to meet on a DHT of the real size, in virtual time.
+How long it takes two members to find each other on a DHT of realistic size, in virtual
+time.
 
-C{python -m benchmarks.vast [--quick] [--runs N] [--silent SHARE] [--loss SHARE] [--rtt LOW-HIGH] ...}.
-Whole trackers and, for C{recall}, a DHT node run on L{dtt.testing.vast}; C{crowd}
-is 2 to 50 strangers that publish at once, C{traffic} what members send to the
-DHT when they are joined, and alone.  The
-times are those that pass on the model's clock, whatever this machine does
-meanwhile.  The same arguments print the same figures.
+C{python -m benchmarks.vast [--quick] [--runs N] [--silent SHARE] [--loss SHARE] [--rtt
+LOW-HIGH] ...}. Whole trackers and, for C{recall}, a DHT node run on L{dtt.testing.vast}.
+C{crowd} is 2 to 50 members that publish at the same time; C{traffic} is what a member
+sends to the DHT when joined, and when alone. Times are on the model's clock, independent
+of this machine's load. The same arguments print the same figures.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from dtt.testing.vast.scenario import (
     recall,
 )
 
-#: What can be measured.
+#: The measurements.
 KINDS = ("pair", "newcomer", "recall", "crowd", "traffic")
 
-#: Publishers at once.
+#: The numbers of concurrent publishers.
 CROWDS = (2, 5, 10, 20, 50)
 
-#: Runs of each crowd, and of members that stay.
+#: The numbers of runs of each crowd, and of long-running members.
 FEW_RUNS = 6
 
-#: With C{--quick}: runs, and slots.
+#: The numbers of runs and slots with C{--quick}.
 QUICK = (4, 20)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
     """
-    The least value that C{share} of C{values} do not exceed.
+    The smallest value that C{share} of C{values} do not exceed.
     """
     return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
@@ -56,7 +56,7 @@ def _milliseconds(seconds: float) -> str:
 
 def report_meetings(name: str, meetings: Sequence[Meeting]) -> str:
     """
-    A line on one kind of start.
+    Format a line on one kind of start.
     """
     seconds = [inf if each.seconds is None else each.seconds for each in meetings]
     failed = seconds.count(inf)
@@ -73,7 +73,7 @@ def report_meetings(name: str, meetings: Sequence[Meeting]) -> str:
 
 def report_recall(setting: Setting, targets: int) -> str:
     """
-    A line on what slot reads find.
+    Format a line on the recall of slot reads.
     """
     reads = recall(setting, targets)
     inner, all_ = ([getattr(read, name) for read in reads] for name in ("inner", "all"))
@@ -89,7 +89,7 @@ def report_recall(setting: Setting, targets: int) -> str:
 
 def report_crowd(setting: Setting, count: int) -> str:
     """
-    A line on whom a reader finds.
+    Format a line on the share of publishers that a reader finds.
     """
     runs = [crowd(setting, count, run) for run in range(FEW_RUNS)]
     ours, upstream = ([getattr(run, name) for run in runs] for name in ("ours", "upstream"))
@@ -101,7 +101,7 @@ def report_crowd(setting: Setting, count: int) -> str:
 
 def report_traffic(setting: Setting) -> list[str]:
     """
-    Lines on what members send to the DHT.
+    Format lines on the traffic from members to the DHT.
     """
     lone = [alone(setting, run) for run in range(FEW_RUNS)]
     kinds = {
@@ -122,7 +122,7 @@ def _traffic_line(name: str, sent: list[Traffic]) -> str:
 
 def measure(setting: Setting, kinds: Sequence[str], runs: int, targets: int, verbose: bool) -> None:
     """
-    Print everything.
+    Print all measurements.
     """
     starts: dict[str, Callable[[Setting, int], Meeting]] = {"pair": pair, "newcomer": newcomer}
     for kind in kinds:
@@ -157,11 +157,11 @@ def _shares(text: str) -> dict[str, float]:
 
 def main(arguments: Sequence[str]) -> None:
     """
-    The command.
+    Run the command.
     """
-    parser = argparse.ArgumentParser(description="How long two strangers take to meet on a vast DHT.")
+    parser = argparse.ArgumentParser(description="Measure cold starts of members on a large simulated DHT.")
     parser.add_argument("--runs", type=int, default=40, help="cold starts of each kind")
-    parser.add_argument("--targets", type=int, default=200, help="slots that are read")
+    parser.add_argument("--targets", type=int, default=200, help="number of slots to read")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK[0]} runs, {QUICK[1]} slots")
     parser.add_argument(
         "--only",
@@ -172,13 +172,19 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--bits", type=int, default=22, help="there are 2^BITS nodes")
     parser.add_argument("--silent", type=float, default=0.35, help="share of nodes that never answer")
-    parser.add_argument("--loss", type=float, default=0.015, help="share of datagrams lost on each way")
-    parser.add_argument("--rtt", type=_range, default=(40.0, 300.0), metavar="LOW-HIGH", help="ms")
-    parser.add_argument("--secure", type=float, default=1.0, help="share of ids that are valid by BEP42")
-    parser.add_argument("--missing", type=float, default=0.0, help="share of entries that tables lack")
-    parser.add_argument("--dead", type=float, default=0.0, help="share of entries that name nobody")
+    parser.add_argument("--loss", type=float, default=0.015, help="share of datagrams lost in each direction")
     parser.add_argument(
-        "--manners", type=_shares, default={"libtorrent": 1.0}, metavar="NAME=SHARE,...", help="of the nodes"
+        "--rtt", type=_range, default=(40.0, 300.0), metavar="LOW-HIGH", help="round trips, ms"
+    )
+    parser.add_argument("--secure", type=float, default=1.0, help="share of ids that are valid by BEP42")
+    parser.add_argument("--missing", type=float, default=0.0, help="share of entries missing from the tables")
+    parser.add_argument("--dead", type=float, default=0.0, help="share of entries whose node is gone")
+    parser.add_argument(
+        "--manners",
+        type=_shares,
+        default={"libtorrent": 1.0},
+        metavar="NAME=SHARE,...",
+        help="implementations",
     )
     parser.add_argument("--warm", action="store_true", help="members have run before")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,6 @@
 """
-What all tests share: property tests are the same in each run, and a busy
-machine fails none of them.
+Settings for all tests: property tests are the same in each run, and a busy machine fails
+none of them.
 """
 
 from hypothesis import HealthCheck, settings

@@ -1,14 +1,14 @@
 """
-Feed a DHT node with what no honest node would send.
+Fuzz a DHT node with datagrams that no honest node would send.
 
-C{python -m tests.fuzz [--seconds S] [--datagrams N] [--seed N]}: datagrams made by
-a grammar of KRPC, recorded ones of real programs, and mutations of both go to
-two whole nodes without a network, a closed and an open one; so do replies to
-what they ask, while they look up, read and write.  It ends with exit code 1 if
-anything was raised, if something was sent for what can't be decoded, if a table
-grew beyond its bound, or if an operation did not end; it prints its seed, what
-was dropped and why, and what datagrams cost (microseconds of CPU; the dearest is
-the smallest of three tries, unless it was a reply, which counts once).
+C{python -m tests.fuzz [--seconds S] [--datagrams N] [--seed N]}: datagrams generated from
+a KRPC grammar, recorded datagrams of real programs, and mutations of both are sent to two
+whole nodes without a network, one closed and one open. So are replies to the nodes' own
+queries while they look up, read and write. The exit code is 1 if an exception was raised,
+if a node answered something that can't be decoded, if a table grew beyond its bound, or
+if an operation did not end. It prints the seed, the reasons why datagrams were dropped,
+and the cost of datagrams (microseconds of CPU; the maximum is the smallest of three
+tries, except for replies, which are measured once).
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from dtt.krpc.messages import Query, Response, decode, encode_query
 from dtt.krpc.pacing import MAX_BUDGETS
 from tests.fuzz_grammar import KEY, SEED, Grammar
 
-#: Operations of a node at the same time, and clock seconds that one may take.
+#: Concurrent operations of a node, and the limit for one of them in seconds of the clock.
 OPERATIONS = 8
 LIMIT = 60.0
 
-#: Queries of a node that may still be replied to.
+#: The number of a node's queries that can still be answered.
 PENDING = 64
 
-#: Transactions of one node: each lookup may have 256.
+#: The maximum number of open transactions of one node: each lookup may have 256.
 MAX_TRANSACTIONS = 256 * (OPERATIONS + 4)
 
 
 class _Port:
     """
-    A UDP port that keeps what is sent.
+    A UDP port that records what is sent.
     """
 
     maxThroughput = 0
@@ -61,19 +61,19 @@ class _Port:
 
     def write(self, datagram: bytes, address: tuple[str, int]) -> None:
         """
-        Keep it.
+        Record the datagram.
         """
         self.sent.append((datagram, address))
 
     def getHost(self) -> IPv4Address:
         """
-        Its address.
+        The address of the port.
         """
         return IPv4Address("UDP", "10.0.0.99", 6881)
 
     def stopListening(self) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
 
@@ -84,7 +84,7 @@ class _Reactor(Clock):
 
     def listenUDP(self, port: int, protocol: DatagramProtocol, **more: Any) -> _Port:
         """
-        The only port.
+        Create the only port.
         """
         protocol.makeConnection(cast(Any, self.port))
         return self.port
@@ -94,9 +94,10 @@ class Target:
     """
     A node under attack.
 
-    @ivar kinds: what the datagrams were.
-    @ivar dearest: for queries, replies and others: seconds, and the datagram.
-    @ivar total: seconds, and datagrams.
+    @ivar kinds: the kinds of datagrams it got.
+    @ivar costliest: the most expensive datagram, for queries, replies and others: seconds,
+        and the datagram.
+    @ivar total: the seconds and the number of datagrams.
     """
 
     def __init__(self, rng: Random, closed: bool) -> None:
@@ -110,14 +111,14 @@ class Target:
         self.node.startService()
         self.grammar = Grammar(rng, self._token)
         self.kinds: Counter[str] = Counter()
-        self.dearest: dict[str, tuple[float, bytes]] = {}
+        self.costliest: dict[str, tuple[float, bytes]] = {}
         self.total: dict[str, tuple[float, int]] = {}
         self.pending: list[tuple[Query, tuple[str, int]]] = []
         self.operations: dict[Deferred[Any], float] = {}
         self.ended: Counter[str] = Counter()
 
     def _token(self, target: bytes) -> bytes:
-        # As a node at this address would have got it by a query.
+        # A token as a node at this address would have got it from a query.
         query = encode_query(b"tttt", b"get_peers", b"q" * 20, {b"info_hash": target}, True)
         self._collect()
         self.node.krpc.datagramReceived(query, ("10.0.0.1", 7))
@@ -130,7 +131,8 @@ class Target:
 
     def _collect(self) -> int:
         """
-        Keep our queries, to be replied to; how many other things were sent?
+        Keep the node's queries, so that they can be answered. Returns the number of other
+        datagrams sent.
         """
         others = 0
         for datagram, address in self.reactor.port.sent:
@@ -146,9 +148,9 @@ class Target:
 
     def step(self) -> None:
         """
-        One datagram.
+        Send one datagram.
 
-        @raise AssertionError: the node did what it must not.
+        @raise AssertionError: the node misbehaved.
         """
         rng = self.rng
         if self.pending and rng.random() < 0.3:
@@ -156,7 +158,7 @@ class Target:
             data = self.grammar.reply_to(query)
         else:
             data = self.grammar.datagram()
-            # Half of them come from where the tokens are valid.
+            # Send half of them from an address for which the tokens are valid.
             host = ".".join(str(byte) for byte in (rng.choice((10, 80, 127)), *rng.randbytes(3)))
             address = ("10.0.0.1" if rng.random() < 0.5 else host, rng.randrange(1, 65536))
         try:
@@ -169,12 +171,12 @@ class Target:
         answers = self._collect()
         seconds, count = self.total.get(kind, (0.0, 0))
         self.total[kind] = (seconds + took, count + 1)
-        if took > self.dearest.get(kind, (0.0, b""))[0]:
+        if took > self.costliest.get(kind, (0.0, b""))[0]:
             if kind != "Response":
                 took = min(took, self._deliver(data, address), self._deliver(data, address))
                 self._collect()
-            if took > self.dearest.get(kind, (0.0, b""))[0]:
-                self.dearest[kind] = (took, data)
+            if took > self.costliest.get(kind, (0.0, b""))[0]:
+                self.costliest[kind] = (took, data)
         assert answers == 0 or (answers == 1 and kind == "Query"), f"{answers} answers to {data!r}"
         self._check(data)
         if len(self.operations) < OPERATIONS and rng.random() < 0.01:
@@ -203,7 +205,7 @@ class Target:
             "proven": (len(responder.limits._proven), MAX_PROVEN),
             "charged": (len(responder.limits._charged), MAX_CHARGED),
             "sent to": (len(area._sent_to), neighbourhood.MAX_SENT_TO),
-            # One for each waiting query, one for each place that is asked for.
+            # One for each pending query, and one for each target.
             "pings": (area._pings, neighbourhood.MAX_PINGS + MAX_TRANSACTIONS),
             "timers": (len(self.reactor.getDelayedCalls()), 16),
         }
@@ -231,7 +233,7 @@ class Target:
         def ended(result: object) -> None:
             self.operations.pop(operation, None)
             if isinstance(result, Failure):
-                # Anything else is reported as it is.
+                # Any other exception is reported unchanged.
                 result.trap(CancelledError)
                 self.ended["cancelled"] += 1
             else:
@@ -246,7 +248,7 @@ class Target:
 
     def failures(self) -> list[str]:
         """
-        Operations that ended as they must not.
+        The operations that ended with an unexpected error.
         """
         return [how for how in self.ended if how.startswith("failed")]
 
@@ -262,9 +264,9 @@ class Fuzzer:
 
     def step(self) -> None:
         """
-        One datagram to one of them.
+        Send one datagram to one of the nodes.
 
-        @raise AssertionError: it did what it must not.
+        @raise AssertionError: the node misbehaved.
         """
         target = self.targets[self.rng.random() < 0.3]
         target.step()
@@ -273,6 +275,8 @@ class Fuzzer:
 
 def main(arguments: Sequence[str]) -> int:
     """
+    Run the fuzzer.
+
     @return: the exit code.
     """
     parser = argparse.ArgumentParser(
@@ -284,7 +288,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     print(f"seed {options.seed}", flush=True)
     fuzzer = Fuzzer(options.seed)
-    # When the garbage collector runs has nothing to do with a datagram.
+    # The time of garbage collection is unrelated to any datagram.
     gc.disable()
     began = time.monotonic()
     count = 0
@@ -302,10 +306,10 @@ def main(arguments: Sequence[str]) -> int:
         print("closed node:" if target.closed else "open node:")
         print(f"  {dict(target.kinds)}; operations {dict(target.ended)}")
         print(f"  {dict(sorted(target.node.statistics().items()))}")
-        for kind, (took, data) in sorted(target.dearest.items()):
+        for kind, (took, data) in sorted(target.costliest.items()):
             seconds, number = target.total[kind]
             mean = seconds / number
-            print(f"  {kind}: mean {mean * 1e6:.0f} us, dearest {took * 1e6:.0f} us: {data[:60]!r}")
+            print(f"  {kind}: mean {mean * 1e6:.0f} us, costliest {took * 1e6:.0f} us: {data[:60]!r}")
     return 0
 
 

@@ -1,5 +1,5 @@
 """
-What the fuzzer feeds: datagrams made by a grammar of KRPC, recorded ones of real
+Input for the fuzzer: datagrams generated from a KRPC grammar, recorded datagrams of real
 programs, and mutations of both.
 """
 
@@ -16,7 +16,7 @@ from dtt.krpc.bencode import decode, encode
 from dtt.krpc.items import mutable_target, sign
 from dtt.krpc.messages import Query, encode_query, encode_response
 
-#: What libtorrent, bittorrent-dht, the crate mainline and dtt said to each other:
+#: Traffic recorded between libtorrent, bittorrent-dht, the crate mainline and dtt:
 #: L{tests.interop.record}.
 RECORDED = tuple(
     bytes.fromhex(line) for line in (Path(__file__).parent / "vectors" / "krpc.txt").read_text().split()
@@ -34,7 +34,7 @@ _KEYS = (
 
 class Grammar:
     """
-    Datagrams, from plausible to absurd.
+    Generates datagrams, from plausible to absurd.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Grammar:
 
     def datagram(self) -> bytes:
         """
-        The next one, at most 1500 bytes.
+        The next datagram, at most 1500 bytes.
         """
         rng = self._rng
         make = rng.choice(
@@ -73,7 +73,7 @@ class Grammar:
 
     def reply_to(self, query: Query) -> bytes:
         """
-        What a hostile node might say to a query of ours, at most 1500 bytes.
+        A hostile node's reply to a query of the node under test, at most 1500 bytes.
         """
         rng = self._rng
         if rng.random() < 0.1:
@@ -117,7 +117,7 @@ class Grammar:
         return encode(message)
 
     def _change(self, value: Any) -> None:
-        # Somewhere in a message: another value, one less, or one more.
+        # Change one value in a message: replace it, remove it, or add one.
         rng = self._rng
         while True:
             keys = list(range(len(value))) if type(value) is list else sorted(value)

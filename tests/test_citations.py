@@ -1,5 +1,5 @@
 """
-The documents that the code cites are there, and say something about it.
+Documents cited in the code exist and contain what is cited.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _QUOTATIONS = r"\"[^\"]+\"(?: and \"[^\"]+\")*"
 _PLACE = rf"(?:{_RULES}|{_QUIRKS}|[A-H]\b|{_QUOTATIONS})"
 _NUMBERS = r"\d+(?:\.\d+)?(?:(?:, | and | to )\d+(?:\.\d+)?)*"
 
-#: A page, perhaps its sections, perhaps what is meant in them.
+#: A page, optionally with sections, optionally with a place in them.
 CITATION = re.compile(rf"docs/([\w/-]+\.md)(?:,? sections? ({_NUMBERS}))?(?:,? ({_PLACE}))?")
 
 
 def sources() -> Iterator[tuple[str, str]]:
     """
-    The files that cite, and their text without line breaks and comment signs.
+    The files that may cite, and their text without line breaks and comment signs.
     """
     paths = [path for folder in ("dtt", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     for path in sorted((*paths, *(ROOT / "docs").rglob("*.md"), ROOT / "README.md")):
@@ -51,7 +51,7 @@ def sections(page: str) -> dict[str, str]:
 
 def missing(page: str, numbers: str | None, place: str | None) -> str | None:
     """
-    What of a citation can't be found.
+    The part of a citation that can't be found; C{None} if all of it is there.
     """
     if not (ROOT / "docs" / page).is_file():
         return f"no page docs/{page}"
@@ -76,12 +76,12 @@ def missing(page: str, numbers: str | None, place: str | None) -> str | None:
 
 class CitationsTests(SynchronousTestCase):
     """
-    All of them, wherever they stand.
+    All citations in the code and the documents.
     """
 
     def test_all_resolve(self) -> None:
         """
-        Each cited page, section, rule, item and quotation is there.
+        Each cited page, section, rule, item and quotation exists.
         """
         wrong, count = [], 0
         for name, text in sources():
@@ -95,7 +95,7 @@ class CitationsTests(SynchronousTestCase):
 
     def test_what_is_missing_is_named(self) -> None:
         """
-        A page, a section, a rule and a quotation that are not there.
+        A missing page, section, rule or quotation is reported by name.
         """
         page = "docs/protocol/dht.md section 4"
         for text, problem in (
@@ -112,7 +112,7 @@ class CitationsTests(SynchronousTestCase):
 
     def test_nothing_outside(self) -> None:
         """
-        No document is cited that is not in the repository.
+        All cited documents are in the repository.
         """
         outside = re.compile(r"\bspecs/\w|\bcure of Q\d|\bhabit \d")
         wrong = [f"{name}: {found[0]}" for name, text in sources() for found in outside.finditer(text)]

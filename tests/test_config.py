@@ -32,7 +32,7 @@ class HostPortTests(SynchronousTestCase):
 
     def test_names_and_literals(self) -> None:
         """
-        Names, IPv4 literals and IPv6 literals in brackets, each with a port.
+        Names, IPv4 literals and bracketed IPv6 literals are accepted, each with a port.
         """
         self.assertEqual(parse_host_port("router.example:6881"), ("router.example", 6881))
         self.assertEqual(parse_host_port("127.0.0.1:0"), ("127.0.0.1", 0))
@@ -40,8 +40,8 @@ class HostPortTests(SynchronousTestCase):
 
     def test_anything_else_is_refused(self) -> None:
         """
-        What lacks a part, has a port out of range or an unbracketed IPv6
-        address is refused, and the message repeats it.
+        A missing part, a port out of range or an unbracketed IPv6 address is refused, and
+        the message repeats the text.
         """
         for text in ("", "host", "host:", ":1", "host:65536", "host:-1", "::1:80", "host:1x", "host:\u0661"):
             error = self.assertRaises(UsageError, parse_host_port, text)
@@ -55,7 +55,7 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_upstream_defaults(self) -> None:
         """
-        A sample from every section.
+        The defaults match upstream's; a sample from every section.
         """
         config = Config()
         self.assertEqual(config.dht.bootstrap, PUBLIC_BOOTSTRAP)
@@ -70,8 +70,8 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_upload_rate(self) -> None:
         """
-        Answers may take what the DHT node lets them without being told, and
-        never so little that nobody gets one.
+        The default upload limit of the DHT node is accepted, and limits that would stop
+        all replies are refused.
         """
         self.assertEqual(DHTConfig().upload_rate, UPLOAD_RATE)
         self.assertRaises(UsageError, DHTConfig, upload_rate=0)
@@ -79,8 +79,8 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_impossible_values_are_refused_at_once(self) -> None:
         """
-        Intervals below 1 s, negative waits, ports out of range and numbers that
-        are none raise where they are given.
+        Intervals below 1 s, negative waits, ports out of range and values that are not
+        numbers raise in the constructor.
         """
         self.assertRaises(UsageError, PublisherConfig, base_interval=0.5)
         self.assertRaises(UsageError, BubbleMergeConfig, max_jitter=-1)
@@ -92,8 +92,8 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_relay_urls(self) -> None:
         """
-        The URL of a relay is a base: C{http} or C{https}, a host, maybe a port and a
-        path.  A user and a password would stand in events and logs; query and
+        A relay's URL consists of C{http} or C{https}, a host, an optional port and an
+        optional path. A user and a password would appear in events and logs; a query or a
         fragment would end up before the id.
         """
         good = ("https://a.example", "http://127.0.0.1:3340/", "https://[::1]:1/", "https://a.example/pkarr/")
@@ -132,7 +132,7 @@ class TOMLTests(SynchronousTestCase):
 
     def refused(self, text: str) -> str:
         """
-        The message for a file that holds C{text}, after its name.
+        The message for a file that holds C{text}, without the file's name.
         """
         path = self.write(text)
         message = str(self.assertRaises(UsageError, load_toml, path))
@@ -141,7 +141,7 @@ class TOMLTests(SynchronousTestCase):
 
     def test_every_section(self) -> None:
         """
-        All sections are read; what is not named keeps its default.
+        All sections are read; omitted keys have their defaults.
         """
         config, topics = load_toml(
             self.write(
@@ -192,13 +192,13 @@ class TOMLTests(SynchronousTestCase):
 
     def test_an_empty_file_is_the_defaults(self) -> None:
         """
-        Nothing has to be said.
+        An empty file gives the defaults.
         """
         self.assertEqual(load_toml(self.write("")), (Config(), ()))
 
     def test_unknown_keys(self) -> None:
         """
-        The message names the key and what there is.
+        An unknown key is refused; the message names it and lists the known keys.
         """
         self.assertEqual(
             self.refused("[timeouts]\njoin = 1"),
@@ -211,7 +211,7 @@ class TOMLTests(SynchronousTestCase):
 
     def test_wrong_types(self) -> None:
         """
-        The message says what was expected and what was found.
+        A wrong type is refused; the message says what was expected and what was found.
         """
         for text, message in (
             ("[dht]\nport = '1'", "dht.port: expected a whole number, not '1'"),
@@ -237,7 +237,8 @@ class TOMLTests(SynchronousTestCase):
 
     def test_impossible_values(self) -> None:
         """
-        The message names the section, the key and the bound.
+        An impossible value is refused; the message names the section, the key and the
+        bound.
         """
         self.assertEqual(
             self.refused("[publisher]\nbase_interval = 0.1"),
@@ -254,13 +255,13 @@ class TOMLTests(SynchronousTestCase):
 
     def test_a_topic_needs_a_name(self) -> None:
         """
-        A secret alone is no topic.
+        A topic without a name is refused, even with a secret.
         """
         self.assertEqual(self.refused("[[topic]]\nsecret_file = 'x'"), "topic[0].name: missing")
 
     def test_not_toml_and_not_there(self) -> None:
         """
-        A file that can't be read or parsed is named.
+        A file that can't be read or parsed is named in the message.
         """
         self.assertIn("not a TOML file", self.refused("= 1"))
         error = self.assertRaises(UsageError, load_toml, Path("does-not-exist.toml"))
@@ -269,15 +270,15 @@ class TOMLTests(SynchronousTestCase):
 
 class KeywordTests(SynchronousTestCase):
     """
-    Settings given by a program, which may not be checked by mypy.
+    Settings passed by a program, which may not be type-checked.
     """
 
     def test_state_dir_as_text(self) -> None:
-        """A directory may be named by a string."""
+        """The state directory may be a string."""
         self.assertEqual(Config(state_dir="/var/lib/me").state_dir, Path("/var/lib/me"))
 
     def test_not_a_host_and_port(self) -> None:
-        """What is no pair of a host and a port is refused at once, by name."""
+        """A value that is not a (host, port) pair is refused immediately, by name."""
         wrong: Any = "0.0.0.0:0"
         for name, make in (
             ("listen", lambda: Config(listen=wrong)),

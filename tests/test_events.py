@@ -1,5 +1,5 @@
 """
-The one list of events, as JSON and as text.
+The list of all events, as JSON and as text.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ class EventTests(SynchronousTestCase):
 
     def test_every_event_is_listed(self) -> None:
         """
-        C{EVENTS} and the samples above name all of them, in the same order.
+        C{EVENTS} and the samples above contain all events, in the same order.
         """
         self.assertEqual(EVENTS, tuple(type(event) for event, _ in SAMPLES))
         self.assertEqual(len({event.name for event in EVENTS}), len(EVENTS))
 
     def test_content_that_is_no_text(self) -> None:
         """
-        Bytes that are not UTF-8 are given in hex, under another name.
+        Contents that are not UTF-8 are written in hex, under another key.
         """
         value = to_json(events.Message(TOPIC, PEER, "neighbors", b"\xff\x00"), 0)
         self.assertEqual(value["content_hex"], "ff00")
@@ -99,7 +99,8 @@ class EventTests(SynchronousTestCase):
 
     def test_text_never_shows_contents(self) -> None:
         """
-        Every event is a sentence; that of a message gives its size only.
+        The text of each event is a sentence; that of a message shows only the size of the
+        content.
         """
         for event, _ in SAMPLES:
             self.assertTrue(event.text().endswith("."), event.text())
@@ -107,7 +108,7 @@ class EventTests(SynchronousTestCase):
 
     def test_events_are_frozen(self) -> None:
         """
-        An observer can't change what the next one sees.
+        Observers can't change an event.
         """
         for event, _ in SAMPLES:
             for field in fields(type(event)):
@@ -121,7 +122,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        A logger whose lines can be read.
+        Create a logger and keep its output.
         """
         self.file = io.StringIO()
         observer = JSONLogObserver(self.file)
@@ -130,7 +131,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def line(self) -> dict[str, Any]:
         """
-        The one line that was written.
+        The only line written.
         """
         (line,) = self.file.getvalue().splitlines()
         value: dict[str, Any] = json.loads(line)
@@ -138,7 +139,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def test_our_events(self) -> None:
         """
-        An event is the line that C{dtt chat --json} prints.
+        The line of an event is the same as that of C{dtt chat --json}.
         """
         self.log.info("words", dtt_event=events.DHTReady(3))
         line = self.line()
@@ -146,7 +147,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def test_other_lines(self) -> None:
         """
-        What others log is JSON too.
+        Log lines from other sources are JSON, too.
         """
         self.log.warn("{what} happened", what="something")
         line = self.line()
@@ -157,7 +158,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def test_failures(self) -> None:
         """
-        A traceback stays within its line.
+        A traceback is part of its line.
         """
         try:
             raise ValueError("oops")

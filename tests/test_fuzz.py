@@ -1,5 +1,5 @@
 """
-A taste of the fuzzer; C{python -m tests.fuzz} runs it for longer.
+A short run of the fuzzer; C{python -m tests.fuzz} runs it for longer.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from tests.fuzz import Fuzzer
 
 class FuzzTests(SynchronousTestCase):
     """
-    Some thousand hostile datagrams.
+    Thousands of hostile datagrams.
     """
 
     def test_node(self) -> None:
         """
-        Nothing is raised, nothing is sent for what can't be decoded, and some
-        datagrams of each kind went through.
+        Hostile datagrams raise nothing and get no answer unless they can be decoded; some
+        of each kind are processed.
         """
         seed = SystemRandom().randrange(10**9)
         fuzzer = Fuzzer(seed)

@@ -25,7 +25,7 @@ class PeerKeyTests(SynchronousTestCase):
 
     def test_rfc8032(self) -> None:
         """
-        Key and signature are those of RFC 8032, section 7.1, test 2.
+        Key and signature match RFC 8032, section 7.1, test 2.
         """
         key = PeerKey.from_seed(
             bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
@@ -41,7 +41,7 @@ class PeerKeyTests(SynchronousTestCase):
 
     def test_seed_not_in_repr(self) -> None:
         """
-        The repr names the key and gives no secret away.
+        The repr names the key and does not contain the seed.
         """
         key = PeerKey.generate()
         self.assertIn(key.peer_id.hex(), repr(key))
@@ -50,19 +50,19 @@ class PeerKeyTests(SynchronousTestCase):
 
     def test_wrong_seed(self) -> None:
         """
-        A seed that is not 32 bytes is refused at the call.
+        A seed that is not 32 bytes long is refused immediately.
         """
         self.assertRaises(UsageError, PeerKey.from_seed, bytes(31))
 
     def test_generated_keys_differ(self) -> None:
         """
-        Every generated key is another one.
+        Generated keys are all different.
         """
         self.assertNotEqual(PeerKey.generate(), PeerKey.generate())
 
     def test_strict_as_rust(self) -> None:
         """
-        L{verify} says what Rust's C{verify_strict} says, in every case.
+        L{verify} agrees with Rust's C{verify_strict} in every case.
         """
         self.assertGreater(len(STRICT), 80)
         for case in STRICT:
@@ -75,7 +75,7 @@ class PeerKeyTests(SynchronousTestCase):
 
     def test_wrong_lengths(self) -> None:
         """
-        Keys and signatures of other lengths are no valid signature, not an error.
+        Keys and signatures of other lengths are invalid, without an error.
         """
         key = PeerKey.generate()
         signature = key.sign(b"x")
@@ -103,7 +103,7 @@ class ValidPeerIdTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """
-        Zero, small-order keys, non-points and other lengths are nobody's.
+        Zero, small-order keys, non-points and other lengths are not valid ids.
         """
         for case in STRICT:
             if case["case"].startswith(("small-order", "not a point")):
@@ -119,7 +119,7 @@ class Z32Tests(SynchronousTestCase):
 
     def test_known(self) -> None:
         """
-        The example of docs/protocol/addresses.md comes out.
+        The example of docs/protocol/addresses.md is encoded as given there.
         """
         key = bytes.fromhex("1992d53c02cdc04566e5c0edb1ce83305cd550297953a047a445ea3264b54b18")
         text = "dgjpkxyn3zyrk3zfads5duwdgbqpkwbjxfj4yt7rezidr3fijccy"
@@ -128,7 +128,7 @@ class Z32Tests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """
-        Any number of any bytes comes back.
+        Decoding returns the encoded bytes, whatever their number.
         """
         seed = random.randrange(2**32)
         rng = random.Random(seed)
@@ -156,8 +156,8 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_created_once(self) -> None:
         """
-        The first start makes a 0600 file of 64 digits; later ones get the same
-        key; nothing else is left in the directory.
+        The first start creates a file of 64 digits with mode 0600; later starts load the
+        same key; nothing else is left in the directory.
         """
         key = load_or_create_key(self.path)
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
@@ -168,7 +168,7 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_race(self) -> None:
         """
-        Who finds that somebody else was faster gets that one's key.
+        If another process creates the file first, its key is used.
         """
         winner = PeerKey.generate()
         generate = PeerKey.generate
@@ -184,7 +184,7 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_lax_mode(self) -> None:
         """
-        A key that others could use is refused, with the chmod to run.
+        A key file that others can access is refused; the message has the chmod command.
         """
         load_or_create_key(self.path)
         for mode in (0o640, 0o604, 0o660, 0o644):
@@ -196,7 +196,7 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_wrong_content(self) -> None:
         """
-        A file that holds anything but a key is refused and stays as it is.
+        A file without a key is refused and left unchanged.
         """
         for content in (b"", b"ab" * 31, b"ab" * 33, b"zz" * 32, bytes(32), b"\xff" * 64):
             self.path.write_bytes(content)
@@ -207,7 +207,7 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_no_file(self) -> None:
         """
-        L{load_key} makes no key, and a directory that is missing is named.
+        L{load_key} does not create a key, and a missing directory is named.
         """
         self.assertIn(str(self.path), str(self.assertRaises(StateError, load_key, self.path)))
         self.assertFalse(self.path.exists())

@@ -1,5 +1,6 @@
 """
-The layers of the architecture (docs/explanation/architecture.md): who may import whom.
+The layers of the architecture (docs/explanation/architecture.md): which modules may
+import which.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import dtt
 
 ROOT = Path(dtt.__file__).parent
 
-#: The layer of each package and top-level module; a longer path counts first.
+#: The layer of each package and top-level module. The longest matching path applies.
 LAYERS = {
     "_version": 0,
     "errors": 0,
@@ -46,23 +47,23 @@ LAYERS = {
     "__main__": 10,
 }
 
-#: Top-level modules and packages of these layers may import each other.
+#: In these layers, top-level modules and packages may import each other.
 SHARED_LAYERS = (0, 1)
 
-#: Packages and modules that are sans-I/O, beside those whose docstring says
-#: "Pure" in its first paragraph.
+#: Packages and modules that are sans-I/O, in addition to those whose docstring says "Pure" in its first
+#: paragraph.
 PURE = ("wire/", "records/", "gossip/proto/", "dht/routing/")
 
-#: What no pure module imports itself: time, randomness and bytes come as arguments.
+#: Modules that pure modules never import directly: time, randomness and bytes are arguments.
 IMPURE = ("twisted", "time", "random", "socket", "os", "secrets", "asyncio", "threading")
 
-#: What importing a pure module does not load, by way of others neither.
+#: Modules that importing a pure module never loads, even indirectly.
 NOT_LOADED = ("twisted", "fcntl", "tempfile", "socket", "asyncio")
 
 
 def layer(name: str) -> int:
     """
-    The layer of a module, by its path without suffix.
+    The layer of a module, given by its path without suffix.
     """
     parts = name.split("/")
     for length in (2, 1):
@@ -74,7 +75,7 @@ def layer(name: str) -> int:
 
 def package(name: str) -> str:
     """
-    The package of a module that counts as its own.
+    The package of a module, as far as the rules treat it as separate.
     """
     parts = name.split("/")
     return "/".join(parts[:2]) if "/".join(parts[:2]) in LAYERS else parts[0]
@@ -82,7 +83,7 @@ def package(name: str) -> str:
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     """
-    Each file of the package: its path without suffix, and its syntax tree.
+    All modules of the package: the path without suffix, and the syntax tree.
     """
     for path in sorted(ROOT.rglob("*.py")):
         yield path.relative_to(ROOT).with_suffix("").as_posix(), ast.parse(path.read_text("utf-8"))
@@ -90,7 +91,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 def imports(tree: ast.AST) -> Iterator[str]:
     """
-    The modules that are imported anywhere in C{tree}, for type checkers, too.  A
+    The modules imported anywhere in C{tree}, including imports for type checkers. A
     relative import has the name C{"."}.
     """
     for node in ast.walk(tree):
@@ -99,7 +100,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             package = "." if node.level else str(node.module)
             yield package
-            # What is imported from a folder may be a file in it.
+            # A name imported from a folder may be a file in it.
             for name in node.names:
                 if package.startswith("dtt") and (ROOT.parent / package.replace(".", "/")).is_dir():
                     yield f"{package}.{name.name}"
@@ -107,7 +108,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 def loads(tree: ast.AST) -> Iterator[str]:
     """
-    The same without those for type checkers alone.
+    The modules imported in C{tree}, without imports for type checkers.
     """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -119,7 +120,7 @@ def loads(tree: ast.AST) -> Iterator[str]:
 
 def is_pure(name: str, tree: ast.Module) -> bool:
     """
-    Whether the file C{name} is to be pure.
+    Must the module C{name} be pure?
     """
     first_paragraph = (ast.get_docstring(tree) or "").split("\n\n")[0]
     return name.startswith(PURE) or bool(re.search(r"\bPure\b", first_paragraph))
@@ -127,13 +128,12 @@ def is_pure(name: str, tree: ast.Module) -> bool:
 
 class LayersTests(SynchronousTestCase):
     """
-    The imports, as they are written.
+    The imports in the source code.
     """
 
     def test_every_file_has_a_layer(self) -> None:
         """
-        A new package or top-level module must be given its place; none is left
-        of one that is gone.
+        Every package and top-level module has a layer, and every layer's entries exist.
         """
         names = [name for name, _ in modules()]
         self.assertEqual({package(name) for name in names}, set(LAYERS))
@@ -142,8 +142,8 @@ class LayersTests(SynchronousTestCase):
 
     def test_imports_point_down(self) -> None:
         """
-        A module imports from layers below its own, from its own package, and in
-        the lowest layers from its neighbours.
+        A module imports only from lower layers, from its own package, and in the lowest
+        layers from neighbouring packages.
         """
         wrong = []
         for name, tree in modules():
@@ -162,13 +162,13 @@ class LayersTests(SynchronousTestCase):
 
     def test_imports_are_absolute(self) -> None:
         """
-        So that they can be read here.
+        There are no relative imports, so that these tests can read all imports.
         """
         self.assertEqual([name for name, tree in modules() if "." in imports(tree)], [])
 
     def test_what_counts(self) -> None:
         """
-        An import counts wherever and however it is written, also one for type
+        An import counts wherever and however it is written, including those for type
         checkers.
         """
         for written, meant in (
@@ -185,7 +185,7 @@ class LayersTests(SynchronousTestCase):
 
     def test_no_cycles(self) -> None:
         """
-        No module imports itself, through whatever others.
+        There are no import cycles.
         """
         graph = {
             name.replace("/", "."): {i.removeprefix("dtt.") for i in imports(tree) if i.startswith("dtt.")}
@@ -205,7 +205,7 @@ class LayersTests(SynchronousTestCase):
 
     def test_pure_modules_are_pure(self) -> None:
         """
-        Time, randomness and bytes come to pure modules as arguments.
+        Pure modules do not import time, randomness or I/O.
         """
         wrong = [
             f"{name} imports {imported}"
@@ -218,8 +218,8 @@ class LayersTests(SynchronousTestCase):
 
     def test_pure_modules_load_nothing_impure(self) -> None:
         """
-        In a fresh interpreter, all pure modules together load neither Twisted
-        nor anything that does input and output.
+        Importing all pure modules in a new interpreter loads neither Twisted nor any
+        module that does I/O.
         """
         pure = [f"dtt.{name.replace('/', '.')}" for name, tree in modules() if is_pure(name, tree)]
         self.assertGreater(len(pure), 30)
@@ -234,7 +234,8 @@ class LayersTests(SynchronousTestCase):
 
     def test_the_global_reactor_is_imported_inside_functions_of_the_top_layer(self) -> None:
         """
-        Everything else is given its reactor.
+        Only functions of the top layer import the global reactor; all other code gets its
+        reactor as an argument.
         """
         wrong = [
             name

@@ -1,6 +1,6 @@
 """
-A dtt node on loopback: C{dtt_server.py HOST:PORT...} (its bootstrap nodes) says
-C{ready PORT} and serves until its standard input is closed.
+A dtt node on loopback: C{dtt_server.py HOST:PORT...} (its bootstrap nodes) prints C{ready
+PORT} and serves until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class _UntilClosed(Protocol):
 
 def main(bootstrap: list[str]) -> None:
     """
+    Run the node.
+
     @param bootstrap: HOST:PORT each.
     """
     split = [address.rpartition(":") for address in bootstrap]

@@ -1,7 +1,7 @@
 """
-Many dtt nodes in one process: C{dtt_swarm.py COUNT} says C{ready PORT...} when
-they know each other.  They serve until its standard input is closed; a line
-there says how many of them die, which is answered by C{dead}.
+Many dtt nodes in one process: C{dtt_swarm.py COUNT} prints C{ready PORT...} when they
+know each other. They serve until its standard input is closed. A line of input is the
+number of nodes to kill; the reply is C{dead}.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ LOOPBACK = "127.0.0.1"
 
 class Swarm(LineOnlyReceiver):
     """
-    @ivar closed: fires when nobody needs it any more.
+    Reads commands from standard input.
+
+    @ivar closed: fires when standard input is closed.
     """
 
     delimiter = b"\n"
@@ -33,13 +35,13 @@ class Swarm(LineOnlyReceiver):
 
     def connectionMade(self) -> None:
         """
-        It runs.
+        Start.
         """
         self.sendLine(b"ready " + " ".join(str(node.port) for node in self._nodes).encode())
 
     def lineReceived(self, line: bytes) -> None:
         """
-        The last nodes die.
+        Kill the last nodes.
         """
         count = int(line)
         dying = [maybeDeferred(node.stopService) for node in self._nodes[-count:]]
@@ -47,7 +49,7 @@ class Swarm(LineOnlyReceiver):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """
-        The end.
+        Fire C{closed}.
         """
         self.closed.callback(None)
 

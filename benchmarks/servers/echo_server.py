@@ -1,7 +1,7 @@
 """
-Sends every datagram back, and nothing else: the least that a round trip takes.
-C{echo_server.py twisted|epoll} says C{ready PORT} and serves, by a Twisted
-protocol or by a bare loop, until its standard input is closed.
+A server that only echoes datagrams: the lower bound of a round trip. C{echo_server.py
+twisted|epoll} prints C{ready PORT} and serves, with a Twisted protocol or with a bare
+loop, until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 
 def by_twisted() -> None:
     """
-    As dtt's node is connected to its port, whose C{write} it goes round.
+    Echo with the same shortcut as dtt's node, which bypasses the C{write} of its port.
     """
     from twisted.internet import reactor as _reactor
     from twisted.internet.protocol import DatagramProtocol, Protocol
@@ -44,7 +44,7 @@ def by_twisted() -> None:
 
 def by_epoll() -> None:
     """
-    What Python itself takes.
+    Echo with a bare epoll loop: the cost of Python itself.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo, select.epoll() as poller:
         echo.bind((LOOPBACK, 0))

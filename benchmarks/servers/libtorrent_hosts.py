@@ -1,8 +1,7 @@
 """
-A DHT of real libtorrent nodes, one on each of the addresses given:
-C{libtorrent_hosts.py HOST:PORT...} says C{ready 0} when they know each other, and
-serves until its standard input is closed.  What concerns the DHT is as libtorrent
-ships it.
+A DHT of real libtorrent nodes, one on each of the given addresses: C{libtorrent_hosts.py
+HOST:PORT...} prints C{ready 0} when they know each other, and serves until its standard
+input is closed. DHT settings are libtorrent's defaults.
 """
 
 from __future__ import annotations
@@ -12,13 +11,15 @@ import time
 
 import libtorrent
 
-#: Seconds from the mesh to tables that are filled: the 1.5 of docs/protocol/dht.md section
-#: 5, and several round trips of up to 0.3 s (guess).
+#: Seconds from the mesh to full routing tables: the 1.5 of docs/protocol/dht.md section 5, and several
+#: round trips of up to 0.3 s (guess).
 SETTLE = 5.0
 
 
 def main(addresses: list[str]) -> None:
     """
+    Run the nodes.
+
     @param addresses: HOST:PORT each.
     """
     sessions = [

@@ -1,15 +1,13 @@
 """
-A peer of an info hash by libtorrent: C{libtorrent_peer.py INFOHASH HOST FOLDER}
-(hex; the address of its own; where the torrent would be kept).  It has the torrent of
-which nothing but the info hash is known, and finds others through the DHT alone, at
-its own default bootstrap nodes.
+A libtorrent peer for an info hash: C{libtorrent_peer.py INFOHASH HOST FOLDER} (hex; its
+own address; the folder for the torrent). It adds a torrent of which only the info hash is
+known, and finds peers only through the DHT, with libtorrent's default bootstrap nodes.
 
-A line of standard output is an event, JSON: C{peer.found} when a lookup has told of
-anybody, C{topic.joined} when it is connected to a peer.  The end of the input is
-its end.
+Each line of standard output is a JSON event: C{peer.found} when a lookup has returned a
+peer, C{topic.joined} when it is connected to a peer. It stops at the end of its input.
 
-libtorrent itself looks others up every 15 minutes; here it does every second until
-somebody is there, as an application would that waits for one.
+By default libtorrent looks up peers every 15 minutes; here it does so every second until
+it has found one, as an application that waits for a peer would.
 """
 
 from __future__ import annotations
@@ -21,11 +19,11 @@ import time
 
 import libtorrent
 
-#: Seconds between two lookups, and at most until news are told.
+#: Seconds between two lookups, and the longest wait for alerts.
 REPEAT, POLL = 1.0, 0.005
 
 
-def tell(event: str) -> None:
+def emit(event: str) -> None:
     """
     Print an event.
     """
@@ -34,7 +32,7 @@ def tell(event: str) -> None:
 
 def main(info_hash: str, host: str, folder: str) -> None:
     """
-    Wait for a peer, then for the end.
+    Wait for a peer, then for the end of the input.
     """
     categories = libtorrent.alert.category_t
     session = libtorrent.session(
@@ -56,10 +54,10 @@ def main(info_hash: str, host: str, folder: str) -> None:
             if isinstance(alert, libtorrent.dht_get_peers_reply_alert) and not found:
                 found = alert.num_peers() > 0
                 if found:
-                    tell("peer.found")
+                    emit("peer.found")
             elif isinstance(alert, libtorrent.peer_connect_alert) and not joined:
                 joined = True
-                tell("topic.joined")
+                emit("topic.joined")
         if not joined and time.monotonic() - looks > REPEAT:
             looks = time.monotonic()
             handle.force_dht_announce()

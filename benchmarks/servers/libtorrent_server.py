@@ -1,8 +1,7 @@
 """
-A libtorrent node on loopback: C{libtorrent_server.py HOST:PORT...} (its
-bootstrap nodes) says C{ready PORT} and serves until its standard input is
-closed.  The settings are those of docs/protocol/dht.md section 5: what protects it
-from floods is lifted.
+A libtorrent node on loopback: C{libtorrent_server.py HOST:PORT...} (its bootstrap nodes)
+prints C{ready PORT} and serves until its standard input is closed. The settings are those
+of docs/protocol/dht.md section 5, with flood protection disabled.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import libtorrent
 
 def main(bootstrap: list[str]) -> None:
     """
+    Run the node.
+
     @param bootstrap: HOST:PORT each.
     """
     session = libtorrent.session(

@@ -1,10 +1,9 @@
 """
-The Internet, as far as its users can tell: it carries the IP packets of hosts,
-each of which takes its time, and some of which are lost.
+A simulated Internet: it carries the IP packets of hosts, with latency and loss.
 
-What hosts send to each other is carried as it is, whatever it is.  A UDP datagram
-for a node of a model of the DHT is shown to that model when it arrives there, and
-the answer is carried back.  All else has no destination.
+All packets between hosts are carried unchanged, whatever they contain. When a UDP
+datagram arrives at a node of a DHT model, the model computes the answer, and the answer
+is carried back. Packets to other destinations are dropped.
 """
 
 from __future__ import annotations
@@ -27,34 +26,34 @@ from benchmarks.wan.packets import TCP, UDP, Packet, datagram, parse
 
 Address = tuple[str, int]
 
-#: Seconds by which a packet may be late without being counted: the reactor's
-#: timers have a resolution of 1 ms, and others use the machine (guess).
+#: The delay in seconds up to which a packet does not count as late: the reactor's timers have a
+#: resolution of 1 ms, and other processes use the machine (guess).
 LATE = 0.01
 
-#: Packets that are read from a host in one go (guess).
+#: The number of packets read from a host in one turn (guess).
 _BATCH = 64
 
-#: Bytes of the largest packet.
+#: The size of the largest packet, in bytes.
 _LARGEST = 65535
 
 
 def be_punctual() -> None:
     """
-    Let this process, but none that it starts, run before all others: a packet
-    must not be late because the members, or somebody else, are busy.
+    Give this process, but none of its children, the highest priority: busy members or
+    other processes must not delay packets.
     """
-    with suppress(OSError):  # without that right it goes as well as it goes
+    with suppress(OSError):  # best effort: it needs the privilege
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 class Ways(Protocol):
     """
-    How long the ways between hosts are.
+    The latencies between hosts.
     """
 
     def delay(self, source: str, destination: str) -> float:
         """
-        Seconds, one way.
+        The one-way latency in seconds.
         """
 
 
@@ -70,21 +69,22 @@ class DHT(Protocol):
 
     def has(self, host: str) -> bool:
         """
-        Whether one of its nodes is there.
+        Is this the address of one of its nodes?
         """
 
     def answer(self, data: bytes, source: Address, destination: Address, now: float) -> bytes | None:
         """
-        What a node replies to a datagram.
+        The reply of a node to a datagram.
         """
 
 
 class Passage(NamedTuple):
     """
-    What became of a packet.
+    The journey of one packet.
 
-    @ivar sent: when, by the reactor's clock.
-    @ivar arrived: when it does; L{None}: it is lost, or has no destination.
+    @ivar packet: the packet.
+    @ivar sent: when it was sent, by the reactor's clock.
+    @ivar arrived: when it arrives; C{None}: it is lost, or has no destination.
     """
 
     sent: float
@@ -95,7 +95,7 @@ class Passage(NamedTuple):
 @implementer(IReadDescriptor)
 class _Mouth:
     """
-    Where the packets of a host come out.
+    Reads the packets that a host sends.
     """
 
     def __init__(self, host: Host, take: Callable[[bytes], None]) -> None:
@@ -104,19 +104,19 @@ class _Mouth:
 
     def fileno(self) -> int:
         """
-        See C{IFileDescriptor}.
+        The descriptor of the TUN device.
         """
         return self.host.tun
 
     def logPrefix(self) -> str:
         """
-        See C{ILoggingContext}.
+        The prefix for log messages.
         """
         return "host"
 
     def doRead(self) -> None:
         """
-        Take what has come.
+        Read packets from the device.
         """
         with suppress(BlockingIOError):
             for _ in range(_BATCH):
@@ -124,18 +124,18 @@ class _Mouth:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The device is gone.
+        Do nothing.
         """
 
 
 class Internet:
     """
-    @ivar watchers: each is told of every packet that a host sends, and of every
-        answer of the model.
-    @ivar silent: hosts that nothing comes from.
-    @ivar counters: packets C{carried}, C{lost}, C{nowhere}, C{answered} (by the
-        model), C{refused} (by a host), C{late} (by more than L{LATE}).
-    @ivar worst: seconds that the latest one was late.
+    @ivar watchers: called with every packet that a host sends, and every answer of the
+        model.
+    @ivar silent: hosts whose packets are dropped.
+    @ivar counters: numbers of packets: C{carried}, C{lost}, C{nowhere}, C{answered} (by
+        the model), C{refused} (by a host), C{late} (by more than L{LATE}).
+    @ivar worst: the largest delay of a late packet, in seconds.
     """
 
     def __init__(
@@ -148,8 +148,8 @@ class Internet:
         dht: DHT | None = None,
     ) -> None:
         """
-        @param loss: share of the UDP datagrams that is lost.
-        @param tcp_loss: the same of TCP.
+        @param loss: the share of UDP datagrams lost.
+        @param tcp_loss: the share of TCP segments lost.
         """
         self.watchers: list[Callable[[Passage], None]] = []
         self.silent: set[str] = set()
@@ -160,7 +160,7 @@ class Internet:
         self._ways = ways
         self._loss = {UDP: loss, TCP: tcp_loss}
         self._dht = dht
-        # Answered at whatever port the names of bootstrap hosts imply.
+        # Bootstrap hosts answer at any port.
         self._bootstrap = dict(dht.bootstrap) if dht else {}
         self._mouths: dict[str, _Mouth] = {}
         self._due: list[tuple[float, int, Callable[[Any], None], Any]] = []
@@ -171,7 +171,7 @@ class Internet:
 
     def attach(self, host: Host) -> None:
         """
-        Carry what a host sends, and what is sent to it.
+        Start carrying the packets from and to a host.
         """
         mouth = _Mouth(host, self._take)
         self._mouths.update(dict.fromkeys(host.addresses, mouth))
@@ -179,7 +179,7 @@ class Internet:
 
     def detach(self, host: Host) -> None:
         """
-        Carry nothing for a host any more; before it is closed.
+        Stop carrying packets for a host. Call this before the host is closed.
         """
         for address in host.addresses:
             mouth = self._mouths.pop(address, None)
@@ -188,7 +188,7 @@ class Internet:
 
     def stop(self) -> None:
         """
-        Carry nothing any more.
+        Stop carrying packets.
         """
         for mouth in set(self._mouths.values()):
             self.detach(mouth.host)
@@ -199,7 +199,7 @@ class Internet:
 
     def _take(self, data: bytes) -> None:
         """
-        A host has sent a packet.
+        Handle a packet that a host has sent.
         """
         packet = parse(data)
         if packet is None:
@@ -228,7 +228,7 @@ class Internet:
 
     def _set_timer(self) -> None:
         """
-        Wake up when the next packet is due.
+        Schedule the next wake-up for when the next packet is due.
         """
         if not self._due or self._delivering:
             return
@@ -263,7 +263,7 @@ class Internet:
 
     def _hand(self, what: tuple[str, bytes]) -> None:
         """
-        A packet arrives at a host.
+        Hand a packet to its host.
         """
         destination, data = what
         mouth = self._mouths.get(destination)
@@ -276,7 +276,7 @@ class Internet:
 
     def _ask(self, packet: Packet) -> None:
         """
-        A datagram arrives at a node of the model.
+        Pass a datagram to a node of the model.
         """
         assert self._dht is not None
         asked = packet.destination, packet.ports[1]

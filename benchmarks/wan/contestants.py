@@ -1,8 +1,8 @@
 """
-Who is measured: programs of which two find each other, each as a process.
+The programs compared: two processes of the same program have to find each other.
 
-All print events, as L{benchmarks.members.EventProcess} reads them, and end with
-C{TERM}.  Each says C{topic.joined} in its own sense, see L{Contestant.joined}.
+All print events, as L{benchmarks.members.EventProcess} reads them, and stop on C{TERM}.
+Each has its own definition of C{topic.joined}; see L{Contestant.joined}.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from tests.interop.rooms import rust
 
 SERVERS = Path(__file__).parents[1] / "servers"
 
-#: Seconds that an installation may take.
+#: The timeout of an installation, in seconds.
 _INSTALLED_WITHIN = 300.0
 
 
 class UnavailableError(Exception):
     """
-    A contestant can't be had on this machine; says why.
+    A contestant is not available on this machine; the message gives the reason.
     """
 
 
 @frozen(slots=True)
 class Seat:
     """
-    What a member is given.
+    The parameters of one member.
 
     @ivar host: its address.
     @ivar topic: 64 hex digits.
-    @ivar folder: of its own; dtt's state is kept there, libtorrent's torrent would be.
-    @ivar secret_file: the topic's secret.
-    @ivar bootstrap: HOST:PORT, of hyperswarm's DHT; the names of the Mainline
-        DHT's bootstrap nodes are in the hosts file.
+    @ivar folder: its own folder, for dtt's state or libtorrent's torrent.
+    @ivar secret_file: the file with the topic's secret.
+    @ivar bootstrap: HOST:PORT, of hyperswarm's DHT. For Mainline, the hosts file contains
+        the names of the bootstrap nodes.
     """
 
     host: str
@@ -54,14 +54,15 @@ class Seat:
 @frozen(slots=True)
 class Contestant:
     """
-    One kind of members.
+    One program.
 
-    @ivar name: of it.
-    @ivar joined: what it is that ends the time.
-    @ivar command: what runs a member; the first word is a path.
-    @ivar check: builds or installs it if need be; L{UnavailableError} if that fails.
+    @ivar name: its name.
+    @ivar joined: its definition of having joined, which ends the measured time.
+    @ivar command: returns the command of a member; the first word is a path.
+    @ivar check: builds or installs the program if necessary; raises L{UnavailableError}
+        on failure.
     @ivar warm: whether it keeps DHT nodes from one run to the next.
-    @ivar mainline: whether its DHT is Mainline; else hyperswarm's own.
+    @ivar mainline: whether it uses the Mainline DHT; otherwise hyperswarm's.
     """
 
     name: str
@@ -87,7 +88,7 @@ def _dtt(transport: str) -> Callable[[Seat], list[str]]:
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise UnavailableError(f"there is no {name} here")
+        raise UnavailableError(f"{name} is not installed")
     return path
 
 
@@ -113,7 +114,7 @@ def _rust(seat: Seat) -> list[str]:
 
 def _installed(folder: str) -> Callable[[], None]:
     """
-    What installs the packages in a folder of L{SERVERS}.
+    A function that installs the packages in a folder of L{SERVERS}.
     """
 
     def check() -> None:
@@ -132,7 +133,7 @@ def _installed(folder: str) -> Callable[[], None]:
                 timeout=_INSTALLED_WITHIN,
             )
         except subprocess.TimeoutExpired:
-            raise UnavailableError("npm took too long") from None
+            raise UnavailableError("npm timed out") from None
         if done.returncode:
             raise UnavailableError(f"npm: {(done.stderr.strip() or str(done.returncode)).splitlines()[-1]}")
 
@@ -192,5 +193,5 @@ CONTESTANTS = (
     ),
 )
 
-#: Those that are measured when nobody says which.
+#: The contestants measured by default.
 USUAL = ("dtt", "rust", "libtorrent", "bittorrent-dht", "hyperswarm")

@@ -1,18 +1,17 @@
 """
-Hosts of an Internet that is a program of ours.
+Hosts on a simulated Internet.
 
-A L{Host} is a network namespace and a mount namespace.  All that it sends leaves
-through a TUN device, whose other end is a file descriptor in this process: what
-is read from it are the IP packets that the host sends, and what is written to
-it the host receives (see L{benchmarks.wan.carrier}).  Nothing in it reaches the
-machine's own network.  It may have a hosts file of its own, for programs whose
-bootstrap nodes have fixed names.
+A L{Host} is a network namespace and a mount namespace. Everything that it sends leaves
+through a TUN device, whose other end is a file descriptor in this process: reading it
+returns the IP packets that the host sends; writing to it delivers packets to the host
+(see L{benchmarks.wan.carrier}). Nothing in it can reach the machine's own network. It may
+have its own hosts file, for programs with hard-coded names of bootstrap nodes.
 
-A host lasts as long as this process, or until L{Host.close}: a C{cat} keeps its
-namespaces, and ends with its standard input.  What L{Host.enter} runs is killed
-when this process ends, however that happens.
+A host exists until L{Host.close}, or until this process ends: a C{cat} keeps its
+namespaces, and ends with its standard input. Processes started with L{Host.enter} are
+killed when this process ends, for whatever reason.
 
-It needs Linux, root, C{/dev/net/tun}, util-linux and iproute2.
+It requires Linux, root, C{/dev/net/tun}, util-linux and iproute2.
 """
 
 from __future__ import annotations
@@ -30,25 +29,24 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import Timer
 
-#: Programs that are run here.
+#: The required programs.
 _PROGRAMS = ("unshare", "nsenter", "setpriv", "mount", "ip")
 
-#: Seconds that each of them may take (guess).
+#: The timeout of each of them, in seconds (guess).
 _WITHIN = 10.0
 
 #: <linux/if_tun.h>, <linux/sched.h>.
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _CLONE_NEWNET = 0x40000000
 
-#: The device's name in its namespace, its MTU (Ethernet's), and how many packets
-#: may wait until we read them (guess: more than any program sends at once).
+#: The device's name in its namespace, its MTU (Ethernet's), and the length of its queue in packets
+#: (guess: more than any program sends in a burst).
 DEVICE, MTU, _QUEUE = "tun0", 1500, 10000
 
-#: In the new namespaces.
+#: The commands run in the new namespaces.
 _KEEP = 'ip link set lo up && mount --bind "$0" /etc/hosts && echo ready && exec cat'
 
-#: With more than one address: packets between them go through the device, too,
-#: instead of staying inside.
+#: With more than one address: packets between them pass the device, too, instead of staying inside.
 _SPREAD = f"""
 echo 1 > /proc/sys/net/ipv4/conf/{DEVICE}/accept_local &&
 echo 0 > /proc/sys/net/ipv4/conf/{DEVICE}/rp_filter &&
@@ -66,7 +64,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _enter_network(namespace: int) -> None:
     """
-    Go there, this thread only.
+    Move this thread, and only this thread, into the network namespace.
 
     @param namespace: a descriptor.
     """
@@ -77,9 +75,9 @@ def _enter_network(namespace: int) -> None:
 
 def _open_tun(pid: int) -> int:
     """
-    A new TUN device in the network namespace of a process.
+    Create a TUN device in the network namespace of a process.
 
-    @return: the descriptor of our end; reading it does not block.
+    @return: the descriptor of this process's end; reading it does not block.
     """
     with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{pid}/ns/net") as theirs:
         _enter_network(theirs.fileno())
@@ -97,16 +95,18 @@ def _open_tun(pid: int) -> int:
 
 class Host:
     """
-    @ivar addresses: its own, IPv4.
-    @ivar tun: the descriptor of our end of its TUN device.
+    A host.
+
+    @ivar addresses: its IPv4 addresses.
+    @ivar tun: the descriptor of this process's end of its TUN device.
     """
 
     def __init__(self, addresses: Sequence[str], names: Mapping[str, str] | None = None) -> None:
         """
-        @param names: what its hosts file says, beside C{localhost}: the address
-            of each name.
-        @raise OSError: it can't be made.
-        @raise subprocess.SubprocessError: the same.
+        @param names: the names and addresses in its hosts file, in addition to
+            C{localhost}.
+        @raise OSError: it can't be created.
+        @raise subprocess.SubprocessError: it can't be created.
         """
         self.addresses = tuple(addresses)
         with NamedTemporaryFile("w", prefix="dtt-hosts-") as hosts:
@@ -117,7 +117,7 @@ class Host:
                 ["unshare", "-mn", "sh", "-c", _KEEP, hosts.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for this process
+                start_new_session=True,  # keeps Ctrl-C for this process
             )
             assert self._keeper.stdout is not None
             watchdog = Timer(_WITHIN, self._keeper.kill)
@@ -127,7 +127,7 @@ class Host:
         self.tun = -1
         try:
             if ready != b"ready\n":
-                raise OSError("namespaces can't be made here")
+                raise OSError("can't create namespaces here")
             self.tun = _open_tun(self._keeper.pid)
             self._configure()
         except BaseException:
@@ -150,7 +150,7 @@ class Host:
 
     def enter(self, *command: str) -> list[str]:
         """
-        What runs C{command} on this host.
+        The command that runs C{command} on this host.
         """
         setpriv = shutil.which("setpriv") or "setpriv"
         inside = ["nsenter", "-t", str(self._keeper.pid), "-m", "-n", "--", *command]
@@ -158,7 +158,7 @@ class Host:
 
     def close(self) -> None:
         """
-        Take its device away.  Its namespaces end with the last process in them.
+        Remove its device. Its namespaces end with the last process in them.
         """
         if self.tun >= 0:
             os.close(self.tun)
@@ -177,7 +177,7 @@ class Host:
 @cache
 def missing() -> str | None:
     """
-    Why there can't be hosts here, or L{None}.
+    The reason why hosts can't be created here; C{None} if they can.
     """
     if sys.platform != "linux":
         return "network namespaces need Linux"
@@ -185,12 +185,12 @@ def missing() -> str | None:
         return "network namespaces and TUN devices need root"
     for program in _PROGRAMS:
         if shutil.which(program) is None:
-            return f"hosts need the program {program} (util-linux, iproute2)"
+            return f"{program} is not installed; install util-linux and iproute2"
     if not Path("/dev/net/tun").exists():
         return "there is no /dev/net/tun here"
     try:
-        # Documentation addresses (RFC 5737); two, to try all that may be needed.
+        # Documentation addresses (RFC 5737); two, to test all that may be needed.
         Host(("192.0.2.1", "192.0.2.2")).close()
     except (OSError, subprocess.SubprocessError) as error:
-        return f"hosts can't be made here: {getattr(error, 'stderr', '') or error}".strip()
+        return f"can't create hosts here: {getattr(error, 'stderr', '') or error}".strip()
     return None

@@ -1,5 +1,5 @@
 """
-An Internet with a DHT in it, and members that join it.
+A simulated Internet with a DHT, and the members that join it.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.testing.vast import Links, VastDHT, member_host
 from tests.interop.peers import Program
 
-#: Of real nodes: the first of their addresses, the port of most of them, and how
-#: many at the start of the list are bootstrap nodes, which are never silent.
+#: For real nodes: the first of their addresses, the port of most of them, and the number of bootstrap
+#: nodes at the start of the list, which are never silent.
 _FIRST, _PORT, _BOOTSTRAP = 0x8000, 6881, len(PUBLIC_BOOTSTRAP)
 
-#: hyperswarm's port of nodes, and how many bootstrap nodes its members are told.
+#: The port of hyperswarm's nodes, and the number of bootstrap nodes given to its members.
 _HYPERSWARM_PORT, _HYPERSWARM_BOOTSTRAP = 49737, 3
 
-#: Seconds that real nodes may take to know each other.
+#: Seconds that real nodes get to find each other.
 _SETTLES_WITHIN = 120.0
 
 
 @frozen(slots=True)
 class Weather:
     """
-    What the Internet is like.
+    The conditions on the Internet.
 
-    @ivar silent: share of the DHT nodes that never answer.
-    @ivar loss: share of UDP datagrams that is lost.
-    @ivar tcp_loss: share of TCP segments that is lost.
-    @ivar low: seconds, one way, at least.
-    @ivar high: seconds, one way, at most.
-    @ivar seed: of everything that is drawn.
+    @ivar silent: the share of DHT nodes that never answer.
+    @ivar loss: the share of UDP datagrams lost.
+    @ivar tcp_loss: the share of TCP segments lost.
+    @ivar low: the smallest one-way latency, in seconds.
+    @ivar high: the largest one-way latency, in seconds.
+    @ivar seed: the seed of all random choices.
     """
 
     silent: float
@@ -55,20 +55,22 @@ class Weather:
     @property
     def round_trip(self) -> float:
         """
-        Seconds, on average.
+        The mean round-trip time, in seconds.
         """
         return self.low + self.high
 
 
 class Network:
     """
-    @ivar internet: what carries packets.
-    @ivar words: what DHT it has.
+    Hosts, a DHT, and the Internet that connects them.
+
+    @ivar internet: carries the packets.
+    @ivar words: a description of the DHT.
     """
 
     def __init__(self, reactor: Any, weather: Weather, words: str, dht: VastDHT | None = None) -> None:
         """
-        @param dht: the model; real nodes are added otherwise.
+        @param dht: the model; C{None}: real nodes are added later.
         """
         self.words = words
         self._reactor = reactor
@@ -86,13 +88,13 @@ class Network:
 
     def _call(self, hosts: Sequence[str]) -> None:
         """
-        Give the names of the public bootstrap nodes to some hosts.
+        Use some hosts as the public bootstrap nodes, by name.
         """
         self._names = {name: hosts[number % len(hosts)] for number, (name, _) in enumerate(PUBLIC_BOOTSTRAP)}
 
     def add_host(self, addresses: Sequence[str]) -> Host:
         """
-        A new one.
+        Add a host.
         """
         host = Host(addresses, self._names)
         self._hosts.append(host)
@@ -101,7 +103,7 @@ class Network:
 
     def remove_host(self, host: Host) -> None:
         """
-        Nothing runs on it any more.
+        Remove a host on which nothing is running.
         """
         self.internet.detach(host)
         self._hosts.remove(host)
@@ -109,7 +111,7 @@ class Network:
 
     async def add_nodes(self, kind: str, count: int) -> None:
         """
-        Real nodes; some fall silent once they know each other.
+        Add real nodes. Some of them fall silent once they know each other.
 
         @param kind: C{libtorrent} or C{hyperswarm}.
         """
@@ -133,19 +135,19 @@ class Network:
 
     def next_address(self) -> str:
         """
-        Of a member; each has one of its own.
+        An unused address for a member.
         """
         return member_host(next(self._numbers))
 
     def bootstrap_of(self, contestant: Contestant) -> tuple[str, ...]:
         """
-        HOST:PORT that its members are told.
+        The bootstrap nodes for members, HOST:PORT each.
         """
         return () if contestant.mainline else self._bootstrap
 
     def stop(self) -> None:
         """
-        Take everything away.
+        Stop everything.
         """
         if self._nodes is not None:
             Deferred.fromCoroutine(self._nodes.stop())
@@ -157,17 +159,17 @@ class Network:
 
 class Member:
     """
-    One of two, with a host of its own, on which it may run several times.
+    One of two members, with its own host, on which it may run several times.
 
-    @ivar address: its host's.
-    @ivar process: what runs, or has run.
+    @ivar address: the address of its host.
+    @ivar process: the current or last process.
     """
 
     process: EventProcess
 
     def __init__(self, reactor: Any, network: Network, contestant: Contestant, folder: Path, secret: Path):
         """
-        @param folder: for its state; made.
+        @param folder: the folder for its state, which is created.
         """
         self.address = network.next_address()
         self._reactor = reactor
@@ -180,7 +182,7 @@ class Member:
 
     def start(self, topic: str, environ: dict[str, str]) -> EventProcess:
         """
-        Run it.
+        Start the process.
         """
         bootstrap = self._network.bootstrap_of(self._contestant)
         seat = Seat(self.address, topic, self._folder, self._secret, bootstrap)
@@ -190,14 +192,14 @@ class Member:
 
     async def stop(self) -> None:
         """
-        End the process, if there is one.
+        Stop the process, if there is one.
         """
         if hasattr(self, "process"):
             await self.process.stop()
 
     async def close(self) -> None:
         """
-        End everything.
+        Stop the process and remove the host.
         """
         await self.stop()
         self._network.remove_host(self._host)

@@ -1,6 +1,6 @@
 """
-IPv4 packets with UDP or TCP in them: as much as the Internet must read, and
-datagrams to write.
+IPv4 packets with UDP or TCP: parsing, as far as the simulated Internet needs it, and
+writing of datagrams.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 #: Protocol numbers (RFC 790).
 ICMP, TCP, UDP = 1, 6, 17
 
-#: Flags of TCP (RFC 9293 section 3.1).
+#: TCP flags (RFC 9293 section 3.1).
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
 _DONT_FRAGMENT = 0x4000
@@ -26,12 +26,12 @@ _WORDS = struct.Struct("!10H")
 
 class Packet(NamedTuple):
     """
-    What an IPv4 packet says.
+    A parsed IPv4 packet.
 
-    @ivar source: address of the sender.
-    @ivar ports: of the source and of the destination; 0 where there are none.
-    @ivar flags: of TCP.
-    @ivar payload: of UDP or TCP.
+    @ivar source: the sender's address.
+    @ivar ports: the source and destination ports; 0 if there are none.
+    @ivar flags: the TCP flags.
+    @ivar payload: the UDP or TCP payload.
     """
 
     source: str
@@ -44,7 +44,9 @@ class Packet(NamedTuple):
 
 def parse(data: bytes) -> Packet | None:
     """
-    @return: L{None}: it is no whole IPv4 packet.
+    Parse a packet.
+
+    @return: C{None} if it is not a complete IPv4 packet.
     """
     if len(data) < 20 or data[0] >> 4 != 4:
         return None
@@ -66,7 +68,7 @@ def parse(data: bytes) -> Packet | None:
 
 def checksum(header: bytes) -> int:
     """
-    Of an IPv4 header of 20 bytes (RFC 1071).
+    The checksum of a 20-byte IPv4 header (RFC 1071).
     """
     total: int = sum(_WORDS.unpack(header))
     total = (total & 0xFFFF) + (total >> 16)
@@ -75,7 +77,7 @@ def checksum(header: bytes) -> int:
 
 def datagram(source: tuple[str, int], destination: tuple[str, int], payload: bytes) -> bytes:
     """
-    An IPv4 packet with a UDP datagram, which has no checksum (RFC 768 allows that).
+    An IPv4 packet with a UDP datagram, without a UDP checksum (allowed by RFC 768).
     """
     length = 28 + len(payload)
     addresses = inet_aton(source[0]), inet_aton(destination[0])

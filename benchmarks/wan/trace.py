@@ -1,9 +1,9 @@
 """
-What the packets of two members tell: how far each had come when.
+The progress of two members, reconstructed from their packets.
 
-Of queries of the Mainline DHT it reads which items they are about.  What is
-looked for are items with a salt, the slots of a topic, and peers of an info hash;
-items without a salt are addresses (pkarr).
+Queries of the Mainline DHT are decoded to find out which items they are about. Of
+interest are items with a salt, the slots of a topic, and peers of an info hash; items
+without a salt are addresses (pkarr).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from benchmarks.wan.carrier import Address, Passage
 from benchmarks.wan.packets import ACK, SYN, TCP, UDP, Packet
 from dtt.krpc.bencode import decode
 
-#: Of queries of the DHT: those that look for something, and those that leave it there.
+#: DHT queries that read something, and those that write it.
 _GETS = (b"get", b"get_peers")
 _PUTS = (b"put", b"announce_peer")
 
-#: Flights of data over TCP that are told: of TLS 1.3 the two hellos, what the
-#: client says then, and the answer.
+#: The number of data flights over TCP reported: for TLS 1.3 the two hellos, the client's next flight,
+#: and the answer.
 _FLIGHTS = 4
 
 _Values: TypeAlias = Mapping[bytes, Any]
@@ -33,12 +33,12 @@ _Values: TypeAlias = Mapping[bytes, Any]
 @frozen(slots=True)
 class Step:
     """
-    A member has come so far.
+    A step that a member has reached.
 
     @ivar time: when, by the reactor's clock.
-    @ivar member: which one.
-    @ivar words: how far.
-    @ivar datagrams: that it had sent to the DHT until then.
+    @ivar member: which member.
+    @ivar words: a description of the step.
+    @ivar datagrams: the number of datagrams that it had sent to the DHT until then.
     """
 
     time: float
@@ -49,7 +49,7 @@ class Step:
 
 def _message(payload: bytes) -> _Values:
     """
-    A message of the Mainline DHT; empty: it is none.
+    Decode a message of the Mainline DHT; empty if it is none.
     """
     if not payload.startswith(b"d"):
         return {}
@@ -67,7 +67,7 @@ def _dictionary(message: _Values, key: bytes) -> _Values:
 
 def _target(arguments: _Values) -> bytes:
     """
-    What a query is about.
+    The target of a query.
     """
     if b"k" in arguments:
         return sha1(arguments[b"k"] + arguments.get(b"salt", b"")).digest()
@@ -79,7 +79,7 @@ def _target(arguments: _Values) -> bytes:
 
 def _looked_for(passages: Sequence[Passage]) -> dict[bytes, str]:
     """
-    Of each target of which something is put, what it is.
+    For each target that something is put at, what it is.
     """
     kinds = {}
     for passage in passages:
@@ -94,14 +94,14 @@ def _looked_for(passages: Sequence[Passage]) -> dict[bytes, str]:
 @define
 class _Story:
     """
-    How far one member has come.
+    The progress of one member.
 
     @ivar host: its address.
-    @ivar members: those of both.
-    @ivar wanted: what is looked for, and what it is called.
-    @ivar since: steps before that don't count.
-    @ivar datagrams: that it has sent to the DHT since then.
-    @ivar steps: the first time of each, and the datagrams until then.
+    @ivar members: the addresses of both members.
+    @ivar wanted: the targets of interest and their descriptions.
+    @ivar since: earlier steps don't count.
+    @ivar datagrams: the number of datagrams it has sent to the DHT since then.
+    @ivar steps: the first time of each step, and the datagrams until then.
     """
 
     host: str
@@ -110,24 +110,24 @@ class _Story:
     since: float
     datagrams: int = 0
     steps: dict[str, tuple[float, int]] = field(factory=dict)
-    # Open queries by address and transaction: what is asked, and of what.
+    # Open queries by address and transaction: the method and the target.
     _queries: dict[tuple[str, int, bytes], tuple[bytes, bytes]] = field(factory=dict)
-    # Values that it has put itself.
+    # Values that this member put.
     _own: set[str] = field(factory=set)
-    # Of data over TCP with the other member: how often the direction has changed.
+    # The number of direction changes of TCP data with the other member.
     _flights: int = 0
     _sending: bool = False
 
     def reach(self, time: float, words: str) -> None:
         """
-        It has come so far, perhaps for the first time.
+        Record a step, if this is its first time.
         """
         if time >= self.since:
             self.steps.setdefault(words, (time, self.datagrams))
 
     def take(self, at: float, packet: Packet) -> None:
         """
-        It sends or receives a packet, in the order in which it does.
+        Process a packet that it sends or receives, in order.
         """
         sent = packet.source == self.host
         if packet.protocol == TCP:
@@ -168,11 +168,11 @@ class _Story:
         elif method in _GETS:
             self.reach(at, f"{self.wanted[target]}: first answer")
             if self._others(reply):
-                self.reach(at, f"{self.wanted[target]}: first value of somebody else")
+                self.reach(at, f"{self.wanted[target]}: first value from another member")
 
     def _others(self, reply: _Values) -> bool:
         """
-        Whether an answer has what somebody else has put or announced.
+        Does an answer contain something that another member has put or announced?
         """
         if b"v" in reply:
             return repr(reply[b"v"]) not in self._own
@@ -193,7 +193,9 @@ class _Story:
 
 class Trace:
     """
-    @ivar passages: what two members have sent and received.
+    Records packets and derives the steps from them.
+
+    @ivar passages: all packets that the two members have sent and received.
     """
 
     def __init__(self, members: Sequence[str]) -> None:
@@ -205,14 +207,14 @@ class Trace:
 
     def watch(self, passage: Passage) -> None:
         """
-        A packet was sent by anybody.
+        Record a packet, whoever sent it.
         """
         if passage.packet.source in self._members or passage.packet.destination in self._members:
             self.passages.append(passage)
 
     def _sent(self, member: int) -> Iterator[float]:
         """
-        When a member sent each datagram to the DHT.
+        The times at which a member sent a datagram to the DHT.
         """
         for sent, _, packet in self.passages:
             ours = packet.protocol == UDP and packet.source == self._members[member]
@@ -227,13 +229,13 @@ class Trace:
 
     def datagrams(self, member: int, since: float, until: float) -> int:
         """
-        How many it sent to the DHT.
+        The number of datagrams a member sent to the DHT.
         """
         return sum(since <= sent <= until for sent in self._sent(member))
 
     def _events(self, member: int) -> list[tuple[float, Packet]]:
         """
-        What a member sent and received, in the order in which it did.
+        The packets that a member sent and received, in order.
         """
         events = []
         for sent, arrived, packet in self.passages:
@@ -245,9 +247,9 @@ class Trace:
 
     def steps(self, since: float, joined: Sequence[float | None]) -> list[Step]:
         """
-        All steps of both members after C{since}, in their order.
+        All steps of both members after C{since}, in order.
 
-        @param joined: when each has told that.
+        @param joined: when each member reported that it joined.
         """
         wanted = _looked_for(self.passages)
         steps = []

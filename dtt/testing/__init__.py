@@ -1,3 +1,3 @@
 """
-Networks in memory and fakes, for the tests of dtt and of applications.
+In-memory networks and fakes, for the tests of dtt and of applications that use it.
 """

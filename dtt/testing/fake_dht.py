@@ -1,9 +1,9 @@
 """
-A DHT in memory that several members share: L{IDHT} without a network.
+An in-memory DHT shared by several members: L{IDHT} without a network.
 
-Rules: what is stored is stored by the real L{Responder}, and read and written
-by the real code of L{dtt.dht}; only the lookup is replaced by knowing all
-nodes.  Without C{latency} every Deferred fires at once.
+Values are stored by the real L{Responder}, and read and written by the real code of
+L{dtt.dht}. Only the lookup is replaced: the fake knows all nodes. If C{latency} is 0,
+every Deferred fires synchronously.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dtt.krpc.items import immutable_target, mutable_target
 from dtt.krpc.messages import Error, Query, Response
 from dtt.krpc.messages import decode as decode_message
 
-# Who asks: for tokens and announcements.
+# The address that queries appear to come from, for tokens and announcements.
 _HOST: Final = "192.0.2.1"
 _PORT: Final = 6881
 
@@ -41,11 +41,12 @@ _PORT: Final = 6881
 @implementer(IDHT)
 class FakeDHT:
     """
-    Hand one instance to all members.
+    A DHT for tests. Pass the same instance to all members.
 
     @ivar contacts: the storage nodes.
-    @ivar dead: those of them that do not answer.
-    @ivar latency: seconds of a round trip; 0: everything happens at once.
+    @ivar dead: the contacts that do not answer.
+    @ivar latency: the round-trip time in seconds; 0: every query is answered
+        synchronously.
     """
 
     def __init__(
@@ -58,7 +59,11 @@ class FakeDHT:
         rng: Random | None = None,
     ) -> None:
         """
-        @param ready: if not, L{when_ready} and all operations wait for L{become_ready}.
+        @param reactor: the clock.
+        @param nodes: the number of storage nodes.
+        @param latency: the round-trip time in seconds.
+        @param ready: if false, L{when_ready} and all operations wait for L{become_ready}.
+        @param rng: draws the node ids and the tokens; a fixed seed by default.
         """
         rng = Random(0) if rng is None else rng
         self.latency = latency
@@ -75,11 +80,11 @@ class FakeDHT:
         self._waiting: list[Deferred[int]] = []
         self._sampler = Sampler(self._ask, reactor.seconds)
 
-    # For tests
+    # Controls for tests
 
     def become_ready(self) -> None:
         """
-        As if the first node had answered.
+        Fire L{when_ready}, as if the first node had answered.
         """
         self._ready = True
         waiting, self._waiting = self._waiting, []
@@ -89,7 +94,11 @@ class FakeDHT:
 
     def stored(self, public_key: bytes, salt: bytes = b"") -> dict[bytes, int]:
         """
-        The values of a slot, and how many nodes hold each, dead ones included.
+        The values stored in a slot, and the number of nodes that hold each, dead nodes
+        included.
+
+        @param public_key: the slot's key, 32 bytes.
+        @param salt: the slot's salt.
         """
         target = mutable_target(public_key, salt)
         counts: dict[bytes, int] = {}
@@ -104,7 +113,7 @@ class FakeDHT:
 
     def when_ready(self) -> Deferred[int]:
         """
-        See L{IDHT.when_ready}.
+        Fire with the number of nodes, immediately or after L{become_ready}.
         """
         if self._ready:
             return succeed(len(self.contacts))
@@ -124,7 +133,8 @@ class FakeDHT:
         width: int = SLOT_WIDTH,
     ) -> Deferred[MutableRead]:
         """
-        See L{IDHT.get_mutable}.  C{known} and C{alpha} change nothing here.
+        Read a mutable item from the C{width} nearest living nodes. C{known} and C{alpha}
+        have no effect.
         """
         check_key(public_key, salt)
         target = mutable_target(public_key, salt)
@@ -151,7 +161,7 @@ class FakeDHT:
         nearest: int | None = None,
     ) -> Deferred[MutableRead]:
         """
-        See L{IDHT.refresh}.
+        Ask the nodes of an earlier read again.
         """
         return read_again(read, self._ask, lambda _: True, on_answer or (lambda _: None), nearest)
 
@@ -167,7 +177,7 @@ class FakeDHT:
         read_back: bool = True,
     ) -> Deferred[PutResult]:
         """
-        See L{IDHT.put_mutable}.
+        Write one value where C{placement} says.
         """
         item = item_to_put(signing_seed, salt, seq, value, None, read)
         return Put(self._ask, read, item, value, placement, read_back).run()
@@ -184,7 +194,7 @@ class FakeDHT:
         copies: int = K,
     ) -> Deferred[PutResult]:
         """
-        See L{IDHT.put_latest}.
+        Write a new version of a mutable item to the C{copies} nearest nodes.
         """
         item = item_to_put(signing_seed, salt, seq, value, cas, read)
 
@@ -196,7 +206,7 @@ class FakeDHT:
 
     def get_immutable(self, target: bytes) -> Deferred[bytes | None]:
         """
-        See L{IDHT.get_immutable}.
+        Read an immutable item; C{None} if no node has it.
         """
         check_target(target)
 
@@ -212,7 +222,7 @@ class FakeDHT:
 
     def put_immutable(self, value: bytes) -> Deferred[PutResult]:
         """
-        See L{IDHT.put_immutable}.
+        Store a bencoded value on the K nearest nodes.
         """
         check_immutable(value)
         target = immutable_target(value)
@@ -228,7 +238,7 @@ class FakeDHT:
         on_peer: Callable[[str, int], None] | None = None,
     ) -> Deferred[frozenset[tuple[str, int]]]:
         """
-        See L{IDHT.get_peers}.
+        Collect the peers that the K nearest nodes know for an info hash.
         """
         check_target(info_hash)
 
@@ -245,7 +255,9 @@ class FakeDHT:
 
     def announce_peer(self, info_hash: bytes, port: int) -> Deferred[PutResult]:
         """
-        See L{IDHT.announce_peer}.
+        Announce a port to the K nearest nodes; 0: the port of the query (implied_port).
+
+        @raise ValueError: the port is not within 0..65535.
         """
         check_target(info_hash)
         if not 0 <= port < 0x10000:
@@ -261,7 +273,7 @@ class FakeDHT:
         on_sample: Callable[[InfohashSample], None] | None = None,
     ) -> Deferred[tuple[InfohashSample, ...]]:
         """
-        See L{IDHT.sample_infohashes}.
+        Sample the info hashes of the K nearest nodes (BEP51).
         """
         check_target(target)
 
@@ -271,7 +283,7 @@ class FakeDHT:
 
         return Deferred.fromCoroutine(sample())
 
-    # The nodes
+    # Storage nodes
 
     def _nearest(self, target: bytes, count: int) -> list[Contact]:
         alive = [contact for contact in self.contacts if contact not in self.dead]
@@ -319,7 +331,7 @@ class FakeDHT:
     def _answer(self, contact: Contact, method: bytes, arguments: dict[bytes, Any]) -> Deferred[Response]:
         if contact in self.dead:
             return fail(QueryTimeout("no reply"))
-        # Through the codec, so that types are what they are on the wire.
+        # Encode and decode, so that the types are those of the wire.
         query = Query(b"tttt", method, b"\x01" * 20, decode(encode(arguments)), False, b"")
         reply = self._nodes[contact].answer(query, _HOST, _PORT)
         assert reply is not None

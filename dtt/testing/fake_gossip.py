@@ -1,5 +1,5 @@
 """
-A swarm that does what it is told: L{IGossip} without machine and transport.
+A scripted swarm: L{IGossip} without a state machine or a transport.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ T = TypeVar("T")
 @implementer(IGossip)
 class FakeGossip:
     """
-    One topic's swarm, as seen by one member.  Neighbours come and go, and
-    messages arrive, when L{up}, L{down} and L{receive} are called.
+    One topic's swarm, as one member sees it. Neighbours come and go, and messages arrive,
+    when the test calls L{up}, L{down} and L{receive}.
 
-    @ivar joins: whom L{join} was asked to join, a call each.
-    @ivar broadcasts: the contents that were sent, to all or to neighbours.
-    @ivar on_join: told the peers of each L{join}.
+    @ivar joins: the peers passed to L{join}, one tuple per call.
+    @ivar broadcasts: the contents sent, to all or to neighbours, in order.
+    @ivar on_join: called with the peers of each L{join}.
     """
 
     _log = Logger()
@@ -43,14 +43,14 @@ class FakeGossip:
         self._joining: dict[Deferred[None], None] = {}
         self._left = False
 
-    # What happens
+    # Controls for tests
 
     def up(self, peer_id: PeerId) -> None:
         """
-        C{peer_id} becomes a neighbour.
+        Make C{peer_id} a neighbour.
         """
         self._neighbors[peer_id] = None
-        self._tell(lambda observer: observer.neighbor_up(peer_id))
+        self._notify(lambda observer: observer.neighbor_up(peer_id))
         joining, self._joining = self._joining, {}
         for waiting in joining:
             if not waiting.called:
@@ -58,25 +58,27 @@ class FakeGossip:
 
     def down(self, peer_id: PeerId) -> None:
         """
-        C{peer_id} is a neighbour no more.
+        Remove the neighbour C{peer_id}.
         """
         del self._neighbors[peer_id]
-        self._tell(lambda observer: observer.neighbor_down(peer_id))
+        self._notify(lambda observer: observer.neighbor_down(peer_id))
 
     def receive(self, content: bytes, delivered_from: PeerId) -> None:
         """
-        A message arrives.
+        Deliver a message that C{delivered_from} passed on.
         """
         self._contents.pop(content, None)
         self._contents[content] = None
         message = GossipMessage(content, "swarm", delivered_from)
-        self._tell(lambda observer: observer.message_received(message))
+        self._notify(lambda observer: observer.message_received(message))
 
     # IGossip
 
     def join(self, peers: Sequence[PeerId]) -> None:
         """
-        As L{IGossip.join}: remembered.
+        Record the peers in L{joins}.
+
+        @raise TopicLeft: the topic was left.
         """
         self._check()
         self.joins.append(tuple(peers))
@@ -84,37 +86,41 @@ class FakeGossip:
 
     def broadcast(self, content: bytes) -> Deferred[None]:
         """
-        As L{IGossip.broadcast}: remembered.
+        Record the content in L{broadcasts}.
+
+        @raise TopicLeft: the topic was left.
+        @raise ContentTooLarge: it exceeds C{GossipConfig.max_content}.
+        @raise DuplicateContent: it was broadcast or received before.
         """
         self._check()
         if len(content) > GossipConfig().max_content:
             raise ContentTooLarge(f"{len(content)} bytes")
         if content in self.broadcasts or content in self._contents:
-            raise DuplicateContent("the same content was broadcast or received lately")
+            raise DuplicateContent("the same content was broadcast or received recently")
         self.broadcasts.append(content)
         return succeed(None)
 
     def broadcast_neighbors(self, content: bytes) -> Deferred[None]:
         """
-        As L{IGossip.broadcast_neighbors}.
+        Record the content in L{broadcasts}, as L{broadcast} does.
         """
         return self.broadcast(content)
 
     def neighbors(self) -> tuple[PeerId, ...]:
         """
-        As L{IGossip.neighbors}.
+        The current neighbours, in the order in which they came.
         """
         return tuple(self._neighbors)
 
     def message_hashes(self) -> tuple[bytes, ...]:
         """
-        As L{IGossip.message_hashes}.
+        The hashes of the last contents received, as a record carries them.
         """
         return tuple(map(truncated_sha512, self._contents))[-MAX_MESSAGE_HASHES:]
 
     def when_joined(self) -> Deferred[None]:
         """
-        As L{IGossip.when_joined}.
+        Fire when there is a neighbour; fail with L{TopicLeft} once the topic is left.
         """
         if self._left:
             return fail(TopicLeft("the topic was left"))
@@ -126,7 +132,9 @@ class FakeGossip:
 
     def subscribe(self, observer: IGossipObserver) -> Callable[[], None]:
         """
-        As L{IGossip.subscribe}.
+        Notify C{observer} of the current neighbours and of all later events.
+
+        @return: a function that ends the subscription.
         """
         self._check()
         key = object()
@@ -137,7 +145,8 @@ class FakeGossip:
 
     def leave(self) -> Deferred[None]:
         """
-        As L{IGossip.leave}.
+        Drop observers and neighbours, and fail what waits in L{when_joined} with
+        L{TopicLeft}.
         """
         self._left = True
         self._observers.clear()
@@ -148,7 +157,7 @@ class FakeGossip:
                 waiting.errback(TopicLeft("the topic was left"))
         return succeed(None)
 
-    # Inside
+    # Internals
 
     def _check(self) -> None:
         if self._left:
@@ -157,7 +166,7 @@ class FakeGossip:
     def _unsubscribe(self, key: object) -> None:
         self._observers.pop(key, None)
 
-    def _tell(self, call: Callable[[IGossipObserver], None]) -> None:
+    def _notify(self, call: Callable[[IGossipObserver], None]) -> None:
         for key, observer in tuple(self._observers.items()):
             if key in self._observers:
                 self._guard(call, observer)

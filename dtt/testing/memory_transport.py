@@ -1,11 +1,13 @@
 """
-Peer transports that meet in memory.
+In-memory peer transports.
 
-L{MemoryPeerTransport} is an L{IPeerTransport} whose connections are pairs of
-objects on a L{MemoryHub}: time is the hub's clock, nothing is random, and what
-a network does to people can be done to it: unreachable addresses, connections
-that are cut, peers that stop reading.  Frames, admission, duplicate
-connections and dials are the code that L{dtt.transport.streams.transport} runs.
+L{MemoryPeerTransport} is an C{IPeerTransport} whose connections are pairs of objects on a
+L{MemoryHub}. It runs on the hub's clock and is deterministic. Tests can simulate network
+faults: unreachable addresses, connections that break, peers that stop reading. Frames,
+admission, duplicate connections and dials use the same code as
+L{dtt.transport.streams.transport}.
+
+Example::
 
     hub = MemoryHub(Clock())
     alice, bob = hub.transport(b"a" * 32), hub.transport(b"b" * 32)
@@ -35,12 +37,12 @@ from dtt.wire.addresses import STREAMS, Address, PeerAddress, direct_addresses
 
 class MemoryHub:
     """
-    The network of some L{MemoryPeerTransport}s.
+    The network that connects some L{MemoryPeerTransport}s.
 
-    @ivar clock: the time of everything on the hub.
-    @ivar latency: seconds that bytes take one way.  A dial takes four of them
-        (TCP and TLS 1.3), its other end sees it after five.
-    @ivar unreachable: (host, port) pairs that swallow dials: they time out.
+    @ivar clock: the clock of everything on the hub.
+    @ivar latency: the one-way latency in seconds. A dial takes four latencies (TCP and
+        TLS 1.3); the accepting end sees the connection after five.
+    @ivar unreachable: (host, port) pairs that never answer: dials to them time out.
     """
 
     def __init__(self, clock: IReactorTime, latency: float = 0.01) -> None:
@@ -54,9 +56,10 @@ class MemoryHub:
 
     def transport(self, peer_id: PeerId, kind: int = STREAMS) -> MemoryPeerTransport:
         """
-        A transport for C{peer_id}, listening on an address of its own.
+        Create a transport for C{peer_id}, listening on an address of its own.
 
-        @param kind: its number in hints.
+        @param peer_id: 32 bytes.
+        @param kind: the number of the transport in address hints.
         """
         self._count += 1
         address = PeerAddress(
@@ -68,7 +71,7 @@ class MemoryHub:
 
     def cut(self, one: PeerId, other: PeerId) -> None:
         """
-        All connections between two peers break, for both of them at once.
+        Break all connections between two peers, at both ends at the same time.
         """
         for end in tuple(self._connections):
             if {end.own_id, end.peer_id} == {one, other}:
@@ -76,19 +79,19 @@ class MemoryHub:
 
     def connections(self, peer_id: PeerId) -> int:
         """
-        How many connections C{peer_id} has.
+        The number of connections that C{peer_id} has.
         """
         return sum(end.own_id == peer_id for end in self._connections)
 
     def stall(self, peer_id: PeerId) -> None:
         """
-        C{peer_id} stops reading: what is sent to it counts as unsent.
+        Stop C{peer_id} from reading: what is sent to it counts as unsent.
         """
         self._stalled.add(peer_id)
 
     def resume(self, peer_id: PeerId) -> None:
         """
-        C{peer_id} reads again, and what has piled up first.
+        Let C{peer_id} read again, beginning with what has piled up.
         """
         self._stalled.discard(peer_id)
         for end in tuple(self._connections):
@@ -99,12 +102,13 @@ class MemoryHub:
 @implementer(ITopicLinks)
 class RecordingLinks:
     """
-    An L{ITopicLinks} that remembers what it is told.
+    An L{ITopicLinks} that records the calls it gets.
 
-    @ivar messages: (peer id, message) pairs.
+    @ivar messages: (peer id, message) pairs, in order.
     @ivar connected: peer ids, in order.
     @ivar disconnected: peer ids, in order.
-    @ivar on_message: called with each message, after it is remembered.
+    @ivar on_message: called with the peer id and the message after each message is
+        recorded.
     """
 
     def __init__(self) -> None:
@@ -114,23 +118,23 @@ class RecordingLinks:
         self.on_message: Callable[[PeerId, bytes], object] = lambda peer_id, message: None
 
     def messages_received(self, peer_id: PeerId, messages: Sequence[bytes]) -> None:
-        """As L{ITopicLinks.messages_received}."""
+        """Record the messages and call C{on_message} for each."""
         for message in messages:
             self.messages.append((peer_id, message))
             self.on_message(peer_id, message)
 
     def peer_connected(self, peer_id: PeerId) -> None:
-        """As L{ITopicLinks.peer_connected}."""
+        """Record the peer in C{connected}."""
         self.connected.append(peer_id)
 
     def peer_disconnected(self, peer_id: PeerId) -> None:
-        """As L{ITopicLinks.peer_disconnected}."""
+        """Record the peer in C{disconnected}."""
         self.disconnected.append(peer_id)
 
 
 class _End:
     """
-    One end of a connection in memory; a L{dtt.transport.backpressure.Connection}.
+    One end of an in-memory connection; a L{dtt.transport.backpressure.Connection}.
     """
 
     _log = Logger()
@@ -158,11 +162,11 @@ class _End:
 
     @property
     def unsent(self) -> int:
-        """What the other end has not read although it has arrived."""
+        """The bytes that have arrived at the other end but were not read there."""
         return 0 if self.other is None else sum(map(len, self.other._inbox))
 
     def made(self) -> None:
-        """The other end is authenticated."""
+        """Register the connection: the other end is authenticated."""
         if self._closed:
             return
         self._up = True
@@ -177,19 +181,19 @@ class _End:
         self.read()
 
     def send(self, frame: bytes) -> None:
-        """As the protocol says."""
+        """Deliver C{frame} to the other end after one latency."""
         if not self._closed and self.other is not None:
             self._hub.clock.callLater(self._hub.latency, self.other._arrived, frame)
 
     def close(self) -> None:
-        """Close as TLS does: the other end answers, then both are gone."""
+        """Close as TLS does: the other end answers, then both ends are closed."""
         if not self._closed:
             self._closed = True
             if self.other is not None:
                 self._hub.clock.callLater(self._hub.latency, self.other._ended)
 
     def read(self) -> None:
-        """Handle what has arrived, unless this peer is stalled or has not finished its handshake."""
+        """Handle what has arrived, unless this peer is stalled or its handshake is unfinished."""
         while self._inbox and self._link is not None and self.own_id not in self._hub._stalled:
             data = self._inbox.pop(0)
             try:
@@ -199,7 +203,7 @@ class _End:
             except RemoteError as error:
                 self.abort(short_reason(error))
             except Exception:
-                self._log.failure("a frame could not be handled")
+                self._log.failure("could not handle a frame")
                 self.abort("internal error")
             if self.other is not None and self.unsent_by_other() < WRITABLE:
                 self.other._transport.multiplexer.writers.check()
@@ -209,7 +213,7 @@ class _End:
         return sum(map(len, self._inbox))
 
     def abort(self, reason: str) -> None:
-        """The connection breaks at both ends, at once."""
+        """Break the connection at both ends immediately."""
         if self.other is None:
             return
         self._transport.counters[closed_counter(reason)] += 1
@@ -248,10 +252,10 @@ class _End:
 @implementer(IListener)
 class MemoryPeerTransport:
     """
-    An L{IListener} on a L{MemoryHub}; made by L{MemoryHub.transport}.
+    An L{IListener} on a L{MemoryHub}. Use L{MemoryHub.transport} to create one.
 
-    @ivar peer_id: who we are (32 bytes).
-    @ivar counters: what happened, by reason.
+    @ivar peer_id: this transport's peer id, 32 bytes.
+    @ivar counters: counts of events, by name.
     @ivar multiplexer: the table of connections.
     """
 
@@ -270,17 +274,17 @@ class MemoryPeerTransport:
 
     def listen(self, host: str, port: int) -> None:
         """
-        Nothing: the hub gave us our place.
+        Do nothing: the hub has assigned the address.
         """
 
     def set_external_host(self, host: str | None) -> None:
         """
-        Nothing: all see the same addresses.
+        Do nothing: all peers see the same addresses.
         """
 
     def stop(self) -> Deferred[None]:
         """
-        Leave all topics, close all connections, and listen no more.
+        Leave all topics, close all connections and stop listening.
         """
         self._listening = False
         self._hub._listeners.pop((self._address.host, self._address.port), None)
@@ -290,20 +294,20 @@ class MemoryPeerTransport:
 
     def addresses(self) -> tuple[PeerAddress, ...]:
         """
-        The address that the hub gave us.
+        The address assigned by the hub; empty once stopped.
         """
         return (self._address,) if self._listening else ()
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
-        """As L{IPeerTransport.open_topic}."""
+        """Accept and send messages of a topic."""
         self.multiplexer.open_topic(topic_id, secret_hash, links)
 
     def close_topic(self, topic_id: bytes) -> None:
-        """As L{IPeerTransport.close_topic}."""
+        """Stop accepting and sending messages of a topic."""
         self.multiplexer.close_topic(topic_id)
 
     def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
-        """As L{IPeerTransport.dial}."""
+        """Connect to a peer, unless a connection exists."""
         if peer_id == self.peer_id:
             return fail(DialFailed("own key"))
         if self.multiplexer.is_connected(peer_id):
@@ -313,19 +317,19 @@ class MemoryPeerTransport:
         return self._dials.dial(peer_id, direct_addresses(addresses, self.kind))
 
     def is_connected(self, peer_id: PeerId) -> bool:
-        """As L{IPeerTransport.is_connected}."""
+        """Is there a connection to this peer?"""
         return self.multiplexer.is_connected(peer_id)
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
-        """As L{IPeerTransport.send}."""
+        """Send a message to a connected peer; false if it is not accepted."""
         return self.multiplexer.send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
-        """As L{IPeerTransport.disconnect}."""
+        """Drop the topic's claim on a connection."""
         self.multiplexer.disconnect(peer_id, topic_id)
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
-        """As L{IPeerTransport.when_writable}."""
+        """Fire when none of the peers is congested."""
         return self.multiplexer.writers.when_writable(peer_ids)
 
     def _attempt(self, peer_id: PeerId, address: PeerAddress) -> Deferred[None]:
@@ -339,14 +343,14 @@ class MemoryPeerTransport:
         return result.addCallback(lambda _: self._authenticate(peer_id, target))
 
     def _answered(self, target: tuple[str, int], result: Deferred[None]) -> None:
-        """One round trip: TCP."""
+        """Finish the TCP handshake, one round trip."""
         if target in self._hub._listeners:
             result.callback(None)
         else:
             result.errback(DialFailed("connection refused"))
 
     def _authenticate(self, peer_id: PeerId, target: tuple[str, int]) -> Deferred[None]:
-        """One more: TLS."""
+        """Start the TLS handshake, one more round trip."""
         result: Deferred[None] = Deferred(lambda _: call.cancel())
         call = self._hub.clock.callLater(2 * self._hub.latency, self._met, peer_id, target, result)
         return result

@@ -1,10 +1,12 @@
 """
-A pkarr relay in memory, as a resource of Twisted's web server.
+An in-memory pkarr relay, as a resource of Twisted's web server.
+
+Example::
 
     reactor.listenTCP(0, Site(PkarrRelay(reactor)), interface="127.0.0.1")
 
-Contract: docs/protocol/addresses.md section 2.  It verifies what it is given, and tells
-when a packet came as C{Last-Modified}.
+Contract: docs/protocol/addresses.md section 2. The relay verifies each packet it gets,
+and reports when a packet arrived as C{Last-Modified}.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ class _Held:
 
 class PkarrRelay(Resource):
     """
-    @ivar busy: C{Retry-After} seconds with which everything is answered by 429;
-        L{None}: nothing is.
-    @ivar log: method, path and status of each request.
+    A relay that stores one packet per key.
+
+    @ivar busy: if set, every request is answered with status 429 and this C{Retry-After},
+        in seconds.
+    @ivar log: the method, path and status of each request.
     """
 
     isLeaf = True
@@ -44,7 +48,7 @@ class PkarrRelay(Resource):
 
     def render(self, request: Request) -> bytes:
         """
-        Answer one request.
+        Answer one request and log it.
         """
         path = request.path.decode("ascii")
         body = self._render(request, path.rpartition("/")[2])
@@ -53,16 +57,18 @@ class PkarrRelay(Resource):
 
     def packet(self, public_key: bytes) -> Packet | None:
         """
-        What is held of this key.
+        The stored packet of a public key (32 bytes); C{None} if there is none.
         """
         held = self._held.get(public_key)
         return None if held is None else held.packet
 
     def put(self, public_key: bytes, payload: bytes) -> int:
         """
-        Take a packet.
+        Store a packet.
 
-        @return: the status.
+        @param public_key: 32 bytes.
+        @param payload: the body of the PUT request.
+        @return: the HTTP status: 204, or 400, 409 or 413 if the packet is refused.
         """
         if len(payload) > MAX_PAYLOAD:
             return 413
@@ -73,7 +79,7 @@ class PkarrRelay(Resource):
         held = self._held.get(public_key)
         if held is not None and held.packet.version() > packet.version():
             return 409
-        # HTTP tells times in seconds; what changes must change its time.
+        # HTTP dates have a resolution of one second: a changed packet needs a later date.
         at = self._reactor.seconds()
         if held is not None and held.packet != packet:
             at = max(at, held.at + 1)

@@ -1,5 +1,5 @@
 """
-What the tests of addresses share.
+Shared by the tests of addresses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ C = PeerAddress(IROH, "192.0.2.3", 1)
 
 def packet_of(key: PeerKey, seq: int, *addresses: Address) -> Packet:
     """
-    A packet of C{key}.
+    A signed packet of C{key}.
     """
     return Packet(key.peer_id, seq, write_dns(key.peer_id, addresses))
 
@@ -28,12 +28,12 @@ def packet_of(key: PeerKey, seq: int, *addresses: Address) -> Packet:
 @implementer(IPacketStore)
 class ManualStore:
     """
-    A store whose answers the test gives.
+    A store whose results are set by the test.
 
-    @ivar ready: what L{when_ready} returns.
-    @ivar finding: the searches: whose, and how to answer and to end each.
-    @ivar publishing: the packets, and the ends of their publishing.
-    @ivar cancelled: how many of all these were cancelled.
+    @ivar ready: the result of L{when_ready}.
+    @ivar finding: the searches: the peer, and how to answer and to end each.
+    @ivar publishing: the packets, and the Deferreds of their publication.
+    @ivar cancelled: the number of cancelled calls.
     """
 
     def __init__(self, name: str = "store") -> None:
@@ -45,13 +45,13 @@ class ManualStore:
 
     def when_ready(self) -> Deferred[None]:
         """
-        See L{IPacketStore.when_ready}.
+        Return C{ready}.
         """
         return self.ready
 
     def find(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
         """
-        See L{IPacketStore.find}.
+        Start a search that the test completes.
         """
         over = self._open()
         self.finding.append((peer_id, on_packet, over))
@@ -59,7 +59,7 @@ class ManualStore:
 
     def publish(self, key: PeerKey, packet: Packet) -> Deferred[None]:
         """
-        See L{IPacketStore.publish}.
+        Start a publication that the test completes.
         """
         over = self._open()
         self.publishing.append((packet, over))

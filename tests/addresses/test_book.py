@@ -48,13 +48,13 @@ class AddressBookTests(SynchronousTestCase):
 
     def resolve(self, peer_id: bytes = PEER) -> tuple[Address, ...]:
         """
-        What may be dialled now.
+        The addresses that may be dialled now.
         """
         return self.successResultOf(self.book.resolve(peer_id))
 
     def fail_when_free(self) -> float:
         """
-        Let the one address fail as soon as it may be dialled; the seconds until
+        Let the only address fail as soon as it may be dialled. Returns the seconds until
         the id's back-off ends, to a sixteenth.
         """
         self.book.failed(PEER, [PeerAddress(STREAMS, "192.0.2.99", 1)])
@@ -67,13 +67,13 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        The book is what gossip asks for.
+        The book provides the interface that gossip uses.
         """
         verifyObject(IAddressBook, self.book)
 
     def test_learn(self) -> None:
         """
-        What was learnt is resolved, in its order; of others nothing is known.
+        A learnt address is resolved, in the order given; an unknown id has none.
         """
         self.book.learn(PEER, [A, B, C], "record")
         self.assertEqual(self.resolve(), (A, B, C))
@@ -82,7 +82,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_provenance(self) -> None:
         """
-        Each address knows who named it and when it was last named.
+        Each address has a source and the time at which it was last named.
         """
         self.book.learn(PEER, [A], "record")
         self.clock.advance(10)
@@ -96,7 +96,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """
-        Ids that are no valid points, zero, and our own are not remembered.
+        Ids that are not valid points, zero, and the book's own id are not stored.
         """
         for peer_id in (bytes(32), b"\x02" + bytes(31), b"short", OWN_ID):
             self.book.learn(peer_id, [A], "record")
@@ -105,7 +105,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_undialable(self) -> None:
         """
-        Addresses that may not be dialled are dropped, also when that turns out later.
+        Undialable addresses are dropped, even if they become undialable later.
         """
         local = PeerAddress(STREAMS, "127.0.0.1", 5)
         self.book.learn(PEER, [local], "record")
@@ -118,8 +118,8 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_record_before_hearsay(self) -> None:
         """
-        What a peer says of itself comes first and can't be pushed out by what
-        others say of it; the newest comes first.
+        Addresses from a peer's own record come first, the newest first, and hearsay can't
+        push them out.
         """
         self.book.learn(PEER, [A], "record")
         self.clock.advance(1)
@@ -134,7 +134,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_expiry(self) -> None:
         """
-        An address is forgotten 5 minutes after it was last named.
+        An address expires 5 minutes after it was last named.
         """
         self.book.learn(PEER, [A, B], "record")
         self.clock.advance(200)
@@ -149,8 +149,8 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_backoff_doubles(self) -> None:
         """
-        The back-off of an id starts at 1 s and doubles up to 5 minutes; jitter
-        takes off at most a quarter.
+        The back-off of an id starts at 1 s and doubles up to 5 minutes; jitter reduces it
+        by at most a quarter.
         """
         self.book.learn(PEER, [A], "record")
         for expected in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300):
@@ -159,7 +159,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_success_ends_backoff(self) -> None:
         """
-        A peer that was reached starts again at 1 s.
+        After a successful dial, the back-off starts again at 1 s.
         """
         self.book.learn(PEER, [A], "record")
         for _ in range(5):
@@ -173,7 +173,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_new_address_ends_backoff(self) -> None:
         """
-        A new address of an id may be dialled at once; known ones change nothing.
+        A new address of an id may be dialled immediately; known addresses change nothing.
         """
         self.book.learn(PEER, [A], "record")
         self.book.failed(PEER, [A])
@@ -184,7 +184,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_undialable_address_ends_no_backoff(self) -> None:
         """
-        A new address that may not be dialled, or finds no room, ends no back-off.
+        A new address that is undialable or does not fit does not end the back-off.
         """
         full = [PeerAddress(STREAMS, f"192.0.2.{n}", 9) for n in range(MAX_ADDRESSES)]
         self.book.learn(PEER, full, "record")
@@ -195,7 +195,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_no_address_is_no_failure(self) -> None:
         """
-        An id without any address is not a failed dial.
+        An id without an address does not count as a failed dial.
         """
         self.book.learn(PEER, [A], "record")
         self.book.failed(PEER, [])
@@ -203,8 +203,8 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_place_left_alone(self) -> None:
         """
-        After a failed dial an (ip, port) is left alone for 10 s, whoever names
-        it and on every transport; other ports of the ip are not.
+        After a failed dial an (ip, port) is not used for 10 s, by any id and on any
+        transport; other ports of the ip are.
         """
         self.book.failed(OTHER, [A])
         twin = PeerAddress(IROH, A.host, A.port)
@@ -218,8 +218,8 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_place_held_again(self) -> None:
         """
-        A second failure at the same place starts its 10 s anew, and does not
-        keep others from being released in time.
+        A second failure at the same (ip, port) starts its 10 s again, and does not delay
+        the release of others.
         """
         self.book.learn(PEER, [A, B], "record")
         self.book.failed(OTHER, [A])
@@ -236,7 +236,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_bounded_ids(self) -> None:
         """
-        A full book forgets hearsay before records, and the oldest first.
+        A full book forgets hearsay before records, and the oldest entries first.
         """
         ids = peer_ids(2 * MAX_PEERS)
         self.book.learn(ids[0], [A], "record")
@@ -250,7 +250,7 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_bounded_places(self) -> None:
         """
-        Places that failed are remembered up to a limit, the newest ones.
+        The number of failed places remembered is limited; the newest are kept.
         """
         self.patch(held, "MAX_HELD_PLACES", 10)
         places = [PeerAddress(STREAMS, "192.0.2.1", port) for port in range(1, 21)]
@@ -272,19 +272,19 @@ class PacketTests(SynchronousTestCase):
 
     def learn(self, seq: int, *addresses: Address) -> bool:
         """
-        A packet of the peer.
+        Learn a packet of the peer.
         """
         return self.book.learn_packet(packet_of(self.key, seq, *addresses))
 
     def known(self) -> list[tuple[Address, str]]:
         """
-        What is known of the peer, in order.
+        The peer's known addresses, in order.
         """
         return [(known.address, known.source) for known in self.book.known(PEER)]
 
     def test_newest(self) -> None:
         """
-        A newer packet replaces what the one before said, an older one says nothing.
+        A newer packet replaces the previous one; an older one is ignored.
         """
         self.assertTrue(self.learn(5, A, B))
         self.assertEqual(self.known(), [(A, PKARR), (B, PKARR)])
@@ -296,7 +296,7 @@ class PacketTests(SynchronousTestCase):
 
     def test_same_again(self) -> None:
         """
-        The same packet again renews what it says.
+        The same packet again renews its addresses.
         """
         self.learn(5, C)
         self.clock.advance(EXPIRY - 1)
@@ -308,8 +308,8 @@ class PacketTests(SynchronousTestCase):
 
     def test_only_its_own(self) -> None:
         """
-        What others say of the peer is not replaced, and goes behind; what its
-        record says goes before.
+        A packet does not replace hearsay but ranks before it, and behind the peer's
+        record.
         """
         self.book.learn(PEER, [A], "peer data")
         self.learn(5, C)
@@ -323,8 +323,8 @@ class PacketTests(SynchronousTestCase):
 
     def test_backoff(self) -> None:
         """
-        A packet with the same addresses, newly signed, ends no back-off; one with
-        another does.
+        A re-signed packet with the same addresses does not end a back-off; one with
+        another address does.
         """
         self.learn(5, C)
         self.book.failed(PEER, [C])
@@ -335,7 +335,7 @@ class PacketTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """
-        Packets of ourselves, and of ids that can't be anybody's.
+        Packets of the book's own id and of invalid ids are ignored.
         """
         dns = packet_of(self.key, 1, A).dns
         for peer_id in (OWN_ID, bytes(32), b"\x02" + bytes(31)):
@@ -344,7 +344,7 @@ class PacketTests(SynchronousTestCase):
 
     def test_malformed(self) -> None:
         """
-        A packet that is none raises, and changes nothing.
+        A malformed packet raises and changes nothing.
         """
         self.learn(5, C)
         self.assertRaises(DecodeError, self.book.learn_packet, Packet(PEER, 6, b"junk"))
@@ -352,7 +352,7 @@ class PacketTests(SynchronousTestCase):
 
     def test_relay_is_kept(self) -> None:
         """
-        Eight addresses do not push the relay out.
+        Eight addresses do not push out the relay.
         """
         relay = RelayAddress("https://relay.example./")
         many = [PeerAddress(IROH, "192.0.2.1", port + 1) for port in range(MAX_ADDRESSES)]
@@ -362,7 +362,7 @@ class PacketTests(SynchronousTestCase):
 
     def test_survives_a_flood(self) -> None:
         """
-        A flood of ids pushes hearsay out, not what peers have signed.
+        A flood of ids pushes out hearsay, but not signed packets.
         """
         self.learn(5, C)
         for peer_id in peer_ids(MAX_PEERS + 10):
@@ -373,7 +373,7 @@ class PacketTests(SynchronousTestCase):
 
 class ReachedTests(SynchronousTestCase):
     """
-    Where peers were reached, also in an earlier run.
+    Addresses at which peers were reached, also in an earlier run.
     """
 
     def setUp(self) -> None:
@@ -383,13 +383,13 @@ class ReachedTests(SynchronousTestCase):
 
     def resolve(self, book: AddressBook | None = None) -> tuple[Address, ...]:
         """
-        What may be dialled now.
+        The addresses that may be dialled now.
         """
         return self.successResultOf((book or self.book).resolve(PEER))
 
     def restart(self) -> AddressBook:
         """
-        Another book that knows what this one has reached.
+        Create another book from what this one has saved.
         """
         book = AddressBook(self.clock, random.Random(2), tuple, OWN_ID)
         book.restore(self.book.reached())
@@ -397,7 +397,7 @@ class ReachedTests(SynchronousTestCase):
 
     def test_for_a_day(self) -> None:
         """
-        It serves when nobody names anything any more, until a day has passed.
+        An address that was reached is used for a day, even if nothing names it again.
         """
         self.book.learn(PEER, [A, B], RECORD)
         self.book.succeeded(PEER)
@@ -411,7 +411,7 @@ class ReachedTests(SynchronousTestCase):
 
     def test_restart(self) -> None:
         """
-        It is known in the next run, too; what was only named is not.
+        An address that was reached survives a restart; one that was only named does not.
         """
         self.book.learn(PEER, [A], RECORD)
         self.book.learn(OTHER, [B], RECORD)
@@ -421,7 +421,7 @@ class ReachedTests(SynchronousTestCase):
 
     def test_backoff_applies(self) -> None:
         """
-        Addresses of old are in back-off like any.
+        The back-off applies to restored addresses.
         """
         self.book.learn(PEER, [A], RECORD)
         self.book.succeeded(PEER)
@@ -431,7 +431,7 @@ class ReachedTests(SynchronousTestCase):
 
     def test_latest_first(self) -> None:
         """
-        At most 256, the latest first.
+        At most 256 peers are saved, the most recent first.
         """
         for peer_id in peer_ids(MAX_REACHED + 10):
             self.clock.advance(1)
@@ -442,8 +442,8 @@ class ReachedTests(SynchronousTestCase):
 
     def test_only_real_peers(self) -> None:
         """
-        Impossible ids, our own, old ones and ones without addresses are not
-        restored; one from the future counts from now.
+        Invalid ids, the book's own id, old entries and entries without addresses are not
+        restored; a time in the future counts as now.
         """
         now = self.clock.seconds()
         self.book.restore(
@@ -459,8 +459,7 @@ class ReachedTests(SynchronousTestCase):
 
     def test_reached_without_addresses(self) -> None:
         """
-        A peer that is reached when nobody names an address any more keeps those
-        of before.
+        A peer reached after all its addresses have expired keeps the earlier ones.
         """
         self.book.learn(PEER, [A], RECORD)
         self.book.succeeded(PEER)
@@ -471,7 +470,7 @@ class ReachedTests(SynchronousTestCase):
 
     def test_survives_a_flood(self) -> None:
         """
-        A flood of ids pushes hearsay out, not peers that were reached.
+        A flood of ids pushes out hearsay, but not peers that were reached.
         """
         self.book.learn(PEER, [A], "peer data")
         self.book.succeeded(PEER)

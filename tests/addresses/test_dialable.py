@@ -50,7 +50,7 @@ class DialableTests(SynchronousTestCase):
 
     def test_scopes(self) -> None:
         """
-        Every address has the scope that its block is for.
+        Every address has the scope of its address block.
         """
         for expected, hosts in (
             (Scope.LOOPBACK, LOOPBACK),
@@ -64,7 +64,7 @@ class DialableTests(SynchronousTestCase):
 
     def test_global(self) -> None:
         """
-        Who lists nothing dials global addresses only.
+        A member that lists no address dials only global addresses.
         """
         for host in GLOBAL:
             self.assertEqual(dialable(at(host), ()), at(host))
@@ -73,8 +73,8 @@ class DialableTests(SynchronousTestCase):
 
     def test_one_of_that_kind(self) -> None:
         """
-        Loopback, link-local and private addresses are dialled when we list one
-        of that kind ourselves, of either family; the other kinds are not.
+        Loopback, link-local and private addresses are dialled if the member lists one of
+        the same scope, in either family; other scopes are not.
         """
         kinds = (LOOPBACK, LINK_LOCAL, PRIVATE)
         for kind in kinds:
@@ -86,8 +86,8 @@ class DialableTests(SynchronousTestCase):
 
     def test_never(self) -> None:
         """
-        Unspecified, multicast and broadcast addresses are not dialled whatever
-        we list, even the same.
+        Unspecified, multicast and broadcast addresses are never dialled, even if the
+        member lists the same address.
         """
         own = tuple(PeerAddress(STREAMS, host, 9) for host in (*NEVER, *LOOPBACK, *LINK_LOCAL, *PRIVATE))
         for host in NEVER:
@@ -95,7 +95,7 @@ class DialableTests(SynchronousTestCase):
 
     def test_own(self) -> None:
         """
-        Our own ip and port is not dialled, however it is written; another port
+        The member's own ip and port is not dialled, however it is written; another port
         of the same ip is.
         """
         own = (PeerAddress(STREAMS, "127.0.0.1", 7), PeerAddress(STREAMS, "2001:db8::1", 7))
@@ -105,21 +105,21 @@ class DialableTests(SynchronousTestCase):
 
     def test_ports(self) -> None:
         """
-        Port 0 can't be dialled.
+        Port 0 is not dialled.
         """
         self.assertEqual(dialable([PeerAddress(STREAMS, "8.8.8.8", 0)], ()), ())
         self.assertEqual(len(dialable([PeerAddress(STREAMS, "8.8.8.8", 65535)], ())), 1)
 
     def test_canonical(self) -> None:
         """
-        Several spellings of one address are one address.
+        Different spellings of one address count as one address.
         """
         spellings = at("::ffff:8.8.8.8", "8.8.8.8", "::ffff:808:808")
         self.assertEqual(dialable(spellings, ()), at("8.8.8.8"))
 
     def test_at_most_eight(self) -> None:
         """
-        The first eight that may be dialled are kept, in their order.
+        The first eight dialable addresses are kept, in order.
         """
         many = at(*(f"8.8.8.{number}" for number in range(20)))
         self.assertEqual(dialable([*at("0.0.0.0", "10.0.0.1"), *many], ()), many[:MAX_ADDRESSES])
@@ -131,7 +131,8 @@ class DialableTests(SynchronousTestCase):
     @given(addresses, addresses)
     def test_any(self, addresses: list[PeerAddress], own: list[PeerAddress]) -> None:
         """
-        Whatever is given, no result is our own, and asking again changes nothing.
+        For any input, no result is the member's own address, and a second call changes
+        nothing.
         """
         found = dialable(addresses, own)
         self.assertEqual(set(found) & set(own), set())
@@ -145,8 +146,8 @@ class RelayTests(SynchronousTestCase):
 
     def test_public(self) -> None:
         """
-        A relay with a public name or address may be used, besides eight
-        addresses; a second one is left out.
+        One relay with a public name or address is kept, in addition to eight addresses; a
+        second one is dropped.
         """
         eight = [PeerAddress(IROH, "192.0.2.1", port) for port in range(1, 10)]
         relay = RelayAddress("https://relay.example./")
@@ -156,8 +157,8 @@ class RelayTests(SynchronousTestCase):
 
     def test_own_network(self) -> None:
         """
-        A relay on loopback or in a private network is used only by one that
-        lists such a place itself.
+        A relay on loopback or in a private network is used only by a member that lists
+        such an address itself.
         """
         for url, own in (
             ("http://127.0.0.1:3340/", "127.0.0.1"),
@@ -174,8 +175,8 @@ class RelayTests(SynchronousTestCase):
 
     def test_own_relay(self) -> None:
         """
-        A relay of ours on loopback or in a private network allows relays there, but
-        no addresses: those strangers could choose.
+        A member's own relay on loopback or in a private network allows relays there, but
+        not addresses, which strangers could choose.
         """
         for url, host in (("http://127.0.0.1:3340/", "127.0.0.2"), ("http://relay/", "192.168.0.1")):
             other = RelayAddress(url + "x")
@@ -184,7 +185,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_no_url(self) -> None:
         """
-        What is no URL of a relay is never used.
+        An invalid relay URL is never used.
         """
         for url in (
             "",
@@ -201,7 +202,8 @@ class RelayTests(SynchronousTestCase):
             "https://0.0.0.0/",
             "https://0x7f.1/",
             "https://2130706433/",
-            # Where browsers and iroh see 127.0.0.1, localhost, or another host than we.
+            # URLs that browsers and iroh resolve to 127.0.0.1, localhost, or another host than this
+            # code would.
             "http://127.0.0.1\\.example/",
             "http://relay.localhos%74/",
             "http://%31%32%37.0.0.1/",

@@ -34,7 +34,7 @@ OWN, ALICE = PeerKey.from_seed(b"o" * 32), PeerKey.from_seed(b"a" * 32)
 
 def keys(count: int) -> list[PeerKey]:
     """
-    Different ones.
+    Distinct keys.
     """
     return [PeerKey.from_seed(number.to_bytes(32, "big")) for number in range(count)]
 
@@ -53,39 +53,39 @@ class ResolverTests(SynchronousTestCase):
 
     def resolve(self, key: PeerKey = ALICE) -> Deferred[tuple[Address, ...]]:
         """
-        Ask for a peer.
+        Look up a peer.
         """
         return self.resolver.resolve(key.peer_id)
 
     def found(self, store: ManualStore, packet: Packet) -> None:
         """
-        A store answers its last search.
+        Let a store answer its last search.
         """
         store.finding[-1][1](packet)
 
     def over(self, *stores: ManualStore) -> None:
         """
-        The last search of each store ends.
+        End the last search of each store.
         """
         for store in stores or (self.dht, self.relay):
             store.finding[-1][2].callback(None)
 
     def count(self) -> int:
         """
-        How often the stores were asked.
+        The number of searches in each store.
         """
         self.assertEqual(len(self.dht.finding), len(self.relay.finding))
         return len(self.dht.finding)
 
     def test_interface(self) -> None:
         """
-        It is an address book.
+        The resolver is an address book.
         """
         verifyObject(IAddressBook, self.resolver)
 
     def test_known(self) -> None:
         """
-        What was named lately is the answer, and nobody is asked.
+        Recently named addresses are returned without asking the stores.
         """
         self.resolver.learn(ALICE.peer_id, [A], "record")
         self.assertEqual(self.successResultOf(self.resolve()), (A,))
@@ -93,7 +93,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """
-        Ids that can't be anybody's, and our own, are not looked for.
+        Invalid ids and the member's own id are not looked up.
         """
         for peer_id in (bytes(32), b"\x02" + bytes(31), b"short", OWN.peer_id):
             self.assertEqual(self.successResultOf(self.resolver.resolve(peer_id)), ())
@@ -101,8 +101,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_first_usable(self) -> None:
         """
-        All stores are asked at once; the first that has something is enough,
-        and what follows goes into the book.
+        All stores are asked concurrently. The first usable packet completes the search;
+        later packets go into the book.
         """
         resolving = self.resolve()
         self.assertEqual(self.count(), 1)
@@ -117,8 +117,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_newest_wins(self) -> None:
         """
-        In whatever order they arrive; an older one is counted, the same one again
-        is nothing.
+        The newest packet wins in any order of arrival; an older one is counted, a
+        duplicate is ignored.
         """
         self.resolve()
         for seq, address in ((5, A), (7, B), (6, C), (7, B)):
@@ -129,7 +129,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_newest_wins_without_addresses(self) -> None:
         """
-        A peer that says that it is nowhere is not looked for where it was before.
+        A newer packet without addresses removes the earlier addresses.
         """
         resolving = self.resolve()
         self.found(self.dht, packet_of(ALICE, 7))
@@ -139,7 +139,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_undialable(self) -> None:
         """
-        A packet whose addresses may not be dialled is no answer; the next may be.
+        A packet with only undialable addresses does not complete the search; the next one
+        may.
         """
         resolving = self.resolve()
         self.found(self.dht, packet_of(ALICE, 5, PeerAddress(1, "127.0.0.1", 5)))
@@ -149,7 +150,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_nothing(self) -> None:
         """
-        Of whom no store knows anything the answer is empty, when all are done.
+        If no store has a packet, the result is empty once all have finished.
         """
         resolving = self.resolve()
         self.over(self.dht)
@@ -160,7 +161,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_learnt_meanwhile(self) -> None:
         """
-        What the book learns during a search is part of the answer.
+        Addresses that the book learns during a search are part of the result.
         """
         resolving = self.resolve()
         self.resolver.learn(ALICE.peer_id, [A], "peer data")
@@ -169,7 +170,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_one_at_a_time(self) -> None:
         """
-        All who ask for one peer share a search, each with a Deferred of its own.
+        Concurrent lookups of one peer share a search, each with its own Deferred.
         """
         one, two, three = self.resolve(), self.resolve(), self.resolve()
         self.assertEqual(self.count(), 1)
@@ -180,7 +181,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_cancelled_by_another(self) -> None:
         """
-        One who is told may cancel the others.
+        A callback may cancel the other Deferreds of the same search.
         """
         one, two = self.resolve(), self.resolve()
         one.addCallback(lambda _: two.cancel())
@@ -190,8 +191,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_goes_on(self) -> None:
         """
-        A search that nobody waits for any more goes on: the next caller will be
-        glad of it.
+        A search whose callers have all cancelled continues, for the benefit of the next
+        caller.
         """
         resolving = self.resolve()
         resolving.cancel()
@@ -202,7 +203,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_time_out(self) -> None:
         """
-        A store that does not answer in time is given up, and counted.
+        A store that does not answer in time is given up and counted.
         """
         resolving = self.resolve()
         self.over(self.relay)
@@ -214,8 +215,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_remembered_nothing(self) -> None:
         """
-        A peer without a packet is not looked for each time that it is asked for:
-        after 2 s, 4 s, ... 5 min.
+        A peer without a packet is not searched for again for 2 s, then 4 s, ... up to 5
+        min.
         """
         waits = []
         for _ in range(11):
@@ -233,7 +234,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_something_ends_it(self) -> None:
         """
-        Once something was found the holds are short again.
+        After a packet was found, the intervals start again at 2 s.
         """
         for _ in range(5):
             self.resolve()
@@ -250,8 +251,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_failed_dial(self) -> None:
         """
-        After a failed dial, which puts what is known in back-off, a search may
-        find where the peer has gone: a new address is dialled at once.
+        After a failed dial, which puts the known addresses in back-off, a search may find
+        a new address, which is dialled immediately.
         """
         self.resolver.learn(ALICE.peer_id, [A], "record")
         self.resolver.failed(ALICE.peer_id, [A])
@@ -262,9 +263,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_hearsay_that_failed(self) -> None:
         """
-        Who names ever new addresses of a peer that lead nowhere does not keep us
-        from asking for what the peer has signed; hearsay that has not failed is
-        enough.
+        Hearsay addresses that fail do not prevent a search for the peer's signed packet;
+        hearsay that has not failed does.
         """
         self.resolver.learn(ALICE.peer_id, [A], "peer data")
         self.assertEqual(self.successResultOf(self.resolve()), (A,))
@@ -283,7 +283,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_hearsay_that_was_reached(self) -> None:
         """
-        Once the peer was reached hearsay is enough again.
+        After the peer was reached, hearsay is sufficient again.
         """
         self.resolver.learn(ALICE.peer_id, [A], "peer data")
         self.resolver.failed(ALICE.peer_id, [A])
@@ -294,8 +294,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_reached_before(self) -> None:
         """
-        Where a peer was last reached is the answer, while others are asked for
-        something newer.
+        The address at which a peer was last reached is returned, while the stores are
+        asked for a newer one.
         """
         self.resolver.learn(ALICE.peer_id, [A], "record")
         self.resolver.succeeded(ALICE.peer_id)
@@ -307,8 +307,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_at_most_so_many(self) -> None:
         """
-        Searches beyond the fourth wait for their turn, and beyond the queue
-        there is an answer at once.
+        At most four searches run; others are queued, and if the queue is full the result
+        is empty immediately.
         """
         many = keys(MAX_RUNNING + MAX_WAITING + 1)
         resolving = [self.resolve(key) for key in many]
@@ -322,7 +322,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_all_get_their_turn(self) -> None:
         """
-        One after another, also when the stores answer at once.
+        Queued searches run one after another, even if the stores answer immediately.
         """
         many = keys(MAX_RUNNING + MAX_WAITING)
         resolving = [self.resolve(key) for key in many]
@@ -335,7 +335,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_cancelled_in_the_queue(self) -> None:
         """
-        A search whose turn has not come is given up with its last caller.
+        A queued search is dropped when its last caller cancels.
         """
         many = keys(MAX_RUNNING + 2)
         resolving = [self.resolve(key) for key in many]
@@ -350,7 +350,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_holds_are_bounded(self) -> None:
         """
-        Only so many ids without a packet are remembered.
+        The number of ids without a packet remembered is limited.
         """
         for key in keys(MAX_HELD + 10):
             self.resolve(key)
@@ -359,7 +359,8 @@ class ResolverTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopped, all searches end, who waits is told, and nobody is asked any more.
+        C{stop} ends all searches and fires their Deferreds; no store is asked from then
+        on.
         """
         many = keys(MAX_RUNNING + 2)
         resolving = [self.resolve(key) for key in many]
@@ -371,7 +372,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_late(self) -> None:
         """
-        A store that answers after its search is over changes nothing.
+        A store that answers after the end of its search changes nothing.
         """
         self.resolve()
         self.over()
@@ -380,7 +381,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_no_stores(self) -> None:
         """
-        Without stores it is the book alone.
+        Without stores, only the book is used.
         """
         resolver = Resolver(self.clock, self.book, OWN.peer_id, (), self.counters)
         self.assertEqual(self.successResultOf(resolver.resolve(ALICE.peer_id)), ())
@@ -390,7 +391,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_mistakes(self) -> None:
         """
-        A store that fails, which it must not, is logged; the others' answers count.
+        A store that raises, which is a bug, is logged; the other stores' answers count.
         """
         resolving: Deferred[Any] = self.resolve()
         self.dht.finding[-1][2].errback(ZeroDivisionError())

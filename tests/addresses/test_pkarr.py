@@ -43,7 +43,7 @@ RELAY = RelayAddress("https://relay.example./")
 
 def iroh_address(text: str) -> PeerAddress:
     """
-    An address as the vectors write it.
+    Parse an address as written in the vectors.
     """
     host, _, port = text.rpartition(":")
     return PeerAddress(IROH, host.strip("[]"), int(port))
@@ -59,33 +59,33 @@ def header(answers: int, *, flags: int = 0x8000, questions: int = 0) -> bytes:
 
 def rdata(data: bytes, kind: int = dns.TXT, cls: int = dns.IN) -> bytes:
     """
-    The part of a record that follows its name.
+    The fields of a resource record after its name.
     """
     return kind.to_bytes(2, "big") + cls.to_bytes(2, "big") + bytes(4) + len(data).to_bytes(2, "big") + data
 
 
 def string(text: bytes) -> bytes:
     """
-    A character-string of DNS.
+    A DNS character-string.
     """
     return bytes((len(text),)) + text
 
 
 def addresses_in(dns_packet: bytes, key: PeerKey = KEY) -> tuple[Address, ...]:
     """
-    What a reader finds.
+    The addresses that a reader finds.
     """
     return Packet(key.peer_id, 1, dns_packet).addresses()
 
 
 class VectorTests(SynchronousTestCase):
     """
-    The packets that iroh made.
+    The packets made by iroh.
     """
 
     def test_written(self) -> None:
         """
-        Of the same addresses and time we make the same bytes.
+        The same addresses and time give the same bytes as iroh's.
         """
         for vector in VECTORS:
             key = PeerKey.from_seed(bytes.fromhex(vector["seed"]))
@@ -100,7 +100,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        They verify, and their values are what iroh put in.
+        The packets verify, and contain the values that iroh wrote.
         """
         self.assertGreaterEqual(len(VECTORS), 4)
         for vector in VECTORS:
@@ -116,7 +116,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_changed(self) -> None:
         """
-        A packet with any bit changed, or of another key, is none.
+        A packet with any bit changed, or with another key, is invalid.
         """
         vector = VECTORS[0]
         public_key, payload = (bytes.fromhex(vector[name]) for name in ("public_key", "relay_payload"))
@@ -129,13 +129,13 @@ class VectorTests(SynchronousTestCase):
 
 class WriteTests(SynchronousTestCase):
     """
-    Our own packets.
+    Writing packets.
     """
 
     def test_both_names(self) -> None:
         """
-        Streams addresses stand under C{_dtt}, where iroh does not look, and all
-        others under C{_iroh}, relay first; a name is written once.
+        Streams addresses are under C{_dtt}, where iroh does not look, all others under
+        C{_iroh}, relay first; each name is written once.
         """
         written = write_dns(KEY.peer_id, [B, A, RELAY], "hello")
         self.assertEqual(
@@ -160,7 +160,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_trimmed(self) -> None:
         """
-        What does not fit into an item of the DHT is left out from the end.
+        Entries that do not fit into a DHT item are dropped, beginning at the end.
         """
         long = [PeerAddress(IROH, f"2001:db8:1111:2222:3333:4444:5555:666{n}", 60000) for n in range(8)]
         relay = RelayAddress("https://" + "r" * 240 + "/")
@@ -171,8 +171,8 @@ class WriteTests(SynchronousTestCase):
 
     def test_nothing_iroh_would_misread(self) -> None:
         """
-        Texts with an equals sign, which iroh cuts short, and texts that are too
-        long are left out.
+        Texts with an equals sign, which iroh cuts short, and texts that are too long are
+        dropped.
         """
         for url in ("https://relay.example/?a=b", "https://" + "x" * 300, ""):
             self.assertEqual(read_texts(write_dns(KEY.peer_id, [RelayAddress(url)])), [])
@@ -196,7 +196,8 @@ class WriteTests(SynchronousTestCase):
     )
     def test_any(self, addresses: list[Address], user_data: str | None) -> None:
         """
-        Whatever is to be written fits, can be read, and is nothing else.
+        Any list of addresses gives a packet that fits, and that reads as a subset of the
+        list.
         """
         written = write_dns(KEY.peer_id, addresses, user_data)
         self.assertLessEqual(len(written), MAX_WRITTEN)
@@ -205,20 +206,20 @@ class WriteTests(SynchronousTestCase):
 
 class ReadTests(SynchronousTestCase):
     """
-    The packets of others.
+    Reading packets.
     """
 
     def assert_refused(self, packet: bytes, reason: str) -> None:
         """
-        It is malformed, for this reason.
+        Assert that a packet is malformed, for the given reason.
         """
         error = self.assertRaises(DecodeError, read_texts, packet)
         self.assertEqual(str(error), reason)
 
     def test_unknown(self) -> None:
         """
-        Unknown keys, other names, other types and classes, values that are no
-        addresses of ours, and texts that are not UTF-8 are left out.
+        Unknown keys, other names, types and classes, values that are not supported
+        addresses, and texts that are not UTF-8 are skipped.
         """
         texts = (
             b"addr=192.0.2.1:1",
@@ -250,14 +251,14 @@ class ReadTests(SynchronousTestCase):
 
     def test_strings_are_joined(self) -> None:
         """
-        A text may come in several strings, as DNS has it.
+        A text split into several strings is joined, as DNS specifies.
         """
         packet = header(1) + OWNER + rdata(string(b"addr=192.") + string(b"") + string(b"0.2.1:1"))
         self.assertEqual(addresses_in(packet), (A,))
 
     def test_at_most_eight_of_each(self) -> None:
         """
-        Of more addresses only the first ones count, and equal ones once.
+        Only the first eight addresses of each kind count; duplicates count once.
         """
         texts = [b"addr=192.0.2.1:%d" % (number // 2 + 1) for number in range(40)]
         packet = header(40) + b"".join(
@@ -267,14 +268,14 @@ class ReadTests(SynchronousTestCase):
 
     def test_no_answer(self) -> None:
         """
-        A query, or a packet with questions, is none of ours.
+        A query, and a packet with questions, is refused.
         """
         self.assert_refused(header(0, flags=0), "dns: no answer")
         self.assert_refused(header(0, questions=1), "dns: no answer")
 
     def test_truncated(self) -> None:
         """
-        Cut anywhere, and with a count that promises more, it is malformed.
+        A packet cut at any position, or with too large a count, is malformed.
         """
         packet = write_dns(KEY.peer_id, [A, B, RELAY])
         for size in range(len(packet)):
@@ -284,7 +285,8 @@ class ReadTests(SynchronousTestCase):
 
     def test_loops(self) -> None:
         """
-        Names that point at themselves, at each other, or forwards without end.
+        Names that point at themselves, at each other, or forwards without end are
+        refused.
         """
         for name in (b"\xc0\x0c", b"\xc0\x0e\xc0\x0c", b"\x01a\xc0\x0c", b"\xff\xff"):
             packet = header(1) + name + rdata(string(b"addr=192.0.2.1:1"))
@@ -294,15 +296,15 @@ class ReadTests(SynchronousTestCase):
 
     def test_long_labels(self) -> None:
         """
-        Labels and names beyond the limits of DNS.
+        Labels and names beyond the limits of DNS are refused.
         """
         self.assert_refused(header(1) + b"\x40" + b"a" * 64 + b"\x00", "dns: name too long")
         self.assert_refused(header(1) + (b"\x3f" + b"a" * 63) * 4 + b"\x00", "dns: name too long")
 
     def test_bounded_time(self) -> None:
         """
-        The worst packets that we know cost a few milliseconds: as many names as
-        fit, each of a chain of pointers over labels of one byte.
+        The most expensive known packets take a few milliseconds: as many names as fit,
+        each with a chain of pointers over labels of one byte.
         """
         chain = b"".join((12 + 2 + 2 * n).to_bytes(2, "big").replace(b"\x00", b"\xc0", 1) for n in range(14))
         labels = b"\x01a" * 126 + b"\x00"
@@ -321,7 +323,7 @@ class ReadTests(SynchronousTestCase):
     @given(st.binary(max_size=300), st.integers(0, 65535), st.booleans())
     def test_any_bytes(self, data: bytes, count: int, ours: bool) -> None:
         """
-        Any bytes behind a header are read, or are a L{DecodeError}.
+        Any bytes after a header can be read, or raise L{DecodeError}.
         """
         try:
             addresses_in(header(count) + (OWNER if ours else b"") + data)
@@ -331,7 +333,7 @@ class ReadTests(SynchronousTestCase):
     @given(st.data())
     def test_any_change(self, data: st.DataObject) -> None:
         """
-        So is a good packet with a few bytes changed.
+        A valid packet with a few bytes changed can be read, or raises L{DecodeError}.
         """
         packet = bytearray(write_dns(KEY.peer_id, [A, B, RELAY], "x"))
         for place in data.draw(st.lists(st.integers(0, len(packet) - 1), max_size=4)):
@@ -349,7 +351,7 @@ class PacketTests(SynchronousTestCase):
 
     def test_sizes(self) -> None:
         """
-        A payload shorter than its parts or longer than a packet may be.
+        A payload shorter than its parts or longer than a packet is refused.
         """
         for payload, reason in (
             (bytes(71), "pkarr: too short"),
@@ -360,7 +362,8 @@ class PacketTests(SynchronousTestCase):
 
     def test_seq(self) -> None:
         """
-        A sequence number that the DHT could not have is refused; the highest is not.
+        A sequence number that is impossible in the DHT is refused; the largest possible
+        one is accepted.
         """
         written = write_dns(KEY.peer_id, [A])
         high = Packet(KEY.peer_id, 2**63 - 1, written)
@@ -372,7 +375,7 @@ class PacketTests(SynchronousTestCase):
 
     def test_keys(self) -> None:
         """
-        Ids that can't be anybody's have no packets.
+        Packets of invalid ids are refused.
         """
         for public_key in (bytes(32), b"\x01" + bytes(31), b"\x02" + bytes(31), b"short"):
             error = self.assertRaises(DecodeError, check, Packet(public_key, 1, header(0)))
@@ -380,7 +383,7 @@ class PacketTests(SynchronousTestCase):
 
     def test_version(self) -> None:
         """
-        The higher sequence number counts, then the greater DNS packet.
+        Packets are ordered by sequence number, then by the bytes of the DNS packet.
         """
         packets = [Packet(KEY.peer_id, 2, b"a"), Packet(KEY.peer_id, 1, b"b"), Packet(KEY.peer_id, 1, b"c")]
         self.assertEqual(max(packets, key=Packet.version), packets[0])

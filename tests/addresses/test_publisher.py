@@ -62,7 +62,7 @@ class PublisherTests(SynchronousTestCase):
 
     def start(self) -> None:
         """
-        Start, and wait for the first packet.
+        Start the publisher and wait for the first packet.
         """
         self.publisher.startService()
         self.addCleanup(self.stop)
@@ -70,46 +70,46 @@ class PublisherTests(SynchronousTestCase):
 
     def stop(self) -> None:
         """
-        It stops at once, and leaves nothing.
+        Stopping is immediate and leaves no pending calls.
         """
         self.successResultOf(self.publisher.stopService())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass, event by event.
+        Advance the clock, event by event.
         """
         advance(self.clock, seconds)
 
     def end(self, error: Exception | None = None) -> None:
         """
-        End the publishing that is under way.
+        Finish the current publication.
         """
         _, over = self.store.publishing[-1]
         over.callback(None) if error is None else over.errback(Failure(error))
 
     def count(self) -> int:
         """
-        How often it was published so far.
+        The number of publications so far.
         """
         return len(self.store.publishing)
 
     def change(self, *addresses: Address) -> None:
         """
-        Our addresses have become these.
+        Change the member's addresses.
         """
         self.addresses = addresses
         self.publisher.update()
 
     def test_store(self) -> None:
         """
-        The store of these tests is one.
+        The store in these tests provides the interface.
         """
         verifyObject(IPacketStore, self.store)
 
     def test_start(self) -> None:
         """
-        A moment after the start our packet is published, and we are told.
+        The packet is published shortly after the start, and an event reports it.
         """
         self.start()
         self.assertEqual([p.addresses() for p, _ in self.store.publishing], [(A,)])
@@ -120,8 +120,8 @@ class PublisherTests(SynchronousTestCase):
 
     def test_interval(self) -> None:
         """
-        Each interval it is published again, with a higher number; we are told
-        once.
+        The packet is published again after each interval, with a higher number; only the
+        first time is reported.
         """
         self.start()
         for count in range(1, 5):
@@ -135,7 +135,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_not_ready(self) -> None:
         """
-        Before there is anybody to ask nothing is done, however long it takes.
+        Before the store is ready nothing is published, however long it takes.
         """
         self.store.ready = Deferred()
         self.publisher.startService()
@@ -148,7 +148,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_change(self) -> None:
         """
-        When the addresses change it is published at once, all changes together.
+        Changed addresses are published immediately; several changes are combined.
         """
         self.start()
         self.end()
@@ -162,7 +162,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_no_change(self) -> None:
         """
-        An update that changes nothing is none.
+        An update without a change publishes nothing.
         """
         self.start()
         self.end()
@@ -175,7 +175,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_change_while_publishing(self) -> None:
         """
-        A change in the midst of it is published afterwards.
+        A change during a publication is published afterwards.
         """
         self.start()
         self.change(B)
@@ -186,7 +186,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_flapping(self) -> None:
         """
-        Addresses that change all the time are published every few seconds only.
+        Addresses that change constantly are published only every few seconds.
         """
         self.start()
         for number in range(600):
@@ -198,7 +198,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_nothing_to_publish(self) -> None:
         """
-        Without an address there is no packet, until there is one.
+        Without an address nothing is published, until there is one.
         """
         self.addresses = ()
         self.start()
@@ -210,7 +210,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_first_address(self) -> None:
         """
-        The first address is published at once, also right after the start.
+        The first address is published immediately, even directly after the start.
         """
         self.addresses = ()
         self.start()
@@ -221,7 +221,8 @@ class PublisherTests(SynchronousTestCase):
 
     def test_newer_packet(self) -> None:
         """
-        Where a newer packet of ours is found, ours is signed above it at once.
+        If the store has a newer packet of this member, its own is immediately re-signed
+        with a higher number.
         """
         self.start()
         seq = self.store.publishing[0][0].seq + 10**12
@@ -232,7 +233,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_always_newer(self) -> None:
         """
-        Somebody with our key who is always ahead does not keep us busy.
+        Another holder of the key that is always ahead does not keep the publisher busy.
         """
         self.start()
         for number in range(MAX_ATTEMPTS):
@@ -244,7 +245,8 @@ class PublisherTests(SynchronousTestCase):
 
     def test_no_higher_number(self) -> None:
         """
-        Neither does a packet of ours with the highest number.
+        A packet with the highest possible number does not keep the publisher busy,
+        either.
         """
         self.start()
         self.end(PublishFailed("newer packet", newer_seq=2**63 - 1))
@@ -253,7 +255,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_failures(self) -> None:
         """
-        Failures are counted, told once, and tried again ever more slowly.
+        Failures are counted, reported once, and retried with growing delays.
         """
         self.start()
         waits = []
@@ -289,7 +291,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_retry_after(self) -> None:
         """
-        A store that wants to be left alone is, also when the addresses change.
+        A store's Retry-After is respected, even if the addresses change.
         """
         self.start()
         self.end(PublishFailed("status 429", retry_after=1000.0))
@@ -301,7 +303,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_time_out(self) -> None:
         """
-        A store that never answers is given up, and asked again.
+        A store that never answers is given up and tried again.
         """
         self.start()
         self.advance(TIMEOUT)
@@ -311,7 +313,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        It can be stopped at any moment, and again; nothing is logged as a mistake.
+        Stopping works at any moment, and twice; nothing is logged as an error.
         """
         for when in (0.0, START_DELAY, START_DELAY + 1, START_DELAY + TIMEOUT + 1, 2000.0):
             publisher = self.publisher
@@ -322,7 +324,7 @@ class PublisherTests(SynchronousTestCase):
 
     def test_store_stops_first(self) -> None:
         """
-        When the DHT node was stopped before us that is no mistake of ours.
+        It is not an error if the DHT node stops before the publisher.
         """
         self.store.ready = fail(LocalError("stopped"))
         self.publisher.startService()

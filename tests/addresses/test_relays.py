@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.addresses.relays} and L{dtt.net.http}: relays that
-behave badly.  What good ones do is in L{tests.addresses.test_stores}.
+Tests for L{dtt.addresses.relays} and L{dtt.net.http} with misbehaving relays. Those for
+relays that behave well are in L{tests.addresses.test_stores}.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def packet(seq: int = 5, key: PeerKey = ALICE) -> Packet:
 
 def answer(status: str = "200 OK", body: bytes = b"", *headers: str, length: int | None = None) -> bytes:
     """
-    An answer in HTTP.
+    An HTTP response.
     """
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
     return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
@@ -55,7 +55,7 @@ def answer(status: str = "200 OK", body: bytes = b"", *headers: str, length: int
 
 class Server(Protocol):
     """
-    Does what the test says.
+    A server whose answers are set by the test.
     """
 
     def __init__(self, case: RelayTests) -> None:
@@ -64,13 +64,13 @@ class Server(Protocol):
 
     def connectionMade(self) -> None:
         """
-        Counted.
+        Count the connection.
         """
         self.case.connections.append(self)
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Answer, once.
+        Answer once.
         """
         first = not self.received
         self.received += data
@@ -79,14 +79,14 @@ class Server(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Forgotten.
+        Remove the connection.
         """
         self.case.open -= 1
 
 
 class RelayTests(SynchronousTestCase):
     """
-    L{Relay} and a server that does what it likes.
+    L{Relay} with a misbehaving server.
     """
 
     def setUp(self) -> None:
@@ -100,13 +100,13 @@ class RelayTests(SynchronousTestCase):
 
     def says(self, *chunks: bytes) -> None:
         """
-        From now on the server answers with these bytes, and keeps the connection.
+        Make the server answer with these bytes from now on, and keep the connection open.
         """
         self.respond = lambda transport: transport.writeSequence(chunks)
 
     def find(self, seconds: float = TIMEOUT + 1, key: PeerKey = ALICE) -> list[Packet]:
         """
-        What is found within so many seconds; no connection is left then.
+        The packets found within C{seconds}; no connection is left afterwards.
         """
         found: list[Packet] = []
         finding = self.relay.find(key.peer_id, found.append)
@@ -117,7 +117,7 @@ class RelayTests(SynchronousTestCase):
 
     def assert_fault(self, reason: str, seconds: float = TIMEOUT + 1) -> None:
         """
-        Nothing is found, and that is counted.
+        Assert that nothing is found, and that a fault is counted.
         """
         self.counters.clear()
         self.assertEqual(self.find(seconds), [])
@@ -125,7 +125,7 @@ class RelayTests(SynchronousTestCase):
 
     def publish(self, seconds: float = TIMEOUT + 1) -> PublishFailed | None:
         """
-        Publish; why that failed.
+        Publish, and return the reason of the failure.
         """
         publishing: Deferred[None] = self.relay.publish(ALICE, packet())
         self.net.advance(seconds)
@@ -138,7 +138,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_request(self) -> None:
         """
-        The bytes of a request: no cookies, no body, one request a connection.
+        The request has no cookies and no body; each connection has one request.
         """
         self.says(answer(body=relay_payload(ALICE, packet())))
         self.assertEqual(self.find(), [packet()])
@@ -151,7 +151,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        Nobody listens, or nobody is there.
+        A refused connection and an absent host are faults.
         """
         self.relay = Relay(self.net.reactor("10.0.0.1"), "http://192.0.2.10/", self.counters)
         self.assertEqual(self.find(), [])
@@ -164,7 +164,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """
-        An answer that does not come, or not to its end, is given up after 10 s.
+        An answer that is not complete within 10 s is given up.
         """
         self.assert_fault("timed out")
         self.says(b"HTTP/1.1 200 OK\r\nContent-")
@@ -178,7 +178,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_drip(self) -> None:
         """
-        Neither does a byte each second prolong it.
+        A byte every second does not extend the 10 s.
         """
 
         def drip(transport: Any) -> None:
@@ -194,7 +194,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_endless(self) -> None:
         """
-        Endless bodies, headers and lines are cut off at once, however much comes.
+        Endless bodies, headers and lines are cut off immediately.
         """
         for begin in (
             b"HTTP/1.1 200 OK\r\n\r\n",
@@ -211,7 +211,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_too_large(self) -> None:
         """
-        A body of one byte more than a packet may have.
+        A body one byte longer than a packet is a fault.
         """
         self.says(answer(body=bytes(MAX_PAYLOAD + 1)))
         self.assert_fault("answer too large", 1.0)
@@ -220,7 +220,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_bomb(self) -> None:
         """
-        What unpacks to much is no better than what is much.
+        A compressed body that is too large when unpacked is a fault.
         """
         self.says(answer("200 OK", gzip.compress(bytes(5_000_000)), "Content-Encoding: gzip"))
         self.assertEqual(self.find(1.0), [])
@@ -228,7 +228,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """
-        Packets of others, garbage, and empty answers.
+        Packets of other peers, garbage, and empty answers are faults.
         """
         for body, reason in (
             (relay_payload(BOB, packet(key=BOB)), "pkarr: bad signature"),
@@ -241,7 +241,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_no_http(self) -> None:
         """
-        Answers that are no HTTP, contradict themselves or stop short.
+        Answers that are not HTTP, contradict themselves or are incomplete are faults.
         """
         for said in (
             b"SSH-2.0-OpenSSH\r\n\r\n",
@@ -260,7 +260,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_cut_short(self) -> None:
         """
-        A connection that ends early, or at once.
+        A connection that closes early, or immediately, is a fault.
         """
 
         def cut(transport: Any) -> None:
@@ -286,7 +286,8 @@ class RelayTests(SynchronousTestCase):
 
     def test_statuses(self) -> None:
         """
-        404 is no fault; any other status is; 304 to a question that was not asked.
+        404 is not a fault; any other error status is, and so is 304 to an unconditional
+        request.
         """
         self.says(answer("404 Not Found", b"not here"))
         self.assertEqual((self.find(1.0), self.counters), ([], {}))
@@ -296,7 +297,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_unread_bodies(self) -> None:
         """
-        A body that is of no use is not waited for: the connection is closed at once.
+        The connection is closed without waiting for a body that is not needed.
         """
         for status in ("404 Not Found", "500 Oops"):
             self.says(answer(status, b"x", length=100))
@@ -307,7 +308,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_older(self) -> None:
         """
-        A relay that forgets: an older packet than it gave before is not taken.
+        A relay that returns an older packet than before: it is ignored.
         """
         date = "Last-Modified: Tue, 15 Nov 1994 12:45:26 GMT"
         self.says(answer("200 OK", relay_payload(ALICE, packet(6)), date))
@@ -320,7 +321,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_cache_is_bounded(self) -> None:
         """
-        Only so many packets are remembered, and no overlong date.
+        The number of packets cached is limited, and an overlong date is not stored.
         """
         for number in range(MAX_CACHED + 5):
             key = PeerKey.from_seed(number.to_bytes(32, "big"))
@@ -333,7 +334,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_put(self) -> None:
         """
-        A packet is sent as the body of a PUT; any 2xx will do.
+        A packet is sent as the body of a PUT; any 2xx is a success.
         """
         self.says(answer("204 No Content"))
         self.assertIsNone(self.publish(1.0))
@@ -345,7 +346,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_retry_after(self) -> None:
         """
-        What a busy relay says about when to come again, if it can be understood.
+        A busy relay's Retry-After is used if it is valid.
         """
         for said, expected in (
             ("120", 120.0),
@@ -367,7 +368,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_left_alone(self) -> None:
         """
-        A relay that wants to be left alone is not asked for anybody until then.
+        A relay is not asked for any peer until its Retry-After has passed.
         """
         for status in ("429 Too Many Requests", "503 Service Unavailable"):
             self.connections.clear()
@@ -381,8 +382,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_conflict_without_a_packet(self) -> None:
         """
-        409, but what is there does not say why: then it is tried with the next
-        number.
+        After a 409 without an explanation, the next number is tried.
         """
         self.says(answer("409 Conflict"))
         error = self.publish(1.0)
@@ -396,7 +396,7 @@ class RelayTests(SynchronousTestCase):
 
     def test_cookies_and_long_headers(self) -> None:
         """
-        Cookies are neither kept nor parsed; headers within the limit do no harm.
+        Cookies are neither stored nor parsed; headers within the limit do no harm.
         """
         cookies = [f"Set-Cookie: {'a' * 100}{n}=b" for n in range(20)]
         self.says(answer("200 OK", relay_payload(ALICE, packet()), *cookies))
@@ -409,14 +409,14 @@ class RelayTests(SynchronousTestCase):
 
 class Saying(Protocol):
     """
-    Says something, and no more.
+    Sends fixed bytes, and nothing else.
     """
 
     said = b""
 
     def connectionMade(self) -> None:
         """
-        Say it.
+        Send the bytes.
         """
         assert self.transport is not None
         self.transport.write(self.said)
@@ -424,12 +424,12 @@ class Saying(Protocol):
 
 class Silent(Protocol):
     """
-    Answers, and hears nothing any more, no goodbye either.
+    Answers, then ignores everything, including the end of the connection.
     """
 
     def dataReceived(self, data: bytes) -> None:
         """
-        A request.
+        Answer the request.
         """
         assert self.transport is not None
         self.transport.write(answer("500 Oops", b"x", length=100))
@@ -445,7 +445,7 @@ class HTTPSTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         clock = Clock()
-        clock.advance(time.time())  # certificates have dates
+        clock.advance(time.time())  # certificates depend on the date
         self.net = MemoryTCPNetwork(clock)
         self.counters: Counter[str] = Counter()
         self.certificate = certificate("192.0.2.9")
@@ -460,20 +460,20 @@ class HTTPSTests(SynchronousTestCase):
 
     def relay(self) -> Relay:
         """
-        A client.
+        A relay client.
         """
         return Relay(self.net.reactor("10.0.0.1"), self.URL, self.counters)
 
     def trust(self) -> None:
         """
-        From now on the server's certificate is among those that a browser knows.
+        Make the server's certificate trusted, as if by the system's store.
         """
         roots = trustRootFromCertificates([self.certificate])
         self.patch(limited, "BrowserLikePolicyForHTTPS", lambda: BrowserLikePolicyForHTTPS(roots))
 
     def find(self) -> list[Packet]:
         """
-        What is found; no connection is left then.
+        The packets found; no connection is left afterwards.
         """
         found: list[Packet] = []
         finding = self.relay().find(ALICE.peer_id, found.append)
@@ -484,7 +484,7 @@ class HTTPSTests(SynchronousTestCase):
 
     def test_trusted(self) -> None:
         """
-        With a certificate for its name it is a relay like any.
+        A relay with a valid certificate for its name works.
         """
         self.trust()
         publishing = self.relay().publish(ALICE, packet())
@@ -494,14 +494,14 @@ class HTTPSTests(SynchronousTestCase):
 
     def test_untrusted(self) -> None:
         """
-        Without one it is told nothing.
+        A server with an untrusted certificate gets no request.
         """
         self.assertEqual(self.find(), [])
         self.assertEqual(self.counters, {f"{self.URL}: request failed (ResponseNeverReceived)": 1})
 
     def test_never_closed(self) -> None:
         """
-        A server that never says goodbye is hung up on.
+        A server that never closes the TLS connection is disconnected.
         """
         self.successResultOf(self.port.stopListening())
         self.trust()
@@ -516,7 +516,7 @@ class HTTPSTests(SynchronousTestCase):
 
     def test_other_name(self) -> None:
         """
-        Neither with one for another name.
+        A certificate for another name is refused.
         """
         self.successResultOf(self.port.stopListening())
         self.certificate = certificate("192.0.2.10")
@@ -527,7 +527,7 @@ class HTTPSTests(SynchronousTestCase):
 
     def test_no_tls(self) -> None:
         """
-        A server that speaks no TLS, or says nothing at all.
+        A server without TLS, or one that says nothing, is refused.
         """
         self.successResultOf(self.port.stopListening())
         for said, reason in (
@@ -544,7 +544,7 @@ class HTTPSTests(SynchronousTestCase):
 
 def certificate(host: str) -> PrivateCertificate:
     """
-    A self-signed one for an IP address.
+    A self-signed certificate for an IP address.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = name_of(host)

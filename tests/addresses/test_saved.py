@@ -24,19 +24,19 @@ REACHED = ReachedPeer(
 
 class SavedTests(SynchronousTestCase):
     """
-    What is written, and what is read.
+    Writing and reading the saved addresses.
     """
 
     def test_roundtrip(self) -> None:
         """
-        Through JSON and back it is the same.
+        A round trip through JSON changes nothing.
         """
         self.assertEqual(from_json(json.loads(json.dumps(to_json([REACHED])))), [REACHED])
         self.assertEqual(from_json(to_json([])), [])
 
     def test_format(self) -> None:
         """
-        The file is plain.
+        The format of the file is fixed.
         """
         self.assertEqual(
             to_json([REACHED]),
@@ -82,7 +82,7 @@ class SavedTests(SynchronousTestCase):
 
     def test_too_much(self) -> None:
         """
-        Of an overlong file the beginning counts.
+        Of too long a list only the beginning counts.
         """
         value = to_json([REACHED] * (MAX_REACHED + 5))
         value["peers"][0]["addresses"] *= 20
@@ -101,7 +101,7 @@ class SavedTests(SynchronousTestCase):
     )
     def test_any(self, peers: Any) -> None:
         """
-        Whatever is in the file, it is read or refused.
+        Any file can be read or is refused.
         """
         try:
             from_json({"version": 1, "peers": peers})

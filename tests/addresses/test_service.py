@@ -39,7 +39,7 @@ URL = "http://192.0.2.9"
 
 class ServiceTests(SynchronousTestCase):
     """
-    Members' services, one DHT and one pkarr relay.
+    The services of several members, one DHT and one pkarr relay.
     """
 
     def setUp(self) -> None:
@@ -57,7 +57,7 @@ class ServiceTests(SynchronousTestCase):
 
     def service(self, key: PeerKey, **config: Any) -> AddressService:
         """
-        A member's, running.
+        A running service of a member.
         """
         service = AddressService(
             self.net.reactor("10.0.0.1"),
@@ -75,7 +75,7 @@ class ServiceTests(SynchronousTestCase):
 
     def end(self) -> None:
         """
-        Stop all.
+        Stop all services.
         """
         for service in self.services:
             if service.running:
@@ -83,13 +83,13 @@ class ServiceTests(SynchronousTestCase):
 
     def stop(self, service: AddressService) -> None:
         """
-        It stops at once.
+        Stopping is immediate.
         """
         self.successResultOf(service.stopService())
 
     def resolve(self, service: AddressService, key: PeerKey) -> tuple[Address, ...]:
         """
-        What is found within a second.
+        The addresses found within a second.
         """
         resolving = service.book.resolve(key.peer_id)
         self.net.advance(1.0)
@@ -97,14 +97,14 @@ class ServiceTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        Its book is one.
+        The service's book provides the interface.
         """
         verifyObject(IAddressBook, self.service(ALICE).book)
 
     def test_dht(self) -> None:
         """
-        By default a member is found by its id through the DHT alone, with the
-        addresses of all transports; and we are told that ours can be.
+        By default a member can be found by its id through the DHT alone, with the
+        addresses of all transports; an event reports the publication.
         """
         self.service(ALICE)
         self.net.advance(START_DELAY + 0.1)
@@ -114,7 +114,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_relay(self) -> None:
         """
-        Without the DHT, through a pkarr relay alone.
+        Without the DHT, a member can be found through a pkarr relay.
         """
         self.listed[ALICE] = (A, IROH_RELAY)
         self.service(ALICE, pkarr=False, relays=(URL,))
@@ -126,7 +126,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_both(self) -> None:
         """
-        A dead relay and one that is there twice do no harm to what the DHT says.
+        Neither an unreachable relay nor a duplicate one affects the results of the DHT.
         """
         dead = "http://192.0.2.77"
         self.service(ALICE, relays=(URL, dead, URL))
@@ -139,8 +139,8 @@ class ServiceTests(SynchronousTestCase):
 
     def test_made_before_another_has_stopped(self) -> None:
         """
-        A service that was made while another one had the state goes on behind the
-        numbers of that one, whatever the clock says.
+        A service created while another one still uses the state continues with higher
+        numbers than that one, whatever the clock says.
         """
         self.state = StateDirectory(self.mktemp())
         first = self.service(ALICE)
@@ -164,7 +164,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_own_intervals(self) -> None:
         """
-        The relay is told every 5 minutes, the DHT every hour.
+        The packet is sent to the relay every 5 minutes and to the DHT every hour.
         """
         service = self.service(ALICE, relays=(URL,))
         self.net.advance(3700)
@@ -173,7 +173,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """
-        Without both nothing is published, and what others say is all there is.
+        Without DHT and relay nothing is published, and only hearsay is known.
         """
         service = self.service(ALICE, pkarr=False)
         self.net.advance(7200)
@@ -183,7 +183,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_no_publish(self) -> None:
         """
-        Without publishing others are found all the same.
+        Without publishing, lookups still work.
         """
         self.service(ALICE)
         self.net.advance(START_DELAY + 1)
@@ -194,7 +194,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_update(self) -> None:
         """
-        When our addresses change, others find the new ones.
+        Changed addresses are published, and others find them.
         """
         alice = self.service(ALICE)
         self.net.advance(START_DELAY + SHORTEST + 1)
@@ -206,7 +206,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_change_that_nobody_tells(self) -> None:
         """
-        Sometimes it looks by itself.
+        The service checks regularly for address changes that no call reports.
         """
         self.service(ALICE)
         self.net.advance(START_DELAY + SHORTEST + 1)
@@ -216,7 +216,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_earlier_run(self) -> None:
         """
-        A packet of an earlier run without state, whose clock was ahead, is replaced.
+        A packet from an earlier run without state, whose clock was ahead, is replaced.
         """
         ahead = self.service(ALICE)
         ahead._signer.last_seq = 2**62
@@ -229,8 +229,8 @@ class ServiceTests(SynchronousTestCase):
 
     def test_state(self) -> None:
         """
-        Sequence number and reached peers outlive the service; the files are
-        0600, and nothing secret is in them.
+        The sequence number and reached peers survive a restart; the files have mode 0600
+        and contain no secrets.
         """
         path = Path(self.mktemp())
         self.state = StateDirectory(path)
@@ -250,7 +250,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_saved_while_running(self) -> None:
         """
-        The state is written while it runs, too.
+        The state is also written while the service runs.
         """
         path = Path(self.mktemp())
         self.state = StateDirectory(path)
@@ -262,8 +262,8 @@ class ServiceTests(SynchronousTestCase):
 
     def test_damaged_state(self) -> None:
         """
-        Damaged files are put aside with a warning, and those with something else
-        are ignored with one.
+        Damaged files are moved aside with a warning, and files with other contents are
+        ignored with a warning.
         """
         path = Path(self.mktemp())
         self.state = StateDirectory(path)
@@ -279,7 +279,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_unreadable_state(self) -> None:
         """
-        What can't be read is said at once.
+        A file that can't be read is reported immediately.
         """
         for file in (SEQ_FILE, PEERS_FILE):
             path = Path(self.mktemp())
@@ -289,7 +289,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_full_disk(self) -> None:
         """
-        What can't be written is logged, and does not stop us.
+        A write error is logged and does not stop the service.
         """
 
         def write_json(name: str, value: object) -> None:
@@ -304,7 +304,8 @@ class ServiceTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        It stops in the midst of anything; who waits is told; nothing is left.
+        It can be stopped during any operation; pending Deferreds fire, and nothing is
+        left.
         """
         for seconds in (0.0, START_DELAY, START_DELAY + 0.015, START_DELAY + 0.025, 10.0):
             service = self.service(ALICE, relays=(URL,))
@@ -318,7 +319,7 @@ class ServiceTests(SynchronousTestCase):
 
     def test_stopped_before_it_started(self) -> None:
         """
-        Stopping one that never started is fine, and writes nothing.
+        Stopping a service that was never started works and writes nothing.
         """
         path = Path(self.mktemp())
         service = AddressService(

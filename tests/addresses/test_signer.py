@@ -37,7 +37,7 @@ class SignerTests(SynchronousTestCase):
 
     def signer(self) -> Signer:
         """
-        One that has read the state.
+        A signer that has read the state.
         """
         signer = Signer(self.clock, KEY, lambda: self.addresses, self.state)
         signer.load()
@@ -45,7 +45,7 @@ class SignerTests(SynchronousTestCase):
 
     def test_content(self) -> None:
         """
-        A packet has what we list at the moment; there is none without anything.
+        A packet contains the current addresses; without addresses there is none.
         """
         signer = self.signer()
         dns = signer.dns()
@@ -57,7 +57,7 @@ class SignerTests(SynchronousTestCase):
 
     def test_increasing(self) -> None:
         """
-        Numbers are the time in microseconds, but always above the last one.
+        Numbers are the time in microseconds, but always higher than the last one.
         """
         signer = self.signer()
         now = int(NOW * 1e6)
@@ -67,7 +67,8 @@ class SignerTests(SynchronousTestCase):
 
     def test_above(self) -> None:
         """
-        Above what was seen of ours, too; at the highest number there is an end.
+        Numbers are higher than those seen in the member's own packets; after the highest
+        one there are no more.
         """
         signer = self.signer()
         self.assertEqual(signer.packet(b"", above=2**62).seq, 2**62 + 1)
@@ -78,7 +79,7 @@ class SignerTests(SynchronousTestCase):
 
     def test_restart(self) -> None:
         """
-        After a restart with a clock that was set back the numbers go on.
+        After a restart with a clock that was set back, the numbers continue.
         """
         last = self.signer().packet(b"").seq
         self.clock = Clock()
@@ -87,13 +88,13 @@ class SignerTests(SynchronousTestCase):
 
     def test_written_before_it_is_used(self) -> None:
         """
-        The number is on the disk when the packet is given out.
+        The number is on disk before the packet is returned.
         """
         self.assertEqual(self.signer().packet(b"").seq, json.loads(self.file.read_text("ascii"))["seq"])
 
     def test_unusable_files(self) -> None:
         """
-        A damaged file is put aside, and so is one with something else.
+        A damaged file, or one with other contents, is moved aside.
         """
         for content in ("{", '{"version": 2, "seq": 5}', '{"version": 1, "seq": -1}', '{"version": 1}'):
             self.file.write_text(content, "ascii")
@@ -103,7 +104,7 @@ class SignerTests(SynchronousTestCase):
 
     def test_disk_full(self) -> None:
         """
-        When the number can't be written, we go on with it in memory.
+        If the number can't be written, signing continues with the number in memory.
         """
 
         def write_json(name: str, value: object) -> None:

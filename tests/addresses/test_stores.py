@@ -1,5 +1,5 @@
 """
-What every provider of L{IPacketStore} does: the DHT, and a relay.
+The contract of L{IPacketStore}, for the DHT and for a relay.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def packet(seq: int, port: int = 1, key: PeerKey = ALICE) -> Packet:
 
 class ContractMixin:
     """
-    The tests; C{store} and C{other} are two members' views of one place.
+    The contract tests; C{store} and C{other} are two members' views of the same storage.
     """
 
     store: IPacketStore
@@ -53,7 +53,7 @@ class ContractMixin:
 
     def find(self, store: IPacketStore, key: PeerKey = ALICE) -> list[Packet]:
         """
-        The packets that are found.
+        The packets found.
         """
         found: list[Packet] = []
         self.wait(store.find(key.peer_id, found.append))
@@ -61,21 +61,22 @@ class ContractMixin:
 
     def test_interface(self) -> None:
         """
-        It provides L{IPacketStore}, and is ready.
+        The store provides L{IPacketStore} and becomes ready.
         """
         verifyObject(IPacketStore, self.store)
         self.wait(self.store.when_ready())
 
     def test_nothing(self) -> None:
         """
-        Of a peer that has published nothing nothing is found, and nothing counted.
+        For a peer that has published nothing, nothing is found and no fault is counted.
         """
         self.assertEqual(self.find(self.store), [])
         self.assertEqual(self.counters, {})
 
     def test_roundtrip(self) -> None:
         """
-        What one published the other finds, once; of others still nothing.
+        A published packet is found once by another member; for other peers nothing is
+        found.
         """
         self.wait(self.store.publish(ALICE, packet(5)))
         self.assertEqual(self.find(self.other), [packet(5)])
@@ -84,7 +85,7 @@ class ContractMixin:
 
     def test_replaced(self) -> None:
         """
-        A newer packet replaces the one before.
+        A newer packet replaces the previous one.
         """
         self.wait(self.store.publish(ALICE, packet(5)))
         self.wait(self.store.publish(ALICE, packet(6, port=2)))
@@ -100,7 +101,7 @@ class ContractMixin:
 
     def test_newer_there(self) -> None:
         """
-        An older packet is refused, and it is said which one is there.
+        An older packet is refused, and the failure carries the newer packet.
         """
         self.wait(self.store.publish(ALICE, packet(9)))
         error: PublishFailed = self.assertRaises(
@@ -134,22 +135,22 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def put(self, item: Packet) -> None:
         """
-        Put anything where packets of Alice are.
+        Put any value where Alice's packets are stored.
         """
         read = self.successResultOf(self.dht.get_mutable(ALICE.peer_id))
         self.successResultOf(self.dht.put_latest(ALICE.seed, item.dns, item.seq, read=read, copies=20))
 
     def test_where(self) -> None:
         """
-        It lies without salt under the peer's key, on the 20 nearest nodes.
+        A packet is stored without a salt under the peer's key, on the 20 nearest nodes.
         """
         self.wait(self.store.publish(ALICE, packet(5)))
         self.assertEqual(self.dht.stored(ALICE.peer_id), {packet(5).dns: 20})
 
     def test_different(self) -> None:
         """
-        Nodes that have not heard of the newest packet give older ones; each
-        different one is handed out once.
+        Nodes that have missed the newest packet return older ones; each distinct packet
+        is reported once.
         """
         self.put(packet(5))
         self.dht.dead = set(self.dht.contacts[::2])
@@ -159,7 +160,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def test_no_packet(self) -> None:
         """
-        An item that is no packet is counted.
+        An item that is not a packet is counted.
         """
         for value, reason in ((b"", "truncated"), (bytes(12), "no answer"), (b"\xff" * 996, "no answer")):
             self.put(Packet(ALICE.peer_id, 5 + len(value), value))
@@ -169,7 +170,8 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def test_goes_above_what_is_no_packet(self) -> None:
         """
-        Whatever has a higher number under our key is in the way.
+        An invalid item with a higher number under the same key is overwritten with a
+        still higher number.
         """
         self.put(Packet(ALICE.peer_id, 77, b"junk"))
         error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(76)))
@@ -177,7 +179,8 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def test_newer_meanwhile(self) -> None:
         """
-        A node that refuses with 302 is asked why; its word alone is no proof.
+        After a refusal with 302 the node is queried for the reason; the code alone proves
+        nothing.
         """
         real = self.dht.put_latest
 
@@ -191,7 +194,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def test_liars(self) -> None:
         """
-        Nodes that refuse with 301 or 302 for no reason do not keep us from the
+        Nodes that refuse with 301 or 302 without a reason do not prevent storage on the
         others.
         """
         liars = self.dht._nearest(mutable_target(ALICE.peer_id), 19)
@@ -208,7 +211,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def test_nobody_stores(self) -> None:
         """
-        Without a node that stores it it is not published.
+        If no node stores the packet, publication fails.
         """
         self.dht.dead = set(self.dht.contacts)
         error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(5)))
@@ -216,7 +219,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def test_stopped(self) -> None:
         """
-        A search in a DHT that has stopped is over.
+        A search fails if the DHT has stopped.
         """
         error = LocalError("the DHT node has been stopped")
         self.patch(self.dht, "get_mutable", lambda *args: fail(error))
@@ -225,7 +228,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        All waits can be cancelled.
+        All Deferreds can be cancelled.
         """
         store = DHTStore(FakeDHT(Clock(), ready=False), self.counters)
         for waiting in (
@@ -238,7 +241,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
     def test_early(self) -> None:
         """
-        A packet is handed out when it arrives, not when the search is over.
+        A packet is reported when it arrives, not at the end of the search.
         """
         self.put(packet(5))
         hand_out: list[Any] = []
@@ -262,7 +265,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
 
 class RelayTests(ContractMixin, SynchronousTestCase):
     """
-    L{Relay}, with treq's client over TCP in memory.
+    L{Relay}, with treq's client over in-memory TCP.
     """
 
     def setUp(self) -> None:
@@ -277,7 +280,7 @@ class RelayTests(ContractMixin, SynchronousTestCase):
 
     def wait(self, deferred: Deferred[Any]) -> Any:
         """
-        Let time pass until it fires; nothing is left then.
+        Advance the clock until the Deferred fires; nothing is left afterwards.
         """
         results: list[Any] = []
         failures: list[Any] = []
@@ -290,7 +293,7 @@ class RelayTests(ContractMixin, SynchronousTestCase):
 
     def test_requests(self) -> None:
         """
-        The URL is the base and the key in z-base-32.
+        The URL is the base plus the key in z-base-32.
         """
         self.wait(self.store.publish(ALICE, packet(5)))
         self.find(self.other)
@@ -303,7 +306,7 @@ class RelayTests(ContractMixin, SynchronousTestCase):
 
     def test_not_modified(self) -> None:
         """
-        What we have already need not be sent again.
+        A packet that is already cached is not transferred again.
         """
         self.wait(self.store.publish(ALICE, packet(5)))
         self.assertEqual(self.find(self.other), [packet(5)])
@@ -315,7 +318,7 @@ class RelayTests(ContractMixin, SynchronousTestCase):
 
     def test_busy(self) -> None:
         """
-        A 429 is a failure that says when to come again, within limits.
+        A 429 fails with the time to wait, within limits.
         """
         for seconds, expected in ((7, 7.0), (0, 1.0), (10**6, 3600.0)):
             self.relay.busy = seconds
@@ -327,7 +330,7 @@ class RelayTests(ContractMixin, SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Requests can be cancelled: the connection is closed.
+        Requests can be cancelled, which closes the connection.
         """
         for ask in (
             lambda: self.store.find(ALICE.peer_id, lambda packet: None),

@@ -1,5 +1,5 @@
 """
-Tests for the parts of L{dtt.cli.demo} that need no processes.
+Tests for the parts of L{dtt.cli.demo} that don't need processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ class MemberTests(SynchronousTestCase):
     """
 
     def test_trouble(self) -> None:
-        """The first thing that is wrong, in words; nothing if it is joined and has heard everybody else."""
+        """
+        The first problem, in words; empty if the member has joined and has received a
+        line from every other member.
+        """
         everybody = frozenset(IDS)
         member = Member(1, 0.0)
         self.assertEqual(member.trouble(everybody), "member 1 did not start")
@@ -43,7 +46,7 @@ class MemberTests(SynchronousTestCase):
         self.assertEqual(member.trouble(everybody), "member 1 ended early (exit code 1)")
 
     def test_errors(self) -> None:
-        """The last words of its standard error are added, if anything is wrong."""
+        """If there is a problem, the end of the process's standard error is added."""
         member = Member(2, 0.0, errors=["one", "two", "three", "four"])
         self.assertEqual(member.trouble(frozenset()), "member 2 did not start | two | three | four")
 
@@ -54,7 +57,7 @@ class MemberProcessTests(SynchronousTestCase):
     """
 
     def test_lines(self) -> None:
-        """Output comes as whole lines, however it is cut."""
+        """Output is split into whole lines, however it arrives."""
         lines: list[bytes] = []
         errors: list[str] = []
         process = MemberProcess(lines.append, errors.append)
@@ -64,7 +67,7 @@ class MemberProcessTests(SynchronousTestCase):
         self.assertEqual((lines, errors), ([b'{"a": 1}', b"{}", b"{}"], ["warning", "\ufffd"]))
 
     def test_end(self) -> None:
-        """How it ended is told."""
+        """The exit status is reported."""
         process = MemberProcess(lambda line: None, lambda error: None)
         process.processEnded(Failure(ProcessTerminated(1)))
         self.assertIn("exit code 1", self.successResultOf(process.ended))
@@ -75,7 +78,7 @@ class MemberProcessTests(SynchronousTestCase):
 
 class Quiet(Demo):
     """
-    A demo whose members are told of by the test.
+    A demo whose members' events come from the test.
     """
 
     def __init__(self, members: int, keep: bool = False) -> None:
@@ -95,22 +98,22 @@ class Quiet(Demo):
         self.written: list[tuple[int, bytes]] = []
 
     def begin(self, number: int) -> Member:
-        """A member has been started."""
+        """Start a member."""
         member = Member(number, self.clock.seconds())
         member.process = SimpleNamespace(write=lambda data: self.written.append((number, data)))
         self._members.append(member)
         return member
 
     def tell(self, member: Member, name: str, **fields: Any) -> None:
-        """An event of a member."""
+        """Report an event of a member."""
         self._event(member, json.loads(json.dumps({"event": name, "time": self.clock.seconds(), **fields})))
 
     def started(self, member: Member) -> None:
-        """It has said who it is."""
+        """Report that a member has started, with its id."""
         self.tell(member, "node.started", peer_id=IDS[member.number - 1], dht_port=5, listen=["127.0.0.1:6"])
 
     def hears(self, member: Member, *numbers: int) -> None:
-        """It gets lines of others."""
+        """Let a member receive lines of others."""
         for number in numbers:
             line = ChatLine(IDS[number - 1], 1, f"hello from {number}")
             self.tell(member, "message", content=line.encode().decode())
@@ -118,11 +121,11 @@ class Quiet(Demo):
 
 class DemoTests(SynchronousTestCase):
     """
-    The timeline and the verdict.
+    The timeline and the result.
     """
 
     def joined(self, demo: Quiet) -> list[Member]:
-        """As many members as are wanted, all joined."""
+        """Start as many members as wanted, all joined."""
         members = [demo.begin(number) for number in range(1, demo._wanted + 1)]
         for member in members:
             demo.started(member)
@@ -131,7 +134,10 @@ class DemoTests(SynchronousTestCase):
         return members
 
     def test_all_well(self) -> None:
-        """When all are joined they speak; when everybody heard everybody the summary says so: 0."""
+        """
+        When all have joined they send; when all have received from all, the summary says
+        so and the exit code is 0.
+        """
         demo = Quiet(3)
         members = self.joined(demo)
         self.assertEqual([number for number, _ in demo.written], [1, 2, 3])
@@ -144,7 +150,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(demo.shown[-1], "3 of 3 joined, first after 0.25 s; every member heard every other")
 
     def test_timeline(self) -> None:
-        """Each event is a line with the time since the start; others' text is made harmless."""
+        """Each event is a line with the time since the start; text from other members is made harmless."""
         demo = Quiet(2)
         one, two = demo.begin(1), demo.begin(2)
         demo.started(one)
@@ -182,7 +188,7 @@ class DemoTests(SynchronousTestCase):
         )
 
     def test_speaks_again(self) -> None:
-        """As long as somebody has not heard everybody, all speak again."""
+        """All members send again until all have received from all."""
         demo = Quiet(2)
         members = self.joined(demo)
         self.assertEqual(len(demo.written), 2)
@@ -194,7 +200,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(len(demo.written), 4)
 
     def test_time_is_up(self) -> None:
-        """When it takes too long, it says who failed and why: 1."""
+        """On a timeout it says which members failed and why; the exit code is 1."""
         demo = Quiet(3)
         one, two = demo.begin(1), demo.begin(2)
         demo.started(one)
@@ -213,7 +219,7 @@ class DemoTests(SynchronousTestCase):
         )
 
     def test_member_ends(self) -> None:
-        """A member that ends early is the end."""
+        """A member that stops early ends the demo."""
         demo = Quiet(2)
         members = self.joined(demo)
         demo._gone(members[1], "exit code 3")
@@ -222,7 +228,7 @@ class DemoTests(SynchronousTestCase):
         self.successResultOf(members[1].gone)
 
     def test_keep(self) -> None:
-        """With --keep it goes on after the summary, until Ctrl-C, and says how to join."""
+        """With --keep it continues after the summary until Ctrl-C, and says how to join."""
         demo = Quiet(2, keep=True)
         members = self.joined(demo)
         demo.hears(members[0], 2)
@@ -236,7 +242,10 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(demo._verdict), 0)
 
     def test_interrupted(self) -> None:
-        """Ctrl-C before all is well is a 1, with or without --keep, and what is amiss is said, once."""
+        """
+        Ctrl-C before success gives exit code 1, with or without --keep, and the problem
+        is reported once.
+        """
         for keep in (False, True):
             demo = Quiet(2, keep)
             self.joined(demo)
@@ -246,7 +255,7 @@ class DemoTests(SynchronousTestCase):
             self.assertIn("member 2 heard nothing of aaaaaaaaaa", demo.shown[-1])
 
     def test_keep_and_a_member_ends(self) -> None:
-        """A member that ends after the summary is told of, and makes it a 1."""
+        """A member that stops after the summary is reported, and the exit code is 1."""
         demo = Quiet(2, keep=True)
         members = self.joined(demo)
         demo.hears(members[0], 2)
@@ -257,7 +266,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(demo._verdict), 1)
 
     def test_options(self) -> None:
-        """Numbers have a minimum, and are numbers."""
+        """Numeric options must be numbers and have a minimum."""
         options = DemoOptions()
         options.parseOptions(["--members", "5", "--dht-nodes", "2", "--keep"])
         self.assertEqual((options["members"], options["dht-nodes"], options["keep"]), (5, 2, 1))

@@ -26,13 +26,13 @@ class MainTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Output is kept."""
+        """Capture the output."""
         self.out, self.err = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", self.out)
         self.patch(sys, "stderr", self.err)
 
     def command(self, error: Exception | None = None, code: int = 0) -> None:
-        """Replace all commands by one, C{do}, with an option."""
+        """Replace all commands with one, C{do}, that has an option."""
 
         class Options(usage.Options):
             optParameters = [["number", None, 0, "A number.", int]]
@@ -45,7 +45,10 @@ class MainTests(SynchronousTestCase):
         self.patch(MainOptions, "subCommands", [["do", None, Options, "Do it."]])
 
     def test_exit_codes(self) -> None:
-        """The command's own; 2 for wrong usage, 1 for other errors of ours, with one line each."""
+        """
+        The exit code is the command's own; 2 for wrong usage, 1 for other dtt errors,
+        each with a one-line message.
+        """
         self.command(code=0)
         self.assertEqual(run(["do"]), 0)
         self.command(code=1)
@@ -58,7 +61,10 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(self.err.getvalue(), "dtt: wrong\ndtt: bad file\n")
 
     def test_wrong_usage(self) -> None:
-        """No command, an unknown one, an unknown option or a wrong value: one line, exit code 2."""
+        """
+        No command, an unknown command or option, and a wrong value give a one-line
+        message and exit code 2.
+        """
         self.command()
         for arguments in ([], ["nonsense"], ["--nonsense"], ["do", "--nonsense"], ["do", "--number", "x"]):
             self.err.truncate(0)
@@ -67,7 +73,7 @@ class MainTests(SynchronousTestCase):
             self.assertRegex(self.err.getvalue(), r"\Adtt: [^\n]+\n\Z", str(arguments))
 
     def test_help(self) -> None:
-        """--help names all commands and exits with 0; so does --version, and --help of each command."""
+        """--help lists all commands and exits with 0; so do --version, and --help of each command."""
         for arguments in (["--help"], ["--version"], *([name, "--help"] for name in self.names())):
             with self.assertRaises(SystemExit) as raised:
                 run(arguments)
@@ -84,7 +90,7 @@ class MainTests(SynchronousTestCase):
         return names
 
     def test_main(self) -> None:
-        """The console script exits with the code."""
+        """The console script exits with the command's exit code."""
         self.command(code=1)
         self.patch(sys, "argv", ["dtt", "do"])
         with self.assertRaises(SystemExit) as raised:
@@ -92,7 +98,7 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(raised.exception.code, 1)
 
     def test_closed_descriptors(self) -> None:
-        """Whoever starts it with standard input or output closed gets no socket in their place."""
+        """If standard input or output is closed at the start, no socket takes their descriptors."""
         script = (
             "import os; from dtt.cli.main import fill_standard_descriptors as fill; fill(); "
             "null = os.stat(os.devnull).st_rdev; "

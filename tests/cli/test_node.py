@@ -20,7 +20,7 @@ class NodeOptionsTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """
-        Everything has a default; what is said is taken.
+        Each option has a default and can be set.
         """
         options = NodeOptions()
         options.parseOptions([])
@@ -35,14 +35,14 @@ class NodeOptionsTests(SynchronousTestCase):
 
     def test_no_address(self) -> None:
         """
-        Without any address there is no node.
+        At least one address is required.
         """
         options = NodeOptions()
         self.assertRaises(UsageError, options.parseOptions, ["--bind", "none"])
 
     def test_refused(self) -> None:
         """
-        A wrong port, a wrong address, and what is no option are named.
+        A wrong port, a wrong address, and an unknown option are named in the message.
         """
         for arguments, expected in (
             (["--port", "x"], "--port: 'x'"),
@@ -57,12 +57,12 @@ class NodeOptionsTests(SynchronousTestCase):
 
 class TLSTests(SynchronousTestCase):
     """
-    What is not loaded.
+    The node does not load OpenSSL.
     """
 
     def test_without_tls(self) -> None:
         """
-        OpenSSL can't be imported any more, unless it was before.
+        The import of OpenSSL is blocked, unless it is already loaded.
         """
         modules = dict(sys.modules)
         self.patch(sys, "modules", modules)
@@ -75,7 +75,7 @@ class TLSTests(SynchronousTestCase):
 
     def test_not_loaded_before(self) -> None:
         """
-        Until the command runs, nothing has loaded it.
+        Nothing loads OpenSSL before the command runs.
         """
         words = "import sys, dtt.cli.main, dtt.cli.node; sys.exit('OpenSSL' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", words], check=False, timeout=60)

@@ -28,13 +28,13 @@ TARGET = bytes(20)
 
 class Swarm:
     """
-    Nodes that each know the nodes near them, and some others; asked through a
-    clock: an answer takes 10 ms, slow is after 50 ms, a dead node's query fails
+    Nodes that each know the nodes near them, and some others. Queries go through a clock:
+    an answer takes 10 ms, a query counts as slow after 50 ms, a dead node's query fails
     after 2 s.
 
-    @ivar open: queries in flight, slow ones apart.
-    @ivar most_open: so many at most, so far.
-    @ivar slow: who is slow now.
+    @ivar open: the number of queries in flight, not counting slow ones.
+    @ivar most_open: the maximum of C{open} so far.
+    @ivar slow: the nodes that are slow now.
     """
 
     def __init__(self, count: int, seed: int = 0) -> None:
@@ -57,20 +57,20 @@ class Swarm:
 
     def near(self, target: bytes, count: int) -> list[Contact]:
         """
-        The nearest of all.
+        The nodes nearest to the target.
         """
         return nsmallest(count, self.contacts, key=lambda contact: distance(contact.node_id, target))
 
     def alive(self, count: int) -> list[Contact]:
         """
-        Of those that answer, the nearest to the target.
+        The nearest nodes that answer.
         """
         nearest = self.near(TARGET, len(self.contacts))
         return [contact for contact in nearest if contact not in self.dead][:count]
 
     def honest(self, contact: Contact, target: bytes) -> list[Contact]:
         """
-        The 8 nearest.
+        The 8 nearest nodes.
         """
         return self.near(target, 8)
 
@@ -115,7 +115,7 @@ class Swarm:
 
     def lookup(self, starts: Iterable[Contact], /, **more: Any) -> Lookup[Contact]:
         """
-        A lookup of L{TARGET} with the answering contacts as results.
+        A lookup of L{TARGET} whose results are the contacts that answered.
         """
         starts = list(starts)
         arguments: dict[str, Any] = {
@@ -130,7 +130,7 @@ class Swarm:
 
     def run(self, deferred: Deferred[list[Contact]], seconds: float = 5.0) -> tuple[list[Any], float]:
         """
-        The outcome, and how long it took.
+        The outcome and the duration.
         """
         results: list[Any] = []
         start = self.clock.seconds()
@@ -142,13 +142,13 @@ class Swarm:
 
 class LargeSwarm(Swarm):
     """
-    Nodes whose tables have 8 random nodes of each subtree beside their own, as
-    in the real DHT; and hostile ones among them.
+    Nodes whose tables have 8 random nodes of each subtree, as in the real DHT; with
+    hostile ones among them.
 
-    @ivar told: how many nodes are in an answer.
-    @ivar hostile: who names, instead, nodes that are near the target, one
-        nearer than the other, and do not exist.
-    @ivar invented: these, and who named each.
+    @ivar told: the number of nodes in an answer.
+    @ivar hostile: nodes that return nonexistent nodes near the target, each nearer than
+        the previous.
+    @ivar invented: the nonexistent nodes, and which node named each.
     """
 
     def __init__(self, count: int, seed: int = 0, *, told: int = K) -> None:
@@ -164,13 +164,13 @@ class LargeSwarm(Swarm):
 
     def some(self, count: int) -> list[Contact]:
         """
-        Random ones.
+        Random nodes.
         """
         return self.rng.sample(self.contacts, count)
 
     def table(self, contact: Contact) -> list[Contact]:
         """
-        Whom it knows.
+        A node's routing table.
         """
         if contact not in self._tables:
             rng = Random(contact.node_id)
@@ -185,7 +185,7 @@ class LargeSwarm(Swarm):
 
     def from_table(self, contact: Contact, target: bytes) -> list[Contact]:
         """
-        The nearest that it knows, or says to know.
+        The nearest nodes that it knows, or claims to know.
         """
         if contact in self.hostile:
             return self.invent(contact)
@@ -193,7 +193,7 @@ class LargeSwarm(Swarm):
 
     def invent(self, informant: Contact, count: int = 20) -> list[Contact]:
         """
-        Nodes that do not exist, nearer than all others.
+        Nonexistent nodes, nearer than all others.
         """
         made = [
             Contact((1 << 140 - number % 100).to_bytes(20), f"80.{number >> 8}.{number & 255}.1", 1)

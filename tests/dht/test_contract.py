@@ -1,6 +1,5 @@
 """
-What every provider of L{IDHT} does: L{DHTNode} over a network in memory, and
-L{FakeDHT}.
+The contract of L{IDHT}, for L{DHTNode} over an in-memory network and for L{FakeDHT}.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ T = TypeVar("T")
 
 class ContractMixin:
     """
-    The tests; C{one} and C{two} are two members' DHTs.
+    The contract tests; C{one} and C{two} are two members' DHTs.
     """
 
     one: Any
@@ -52,21 +51,21 @@ class ContractMixin:
 
     def test_interface(self) -> None:
         """
-        It provides L{IDHT}.
+        The object provides L{IDHT}.
         """
         verifyObject(IDHT, self.one)
 
     def test_ready(self) -> None:
         """
-        It becomes ready, with a number of nodes; each caller is told.
+        It becomes ready, with a number of nodes; each caller's Deferred fires.
         """
         self.assertGreaterEqual(self.wait(self.one.when_ready()), 1)
         self.assertGreaterEqual(self.wait(self.one.when_ready()), 1)
 
     def test_empty_slot(self) -> None:
         """
-        A slot that nobody wrote to: up to 32 responsive nodes with tokens, the
-        nearest first, and no value.
+        Reading an empty slot returns up to 32 responsive nodes with tokens, the nearest
+        first, and no value.
         """
         read = self.get(self.one)
         self.assertEqual((read.public_key, read.salt, read.values()), (PUBLIC_KEY, SALT, {}))
@@ -75,7 +74,7 @@ class ContractMixin:
 
     def test_roundtrip(self) -> None:
         """
-        What one member put, another gets, from the nodes that stored it.
+        A value put by one member is read by another, from the nodes that stored it.
         """
         result = self.put(self.one, 1, self.get(self.one))
         self.assertEqual(len(result.stored), 2)
@@ -89,7 +88,7 @@ class ContractMixin:
 
     def test_on_answer(self) -> None:
         """
-        Answers are handed out one by one, values included.
+        Answers are reported one by one, including values.
         """
         self.put(self.one, 1, self.get(self.one))
         answers: list[NodeAnswer] = []
@@ -99,8 +98,8 @@ class ContractMixin:
 
     def test_on_inner(self) -> None:
         """
-        What the nearest nodes have answered is told once, before the end: at
-        least 5 answers, with tokens and values, which a put can be made with.
+        The answers of the nearest nodes are reported once, before the end: at least 5
+        answers, with tokens and values, which can be used for a put.
         """
         self.put(self.one, 1, self.get(self.one))
         told: list[MutableRead] = []
@@ -118,7 +117,7 @@ class ContractMixin:
         self.assertEqual((inner.public_key, inner.salt), (PUBLIC_KEY, SALT))
         self.assertGreaterEqual(len(inner.answers), 5)
         self.assertTrue(set(inner.answers) <= set(read.answers))
-        # One or two of a larger network may become known later.
+        # In a larger network, one or two nodes may become known later.
         nearest = [answer.contact for answer in read.answers[:16]]
         self.assertTrue({answer.contact for answer in inner.answers} <= set(nearest))
         placement = FirstCopy(Placement(record(2)[:32], classify))
@@ -129,8 +128,7 @@ class ContractMixin:
 
     def test_known(self) -> None:
         """
-        With an earlier read the slot is read anew: what has been put meanwhile
-        is there.
+        With an earlier read the slot is read again, and values put since are found.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -141,7 +139,7 @@ class ContractMixin:
 
     def test_alpha(self) -> None:
         """
-        However many queries are in flight, the same is read.
+        The result does not depend on the number of queries in flight.
         """
         self.put(self.one, 1, self.get(self.one))
         for alpha in (1, 4, 40):
@@ -151,8 +149,8 @@ class ContractMixin:
 
     def test_width(self) -> None:
         """
-        So many of the nearest nodes are read as are asked for, and perhaps the
-        20 that mainline looks at, but not all.
+        The given number of nearest nodes is read, and perhaps the 20 that mainline reads,
+        but not all nodes.
         """
         everybody = [answer.contact for answer in self.get(self.two).answers]
         read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, width=12))
@@ -163,8 +161,7 @@ class ContractMixin:
 
     def test_refresh_tells(self) -> None:
         """
-        The answers of a refresh are told one by one, and no others than those
-        that have come.
+        A refresh reports its answers one by one, and only those that have arrived.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -176,8 +173,8 @@ class ContractMixin:
 
     def test_refresh_nearest(self) -> None:
         """
-        Only so many of the nearest are asked again; the others stay as they
-        were.
+        Only the given number of nearest nodes is queried again; the others stay
+        unchanged.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -191,8 +188,8 @@ class ContractMixin:
 
     def test_read_back(self) -> None:
         """
-        Nodes that say yes and keep nothing have acknowledged the value only,
-        and others are tried; unless their word is enough.
+        A node that acknowledges the value but does not keep it only counts as
+        acknowledged, and others are tried, unless read-back is disabled.
         """
         read = self.get(self.one)
         for read_back in (True, False):
@@ -208,7 +205,7 @@ class ContractMixin:
 
     def test_refresh(self) -> None:
         """
-        The same nodes asked again show what was put meanwhile.
+        Querying the same nodes again returns values put since.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -219,7 +216,8 @@ class ContractMixin:
 
     def test_nobody_is_overwritten(self) -> None:
         """
-        With a read from before another's put, both records end up in the slot.
+        With a read from before another member's put, both records are in the slot in the
+        end.
         """
         old = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -242,8 +240,8 @@ class ContractMixin:
 
     def test_top_up(self) -> None:
         """
-        The second put of the only publisher brings it to six copies; its
-        result counts the old ones.
+        The second put of the only publisher completes six copies; its result includes the
+        old ones.
         """
         self.put(self.one, 1, self.get(self.one))
         result = self.put(self.one, 1, self.get(self.one))
@@ -253,14 +251,14 @@ class ContractMixin:
 
     def test_put_latest(self) -> None:
         """
-        The highest sequence number wins on the 8 nearest nodes; a yes counts as
-        stored, since they are known to have had none or an older one.
+        The highest sequence number wins on the 8 nearest nodes; an acknowledgement counts
+        as stored, because the nodes are known to have had no value or an older one.
         """
         first = self.wait(self.one.put_latest(SEED, b"old", 1_700_000_000_000_000))
         self.assertEqual(len(first.stored), 8)
         self.assertEqual((first.acknowledged, first.refused, first.unanswered), ((), (), ()))
         second = self.wait(self.two.put_latest(SEED, b"new", 1_700_000_000_000_001))
-        # Each of the two may be near, but does not ask itself.
+        # Each of the two may be near, but does not query itself.
         self.assertGreaterEqual(len(set(second.stored) & set(first.stored)), 7)
         read = self.wait(self.one.get_mutable(PUBLIC_KEY))
         self.assertEqual(next(iter(read.values())), b"new")
@@ -288,8 +286,8 @@ class ContractMixin:
 
     def test_latest(self) -> None:
         """
-        Of different values the one with the highest sequence number is the
-        latest, and each is there with its number.
+        Of different values, the latest is the one with the highest sequence number, and
+        each has its number.
         """
         read = self.wait(self.one.get_mutable(PUBLIC_KEY))
         self.assertIsNone(read.latest())
@@ -303,8 +301,8 @@ class ContractMixin:
 
     def test_sample_infohashes(self) -> None:
         """
-        Nodes tell the info hashes that they have peers for, once in their
-        interval; also by callback.
+        Nodes return the info hashes for which they have peers, once per interval; also
+        through the callback.
         """
         info_hash = b"i" * 20
         holders = self.wait(self.one.announce_peer(info_hash, 4321)).stored
@@ -320,7 +318,7 @@ class ContractMixin:
 
     def test_wrong_arguments(self) -> None:
         """
-        Sizes are checked at the call.
+        Sizes are checked immediately.
         """
         read = self.get(self.one)
         placement = Placement(bytes(32), classify)
@@ -356,7 +354,7 @@ class ContractMixin:
 
     def test_immutable(self) -> None:
         """
-        A bencoded value is found by its SHA-1 by others; another is not.
+        A bencoded value is found by others under its SHA-1, and under no other target.
         """
         value = b"d3:agei7e4:name3:Idae"
         result = self.wait(self.one.put_immutable(value))
@@ -366,8 +364,8 @@ class ContractMixin:
 
     def test_peers(self) -> None:
         """
-        An announced port is found by others, once, and by callback; with 0 it
-        is the port that we send from.
+        An announced port is found by others, once, and through the callback; 0 stands for
+        the port of the query.
         """
         info_hash = b"i" * 20
         self.assertEqual(self.wait(self.two.get_peers(info_hash)), frozenset())
@@ -392,7 +390,7 @@ class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
 
     def forgetting(self) -> FakeDHT:
         """
-        That of a member, all of whose nodes store nothing any more.
+        The DHT of a member whose nodes no longer store anything.
         """
         dht: FakeDHT = self.one
         for responder in dht._nodes.values():
@@ -410,7 +408,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
     def setUp(self) -> None:
         self.network = Network(24, seed=1, families=self.families)
         self.one, self.two = self.network.node(), self.network.node()
-        # A read right at the start may miss a far node.
+        # A read directly after the start may miss a far node.
         self.network.udp.advance(1.0)
         self.wait = self.network.result
 
@@ -419,7 +417,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def forgetting(self) -> DHTNode:
         """
-        That of a member, all of whose nodes store nothing any more.
+        The DHT of a member whose nodes no longer store anything.
         """
         for node in self.network.nodes:
             self.patch(node.responder.items, "put", lambda *_: None)
@@ -428,8 +426,8 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def test_alpha_bounds(self) -> None:
         """
-        No more queries are in flight than asked for; pings of the routing
-        table apart.
+        The number of queries in flight is at most alpha, apart from pings of the routing
+        table.
         """
         krpc = self.one.krpc
         query = krpc.query
@@ -458,7 +456,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def test_known_nodes_are_asked(self) -> None:
         """
-        The nodes of an earlier read are asked also by who does not know them.
+        The nodes of an earlier read are queried even by a member that does not know them.
         """
         read = self.get(self.two)
         newcomer = self.network.node()
@@ -506,7 +504,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
 class IPv6NodeContractTests(NodeContractTests):
     """
-    The same over IPv6 alone.
+    The contract over IPv6 only.
     """
 
     families = "6"
@@ -514,12 +512,12 @@ class IPv6NodeContractTests(NodeContractTests):
 
 class FakeDHTTests(SynchronousTestCase):
     """
-    What L{FakeDHT} has for tests.
+    Features of L{FakeDHT} for tests.
     """
 
     def test_latency(self) -> None:
         """
-        With a latency each round trip takes that long, and can be cancelled.
+        With a latency, each round trip takes that long and can be cancelled.
         """
         clock = Clock()
         dht = FakeDHT(clock, latency=0.5)
@@ -545,7 +543,7 @@ class FakeDHTTests(SynchronousTestCase):
 
     def test_dead(self) -> None:
         """
-        Dead nodes are not among the answers, and refuse no refresh.
+        Dead nodes are not among the answers, and do not make a refresh fail.
         """
         dht = FakeDHT(Clock(), nodes=10)
         read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT))
@@ -555,7 +553,7 @@ class FakeDHTTests(SynchronousTestCase):
 
     def test_stored(self) -> None:
         """
-        Tests can look into a slot.
+        Tests can inspect a slot.
         """
         dht = FakeDHT(Clock())
         read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT))

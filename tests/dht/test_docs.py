@@ -1,5 +1,5 @@
 """
-What docs/explanation/dht-node.md shows works as shown.
+The example in docs/explanation/dht-node.md works.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ DOCUMENT = Path(dtt.__file__).parents[1] / "docs" / "explanation" / "dht-node.md
 
 class DocumentTests(SynchronousTestCase):
     """
-    The Python block, run as a program on a network in memory.
+    The Python block, run as a program on an in-memory network.
     """
 
     def test_program(self) -> None:
         """
-        The program takes a host and a port, stores and finds all that it says,
+        The program accepts a host and a port, stores and finds everything as described,
         and ends.
         """
         if not DOCUMENT.exists():

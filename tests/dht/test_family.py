@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.dht.family} and L{dtt.dht.families}: nodes of IPv6, and of both.
+Tests for L{dtt.dht.family} and L{dtt.dht.families}: IPv6 nodes and dual-stack nodes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def tables(node: DHTNode) -> list[int]:
 
 class LifeTests(SynchronousTestCase):
     """
-    Ports, readiness, the state of an earlier run.
+    Ports, readiness, and the state of an earlier run.
     """
 
     def setUp(self) -> None:
@@ -42,14 +42,15 @@ class LifeTests(SynchronousTestCase):
 
     def test_no_interface(self) -> None:
         """
-        A node without any address is a mistake.
+        A node without any address is refused.
         """
         with self.assertRaises(ValueError):
             DHTNode(self.network.udp.reactor("10.0.0.1"), interface=None)
 
     def test_ports(self) -> None:
         """
-        Both families get the same port; one that may be any gives way.
+        Both families use the same port; if one port is free to choose, it is adapted to
+        the other.
         """
         node = self.network.node(families="46")
         self.assertEqual(node.port, node.port6)
@@ -67,8 +68,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port_taken(self) -> None:
         """
-        If the wanted port is taken in one family, none is bound; it can be
-        tried again.
+        If the wanted port is taken in one family, none is bound; it can be tried again.
         """
         taken = self.network.udp.reactor(self.network.host6(0)).listenUDP(6881, DatagramProtocol())
         node = self.network.node(families="46", port=6881, start=False)
@@ -80,8 +80,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_family_without_network(self) -> None:
         """
-        A dual node whose IPv6 leads nowhere is ready over IPv4, and works as
-        fast as without; later IPv6 joins in.
+        A dual-stack node whose IPv6 does not work is ready over IPv4, and as fast as
+        without IPv6; IPv6 joins later.
         """
         for _ in range(4):
             self.network.node(families="46")
@@ -102,7 +102,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_known_nodes(self) -> None:
         """
-        The known nodes of both families are kept, and are enough to start.
+        The known nodes of both families are kept, and suffice to start.
         """
         for _ in range(3):
             self.network.node(families="46")
@@ -128,8 +128,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_stop_and_restart(self) -> None:
         """
-        Stopping closes both ports and leaves no call; they are the same ones
-        after the next start.
+        Stopping closes both ports and leaves no pending call; the next start uses the
+        same ports.
         """
         self.network.node(families="46")
         node = self.network.node(families="46")
@@ -151,7 +151,7 @@ class LifeTests(SynchronousTestCase):
 
 class BothTests(SynchronousTestCase):
     """
-    8 nodes of IPv4, 8 of IPv6, and one between them.
+    8 IPv4 nodes, 8 IPv6 nodes, and one dual-stack node.
     """
 
     def setUp(self) -> None:
@@ -175,7 +175,7 @@ class BothTests(SynchronousTestCase):
 
     def test_families_stay_apart(self) -> None:
         """
-        A table has nodes of its own family only.
+        A table contains only nodes of its own family.
         """
         for node in self.network.nodes:
             for side in node.sides:
@@ -185,8 +185,7 @@ class BothTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        A read has the nodes of both families, the nearest first, and can be
-        refreshed.
+        A read has the nodes of both families, the nearest first, and can be refreshed.
         """
         read = self.slot(self.dual)
         self.assertEqual(len(read.answers), 16)
@@ -198,8 +197,8 @@ class BothTests(SynchronousTestCase):
 
     def test_put(self) -> None:
         """
-        What a dual node puts is found in each family; what each one puts is
-        found by a dual node.
+        A value put by a dual-stack node is found in each family; values put in each
+        family are found by a dual-stack node.
         """
         self.assertEqual(len(self.put(self.dual, 1).stored), 4)
         self.put(self.four, 2)
@@ -210,7 +209,7 @@ class BothTests(SynchronousTestCase):
 
     def test_immutable(self) -> None:
         """
-        An immutable item goes to both families, and is found in either.
+        An immutable item is stored in both families, and found in either.
         """
         value = b"5:value"
         target = immutable_target(value)
@@ -242,8 +241,8 @@ class BothTests(SynchronousTestCase):
 
     def test_one_store(self) -> None:
         """
-        What was stored over one family can be read over the other, from a
-        node that has both.
+        A value stored over one family can be read over the other, from a node that has
+        both.
         """
         one, two = (side.neighbourhood.responder for side in self.dual.sides)
         self.assertIs(one.items, two.items)
@@ -268,8 +267,8 @@ class BothTests(SynchronousTestCase):
 
     def test_want(self) -> None:
         """
-        Who is asked over one family tells the nodes of that one, or those that
-        are wanted; C{ip} is of the asker's family.
+        A reply contains nodes of the query's family, or of those in C{want}; C{ip} is of
+        the sender's family.
         """
         port = self.dual.port
         for host, there, size in (
@@ -291,8 +290,8 @@ class BothTests(SynchronousTestCase):
 
     def test_bridge(self) -> None:
         """
-        A dual node that knows nodes of one family only finds those of the
-        other by C{want}.
+        A dual-stack node that knows nodes of one family only finds those of the other
+        with C{want}.
         """
         for host in (self.network.host(0), self.network.host6(0)):
             node = self.network.node(families="46", bootstrap=[(host, self.dual.port)])
@@ -301,8 +300,7 @@ class BothTests(SynchronousTestCase):
 
     def test_want_is_rare(self) -> None:
         """
-        Only who lacks nodes asks for both families' nodes, and only who has
-        both families.
+        Only a dual-stack node that lacks nodes asks for those of both families.
         """
         self.network.node(families="46")
         self.network.udp.advance(5.0)
@@ -314,8 +312,8 @@ class BothTests(SynchronousTestCase):
 
     def test_external_address(self) -> None:
         """
-        Each family votes on its own address, a network (/64) having one vote,
-        and has its own id then.
+        Each family votes on its own address, with one vote per network (/64), and then
+        has its own id.
         """
         told: list[str] = []
         node = self.network.node(families="46", on_external_host=told.append, bootstrap=[])
@@ -348,13 +346,13 @@ class BothTests(SynchronousTestCase):
 
 class TableTests(SynchronousTestCase):
     """
-    A host of IPv6 has many addresses.
+    An IPv6 host has many addresses.
     """
 
     def test_one_of_a_network(self) -> None:
         """
-        A /64 has one place in the table; its holder is not pushed out by
-        another address with the same port.
+        A /64 has one place in the table; another address with the same port does not
+        displace the node there.
         """
         network = Network(1, families="6")
         self.addCleanup(network.stop)
@@ -373,7 +371,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        It ends with the last one, in order.
+        The result arrives with the last Deferred, in order.
         """
         deferreds: list[Deferred[int]] = [Deferred(), Deferred()]
         both = side_by_side(deferreds)
@@ -384,7 +382,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_enough(self) -> None:
         """
-        With one that is enough, the others are cancelled.
+        Once one result is sufficient, the other Deferreds are cancelled.
         """
         cancelled: list[object] = []
         slow: Deferred[int] = Deferred(cancelled.append)
@@ -396,7 +394,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """
-        It fails as the first that fails, and cancels the others; so does
+        It fails as the first Deferred that fails, and cancels the others; so does
         cancelling it.
         """
         for kind in (ValueError, CancelledError):
@@ -413,7 +411,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_reads(self) -> None:
         """
-        A merged read can be taken apart again.
+        A merged read can be split again.
         """
         four = MutableRead(
             PUBLIC_KEY,
@@ -434,7 +432,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_puts(self) -> None:
         """
-        Results are strung together.
+        Results are concatenated.
         """
         a, b, c = (Contact(bytes((n,)) * 20, "10.0.0.1", n) for n in (1, 2, 3))
         self.assertEqual(

@@ -1,6 +1,6 @@
 """
-Any sequence of events, for what is pure in L{dtt.dht}: state machines that
-Hypothesis drives, beside models that are simple and slow.
+Random sequences of events for the pure parts of L{dtt.dht}: state machines driven by
+Hypothesis, compared with simple, slow models.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from dtt.net.networks import packed_network, subnet
 
 OWN = bytes(20)
 
-#: Of no matter: all peers are given out.
+#: Irrelevant here: all peers are returned.
 RNG = Random(1)
 
-#: Few ids and places, so that they meet.
+#: A few ids and addresses, so that they collide.
 IDS = st.builds(
     lambda first, rest: bytes((first,)) + bytes(18) + bytes((rest,)),
     st.sampled_from((0x80, 0x81, 0x40, 1, 0)),
@@ -54,7 +54,7 @@ SECONDS = st.floats(0, 2000)
 
 class RoutingMachine(RuleBasedStateMachine):
     """
-    A table; and who answered last, and how often somebody failed since.
+    A table, with the last node that answered at each address and its failures since.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @rule(contact=CONTACTS)
     def responded(self, contact: Contact) -> None:
-        """Somebody answered."""
+        """A node answers."""
         self.answered[contact] = self.now
         self.failures[contact] = 0
         doubtful = self.table.responded(contact, self.now)
@@ -74,13 +74,13 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @rule(contact=CONTACTS)
     def failed(self, contact: Contact) -> None:
-        """Somebody did not."""
+        """A node does not answer."""
         self.failures[contact] = self.failures.get(contact, 0) + 1
         self.table.failed(contact)
 
     @rule(contact=CONTACTS)
     def heard(self, contact: Contact) -> None:
-        """Somebody asked."""
+        """A node sends a query."""
         known = contact in self.table.contacts()
         worth = self.table.heard(contact.node_id, contact.host, contact.port, self.now)
         assert not (known and worth)
@@ -92,14 +92,14 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @rule(own_id=IDS)
     def move(self, own_id: bytes) -> None:
-        """We get another id."""
+        """The own id changes."""
         alive = len(self.table)
         self.table = self.table.with_id(own_id, self.now)
         assert len(self.table) <= alive
 
     @invariant()
     def bounded(self) -> None:
-        """A node has one place, as have an address, and a packed_network in a bucket."""
+        """A node has one place, and so do an address, and a network in a bucket."""
         table = self.table
         contacts = table.contacts()
         assert table.own_id not in {contact.node_id for contact in contacts}
@@ -118,7 +118,10 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @invariant()
     def honest(self) -> None:
-        """Only who has answered is there, and who is handed out has not failed since."""
+        """
+        Only nodes that have answered are in the table, and only those that have not
+        failed since are returned.
+        """
         contacts = set(self.table.contacts())
         assert contacts <= set(self.answered)
         for contact in self.table.nearest(OWN, 1000):
@@ -126,7 +129,7 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @invariant()
     def exact(self) -> None:
-        """The nearest are the nearest of all that are alive."""
+        """The nearest nodes are the nearest of all living ones."""
         alive = self.table.nearest(OWN, 1000)
         assert len(alive) == len(self.table)
         for target in (bytes(20), b"\x80" * 20, b"\x01" + bytes(19)):
@@ -143,7 +146,7 @@ NETWORKS = st.sampled_from((b"aaa", b"bbb", b"ccc"))
 
 class StoreMachine(RuleBasedStateMachine):
     """
-    Items and peers in small stores; and what was put last where.
+    Items and peers in small stores, with the last value put at each target.
     """
 
     CAPACITY, SHARE, LIFETIME = 12, 6, 100.0
@@ -158,7 +161,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(where=TARGETS, seq=st.integers(0, 3), value=st.sampled_from((b"1:a", b"1:b")), net=NETWORKS)
     def put(self, where: bytes, seq: int, value: bytes, net: bytes) -> None:
-        """Somebody puts what BEP44 allows."""
+        """Put a mutable item that BEP44 allows."""
         item = MutableItem(b"k" * 32, b"", seq, Encoded(value), b"s" * 64)
         stored = self.items.get(where, self.now)
         if stored is not None and self.items.conflict(stored, item, None) is not None:
@@ -169,7 +172,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(where=TARGETS)
     def refresh(self, where: bytes) -> None:
-        """Somebody repeats it."""
+        """Repeat a put."""
         stored = self.items.get(where, self.now)
         if stored is not None:
             self.items.refresh(where, self.now)
@@ -177,7 +180,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(info_hash=TARGETS, number=st.integers(0, 5), net=NETWORKS)
     def announce(self, info_hash: bytes, number: int, net: bytes) -> None:
-        """Somebody announces."""
+        """Announce a peer."""
         peer = b"peer-%d" % number
         self.peers.announce(info_hash, peer, net, self.now)
         self.announced[info_hash, peer] = self.now
@@ -190,20 +193,20 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 20))
     def sample(self, count: int) -> None:
-        """Somebody wants to know the info hashes."""
+        """Sample the info hashes."""
         sample, total = self.peers.sample(count, self.now)
         assert len(set(sample)) == len(sample) <= min(count, total)
         assert all(self.peers.peers(each, 6, 500, RNG, self.now) for each in sample)
 
     @rule(most=st.integers(0, 20))
     def expire(self, most: int) -> None:
-        """The upkeep."""
+        """Run the periodic clean-up."""
         self.items.expire(self.now, most)
         self.peers.expire(self.now, most)
 
     @invariant()
     def bounded(self) -> None:
-        """Neither in all nor of a packed_network are there more than may be."""
+        """The bounds for the total and for each network hold."""
         for store in (self.items, self.peers):
             assert len(store) <= self.CAPACITY
             shares = [len(keys) for keys in store._networks.values()]
@@ -213,7 +216,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def honest(self) -> None:
-        """What is found is what was put last there, no longer ago than it lives."""
+        """A value found is the last one put there, and has not expired."""
         for target, (item, since) in self.put_at.items():
             found = self.items.get(target, self.now)
             assert found is None or (found == item and self.now - since < self.LIFETIME)
@@ -227,7 +230,7 @@ IPS = st.builds(lambda net, host: bytes((80, 0, net, host)), st.integers(0, 9), 
 
 class LimitsMachine(RuleBasedStateMachine):
     """
-    Answers of any size to anybody; and what was sent when to whom.
+    Answers of any size to any address, with a record of what was sent.
     """
 
     def __init__(self) -> None:
@@ -239,7 +242,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @rule(ip=IPS, size=st.integers(50, 1500), count=st.integers(1, 30))
     def answer(self, ip: bytes, size: int, count: int) -> None:
-        """Somebody asks so often."""
+        """An address sends several queries."""
         for _ in range(count):
             if self.limits.allows(ip, self.now):
                 if not self.limits.is_proven(ip, self.now):
@@ -249,7 +252,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @rule(ip=IPS)
     def prove(self, ip: bytes) -> None:
-        """An address has completed a round trip."""
+        """An address completes a round trip."""
         self.limits.prove(ip, self.now)
 
     @rule(seconds=st.floats(0, 30))
@@ -259,7 +262,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """In all and to a packed_network, no more was sent than rates and bursts allow."""
+        """No more is sent, in total and to each network, than rates and bursts allow."""
         passed = self.now - 1000.0
         assert self.sent <= UPLOAD_RATE * (passed + UPLOAD_BURST_SECONDS + RESERVE_SECONDS) + 1500
         for sent in self.unproven.values():
@@ -270,7 +273,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
 class TokenMachine(RuleBasedStateMachine):
     """
-    Tokens given to anybody at any time.
+    Tokens issued to any address at any time.
     """
 
     def __init__(self) -> None:
@@ -281,7 +284,7 @@ class TokenMachine(RuleBasedStateMachine):
 
     @rule(ip=IPS, where=TARGETS)
     def give(self, ip: bytes, where: bytes) -> None:
-        """Somebody gets one."""
+        """Issue a token."""
         self.given.append((self.tokens.token(ip, where, self.now), ip, where, self.now))
 
     @rule(seconds=st.floats(0, 400))
@@ -291,7 +294,7 @@ class TokenMachine(RuleBasedStateMachine):
 
     @invariant()
     def valid(self) -> None:
-        """Each is good for 5 minutes and for no more than 10, for nobody else and nothing else."""
+        """Each token is valid for at least 5 and at most 10 minutes, only for its address and target."""
         for token, ip, target, since in self.given[-20:]:
             good = self.tokens.is_valid(token, ip, target, self.now)
             if self.now - since < ROTATION_INTERVAL:
@@ -304,12 +307,12 @@ class TokenMachine(RuleBasedStateMachine):
 
 class MachineTests(SynchronousTestCase):
     """
-    Each of them, for some hundred sequences.
+    Each machine, for some hundred sequences.
     """
 
     def run_machine(self, machine: type[RuleBasedStateMachine]) -> None:
         """
-        Run one; a sequence that fails is printed, made as short as possible.
+        Run a machine; a failing sequence is printed in its shortest form.
         """
         run_state_machine_as_test(
             machine, settings=settings(max_examples=60, stateful_step_count=60, deadline=None)
@@ -317,24 +320,24 @@ class MachineTests(SynchronousTestCase):
 
     def test_routing(self) -> None:
         """
-        L{RoutingTable} keeps its rules.
+        L{RoutingTable} obeys its rules.
         """
         self.run_machine(RoutingMachine)
 
     def test_storage(self) -> None:
         """
-        L{ItemStore} and L{PeerStore} keep theirs.
+        L{ItemStore} and L{PeerStore} obey their rules.
         """
         self.run_machine(StoreMachine)
 
     def test_limits(self) -> None:
         """
-        L{AnswerLimits} keeps its rates.
+        L{AnswerLimits} obeys its rates.
         """
         self.run_machine(LimitsMachine)
 
     def test_tokens(self) -> None:
         """
-        L{Tokens} recognises its own.
+        L{Tokens} recognizes its own tokens.
         """
         self.run_machine(TokenMachine)

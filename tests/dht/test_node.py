@@ -38,7 +38,7 @@ class LifeTests(SynchronousTestCase):
 
     def warnings(self) -> list[str]:
         """
-        What is logged from now on.
+        The warnings logged from now on.
         """
         lines: list[str] = []
 
@@ -53,7 +53,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port(self) -> None:
         """
-        The port is bound by C{privilegedStartService}; 0 becomes the real one.
+        C{privilegedStartService} binds the port; 0 is replaced by the actual port.
         """
         node = self.network.node(start=False)
         node.privilegedStartService()
@@ -63,7 +63,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port_taken(self) -> None:
         """
-        A port that is taken is one line that says what to do.
+        A port in use gives a one-line message that says what to do.
         """
         self.network.udp.reactor("10.0.0.1").listenUDP(6881, DatagramProtocol())
         node = self.network.node(start=False, port=6881)
@@ -75,8 +75,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_ready_after_one_round_trip(self) -> None:
         """
-        A node is ready with the first answer; dead and unresolvable hosts
-        delay nothing.
+        A node is ready with the first answer; dead and unresolvable hosts cause no delay.
         """
         first = self.network.node()
         self.network.udp.names = {"never": None, "good": ["10.0.0.1"]}
@@ -91,8 +90,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_known_nodes(self) -> None:
         """
-        The nodes of an earlier run are enough; they are there to be stored
-        even before anybody has answered.
+        The nodes of an earlier run suffice; they can be saved again even before any of
+        them has answered.
         """
         first = self.network.node()
         known = [
@@ -113,8 +112,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_unreachable(self) -> None:
         """
-        After 10 s without an answer there is one warning that names the
-        hosts; the node goes on trying, and is ready when one comes up.
+        After 10 s without an answer there is one warning that names the hosts; the node
+        keeps trying, and becomes ready when one answers.
         """
         lines = self.warnings()
         node = self.network.node(bootstrap=[("10.0.1.1", 6881)])
@@ -131,8 +130,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_first_node_is_not_unreachable(self) -> None:
         """
-        Who has nobody to ask waits for others without a warning, and is ready
-        when one has come.
+        A node without any host to query waits without a warning, and becomes ready when
+        another node queries it.
         """
         lines = self.warnings()
         first = self.network.node()
@@ -155,7 +154,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_operations_wait_until_ready(self) -> None:
         """
-        A read that is asked for before the start is made with the first answer.
+        A read started before the node is performed with the first answer.
         """
         self.network.node()
         node = self.network.node(start=False)
@@ -168,7 +167,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopping cancels all that is under way and leaves no call, no port.
+        Stopping cancels all operations and leaves no pending call and no port.
         """
         for _ in range(5):
             self.network.node()
@@ -209,7 +208,7 @@ class LifeTests(SynchronousTestCase):
 
 class NeighbourhoodTests(SynchronousTestCase):
     """
-    The routing table's upkeep, BEP42 and BEP43.
+    Maintenance of the routing table, BEP42 and BEP43.
     """
 
     def setUp(self) -> None:
@@ -225,8 +224,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_lookups_are_not_starved(self) -> None:
         """
-        When answers have used the upload up, and more, a lookup asks as many
-        nodes as before, and at once.
+        If answers have exhausted the upload, a lookup still queries as many nodes as
+        before, immediately.
         """
         limits = self.node.responder.limits
         read = self.network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
@@ -242,7 +241,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_closed_network_on_one_host(self) -> None:
         """
-        16 nodes on one address make a network.
+        16 nodes on one address form a network.
         """
         network = Network(16, closed=True)
         read = network.result(network.nodes[0].get_mutable(PUBLIC_KEY, SALT))
@@ -251,8 +250,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_table_empties(self) -> None:
         """
-        When all nodes have died the node looks for others, and finds the
-        first one that comes back.
+        If all nodes have died, the node keeps looking for others, and finds the first one
+        that returns.
         """
         self.network.udp.dead = {self.network.host(number) for number in (0, 2, 3, 4, 5)}
         for _ in range(3):
@@ -268,7 +267,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def asked_again(self) -> set[str]:
         """
-        Which hosts does C{node} ask within the next second?
+        The hosts that C{node} queries within the next second.
         """
         self.network.udp.log.clear()
         self.network.udp.advance(1.0)
@@ -277,8 +276,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_sleep(self) -> None:
         """
-        When the machine has slept, or its clock jumps, all known nodes and
-        bootstrap hosts are asked side by side; what is known stays of use.
+        After the machine was suspended, or its clock jumped, all known nodes and
+        bootstrap hosts are queried concurrently; known nodes stay usable.
         """
         everybody = {self.network.host(number) for number in (0, 2, 3, 4, 5)}
         self.network.udp.advance(60.0)
@@ -291,8 +290,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_silence(self) -> None:
         """
-        When nobody answers any more, the first nodes are looked for before
-        each node of the table has failed twice; an answer ends that.
+        If no node answers any more, the node queries its bootstrap hosts before each node
+        of the table has failed twice; an answer ends that.
         """
         network = Network(40, seed=9)
         node = network.nodes[1]
@@ -326,8 +325,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_few_nodes(self) -> None:
         """
-        A node whose neighbours were too busy to answer at first has a
-        bucketful of them a little later.
+        A node whose neighbours were too busy to answer at first has a full bucket of them
+        a little later.
         """
         network = Network(10)
         self.addCleanup(network.stop)
@@ -342,8 +341,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_ever_fewer_searches(self) -> None:
         """
-        In a network of few nodes, further ones are looked for ever less often,
-        down to once in 15 minutes.
+        In a network of few nodes, the search for further ones becomes rarer, down to once
+        in 15 minutes.
         """
         sent = self.node.krpc.counters
         before = sent["sent.find_node"]
@@ -381,7 +380,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_pings_are_bounded(self) -> None:
         """
-        A flood of strangers is answered with a bounded number of pings.
+        A flood of unknown nodes causes a bounded number of pings.
         """
         before = self.node.krpc.counters["sent.ping"]
         rng = Random(3)
@@ -392,8 +391,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_read_only_rule(self) -> None:
         """
-        Without a query from a stranger for 5 minutes we are read-only; the
-        first one ends that.  Plain nodes are not.
+        Without a query from an unknown node for 5 minutes the node is read-only; the
+        first one ends that. Nodes configured as plain are never read-only.
         """
         plain = self.network.node(plain=True)
         self.network.udp.advance(0.1)
@@ -409,8 +408,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_external_address(self) -> None:
         """
-        When the hosts agree on our external address, we take an id that is
-        valid there, and keep our nodes.
+        If the hosts agree on an external address, the node changes to an id that is valid
+        there, and keeps its nodes.
         """
         told: list[str] = []
         self.node = self.network.node(on_external_host=told.append)
@@ -438,7 +437,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_hostile_responses(self) -> None:
         """
-        A node that answers nonsense does no harm.
+        A node that sends nonsense does no harm.
         """
         network = self.network
         nonsense: list[dict[bytes, Any]] = [
@@ -457,7 +456,7 @@ class NeighbourhoodTests(SynchronousTestCase):
         network.udp.reactor("10.90.0.1").listenUDP(1, Hostile())
         self.node.add_node("10.90.0.1", 1)
         network.udp.advance(1.0)
-        # A bootstrap host that names so many is no node of the table.
+        # A bootstrap host that returns so many nodes is not in the table.
         self.assertEqual(len(self.node.table), 5)
         for _ in range(3):
             read = network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
@@ -479,8 +478,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_cold_start(self) -> None:
         """
-        From the start to a first stored copy it takes five round trips at most,
-        to a second one, after the whole read, another four.
+        From the start to the first stored copy takes at most five round trips; to the
+        second one, after the complete read, another four.
         """
         node = self.network.node()
         start = self.network.clock.seconds()
@@ -506,8 +505,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_cold_read_is_wide(self) -> None:
         """
-        A newcomer looks its own id up beside its first read, which needs more
-        nodes than the nearest ones name; else a little later.
+        A new node looks up its own id next to its first read, if the read needs more
+        nodes than the nearest ones return; otherwise a little later.
         """
         for reads in (True, False):
             node = self.network.node()
@@ -535,8 +534,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_dead_nodes(self) -> None:
         """
-        With 20 % of the nodes dead a newcomer reads and puts without waiting
-        for a time-out of 2 s; a lost packet is no harm either.
+        With 20 % dead nodes, a new node reads and puts without waiting for a time-out of
+        2 s; a lost packet does no harm either.
         """
         self.network.udp.dead = {self.network.host(number) for number in range(24, 30)}
         self.network.udp.loss = 0.02
@@ -552,7 +551,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_on_answer_that_raises(self) -> None:
         """
-        A fault of the application is logged; the read goes on.
+        An exception in the application's callback is logged; the read continues.
         """
 
         def on_answer(answer: NodeAnswer) -> None:
@@ -564,7 +563,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_own_store(self) -> None:
         """
-        What others have put on this very node is in its reads, and told.
+        Values that others have put on this very node are in its reads, and reported.
         """
         node, other = self.network.nodes[:2]
         read = self.network.result(other.get_mutable(PUBLIC_KEY, SALT))
@@ -585,8 +584,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_packet_limits(self) -> None:
         """
-        Fifty refreshes within a second send no node more than 20 packets in
-        10 s, and what can't be asked keeps its answer.
+        Fifty refreshes within a second send no node more than 20 packets in 10 s, and
+        nodes that can't be queried keep their answers.
         """
         node = self.network.nodes[5]
         read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
@@ -604,7 +603,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_put_sender_id(self) -> None:
         """
-        A put comes from our own id, and has a target and C{cas=0}.
+        A put has the node's own id as sender, a target and C{cas=0}.
         """
         node = self.network.nodes[5]
         read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))

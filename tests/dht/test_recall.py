@@ -1,6 +1,6 @@
 """
-Whether the operations of a node end at the nodes nearest to their targets, in a
-DHT of the real size (docs/protocol/latency.md section 1).
+Whether a node's operations end at the nodes nearest to their targets, in a DHT of
+realistic size (docs/protocol/latency.md section 1).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class VastTestCase(SynchronousTestCase):
 
     def build(self, links: Links | None = None, **dht: Any) -> None:
         """
-        Another DHT, and nobody on it.
+        Create another DHT, without members.
         """
         self.clock = HeapClock()
         self.clock.rightNow = 1e9
@@ -50,7 +50,7 @@ class VastTestCase(SynchronousTestCase):
 
     def node(self) -> DHTNode:
         """
-        One more.
+        Start another node.
         """
         host = member_host(len(self.nodes))
         node = DHTNode(
@@ -63,7 +63,7 @@ class VastTestCase(SynchronousTestCase):
 
     def wait(self, deferred: Deferred[T], seconds: float = 60.0) -> T:
         """
-        Let time pass until C{deferred} fires.
+        Advance the clock until C{deferred} fires.
         """
         results = outcome(deferred)
         end = self.clock.seconds() + seconds
@@ -104,7 +104,7 @@ class SlotReadTests(VastTestCase):
             read = self.wait(node.get_mutable(public_key, salt, alpha=alpha))
             self.assertLessEqual(self.sent(node) - before, MAX_QUERIES + 10, f"target {number}")
             found = {(answer.contact.host, answer.contact.port) for answer in read.answers}
-            # One of each /24 counts.
+            # One node of each /24 counts.
             first = {subnet(contact.host): contact for contact in reversed(self.dht.nearest(target, 40))}
             nearest = sorted(first.values(), key=lambda contact: distance(contact.node_id, target))[:32]
             hits = [(contact.host, contact.port) in found for contact in nearest]
@@ -115,7 +115,8 @@ class SlotReadTests(VastTestCase):
 
     def test_nobody_is_silent(self) -> None:
         """
-        All of the 12 nearest are found, and 99 % of the 32, 92 % at worst.
+        Without silent nodes, all of the 12 nearest are found, and 99 % of the 32, 92 % at
+        worst.
         """
         inner, all_of_them = self.recall(100, URGENT_ALPHA)
         self.assertEqual(min(inner), 1.0)
@@ -124,7 +125,7 @@ class SlotReadTests(VastTestCase):
 
     def test_a_third_is_silent(self) -> None:
         """
-        With 35 % silent: all of the 12 nearest, 95 % of the 32, 85 % at worst.
+        With 35 % silent nodes: all of the 12 nearest, 95 % of the 32, 85 % at worst.
         """
         inner, all_of_them = self.recall(100, URGENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
@@ -133,7 +134,7 @@ class SlotReadTests(VastTestCase):
 
     def test_most_are_silent(self) -> None:
         """
-        With 60 % silent: 99 % of the 12 nearest, 85 % of the 32.
+        With 60 % silent nodes: 99 % of the 12 nearest, 85 % of the 32.
         """
         inner, all_of_them = self.recall(50, URGENT_ALPHA, silent=0.6)
         self.assertGreaterEqual(sum(inner) / 50, 0.99)
@@ -141,22 +142,22 @@ class SlotReadTests(VastTestCase):
 
     def test_patient(self) -> None:
         """
-        With few queries in flight the 12 nearest are found as well.
+        With few queries in flight, the 12 nearest are found just as well.
         """
         inner, _ = self.recall(40, PATIENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
     def test_constant_round_trips(self) -> None:
         """
-        Without any variation of the round trips nothing is missed.
+        With constant round-trip times nothing is missed.
         """
         inner, _ = self.recall(40, URGENT_ALPHA, Links(2, low=0.05, high=0.05), silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
     def test_lacking_tables(self) -> None:
         """
-        Tables that lack a fifth of their entries, and have a fifth of dead ones,
-        cost few of the 12 nearest.
+        Tables with a fifth of their entries missing, and a fifth of dead ones, cost few
+        of the 12 nearest.
         """
         inner, _ = self.recall(40, URGENT_ALPHA, missing=0.2, dead=0.2)
         self.assertGreaterEqual(sum(inner) / 40, 0.97)
@@ -164,7 +165,7 @@ class SlotReadTests(VastTestCase):
 
 class FoundByAnotherTests(VastTestCase):
     """
-    What one fresh node stores another one finds, with each operation.
+    A value stored by one fresh node is found by another, with each operation.
     """
 
     def check(self, **dht: Any) -> None:
@@ -176,7 +177,7 @@ class FoundByAnotherTests(VastTestCase):
 
     def check_slot(self, rng: Random, where: str) -> None:
         """
-        A slot's record, whose first copy is put early.
+        Check a slot's record, whose first copy is put early.
         """
         one, two = self.node(), self.node()
         seed, salt = rng.randbytes(32), rng.randbytes(32)
@@ -188,7 +189,7 @@ class FoundByAnotherTests(VastTestCase):
             puts.append(outcome(one.put_mutable(seed, salt, record(1), placement, near, read_back=False)))
 
         read = self.wait(one.get_mutable(public_key, salt, None, put))
-        if not puts:  # few networks are near: the lookup was over before
+        if not puts:  # few networks are near: the lookup had already ended
             put(read)
         self.net.advance(1)
         self.assertEqual(len(puts[0][0].stored), 1, where)
@@ -197,7 +198,7 @@ class FoundByAnotherTests(VastTestCase):
 
     def check_others(self, rng: Random, where: str) -> None:
         """
-        pkarr's items, immutable items and peers.
+        Check pkarr's items, immutable items and peers.
         """
         one, two = self.node(), self.node()
         seed = rng.randbytes(32)
@@ -212,11 +213,11 @@ class FoundByAnotherTests(VastTestCase):
         self.assertEqual(self.wait(two.get_peers(info_hash)), {(member_host(2), 4433)}, where)
 
     def test_healthy(self) -> None:
-        """Nobody is silent."""
+        """All nodes answer."""
         self.check()
 
     def test_silent(self) -> None:
-        """35 and 60 % never answer."""
+        """35 and 60 % of the nodes never answer."""
         for silent in (0.35, 0.6):
             self.check(silent=silent)
 
@@ -226,23 +227,23 @@ class FoundByAnotherTests(VastTestCase):
             self.check(silent=0.35, secure=secure)
 
     def test_crowded_networks(self) -> None:
-        """50 nodes of each /24, two of each address; one of ten ids is valid."""
+        """There are 50 nodes in each /24, two on each address; one of ten ids is valid."""
         self.check(secure=0.1, per_network=50, ports_per_ip=2)
 
     def test_mixed(self) -> None:
-        """Nodes of all kinds, and tables with holes."""
+        """Nodes behave as different implementations, and tables have gaps."""
         manners = {"libtorrent": 0.6, "mainline": 0.15, "dtt": 0.05, "jech": 0.2}
         self.check(silent=0.35, missing=0.1, dead=0.1, manners=manners)
 
 
 class CrowdTests(VastTestCase):
     """
-    Several publishers in one slot, on nodes as libtorrent's.
+    Several publishers in one slot, on nodes that behave as libtorrent's.
     """
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """
-        Run it.
+        Start a node.
         """
         Deferred.fromCoroutine(coroutine)
 
@@ -273,7 +274,7 @@ class CrowdTests(VastTestCase):
 
     def test_crowded_slot_is_read_whole(self) -> None:
         """
-        A narrow read that meets more than five values becomes a wide one.
+        A narrow read that finds more than five values becomes a wide one.
         """
         for count, wide in ((5, False), (6, True)):
             self.build()
@@ -293,8 +294,8 @@ class CrowdTests(VastTestCase):
 
 class Doubtful:
     """
-    Hosts whose answers come twice; the host beside each sends one, too, that
-    names another node and holds another value, before the real one comes.
+    Hosts whose answers arrive twice. Before each, the neighbouring host also sends one,
+    with another node and another value.
     """
 
     def __init__(self, dht: VastDHT, net: MachineNetwork) -> None:
@@ -304,7 +305,7 @@ class Doubtful:
 
     def has(self, host: str) -> bool:
         """
-        As the DHT.
+        As in the DHT.
         """
         return self.dht.has(host)
 
@@ -312,7 +313,7 @@ class Doubtful:
         self, datagram: bytes, source: tuple[str, int], destination: tuple[str, int], now: float
     ) -> bytes | None:
         """
-        The DHT's; the others are sent on the way.
+        Return the DHT's answer, and send the others separately.
         """
         reply = self.dht.answer(datagram, source, destination, now)
         if reply is not None:
@@ -327,13 +328,13 @@ class Doubtful:
 
 class DoubtfulAnswerTests(VastTestCase):
     """
-    Answers that come twice, or from where nobody was asked.
+    Duplicate answers, and answers from addresses that were not queried.
     """
 
     def test_read_and_put(self) -> None:
         """
-        They change nothing: each node counts once, what comes from another
-        address counts for nothing, and a put finds its places.
+        They change nothing: each node counts once, answers from other addresses are
+        ignored, and a put finds its nodes.
         """
         self.build()
         doubtful = Doubtful(self.dht, self.net)

@@ -18,13 +18,16 @@ class FoundTests(SynchronousTestCase):
     """
 
     def test_recent_minutes(self) -> None:
-        """The last minute and this one; minute - 1 saturates at 0."""
+        """The result is the current and the previous minute; minute - 1 saturates at 0."""
         self.assertEqual(recent_minutes(7), (6, 7))
         self.assertEqual(recent_minutes(1), (0, 1))
         self.assertEqual(recent_minutes(0), (0,))
 
     def test_candidates(self) -> None:
-        """Publishers and hearsay, each once; a publisher is no hearsay; some are left out."""
+        """
+        Publishers and hearsay are returned, each peer once; a publisher is not hearsay;
+        excluded peers are left out.
+        """
         records = [
             FoundRecord(IDS[1], 1, (IDS[2], IDS[3])),
             FoundRecord(IDS[2], 1, (IDS[3], IDS[4], IDS[0])),
@@ -34,7 +37,7 @@ class FoundTests(SynchronousTestCase):
         self.assertEqual(candidates(records, without=[IDS[0], IDS[5]]), ([IDS[1], IDS[2]], [IDS[3], IDS[4]]))
 
     def test_unite(self) -> None:
-        """Everything that any record of a publisher says, once each, what comes first first."""
+        """The union contains everything from all records of a publisher, once each, in order."""
         united = unite(
             [
                 FoundRecord(IDS[1], 1, (IDS[2],), (HASHES[0],), (address(1),)),

@@ -43,17 +43,17 @@ HASHES = [bytes((number,)) * 32 for number in range(1, 10)]
 
 class RecordClientTestCase(SynchronousTestCase):
     """
-    Members around one DHT in memory without latency.
+    Members that share an in-memory DHT without latency.
     """
 
     def setUp(self) -> None:
-        """Nobody has published."""
+        """Start with an empty slot."""
         self.clock = start_clock()
         self.dht = FakeDHT(self.clock)
         self.slot = Slot(TOPIC, MINUTE)
 
     def member(self, number: int = 0, dht: Any = None, **kw: Any) -> Member:
-        """One more."""
+        """Add a member."""
         member = Member(self.clock, dht or self.dht, number, **kw)
         self.addCleanup(member.end)
         return member
@@ -66,14 +66,14 @@ class RecordClientTestCase(SynchronousTestCase):
         in_slot: Slot | None = None,
         secret_hash: bytes = SECRET_HASH,
     ) -> bytes:
-        """A record as it is stored; of C{slot}, sealed for C{in_slot}."""
+        """An encrypted record as it is stored; made for C{slot} and sealed for C{in_slot}."""
         record = Record.sign(
             KEYS[number], slot or self.slot, GossipContent().encode() if content is None else content
         )
         return self.sealed(record, in_slot or self.slot, secret_hash)
 
     def sealed(self, record: Record, slot: Slot, secret_hash: bytes = SECRET_HASH) -> bytes:
-        """C{record} for the holders of the slot's key."""
+        """Encrypt C{record} for the slot's key."""
         key = encryption_key(slot, secret_hash, default_rotation)
         return encrypt(record, key.public, Random(record.signature).randbytes(ENTROPY_BYTES))
 
@@ -84,7 +84,10 @@ class FetchTests(RecordClientTestCase):
     """
 
     def test_what_a_record_says(self) -> None:
-        """Peers, hashes and addresses arrive, the book learns the addresses, and an event tells."""
+        """
+        Peers, hashes and addresses of a record are returned, the book learns the
+        addresses, and an event reports it.
+        """
         content = GossipContent((IDS[3], IDS[4]), (HASHES[0],), (address(1),))
         self.successResultOf(self.member(1).publish(content))
         reader = self.member(0)
@@ -94,7 +97,7 @@ class FetchTests(RecordClientTestCase):
         self.assertEqual(reader.events, [RecordFound(TOPIC, MINUTE, IDS[1], "test")])
 
     def test_found_is_told_once(self) -> None:
-        """A record that is there at the next read, too, is no news."""
+        """A record that is found again in the next read is not reported again."""
         self.successResultOf(self.member(1).publish())
         reader = self.member(0)
         for _ in range(3):
@@ -103,7 +106,7 @@ class FetchTests(RecordClientTestCase):
         self.assertEqual(reader.client.counters["opened"], 1)
 
     def test_several_minutes(self) -> None:
-        """Slots are read side by side; the records of all are given."""
+        """Slots are read concurrently; the records of all are returned."""
         self.successResultOf(self.member(1).publish(minute=MINUTE - 1))
         self.successResultOf(self.member(2).publish(minute=MINUTE))
         found = self.successResultOf(self.member(0).fetch(MINUTE - 1, MINUTE))
@@ -113,7 +116,10 @@ class FetchTests(RecordClientTestCase):
         )
 
     def test_own_is_dropped(self) -> None:
-        """Our own records are none, nor are we a candidate by hearsay, nor are ids that are nobody's."""
+        """
+        The member's own records are dropped, and neither the member itself nor invalid
+        ids become candidates.
+        """
         member = self.member(0)
         self.successResultOf(member.publish())
         self.successResultOf(self.member(1).publish(GossipContent((IDS[0], b"\xff" * 32, IDS[2]))))
@@ -122,8 +128,8 @@ class FetchTests(RecordClientTestCase):
 
     def test_united(self) -> None:
         """
-        Of a publisher whose content has grown, both records are found, and
-        given as one, what was seen last first.
+        If the content of a publisher has grown, both records are found and returned as
+        one, the last seen first.
         """
         publisher = self.member(1)
         self.successResultOf(publisher.publish(GossipContent((IDS[2],), (), (address(1),))))
@@ -139,7 +145,7 @@ class FetchTests(RecordClientTestCase):
         self.assertEqual(reader.book.known[IDS[1]], (address(2), address(1)))
 
     def test_refused(self) -> None:
-        """What is no record of the slot is counted by reason, once, and dropped."""
+        """A value that is not a record of the slot is counted once, by reason, and dropped."""
         forged = Record.sign(KEYS[1], self.slot, b"x" * 320)
         other_topic = Slot(TopicId.from_name("another"), MINUTE)
         values = {
@@ -162,14 +168,14 @@ class FetchTests(RecordClientTestCase):
         )
 
     def test_other_secret(self) -> None:
-        """Members with another secret do not see each other."""
+        """Members with different secrets do not find each other."""
         self.successResultOf(self.member(1, secret_hash=initial_secret_hash(b"another")).publish())
         self.assertEqual(self.successResultOf(self.member(0).fetch()), [])
 
     def test_flood_of_values(self) -> None:
         """
-        Nodes that make up new values with each read fill no memory, and do not
-        keep a record out that comes later.
+        Nodes that invent new values with each read do not fill memory, and do not exclude
+        a record that arrives later.
         """
         self.patch(slot_reader, "MAX_VALUES", 8)
         reader = self.member(0)
@@ -181,7 +187,7 @@ class FetchTests(RecordClientTestCase):
         self.assertLessEqual(max(len(state.reader._opened) for state in reader.client._slots.values()), 8)
 
     def test_slots_are_forgotten(self) -> None:
-        """Only the state of a few slots is kept."""
+        """The state of only a few slots is kept."""
         reader = self.member(0)
         for minute in range(MINUTE, MINUTE + 20):
             self.successResultOf(reader.fetch(minute))
@@ -189,7 +195,7 @@ class FetchTests(RecordClientTestCase):
         self.assertIn(MINUTE + 19, reader.client._slots)
 
     def test_bad_rotation(self) -> None:
-        """A rotation that gives no 32 bytes is refused when the client is made."""
+        """A rotation that does not return 32 bytes is refused when the client is created."""
         member = self.member(0)
         with self.assertRaises(UsageError):
             record_client.RecordClient(
@@ -213,18 +219,18 @@ class ReadTests(RecordClientTestCase):
     """
 
     def setUp(self) -> None:
-        """A member whose DHT is watched, and answers after 0.1 s."""
+        """A member with an observed DHT that answers after 0.1 s."""
         super().setUp()
         self.dht.latency = 0.1
         self.counting = CountingDHT(self.dht)
         self.reader = self.member(0, self.counting)
 
     def advance(self, seconds: float) -> None:
-        """Time passes in small steps."""
+        """Advance the clock in small steps."""
         self.clock.pump([0.05] * round(seconds * 20))
 
     def test_one_lookup_is_shared(self) -> None:
-        """A read and a publish at the same time take one lookup, and the put needs none of its own."""
+        """A concurrent read and publish share one lookup, and the put needs none of its own."""
         read = self.reader.fetch()
         put = self.reader.publish()
         again = self.reader.fetch()
@@ -235,14 +241,14 @@ class ReadTests(RecordClientTestCase):
         self.assertEqual(self.counting.calls, ["get_mutable", "put_mutable"])
 
     def test_refresh(self) -> None:
-        """The second read asks the same nodes again, directly; after a while they are looked up anew."""
+        """The second read queries the same nodes again, directly; after a while there is a new lookup."""
         for seconds in (0.2, 1.0, slot_reader.LOOKUP_LIFETIME, 1.0):
             self.reader.fetch()
             self.advance(seconds + 0.1)
         self.assertEqual(self.counting.calls, ["get_mutable", "refresh", "refresh", "get_mutable"])
 
     def test_thin_read(self) -> None:
-        """A lookup that found few nodes is soon done again."""
+        """A lookup that found few nodes is repeated soon."""
         self.dht.dead.update(self.dht.contacts[slot_reader.THIN - 1 :])
         self.reader.fetch()
         self.advance(slot_reader.THIN_LIFETIME + 0.2)
@@ -251,8 +257,8 @@ class ReadTests(RecordClientTestCase):
 
     def test_read_that_ends_at_once(self) -> None:
         """
-        A refresh may end at once, when no node may be asked now: the next read
-        works all the same.
+        A refresh may end immediately, if no node may be queried now: the next read still
+        works.
         """
         self.reader.fetch()
         self.advance(1)
@@ -262,14 +268,14 @@ class ReadTests(RecordClientTestCase):
         self.assertEqual(self.counting.calls[1:], ["refresh"] * 3)
 
     def test_read_that_fails_at_once(self) -> None:
-        """The same for a failure; it is counted, and the slot counts as empty."""
+        """A read may fail immediately; this is counted, and the slot counts as empty."""
         self.counting.instead["get_mutable"] = lambda *args, **kw: fail(QueryTimeout("no reply"))
         for _ in range(2):
             self.assertEqual(self.successResultOf(self.reader.fetch()), [])
         self.assertEqual(self.reader.client.counters, {"read failed": 2})
 
     def test_timeout(self) -> None:
-        """A read that takes too long is given up, and counts as empty; the other slot does not."""
+        """A read that takes too long is given up and counts as empty; the other slot is unaffected."""
         self.dht.latency = 0
         self.successResultOf(self.member(1).publish(minute=MINUTE - 1))
         silent = SilentDHT()
@@ -288,7 +294,7 @@ class ReadTests(RecordClientTestCase):
         self.assertEqual(reader.client.counters["read failed"], 1)
 
     def test_cancel(self) -> None:
-        """A fetch that is cancelled cancels its reads and leaves nothing behind."""
+        """Cancelling a fetch cancels its reads and leaves nothing behind."""
         silent = SilentDHT()
         reader = self.member(0, silent)
         read = reader.fetch(MINUTE - 1, MINUTE)
@@ -300,7 +306,7 @@ class ReadTests(RecordClientTestCase):
         self.assertEqual(silent.calls, ["get_mutable"] * 3)
 
     def test_cancel_one_of_two(self) -> None:
-        """A read that somebody else waits for, too, goes on."""
+        """A read that another caller waits for continues."""
         one, other = self.reader.fetch(), self.reader.fetch()
         one.cancel()
         self.failureResultOf(one, CancelledError)
@@ -308,7 +314,7 @@ class ReadTests(RecordClientTestCase):
         self.assertEqual(self.successResultOf(other), [])
 
     def test_cancel_while_it_ends(self) -> None:
-        """Of two who wait for a read, the first may cancel the second when it ends."""
+        """Of two callers that wait for a read, the first may cancel the second when it ends."""
         one, other = self.reader.fetch(), self.reader.fetch()
         one.addCallback(lambda _: other.cancel())
         self.advance(1)
@@ -318,8 +324,8 @@ class ReadTests(RecordClientTestCase):
 
     def test_join_while_it_is_cancelled(self) -> None:
         """
-        Who begins to wait for a read that has been cancelled and is not over yet,
-        or is just being cancelled, gets a read of its own.
+        A caller that joins a read which has been cancelled but has not ended yet, or is
+        just being cancelled, gets a read of its own.
         """
 
         async def slow_to_end() -> None:
@@ -349,7 +355,7 @@ class ReadTests(RecordClientTestCase):
         self.assertEqual(self.counting.calls, ["get_mutable"] * 2 + ["refresh"] * 2)
 
     def fetched(self) -> Deferred[Any]:
-        """One more fetch, and the time that it takes."""
+        """The result and the duration of another fetch."""
         read = self.reader.fetch()
         self.advance(1)
         return read
@@ -361,7 +367,7 @@ class StreamTests(RecordClientTestCase):
     """
 
     def test_before_the_end(self) -> None:
-        """A record is told when the datagram with it arrives, once, though the read goes on."""
+        """A record is reported when its datagram arrives, once, while the read continues."""
         self.successResultOf(self.member(1).publish())
         counting = CountingDHT(self.dht)
         real = self.dht.get_mutable
@@ -380,7 +386,7 @@ class StreamTests(RecordClientTestCase):
         self.assertEqual(list(reader.events), [RecordFound(TOPIC, MINUTE, IDS[1], "test")])
 
     def test_once(self) -> None:
-        """Further reads tell it no more; our own record is none."""
+        """Further reads do not report it again; the member's own record is not reported."""
         self.successResultOf(self.member(1).publish())
         reader = self.member(0)
         told: list[FoundRecord] = []
@@ -391,7 +397,7 @@ class StreamTests(RecordClientTestCase):
         self.assertEqual([record.publisher for record in told], [IDS[1]])
 
     def test_not_after_cancelling(self) -> None:
-        """What arrives after the read was cancelled is not told."""
+        """Answers that arrive after the read was cancelled are not reported."""
         self.dht.latency = 0.1
         self.member(1).publish()
         self.clock.pump([0.05] * 20)
@@ -409,11 +415,11 @@ class PublishTests(RecordClientTestCase):
     """
 
     def stored(self) -> dict[bytes, int]:
-        """The slot's values, and on how many nodes each is."""
+        """The slot's values, and the number of nodes that hold each."""
         return self.dht.stored(self.slot.public_key, self.slot.salt)
 
     def test_stored(self) -> None:
-        """An inner and an outer copy at first, and an event; the value is our record."""
+        """The first put stores an inner and an outer copy of the record, and an event reports it."""
         member = self.member(0)
         self.assertEqual(self.successResultOf(member.publish()), 2)
         self.assertEqual(list(self.stored().values()), [2])
@@ -429,7 +435,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(self.stored(), {before.pop(): 6})
 
     def test_same_content_or_less(self) -> None:
-        """Content that says nothing new is put as the same bytes."""
+        """If the content is the same or a subset, the same bytes are put again."""
         member = self.member(0)
         self.successResultOf(member.publish(GossipContent((IDS[1], IDS[2]), (HASHES[0],), (address(0),))))
         self.clock.advance(10)
@@ -460,8 +466,8 @@ class PublishTests(RecordClientTestCase):
 
     def test_no_place_for_grown_content(self) -> None:
         """
-        Who has all the copies that it may have is published, though there is no
-        place for a record that says more: no retry, no event, no failure.
+        A publisher that has all its copies counts as published even if there is no room
+        for a record with more content: no retry, no event, no failure.
         """
         member = self.member(0)
         for _ in range(2):
@@ -474,7 +480,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(member.client.counters["publish failed"], 0)
 
     def test_cap(self) -> None:
-        """A slot with enough records of others gets none of ours; ours does not count."""
+        """A slot with enough records of others gets none of this member's; its own record does not count."""
         for number in (1, 2):
             self.successResultOf(self.member(number).publish())
         self.assertEqual(self.successResultOf(self.member(0, max_bootstrap_records=3).publish()), 2)
@@ -487,13 +493,13 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_never(self) -> None:
-        """With a cap of 0 nothing is even read."""
+        """With a cap of 0, the slot is not even read."""
         silent = SilentDHT()
         self.assertEqual(self.successResultOf(self.member(0, silent, max_bootstrap_records=0).publish()), 0)
         self.assertEqual(silent.calls, [])
 
     def test_junk_does_not_count(self) -> None:
-        """What is no record does not fill a slot."""
+        """Values that are not records do not fill a slot."""
         for number in range(6):
             store(self.dht, b"junk %d" % number)
         self.assertGreater(self.successResultOf(self.member(0).publish()), 0)
@@ -508,7 +514,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(counting.calls, ["get_mutable", "put_mutable"])
 
     def test_stale_read(self) -> None:
-        """The tokens of a read that is older than 5 s are not used: the nodes are asked again."""
+        """The tokens of a read older than 5 s are not used: the nodes are queried again."""
         counting = CountingDHT(self.dht)
         member = self.member(0, counting)
         self.successResultOf(member.fetch())
@@ -517,7 +523,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(counting.calls, ["get_mutable", "refresh", "put_mutable"])
 
     def test_retries(self) -> None:
-        """A put that stores nothing is retried 3 times, each after 5 s + 0..10 s; then a warning."""
+        """A put that stores nothing is retried 3 times, each after 5 s + 0..10 s; then there is a warning."""
         times: list[float] = []
 
         def nothing(*args: Any, **kw: Any) -> Deferred[PutResult]:
@@ -538,7 +544,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(member.events, [])
 
     def test_retry_after_errors(self) -> None:
-        """Time-outs of read and put count as failed puts; the next try may succeed."""
+        """Time-outs of read and put count as failed puts; the next attempt may succeed."""
         counting = CountingDHT(self.dht)
         silent = SilentDHT()
         counting.instead["get_mutable"] = silent.get_mutable
@@ -558,7 +564,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_retry_looks_anew(self) -> None:
-        """A publisher that found no place looks the slot up anew, and to its last place."""
+        """A publisher that found no free node starts a new lookup for its retry, and tries all nodes."""
         counting = CountingDHT(self.dht)
         widths: list[int] = []
 
@@ -580,8 +586,8 @@ class PublishTests(RecordClientTestCase):
 
     def test_second_copy_waits_for_a_crowd(self) -> None:
         """
-        Where three others have just published, the second copy comes a second
-        later, if the crowd has left a place.
+        If three others have just published, the second copy follows a second later, if
+        there is still room.
         """
         for crowd, copies in ((False, 2), (True, 1)):
             dht = FakeDHT(self.clock)
@@ -610,7 +616,7 @@ class PublishTests(RecordClientTestCase):
             self.assertEqual(self.successResultOf(put), copies)
 
     def test_acknowledged_only(self) -> None:
-        """Nodes that only said yes are worth no retry, and no event either."""
+        """A put that was only acknowledged causes neither a retry nor an event."""
         counting = CountingDHT(self.dht)
         contact = self.dht.contacts[0]
         counting.instead["put_mutable"] = lambda *args, **kw: succeed(PutResult(acknowledged=(contact,)))
@@ -619,7 +625,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(member.events, [])
 
     def test_read_anew_during_the_put(self) -> None:
-        """Nodes that stored count, also if a read meanwhile came upon others."""
+        """Nodes that stored the record count, even if a concurrent read has found other nodes."""
         counting = CountingDHT(self.dht)
         member = self.member(0, counting)
         putting: list[Deferred[PutResult]] = []
@@ -636,7 +642,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(self.successResultOf(put), 2)
 
     def test_cancel(self) -> None:
-        """Nothing is left: not of the read, of the put, nor of the wait for a retry."""
+        """Cancelling leaves nothing behind: no read, no put, no scheduled retry."""
         silent = SilentDHT()
         put = self.member(0, silent).publish()
         put.cancel()
@@ -656,9 +662,8 @@ class PublishTests(RecordClientTestCase):
 
     def test_first_copy_is_early(self) -> None:
         """
-        Who is in a hurry puts a first copy once the nearest nodes have answered,
-        while others are silent, and the second when the whole slot was read; the
-        event tells of both.
+        An urgent publish puts the first copy once the nearest nodes have answered, while
+        others are silent, and the second after the complete read; the event reports both.
         """
         counting = CountingDHT(self.dht)
         slow: Deferred[MutableRead] = Deferred()
@@ -682,7 +687,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(member.events, [RecordPublished(TOPIC, MINUTE, 2)])
 
     def test_first_copy_fails(self) -> None:
-        """A first copy that could not be placed does not keep the others from being placed."""
+        """If the first copy can't be placed, the others still are."""
         counting = CountingDHT(self.dht)
         real = self.dht.put_mutable
 
@@ -693,7 +698,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(self.successResultOf(self.member(0, counting).publish(urgent=True)), 2)
 
     def test_no_early_copy_in_a_full_slot(self) -> None:
-        """A slot that holds enough records of others gets none, in a hurry neither."""
+        """A slot that holds enough records of others gets none, even if the publish is urgent."""
         for number in range(1, 6):
             self.successResultOf(self.member(number).publish())
         before = self.stored()
@@ -701,7 +706,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(self.stored(), before)
 
     def test_cancel_in_a_hurry(self) -> None:
-        """A publish that is cancelled ends the early put with it."""
+        """Cancelling an urgent publish also ends the early put."""
         counting = CountingDHT(self.dht)
         silent = SilentDHT()
         counting.instead["put_mutable"] = silent.put_mutable
@@ -712,7 +717,10 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_two_at_once(self) -> None:
-        """Of two that start together at least one sees the other when it reads the inner nodes again."""
+        """
+        Of two members that publish concurrently, at least one sees the other when it
+        reads the inner nodes again.
+        """
         for seed in range(10):
             self.dht = FakeDHT(self.clock, latency=0.1, rng=Random(seed))
             members = [self.member(number, self.dht) for number in (0, 1)]
@@ -724,7 +732,7 @@ class PublishTests(RecordClientTestCase):
             self.assertGreater(len(seen), 0, f"seed {seed}")
 
     def test_many_publishers(self) -> None:
-        """With the cap raised, a reader recovers the records of twenty."""
+        """With a higher cap, a reader recovers the records of twenty publishers."""
         for number in range(1, 21):
             self.successResultOf(self.member(number, max_bootstrap_records=100).publish())
         found = self.successResultOf(self.member(0).fetch())

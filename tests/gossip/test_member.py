@@ -71,11 +71,11 @@ class Broken(Recorder):
     """An observer that always raises."""
 
     def neighbor_up(self, peer_id: PeerId) -> None:
-        """Fail."""
+        """Raise an exception."""
         raise ZeroDivisionError
 
     def message_received(self, message: GossipMessage) -> None:
-        """Fail."""
+        """Raise an exception."""
         raise ZeroDivisionError
 
 
@@ -411,7 +411,7 @@ class BroadcastTests(MembersCase):
         self.successResultOf(again)
 
     def test_message_hashes(self) -> None:
-        """The hashes of the last five distinct contents received, the oldest first."""
+        """The result has the hashes of the last five distinct contents received, the oldest first."""
         a, b = self.joined(2)
         self.assertEqual(b.member.message_hashes(), ())
         for number in range(7):
@@ -558,7 +558,7 @@ class LeaveTests(MembersCase):
         self.assertRaises(UsageError, b.member.start)
 
     def test_topic_can_be_opened_again(self) -> None:
-        """The transport's topic is closed: another member can take part in it."""
+        """The transport's topic is closed: another member can open it again."""
         a = self.peer()
         a.member.leave()
         again = GossipMember(self.clock, Random(1), a.peer_id, TOPIC, SECRET, a.transport, a.book)

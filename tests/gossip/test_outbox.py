@@ -34,14 +34,14 @@ class ManualTransport:
         self.done: list[tuple[PeerId, bytes | None]] = []
 
     def addresses(self) -> tuple[Address, ...]:
-        """None."""
+        """Return none."""
         return ()
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
-        """Not used."""
+        """Do nothing."""
 
     def close_topic(self, topic_id: bytes) -> None:
-        """Not used."""
+        """Do nothing."""
 
     def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """Record the dial."""
@@ -65,7 +65,7 @@ class ManualTransport:
         self.done.append((peer_id, None))
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
-        """Not used."""
+        """Do nothing."""
         return Deferred()
 
     def succeed(self, index: int = 0) -> None:
@@ -84,7 +84,7 @@ class ManualBook:
         self.heard: list[tuple[str, PeerId]] = []
 
     def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
-        """Not used."""
+        """Do nothing."""
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """Return the answer."""
@@ -306,7 +306,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.reported, [("started",)])
 
     def test_peer_is_connected_after_lookup(self) -> None:
-        """A peer that connected during the look-up is not dialled."""
+        """A peer that connected during the lookup is not dialled."""
         looked_up: Deferred[tuple[Address, ...]] = Deferred()
         self.book.answer = looked_up
         self.outbox.send(PEER, b"1")

@@ -25,7 +25,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """
-        IP and port are big-endian, and come back as a socket writes them.
+        IP and port are big-endian, and decode to the form that a socket uses.
         """
         for host, port, data in (
             ("192.0.2.255", 0x1234, b"\xc0\x00\x02\xff\x12\x34"),
@@ -38,13 +38,13 @@ class AddressTests(SynchronousTestCase):
 
     def test_zone(self) -> None:
         """
-        The zone of a link-local address is left out.
+        The zone of a link-local address is dropped.
         """
         self.assertEqual(encode_address("fe80::1%eth0", 1), encode_address("fe80::1", 1))
 
     def test_bad_literals(self) -> None:
         """
-        What is no IP literal or no port is a L{ValueError}.
+        An invalid IP literal or port raises L{ValueError}.
         """
         for host, port in (
             ("example.com", 1),
@@ -74,7 +74,7 @@ class NodesTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """
-        Nodes come back in their order, 26 bytes each or 38 of IPv6.
+        Nodes decode in order, 26 bytes each, or 38 for IPv6.
         """
         four = [Contact(bytes([i]) * 20, f"10.0.0.{i}", 1000 + i) for i in range(8)]
         self.assertEqual(len(encode_nodes(four)), 8 * 26)
@@ -85,8 +85,8 @@ class NodesTests(SynchronousTestCase):
 
     def test_skipped(self) -> None:
         """
-        A node with port 0, or with an IPv4 address in C{nodes6}, is skipped;
-        those around it are kept.
+        A node with port 0, or with an IPv4 address in C{nodes6}, is skipped; the others
+        are kept.
         """
         good = Contact(b"g" * 20, "10.0.0.1", 1)
         self.assertEqual(decode_nodes(encode_nodes([Contact(b"b" * 20, "10.0.0.2", 0), good])), [good])

@@ -48,14 +48,15 @@ class VectorTests(SynchronousTestCase):
 
     def test_bep44_buffers(self) -> None:
         """
-        What is signed, without and with a salt.
+        The signed bytes match, without and with a salt.
         """
         self.assertEqual(signature_buffer(b"", 1, _HELLO), b"3:seqi1e1:v12:Hello World!")
         self.assertEqual(signature_buffer(b"foobar", 1, _HELLO), b"4:salt6:foobar3:seqi1e1:v12:Hello World!")
 
     def test_bep44_targets(self) -> None:
         """
-        Targets of mutable items, without and with a salt, and of an immutable one.
+        The targets of mutable items match, without and with a salt, and so does that of
+        an immutable one.
         """
         self.assertEqual(mutable_target(_KEY).hex(), "4a533d47ec9c7d95b1ad75f576cffc641853b750")
         self.assertEqual(mutable_target(_KEY, b"foobar").hex(), "411eba73b6f087ca51a3795d9c8c938d365e32c1")
@@ -63,7 +64,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_bep44_signatures(self) -> None:
         """
-        The signatures hold, each for its own salt alone.
+        Each signature is valid only for its own salt.
         """
         self.assertTrue(verify(_KEY, b"", 1, _HELLO, _SIGNATURE_1))
         self.assertTrue(verify(_KEY, b"foobar", 1, _HELLO, _SIGNATURE_2))
@@ -72,7 +73,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_strict(self) -> None:
         """
-        Signatures are verified as strictly as the vectors demand.
+        Signatures are verified as strictly as the vectors require.
         """
         cases = json.loads((_VECTORS / "strict.json").read_text())
         self.assertTrue(cases)
@@ -91,7 +92,7 @@ class SignTests(SynchronousTestCase):
 
     def test_genuine(self) -> None:
         """
-        What we sign holds, at the limits too, and at the right target.
+        A signed item is valid, including at the limits, and has the right target.
         """
         item = sign_item(b"s" * 32, b"x" * 64, MAX_SEQ, b"v" * 996)
         self.assertTrue(item.is_genuine())
@@ -101,7 +102,7 @@ class SignTests(SynchronousTestCase):
 
     def test_forged(self) -> None:
         """
-        A change of any part breaks the signature; wrong sizes never hold.
+        Changing any part makes the signature invalid; wrong sizes are always invalid.
         """
         good = sign_item(b"s" * 32, b"salt", 7, b"value")
         parts = (good.public_key, good.salt, good.seq, good.encoded, good.signature)
@@ -118,7 +119,7 @@ class SignTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        What nobody would store is a L{ValueError} at once.
+        A value that no node would store raises L{ValueError} immediately.
         """
         for salt, seq, value in (
             (b"", 1, b"v" * 997),
@@ -130,7 +131,7 @@ class SignTests(SynchronousTestCase):
 
     def test_arguments(self) -> None:
         """
-        A put carries everything that the target and the signature cover.
+        A put contains everything that the target and the signature cover.
         """
         item = sign_item(b"s" * 32, b"salt", 7, b"value")
         self.assertEqual(
@@ -147,7 +148,7 @@ class ReadItemTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        A response with a good item.
+        A response with a valid item.
         """
         self.item = sign_item(b"s" * 32, b"salt", 7, b"value")
         self.values: dict[bytes, Any] = {
@@ -166,13 +167,13 @@ class ReadItemTests(SynchronousTestCase):
 
     def test_good(self) -> None:
         """
-        A genuine item is returned.
+        A valid item is returned.
         """
         self.assertEqual(self.read(), self.item)
 
     def test_none(self) -> None:
         """
-        Without a value there is no item, whatever else there is.
+        Without a value there is no item, whatever else the response has.
         """
         del self.values[b"v"]
         self.assertIsNone(self.read())
@@ -189,7 +190,7 @@ class ReadItemTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        Another key, salt or value, wrong types and sizes are refused.
+        Another key, salt or value, and wrong types and sizes are refused.
         """
         large = b"v" * 997
         for changes in (

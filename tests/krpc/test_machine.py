@@ -1,6 +1,6 @@
 """
-Any sequence of events, for L{dtt.krpc.protocol} and L{dtt.krpc.flood}: state
-machines that Hypothesis drives.
+Random sequences of events for L{dtt.krpc.protocol} and L{dtt.krpc.flood}: state machines
+driven by Hypothesis.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PORTS = st.integers(1, 3)
 
 class TransactionMachine(RuleBasedStateMachine):
     """
-    Queries to three nodes, and all that can become of them.
+    Queries to three nodes, with all possible outcomes.
     """
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class TransactionMachine(RuleBasedStateMachine):
         self.protocol.makeConnection(cast(IUDPTransport, self.transport))
         self.open: dict[Deferred[Response], float] = {}
         self.outcomes: list[object] = []
-        # What was sent to whom and is not answered, and when anything was.
+        # The unanswered queries by node, and the times of all datagrams.
         self.unanswered: list[tuple[bytes, tuple[str, int]]] = []
         self.times: dict[tuple[str, int], list[float]] = {}
 
     def collect(self) -> None:
         """
-        What was sent meanwhile.
+        Collect what was sent.
         """
         for datagram, address in self.transport.sent:
             self.unanswered.append((decode(datagram).transaction, address))
@@ -60,12 +60,12 @@ class TransactionMachine(RuleBasedStateMachine):
 
     @rule(port=PORTS)
     def ask(self, port: int) -> None:
-        """A query."""
+        """Send a query."""
         query = self.protocol.query("10.0.0.1", port, b"ping", {})
         self.open[query] = self.clock.seconds()
 
         def ended(result: Response | Failure) -> None:
-            # Fails if it fires twice.
+            # This fails if it fires twice.
             del self.open[query]
             if isinstance(result, Failure):
                 result.trap(QueryTimeout, QueryRefused, CancelledError)
@@ -77,7 +77,7 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.unanswered)
     @rule(data=st.data(), refuse=st.booleans(), twice=st.booleans())
     def reply(self, data: st.DataObject, refuse: bool, twice: bool) -> None:
-        """A reply, or the same one twice."""
+        """Deliver a reply, or the same one twice."""
         transaction, address = self.unanswered.pop(data.draw(st.integers(0, len(self.unanswered) - 1)))
         make = encode_error(transaction, 203, "no", None) if refuse else None
         reply = make or encode_response(transaction, b"r" * 20, {}, None)
@@ -90,7 +90,7 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.unanswered)
     @rule(data=st.data())
     def forge(self, data: st.DataObject) -> None:
-        """A reply from somebody else."""
+        """Deliver a reply from another address."""
         transaction, (host, port) = data.draw(st.sampled_from(self.unanswered))
         before = len(self.outcomes)
         self.protocol.datagramReceived(
@@ -101,7 +101,7 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        """Nobody wants to know any more."""
+        """Cancel a query."""
         list(self.open)[data.draw(st.integers(0, len(self.open) - 1))].cancel()
         self.collect()
 
@@ -114,7 +114,7 @@ class TransactionMachine(RuleBasedStateMachine):
 
     @invariant()
     def consistent(self) -> None:
-        """Each query is open until it has an outcome, and has one in time; there is one timer, or none."""
+        """Each query is open until it has an outcome, which comes in time; there is at most one timer."""
         assert self.protocol.transactions == len(self.open)
         assert len(self.clock.getDelayedCalls()) == (1 if self.open else 0)
         now = self.clock.seconds()
@@ -123,14 +123,14 @@ class TransactionMachine(RuleBasedStateMachine):
 
     @invariant()
     def paced(self) -> None:
-        """No node is sent more than 20 queries in 10 s."""
+        """No node gets more than 20 queries in 10 s."""
         for times in self.times.values():
             for first, later in zip(times, times[20:], strict=False):
                 assert later - first > 10 - 0.4
 
     def teardown(self) -> None:
         """
-        Closing ends all.
+        Closing ends all queries.
         """
         self.protocol.close()
         assert not self.open
@@ -139,7 +139,7 @@ class TransactionMachine(RuleBasedStateMachine):
 
 class GateMachine(RuleBasedStateMachine):
     """
-    Sources that send at any rate; and when what was let in.
+    Sources that send at any rate, with a record of what was admitted.
     """
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(source=st.sampled_from("abc"), count=st.integers(1, 1500), seconds=st.floats(0, 20))
     def send(self, source: str, count: int, seconds: float) -> None:
-        """So many datagrams in so many seconds."""
+        """Send several datagrams within some seconds."""
         silent = self.now - self.last.get(source, -1e9)
         first = True
         for number in range(count):
@@ -171,7 +171,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """In the length of a window nobody gets in more often than in two windows."""
+        """Within the length of a window, no source is admitted more often than in two windows."""
         for times in self.admitted.values():
             for first, later in zip(times, times[2 * MAX_IN_WINDOW :], strict=False):
                 assert later - first >= WINDOW
@@ -179,12 +179,12 @@ class GateMachine(RuleBasedStateMachine):
 
 class MachineTests(SynchronousTestCase):
     """
-    Each of them, for some hundred sequences.
+    Each machine, for some hundred sequences.
     """
 
     def run_machine(self, machine: type[RuleBasedStateMachine], steps: int) -> None:
         """
-        Run one; a sequence that fails is printed, made as short as possible.
+        Run a machine; a failing sequence is printed in its shortest form.
         """
         run_state_machine_as_test(
             machine, settings=settings(max_examples=60, stateful_step_count=steps, deadline=None)
@@ -192,12 +192,12 @@ class MachineTests(SynchronousTestCase):
 
     def test_transactions(self) -> None:
         """
-        L{KRPCProtocol} fires each Deferred once, in time, and keeps its pace.
+        L{KRPCProtocol} fires each Deferred once, in time, and respects its limits.
         """
         self.run_machine(TransactionMachine, 60)
 
     def test_gate(self) -> None:
         """
-        L{FloodGate} lets in whom it should.
+        L{FloodGate} admits the right sources.
         """
         self.run_machine(GateMachine, 15)

@@ -14,7 +14,7 @@ from dtt.net.local import local_addresses
 
 class FakeSocket:
     """
-    A UDP socket whose kernel answers what the test says.
+    A UDP socket whose kernel routes are set by the test.
     """
 
     answers: dict[int, str | None]
@@ -31,14 +31,14 @@ class FakeSocket:
 
     def connect(self, address: tuple[str, int]) -> None:
         """
-        No route if there is no answer.
+        Raise an error if there is no route.
         """
         if self.answer is None:
             raise OSError(101, "Network is unreachable")
 
     def getsockname(self) -> tuple[str | None, int]:
         """
-        Where the kernel would send from.
+        The source address that the kernel would use.
         """
         return self.answer, 40000
 
@@ -50,7 +50,7 @@ class LocalAddressesTests(SynchronousTestCase):
 
     def addresses(self, ipv4: str | None, ipv6: str | None) -> tuple[str, ...]:
         """
-        With these answers of the kernel.
+        The addresses found with these routes.
         """
         answers = {socket.AF_INET: ipv4, socket.AF_INET6: ipv6}
         fake = type("Fake", (FakeSocket,), {"answers": answers})
@@ -71,7 +71,7 @@ class LocalAddressesTests(SynchronousTestCase):
 
     def test_useless_addresses(self) -> None:
         """
-        Loopback, link-local and unspecified addresses are left out.
+        Loopback, link-local and unspecified addresses are excluded.
         """
         self.assertEqual(self.addresses("127.0.0.1", "fe80::1%eth0"), ())
         self.assertEqual(self.addresses("0.0.0.0", "::1"), ())

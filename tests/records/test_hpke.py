@@ -24,12 +24,12 @@ AAD = b"arbitrary_seal_bytes"
 
 class VectorTests(SynchronousTestCase):
     """
-    What the Rust crate sealed.
+    Messages sealed by the Rust crate.
     """
 
     def test_open(self) -> None:
         """
-        Everything that Rust sealed and opens is opened.
+        Everything that Rust sealed and can open is opened.
         """
         self.assertEqual(len(CASES), 7)
         for case in CASES:
@@ -62,7 +62,7 @@ class OracleTests(SynchronousTestCase):
 
     def test_seal(self) -> None:
         """
-        With the same ephemeral key both seal to the same bytes.
+        With the same ephemeral key, both implementations produce the same bytes.
         """
         for size in (0, 1, 32, 456, 848):
             pair = KeyPair.from_seed(self.rng.randbytes(32))
@@ -84,7 +84,7 @@ class OracleTests(SynchronousTestCase):
 
     def test_open(self) -> None:
         """
-        The oracle opens what we seal.
+        C{pyhpke} opens what dtt seals.
         """
         pair = KeyPair.from_seed(self.rng.randbytes(32))
         data = self.rng.randbytes(100)
@@ -96,7 +96,7 @@ class OracleTests(SynchronousTestCase):
 
 class RefusalTests(SynchronousTestCase):
     """
-    What can't be opened or sealed.
+    Messages that can't be opened or sealed.
     """
 
     def setUp(self) -> None:
@@ -105,7 +105,8 @@ class RefusalTests(SynchronousTestCase):
 
     def test_every_byte_counts(self) -> None:
         """
-        A flip of the lowest bit of any byte, and any shorter or longer message, is refused.
+        A message with the lowest bit of any byte flipped, or with another length, is
+        refused.
         """
         self.assertEqual(open_(self.pair, self.sealed), b"data")
         for index in range(len(self.sealed)):
@@ -123,14 +124,14 @@ class RefusalTests(SynchronousTestCase):
 
     def test_small_order(self) -> None:
         """
-        An enc that yields an all-zero secret is refused.
+        An C{enc} that yields an all-zero secret is refused.
         """
         for enc in (bytes(32), b"\x01" + bytes(31)):
             self.assertRaises(DecodeError, open_, self.pair, self.sealed[:8] + enc + self.sealed[40:])
 
     def test_caller_mistakes(self) -> None:
         """
-        Wrong recipients and ephemeral secrets are refused at the call.
+        Wrong recipients and ephemeral secrets are refused immediately.
         """
         self.assertRaises(UsageError, seal, bytes(32), b"", b"e" * 32)
         self.assertRaises(UsageError, seal, self.pair.public[:-1], b"", b"e" * 32)
@@ -140,7 +141,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_secret_not_in_repr(self) -> None:
         """
-        The repr of a key pair gives no secret away.
+        The repr of a key pair does not contain the secret.
         """
         self.assertNotIn(repr(self.pair.secret), repr(self.pair))
         self.assertNotIn(self.pair.secret.hex(), repr(self.pair))

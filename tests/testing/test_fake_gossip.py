@@ -1,6 +1,6 @@
 """
-What every L{IGossip} does, as far as the tracker relies on it: the same tests
-for L{GossipMember} over transports in memory and for L{FakeGossip}.
+The contract of L{IGossip}, as far as the tracker relies on it, for L{GossipMember} over
+in-memory transports and for L{FakeGossip}.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ IDS = [PeerKey.from_seed(bytes((number,)) * 32).peer_id for number in (1, 2)]
 
 @implementer(IGossipObserver)
 class Recorder:
-    """Remembers what it is told; may raise."""
+    """Records notifications; may raise."""
 
     def __init__(self, broken: bool = False) -> None:
         self.told: list[object] = []
@@ -57,29 +57,29 @@ class Recorder:
 
 class GossipContract(_Base):
     """
-    One member, and another one who comes and goes.
+    One member, and another one that comes and goes.
     """
 
     gossip: IGossip
 
     def up(self) -> None:
-        """The other becomes our neighbour."""
+        """Make the other member a neighbour."""
         raise NotImplementedError
 
     def down(self) -> None:
-        """It leaves."""
+        """Let the other member leave."""
         raise NotImplementedError
 
     def receive(self, content: bytes) -> None:
-        """It sends a message."""
+        """Let the other member send a message."""
         raise NotImplementedError
 
     def test_interface(self) -> None:
-        """IGossip is provided."""
+        """The object provides IGossip."""
         verifyObject(IGossip, self.gossip)
 
     def test_joined(self) -> None:
-        """Each caller of when_joined gets its own Deferred; with a neighbour it fires at once."""
+        """Each caller of when_joined gets its own Deferred; with a neighbour it fires immediately."""
         one, other, third = (self.gossip.when_joined() for _ in range(3))
         other.cancel()
         self.failureResultOf(other, CancelledError)
@@ -94,7 +94,7 @@ class GossipContract(_Base):
         self.assertNoResult(self.gossip.when_joined())
 
     def test_observer(self) -> None:
-        """An observer is told of present neighbours, then of what happens, until it unsubscribes."""
+        """An observer is notified of the current neighbours, then of all events, until it unsubscribes."""
         self.up()
         observer = Recorder()
         unsubscribe = self.gossip.subscribe(observer)
@@ -106,7 +106,7 @@ class GossipContract(_Base):
         self.assertEqual(observer.told, [("up", IDS[1]), (b"hello", "swarm", IDS[1]), ("down", IDS[1])])
 
     def test_when_an_observer_is_told(self) -> None:
-        """What is told is true already: a neighbour that is gone is not in neighbors()."""
+        """The state is updated before the notification: a neighbour that is gone is not in neighbors()."""
         seen: list[tuple[bytes, ...]] = []
         observer = Recorder()
         observer.neighbor_down = lambda peer_id: seen.append(self.gossip.neighbors())  # type: ignore[method-assign]
@@ -117,7 +117,7 @@ class GossipContract(_Base):
         self.assertEqual(seen, [(IDS[1],), ()])
 
     def test_broken_observer(self) -> None:
-        """One that raises is logged and does not disturb others."""
+        """An exception in an observer is logged and does not affect others."""
         good = Recorder()
         self.gossip.subscribe(Recorder(broken=True))
         self.gossip.subscribe(good)
@@ -126,7 +126,7 @@ class GossipContract(_Base):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_hashes(self) -> None:
-        """Of the last 5 distinct messages received, the oldest first."""
+        """The result has the last 5 distinct messages received, the oldest first."""
         self.up()
         contents = [b"%d" % number for number in range(7)]
         for content in contents:
@@ -134,7 +134,7 @@ class GossipContract(_Base):
         self.assertEqual(self.gossip.message_hashes(), tuple(map(truncated_sha512, contents[2:])))
 
     def test_broadcast(self) -> None:
-        """Content that is too large, or not new, is refused at the call."""
+        """A content that is too large or not new is refused immediately."""
         self.up()
         self.successResultOf(self.gossip.broadcast(b"hello"))
         with self.assertRaises(DuplicateContent):
@@ -147,7 +147,7 @@ class GossipContract(_Base):
             self.gossip.broadcast(b"theirs")
 
     def test_left(self) -> None:
-        """After leave everything raises TopicLeft or fails with it, and nobody is told anything."""
+        """After leave, everything raises TopicLeft or fails with it, and there are no more notifications."""
         observer = Recorder()
         self.gossip.subscribe(observer)
         waiting = self.gossip.when_joined()
@@ -172,7 +172,7 @@ class FakeGossipTests(GossipContract, SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """A new one."""
+        """Create a fake."""
         self.gossip = self.fake = FakeGossip()
 
     def up(self) -> None:
@@ -185,7 +185,7 @@ class FakeGossipTests(GossipContract, SynchronousTestCase):
         self.fake.receive(content, IDS[1])
 
     def test_remembers(self) -> None:
-        """What was asked is remembered."""
+        """Calls are recorded."""
         told: list[tuple[bytes, ...]] = []
         self.fake.on_join = told.append
         self.fake.join([IDS[1]])
@@ -201,7 +201,7 @@ class GossipMemberTests(GossipContract, SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Two members on a hub."""
+        """Create two members on a hub."""
         self.clock = Clock()
         self.hub = MemoryHub(self.clock)
         self.books: dict[int, AddressBook] = {}
@@ -211,7 +211,7 @@ class GossipMemberTests(GossipContract, SynchronousTestCase):
         self.gossip = member
 
     def member(self, number: int) -> GossipMember:
-        """One of them."""
+        """Create a member."""
         transport = self.hub.transport(IDS[number])
         book = AddressBook(self.clock, Random(number), transport.addresses, IDS[number])
         self.books[number], self.transports[number] = book, transport

@@ -1,5 +1,6 @@
 """
-Tests for L{dtt.testing.memory_transport}, besides L{tests.transport.test_contract}.
+Tests for L{dtt.testing.memory_transport}, in addition to
+L{tests.transport.test_contract}.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class RecordingLinksTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        The whole interface is there.
+        The class provides the interface.
         """
         self.assertTrue(verifyObject(ITopicLinks, RecordingLinks()))
 
     def test_remembers(self) -> None:
         """
-        What it is told is in its lists.
+        Calls are recorded in the lists.
         """
         links = RecordingLinks()
         seen: list[tuple[bytes, bytes]] = []
@@ -57,14 +58,14 @@ class MemoryHubTests(SynchronousTestCase):
 
     def connect(self) -> None:
         """
-        C{a} dials C{b}; both know it.
+        Let C{a} dial C{b}; both are notified.
         """
         self.a.dial(B, self.b.addresses())
         self.clock.pump([0.1] * 10)
 
     def test_latency(self) -> None:
         """
-        A dial takes four latencies, its other end five, a message one.
+        A dial takes four latencies, five for the accepting end, a message one.
         """
         result = self.a.dial(B, self.b.addresses())
         self.clock.pump([0.1] * 3)
@@ -84,7 +85,7 @@ class MemoryHubTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        Each transport has an address of its own, of its kind; a stopped one none.
+        Each transport has its own address, of its kind; a stopped one has none.
         """
         iroh = self.hub.transport(b"c" * 32, kind=IROH)
         self.assertEqual(len({t.addresses() for t in (self.a, self.b, iroh)}), 3)
@@ -94,7 +95,7 @@ class MemoryHubTests(SynchronousTestCase):
 
     def test_unreachable(self) -> None:
         """
-        An unreachable address times out, and is tried besides the others.
+        An unreachable address times out, and others are tried concurrently.
         """
         (address,) = self.b.addresses()
         self.hub.unreachable.add((address.host, address.port))
@@ -109,7 +110,7 @@ class MemoryHubTests(SynchronousTestCase):
 
     def test_cut(self) -> None:
         """
-        A cut is seen by both at once; other connections stay.
+        Both ends see a cut at the same time; other connections stay.
         """
         other = self.hub.transport(b"c" * 32)
         self.connect()
@@ -124,7 +125,7 @@ class MemoryHubTests(SynchronousTestCase):
 
     def test_stall(self) -> None:
         """
-        A stalled peer gets nothing until it reads again, then all in order.
+        A stalled peer gets nothing until it reads again, then everything in order.
         """
         self.connect()
         self.a.send(B, TOPIC, b"0")

@@ -34,7 +34,7 @@ class WaitTests(SynchronousTestCase):
     """
 
     def test_first_waits(self) -> None:
-        """0.05, 0.1, 0.25, 0.5, 1 s, then the setting."""
+        """The first waits are 0.05, 0.1, 0.25, 0.5 and 1 s, then the setting applies."""
         self.assertEqual(
             [wait_after(polls, 0.0, 1.5) for polls in range(1, 8)], [0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 1.5]
         )
@@ -46,7 +46,10 @@ class WaitTests(SynchronousTestCase):
         )
 
     def test_alone(self) -> None:
-        """Alone for 10 s it polls every 3 s, after a minute every 5, after ten every 15, or as is set."""
+        """
+        Alone for 10 s it polls every 3 s, after a minute every 5 s, after ten minutes
+        every 15 s, or as configured.
+        """
         self.assertEqual(wait_after(40, 9.9, 2.0), 2.0)
         self.assertEqual(wait_after(40, 10.0, 2.0), 3.0)
         self.assertEqual(wait_after(40, 59.9, 2.0), 3.0)
@@ -64,19 +67,19 @@ class MinutesTests(SynchronousTestCase):
     """
 
     def test_every_second_poll(self) -> None:
-        """Later in a minute the last one is read with every second poll, the first included."""
+        """Later in a minute the previous one is read with every second poll, including the first."""
         now = 100 * 60 + 5.0
         self.assertEqual(
             [minutes_to_read(now, polls, False) for polls in range(4)], [(99, 100), (100,), (99, 100), (100,)]
         )
 
     def test_turn_of_the_minute(self) -> None:
-        """In the first 5 s of a minute it is read with every poll."""
+        """In the first 5 s of a minute the previous one is read with every poll."""
         for now in (6000.0, 6004.99):
             self.assertEqual([minutes_to_read(now, polls, False) for polls in range(3)], [(99, 100)] * 3)
 
     def test_older_first(self) -> None:
-        """If so configured, the first read is of the two minutes before."""
+        """If configured, the first read includes the two minutes before."""
         now = 100 * 60 + 30.0
         self.assertEqual(
             [minutes_to_read(now, polls, True) for polls in range(3)], [(98, 99), (100,), (99, 100)]
@@ -91,10 +94,10 @@ class MinutesTests(SynchronousTestCase):
 
 class Records:
     """
-    A record client that finds what it is told.
+    A record client with prepared results.
 
-    @ivar found: what each fetch finds.
-    @ivar log: everything that is asked, with its time.
+    @ivar found: the result of each fetch.
+    @ivar log: all calls, with their times.
     """
 
     def __init__(self, clock: Any) -> None:
@@ -127,7 +130,7 @@ class Records:
         return 2 if self.publishing is None else await self.publishing
 
     def times(self, what: str) -> list[float]:
-        """When C{what} was asked."""
+        """The times of calls of C{what}."""
         return [time for time, name, _ in self.log if name == what]
 
 
@@ -137,7 +140,7 @@ class FetcherTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Nobody is there."""
+        """Start without other members."""
         self.clock = start_clock()
         self.gossip = FakeGossip()
         self.records = Records(self.clock)
@@ -174,7 +177,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.gossip._observers, {})
 
     def find(self, *numbers: int, hearsay: tuple[int, ...] = ()) -> None:
-        """Members have published, and can be dialled."""
+        """Let members be found that have published and can be dialled."""
         for number in (*numbers, *hearsay):
             self.book.known[IDS[number]] = (address(number),)
         self.records.found += [
@@ -182,15 +185,15 @@ class FetcherTests(SynchronousTestCase):
         ]
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         advance(self.clock, seconds)
 
     def test_interface(self) -> None:
-        """It observes the gossip."""
+        """The fetcher provides the observer interface."""
         verifyObject(IGossipObserver, self.start())
 
     def test_waits_for_the_dht(self) -> None:
-        """Nothing happens before the DHT is ready; then everything at once."""
+        """Nothing happens before the DHT is ready; then it starts immediately."""
         self.dht = FakeDHT(self.clock, ready=False)
         self.start()
         self.advance(30)
@@ -206,19 +209,19 @@ class FetcherTests(SynchronousTestCase):
         )
 
     def test_publishes_first(self) -> None:
-        """A record goes out at once, and the read does not wait for it."""
+        """A record is published immediately, and the read does not wait for it."""
         self.records.publishing = Deferred()
         self.start()
         self.assertEqual([what for _, what, _ in self.records.log], ["publish", "fetch", "fetch earlier"])
         self.assertEqual(self.records.contents, [GossipContent()])
 
     def test_publishes_after_the_first_read(self) -> None:
-        """If it is not to publish on startup, the read comes first."""
+        """Without publish-on-startup, the read comes first."""
         self.start(publish_record_on_startup=False)
         self.assertEqual([what for _, what, _ in self.records.log], ["fetch", "fetch earlier", "publish"])
 
     def test_nobody(self) -> None:
-        """Alone, it polls with dtt's pace."""
+        """Alone, it polls at dtt's intervals."""
         self.start()
         self.advance(10)
         expected = [0, 0.05, 0.15, 0.4, 0.9, 1.9, 3.4, 4.9, 6.4, 7.9, 9.4]
@@ -226,8 +229,8 @@ class FetcherTests(SynchronousTestCase):
 
     def test_nobody_for_long(self) -> None:
         """
-        After 10 s alone it polls every 3 s, after a minute every 5, after ten
-        every 15, and besides at each turn of the minute, where a new slot begins.
+        After 10 s alone it polls every 3 s, after a minute every 5 s, after ten minutes
+        every 15 s, and also at the start of each minute, where a new slot begins.
         """
         self.start()
         self.advance(700)
@@ -243,7 +246,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(len(turns), 11)
 
     def test_polled_minutes(self) -> None:
-        """The last minute is read with every second poll, and with each early in the minute."""
+        """The previous minute is read with every second poll, and with each poll early in the minute."""
         self.start(no_peers_retry_interval=0.5)
         self.advance(54.9)
         reads = [(time, minutes) for time, what, minutes in self.records.log if what == "fetch"]
@@ -254,14 +257,14 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(late[:4], [(MINUTE,), (MINUTE,), (MINUTE - 1, MINUTE), (MINUTE,)])
 
     def test_older_first(self) -> None:
-        """The minute before the last is read first if so configured."""
+        """The minute before the previous one is read first if configured."""
         self.start(check_older_records_first_on_startup=True)
         self.assertEqual(self.records.log[1][2], (MINUTE - 2, MINUTE - 1))
 
     def test_publishes_twice_a_minute(self) -> None:
         """Alone, it puts its record once a minute, and once more to top it up."""
         self.start()
-        self.advance(109.9)  # the minutes turn after 50 and 110 s
+        self.advance(109.9)  # minutes begin after 50 and 110 s
         minutes = [minute for _, what, minute in self.records.log if what == "publish"]
         self.assertEqual(minutes, [MINUTE] * 2 + [MINUTE + 1] * 2)
         times = self.records.times("publish")
@@ -271,7 +274,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertTrue(times[2] + 10 <= times[3] < times[2] + 17, times)
 
     def test_put_that_hangs(self) -> None:
-        """There is one put at a time; one of a minute that is over gives way."""
+        """There is one put at a time; one of a past minute is cancelled for a new one."""
         self.records.publishing = Deferred()
         self.start()
         self.advance(49.9)
@@ -280,7 +283,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(len(self.records.times("publish")), 2)
 
     def test_put_that_breaks(self) -> None:
-        """A mistake of ours while publishing is logged, and the search goes on."""
+        """An unexpected error while publishing is logged, and the search continues."""
         self.records.publishing = Deferred()
         self.start()
         self.records.publishing.errback(ZeroDivisionError())
@@ -289,14 +292,14 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_joined_already(self) -> None:
-        """With a neighbour there is nothing to look for."""
+        """With a neighbour it does not search."""
         self.gossip.up(IDS[1])
         self.start()
         self.advance(100)
         self.assertEqual(self.records.log, [])
 
     def test_starts_anew(self) -> None:
-        """When the last neighbour goes, and only then, it looks again, at once."""
+        """When the last neighbour is lost, and only then, it searches again, immediately."""
         self.gossip.up(IDS[1])
         self.gossip.up(IDS[2])
         self.start()
@@ -313,7 +316,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.records.times("fetch"), [20.0, 40.0, 40.05])
 
     def test_flapping(self) -> None:
-        """A neighbour that goes at once does not end the search: its waits go on growing."""
+        """A neighbour that leaves immediately does not end the search: its waits keep growing."""
         self.start()
         for _ in range(100):
             self.gossip.up(IDS[1])
@@ -323,7 +326,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertLessEqual(len(self.records.times("publish")), 2)
 
     def test_joins_several_at_once(self) -> None:
-        """Four are joined at once, the others one by one, each after the settle time."""
+        """Four members are joined immediately, the others one by one, after the settle time each."""
         self.find(1, 2, 3, 4, 5, 6)
         self.start()
         self.assertEqual(len(self.gossip.joins), 4)
@@ -337,7 +340,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.records.times("fetch"), [0.0, 0.5])
 
     def test_record_in_a_datagram(self) -> None:
-        """A publisher is joined when its record arrives, while the read goes on."""
+        """A publisher is joined when its record arrives, while the read continues."""
         self.records.reading = Deferred()
         self.book.learn(IDS[1], (address(1),), "record")
         self.start()
@@ -357,7 +360,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.gossip.neighbors(), (IDS[2],))
 
     def test_record_of_the_joined(self) -> None:
-        """Who has a neighbour joins nobody because of a record."""
+        """With a neighbour, records cause no joins."""
         self.gossip.up(IDS[3])
         self.book.learn(IDS[1], (address(1),), "record")
         self.start()
@@ -375,7 +378,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.gossip.joins, [])
 
     def test_joined_ends_the_read(self) -> None:
-        """A neighbour ends the read that is under way."""
+        """A new neighbour ends the current read."""
         cancelled: list[object] = []
         self.records.reading = Deferred(cancelled.append)
         self.start()
@@ -384,8 +387,8 @@ class FetcherTests(SynchronousTestCase):
 
     def test_previous_minute_waits(self) -> None:
         """
-        The first read of the last minute begins 0.7 s after that of the current
-        one, and not at all if somebody has been found by then.
+        The first read of the previous minute begins 0.7 s after that of the current one,
+        and is omitted if a member has been found by then.
         """
         self.records.reading = Deferred()
         self.start()
@@ -395,7 +398,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.records.times("fetch earlier"), [0.7])
 
     def test_previous_minute_is_not_needed(self) -> None:
-        """Nor is it read at all if somebody has been found by then."""
+        """The previous minute is not read at all if a member has been found by then."""
         self.records.reading = Deferred()
         self.book.learn(IDS[1], (address(1),), "record")
         self.start()
@@ -404,7 +407,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.records.times("fetch earlier"), [])
 
     def test_efforts(self) -> None:
-        """It is in a hurry at first, and asks less after 10 s alone."""
+        """Reads are urgent at first, and send fewer queries after 10 s alone."""
         self.start()
         self.advance(30)
         efforts = self.records.efforts
@@ -415,7 +418,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(lifetimes, sorted(lifetimes))
 
     def test_stops_when_joined(self) -> None:
-        """The first neighbour ends the round; nothing goes on behind."""
+        """The first neighbour ends the round; nothing continues in the background."""
         self.find(1, 2, 3)
         self.gossip.on_join = lambda peers: self.clock.callLater(0.03, self.gossip.up, peers[0])
         self.start()
@@ -433,7 +436,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(len(self.records.times("fetch")), 1)
 
     def test_joined_by_somebody_during_the_read(self) -> None:
-        """Who was joined while it read joins nobody."""
+        """If a neighbour comes up during the read, no member is joined."""
         reading: Deferred[list[FoundRecord]] = Deferred()
 
         async def fetch(*args: Any) -> list[FoundRecord]:
@@ -448,7 +451,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.gossip.joins, [])
 
     def test_publishers_before_hearsay(self) -> None:
-        """Everybody who published is tried before anybody that they only name."""
+        """All publishers are tried before members that are known only from them."""
         self.find(1, 2, hearsay=(3, 4, 5))
         self.start()
         self.advance(0.55)
@@ -457,7 +460,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(set(joined[2:5]), {IDS[3], IDS[4], IDS[5]})
 
     def test_back_off(self) -> None:
-        """Candidates that can't be dialled now take no time; without any other the round is over."""
+        """Candidates that can't be dialled now take no time; without others the round ends."""
         self.find(1, 2, hearsay=(3,))
         self.book.backing_off = {IDS[1], IDS[3]}
         self.start()
@@ -472,7 +475,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertGreater(len(self.records.times("fetch")), times)
 
     def test_poll_interval_with_members(self) -> None:
-        """When others are there but can't be joined, the discovery poll interval is the ceiling."""
+        """If members exist but can't be joined, the discovery poll interval is the maximum."""
         self.find(1)
         self.book.backing_off = {IDS[1]}
         self.start(discovery_poll_interval=3.0, no_peers_retry_interval=1.5)
@@ -481,7 +484,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual([round(b - a, 6) for a, b in pairwise(times[6:])][:3], [3.0] * 3)
 
     def test_unreachable(self) -> None:
-        """When nobody can be reached, and we by nobody, the operator is told, once, after a minute."""
+        """If no member can be reached in either direction, the operator is warned, once, after a minute."""
         self.find(1)
         self.start()
         self.advance(59)
@@ -493,7 +496,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(len(self.warnings), 1)
 
     def test_not_unreachable(self) -> None:
-        """Not when nobody is there, nor when somebody has reached us."""
+        """There is no warning if there are no members, or if one has connected."""
         self.start()
         self.advance(100)
         self.reached = True
@@ -502,7 +505,7 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.warnings, [])
 
     def test_stop_while_publishing(self) -> None:
-        """The put in the background ends with the service."""
+        """The background put ends with the service."""
         cancelled: list[object] = []
         self.records.publishing = Deferred(cancelled.append)
         fetcher = self.start()
@@ -511,8 +514,8 @@ class FetcherTests(SynchronousTestCase):
 
     def test_look_up(self) -> None:
         """
-        A member whose address has to be looked up is joined when it is found;
-        meanwhile others are, and the slot is read on.
+        A member whose address has to be looked up is joined when it is found; meanwhile
+        others are joined, and the reads continue.
         """
         self.find(1)
         self.records.found.insert(0, FoundRecord(IDS[2], MINUTE, ()))
@@ -530,7 +533,7 @@ class FetcherTests(SynchronousTestCase):
 
     def test_look_up_in_vain(self) -> None:
         """
-        One that is nowhere is not joined, and asked for with the next read.
+        A member that is not found is not joined, and looked up again with the next read.
         """
         self.records.found = [FoundRecord(IDS[2], MINUTE, ())]
         self.book.slow[IDS[2]] = Deferred()
@@ -542,7 +545,7 @@ class FetcherTests(SynchronousTestCase):
 
     def test_look_up_ends_late(self) -> None:
         """
-        When there is a neighbour, or the topic was left, nobody is joined any more.
+        With a neighbour, or after leaving the topic, no more members are joined.
         """
         self.records.found = [FoundRecord(IDS[number], MINUTE, ()) for number in (2, 3)]
         for number in (2, 3):
@@ -558,7 +561,7 @@ class FetcherTests(SynchronousTestCase):
 
     def test_look_up_cancelled(self) -> None:
         """
-        The end of the topic ends look-ups, too.
+        The end of the topic also ends lookups.
         """
         self.records.found = [FoundRecord(IDS[2], MINUTE, ())]
         self.book.slow[IDS[2]] = Deferred()
@@ -568,7 +571,7 @@ class FetcherTests(SynchronousTestCase):
 
     def test_found_by_id(self) -> None:
         """
-        Where members can be dialled without an address none is looked up first.
+        If members can be dialled without an address none is looked up first.
         """
         self.finds_peers = True
         self.records.found = [FoundRecord(IDS[2], MINUTE, ())]

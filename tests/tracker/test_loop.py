@@ -17,7 +17,7 @@ from dtt.tracker.loop import LoopService, PeriodicService
 
 
 class Waiting(LoopService):
-    """Waits for L{what}; takes L{goodbye} to end."""
+    """Waits for C{what}; takes C{goodbye} to end."""
 
     def __init__(self) -> None:
         self.what: Deferred[None] = Deferred()
@@ -40,8 +40,8 @@ class LoopServiceTests(SynchronousTestCase):
 
     def test_cancel_is_awaited(self) -> None:
         """
-        stopService cancels what the coroutine waits for, and fires when the
-        coroutine has ended.
+        stopService cancels what the coroutine waits for, and fires when the coroutine has
+        ended.
         """
         service = Waiting()
         service.goodbye = Deferred()
@@ -55,7 +55,7 @@ class LoopServiceTests(SynchronousTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_stop_without_start(self) -> None:
-        """A service that was not started, or has stopped, stops at once."""
+        """A service that was not started, or has stopped, stops immediately."""
         service = Waiting()
         self.successResultOf(service.stopService())
         service.startService()
@@ -63,7 +63,7 @@ class LoopServiceTests(SynchronousTestCase):
         self.successResultOf(service.stopService())
 
     def test_error_is_logged(self) -> None:
-        """An exception that leaves the coroutine is logged, and the service can be stopped."""
+        """An exception in the coroutine is logged, and the service can be stopped."""
         service = Waiting()
         service.startService()
         service.what.errback(ZeroDivisionError())
@@ -71,14 +71,14 @@ class LoopServiceTests(SynchronousTestCase):
         self.successResultOf(service.stopService())
 
     def test_error_at_once(self) -> None:
-        """The same, when it is raised before anything was waited for."""
+        """An exception before the first wait is logged, too."""
         service = Waiting()
         service.what.errback(ZeroDivisionError())
         service.startService()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_end_of_the_topic(self) -> None:
-        """That the topic was left is no mistake."""
+        """Leaving the topic is not an error."""
         service = Waiting()
         service.startService()
         service.what.errback(TopicLeft("left"))
@@ -86,20 +86,20 @@ class LoopServiceTests(SynchronousTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_cancelled_inside(self) -> None:
-        """A cancellation from elsewhere ends the loop without noise."""
+        """A cancellation from elsewhere ends the loop silently."""
         service = Waiting()
         service.startService()
         service.what.errback(CancelledError())
         self.assertTrue(service.ended)
 
     def test_run_is_to_be_written(self) -> None:
-        """A service without C{run} says so."""
+        """A service without C{run} raises an error."""
         LoopService().startService()
         self.assertEqual(len(self.flushLoggedErrors(NotImplementedError)), 1)
 
 
 class Ticking(PeriodicService):
-    """Counts."""
+    """Counts its ticks."""
 
     takes: Deferred[None] | None = None
 
@@ -126,7 +126,7 @@ class PeriodicServiceTests(SynchronousTestCase):
         self.service = Ticking(self.clock, self.gossip, Random(1))
 
     def test_only_once_joined(self) -> None:
-        """The first tick comes the initial delay after there is a neighbour."""
+        """The first tick follows the initial delay after the first neighbour."""
         self.service.startService()
         self.clock.advance(100)
         self.gossip.up(b"p")
@@ -136,7 +136,7 @@ class PeriodicServiceTests(SynchronousTestCase):
         self.assertEqual(self.service.times, [110.0])
 
     def test_intervals(self) -> None:
-        """Between two ticks lie base + uniform(0, jitter) seconds, which differ."""
+        """The intervals between ticks are base + uniform(0, jitter) seconds, and differ."""
         self.gossip.up(b"p")
         self.service.startService()
         self.clock.pump([0.01] * 30000)
@@ -147,7 +147,7 @@ class PeriodicServiceTests(SynchronousTestCase):
         self.assertGreater(max(steps) - min(steps), 2.0, f"seed 1: {steps}")
 
     def test_interval_begins_after_the_tick(self) -> None:
-        """A tick that takes long does not run twice."""
+        """A slow tick does not overlap with the next one."""
         self.service.takes = Deferred()
         self.gossip.up(b"p")
         self.service.startService()
@@ -159,7 +159,7 @@ class PeriodicServiceTests(SynchronousTestCase):
         self.assertEqual(len(self.service.times), 2)
 
     def test_stop(self) -> None:
-        """Nothing is left, wherever it stops: unjoined, waiting, or in a tick."""
+        """Nothing is left after stopping: when not joined, while waiting, or during a tick."""
         self.service.startService()
         self.successResultOf(self.service.stopService())
         self.gossip.up(b"p")

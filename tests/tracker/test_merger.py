@@ -21,7 +21,7 @@ from tests.tracker.common import IDS, MINUTE, start_clock
 
 class MergerTestCase(SynchronousTestCase):
     """
-    A merger, and records to be found.
+    A merger, and prepared records.
     """
 
     def setUp(self) -> None:
@@ -34,14 +34,14 @@ class MergerTestCase(SynchronousTestCase):
         self.reading: Deferred[Any] | None = None
 
     async def fetch(self, minutes: tuple[int, ...], source: str) -> list[FoundRecord]:
-        """As L{dtt.discovery.record_slot.RecordClient.fetch}."""
+        """Return the prepared records."""
         self.fetched.append((self.clock.seconds() - MINUTE * 60, minutes, source))
         if self.reading is not None:
             await self.reading
         return self.records
 
     def joined(self) -> list[bytes]:
-        """Everybody who was asked to take us in."""
+        """The members that were asked to join."""
         return [peer for peers in self.gossip.joins for peer in peers]
 
 
@@ -51,7 +51,7 @@ class BubbleMergeTests(MergerTestCase):
     """
 
     def start(self, **config: Any) -> BubbleMerge:
-        """A running one, without jitter."""
+        """A running merger without jitter."""
         merger = BubbleMerge(
             self.clock,
             Random(1),
@@ -63,7 +63,10 @@ class BubbleMergeTests(MergerTestCase):
         return merger
 
     def test_intervals(self) -> None:
-        """First after the initial interval, then each base interval: the last and the current minute."""
+        """
+        It reads the previous and the current minute, first after the initial interval,
+        then after each base interval.
+        """
         self.start()
         advance(self.clock, 95)
         self.assertEqual(
@@ -83,7 +86,7 @@ class BubbleMergeTests(MergerTestCase):
         self.assertEqual(set(self.joined()), {IDS[2], IDS[3], IDS[4]}, "seed 1")
 
     def test_fewer_than_a_few(self) -> None:
-        """One candidate is joined alone; none is no mistake."""
+        """A single candidate is joined; none is not an error."""
         self.records = [FoundRecord(IDS[4], MINUTE)]
         self.start()
         advance(self.clock, 30)
@@ -94,7 +97,7 @@ class BubbleMergeTests(MergerTestCase):
         self.assertEqual(len(self.fetched), 2)
 
     def test_enough_neighbours(self) -> None:
-        """With min_neighbors nothing is even read; with one less it is."""
+        """With min_neighbors neighbours, it does not even read; with one fewer it does."""
         self.records = [FoundRecord(IDS[9], MINUTE)]
         for number in (2, 3, 4):
             self.gossip.up(IDS[number])
@@ -106,7 +109,7 @@ class BubbleMergeTests(MergerTestCase):
         self.assertEqual(self.joined(), [IDS[9]])
 
     def test_enough_meanwhile(self) -> None:
-        """Neighbours that came while it read count."""
+        """Neighbours that came up during the read count."""
         self.records = [FoundRecord(IDS[9], MINUTE)]
         self.reading = Deferred()
         self.start(min_neighbors=2)
@@ -131,7 +134,7 @@ class MessageOverlapMergeTests(MergerTestCase):
     """
 
     def start(self) -> None:
-        """A running one, without jitter."""
+        """A running merger without jitter."""
         MessageOverlapMerge(
             self.clock,
             Random(1),
@@ -141,14 +144,17 @@ class MessageOverlapMergeTests(MergerTestCase):
         ).startService()
 
     def test_without_messages(self) -> None:
-        """Who has heard nothing reads nothing."""
+        """Without any received messages it does not read."""
         self.records = [FoundRecord(IDS[2], MINUTE, (), (b"h" * 32,))]
         self.start()
         advance(self.clock, 200)
         self.assertEqual(self.fetched, [])
 
     def test_overlap(self) -> None:
-        """Only records with hashes of which none is ours name candidates, who are no neighbours."""
+        """
+        Only records whose hashes have no overlap with the member's give candidates, and
+        neighbours are excluded.
+        """
         self.gossip.receive(b"one", IDS[1])
         self.gossip.receive(b"two", IDS[1])
         ours, foreign = truncated_sha512(b"one"), truncated_sha512(b"three")
@@ -163,7 +169,7 @@ class MessageOverlapMergeTests(MergerTestCase):
         self.assertEqual(set(self.joined()), {IDS[6], IDS[7]})
 
     def test_message_meanwhile(self) -> None:
-        """A message that came while it read counts."""
+        """A message that arrived during the read counts."""
         self.gossip.receive(b"one", IDS[1])
         self.records = [FoundRecord(IDS[6], MINUTE, (), (truncated_sha512(b"two"),))]
         self.reading = Deferred()

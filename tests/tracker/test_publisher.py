@@ -22,7 +22,7 @@ class PublisherTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """One that is not joined; ticks without jitter."""
+        """A publisher that is not joined, with ticks without jitter."""
         self.clock = start_clock()
         self.gossip = FakeGossip()
         self.published: list[tuple[float, int, GossipContent, str]] = []
@@ -37,14 +37,14 @@ class PublisherTests(SynchronousTestCase):
         self.publisher.startService()
 
     async def publish(self, minute: int, content: GossipContent, source: str) -> int:
-        """As L{dtt.discovery.record_slot.RecordClient.publish}."""
+        """Record the call."""
         self.published.append((self.clock.seconds() - MINUTE * 60, minute, content, source))
         return 2
 
     def test_delays(self) -> None:
         """
-        Once joined, it waits the initial delay and publishes for the current
-        minute, then each time after the base interval.
+        Once joined, it waits the initial delay and publishes for the current minute, then
+        again after each base interval.
         """
         advance(self.clock, 100)
         self.assertEqual(self.published, [])
@@ -56,7 +56,7 @@ class PublisherTests(SynchronousTestCase):
         )
 
     def test_content(self) -> None:
-        """Each record says what is known when it is made."""
+        """Each record contains what is known when it is created."""
         self.gossip.up(IDS[1])
         advance(self.clock, 10)
         self.gossip.up(IDS[2])
@@ -68,7 +68,7 @@ class PublisherTests(SynchronousTestCase):
         self.assertEqual({source for *_, source in self.published}, {"publisher"})
 
     def test_stop(self) -> None:
-        """Nothing is left."""
+        """Nothing is left after stopping."""
         self.gossip.up(IDS[1])
         advance(self.clock, 15)
         self.successResultOf(self.publisher.stopService())

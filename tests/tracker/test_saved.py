@@ -20,12 +20,12 @@ class SavedPortsTests(SynchronousTestCase):
     """
 
     def test_round_trip(self) -> None:
-        """What was written is read, through JSON."""
+        """A round trip through JSON changes nothing."""
         for saved in (FULL, SavedPorts()):
             self.assertEqual(SavedPorts.from_json(json.loads(json.dumps(saved.to_json()))), saved)
 
     def test_damaged(self) -> None:
-        """Whatever is missing, of another type or impossible is a ValueError."""
+        """A missing, mistyped or impossible value raises ValueError."""
         broken: list[tuple[str, Any]] = [
             ("version", 2),
             ("version", None),

@@ -52,13 +52,13 @@ class Member:
         self.topic = self.join(TOPIC)
 
     def join(self, topic_id: TopicId) -> TopicService:
-        """As a tracker does it."""
+        """Join the topic as a tracker does."""
         topic = TopicService(self.parts, topic_id, SECRET_HASH, default_rotation, self.forgotten.append)
         topic.setServiceParent(self.parent)
         return topic
 
     def end(self) -> None:
-        """Leave everything, so that nothing ends within another test."""
+        """Leave everything, so that nothing ends during another test."""
         for topic in tuple(self.parent):
             topic.leave()
         advance(self.parts.reactor, 0.1)  # type: ignore[arg-type]
@@ -70,17 +70,17 @@ class Member:
 
 class TopicTestCase(SynchronousTestCase):
     """
-    Members on a hub and a DHT in memory.
+    Members on a hub with an in-memory DHT.
     """
 
     def setUp(self) -> None:
-        """Nobody is there."""
+        """Start without members."""
         self.clock = start_clock()
         self.hub = MemoryHub(self.clock)
         self.dht = FakeDHT(self.clock, latency=0.02)
 
     def member(self, number: int = 0, start: bool = True, **config: Any) -> Member:
-        """One more."""
+        """Add a member."""
         member = Member(self, number, Config(**config))
         self.addCleanup(member.end)
         if start:
@@ -88,7 +88,7 @@ class TopicTestCase(SynchronousTestCase):
         return member
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         advance(self.clock, seconds)
 
 
@@ -98,7 +98,7 @@ class TopicServiceTests(TopicTestCase):
     """
 
     def test_services(self) -> None:
-        """All four services by default; each of three can be disabled by itself."""
+        """By default there are four services; three can be disabled individually."""
         kinds = [Fetcher, Publisher, BubbleMerge, MessageOverlapMerge]
         self.assertEqual([type(service) for service in self.member().topic], kinds)
         for number, name in enumerate(("publisher", "bubble_merge", "message_overlap_merge"), 1):
@@ -110,7 +110,7 @@ class TopicServiceTests(TopicTestCase):
             )
 
     def test_two_meet(self) -> None:
-        """Two members find each other, are joined once, and say so."""
+        """Two members find each other; each reports once that it has joined."""
         one, two = self.member(0), self.member(1)
         joined = [member.topic.when_joined() for member in (one, one, two)]
         joined[1].cancel()
@@ -128,7 +128,7 @@ class TopicServiceTests(TopicTestCase):
         self.assertTrue(one.of(RecordFound) or two.of(RecordFound))
 
     def test_messages(self) -> None:
-        """A broadcast arrives as an event and at observers."""
+        """A broadcast is delivered as an event and to observers."""
         one, two = self.member(0), self.member(1)
         self.advance(1)
         one.topic.broadcast(b"to all")
@@ -143,7 +143,10 @@ class TopicServiceTests(TopicTestCase):
         )
 
     def test_published_content(self) -> None:
-        """Once joined, the record names neighbours, hashes of what was heard, and our addresses."""
+        """
+        Once joined, the record contains neighbours, hashes of received messages, and the
+        member's addresses.
+        """
         one, two = self.member(0), self.member(1)
         self.advance(1)
         two.topic.broadcast(b"hello")
@@ -166,9 +169,8 @@ class TopicServiceTests(TopicTestCase):
 
     def test_leave(self) -> None:
         """
-        Who leaves says goodbye: the others see it go, and itself hears nothing
-        more of them.  All later calls raise, whoever waits is told, nothing is
-        left.
+        A member that leaves says goodbye: the others see it go, and it gets no more
+        notifications. All later calls raise, pending Deferreds fail, and nothing is left.
         """
         one, two = self.member(0), self.member(1)
         self.advance(1)
@@ -192,7 +194,7 @@ class TopicServiceTests(TopicTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_leave_while_looking(self) -> None:
-        """Who waits for a neighbour gets TopicLeft, and nothing is logged."""
+        """Pending calls for a neighbour fail with TopicLeft, and nothing is logged."""
         member = self.member()
         joined = member.topic.when_joined()
         self.advance(0.5)
@@ -206,8 +208,8 @@ class TopicServiceTests(TopicTestCase):
 
     def test_before_start(self) -> None:
         """
-        Before the service has started, waiting and subscribing work; what needs
-        neighbours is refused.
+        Before the service has started, waiting and subscribing work; calls that need
+        neighbours are refused.
         """
         member = self.member(start=False)
         joined = member.topic.when_joined()
@@ -221,7 +223,7 @@ class TopicServiceTests(TopicTestCase):
         self.successResultOf(joined)
 
     def test_leave_before_start(self) -> None:
-        """A topic that never started can be left, and left again: who waits is told."""
+        """A topic that never started can be left, even twice: pending calls fail."""
         member = self.member(start=False)
         joined = member.topic.when_joined()
         left = member.topic.leave()
@@ -236,7 +238,7 @@ class TopicServiceTests(TopicTestCase):
         self.assertEqual((member.events, self.clock.getDelayedCalls()), ([], []))
 
     def test_leave_within_an_event(self) -> None:
-        """A sink of events may leave the topic, from within whatever told it."""
+        """An event callback may leave the topic, whatever has caused the event."""
         for kind in (RecordFound, NeighborUp, TopicJoined, PeerDialled):
             self.setUp()
             one, two = self.member(0), self.member(1)
@@ -259,7 +261,7 @@ class TopicServiceTests(TopicTestCase):
             self.assertEqual(self.clock.getDelayedCalls(), [], kind.__name__)
 
     def test_leave_and_join_again(self) -> None:
-        """A topic that was left can be joined anew at once."""
+        """A topic that was left can be joined again immediately."""
         one = self.member(0)
         self.member(1)
         self.advance(1)
@@ -283,7 +285,7 @@ class TopicServiceTests(TopicTestCase):
         self.assertEqual(self.hub.connections(IDS[0]), 1)
 
     def test_join_peers(self) -> None:
-        """Members that are known from elsewhere are joined without the DHT."""
+        """Members known from elsewhere are joined without the DHT."""
         self.dht = FakeDHT(self.clock, ready=False)
         one, two = self.member(0), self.member(1)
         one.parts.book.learn(IDS[1], two.transport.addresses(), "elsewhere")
@@ -292,7 +294,7 @@ class TopicServiceTests(TopicTestCase):
         self.assertEqual(one.topic.neighbors(), (IDS[1],))
 
     def test_subscribe(self) -> None:
-        """A subscription can be ended."""
+        """A subscription can be cancelled."""
         one = self.member(0)
         told: list[bytes] = []
 
@@ -313,7 +315,7 @@ class TopicServiceTests(TopicTestCase):
         self.assertEqual(told, [IDS[1]])
 
     def test_lonely_again(self) -> None:
-        """When the only neighbour goes, the next one is found, and joined is said again."""
+        """If the only neighbour leaves, the next one is found, and joining is reported again."""
         one, two = self.member(0), self.member(1)
         self.advance(1)
         two.topic.leave()

@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.tracker.tracker}: whole trackers on machines in memory, with the
-real DHT node and the real transport.
+Tests for L{dtt.tracker.tracker}: whole trackers on in-memory machines, with the real DHT
+node and the real transport.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from tests.tracker.common import collect_warnings, start_clock
 
 class TrackerTestCase(SynchronousTestCase):
     """
-    A network with a closed DHT, and trackers on machines of their own.
+    A network with a closed DHT, and trackers on separate machines.
     """
 
     dht_nodes = 8
 
     def setUp(self) -> None:
-        """The DHT is up."""
+        """Start the DHT."""
         self.clock = start_clock()
         self.net = MachineNetwork(self.clock)
         self.nodes: list[DHTNode] = []
@@ -75,7 +75,7 @@ class TrackerTestCase(SynchronousTestCase):
     def tracker(
         self, number: int = 1, start: bool = True, state_dir: Path | None = None, **kw: Any
     ) -> Tracker:
-        """A tracker on the machine of this number; may be a second one there."""
+        """Create a tracker on the machine with this number; there may be several."""
         host = f"10.0.0.{number}"
         dht: dict[str, Any] = kw.pop("dht", {})
         listen = kw.pop("listen", (host, 0))
@@ -90,7 +90,7 @@ class TrackerTestCase(SynchronousTestCase):
                 **kw,
             ),
             events.append,
-            Random(len(self.events) + 1000),  # no seed of a DHT node: ids come of it
+            Random(len(self.events) + 1000),  # differs from the seeds of DHT nodes, which determine their ids
         )
         self.events[tracker] = events
         if start:
@@ -99,7 +99,7 @@ class TrackerTestCase(SynchronousTestCase):
         return tracker
 
     def end(self) -> None:
-        """Stop what still runs, so that nothing ends within another test."""
+        """Stop what still runs, so that nothing ends during another test."""
         for tracker in self.events:
             if not tracker._stopped:
                 tracker.stopService()
@@ -110,14 +110,14 @@ class TrackerTestCase(SynchronousTestCase):
         return [event for event in self.events[tracker] if isinstance(event, kind)]
 
     def stop(self, *trackers: Tracker, within: float = 2.0) -> None:
-        """Stop them, and see that they do."""
+        """Stop trackers, and check that they do."""
         stopping: list[Deferred[None]] = [tracker.stopService() for tracker in trackers]
         self.net.advance(within)
         for deferred in stopping:
             self.successResultOf(deferred)
 
     def assert_nothing_left(self) -> None:
-        """After the DHT is gone, too: no port, no delayed call, nothing logged."""
+        """Check, after stopping the DHT, that no port and no delayed call is left and nothing was logged."""
         for node in self.nodes:
             self.successResultOf(node.stopService())
         self.net.advance(1)
@@ -127,23 +127,23 @@ class TrackerTestCase(SynchronousTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def ports(self, number: int = 1) -> dict[str, int]:
-        """What is bound on a machine."""
+        """The ports bound on a machine."""
         return {kind: port for kind, host, port in self.net.listening() if host == f"10.0.0.{number}"}
 
     def state_dir(self) -> Path:
-        """A path where none is yet."""
+        """The path of a state directory that does not exist."""
         return Path(self.mktemp()) / "state"
 
 
 class MeetingTests(TrackerTestCase):
     """
-    Strangers meet.
+    Members that do not know each other meet.
     """
 
     def test_two(self) -> None:
         """
-        Two that share topic and secret, started together, are joined within a
-        quarter of a second of 10 ms latencies, and hear each other.
+        Two members with the same topic and secret, started together, are joined within a
+        quarter of a second with latencies of 10 ms, and exchange messages.
         """
         one, two = self.tracker(1), self.tracker(2)
         topics = [tracker.join("x", secret=b"s") for tracker in (one, two)]
@@ -160,8 +160,8 @@ class MeetingTests(TrackerTestCase):
 
     def test_by_id_alone(self) -> None:
         """
-        When records name no address, as those of Rust members, members find each
-        other's addresses in the DHT.
+        If records contain no address, as those of Rust members, members find each other's
+        addresses in the DHT.
         """
         self.patch(record, "encode_extension", lambda addresses: b"")
         one, two = self.tracker(1), self.tracker(2)
@@ -174,8 +174,8 @@ class MeetingTests(TrackerTestCase):
 
     def test_by_id_alone_without_pkarr(self) -> None:
         """
-        They can be told not to: then nobody is found by an id alone, and nothing
-        is in the DHT under it.
+        This can be disabled: then no member is found by its id, and none publishes
+        addresses in the DHT.
         """
         self.patch(record, "encode_extension", lambda addresses: b"")
         one, two = (self.tracker(number, addresses=AddressesConfig(pkarr=False)) for number in (1, 2))
@@ -190,7 +190,7 @@ class MeetingTests(TrackerTestCase):
         self.stop(one, two)
 
     def test_newcomer(self) -> None:
-        """A third that comes later finds both by their records."""
+        """A third member that starts later finds both by their records."""
         one, two = self.tracker(1), self.tracker(2)
         for tracker in (one, two):
             tracker.join("x", secret=b"s")
@@ -208,7 +208,7 @@ class MeetingTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_other_secret(self) -> None:
-        """Who has another secret finds nobody, in the same topic."""
+        """A member with another secret finds no peers in the same topic."""
         one, two = self.tracker(1), self.tracker(2)
         one.join("x", secret=b"s")
         other = two.join("x", secret=b"t")
@@ -219,8 +219,8 @@ class MeetingTests(TrackerTestCase):
 
     def test_several_topics(self) -> None:
         """
-        Topics share node and listener; each has its own members.  In so small
-        a DHT two topics use the packet budgets up, so that it takes longer.
+        Topics share node and listener; each has its own members. In so small a DHT two
+        topics exhaust the packet budgets, so that it takes longer.
         """
         one, two, three = (self.tracker(number) for number in (1, 2, 3))
         x1, y1 = one.join("x"), one.join("y")
@@ -234,7 +234,7 @@ class MeetingTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_swarm(self) -> None:
-        """Six that start together are one swarm: everybody hears everybody."""
+        """Six members that start together form one swarm: each gets the messages of all."""
         trackers = [self.tracker(number) for number in range(1, 7)]
         topics = [tracker.join("x", secret=b"s") for tracker in trackers]
         self.net.advance(150)
@@ -248,7 +248,7 @@ class MeetingTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_partner_crashes(self) -> None:
-        """A member whose only neighbour falls off the network finds the next one."""
+        """A member whose only neighbour loses its network finds the next one."""
         one, two = self.tracker(1), self.tracker(2)
         topic = one.join("x")
         two.join("x")
@@ -273,7 +273,7 @@ class LifeTests(TrackerTestCase):
     dht_nodes = 3
 
     def test_events(self) -> None:
-        """It says who and where it is, and when the DHT answers."""
+        """Events report the member's id and addresses, and that the DHT has answered."""
         tracker = self.tracker()
         ports = self.ports()
         self.assertEqual(
@@ -285,7 +285,7 @@ class LifeTests(TrackerTestCase):
         self.stop(tracker)
 
     def test_sink_that_raises(self) -> None:
-        """A sink of events that raises is logged, and nothing else happens."""
+        """An exception in an event callback is logged and has no other effect."""
         tracker, other = self.tracker(start=False), self.tracker(2)
 
         def fail(event: Event) -> None:
@@ -304,7 +304,7 @@ class LifeTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_log_event(self) -> None:
-        """By default an event is a line in the log, and the event itself goes with it."""
+        """By default an event is a line in the log, with the event object attached."""
         seen: list[Any] = []
         observe: Any = seen.append
         globalLogPublisher.addObserver(observe)
@@ -313,7 +313,7 @@ class LifeTests(TrackerTestCase):
         self.assertEqual((seen[0]["dtt_event"], seen[0]["dtt_event_text"]), (DHTReady(5), DHTReady(5).text()))
 
     def test_without_privileged_start(self) -> None:
-        """startService binds, too: a parent may be running already."""
+        """startService also binds ports, if the parent is already running."""
         parent = MultiService()
         parent.startService()
         tracker = self.tracker(start=False)
@@ -324,7 +324,7 @@ class LifeTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_stop_without_start(self) -> None:
-        """A tracker that never started stops; its topics tell."""
+        """A tracker that never started can be stopped; its topics are left."""
         tracker = self.tracker(start=False)
         joined = tracker.join("x").when_joined()
         self.stop(tracker)
@@ -332,7 +332,7 @@ class LifeTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_stop_after_bind(self) -> None:
-        """One that is bound, but did not start, frees its ports."""
+        """A tracker that is bound but not started frees its ports."""
         tracker = self.tracker(start=False)
         tracker.privilegedStartService()
         self.assertEqual(len(self.ports()), 2)
@@ -340,7 +340,7 @@ class LifeTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_stop_while_alone(self) -> None:
-        """In the midst of reads, puts and waits."""
+        """A tracker can be stopped during reads, puts and waits."""
         for seconds in (0.0, 0.005, 0.03, 0.08, 0.2, 3.0):
             tracker = self.tracker()
             joined = tracker.join("x").when_joined()
@@ -350,7 +350,7 @@ class LifeTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_stop_within_two_seconds(self) -> None:
-        """Also when a neighbour has fallen silent and never reads what we say."""
+        """Stopping takes at most two seconds, even if a neighbour is silent and does not read."""
         one, two = self.tracker(1), self.tracker(2)
         topic = one.join("x")
         two.join("x")
@@ -361,7 +361,7 @@ class LifeTests(TrackerTestCase):
         self.assertEqual(self.ports(1), {})
 
     def test_no_start_after_stop(self) -> None:
-        """A tracker that has stopped can neither start nor join any more."""
+        """A stopped tracker can neither start nor join a topic."""
         tracker = self.tracker()
         self.stop(tracker)
         with self.assertRaises(LocalError):
@@ -370,7 +370,7 @@ class LifeTests(TrackerTestCase):
             tracker.join("x")
 
     def test_cycles(self) -> None:
-        """Thirty cycles of start, join, leave and stop leave nothing."""
+        """Thirty cycles of start, join, leave and stop leave nothing behind."""
         for number in range(30):
             tracker = self.tracker(1 + number % 2)
             topic = tracker.join("x")
@@ -392,14 +392,14 @@ class LifeTests(TrackerTestCase):
 
     def test_upload_rate(self) -> None:
         """
-        Answers of its DHT node take what the configuration lets them.
+        Its DHT node's replies respect the configured upload limit.
         """
         with patch("dtt.tracker.tracker.DHTNode", side_effect=DHTNode) as made:
             self.tracker(start=False, dht={"upload_rate": 50_000.0})
         self.assertEqual(made.call_args.kwargs["upload_rate"], 50_000.0)
 
     def test_external_host(self) -> None:
-        """When others see us at a new address, neighbours are told of it, and the DHT."""
+        """When other nodes report a new external address, neighbours and the DHT are informed."""
         one, two = self.tracker(1, listen=("0.0.0.0", 0)), self.tracker(2)
         one.join("x")
         two.join("x")
@@ -424,7 +424,7 @@ class JoinTests(TrackerTestCase):
     dht_nodes = 1
 
     def test_names(self) -> None:
-        """Text, its bytes and its hash are the same topic; 32 bytes are a name."""
+        """Text, its bytes and its hash mean the same topic; 32 bytes are a name."""
         tracker = self.tracker(start=False)
         topic = tracker.join("größe")
         for same in ("größe".encode(), TopicId.from_name("größe")):
@@ -442,7 +442,10 @@ class JoinTests(TrackerTestCase):
         self.assertIsNotNone(again.parent)
 
     def test_bad(self) -> None:
-        """A name that is no text and a rotation that gives no 32 bytes are refused; nothing is joined."""
+        """
+        A name that is not text and a rotation that does not return 32 bytes are refused;
+        nothing is joined.
+        """
         tracker = self.tracker(start=False)
         with self.assertRaises(UsageError):
             tracker.join("\ud800")
@@ -451,7 +454,7 @@ class JoinTests(TrackerTestCase):
         tracker.join("x")
 
     def test_rotation(self) -> None:
-        """Members with another rotation do not find each other; with the same one they do."""
+        """Members with different rotations do not find each other; with the same one they do."""
 
         def rotation(topic_id: bytes, minute: int, secret_hash: bytes) -> bytes:
             return bytes(a ^ b for a, b in zip(topic_id, secret_hash, strict=True))
@@ -470,18 +473,18 @@ class JoinTests(TrackerTestCase):
 
 class StateTests(TrackerTestCase):
     """
-    What is kept over restarts.
+    State that is kept across restarts.
     """
 
     dht_nodes = 3
 
     def test_kept(self) -> None:
-        """Key, ports, node id and known nodes; the second run needs no bootstrap host."""
+        """Key, ports, node id and known nodes are kept; the second run needs no bootstrap host."""
         path = self.state_dir()
         reactor = self.net.reactor("10.0.0.1")
         elsewhere = [reactor.listenUDP(0, DatagramProtocol()), reactor.listenTCP(0, Factory())]
         first = self.tracker(state_dir=path)
-        for port in elsewhere:  # those that port 0 would give
+        for port in elsewhere:  # the ports that 0 would select
             port.stopListening()
         self.net.advance(2)
         ports, node_id = self.ports(), first._dht.node_id
@@ -501,7 +504,7 @@ class StateTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_external_host(self) -> None:
-        """Where others saw us in the last run is listed until they say otherwise."""
+        """The external address of the last run is listed until nodes report another."""
         path = self.state_dir()
         self.stop(self.tracker(state_dir=path))
         saved = json.loads((path / DHT_FILE).read_text())
@@ -511,7 +514,7 @@ class StateTests(TrackerTestCase):
         self.stop(tracker)
 
     def test_saved_in_between(self) -> None:
-        """The state is written from time to time, not only at the end."""
+        """The state is also written periodically, not only at the end."""
         path = self.state_dir()
         tracker = self.tracker(state_dir=path)
         self.net.advance(301)
@@ -525,7 +528,7 @@ class StateTests(TrackerTestCase):
         self.stop(first, second)
 
     def test_kept_port_taken(self) -> None:
-        """A kept port that is not free is replaced by another one, with a warning."""
+        """A saved port that is in use is replaced with a warning."""
         path = self.state_dir()
         first = self.tracker(state_dir=path)
         ports = self.ports()
@@ -547,8 +550,8 @@ class StateTests(TrackerTestCase):
 
     def test_explicit_port_taken(self) -> None:
         """
-        A port that was asked for must be had: ListenError, the lock and what
-        was bound already are given back, and a later try may succeed.
+        A port in the configuration is required: if it is in use, there is a ListenError,
+        the lock and all bound ports are released, and a later attempt may succeed.
         """
         path = self.state_dir()
         reactor = self.net.reactor("10.0.0.1")
@@ -580,7 +583,7 @@ class StateTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_second_on_one_directory(self) -> None:
-        """The second tracker on a state directory is refused, until the first has stopped."""
+        """A second tracker on a state directory is refused until the first has stopped."""
         path = self.state_dir()
         first = self.tracker(1, state_dir=path)
         second = self.tracker(2, start=False, state_dir=path)
@@ -594,7 +597,7 @@ class StateTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_damaged(self) -> None:
-        """A state file that is no JSON, or of another version, is put aside with a warning."""
+        """A state file that is not JSON, or of another version, is moved aside with a warning."""
         path = self.state_dir()
         first = self.tracker(state_dir=path)
         self.stop(first)
@@ -608,7 +611,7 @@ class StateTests(TrackerTestCase):
                 self.stop(tracker)
 
     def test_bad_key(self) -> None:
-        """A key file that others can read, or that is none, is refused when the tracker is made."""
+        """A key file that others can read, or that is invalid, is refused when the tracker is created."""
         path = self.state_dir()
         self.stop(self.tracker(state_dir=path))
         (path / KEY_FILE).chmod(0o644)
@@ -621,7 +624,7 @@ class StateTests(TrackerTestCase):
             self.tracker(state_dir=path, start=False)
 
     def test_directory_vanishes(self) -> None:
-        """A state that can't be written at the end is logged, and it stops all the same."""
+        """A write error at the end is logged, and the tracker still stops."""
         path = self.state_dir()
         tracker = self.tracker(state_dir=path)
         self.net.advance(1)

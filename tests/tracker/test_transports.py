@@ -30,7 +30,7 @@ HOST = "10.0.0.1"
 
 class Iroh:
     """
-    What L{Listeners} uses of an C{IrohTransport}.
+    The part of C{IrohTransport} that L{Listeners} uses.
     """
 
     kind = IROH
@@ -44,22 +44,22 @@ class Iroh:
         self.heard: list[Any] = []
 
     def listen(self, host: str, port: int) -> None:
-        """Bind."""
+        """Bind a port."""
         if port in self.taken:
             raise ListenError(f"can't listen on UDP {host} port {port}: in use")
         self.heard.append((host, port))
         self.port = port or 5000
 
     def addresses(self) -> tuple[PeerAddress, ...]:
-        """Where we listen."""
+        """The addresses it listens on."""
         return () if self.port is None else (PeerAddress(IROH, HOST, self.port),)
 
     def set_external_host(self, host: str | None) -> None:
-        """Remember it."""
+        """Record the host."""
         self.heard.append(host)
 
     def stop(self) -> Deferred[None]:
-        """Remember it."""
+        """Record the call."""
         self.heard.append("stop")
         return succeed(None)
 
@@ -83,13 +83,13 @@ class ListenersTests(SynchronousTestCase):
         )
 
     def iroh(self, made: Listeners) -> Iroh:
-        """The one that speaks iroh."""
+        """The iroh transport."""
         found: Any = list(made._hosts)[-1]
         assert isinstance(found, Iroh)
         return found
 
     def test_names(self) -> None:
-        """What a setting stands for, with iroh and without it."""
+        """The meaning of each setting, with and without iroh."""
         self.assertEqual(transport_names(None), ("streams", "iroh"))
         self.assertEqual(transport_names("both"), ("streams", "iroh"))
         self.assertEqual((transport_names("iroh"), transport_names("streams")), (("iroh",), ("streams",)))
@@ -99,7 +99,10 @@ class ListenersTests(SynchronousTestCase):
             self.assertRaises(UsageError, transport_names, wanted)
 
     def test_unusable(self) -> None:
-        """A package that can't be used is none: a warning says why, and whoever asks for it hears it."""
+        """
+        A package that can't be used counts as missing: a warning gives the reason, and so
+        does the error if iroh was requested.
+        """
         self.patch(iroh_bindings, "unavailable_reason", lambda: ", in another version")
         warnings: list[str] = []
         collect_warnings(self, warnings)
@@ -111,13 +114,13 @@ class ListenersTests(SynchronousTestCase):
         self.assertIn(f"iroh package, in another version: {iroh_bindings.HOW_TO_INSTALL}", str(error))
 
     def test_one(self) -> None:
-        """One transport is used as it is."""
+        """A single transport is used without a wrapper."""
         self.assertIsInstance(self.make(transport="streams").transport, StreamsTransport)
         self.assertIsInstance(self.make(transport="iroh").transport, Iroh)
         self.assertIsInstance(self.make().transport, CombinedTransport)
 
     def test_settings(self) -> None:
-        """The iroh transport gets its settings, and tells of other addresses."""
+        """The iroh transport gets its settings, and reports address changes."""
         made = self.make(iroh=IrohConfig(None, "n0", ("https://a.example/",)))
         settings = self.iroh(made).settings
         self.assertEqual((settings["preset"], settings["relay_urls"]), ("n0", ("https://a.example/",)))
@@ -125,7 +128,7 @@ class ListenersTests(SynchronousTestCase):
         self.assertEqual(len(self.changes), 1)
 
     def test_iroh_host(self) -> None:
-        """Unless it is told otherwise, iroh listens where streams does, on any port."""
+        """Unless configured otherwise, iroh listens on the same host as streams, on any port."""
         made = self.make(listen=(HOST, 7000))
         made.listen(SavedPorts())
         self.assertEqual(self.iroh(made).heard, [(HOST, 0)])
@@ -136,7 +139,7 @@ class ListenersTests(SynchronousTestCase):
         self.assertEqual(other.places()[1], "iroh:[::1]:8000")
 
     def test_ports_are_kept(self) -> None:
-        """Each has the port of its last run, which stays known when it is not used."""
+        """Each transport gets the port of its last run, which is kept even while it is not used."""
         made = self.make()
         made.listen(SavedPorts(1, 7001, 7002))
         self.assertEqual(made.places(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
@@ -146,7 +149,7 @@ class ListenersTests(SynchronousTestCase):
         self.assertEqual(alone.ports_in(SavedPorts(1, 7001, 7002)), SavedPorts(1, 7003, 7002))
 
     def test_kept_port_taken(self) -> None:
-        """A kept port that is taken is replaced, with a warning; one that was asked for is an error."""
+        """A saved port that is in use is replaced with a warning; a configured one gives an error."""
         warnings: list[str] = []
         collect_warnings(self, warnings)
         self.patch(Iroh, "taken", (7002,))
@@ -156,7 +159,7 @@ class ListenersTests(SynchronousTestCase):
         self.assertRaises(ListenError, self.make(iroh=IrohConfig((HOST, 7002))).listen, SavedPorts())
 
     def test_later_try(self) -> None:
-        """When one can't be bound, a later try goes on with those that are bound already."""
+        """If one can't be bound, a later attempt continues with those already bound."""
         made = self.make(listen=(HOST, 7001), iroh=IrohConfig((HOST, 7002)))
         self.patch(Iroh, "taken", (7002,))
         self.assertRaises(ListenError, made.listen, SavedPorts())
@@ -167,7 +170,7 @@ class ListenersTests(SynchronousTestCase):
         self.assertEqual(self.reactor.listenTCP(7001, Factory()).getHost().port, 7001)
 
     def test_all_of_them(self) -> None:
-        """What concerns all goes to all."""
+        """Common calls are passed to all transports."""
         made = self.make()
         made.listen(SavedPorts())
         made.set_external_host("198.18.0.1")

@@ -59,7 +59,7 @@ class CombinedTransportTests(SynchronousTestCase):
 
     def dial(self, *addresses: Address) -> Deferred[None]:
         """
-        C{a} dials C{b}.
+        Let C{a} dial C{b}.
         """
         return self.a.transport.dial(self.b.id, addresses)
 
@@ -71,7 +71,7 @@ class CombinedTransportTests(SynchronousTestCase):
 
     def connect(self, *transports: MemoryPeerTransport) -> None:
         """
-        C{a} dials C{b}, by one transport after the other.
+        Let C{a} dial C{b}, over one transport after the other.
         """
         for transport in transports:
             own = self.a.streams if transport is self.b.streams else self.a.iroh

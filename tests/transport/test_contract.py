@@ -258,7 +258,7 @@ class ContractMixin(_Base):
 
     def reason(self, result: Deferred[None]) -> str:
         """
-        Why a dial failed.
+        The reason of a failed dial.
         """
         return str(self.failureResultOf(result, DialFailed).value)
 
@@ -421,7 +421,7 @@ class ContractMixin(_Base):
         self.open(self.a)
         self.assertRaises(ValueError, self.a.open_topic, TOPIC, SECRET, RecordingLinks())
 
-    # Ends
+    # Disconnection
 
     def test_disconnect(self) -> None:
         """
@@ -694,7 +694,7 @@ class ContractMixin(_Base):
         self.assertFalse(others[3].is_connected(self.b.peer_id))
         self.assertEqual(self.b.counters["refused_too_many_connections"], 1)
 
-    # The end
+    # Stopping
 
     def test_stop(self) -> None:
         """
@@ -830,7 +830,7 @@ class AdmissionMixin(ContractMixin):
 
     def test_peer_opens_later(self) -> None:
         """
-        Messages wait for the peer to open the topic, up to 5 s.
+        Messages wait up to 5 s for the peer to open the topic.
         """
         (on_a,) = self.open(self.a)
         self.connect(self.a, self.b)

@@ -49,7 +49,7 @@ class DialsTests(SynchronousTestCase):
 
     def reason(self, result: Deferred[None]) -> str:
         """
-        Why C{result} failed.
+        The reason of a failure.
         """
         return str(self.failureResultOf(result, DialFailed).value)
 
@@ -107,7 +107,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """
-        A dial ends after 10 s.
+        A dial times out after 10 s.
         """
         result = self.dials.dial(PEER, [address(1)])
         self.clock.advance(DIAL_TIMEOUT - 0.01)

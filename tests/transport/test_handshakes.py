@@ -23,7 +23,8 @@ class NetworkTests(SynchronousTestCase):
 
     def test_networks(self) -> None:
         """
-        IPv4 by /24, IPv6 by /64, mapped IPv4 as IPv4, loopback exempt.
+        The network is the /24 for IPv4, the /64 for IPv6; IPv4-mapped addresses count as
+        IPv4; loopback is exempt.
         """
         for host, network in (
             ("192.0.2.7", "192.0.2.0/24"),

@@ -1,3 +1,3 @@
 """
-The iroh bindings over a network in memory.
+The iroh bindings over an in-memory network.
 """

@@ -1,5 +1,8 @@
 """
-iroh in memory: endpoints, and how they come to connections.
+In-memory iroh: endpoints and connection establishment.
+
+Methods have the names and effects of the bindings' methods
+(L{dtt.transport.iroh.bindings}).
 """
 
 from __future__ import annotations
@@ -12,18 +15,22 @@ from attrs import frozen
 
 from dtt.testing.iroh.streams import Changes, IrohError, MemoryConnection, MemoryEndpointId, Network
 
-#: Seconds until a dial that nobody answers fails (docs/protocol/gossip.md section 5).
+#: Seconds until an unanswered dial fails (docs/protocol/gossip.md section 5).
 DIAL_TIMEOUT = 30.0
 
-#: Seconds for which an endpoint goes on to try the addresses of earlier dials of a
-#: peer, counted from the last one (seen with iroh 1.4.1).
+#: Seconds for which an endpoint still tries the addresses of earlier dials of a peer, counted from the
+#: last dial (observed with iroh 1.4.1).
 MEMORY = 60.0
 
 
 @frozen(slots=True)
 class MemoryEndpointAddr:
     """
-    Where an endpoint can be reached.
+    The addresses at which an endpoint can be reached.
+
+    @ivar peer: the endpoint's id.
+    @ivar relay: the URL of its relay.
+    @ivar direct: its C{host:port} pairs.
     """
 
     peer: MemoryEndpointId
@@ -31,30 +38,30 @@ class MemoryEndpointAddr:
     direct: Sequence[str] = ()
 
     def direct_addresses(self) -> list[str]:
-        """As of the bindings."""
+        """The C{host:port} pairs."""
         return list(self.direct)
 
     def relay_url(self) -> str | None:
-        """As of the bindings."""
+        """The URL of the relay, if any."""
         return self.relay
 
 
 @frozen(slots=True)
 class _Source:
     """
-    C{IncomingAddr}.
+    The bindings' C{IncomingAddr}.
     """
 
     addr: str
 
     def is_ip(self) -> bool:
-        """As of the bindings."""
+        """Is it an IP address rather than a relay?"""
         return not self.addr.startswith("http")
 
 
 class Directory(Network, Protocol):
     """
-    Who is on the network.
+    The endpoints and relays of a network.
     """
 
     relays: set[str]
@@ -62,22 +69,24 @@ class Directory(Network, Protocol):
     endpoints: list[MemoryEndpoint]
 
     def find(self, addr: MemoryEndpointAddr) -> MemoryEndpoint | None:
-        """Who answers at one of the addresses."""
+        """The endpoint that answers at one of the addresses; C{None} if none does."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait on the network's clock."""
 
 
 class MemoryIncoming:
     """
-    Somebody's wish for a connection, and its handshake: what one side of it is
-    waiting for, the other one does.
+    An incoming connection and its handshake. Both sides share this object: each waits for
+    what the other side does.
     """
 
     def __init__(self, client: MemoryEndpoint, peer_id: bytes, alpn: bytes, source: str) -> None:
         """
-        @param peer_id: whom the client wants to meet.
-        @param alpn: what it speaks.
+        @param client: the endpoint that dials.
+        @param peer_id: the peer that the client wants to reach, 32 bytes.
+        @param alpn: the protocol that the client speaks.
+        @param source: the client's C{host:port}, or the URL of the relay.
         """
         self.client = client
         self.given_up = False
@@ -91,28 +100,32 @@ class MemoryIncoming:
         self._ends: tuple[MemoryConnection, MemoryConnection] | None = None
         self._validated = False
 
-    # The server's side
+    # Server side
 
     async def remote_addr(self) -> _Source:
-        """As of the bindings."""
+        """The address that the connection comes from."""
         return _Source(self._source)
 
     async def remote_addr_validated(self) -> bool:
-        """As of the bindings."""
+        """Has the client proved that it owns its address?"""
         return self._validated
 
     async def refuse(self) -> None:
-        """As of the bindings."""
+        """Refuse the connection."""
         self._later(1, self.fail, IrohError("CONNECT", "refused"))
 
     async def retry(self) -> None:
-        """As of the bindings: it comes again a round trip later."""
+        """Make the client prove its address: the connection arrives again a round trip later."""
         self._validated = True
         if self._endpoint is not None:
             self._later(2, self.arrive, self._endpoint)
 
     async def accept(self) -> MemoryIncoming:
-        """As of the bindings."""
+        """
+        Accept the connection and start the handshake.
+
+        @raise IrohError: the endpoint does not speak the client's protocol.
+        """
         if self._endpoint is not None and self._alpn not in self._endpoint.alpns:
             error = IrohError("CONNECT", "peer doesn't support any known protocol")
             self._later(1, self.fail, error)
@@ -124,16 +137,24 @@ class MemoryIncoming:
         return self
 
     async def connect(self) -> MemoryConnection:
-        """As of the bindings."""
+        """
+        Wait for the end of the handshake.
+
+        @raise IrohError: the handshake failed.
+        """
         await self._network.sleep(2 * self._network.latency)
         if self._ends is None or self._ends[1].lost is not None:
             raise IrohError("INTERNAL", "ConnectingError::ConnectionError")
         return self._ends[1]
 
-    # The client's side
+    # Client side
 
     async def authenticated(self) -> MemoryConnection:
-        """Wait for the connection."""
+        """
+        Wait for the handshake and return the client's end.
+
+        @raise IrohError: the handshake failed.
+        """
         while self._ends is None:
             if self._error is not None:
                 raise self._error
@@ -141,15 +162,15 @@ class MemoryIncoming:
         return self._ends[0]
 
     def arrive(self, endpoint: MemoryEndpoint) -> None:
-        """Be seen by C{endpoint}."""
+        """Arrive at C{endpoint}."""
         self._endpoint = endpoint
         if not self.given_up:
             endpoint.wanted(self)
 
     def fail(self, error: IrohError) -> None:
-        """It comes to nothing."""
+        """Make the dial fail."""
         self._error = error
-        self._changes.tell()
+        self._changes.notify()
 
     def _complete(self) -> None:
         if self.given_up or self._endpoint is None:
@@ -158,7 +179,7 @@ class MemoryIncoming:
         server = MemoryConnection(self._endpoint, self.client.peer_id)
         client.other, server.other = server, client
         self._ends = client, server
-        self._changes.tell()
+        self._changes.notify()
 
     def _later(self, trips: int, function: Callable[..., object], *args: object) -> None:
         self._network.clock.callLater(trips * self._network.latency, function, *args)
@@ -168,13 +189,14 @@ class MemoryEndpoint:
     """
     The sockets of one host.
 
-    @ivar host: where it is.
-    @ivar port: its port.
-    @ivar peer_id: who it is.
-    @ivar relay: the relay that it uses.
-    @ivar alpns: what it speaks; who speaks something else comes, too.
-    @ivar known: the C{host:port} pairs that it believes to be reachable at;
-        L{None}: its socket.
+    @ivar host: the host's IP address.
+    @ivar port: the UDP port.
+    @ivar peer_id: the endpoint's id, 32 bytes.
+    @ivar relay: the URL of the relay it uses.
+    @ivar alpns: the protocols that it speaks. Connections for other protocols arrive,
+        too.
+    @ivar known: the C{host:port} pairs at which it believes it can be reached; C{None}:
+        its socket.
     """
 
     def __init__(
@@ -200,28 +222,32 @@ class MemoryEndpoint:
         network.endpoints.append(self)
 
     def bound_sockets(self) -> list[str]:
-        """As of the bindings."""
+        """The C{host:port} pairs that the endpoint is bound to."""
         return [f"{self.host}:{self.port}"]
 
     def addr(self) -> MemoryEndpointAddr:
-        """As of the bindings."""
+        """The endpoint's own address; it has a relay only if that is running."""
         online = self.relay if self.relay in self.network.relays else None
         known = self.bound_sockets() if self.known is None else self.known
         return MemoryEndpointAddr(MemoryEndpointId(self.peer_id), online, known)
 
     async def online(self) -> None:
-        """As of the bindings."""
+        """Wait until the relay is running."""
         while self.relay not in self.network.relays:
             await self.network.relays_changed.wait()
 
     async def accept_next(self) -> MemoryIncoming | None:
-        """As of the bindings."""
+        """Wait for the next incoming connection; C{None} once the endpoint is closed."""
         while self._open and not self._queue:
             await self._changes.wait()
         return self._queue.popleft() if self._open else None
 
     async def connect(self, addr: MemoryEndpointAddr, alpn: bytes) -> MemoryConnection:
-        """As of the bindings."""
+        """
+        Dial a peer, also at the addresses of recent dials.
+
+        @raise IrohError: there is no address, or the dial failed.
+        """
         if not addr.direct and addr.relay is None:
             raise IrohError("CONNECT", "No addressing information available")
         incoming = MemoryIncoming(self, addr.peer.peer_id, alpn, self._source(addr))
@@ -242,20 +268,20 @@ class MemoryEndpoint:
                 timeout.cancel()
 
     async def close(self) -> None:
-        """As of the bindings."""
+        """Close the endpoint and all its connections."""
         self._open = False
         if self in self.network.endpoints:
             self.network.endpoints.remove(self)
-        self._changes.tell()
+        self._changes.notify()
         for connection in tuple(self.network.connections):
             if connection.endpoint is self:
                 connection.close(0, b"")
 
     def wanted(self, incoming: MemoryIncoming) -> None:
-        """Somebody wants a connection."""
+        """Queue an incoming connection for L{accept_next}."""
         if self._open:
             self._queue.append(incoming)
-            self._changes.tell()
+            self._changes.notify()
 
     def _source(self, addr: MemoryEndpointAddr) -> str:
         return f"{self.host}:{self.port}" if addr.direct else str(addr.relay)

@@ -1,10 +1,12 @@
 """
-iroh in memory: what takes the place of the bindings.
+In-memory iroh: a replacement for the bindings.
 
-L{MemoryIroh} is a network of hosts under a clock; L{MemoryIroh.bindings} is the
-module C{iroh} as one host would import it, as far as
-L{dtt.transport.iroh.bindings} describes it.  Its C{async} functions wait as the
-library's do, for futures of the running loop.
+L{MemoryIroh} is a network of hosts driven by a clock. L{MemoryIroh.bindings} returns the
+module C{iroh} as one host would import it, as far as L{dtt.transport.iroh.bindings}
+describes it. Its C{async} functions wait for futures of the running loop, as the
+library's do.
+
+Example::
 
     network = MemoryIroh(ThreadClock())
     transport = IrohTransport(network.clock, key, bindings=network.bindings("10.0.0.1"))
@@ -26,7 +28,7 @@ from dtt.testing.net.clock import ThreadClock
 
 class MemoryEndpointBuilder:
     """
-    How an endpoint is made.
+    Settings of an endpoint that is not bound yet.
     """
 
     def __init__(self, network: MemoryIroh, host: str) -> None:
@@ -38,30 +40,30 @@ class MemoryEndpointBuilder:
         self.port = 0
 
     def apply_minimal(self) -> None:
-        """As of the bindings: nothing."""
+        """Do nothing: no relay is the default here."""
 
     def apply_n0(self) -> None:
-        """As of the bindings: a relay that every such host has."""
+        """Use the relay that every host with the n0 preset shares."""
         self.relays = ["https://n0.example/"]
 
     def relay_mode(self, mode: Sequence[str]) -> None:
-        """As of the bindings."""
+        """Use these relays."""
         self.relays = list(mode)
 
     def secret_key(self, seed: bytes) -> None:
-        """As of the bindings."""
+        """Set the endpoint's key from its 32-byte seed."""
         self.peer_id = crypto_sign_seed_keypair(seed)[0]
 
     def alpns(self, alpns: Sequence[bytes]) -> None:
-        """As of the bindings."""
+        """Set the protocols that the endpoint speaks."""
         self.protocols = list(alpns)
 
     def bind_addr(self, addr: str) -> None:
-        """As of the bindings; only the first one counts."""
+        """Choose the port; only the first call counts."""
         self.port = self.port or int(addr.rpartition(":")[2])
 
     async def bind(self) -> MemoryEndpoint:
-        """As of the bindings."""
+        """Create the endpoint."""
         network = self._network
         port = network.take_port(self.port)
         relay = self.relays[0] if self.relays else None
@@ -70,17 +72,21 @@ class MemoryEndpointBuilder:
 
 class MemoryRelayMode:
     """
-    Which relays are used.
+    Constructors for the list of relays.
     """
 
     @staticmethod
     def disabled() -> list[str]:
-        """As of the bindings."""
+        """No relays."""
         return []
 
     @staticmethod
     def custom_from_urls(urls: Sequence[str]) -> list[str]:
-        """As of the bindings."""
+        """
+        The relays with these URLs.
+
+        @raise IrohError: one of them is not an http or https URL.
+        """
         for url in urls:
             if not url.startswith(("https://", "http://")):
                 raise IrohError("INTERNAL", "Failed to parse relay URL")
@@ -90,7 +96,7 @@ class MemoryRelayMode:
 @define(slots=True)
 class MemoryBindings:
     """
-    The module, as one host imports it.
+    The module C{iroh}, as one host imports it.
     """
 
     EndpointBuilder: Any
@@ -105,15 +111,16 @@ class MemoryIroh:
     """
     A network of hosts.
 
-    @ivar clock: the time of everything on it.
-    @ivar latency: seconds that bytes take one way.  A dial takes two of them;
-        the other end sees it after three.
+    @ivar clock: the clock of everything on the network.
+    @ivar latency: the one-way latency in seconds. A dial takes two latencies; the
+        accepting end sees the connection after three.
     @ivar window: bytes of a stream that may be unread.
     @ivar silent: hosts that do not answer dials.
     @ivar stalled: hosts that do not read.
-    @ivar relays: the relays that work.
-    @ivar endpoints: those that are open.
-    @ivar connections: the ends that are open.
+    @ivar relays: the URLs of the relays that are running.
+    @ivar relays_changed: notified when a relay starts.
+    @ivar endpoints: the open endpoints.
+    @ivar connections: the open ends of connections.
     """
 
     clock: ThreadClock
@@ -129,20 +136,20 @@ class MemoryIroh:
 
     def bindings(self, host: str) -> MemoryBindings:
         """
-        The module for a host.
+        The module C{iroh} for the host with this IP address.
         """
         return MemoryBindings(lambda: MemoryEndpointBuilder(self, host))
 
     def start_relay(self, url: str) -> None:
         """
-        A relay works from now on.
+        Start the relay with this URL.
         """
         self.relays.add(url)
-        self.relays_changed.tell()
+        self.relays_changed.notify()
 
     def cut(self, one: str, other: str) -> None:
         """
-        All connections between two hosts break, for both at once.
+        Break all connections between two hosts, at both ends at the same time.
         """
         for end in tuple(self.connections):
             if {end.endpoint.host, end.other.endpoint.host} == {one, other}:
@@ -150,17 +157,17 @@ class MemoryIroh:
 
     def resume(self, host: str) -> None:
         """
-        C{host} reads again.
+        Let C{host} read again.
         """
         self.stalled.discard(host)
         for end in self.connections:
             for stream in end.streams:
-                stream.tell()
+                stream.notify()
 
     def find(self, addr: MemoryEndpointAddr) -> MemoryEndpoint | None:
         """
-        Who answers first: whoever is at the first address where anybody is,
-        else whom the relay knows.
+        The endpoint that answers first: the one at the first address in use, else the
+        peer itself through its relay.
         """
         there = {f"{each.host}:{each.port}": each for each in self.endpoints if each.host not in self.silent}
         for place in addr.direct:
@@ -171,15 +178,15 @@ class MemoryIroh:
 
     def take_port(self, wanted: int) -> int:
         """
-        A port, of one's own if none is wanted.
+        The given port, or a new one if it is 0.
         """
         self._last_port += 1
         return wanted or self._last_port
 
     async def sleep(self, seconds: float) -> None:
         """
-        Let time pass.
+        Wait on the network's clock.
         """
         over = Changes()
-        self.clock.callLater(seconds, over.tell)
+        self.clock.callLater(seconds, over.notify)
         await over.wait()

@@ -1,8 +1,8 @@
 """
-iroh in memory: connections, their streams, and how functions wait and fail.
+In-memory iroh: connections and streams, and how their functions wait and fail.
 
-What they go over is told by L{Network}.  All is as of the bindings
-(L{dtt.transport.iroh.bindings}), whose C{async} functions wait for futures of the
+L{Network} describes what carries the connections. Everything behaves as the bindings
+(L{dtt.transport.iroh.bindings}) do, whose C{async} functions wait for futures of the
 running loop.
 """
 
@@ -25,7 +25,7 @@ class _Kind:
 
 class IrohError(Exception):
     """
-    What the functions raise.
+    The exception that all functions raise.
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -34,31 +34,31 @@ class IrohError(Exception):
         self._text = text
 
     def kind(self) -> _Kind:
-        """As of the bindings."""
+        """The kind of error; only its C{name} is used."""
         return self._kind
 
     def message(self) -> str:
-        """As of the bindings."""
+        """The text of the error."""
         return self._text
 
 
 class Changes:
     """
-    Something that coroutines wait for.
+    A condition that coroutines wait for.
     """
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Any, Any]] = []
 
     async def wait(self) -> None:
-        """Until L{tell} is called."""
+        """Wait until L{notify} is called."""
         loop: Any = asyncio.get_running_loop()
         future = loop.create_future()
         self._waiting.append((loop, future))
         await future
 
-    def tell(self) -> None:
-        """Wake all that wait."""
+    def notify(self) -> None:
+        """Wake all waiting coroutines."""
         waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
             loop.call_soon_threadsafe(_set_result, future)
@@ -71,7 +71,7 @@ def _set_result(future: Any) -> None:
 
 class Network(Protocol):
     """
-    What connections go over.
+    The network that carries connections.
     """
 
     clock: ThreadClock
@@ -83,7 +83,7 @@ class Network(Protocol):
 
 class Host(Protocol):
     """
-    Whose end a connection is.
+    The endpoint that owns one end of a connection.
     """
 
     host: str
@@ -91,13 +91,12 @@ class Host(Protocol):
 
     @property
     def network(self) -> Network:
-        """What it is on."""
+        """The network that the host is on."""
 
 
 class MemoryStream:
     """
-    A unidirectional stream.  Its two ends see the same object: the one writes,
-    the other one reads.
+    A unidirectional stream. Both ends share this object: one end writes, the other reads.
     """
 
     def __init__(self, writer: MemoryConnection, reader: MemoryConnection) -> None:
@@ -114,7 +113,11 @@ class MemoryStream:
             end.streams.append(self)
 
     async def write_all(self, buf: bytes) -> None:
-        """As of the bindings; a window of bytes may be unread."""
+        """
+        Write all of C{buf}, waiting while a window of bytes is unread.
+
+        @raise IrohError: the connection is closed.
+        """
         network = self._writer.network
         while buf:
             self._writer.check()
@@ -127,25 +130,30 @@ class MemoryStream:
             network.clock.callLater(network.latency, self._arrive, part)
 
     async def finish(self) -> None:
-        """As of the bindings."""
+        """End the stream after what has been written."""
         self._writer.check()
         self._finished = True
         network = self._writer.network
         network.clock.callLater(network.latency, self._end)
 
     async def stopped(self) -> None:
-        """As of the bindings."""
+        """Wait until the other end has acknowledged the end of the stream."""
         while not self._acknowledged:
             self._writer.check()
             await self._changes.wait()
 
     def reset(self) -> None:
-        """The writer resets it."""
+        """Reset the stream, as its writer."""
         self._reset = True
-        self._changes.tell()
+        self._changes.notify()
 
     async def read(self, size_limit: int) -> bytes:
-        """As of the bindings; what arrived before the connection ended can be read."""
+        """
+        Read up to C{size_limit} bytes; C{b""} at the end of the stream. Data that arrived
+        before the connection ended can still be read.
+
+        @raise IrohError: the stream was reset, or the connection is closed.
+        """
         while True:
             if self._reset:
                 raise IrohError("STREAM", "Reset(0)")
@@ -154,7 +162,7 @@ class MemoryStream:
                 data = bytes(self._arrived[:size_limit])
                 del self._arrived[:size_limit]
                 self._unread -= len(data)
-                self._changes.tell()
+                self._changes.notify()
                 return data
             if self._fin_arrived and not stalled:
                 return b""
@@ -162,36 +170,38 @@ class MemoryStream:
                 raise IrohError("STREAM", f"ConnectionLost({self._reader.lost})")
             await self._changes.wait()
 
-    def tell(self) -> None:
-        """Something has changed."""
-        self._changes.tell()
+    def notify(self) -> None:
+        """Wake the coroutines that wait for this stream."""
+        self._changes.notify()
 
     def _arrive(self, data: bytes) -> None:
         if self._reader.lost is None:
             self._reader.opened(self)
             self._arrived += data
-            self._changes.tell()
+            self._changes.notify()
 
     def _end(self) -> None:
         if self._reader.lost is None:
             self._reader.opened(self)
             self._fin_arrived = True
-            self._changes.tell()
+            self._changes.notify()
             network = self._writer.network
             network.clock.callLater(network.latency, self._acknowledge)
 
     def _acknowledge(self) -> None:
         self._acknowledged = True
-        self._changes.tell()
+        self._changes.notify()
 
 
 class MemoryConnection:
     """
     One end of a connection.
 
+    @ivar endpoint: the endpoint that owns this end.
+    @ivar network: the network that carries the connection.
     @ivar other: the other end.
-    @ivar lost: why it is closed; L{None} while it is open.
-    @ivar streams: those that were opened on it, by either side.
+    @ivar lost: the reason why it is closed; C{None} while it is open.
+    @ivar streams: the streams opened on it, by either side.
     """
 
     def __init__(self, endpoint: Host, peer_id: bytes) -> None:
@@ -208,62 +218,64 @@ class MemoryConnection:
         self.network.connections.append(self)
 
     def remote_id(self) -> MemoryEndpointId:
-        """As of the bindings."""
+        """The id of the other end's endpoint."""
         return MemoryEndpointId(self._peer_id)
 
     def close_reason(self) -> str | None:
-        """As of the bindings."""
+        """The reason why it is closed; C{None} while it is open."""
         return self.lost
 
     async def open_uni(self) -> MemoryStream:
-        """As of the bindings."""
+        """Open a unidirectional stream. The other end sees it with the first bytes."""
         self.check()
         return MemoryStream(self, self.other)
 
     async def open_bi(self) -> None:
-        """As of the bindings, but that there is no stream."""
+        """Open a bidirectional stream, without returning one."""
         self.check()
         self.network.clock.callLater(self.network.latency, self.other._bidirectionally)
 
     async def accept_uni(self) -> MemoryStream:
-        """As of the bindings."""
+        """Wait for the next unidirectional stream that the other end opened."""
         while not self._to_accept:
             self.check()
             await self._changes.wait()
         return self._to_accept.popleft()
 
     async def accept_bi(self) -> None:
-        """As of the bindings, but that there is no stream."""
+        """Wait for the next bidirectional stream, without returning it."""
         while not self._bidirectional:
             self.check()
             await self._changes.wait()
         self._bidirectional -= 1
 
     def close(self, error_code: int, reason: bytes) -> None:
-        """As of the bindings."""
+        """Close this end now, and the other one after one latency."""
         if self.lost is None:
             self.lose("closed")
             words = f"closed by peer: {reason.decode()} (code {error_code})"
             self.network.clock.callLater(self.network.latency, self.other.lose, words)
 
     def lose(self, reason: str) -> None:
-        """This end ends."""
+        """Close this end."""
         if self.lost is None:
             self.lost = reason
             self.network.connections.remove(self)
-            self._changes.tell()
+            self._changes.notify()
             for stream in self.streams:
-                stream.tell()
+                stream.notify()
 
     def opened(self, stream: MemoryStream) -> None:
-        """The first bytes of a stream have arrived."""
+        """Register a stream whose first bytes have arrived."""
         if stream not in self._accepted:
             self._accepted.add(stream)
             self._to_accept.append(stream)
-            self._changes.tell()
+            self._changes.notify()
 
     def check(self) -> None:
         """
+        Check that the connection is open.
+
         @raise IrohError: it is closed.
         """
         if self.lost is not None:
@@ -271,24 +283,30 @@ class MemoryConnection:
 
     def _bidirectionally(self) -> None:
         self._bidirectional += 1
-        self._changes.tell()
+        self._changes.notify()
 
 
 @frozen(slots=True)
 class MemoryEndpointId:
     """
-    A peer id.
+    An endpoint's id.
+
+    @ivar peer_id: the public key, 32 bytes.
     """
 
     peer_id: bytes
 
     @classmethod
     def from_bytes(cls, peer_id: bytes) -> MemoryEndpointId:
-        """As of the bindings."""
+        """
+        Create an id from a public key.
+
+        @raise IrohError: it is not a valid key.
+        """
         if not is_valid_peer_id(peer_id):
             raise IrohError("KEY_PARSING", "not a key")
         return cls(peer_id)
 
     def to_bytes(self) -> bytes:
-        """As of the bindings."""
+        """The public key, 32 bytes."""
         return self.peer_id

@@ -1,3 +1,3 @@
 """
-Networks and machines in memory, under a clock.
+In-memory networks and machines, driven by a clock.
 """

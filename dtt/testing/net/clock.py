@@ -1,5 +1,5 @@
 """
-Time for the networks in memory.
+Clocks for the in-memory networks.
 """
 
 from __future__ import annotations
@@ -12,27 +12,24 @@ from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
-#: Entries of the heap that may be of no use any more, besides as many as
-#: there are calls.  Guess.
+#: Stale heap entries allowed, in addition to one for each pending call. Guess.
 _SPARE: Final = 64
 
 
 class HeapClock(Clock):
     """
-    A clock for thousands of calls: they are in a heap, where
-    L{Clock<twisted.internet.task.Clock>} sorts all of them each time.
+    A clock for thousands of pending calls. It keeps them in a heap, where
+    C{twisted.internet.task.Clock} sorts all of them each time.
 
-    Calls at equal times happen in the order in which they were scheduled by
-    C{callLater}; so they do in C{Clock}, but for those that were moved to an
-    equal time by C{reset} or C{delay}.
+    Calls due at the same time run in the order in which C{callLater} scheduled them.
+    C{Clock} does the same, except for calls that C{reset} or C{delay} moved to that time.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # Those that are to be called, and their places in the order of scheduling.
+        # The pending calls, and their positions in the order of scheduling.
         self._active: dict[DelayedCall, int] = {}
-        # Their times; and former times of calls that were moved, or have been
-        # cancelled or called since.
+        # Their times. May also contain former times of calls that have been moved, cancelled or run.
         self._heap: list[tuple[float, int, DelayedCall]] = []
         self._serial = 0
 
@@ -44,7 +41,7 @@ class HeapClock(Clock):
         **kw: object,
     ) -> IDelayedCall:
         """
-        See L{twisted.internet.interfaces.IReactorTime.callLater}.
+        Schedule a call C{delay} seconds from now.
         """
         call = DelayedCall(self.seconds() + delay, callable, args, kw, self._forget, self._push, self.seconds)
         self._serial += 1
@@ -54,13 +51,13 @@ class HeapClock(Clock):
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
         """
-        See L{twisted.internet.interfaces.IReactorTime.getDelayedCalls}.
+        All pending calls, in the order of scheduling.
         """
         return list(self._active)
 
     def next_due(self) -> float | None:
         """
-        When the next call is due; L{None} if there is none.
+        The time of the next call; C{None} if there is none.
         """
         heap = self._heap
         while heap:
@@ -77,7 +74,7 @@ class HeapClock(Clock):
 
     def advance(self, amount: float) -> None:
         """
-        Move the time, and make all calls that are due then.
+        Move the time forward by C{amount} seconds and run all calls that are due by then.
         """
         self.rightNow += amount
         while (due := self.next_due()) is not None and due <= self.rightNow:
@@ -101,13 +98,13 @@ class HeapClock(Clock):
 
 def advance(clock: Clock, seconds: float) -> None:
     """
-    Let time pass, event by event: what is caused by an event within C{seconds}
-    happens at its own time.
+    Advance the clock event by event: an event caused by another one within C{seconds}
+    runs at its own time.
     """
     end = clock.seconds() + seconds
     while (due := _next_due(clock)) is not None and due <= end:
-        # Not by C{advance(due - now)}: such a sum may fall short of C{due} by
-        # a rounding error, and then nothing would ever happen again.
+        # Don't use C{advance(due - now)}: a rounding error may leave the sum just short of C{due}, and
+        # the loop would never end.
         clock.rightNow = max(due, clock.seconds())
         clock.advance(0)
     clock.rightNow = end
@@ -121,12 +118,12 @@ def _next_due(clock: Clock) -> float | None:
 
 class ThreadClock(Clock):
     """
-    A clock that can be woken from "threads": what L{callFromThread} is given
-    happens in the next turn.
+    A clock that accepts calls from "threads": L{callFromThread} schedules them for the
+    next turn.
     """
 
     def callFromThread(self, function: Callable[..., object], *args: object) -> None:
         """
-        As L{twisted.internet.interfaces.IReactorFromThreads.callFromThread}.
+        Call C{function} in the next turn.
         """
         self.callLater(0, function, *args)

@@ -1,9 +1,11 @@
 """
-Machines on a network in memory: UDP, TCP, names and time together.
+In-memory machines: UDP, TCP, name resolution and time together.
 
-What a L{dtt.Tracker} needs of a reactor, so that trackers run unchanged and
-without real time: L{MachineNetwork} joins L{dtt.testing.net.udp} and
-L{dtt.testing.net.tcp} under one clock.
+L{MachineNetwork} joins L{dtt.testing.net.udp} and L{dtt.testing.net.tcp} under one clock.
+Its reactors offer what a L{dtt.Tracker} needs, so that trackers run unmodified and in
+virtual time.
+
+Example::
 
     network = MachineNetwork(HeapClock())
     tracker = Tracker(network.reactor("10.0.0.1"), Config(listen=("10.0.0.1", 0)))
@@ -39,7 +41,7 @@ class MachineReactor(MemoryTCPReactor):
     """
     The reactor of one machine.
 
-    @ivar host: its IP address.
+    @ivar host: the machine's IP address.
     """
 
     def __init__(self, network: MachineNetwork, host: str) -> None:
@@ -49,13 +51,14 @@ class MachineReactor(MemoryTCPReactor):
     @property
     def nameResolver(self) -> IHostnameResolver:
         """
-        Resolves L{MemoryUDPNetwork.names}.
+        The installed resolver; by default it resolves L{MemoryUDPNetwork.names
+        <dtt.testing.net.udp.MemoryUDPNetwork>}.
         """
         return self._udp.nameResolver
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
         """
-        Replace the resolver; returns the previous one.
+        Replace the resolver and return the previous one.
         """
         return self._udp.installNameResolver(resolver)
 
@@ -67,7 +70,8 @@ class MachineReactor(MemoryTCPReactor):
         maxPacketSize: int = 8192,  # noqa: N803 - Twisted's name
     ) -> MemoryUDPPort:
         """
-        See L{dtt.testing.net.udp.MemoryUDPReactor.listenUDP}.
+        Bind a UDP port of this machine; see
+        L{dtt.testing.net.udp.MemoryUDPReactor.listenUDP}.
         """
         return self._udp.listenUDP(port, protocol, interface, maxPacketSize)
 
@@ -76,9 +80,9 @@ class MachineNetwork:
     """
     Machines that can reach each other.
 
-    @ivar clock: everybody's time.
-    @ivar udp: the way of datagrams.
-    @ivar tcp: the way of connections.
+    @ivar clock: the clock of all machines.
+    @ivar udp: carries the datagrams.
+    @ivar tcp: carries the connections.
     """
 
     def __init__(
@@ -92,13 +96,14 @@ class MachineNetwork:
         log_limit: int | None = None,
     ) -> None:
         """
-        @param latency: seconds one way.
-        @param rng: decides which datagrams get lost.
-        @param links: latency and loss of each pair of machines, instead of
-            C{latency}.  Connections have neither jitter nor loss.
-        @param beyond: hosts without a reactor, which answer datagrams: a
+        @param clock: the clock of all machines.
+        @param latency: the one-way latency in seconds.
+        @param rng: decides which datagrams are lost.
+        @param links: the latency and loss of each pair of machines, instead of
+            C{latency}. Connections have neither jitter nor loss.
+        @param beyond: hosts without a reactor that answer datagrams, such as a
             L{VastDHT<dtt.testing.vast.VastDHT>}.
-        @param log_limit: of C{udp.log}; see L{MemoryUDPNetwork}.
+        @param log_limit: the limit of C{udp.log}; see L{MemoryUDPNetwork}.
         """
         self.clock = clock
         self.udp = MemoryUDPNetwork(
@@ -113,19 +118,19 @@ class MachineNetwork:
 
     def reactor(self, host: str) -> Any:
         """
-        A L{MachineReactor} of the machine with this IP address.
+        A L{MachineReactor} for the machine with this IP address.
         """
         return MachineReactor(self, host)
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass, event by event.
+        Advance the clock by C{seconds}, event by event.
         """
         advance(self.clock, seconds)
 
     def listening(self) -> set[tuple[str, str, int]]:
         """
-        What is bound now: C{"udp"} or C{"tcp"}, host and port.
+        The addresses in use now: C{"udp"} or C{"tcp"}, host and port.
         """
         udp = {("udp", *address) for address in self.udp.addresses()}
         return udp | {("tcp", *address) for address in self.tcp.addresses()}

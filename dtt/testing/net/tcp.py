@@ -1,14 +1,17 @@
 """
-A TCP network in memory, under L{twisted.internet.task.Clock}.
+An in-memory TCP network, driven by a C{twisted.internet.task.Clock}.
 
-Rules: each host has a reactor of its own, all share one clock; bytes arrive in
-order, C{latency} seconds after they were written; who connects is connected
-after two latencies, who is connected to after three; a receiver that does not
-read closes its window, and the sender's transport then behaves as Twisted's
-does: it buffers, pauses its producer above 64 KiB, and resumes it when the
-buffer is empty.  C{loseConnection} writes what is buffered first,
-C{abortConnection} drops it.  A connection's protocol is never called from
-within a call that it makes.
+Rules:
+  - Each host has its own reactor; all share one clock.
+  - Bytes arrive in order, C{latency} seconds after they were written.
+  - The client is connected after two latencies, the server after three.
+  - A receiver that does not read closes its window. The sender's transport then behaves
+    as Twisted's does: it buffers, pauses its producer above 64 KiB, and resumes it when
+    the buffer is empty.
+  - C{loseConnection} writes what is buffered first, C{abortConnection} drops it.
+  - A connection's protocol is never called from within a call that it makes.
+
+Example::
 
     network = MemoryTCPNetwork(Clock())
     network.reactor("10.0.0.1").listenTCP(80, factory)
@@ -54,10 +57,10 @@ from zope.interface import implementer
 from dtt.testing.net.clock import advance
 from dtt.testing.net.distance import OfHosts, between
 
-#: The first port of those that are given out for port 0 (IANA's dynamic ones).
+#: The first ephemeral port (IANA's dynamic range).
 _FIRST_FREE = 49152
 
-#: Bytes that a receiver takes without reading them (a usual receive buffer).
+#: Bytes that a receiver accepts without reading them (a usual receive buffer).
 WINDOW = 65536
 
 #: Bytes above which a transport pauses its producer (twisted.internet.abstract.FileDescriptor).
@@ -71,10 +74,13 @@ def _address(host: str, port: int) -> IPv4Address | IPv6Address:
 @implementer(ITCPTransport, IConsumer, IPushProducer)
 class MemoryTCPTransport:
     """
-    One end of a connection.  See L{MemoryTCPNetwork}.
+    One end of a connection. See L{MemoryTCPNetwork}.
 
-    @ivar disconnecting: L{loseConnection} was called.
-    @ivar no_delay: what C{setTcpNoDelay} set.
+    @ivar other: the other end; C{None} before the connection is made.
+    @ivar protocol: the protocol connected to this end.
+    @ivar on_lost: called with the reason once the connection is lost.
+    @ivar disconnecting: whether L{loseConnection} or L{abortConnection} was called.
+    @ivar no_delay: the value that L{setTcpNoDelay} set.
     """
 
     def __init__(self, network: MemoryTCPNetwork, host: tuple[str, int], peer: tuple[str, int]) -> None:
@@ -88,7 +94,7 @@ class MemoryTCPTransport:
         self._buffer = bytearray()
         self._unread = bytearray()
         self._in_flight = 0
-        # What arrives at the other end, in order.
+        # Events that are on the way to the other end, in order.
         self._on_the_way: deque[Callable[[], None]] = deque()
         self._reading = True
         self._ended: Failure | None = None
@@ -100,15 +106,15 @@ class MemoryTCPTransport:
     @property
     def buffered(self) -> int:
         """
-        Bytes written that the network has not taken.
+        The number of bytes written that the network has not accepted.
         """
         return len(self._buffer)
 
-    # ITransport and its kin
+    # ITransport and related interfaces
 
     def write(self, data: bytes) -> None:
         """
-        Send C{data} when the peer has room for it.
+        Send C{data} as soon as the peer has room for it.
         """
         if self._lost or (self.disconnecting and self._producer is None):
             return
@@ -120,25 +126,25 @@ class MemoryTCPTransport:
 
     def writeSequence(self, data: Sequence[bytes]) -> None:  # type: ignore[override]
         """
-        Write the pieces.
+        Send the concatenated pieces.
         """
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
         """
-        Close once everything is written and no producer is left.
+        Close once everything is written and no producer is registered.
         """
         self.disconnecting = True
         self._close_if_done()
 
     def abortConnection(self) -> None:
         """
-        Close now.
+        Close immediately, without sending what is buffered.
         """
         if not self._lost:
             self.disconnecting = True
             self._buffer.clear()
-            self._tell_other(ConnectionLost())
+            self._notify_other(ConnectionLost())
             self._reading = False
             self._later_lost(ConnectionAborted())
 
@@ -156,36 +162,39 @@ class MemoryTCPTransport:
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """
-        Remembered as L{no_delay}.
+        Set L{no_delay}, without further effect.
         """
         self.no_delay = bool(enabled)
 
     def getTcpNoDelay(self) -> bool:
         """
-        See L{setTcpNoDelay}.
+        Return L{no_delay}.
         """
         return self.no_delay
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """
-        Nothing to do here.
+        Do nothing.
         """
 
     def getTcpKeepAlive(self) -> bool:
         """
-        Never on.
+        Return false: keep-alive is not simulated.
         """
         return False
 
     def loseWriteConnection(self) -> None:
         """
-        Not supported.
+        Raise C{NotImplementedError}: half-close is not supported.
         """
         raise NotImplementedError("half-close is not supported")
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
-        See L{IConsumer.registerProducer}; streaming ones only.
+        Register a streaming producer.
+
+        @raise RuntimeError: a producer is already registered.
+        @raise NotImplementedError: it is a pull producer.
         """
         if self._producer is not None:
             raise RuntimeError("a producer is registered already")
@@ -198,7 +207,7 @@ class MemoryTCPTransport:
 
     def unregisterProducer(self) -> None:
         """
-        See L{IConsumer.unregisterProducer}.
+        Remove the producer, and close if L{loseConnection} has been waiting for this.
         """
         self._producer, self._streaming = None, False
         if self.disconnecting:
@@ -206,13 +215,13 @@ class MemoryTCPTransport:
 
     def pauseProducing(self) -> None:
         """
-        Read no more.
+        Stop reading.
         """
         self._reading = False
 
     def resumeProducing(self) -> None:
         """
-        Read on, from the next turn of the reactor.
+        Read again, from the next turn of the reactor.
         """
         if not self._lost and not self._reading:
             self._reading = True
@@ -220,11 +229,11 @@ class MemoryTCPTransport:
 
     def stopProducing(self) -> None:
         """
-        As L{loseConnection}.
+        Close, as L{loseConnection} does.
         """
         self.loseConnection()
 
-    # Inside
+    # Internals
 
     def _made(self, protocol: IProtocol) -> None:
         self.protocol = protocol
@@ -233,7 +242,7 @@ class MemoryTCPTransport:
 
     def _push(self) -> None:
         """
-        Put as many bytes on the way as the other end has room for.
+        Send as many buffered bytes as the other end has room for.
         """
         other = self.other
         if other is None or self._lost:
@@ -248,7 +257,7 @@ class MemoryTCPTransport:
 
     def _send(self, event: Callable[[], None]) -> None:
         """
-        Let something happen at the other end, after all that was sent before.
+        Run an event at the other end, after all that was sent before.
         """
         self._on_the_way.append(event)
         self._network.clock.callLater(self._network.delay(self._host[0], self._peer[0]), self._happen)
@@ -275,7 +284,7 @@ class MemoryTCPTransport:
 
     def _taken(self) -> None:
         """
-        The other end has room again.
+        Continue sending: the other end has room again.
         """
         self._push()
         if self._buffer or self._lost:
@@ -287,10 +296,10 @@ class MemoryTCPTransport:
 
     def _close_if_done(self) -> None:
         if self.disconnecting and self._producer is None and not self._buffer and not self._lost:
-            self._tell_other(ConnectionDone())
+            self._notify_other(ConnectionDone())
             self._later_lost(ConnectionDone())
 
-    def _tell_other(self, reason: Exception) -> None:
+    def _notify_other(self, reason: Exception) -> None:
         other = self.other
         if other is not None and not self._network.is_silent(self._host[0], self._peer[0]):
             self._send(partial(other._end, Failure(reason)))
@@ -319,7 +328,9 @@ class MemoryTCPTransport:
 @implementer(IListeningPort)
 class MemoryTCPPort:
     """
-    One bound address.  See L{MemoryTCPNetwork}.
+    A listening port. See L{MemoryTCPNetwork}.
+
+    @ivar factory: builds a protocol for each incoming connection.
     """
 
     def __init__(self, network: MemoryTCPNetwork, host: str, port: int, factory: Factory) -> None:
@@ -329,12 +340,12 @@ class MemoryTCPPort:
 
     def startListening(self) -> None:
         """
-        Bound from the start.
+        Do nothing: the port is bound from the start.
         """
 
     def stopListening(self) -> Deferred[None]:
         """
-        Free the address; connections stay.
+        Free the address. Existing connections stay open.
         """
         if self._network._ports.pop(self._address, None) is not None:
             self.factory.doStop()
@@ -342,7 +353,7 @@ class MemoryTCPPort:
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """
-        Host and port.
+        The address of the port.
         """
         return _address(*self._address)
 
@@ -350,7 +361,7 @@ class MemoryTCPPort:
 @implementer(IConnector)
 class MemoryTCPConnector:
     """
-    An attempt to connect, then the connection.  See L{MemoryTCPNetwork}.
+    A connection attempt, then the connection. See L{MemoryTCPNetwork}.
     """
 
     def __init__(
@@ -370,7 +381,7 @@ class MemoryTCPConnector:
 
     def connect(self) -> None:
         """
-        Try.
+        Start the attempt.
         """
         network = self._network
         self._factory.doStart()
@@ -384,7 +395,9 @@ class MemoryTCPConnector:
 
     def stopConnecting(self) -> None:
         """
-        Give up.
+        Abort the attempt.
+
+        @raise NotConnectingError: there is no attempt in progress.
         """
         if self._call is None or not self._call.active():
             raise NotConnectingError("we're not trying to connect")
@@ -393,7 +406,7 @@ class MemoryTCPConnector:
 
     def disconnect(self) -> None:
         """
-        Give up, or close.
+        Abort the attempt, or close the connection.
         """
         if self._transport is not None:
             self._transport.loseConnection()
@@ -402,7 +415,7 @@ class MemoryTCPConnector:
 
     def getDestination(self) -> IPv4Address | IPv6Address:
         """
-        Where to.
+        The address that this connector connects to.
         """
         return _address(*self._target)
 
@@ -416,7 +429,7 @@ class MemoryTCPConnector:
         near.other, far.other = far, near
         self._transport = near
         near.on_lost = self._lost
-        # The last part of the handshake, before all data.
+        # The last segment of the handshake: it precedes all data.
         near._send(partial(self._accept, far))
         protocol = self._factory.buildProtocol(_address(*self._target))
         near._made(Protocol() if protocol is None else protocol)
@@ -431,7 +444,7 @@ class MemoryTCPConnector:
         protocol = None if port is None else port.factory.buildProtocol(_address(*self._source))
         if protocol is None:
             far._lost = True
-            far._tell_other(ConnectionLost() if port is None else ConnectionDone())
+            far._notify_other(ConnectionLost() if port is None else ConnectionDone())
         else:
             far._made(protocol)
 
@@ -447,9 +460,9 @@ class MemoryTCPConnector:
 @implementer(IReactorTCP, IReactorTime)
 class MemoryTCPReactor:
     """
-    The reactor of one host: what a TCP service needs of one.
+    The reactor of one host, with what a TCP service needs.
 
-    @ivar host: its IP address.
+    @ivar host: the host's IP address.
     """
 
     def __init__(self, network: MemoryTCPNetwork, host: str) -> None:
@@ -470,21 +483,21 @@ class MemoryTCPReactor:
         **kw: Any,
     ) -> IDelayedCall:
         """
-        See L{Clock.callLater}.
+        Schedule a call on the network's clock.
         """
         return self._network.clock.callLater(delay, callable, *args, **kw)
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
         """
-        Those of all hosts and of the network.
+        The pending calls of all hosts and of the network.
         """
         return self._network.clock.getDelayedCalls()
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> MemoryTCPPort:
         """
-        Bind C{port} of this host; 0 is the next free one.
+        Bind C{port} of this host; 0: the next free port.
 
-        @raise CannotListenError: it is taken, or C{interface} is not this host.
+        @raise CannotListenError: the port is in use, or C{interface} is not this host.
         """
         ports = self._network._ports
         if port == 0:
@@ -504,7 +517,7 @@ class MemoryTCPReactor:
         bindAddress: tuple[str, int] | None = None,  # noqa: N803 - Twisted's name
     ) -> MemoryTCPConnector:
         """
-        Connect to an IP address; it takes two latencies.
+        Connect to an IP address. This takes two latencies.
         """
         source = (self.host, self._network._next_port())
         connector = MemoryTCPConnector(self._network, source, (host, port), factory, timeout)
@@ -516,10 +529,11 @@ class MemoryTCPNetwork:
     """
     Hosts that can connect to each other.
 
-    @ivar clock: everybody's time.
-    @ivar latency: seconds that bytes take one way, of all pairs of hosts or of each.
-    @ivar silent: hosts that have fallen off the network: what they send and
-        what is sent to them vanishes, connects to them time out.
+    @ivar clock: the clock of all hosts.
+    @ivar latency: the one-way latency in seconds: one for all pairs of hosts, or a
+        function of them.
+    @ivar silent: hosts without a network: whatever they send and is sent to them is lost,
+        and connections to them time out.
     """
 
     def __init__(self, clock: Clock, *, latency: OfHosts = 0.01) -> None:
@@ -532,19 +546,19 @@ class MemoryTCPNetwork:
 
     def reactor(self, host: str) -> MemoryTCPReactor:
         """
-        A reactor of the host with this IP address.
+        A reactor for the host with this IP address.
         """
         return MemoryTCPReactor(self, host)
 
     def transports(self, host: str | None = None) -> list[MemoryTCPTransport]:
         """
-        The ends of connections, all or those at C{host}.
+        The open ends of connections: all, or those at C{host}.
         """
         return [each for each in self._transports if host in (None, each._host[0])]
 
     def addresses(self) -> list[tuple[str, int]]:
         """
-        What listens now.
+        The addresses of all listening ports.
         """
         return list(self._ports)
 
@@ -558,20 +572,20 @@ class MemoryTCPNetwork:
 
     def is_silent(self, one: str, other: str) -> bool:
         """
-        Whether nothing gets from C{one} to C{other}.
+        Is everything from C{one} to C{other} lost?
         """
         return one in self.silent or other in self.silent
 
     def delay(self, one: str, other: str) -> float:
         """
-        Seconds that bytes take from C{one} to C{other}.
+        The seconds that bytes take from C{one} to C{other}.
         """
         return between(self.latency, one, other)
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass, event by event: what is caused by an event within
-        C{seconds} happens at its own time.
+        Advance the clock event by event: an event caused by another one within C{seconds}
+        runs at its own time.
         """
         advance(self.clock, seconds)
 

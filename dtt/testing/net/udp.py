@@ -1,12 +1,15 @@
 """
-A UDP network in memory, under L{twisted.internet.task.Clock}.
+An in-memory UDP network, driven by a C{twisted.internet.task.Clock}.
 
-Rules: each host has a reactor of its own and an IPv4 address, an IPv6 address
-or one of each; all share one clock; a datagram
-arrives C{latency} seconds after it was written, or is lost; the same seed
-gives the same losses; nothing arrives from or at a dead address.  Beyond these
-hosts there may be others that have no reactor and only answer.  Code under
-test runs unchanged: it calls C{listenUDP}, C{callLater} and C{seconds}.
+Rules:
+  - Each host has its own reactor and an IPv4 address, an IPv6 address or one of each; all
+    share one clock.
+  - A datagram arrives C{latency} seconds after it was written, or is lost. The same seed
+    gives the same losses.
+  - Dead addresses neither send nor receive.
+  - There may be further hosts that have no reactor and only answer (C{beyond}).
+
+Code under test runs unmodified: it calls C{listenUDP}, C{callLater} and C{seconds}.
 """
 
 from __future__ import annotations
@@ -39,10 +42,10 @@ from zope.interface import implementer
 from dtt.testing.net.clock import advance
 from dtt.testing.net.distance import Beyond, OfHosts, between
 
-#: The host that resolves names, where latencies differ.
+#: The host that resolves names, for latencies that depend on the host.
 _RESOLVER = "resolver"
 
-#: The first port of those that are given out for port 0 (IANA's dynamic ones).
+#: The first ephemeral port (IANA's dynamic range).
 _FIRST_FREE = 49152
 
 
@@ -53,10 +56,11 @@ def _address(kind: Literal["TCP", "UDP"], host: str, port: int) -> IPv4Address |
 @frozen(slots=True)
 class Datagram:
     """
-    What was written to the network.
+    A datagram written to the network.
 
     @ivar source: host and port.
     @ivar destination: host and port.
+    @ivar data: the UDP payload.
     """
 
     source: tuple[str, int]
@@ -67,7 +71,9 @@ class Datagram:
 @implementer(IListeningPort, IUDPTransport)
 class MemoryUDPPort:
     """
-    One bound address.  See L{MemoryUDPNetwork}.
+    A bound UDP port. See L{MemoryUDPNetwork}.
+
+    @ivar protocol: receives the datagrams.
     """
 
     maxThroughput = 256 * 1024
@@ -79,25 +85,25 @@ class MemoryUDPPort:
 
     def startListening(self) -> None:
         """
-        Bound from the start.
+        Do nothing: the port is bound from the start.
         """
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """
-        Host and port.
+        The address of the port.
         """
         return _address("UDP", *self._address)
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """
-        Send C{packet}.
+        Send C{packet} to C{addr}.
         """
         assert addr is not None, "connected ports are not supported"
         self._network._write(Datagram(self._address, addr, packet))
 
     def stopListening(self) -> Deferred[None]:
         """
-        Give the address back.
+        Free the address and stop the protocol.
         """
         if self._network._ports.get(self._address) is self:
             del self._network._ports[self._address]
@@ -106,24 +112,24 @@ class MemoryUDPPort:
 
     def loseConnection(self) -> None:
         """
-        As L{stopListening}.
+        Free the address, as L{stopListening} does.
         """
         self.stopListening()
 
     def connect(self, host: str, port: int) -> None:
         """
-        Not supported.
+        Raise C{NotImplementedError}: connected ports are not supported.
         """
         raise NotImplementedError("connected ports are not supported")
 
     def setBroadcastAllowed(self, enabled: bool) -> None:
         """
-        There is no broadcast here.
+        Do nothing: there is no broadcast.
         """
 
     def getBroadcastAllowed(self) -> bool:
         """
-        There is no broadcast here.
+        Return false: there is no broadcast.
         """
         return False
 
@@ -142,11 +148,12 @@ class _Resolution:
 @implementer(IReactorUDP, IReactorTime, IReactorPluggableNameResolver, IHostnameResolver)
 class MemoryUDPReactor:
     """
-    The reactor of one host: what a UDP service needs of one.
+    The reactor of one host, with what a UDP service needs.
 
-    @ivar host: its IP address.
-    @ivar host6: its IPv6 address, if it has two.
-    @ivar nameResolver: resolves L{MemoryUDPNetwork.names}.
+    @ivar host: the host's IP address.
+    @ivar host6: the host's IPv6 address, if it has two addresses.
+    @ivar nameResolver: the installed resolver; by default it resolves
+        C{MemoryUDPNetwork.names}.
     """
 
     def __init__(self, network: MemoryUDPNetwork, host: str, host6: str | None = None) -> None:
@@ -169,13 +176,13 @@ class MemoryUDPReactor:
         **kw: Any,
     ) -> IDelayedCall:
         """
-        See L{Clock.callLater}.
+        Schedule a call on the network's clock.
         """
         return self._network.clock.callLater(delay, callable, *args, **kw)
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
         """
-        Those of all hosts and of the network.
+        The pending calls of all hosts and of the network.
         """
         return self._network.clock.getDelayedCalls()
 
@@ -187,10 +194,13 @@ class MemoryUDPReactor:
         maxPacketSize: int = 8192,  # noqa: N803 - Twisted's name
     ) -> MemoryUDPPort:
         """
-        Bind C{port} of this host; 0 is the next free one.
+        Bind C{port} of this host; 0: the next free port.
 
-        @param interface: this host's address; empty or C{::}: any of it.
-        @raise CannotListenError: it is taken, or C{interface} is not this host.
+        @param port: 0..65535.
+        @param protocol: receives the datagrams.
+        @param interface: this host's address; empty or C{::}: any of its addresses.
+        @param maxPacketSize: has no effect.
+        @raise CannotListenError: the port is in use, or C{interface} is not this host.
         """
         host = self.host if self.host6 is None or ":" not in interface else self.host6
         if interface == "::" and ":" in host:
@@ -199,7 +209,7 @@ class MemoryUDPReactor:
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
         """
-        Replace the resolver; returns the previous one.
+        Replace the resolver and return the previous one.
         """
         previous, self.nameResolver = self.nameResolver, resolver
         return previous
@@ -213,8 +223,8 @@ class MemoryUDPReactor:
         transportSemantics: str = "TCP",  # noqa: N803
     ) -> IHostResolution:
         """
-        Resolve from L{MemoryUDPNetwork.names}: L{None} never ends, an unknown
-        name ends without an address.
+        Resolve a name from C{MemoryUDPNetwork.names}. A name with the value C{None} never
+        completes; an unknown name completes without an address.
         """
         resolution = _Resolution(hostName)
         addresses: Sequence[str] | None = self._network.names.get(hostName, ())
@@ -237,14 +247,16 @@ class MemoryUDPNetwork:
     """
     Hosts that can send datagrams to each other.
 
-    @ivar clock: everybody's time.
-    @ivar latency: seconds from write to arrival, of all pairs of hosts or of each.
-    @ivar loss: the share of datagrams that get lost, 0..1, of all or of each.
-    @ivar beyond: hosts without a reactor, which answer.
+    @ivar clock: the clock of all hosts.
+    @ivar latency: seconds from write to arrival: one value for all pairs of hosts, or a
+        function of them.
+    @ivar loss: the share of datagrams that are lost, 0..1: one value or a function, as
+        above.
+    @ivar beyond: hosts without a reactor that answer datagrams.
     @ivar dead: addresses, or whole hosts, that neither send nor receive.
-    @ivar names: host names and their addresses; L{None}: never resolved.
-    @ivar log: the datagrams written, with the losses.
-    @ivar observers: each is told every datagram that is written.
+    @ivar names: host names and their addresses; C{None}: the resolution never completes.
+    @ivar log: the datagrams written, including those lost.
+    @ivar observers: called with every datagram that is written.
     """
 
     def __init__(
@@ -258,8 +270,13 @@ class MemoryUDPNetwork:
         log_limit: int | None = None,
     ) -> None:
         """
-        @param log_limit: keep the last datagrams only, at least so many;
-            L{None}: keep all.
+        @param clock: the clock of all hosts.
+        @param latency: see the attribute.
+        @param loss: see the attribute.
+        @param rng: decides which datagrams are lost.
+        @param beyond: see the attribute.
+        @param log_limit: keep at least this many of the last datagrams in L{log}, and
+            drop older ones at times; C{None}: keep all; 0: keep none.
         """
         self.clock = clock
         self.latency = latency
@@ -275,22 +292,22 @@ class MemoryUDPNetwork:
 
     def reactor(self, host: str, host6: str | None = None) -> MemoryUDPReactor:
         """
-        A reactor of the host with this IP address.
+        A reactor for the host with this IP address.
 
-        @param host6: an IPv6 address that it has besides.
+        @param host6: an additional IPv6 address.
         """
         return MemoryUDPReactor(self, host, host6)
 
     def addresses(self) -> list[tuple[str, int]]:
         """
-        What is bound now.
+        All addresses that are bound now.
         """
         return list(self._ports)
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass, event by event: what is caused by an event within
-        C{seconds} happens at its own time.
+        Advance the clock event by event: an event caused by another one within C{seconds}
+        runs at its own time.
         """
         advance(self.clock, seconds)
 

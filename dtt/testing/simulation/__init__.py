@@ -1,3 +1,3 @@
 """
-Gossip swarms of thousands in one process.
+Simulations of gossip swarms with thousands of members in one process.
 """

@@ -1,12 +1,12 @@
 """
-How well broadcasts spread over a L{GossipNetwork}: iroh-gossip's own figures.
+Metrics of broadcasts over a L{GossipNetwork}, the same as iroh-gossip's.
 
-The scenarios, the round and its numbers are those of iroh-gossip 0.101
-(C{src/proto/sim.rs}, C{tests/sim.rs}, C{simulations/all.toml}): all join one
-peer at once and have 20 times the longest latency to settle; then, round by
-round, messages are broadcast at the same time, and a round ends when all have
-all of them.  One difference, to our disadvantage: a new connection takes four
-latencies here, and none there.
+The scenarios, the rounds and the metrics are those of iroh-gossip 0.101
+(C{src/proto/sim.rs}, C{tests/sim.rs}, C{simulations/all.toml}): all members join one peer
+at the same time and have 20 times the largest latency to settle. Then, round by round,
+messages are broadcast at the same time; a round ends when all members have all messages.
+One difference makes our results worse: a new connection takes four latencies here, and
+none there.
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ from dtt.gossip.proto.events import Broadcast, JoinPeers
 from dtt.testing.simulation.network import GossipNetwork, uniform
 from dtt.wire.values import GossipMessage
 
-#: Seconds one way, at least and at most, drawn for each link: upstream's
-#: C{all.toml}, and the default of its C{tests/sim.rs}.
+#: Minimum and maximum one-way latency in seconds, drawn for each link: upstream's C{all.toml}, and the
+#: default of its C{tests/sim.rs}.
 LATENCY, LONG_LATENCY = (0.010, 0.050), (0.010, 0.100)
 
-#: Longest latencies that a new swarm has to settle, and seconds after which a
-#: round is given up (upstream).
+#: Multiples of the largest latency that a new swarm gets to settle, and the timeout of a round in
+#: seconds (upstream).
 SETTLING, ROUND_TIMEOUT = 20, 5.0
 
 
 @frozen(slots=True)
 class RoundStats:
     """
-    What one round came to, or the mean of several.
+    The metrics of one round, or the means of several.
 
-    @ivar missed: messages times peers that did not get them.
-    @ivar ldh: last delivery hop: the most hops that a message had taken when a
-        peer got it for the first time; 0 is straight from its author.
-    @ivar rmr: relative message redundancy: contents that arrived anywhere,
-        duplicates too, for each that was needed (less one, as in the PlumTree
-        paper), less 1.
-    @ivar seconds: from the broadcasts to the last delivery.
+    @ivar missed: undelivered messages, summed over all peers.
+    @ivar ldh: last delivery hop: the largest number of hops that a message had taken when
+        a peer first received it; 0: directly from its author.
+    @ivar rmr: relative message redundancy: contents that arrived anywhere, including
+        duplicates, for each that was needed (less one, as in the PlumTree paper), less 1.
+    @ivar seconds: the time from the broadcasts to the last delivery.
     """
 
     missed: float
@@ -51,7 +50,7 @@ class RoundStats:
     @classmethod
     def mean(cls, rounds: Sequence[RoundStats]) -> RoundStats:
         """
-        The mean of each number.
+        The mean of each metric.
         """
         count = len(rounds)
         return cls(
@@ -64,7 +63,7 @@ class RoundStats:
 
 class Simulator:
     """
-    A swarm of machines that have joined, and rounds of broadcasts.
+    A swarm of gossip machines that have joined and settled.
 
     @ivar network: the machines.
     """
@@ -73,9 +72,10 @@ class Simulator:
         self, peers: int, seed: int, latency: tuple[float, float] = LATENCY, size: int = 100
     ) -> None:
         """
-        @param peers: how many; they have settled afterwards.
-        @param latency: of a link, seconds one way, at least and at most.
-        @param size: bytes of a content.
+        @param peers: the number of machines.
+        @param seed: the seed of all random choices.
+        @param latency: the minimum and maximum one-way latency of a link, in seconds.
+        @param size: the size of a content, in bytes.
         """
         self._rng = Random(seed)
         self._size = size
@@ -89,26 +89,27 @@ class Simulator:
 
     def random_peer(self) -> bytes:
         """
-        One of the living.
+        A random living peer.
         """
         return self._rng.choice(tuple(self.network.nodes))
 
-    def lonely(self) -> int:
+    def isolated(self) -> int:
         """
-        How many have no neighbour.
+        The number of peers without a neighbour.
         """
         return sum(not node.swarm.neighbors() for node in self.network.nodes.values())
 
     def crash(self, count: int, unnoticed: float = 0.0) -> None:
         """
-        C{count} random peers vanish together; see L{GossipNetwork.kill}.
+        Make C{count} random peers vanish at the same time; see L{GossipNetwork.kill}.
         """
         for _ in range(count):
             self.network.kill(self.random_peer(), unnoticed)
 
     def gossip_round(self, senders: Sequence[bytes]) -> RoundStats:
         """
-        Each of C{senders} broadcasts something new, now.
+        Let each of C{senders} broadcast a new message, and run until all are delivered or
+        the round times out.
         """
         network = self.network
         for node in network.nodes.values():
@@ -160,10 +161,13 @@ def burst(simulator: Simulator, rounds: int) -> list[RoundStats]:
 @frozen(slots=True)
 class Scenario:
     """
-    What is measured, and what it must be below (upstream's C{tests/sim.rs},
-    which also wants 0 missed).
+    A measurement and its upper bounds (from upstream's C{tests/sim.rs}, which also
+    requires that no message is missed).
 
-    @ivar rounds: how many, upstream.
+    @ivar run: runs a given number of rounds.
+    @ivar rounds: the number of rounds upstream.
+    @ivar max_ldh: the mean C{ldh} must be below.
+    @ivar max_rmr: the mean C{rmr} must be below.
     """
 
     run: Callable[[Simulator, int], list[RoundStats]]
@@ -173,7 +177,7 @@ class Scenario:
 
     def is_met_by(self, stats: RoundStats) -> bool:
         """
-        Whether the means are good enough.
+        Are the means within the bounds?
         """
         return stats.missed == 0 and stats.ldh < self.max_ldh and stats.rmr < self.max_rmr
 

@@ -1,10 +1,12 @@
 """
-A network of topic machines without transports, under a virtual clock.
+A network of gossip state machines without transports, under a virtual clock.
 
-L{GossipNetwork} drives L{dtt.gossip.proto.swarm.Swarm}s: messages travel encoded,
-take their link's time and may be lost; peers that are not connected are
-dialled; peers can vanish, at once or noticed late.  Deterministic for a given
-random generator.  L{dtt.testing.simulation.broadcasts} measures broadcasts on it.
+L{GossipNetwork} drives L{dtt.gossip.proto.swarm.Swarm}s. Messages are encoded, take the
+latency of their link and may be lost. Peers that are not connected are dialled. Peers can
+vanish, noticed immediately or later. The simulation is deterministic for a given random
+generator. L{dtt.testing.simulation.broadcasts} measures broadcasts on it.
+
+Example::
 
     network = GossipNetwork(Random(1))
     for peer in peers:
@@ -40,17 +42,17 @@ from dtt.gossip.proto.messages import Gossip, Graft, IHave, Message, Prune, deco
 from dtt.gossip.proto.swarm import Swarm
 from dtt.wire.values import GossipMessage
 
-#: Seconds one way: the same on all links, or what is drawn for each link once.
+#: One-way latency in seconds: the same for all links, or a function that draws one for each link.
 Latency: TypeAlias = float | Callable[[Random], float]
 
-#: Latencies of its link that a dial takes (docs/protocol/streams.md section 4), and
-#: seconds until a dial of an absent peer has failed (guess: some retries of TCP).
+#: The duration of a dial in latencies of its link (docs/protocol/streams.md section 4), and seconds
+#: until a dial of an absent peer fails (guess: some retries of TCP).
 DIAL_LATENCIES, DIAL_TIMEOUT = 4, 5.0
 
 
 def uniform(shortest: float, longest: float) -> Latency:
     """
-    A L{Latency} between two, all equally likely.
+    A L{Latency} drawn uniformly between two bounds, in seconds.
     """
     return lambda rng: rng.uniform(shortest, longest)
 
@@ -60,13 +62,14 @@ class GossipNode:
     """
     One machine on a L{GossipNetwork}.
 
-    @ivar peer_id: who it is.
-    @ivar swarm: its machine.
-    @ivar events: the NeighborUp, NeighborDown and GossipMessage that it put out.
-    @ivar sent: how many messages it sent.
-    @ivar payloads: how many Gossip messages arrived, duplicates too.
+    @ivar peer_id: its peer id, 32 bytes.
+    @ivar swarm: the state machine.
+    @ivar events: the C{NeighborUp}, C{NeighborDown} and C{GossipMessage} outputs, in
+        order.
+    @ivar sent: the number of messages it sent.
+    @ivar payloads: the number of Gossip messages that arrived, including duplicates.
     @ivar waiting: messages for peers that it is dialling.
-    @ivar timer: when its machine wants to be called, as far as that is planned.
+    @ivar timer: when its next timer is scheduled; C{None}: it is not.
     """
 
     peer_id: bytes
@@ -79,20 +82,20 @@ class GossipNode:
 
     def contents(self) -> list[bytes]:
         """
-        What it received, in order.
+        The contents it received, in order.
         """
         return [event.content for event in self.events if isinstance(event, GossipMessage)]
 
 
 class GossipNetwork:
     """
-    Machines, and what lies between them.
+    Gossip machines and the links between them.
 
     @ivar now: seconds since the start.
-    @ivar nodes: the machines that are alive, by peer id.
-    @ivar deliveries: how many contents were given to applications.
-    @ivar loss: the share of messages that vanish; may be changed.
-    @ivar tap: told sender, receiver and message of all that is sent.
+    @ivar nodes: the living machines, by peer id.
+    @ivar deliveries: the number of contents delivered to applications.
+    @ivar loss: the share of messages lost, 0..1; may be changed at any time.
+    @ivar tap: called with sender, receiver and message for everything that is sent.
     """
 
     def __init__(
@@ -103,7 +106,10 @@ class GossipNetwork:
         config: GossipConfig | None = None,
     ) -> None:
         """
-        @param loss: the share of messages that vanish.
+        @param rng: the source of all random choices.
+        @param latency: the latency of the links.
+        @param loss: the share of messages lost, 0..1.
+        @param config: the configuration of all machines.
         """
         self.now = 0.0
         self.nodes: dict[bytes, GossipNode] = {}
@@ -122,7 +128,9 @@ class GossipNetwork:
 
     def add(self, peer_id: bytes, data: bytes | None = b"") -> GossipNode:
         """
-        A new machine; every id is a valid one here.
+        Add a machine. Any 32 bytes are a valid id here.
+
+        @param data: the peer data that it announces to its neighbours.
         """
         swarm = Swarm(peer_id, Random(self._rng.random()), lambda peer: True, data, self._config)
         self._killed.discard(peer_id)
@@ -131,8 +139,7 @@ class GossipNetwork:
 
     def command(self, peer_id: bytes, event: Input) -> None:
         """
-        Give C{peer_id} an input now.  After L{Quit} it is no part of the
-        network any more.
+        Pass an input to C{peer_id} now. After L{Quit} it is removed from the network.
         """
         node = self.nodes[peer_id]
         self._perform(node, node.swarm.handle(event, self.now))
@@ -141,17 +148,17 @@ class GossipNetwork:
 
     def deliver(self, sender: bytes, peer_id: bytes, message: Message) -> None:
         """
-        C{message} of C{sender} arrives at C{peer_id} now.
+        Deliver C{message} from C{sender} to C{peer_id} now.
         """
         node = self.nodes[peer_id]
         self._perform(node, node.swarm.receive(sender, message, self.now))
 
     def kill(self, peer_id: bytes, unnoticed: float = 0.0) -> None:
         """
-        C{peer_id} vanishes, and nothing arrives from it any more.
+        Make C{peer_id} vanish: nothing arrives from it from now on.
 
-        @param unnoticed: seconds until its connections break: none for a
-            process that ended, many for a machine that lost its network.
+        @param unnoticed: seconds until its connections break: 0 for a process that ended,
+            many for a machine that lost its network.
         """
         del self.nodes[peer_id]
         self._killed.add(peer_id)
@@ -164,16 +171,16 @@ class GossipNetwork:
 
     def advance(self, seconds: float) -> None:
         """
-        Let time pass.
+        Advance the time by C{seconds}.
         """
         self.run_while(lambda: True, seconds)
 
     def run_while(self, condition: Callable[[], bool], seconds: float) -> bool:
         """
-        Let time pass while C{condition} holds, which is looked at before each
-        event, and at most C{seconds}.
+        Advance the time while C{condition} holds, by at most C{seconds}. The condition is
+        checked before each event.
 
-        @return: whether it holds still.
+        @return: whether it still holds.
         """
         end = self.now + seconds
         while condition():
@@ -186,7 +193,7 @@ class GossipNetwork:
 
     def connected_components(self) -> list[set[bytes]]:
         """
-        The parts in which active views hold the living machines together.
+        The connected components of the graph of active views, as sets of living peers.
         """
         parts: list[set[bytes]] = []
         for node in self.nodes.values():
@@ -198,7 +205,7 @@ class GossipNetwork:
 
     def asymmetric_links(self) -> list[tuple[bytes, bytes]]:
         """
-        Pairs of which only the first has the other in its active view.
+        Pairs of peers of which only the first has the other in its active view.
         """
         return [
             (node.peer_id, peer)
@@ -216,7 +223,7 @@ class GossipNetwork:
             if isinstance(output, SendMessage):
                 self._send(node, output.peer, output.message)
             elif isinstance(output, DisconnectPeer):
-                # What was sent before still arrives: it is on its way already.
+                # Messages sent before still arrive: they are already on the way.
                 self._connections.discard(frozenset((node.peer_id, output.peer)))
             elif isinstance(output, NeighborUp | NeighborDown | GossipMessage):
                 node.events.append(output)
@@ -234,7 +241,7 @@ class GossipNetwork:
     def _send(self, node: GossipNode, peer: bytes, message: Message) -> None:
         self.tap(node.peer_id, peer, message)
         node.sent += 1
-        # One message goes to many peers in a row.
+        # The same message is often sent to many peers in a row: encode it once.
         if self._encoded[0] is not message:
             self._encoded = (message, encode(message))
         data = self._encoded[1]

@@ -1,11 +1,10 @@
 """
-A DHT of the real size in memory, and the distances between its nodes.
+An in-memory DHT of realistic size, and the latencies between its nodes.
 
-The Mainline DHT has millions of nodes, tens of milliseconds apart, many of
-which never answer.  L{VastDHT} has up to 2^24 nodes, which are computed when
-somebody asks them: no memory, but for what is stored on them.  L{Links} gives
-the latencies.  Both are deterministic: the same seed gives the same bytes, on
-any machine.
+The Mainline DHT has millions of nodes, tens of milliseconds apart, many of which never
+answer. L{VastDHT} has up to 2^24 nodes. A node is computed when it is queried, so it
+needs no memory except for what is stored on it. L{Links} gives the latencies. Both are
+deterministic: the same seed gives the same bytes on any machine.
 """
 
 from dtt.testing.vast.dht import VastDHT

@@ -1,8 +1,8 @@
 """
-What one node of a L{dtt.testing.vast.VastDHT} answers.
+The replies of the nodes of a L{dtt.testing.vast.VastDHT}.
 
-BEP5, 44 and 51, as the node's L{Manner} is; replies are written as they are
-sent, keys in order, for speed.
+BEP5, BEP44 and BEP51, with the variations of the node's L{Manner}. For speed, replies are
+formatted directly, keys in order.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from dtt.testing.vast.storage import MAX_PEERS, BoundedStore, Items, Refused
 if TYPE_CHECKING:
     from random import Random
 
-#: Seconds that a token's secret is used; the previous one is still good (BEP5).
+#: Seconds for which a token's secret is used; tokens of the previous secret are still accepted (BEP5).
 ROTATION: Final = 300.0
 
-#: Peers in an answer.  Guess: what jech/dht gives.
+#: The maximum number of peers in a reply. Guess: as in jech/dht.
 PEERS_ANSWERED: Final = 50
 
-#: Info hashes in an answer, and seconds until there are others (libtorrent's
-#: C{dht_sample_infohashes_interval} and C{dht_max_infohashes_sample_count}).
+#: The maximum number of info hashes in a reply, and seconds until a node offers others (libtorrent's
+#: C{dht_max_infohashes_sample_count} and C{dht_sample_infohashes_interval}).
 SAMPLES: Final = 20
 SAMPLE_INTERVAL: Final = 21600
 
@@ -40,7 +40,7 @@ _TEXTS: Final = {
 
 
 class _Asked(NamedTuple):
-    # One query: of whom, with which arguments, from which compact address, when.
+    # One query: the node it asks, its arguments, the sender's compact address, and the time.
     place: Place
     manner: Manner
     arguments: dict[bytes, Any]
@@ -56,17 +56,17 @@ class _Asked(NamedTuple):
 
 class Answers:
     """
-    Answers for all nodes, and keeps what they are given.
+    Answers queries to all nodes, and stores their data.
 
-    @ivar items: by BEP44.
-    @ivar peers: by BEP5: compact addresses by node and info hash.
+    @ivar items: the BEP44 items.
+    @ivar peers: the BEP5 peers: compact addresses by node and info hash.
     """
 
     def __init__(self, key: bytes, rng: Random, nodes: Callable[[Place, Manner, bytes], bytes]) -> None:
         """
-        @param key: of the tokens.
-        @param rng: chooses among many peers.
-        @param nodes: the compact nodes that a node tells for a target.
+        @param key: the key of the tokens.
+        @param rng: chooses the peers to reply with if there are too many.
+        @param nodes: returns the compact nodes that a node sends for a target.
         """
         self.items = Items()
         self.peers: BoundedStore[dict[bytes, None]] = BoundedStore()
@@ -85,13 +85,16 @@ class Answers:
 
     def answer(self, place: Place, manner: Manner, query: Query, address: bytes, now: float) -> bytes | None:
         """
-        The reply to a query; L{None} if there is none.
+        The reply to a query; C{None} if the node sends none.
 
-        @param address: the asker's, compact, 6 bytes.
+        @param place: the node.
+        @param manner: how the node answers.
+        @param address: the sender's compact address, 6 bytes.
+        @param now: seconds.
         """
         if manner.strict and not _is_well_formed(query):
             return None
-        tells = address if manner.tells_address else b""
+        client = address if manner.sends_address else b""
         try:
             entries = self._entries(_Asked(place, manner, query.arguments, address, now), query)
         except Refused as refusal:
@@ -99,11 +102,11 @@ class Answers:
                 return None
             text = _TEXTS.get(refusal.code, b"refused")
             error = b"1:eli%de%d:%be" % (refusal.code, len(text), text)
-            return encode_reply(query, manner.version, tells, error=error)
-        return encode_reply(query, manner.version, tells, node_id=place.node_id, entries=entries)
+            return encode_reply(query, manner.version, client, error=error)
+        return encode_reply(query, manner.version, client, node_id=place.node_id, entries=entries)
 
     def _entries(self, asked: _Asked, query: Query) -> bytes:
-        # What follows the id in the answer.
+        # The entries that follow the id in the reply.
         manner, method = asked.manner, query.method
         if not query.node_id:
             raise Refused(PROTOCOL_ERROR)
@@ -221,12 +224,13 @@ def encode_reply(
     error: bytes = b"",
 ) -> bytes:
     """
-    A reply.
+    Encode a reply.
 
     @param version: C{v}, 4 bytes; C{b""}: none.
-    @param address: the asker's, compact (BEP42); C{b""}: none.
-    @param entries: what follows C{id} in C{r}, bencoded.
-    @param error: C{e} and its value, bencoded: then it is an error.
+    @param address: the compact address of the query's sender (BEP42); C{b""}: none.
+    @param node_id: the node's id, 20 bytes; unused in an error.
+    @param entries: the entries that follow C{id} in C{r}, bencoded.
+    @param error: C{e} and its value, bencoded, which make the reply an error.
     """
     return b"d%b%b%b1:t%d:%b%b1:y1:%be" % (
         error,

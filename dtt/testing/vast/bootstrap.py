@@ -1,12 +1,15 @@
 """
-Bootstrap hosts as they are (arvidn/bootstrap-dht, main.cpp).
+Bootstrap hosts that behave as the real ones (arvidn/bootstrap-dht, main.cpp).
 
-Rules: C{ping}, C{find_node}, C{get_peers} and C{get} are answered with the
-next nodes of a ring buffer, whatever the target; C{ping} without nodes.
-In the ring are nodes with a valid id (BEP42) that answered once; some have
-gone silent since.  Who asked lately gets three.  A second query directly after
-the first is dropped, unless it is from a read-only node (BEP43).  There are no
-tokens, no peers, no items and no C{v}.
+Rules:
+  - C{ping}, C{find_node}, C{get_peers} and C{get} are answered with the next nodes of a
+    ring buffer, whatever the target; C{ping} without nodes.
+  - The ring contains nodes with a valid id (BEP42) that answered once; some have gone
+    silent since.
+  - A client that has asked recently gets three nodes.
+  - A second query directly after the first is dropped, unless it is from a read-only node
+    (BEP43).
+  - There are no tokens, no peers, no items and no C{v}.
 """
 
 from __future__ import annotations
@@ -21,25 +24,25 @@ from dtt.dht.routing.ids import generate
 from dtt.krpc.messages import Query
 from dtt.testing.vast.places import BOOTSTRAP, Place
 
-#: Nodes in an answer (C{nodes_in_response}), and in one to who asked lately.
+#: Nodes in a reply (C{nodes_in_response}), and in a reply to a client that has asked recently.
 NODES: Final = 16
 FEW_NODES: Final = 3
 
-#: Seconds for which an address has asked lately: all are forgotten together
-#: every 10 minutes; here each has its own 10 minutes.
-LATELY: Final = 600.0
+#: Seconds for which a query counts as recent. The source clears all clients together every 10 minutes;
+#: here each has its own 10 minutes.
+RECENT: Final = 600.0
 
-#: Seconds within which two queries follow each other directly: until somebody
-#: else asks.  Guess; on a busy host it is less.
-DIRECTLY: Final = 1.0
+#: Seconds within which two queries count as back to back. In the source: until another client asks.
+#: Guess; on a busy host it is less.
+BACK_TO_BACK: Final = 1.0
 
-#: Addresses that are remembered: the source's number is 4 million.  Guess.
+#: The number of clients remembered; 4 million in the source. Guess.
 MAX_REMEMBERED: Final = 65536
 
-#: As on the public ones.
+#: The port of the public hosts.
 PORT: Final = 6881
 
-# Draws for each node of an answer: those with an invalid id are left out.
+# Draws for each node in a reply: nodes with an invalid id are skipped.
 _DRAWS = 32
 
 _ANSWERED = frozenset((b"ping", b"find_node", b"get_peers", b"get"))
@@ -47,15 +50,17 @@ _ANSWERED = frozenset((b"ping", b"find_node", b"get_peers", b"get"))
 
 class BootstrapHosts:
     """
-    All of them.
+    All bootstrap hosts.
 
     @ivar addresses: hosts and ports.
     """
 
     def __init__(self, count: int, bits: int, key: bytes, place: Callable[[int], Place]) -> None:
         """
-        @param count: how many hosts, at most 256.
-        @param place: a node by its number.
+        @param count: the number of hosts, at most 256.
+        @param bits: there are 2^bits nodes.
+        @param key: the key of the random draws.
+        @param place: returns a node by its number.
         """
         self.addresses = tuple((f"{BOOTSTRAP}.{index}.0.1", PORT) for index in range(count))
         self._key = key
@@ -63,18 +68,21 @@ class BootstrapHosts:
         self._place = place
         self._ids = {host: _node_id(key, host) for host, _ in self.addresses}
         self._cursors = dict.fromkeys(self._ids, 0)
-        # When each asker asked last, by host and asker.
+        # The time of each client's last query, by host and client.
         self._asked: dict[tuple[str, str], float] = {}
 
     def answer(self, query: Query, host: str, asker: str, now: float) -> tuple[bytes, bytes] | None:
         """
-        The host's id, and what follows it in the reply to a query;
-        L{None}: nothing is sent.
+        The host's id, and the entries that follow it in the reply; C{None}: no reply.
+
+        @param host: the address of the bootstrap host.
+        @param asker: the client's address.
+        @param now: seconds.
         """
         if query.method not in _ANSWERED or not query.node_id:
             return None
         last = self._asked.pop((host, asker), None)
-        if last is not None and now - last < DIRECTLY and not query.read_only:
+        if last is not None and now - last < BACK_TO_BACK and not query.read_only:
             self._asked[host, asker] = last
             return None
         if len(self._asked) >= MAX_REMEMBERED:
@@ -82,7 +90,7 @@ class BootstrapHosts:
         self._asked[host, asker] = now
         if query.method == b"ping":
             return self._ids[host], b""
-        few = last is not None and now - last < LATELY
+        few = last is not None and now - last < RECENT
         nodes = b"".join(self._next(host, FEW_NODES if few else NODES))
         return self._ids[host], b"5:nodes%d:%b" % (len(nodes), nodes)
 

@@ -1,13 +1,13 @@
 """
-A DHT of the real size, without a network.
+A DHT of realistic size, without a network.
 
-Each number below 2^bits is a node: L{places<dtt.testing.vast.places>} says
-where it lives, L{tables<dtt.testing.vast.tables>} whom it knows,
-L{manners<dtt.testing.vast.manners>} how it answers, and
-L{storage<dtt.testing.vast.storage>} keeps what it is given.
+Each number below 2^bits is a node. L{places<dtt.testing.vast.places>} gives its id and
+address, L{tables<dtt.testing.vast.tables>} its routing table,
+L{manners<dtt.testing.vast.manners>} its behaviour, and
+L{storage<dtt.testing.vast.storage>} holds its data.
 
-Left out: what nodes do on their own (they never ask), upload limits and bans,
-IPv6, and that nodes come and go.
+Not modelled: queries that nodes send on their own, upload limits and bans, IPv6, and
+churn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dtt.testing.vast.manners import MANNERS, Manner
 from dtt.testing.vast.places import FIRST_BYTES, Place, Places
 from dtt.testing.vast.tables import BUCKET, Tables
 
-#: Lists of nodes, and addresses, that are kept: 8 to 20 nodes each, about 5 MB.  Guess.
+#: The number of node lists, and of addresses, cached: 8 to 20 nodes each, about 5 MB. Guess.
 _CACHED: Final = 8192
 
 _FIRST = frozenset(map(str, FIRST_BYTES))
@@ -37,8 +37,7 @@ _FIRST = frozenset(map(str, FIRST_BYTES))
 
 class VastDHT:
     """
-    The Mainline DHT at its real size: up to 2^24 nodes that are computed when
-    somebody asks them.
+    A Mainline DHT of realistic size: up to 2^24 nodes, computed when they are queried.
 
     @ivar bits: there are 2^bits nodes.
     @ivar bootstrap: hosts and ports to start from.
@@ -62,19 +61,19 @@ class VastDHT:
         All shares are 0..1.
 
         @param bits: 20..24.
-        @param seed: another seed is another DHT.
+        @param seed: a different seed gives a different DHT.
         @param silent: the share of nodes that are in the tables and never answer.
-        @param secure: the share of nodes whose id is valid by BEP42.
-        @param per_network: nodes of a /24: exactly, of those with other ids;
-            on average, of valid ones.
-        @param ports_per_ip: nodes of one address: 1, 2, 4 or 8.
-        @param missing: the share of entries that each table lacks.
-        @param dead: the share of entries that name an address which nobody
-            has any more.
-        @param manners: names of L{dtt.testing.vast.manners.MANNERS} and the
-            share of each; in all 1.  By default all are C{"libtorrent"}.
-        @param bootstrap_hosts: how many there are, at most 256.
-        @raise ValueError: there can't be such a DHT.
+        @param secure: the share of nodes with an id that is valid by BEP42.
+        @param per_network: nodes in a /24: the exact number for nodes with other ids, the
+            average for nodes with valid ids.
+        @param ports_per_ip: nodes on one address: 1, 2, 4 or 8.
+        @param missing: the share of entries missing from each table.
+        @param dead: the share of entries with an address that is no longer in use.
+        @param manners: names of L{dtt.testing.vast.manners.MANNERS} and the share of
+            each; the shares add up to 1. By default all nodes are C{"libtorrent"}.
+        @param bootstrap_hosts: the number of bootstrap hosts, at most 256.
+        @raise ValueError: a parameter is out of range, or parameters contradict each
+            other.
         """
         if not (0 <= silent <= 1 and 0 <= missing < 1 and 0 <= dead <= 1):
             raise ValueError("shares must be within 0..1")
@@ -94,8 +93,8 @@ class VastDHT:
 
     def has(self, host: str) -> bool:
         """
-        Is an IP literal one of this DHT's networks, or a bootstrap host?  Members
-        and private networks are not.
+        Is this IP literal in one of this DHT's networks, or a bootstrap host? The
+        addresses of members and private networks are not.
         """
         return host.partition(".")[0] in _FIRST or host in self._bootstrap_hosts
 
@@ -103,10 +102,12 @@ class VastDHT:
         self, datagram: bytes, source: tuple[str, int], destination: tuple[str, int], now: float
     ) -> bytes | None:
         """
-        What a host of this DHT replies to a datagram; L{None} if nothing.
+        The reply to a datagram; C{None} if there is none.
 
-        @param source: the asker's IPv4 address and port.
-        @param now: seconds; must not go back.
+        @param datagram: the UDP payload.
+        @param source: the sender's IPv4 address and port.
+        @param destination: the address and port of the node.
+        @param now: seconds; must never decrease.
         """
         host = destination[0]
         number = None
@@ -134,14 +135,16 @@ class VastDHT:
 
     def contact(self, number: int) -> Contact:
         """
-        The node of this number, 0..2^bits - 1.
+        The id and address of a node.
+
+        @param number: 0..2^bits - 1.
         """
         compact = self._places.place(number).compact
         return Contact(compact[:20], *decode_address(compact[20:]))
 
     def number_at(self, host: str, port: int) -> int | None:
         """
-        The number of the node at an address; L{None} if there is none.
+        The number of the node at an address; C{None} if there is none.
         """
         return self._number_at(host, port)
 
@@ -153,16 +156,17 @@ class VastDHT:
 
     def manner(self, number: int) -> Manner:
         """
-        How this node answers.
+        The behaviour of this node.
         """
         return self._manner(self._places.place(number))
 
     def nearest(self, target: bytes, count: int, *, living: bool = True) -> list[Contact]:
         """
-        The nodes that are really the nearest to a target, the nearest first.
+        The nodes that are truly nearest to a target, the nearest first.
 
         @param target: 20 bytes.
-        @param living: leave out those that are silent.
+        @param count: the number of nodes.
+        @param living: leave out silent nodes.
         """
         wanted = self._wanted(target)
         found: list[Contact] = []
@@ -175,8 +179,8 @@ class VastDHT:
 
     def holders(self, target: bytes) -> dict[int, bytes]:
         """
-        The numbers of the nodes that have a mutable item, or else an immutable
-        one, at a target, and its bencoded value.
+        The bencoded values stored at a target, by the number of the node. A mutable item
+        takes precedence over an immutable one.
         """
         mutable = self._answers.items.mutable.at(target)
         held = self._answers.items.immutable.at(target)
@@ -198,16 +202,18 @@ class VastDHT:
         )
 
     def _near(self, place: Place, manner: Manner, target: bytes) -> bytes:
-        return self._nodes(place.number, self._wanted(target), manner.bucket, manner.tells)
+        return self._nodes(place.number, self._wanted(target), manner.bucket, manner.nodes_per_reply)
 
 
 def _thresholds(manners: Mapping[str, float]) -> list[tuple[int, Manner]]:
     """
-    Each manner, and the draw of 24 bits below which a node has it.
+    Each manner, with the 24-bit draw below which a node has it.
+
+    @raise ValueError: a name is unknown, or the shares do not add up to 1.
     """
     unknown = manners.keys() - MANNERS.keys()
     if unknown or abs(sum(manners.values()) - 1) > 1e-6 or min(manners.values()) < 0:
-        raise ValueError(f"manners must be shares of {', '.join(MANNERS)}, in all 1")
+        raise ValueError(f"manners must be shares of {', '.join(MANNERS)}, with a sum of 1")
     limits = [int(limit * 2**24) for limit in accumulate(manners.values())]
     limits[-1] = 2**24
     return list(zip(limits, (MANNERS[name] for name in manners), strict=True))

@@ -1,5 +1,5 @@
 """
-How long datagrams take between two hosts, and how many get lost.
+Latency and loss of datagrams between hosts.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from hashlib import blake2b
 from random import Random
 from typing import Final
 
-#: Pairs of hosts whose latency is kept: about 10 MB.  Guess.
+#: The number of pairs of hosts whose latency is cached: about 10 MB. Guess.
 _CACHED: Final = 65536
 
 
 class Links:
     """
-    The latency of each pair of hosts, drawn once; and the loss of all.
+    A fixed random latency for each pair of hosts, and a loss that is the same for all.
 
-    @ivar low: the smallest one-way latency, seconds.
-    @ivar high: the largest, without jitter.
-    @ivar jitter: the most that is added to a latency, anew each time, seconds.
-    @ivar loss: the share of datagrams that get lost on one way, 0..1.
+    @ivar low: the smallest one-way latency, in seconds.
+    @ivar high: the largest one-way latency without jitter, in seconds.
+    @ivar jitter: the maximum added to the latency of each datagram, in seconds.
+    @ivar loss: the share of datagrams lost in one direction, 0..1.
     """
 
     def __init__(
@@ -29,8 +29,13 @@ class Links:
         """
         The defaults of C{low} and C{high} are those of docs/protocol/latency.md.
 
-        @param low: equal to C{high}: all pairs have the same latency.
-        @raise ValueError: C{low}, C{high}, C{jitter} or C{loss} can't be.
+        @param seed: a different seed gives different latencies.
+        @param low: see the attribute. If it equals C{high}, all pairs have the same
+            latency.
+        @param high: see the attribute.
+        @param jitter: see the attribute.
+        @param loss: see the attribute.
+        @raise ValueError: C{low}, C{high}, C{jitter} or C{loss} is out of range.
         """
         if not 0 <= low <= high or jitter < 0:
             raise ValueError("latencies must be 0 <= low <= high, jitter must not be negative")
@@ -43,8 +48,8 @@ class Links:
 
     def base(self, a: str, b: str) -> float:
         """
-        The one-way latency between two hosts without jitter, seconds; the
-        same in both directions.  None from a host to itself.
+        The one-way latency between two hosts without jitter, in seconds. It is the same
+        in both directions, and 0 from a host to itself.
         """
         if a == b:
             return 0.0
@@ -52,14 +57,14 @@ class Links:
 
     def delay(self, a: str, b: str) -> float:
         """
-        The seconds that the next datagram from C{a} to C{b} takes.
+        The one-way latency of the next datagram from C{a} to C{b}, in seconds.
         """
         base = self.base(a, b)
         return base + self._rng.random() * self.jitter if self.jitter else base
 
     def loses(self, rng: Random) -> bool:
         """
-        Does the next datagram get lost?
+        Is the next datagram lost?
         """
         return self.loss > 0 and rng.random() < self.loss
 

@@ -1,17 +1,17 @@
 """
-Where each node of a L{dtt.testing.vast.VastDHT} lives: ids and addresses.  Pure.
+The ids and addresses of the nodes of a L{dtt.testing.vast.VastDHT}. Pure.
 
 Rules:
-  - Each number below 2^bits is a node.  The top C{bits} bits of its id are the
-    number, the others a keyed hash of it.
-  - An address tells the number of its node: the address of a node whose id is
-    valid by BEP42 has the number in the CRC's input and in the port, that of
-    any other node is a permutation of the number.  Bit 14 of the port says
-    which of the two it is; bit 15 is set for all nodes.
-  - BEP42: the first 21 bits of an id are those of the CRC32-C of 20 bits of
-    the IPv4 address and 3 bits, C{r}, of the id's last byte.  That is an affine
-    map over GF(2), so the 23 bits that give a wanted prefix are found by linear
-    algebra; the other 12 bits of the address are free.
+  - Each number below 2^bits is a node. The top C{bits} bits of its id are the number, the
+    others are from a keyed hash of it.
+  - The number of a node can be computed from its address. If the id is valid by BEP42,
+    the number is in the CRC's input and in the port; otherwise the address is a
+    permutation of the number. Bit 14 of the port tells these cases apart; bit 15 is set
+    for all nodes.
+  - BEP42: the first 21 bits of an id are those of the CRC32-C of 20 bits of the IPv4
+    address and 3 bits, C{r}, of the id's last byte. That is an affine map over GF(2), so
+    the 23 bits that give a wanted prefix are found by linear algebra; the other 12 bits
+    of the address are free.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 from dtt.dht.routing.ids import crc32c
 
-#: The first byte of the addresses in which no DHT node lives: for members.
+#: The first byte of members' addresses. No DHT node has such an address.
 MEMBERS: Final = 45
 
 #: The first byte of the addresses of bootstrap hosts.
@@ -32,19 +32,19 @@ BOOTSTRAP: Final = 44
 #: First bytes of addresses that are not, or not all, public (RFC 6890), and the two above.
 _RESERVED: Final = frozenset((0, 10, 100, 127, 169, 172, 192, 198, 203, MEMBERS, BOOTSTRAP))
 
-#: First bytes of the nodes' addresses; from 224 on there is multicast.
+#: First bytes of the nodes' addresses; 224 and above are multicast.
 FIRST_BYTES: Final = tuple(byte for byte in range(1, 224) if byte not in _RESERVED)
 
-#: Nodes of a /24: 254 addresses.
+#: Usable addresses in a /24.
 _HOSTS: Final = 254
 
-#: Places that are kept: about 15 MB.  Guess.
+#: The number of places cached: about 15 MB. Guess.
 _CACHED: Final = 32768
 
 _PREFIX_BITS: Final = 21
 _IP_MASK: Final = 0x030F3FFF  # BEP42
 _NETWORK_MASK: Final = _IP_MASK & 0xFFFFFF00
-_R_SHIFT: Final = 29  # where r goes, in a number of 32 bits
+_R_SHIFT: Final = 29  # position of r in the 32-bit input
 _PORT: Final = 0x8000
 _PORT_OTHER: Final = 0x4000
 
@@ -54,11 +54,14 @@ _INDEX_OF = {byte: index for index, byte in enumerate(FIRST_BYTES)}
 
 def member_host(index: int) -> str:
     """
-    A public-looking address at which no DHT node lives: one for each number
-    0..65535, each in a /24 of its own.
+    A public-looking address for a member, at which there is no DHT node. Each is in its
+    own /24.
+
+    @param index: 0..65535.
+    @raise ValueError: C{index} is out of range.
     """
     if not 0 <= index < 0x10000:
-        raise ValueError("there are 65536 member hosts")
+        raise ValueError("index must be within 0..65535")
     return f"{MEMBERS}.{index >> 8}.{index & 255}.1"
 
 
@@ -72,11 +75,11 @@ _ZERO = _prefix(0)
 
 def _solve() -> tuple[list[int], list[int]]:
     """
-    For each bit of the prefix the input bits that flip it and no other; and
-    those combinations of input bits that change nothing.
+    For each bit of the prefix, the input bits that flip only this bit; and the
+    combinations of input bits that change nothing (the kernel).
     """
     inputs = [1 << bit for bit in range(32) if (_IP_MASK | 7 << _R_SHIFT) >> bit & 1]
-    rows: list[tuple[int, int]] = []  # what it flips, and the input bits
+    rows: list[tuple[int, int]] = []  # the image, and the input bits that produce it
     kernel = []
     for bit in inputs:
         image, source = _prefix(bit) ^ _ZERO, bit
@@ -121,9 +124,11 @@ class Place(NamedTuple):
 
     @ivar number: below 2^bits.
     @ivar compact: its compact node info, 26 bytes (BEP5).
-    @ivar gone: that of a former node next to it, whose address nobody has.
+    @ivar gone: the compact node info of a former node with a similar id, whose address is
+        no longer in use.
     @ivar secure: its id is valid by BEP42.
-    @ivar draws: 8 further bytes of its hash, as a number: for its other properties.
+    @ivar draws: 8 more bytes of its hash, as a number: the source of its other
+        properties.
     """
 
     number: int
@@ -135,23 +140,29 @@ class Place(NamedTuple):
     @property
     def node_id(self) -> bytes:
         """
-        20 bytes.
+        The id, 20 bytes.
         """
         return self.compact[:20]
 
 
 class Places:
     """
-    All nodes.  See the module's docstring.
+    All nodes; see L{dtt.testing.vast.places}.
+
+    @ivar bits: there are 2^bits nodes.
+    @ivar place: returns a node by its number.
     """
 
     def __init__(self, bits: int, key: bytes, secure: float, per_network: int, ports_per_ip: int) -> None:
         """
-        @param secure: the share of nodes whose id is valid by BEP42.
-        @param per_network: how many nodes with other ids a /24 has, and how
-            many valid ones it has on average.  The latter are never fewer than
-            2^bits / 2^24 or more than 2^bits / 2^12.
-        @param ports_per_ip: nodes of one address: 1, 2, 4 or 8.
+        @param bits: 20..24.
+        @param key: the key of the hash that places the nodes.
+        @param secure: the share of nodes with an id that is valid by BEP42.
+        @param per_network: the number of nodes with other ids in a /24, and the average
+            number of nodes with valid ids. The latter is at least 2^bits / 2^24 and at
+            most 2^bits / 2^12.
+        @param ports_per_ip: nodes on one address: 1, 2, 4 or 8.
+        @raise ValueError: a parameter is out of range, or there are not enough addresses.
         """
         if not 20 <= bits <= 24:
             raise ValueError("bits must be within 20..24")
@@ -160,23 +171,23 @@ class Places:
         if ports_per_ip not in (1, 2, 4, 8):
             raise ValueError("ports_per_ip must be 1, 2, 4 or 8")
         if not 1 <= per_network <= _HOSTS * ports_per_ip:
-            raise ValueError("there is no room for so many nodes in a /24")
+            raise ValueError("per_network exceeds the number of addresses in a /24")
         self.bits = bits
         self._mask = (1 << bits) - 1
         self._key = key
         self._secure = int(secure * 2**32)
         self._per_network = per_network
         self._ports = ports_per_ip
-        self._extra = bits - _PREFIX_BITS  # bits of the number that the prefix has no room for
-        # Valid ids: /24s for each combination of the 12 bits that count.
+        self._extra = bits - _PREFIX_BITS  # bits of the number that don't fit in the prefix
+        # Valid ids: the number of /24s for each combination of the 12 bits that count.
         self._spread = max(1, min(4096, (1 << bits) // (4096 * per_network)))
-        # Of r there are so many, on one address.
+        # The values of r used on one address.
         self._shared = [(_prefix(d << _R_SHIFT) ^ _ZERO, d << _R_SHIFT) for d in range(ports_per_ip)]
-        # Others: two permutations, of the numbers and of the networks.
+        # Other ids: two permutations, of the numbers and of the networks.
         networks = -(-(1 << bits) // per_network)
         self._networks = len(FIRST_BYTES) << 16
         if secure < 1 and networks > self._networks:
-            raise ValueError("per_network must be greater: there are not enough /24s")
+            raise ValueError("per_network is too small: there are not enough /24s")
         words = self._hash(b"permutations", 24)
         self._multiplier = int.from_bytes(words[:8]) & self._mask | 1
         self._inverse = pow(self._multiplier, -1, 1 << bits)
@@ -189,7 +200,7 @@ class Places:
 
     def number_at(self, host: str, port: int) -> int | None:
         """
-        The number of the node at an address, or L{None} if nobody is there.
+        The number of the node at an address; C{None} if there is none.
         """
         if port < _PORT:
             return None
@@ -214,10 +225,10 @@ class Places:
 
     def _place(self, number: int) -> Place:
         if not 0 <= number <= self._mask:
-            raise ValueError("there is no such node")
+            raise ValueError("no such node")
         digest = self._hash(b"node%d" % number, 64)
         rest = int.from_bytes(digest[:20])
-        # Nodes of one address are all valid or all not.
+        # The ids on one address are either all valid or all invalid.
         group, prefix, flip, change = self._group(number)
         own = digest if group == number else self._hash(b"node%d" % group, 64)
         secure = int.from_bytes(own[20:24]) < self._secure
@@ -236,12 +247,12 @@ class Places:
         gone = packed[:3] + digest[32:48] + packed[19:] + ip.to_bytes(4) + (port ^ _PORT).to_bytes(2)
         return Place(number, packed + address, gone, secure, int.from_bytes(digest[48:56]))
 
-    # Ids that are valid
+    # Valid ids
 
     def _group(self, number: int) -> tuple[int, int, int, int]:
         """
-        The least number of those that share an address, and its prefix; how
-        C{number}'s r and prefix differ from its.
+        The smallest number of the nodes that share C{number}'s address, and its prefix;
+        the differences between C{number}'s r and prefix and these.
         """
         extra = self._extra
         group, flip, change = number, 0, 0
@@ -266,7 +277,7 @@ class Places:
         return prefix << 160 - _PREFIX_BITS | rest & (1 << 160 - _PREFIX_BITS) - 1
 
     def _free_bits(self, bits: int, own: bytes) -> int:
-        # Which of its /24s, for the 12 bits of a /24 that count.
+        # Choose one of the /24s that have the same 12 significant bits.
         choice = int.from_bytes(own[24:28]) % self._spread
         draw = int.from_bytes(self._hash(b"network%d %d" % (bits & _NETWORK_MASK, choice), 8))
         first = _BY_LOW_BITS[bits >> 24 & 3]

@@ -1,18 +1,18 @@
 """
-Members that start where nobody knows them, on a DHT of the real size, in
-virtual time.
+Measurements of whole members on a DHT of realistic size, in virtual time.
+
+Example::
 
     meeting = newcomer(Setting(silent=0.35, loss=0.015), run=1)
     meeting.seconds
 
-L{pair} and L{newcomer} measure what a user waits for; L{recall} measures how
-many of the nodes that are really the nearest a slot read finds; L{crowd}, how
-many of those that publish at once a reader finds; L{joined} and L{alone}, what
-members send to the DHT.
+L{pair} and L{newcomer} measure how long a user waits. L{recall} measures how many of the
+truly nearest nodes a slot read finds; L{crowd}, how many concurrent publishers a reader
+finds; L{joined} and L{alone}, the traffic from members to the DHT.
 
-The same setting and run give the same times and the same datagrams.  Not so
-what is in them: the keys of TLS and of records are the system's, which
-neither changes a size nor a time.
+The same setting and run give the same times and the same sequence of datagrams. Their
+contents differ: the keys of TLS and of records come from the operating system. They
+affect neither sizes nor times.
 """
 
 from __future__ import annotations
@@ -67,37 +67,37 @@ __all__ = [
     "recall",
 ]
 
-#: Two that start together do so within this time, seconds.
+#: Two members that start together start within this time, in seconds.
 APART: Final = 1.0
 
-#: The newcomer starts so many seconds after the other one: it may fall into
-#: each part of a minute, and the other one has published before.
+#: The newcomer starts this many seconds after the other member, at least and at most: any part of a
+#: minute is possible, and the other member has published before.
 ALONE: Final = (20.0, 50.0)
 
-#: Seconds after which members that have not joined are given up.
+#: Seconds after which a scenario gives up on members that have not joined.
 LIMIT: Final = 120.0
 
-#: Seconds until a node that is to be measured has filled its table.  Guess.
+#: Seconds that a node under test gets to fill its routing table. Guess.
 _SETTLED: Final = 10.0
 
-# How long members that start warm have run before, seconds.
+# The duration of the earlier run of members that start warm, in seconds.
 _EARLIER_RUN = 60.0
 
-# As far as ranks are told apart.
+# Ranks are computed up to this number.
 _RANKS = 256
 
 
 @frozen(slots=True)
 class Meeting:
     """
-    How two members met.
+    The outcome of two members looking for each other.
 
-    @ivar seconds: from the start of the later one until both had joined;
-        L{None}: they had not, L{LIMIT} seconds after that start.
-    @ivar datagrams: how many each of them had sent to the DHT until it joined
-        or was given up; the later one is the last.
-    @ivar digest: of when, from where, to where and with how many bytes each
-        datagram was sent: equal if two runs were.
+    @ivar seconds: from the start of the later member until both had joined; C{None}: they
+        had not joined L{LIMIT} seconds after that start.
+    @ivar datagrams: the number of datagrams that each member had sent to the DHT until it
+        joined or the limit was reached; the later member is the last.
+    @ivar digest: a digest of the time, source, destination and size of each datagram.
+        Equal digests mean that two runs were the same.
     """
 
     seconds: float | None
@@ -108,14 +108,13 @@ class Meeting:
 @frozen(slots=True)
 class Recall:
     """
-    What one slot read found.
+    The result of one slot read.
 
-    @ivar inner: the share of the 12 living nodes that are really the nearest
-        to the slot.
-    @ivar all: the share of the 32 nearest.
-    @ivar best: how many living nodes are nearer than the nearest that was found.
-    @ivar queries: datagrams sent to the DHT meanwhile.
-    @ivar seconds: how long it took.
+    @ivar inner: the share found of the 12 living nodes truly nearest to the slot.
+    @ivar all: the share found of the 32 nearest.
+    @ivar best: the number of living nodes that are nearer than the nearest one found.
+    @ivar queries: datagrams sent to the DHT during the read.
+    @ivar seconds: the duration of the read.
     """
 
     inner: float
@@ -128,11 +127,11 @@ class Recall:
 @frozen(slots=True)
 class Crowd:
     """
-    Of those that published at once, whom a reader finds.
+    The share of concurrent publishers that a reader finds.
 
-    @ivar ours: the share that our own read of the slot finds.
-    @ivar upstream: the share that lies on the 20 living nodes that the crate
-        mainline looks at: BEP42-valid ids first, then the nearest.
+    @ivar ours: the share that dtt's read of the slot finds.
+    @ivar upstream: the share stored on the 20 living nodes that the crate mainline reads:
+        BEP42-valid ids first, then the nearest.
     """
 
     ours: float
@@ -142,10 +141,10 @@ class Crowd:
 @frozen(slots=True)
 class Traffic:
     """
-    What a member sends to the DHT.
+    The traffic from one member to the DHT.
 
-    @ivar packets: datagrams a second.
-    @ivar bytes: their UDP payloads, bytes a second.
+    @ivar packets: datagrams per second.
+    @ivar bytes: UDP payload bytes per second.
     """
 
     packets: float
@@ -154,14 +153,14 @@ class Traffic:
 
 def pair(setting: Setting, run: int = 0) -> Meeting:
     """
-    Two strangers start within a second.
+    Two members that do not know each other start within a second.
     """
     return _meet(setting, run, (0.0, APART))
 
 
 def newcomer(setting: Setting, run: int = 0) -> Meeting:
     """
-    One member has been alone for a while when another one starts.
+    A member starts when another one has been running alone for a while.
     """
     return _meet(setting, run, ALONE)
 
@@ -170,7 +169,7 @@ def _meet(setting: Setting, run: int, wait: tuple[float, float]) -> Meeting:
     world = World(setting, run)
     with _members(world, 2) as members:
         joined: list[Deferred[None]] = []
-        # Of each that has joined: when, and how many datagrams it had sent.
+        # For each member that has joined: when, and the number of datagrams it had sent.
         at: dict[Tracker, tuple[float, int]] = {}
         began = 0.0
         for member in members:
@@ -227,8 +226,8 @@ def _running(world: World, hosts: dict[str, Path]) -> Iterator[list[Tracker]]:
 
 def joined(setting: Setting, run: int = 0, seconds: float = 600.0) -> list[Traffic]:
     """
-    What each of two members sends, from a minute after they have joined, for so
-    many seconds.
+    The traffic of each of two members, for C{seconds} seconds, beginning a minute after
+    both have joined.
     """
     world = World(setting, run)
     with _members(world, 2) as members:
@@ -240,8 +239,8 @@ def joined(setting: Setting, run: int = 0, seconds: float = 600.0) -> list[Traff
 
 def alone(setting: Setting, run: int = 0, seconds: float = 600.0) -> tuple[Traffic, Traffic]:
     """
-    What a member that finds nobody sends, from its start for so many seconds,
-    and for as many seconds after these.
+    The traffic of a member that finds no peers: for C{seconds} seconds from its start,
+    and for the next C{seconds} seconds.
     """
     world = World(setting, run)
     with _members(world, 1) as members:
@@ -261,8 +260,8 @@ def _traffic(world: World, members: list[Tracker], seconds: float) -> list[Traff
 
 def crowd(setting: Setting, count: int, run: int = 0) -> Crowd:
     """
-    C{count} strangers publish in the same slot within a second; a reader comes
-    when all have ended.
+    C{count} members publish in the same slot within a second. A reader starts once all
+    have finished.
     """
     world = World(setting, run)
     topic, minute = TopicId.from_name(world.rng.randbytes(8)), unix_minute(world.clock.seconds())
@@ -308,7 +307,7 @@ def _record_client(world: World, node: DHTNode, topic: TopicId, cap: int) -> Rec
 
 def _seen_by_mainline(world: World, slot: Slot) -> int:
     """
-    How many publishers have a record on the nodes that the crate mainline reads.
+    The number of publishers with a record on the nodes that the crate mainline reads.
     """
     nearest = world.dht.nearest(slot.target, _RANKS)
     nearest.sort(key=lambda contact: not is_valid(contact.node_id, contact.host))
@@ -321,9 +320,11 @@ def _seen_by_mainline(world: World, slot: Slot) -> int:
 
 def recall(setting: Setting, targets: int = 200, run: int = 0) -> list[Recall]:
     """
-    What the slot reads of a node that is at home in the DHT find.
+    The slot reads of a node whose routing table is full.
 
-    @param targets: how many slots, one after the other.
+    @param setting: the DHT and its links.
+    @param targets: the number of slots, read one after another.
+    @param run: a different run gives different random choices.
     """
     world = World(setting, run)
     host = world.host()

@@ -1,8 +1,8 @@
 """
-What is stored on the nodes of a L{dtt.testing.vast.VastDHT}.  Pure.
+The data stored on the nodes of a L{dtt.testing.vast.VastDHT}. Pure.
 
-Rules: bounded; the oldest entry goes first.  Nothing expires: the first of the
-clients to forget an item does so after two hours (BEP44).
+Rules: storage is bounded; the oldest entry is evicted first. Nothing expires: even the
+implementation that expires items first keeps them for two hours (BEP44).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from dtt.krpc.messages import (
 )
 from dtt.testing.vast.manners import Manner
 
-#: Items of each kind, and info hashes with peers, on all nodes together: 100 MB
-#: at most.  Guess.
+#: The maximum number of items of each kind, and of info hashes with peers, on all nodes together: 100
+#: MB at most. Guess.
 MAX_STORED: Final = 65536
 
-#: Peers for one info hash on one node.  Guess: libtorrent gives up to 100.
+#: The maximum number of peers for one info hash on one node. Guess: libtorrent returns up to 100.
 MAX_PEERS: Final = 100
 
 T = TypeVar("T")
@@ -40,9 +40,9 @@ T = TypeVar("T")
 
 class Refused(DTTError):
     """
-    A put is answered with an error.
+    The node refuses a put.
 
-    @ivar code: its number; 0: there is no answer at all.
+    @ivar code: the error code in the reply; 0: there is no reply.
     """
 
     def __init__(self, code: int) -> None:
@@ -52,7 +52,7 @@ class Refused(DTTError):
 
 class BoundedStore(Generic[T]):
     """
-    A bounded mapping from nodes and targets.
+    A bounded mapping from (node, target) pairs to values.
     """
 
     def __init__(self, capacity: int = MAX_STORED) -> None:
@@ -64,13 +64,13 @@ class BoundedStore(Generic[T]):
 
     def get(self, number: int, target: bytes) -> T | None:
         """
-        What a node has at a target.
+        The value of a node at a target; C{None} if there is none.
         """
         return self._held.get((number, target))
 
     def put(self, number: int, target: bytes, value: T) -> None:
         """
-        Store or replace it.
+        Store or replace the value of a node at a target.
         """
         key = number, target
         if key not in self._held and len(self._held) >= self._capacity:
@@ -79,13 +79,13 @@ class BoundedStore(Generic[T]):
 
     def of(self, number: int) -> list[bytes]:
         """
-        The targets at which a node has something.
+        The targets at which a node has a value.
         """
         return [target for holder, target in self._held if holder == number]
 
     def at(self, target: bytes) -> dict[int, T]:
         """
-        All nodes that have something at a target.
+        The values at a target, by node.
         """
         return {number: value for (number, held), value in self._held.items() if held == target}
 
@@ -94,8 +94,8 @@ class Items:
     """
     BEP44 items.
 
-    @ivar mutable: by the node's number and the target.
-    @ivar immutable: the same, bencoded.
+    @ivar mutable: the mutable items, by the node's number and the target.
+    @ivar immutable: the immutable values, bencoded, by the node's number and the target.
     """
 
     def __init__(self) -> None:
@@ -104,18 +104,18 @@ class Items:
 
     def find(self, number: int, target: bytes, any_kind: bool) -> MutableItem | bytes | None:
         """
-        What a C{get} finds.
+        The item that a C{get} finds; C{None} if there is none.
 
-        @param any_kind: the query has no C{seq}: an immutable item comes first.
+        @param any_kind: the query has no C{seq}: an immutable item takes precedence.
         """
         immutable = self.immutable.get(number, target) if any_kind else None
         return self.mutable.get(number, target) if immutable is None else immutable
 
     def put(self, number: int, manner: Manner, arguments: dict[bytes, Any]) -> None:
         """
-        Do as a node of this manner does with a C{put} whose token is good.
+        Handle a C{put} with a valid token, as a node with this behaviour does.
 
-        @raise Refused: it is not taken.
+        @raise Refused: the node refuses it.
         """
         value = arguments.get(b"v")
         if value is None:

@@ -1,10 +1,10 @@
 """
-Whom a node of a L{dtt.testing.vast.VastDHT} knows.  Pure.
+The routing tables of the nodes of a L{dtt.testing.vast.VastDHT}. Pure.
 
-Rules: bucket C{i} of a node's routing table has nodes that share exactly C{i}
-bits with it.  They are drawn by a keyed hash of the owner from the numbers
-that fall into the bucket; all of them if there are no more than it holds.  A
-given share of the entries is missing, another one names a node that is gone.
+Rules: bucket C{i} of a node's routing table has nodes that share exactly C{i} bits with
+it. A hash keyed with the owner draws them from the numbers that fall into the bucket; if
+the bucket has room for all of them, it has all. A given share of the entries is missing,
+another share names nodes that are gone.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from hashlib import shake_128
 from struct import unpack
 from typing import Final
 
-#: Entries of a bucket (BEP5).
+#: The capacity of a k-bucket (BEP5).
 BUCKET: Final = 8
 
-#: Entries of the first buckets in libtorrent (C{dht_extended_routing_table},
+#: The capacities of the first buckets in libtorrent (C{dht_extended_routing_table},
 #: routing_table::bucket_limit).
 EXTENDED: Final = (128, 64, 32, 16)
 
-# Bits of a draw: the number within the bucket, whether the entry is missing,
-# whether it is gone.
+# The bits of a draw: the number within the bucket, whether the entry is missing, whether its node is
+# gone.
 _NUMBER_BITS = 24
 _SHARE_BITS = 20
 _SHARE_MASK = (1 << _SHARE_BITS) - 1
 
-# Numbers for each entry from which on a bucket is large: two draws are hardly
-# ever the same.  In others so many draws for each entry are enough.
+# A bucket is large from this many numbers per entry on: two draws are hardly ever equal. For smaller
+# buckets, _DRAWS draws per entry are enough.
 _LARGE = 64
 _DRAWS = 4
 
 
 class Tables:
     """
-    The routing tables of all nodes.  An entry is C{2 * number}, or
-    C{2 * number + 1} if the node that it names is gone: one that had the same
-    number in a former life.
+    The routing tables of all nodes. An entry is C{2 * number}, or C{2 * number + 1} if
+    its node is gone: a former node with the same number.
     """
 
     def __init__(self, bits: int, key: bytes, missing: float, dead: float) -> None:
         """
-        @param missing: the share of entries that a table lacks.
-        @param dead: the share of the others that name a node that is gone.
+        @param bits: there are 2^bits nodes.
+        @param key: the key of the hash that draws the entries.
+        @param missing: the share of entries missing from a table, 0..1.
+        @param dead: the share of the other entries whose node is gone, 0..1.
         """
         self._bits = bits
         self._seed = shake_128(key)
@@ -53,15 +54,18 @@ class Tables:
         self, owner: int, wanted: int, count: int, capacity: int = BUCKET, extended: bool = False
     ) -> list[int]:
         """
-        The entries of a table that are nearest to a number, the nearest first.
+        The entries of a table nearest to a number, the nearest first.
 
-        @param capacity: entries of a bucket.
-        @param extended: are the first buckets L{EXTENDED}?
+        @param owner: the number of the table's node.
+        @param wanted: the number that corresponds to the target.
+        @param count: the maximum number of entries.
+        @param capacity: the capacity of a bucket.
+        @param extended: the first buckets have the capacities L{EXTENDED}.
         """
         found: list[int] = []
         difference = owner ^ wanted
         near = range(self._bits - 1, -1, -1)
-        # Each bucket of this order is nearer than all that follow.
+        # In this order, each bucket is nearer than all later ones.
         order = [bit for bit in near if difference >> bit & 1]
         order += [bit for bit in reversed(near) if not difference >> bit & 1]
         target = wanted << 1
@@ -74,10 +78,10 @@ class Tables:
 
     def entries(self, owner: int, bit: int, capacity: int = BUCKET, extended: bool = False) -> list[int]:
         """
-        The entries of one bucket, in no order.
+        The entries of one bucket, in no particular order.
 
-        @param bit: the highest bit in which its nodes differ from the owner;
-            0 is the lowest one of a number.
+        @param bit: the highest bit in which the bucket's nodes differ from the owner; 0
+            is the lowest bit of a number.
         """
         if extended and self._bits - bit <= len(EXTENDED):
             capacity = EXTENDED[self._bits - bit - 1]

@@ -1,5 +1,5 @@
 """
-A world in virtual time: a DHT of the real size, distances, and machines for
+A simulated world in virtual time: a DHT of realistic size, links, and machines for
 members.
 """
 
@@ -24,30 +24,30 @@ from dtt.testing.vast.links import Links
 from dtt.testing.vast.places import member_host
 from dtt.tracker.tracker import KEY_FILE, Tracker
 
-#: When all begins, within the minute that follows: in 2027 (slots go by unix time).
+#: The simulation starts within the minute after this time: in 2027 (slots depend on unix time).
 START: Final = 1_800_000_000.0
 
-# How far time goes before it is looked whether something has happened, seconds.
+# The interval between checks for completion, in seconds.
 _STEP = 0.05
 
 
 @frozen(slots=True)
 class Setting:
     """
-    The world that members start in.
+    The parameters of a world.
 
     @ivar bits: there are 2^bits DHT nodes.
-    @ivar seed: of everything; each run is another world.
+    @ivar seed: the seed of all random choices. Each run of a seed is a different world.
     @ivar silent: the share of nodes that never answer.
-    @ivar secure: the share of nodes whose id is valid by BEP42.
-    @ivar missing: the share of entries that each table lacks.
-    @ivar dead: the share of entries that name nobody.
+    @ivar secure: the share of nodes with an id that is valid by BEP42.
+    @ivar missing: the share of entries missing from each table.
+    @ivar dead: the share of entries whose node is gone.
     @ivar manners: see L{VastDHT}.
-    @ivar low: the smallest latency one way, seconds.
-    @ivar high: the largest.
-    @ivar loss: the share of datagrams that get lost on each way.
-    @ivar transport: of the members, as in L{Config}.
-    @ivar warm: members have run before, and know the nodes of that time.
+    @ivar low: the smallest one-way latency, in seconds.
+    @ivar high: the largest one-way latency, in seconds.
+    @ivar loss: the share of datagrams lost in each direction.
+    @ivar transport: the members' transport, as in L{Config}.
+    @ivar warm: members have run before and know nodes from that run.
     """
 
     bits: int = 22
@@ -66,14 +66,15 @@ class Setting:
 
 class World:
     """
-    A DHT, distances, and machines for members.
+    A DHT, links, and machines for members.
 
-    @ivar setting: what it was made from.
-    @ivar clock: the time, from L{START} on.
-    @ivar dht: the nodes.
+    @ivar setting: the parameters.
+    @ivar rng: the source of all random choices.
+    @ivar clock: the clock, which starts at L{START} or up to a minute later.
+    @ivar dht: the DHT nodes.
     @ivar net: the machines.
-    @ivar sent: datagrams to the DHT by host.
-    @ivar sent_bytes: their UDP payloads, bytes.
+    @ivar sent: the number of datagrams sent to the DHT, by host.
+    @ivar sent_bytes: their UDP payload bytes, by host.
     """
 
     def __init__(self, setting: Setting, run: int = 0) -> None:
@@ -108,13 +109,14 @@ class World:
 
     def digest(self) -> str:
         """
-        See L{Meeting.digest}, of all datagrams until now.
+        The digest of all datagrams until now; see C{Meeting.digest} in
+        L{dtt.testing.vast.scenario}.
         """
         return self._digest.hexdigest()
 
     def host(self) -> str:
         """
-        The address of another machine.
+        The address of a new machine.
         """
         return member_host(self.rng.randrange(0x10000))
 
@@ -122,8 +124,9 @@ class World:
         """
         A member, not started.
 
-        @param state_dir: a folder for it alone, which gets its key; or that of
-            one that has stopped.
+        @param host: the address of its machine.
+        @param state_dir: its state directory. If it does not exist, it is created with a
+            new key; otherwise the member continues where an earlier one stopped.
         """
         if not state_dir.exists():
             state_dir.mkdir(mode=0o700)
@@ -151,7 +154,7 @@ class World:
 
     def until(self, done: Deferred[Any], seconds: float) -> None:
         """
-        Let time pass until C{done} has fired, or so many seconds.
+        Advance the clock until C{done} has fired, by at most C{seconds}.
         """
         end = self.clock.seconds() + seconds
         while not done.called and self.clock.seconds() < end:

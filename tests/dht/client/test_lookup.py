@@ -34,13 +34,13 @@ from tests.dht.swarm import TARGET, LargeSwarm, Swarm
 
 class LookupTests(SynchronousTestCase):
     """
-    Who is asked, and when a lookup ends.
+    The nodes a lookup queries, and when it ends.
     """
 
     def test_one_of_a_network(self) -> None:
         """
-        Of the nearest nodes in one /24 only one is asked and counts, and the
-        next one when that does not answer.
+        Of the nearest nodes in one /24 only one is queried and counts; the next one if it
+        does not answer.
         """
         for dead in (0, 2):
             swarm = Swarm(60)
@@ -64,7 +64,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_nearest(self) -> None:
         """
-        From one node on, the 8 nearest of a network are found, in order.
+        Starting from one node, a lookup finds the 8 nearest nodes of a network, in order.
         """
         for seed in range(5):
             swarm = Swarm(300, seed)
@@ -73,14 +73,14 @@ class LookupTests(SynchronousTestCase):
 
     def test_no_node(self) -> None:
         """
-        Without a node to begin with it ends at once, with nothing.
+        Without a starting node it ends immediately, with an empty result.
         """
         self.assertEqual(self.successResultOf(Swarm(0).lookup([]).start()), [])
 
     def test_alpha(self) -> None:
         """
-        No more than alpha queries are in flight, slow ones apart, those for
-        neighbouring subtrees included.
+        At most alpha queries are in flight, not counting slow ones, but including those
+        for neighbouring subtrees.
         """
         swarm = Swarm(300)
         swarm.run(swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH).start())
@@ -97,7 +97,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_alpha_changes(self) -> None:
         """
-        Alpha can be changed while a lookup runs, up and down.
+        Alpha can be raised and lowered while a lookup runs.
         """
         for seed in range(20):
             swarm = Swarm(300, seed)
@@ -119,8 +119,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_queries_of_one_turn(self) -> None:
         """
-        What begins it, and each answer, sets off a few queries; all others go
-        in later turns of the reactor, those for neighbouring subtrees, too.
+        The start and each answer trigger a few queries; all others are sent in later
+        turns of the reactor, including those for neighbouring subtrees.
         """
         swarm = Swarm(300)
         turns = 0
@@ -144,7 +144,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_end_in_a_turn(self) -> None:
         """
-        Nothing is left to be called when it ends before its next turn.
+        No call is left pending if the lookup ends before its next turn.
         """
         swarm = Swarm(30)
         lookup = swarm.lookup(swarm.contacts)
@@ -156,8 +156,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_wide_lookup_fills_its_width(self) -> None:
         """
-        All nodes tell the same 8 nearest; a wide lookup finds the ranks behind
-        them all the same.
+        Even if all nodes return the same 8 nearest nodes, a wide lookup finds the ranks
+        behind them.
         """
         for count, share in ((10, 1.0), (16, 1.0), (30, 1.0), (51, 0.99), (150, 0.99), (300, 0.98)):
             found = expected = 0
@@ -175,8 +175,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_no_more_than_the_width(self) -> None:
         """
-        Where all are known and answer, those that have to answer are asked and
-        no other; of a wide lookup, a few spare ones, too.
+        If all nodes are known and answer, only the nodes that count for the result are
+        queried; a wide lookup queries a few more.
         """
         for width, asked in ((K, K), (SLOT_WIDTH, SLOT_WIDTH + SPARE)):
             for seed in range(20):
@@ -188,8 +188,9 @@ class LookupTests(SynchronousTestCase):
 
     def test_homing(self) -> None:
         """
-        On its way a wide lookup asks the nearest 16 that it knows, though more
-        may be in flight; once the nearest have answered it asks all.
+        Before it converges, a wide lookup queries only the nearest 16 nodes that it
+        knows, even if more queries may be in flight; once the nearest have answered it
+        queries all.
         """
         for seed in range(20):
             swarm = LargeSwarm(3000, seed)
@@ -205,8 +206,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_made_wider(self) -> None:
         """
-        A wide lookup may be made wider on its way, never narrower; one for the 8
-        nearest stays as it is.
+        A wide lookup can be widened while it runs, but not narrowed; one for the 8
+        nearest stays unchanged.
         """
         for width, wanted, found in ((24, SLOT_WIDTH, SLOT_WIDTH), (SLOT_WIDTH, 24, SLOT_WIDTH), (K, 24, K)):
             swarm = Swarm(100)
@@ -219,7 +220,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_dead_nodes_cost_a_soft_timeout(self) -> None:
         """
-        With 20 % dead nodes a lookup ends without waiting for any of them.
+        With 20 % dead nodes, a lookup ends without waiting for them.
         """
         for seed in range(5):
             swarm = Swarm(100, seed)
@@ -231,7 +232,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_late_answer_counts(self) -> None:
         """
-        The answer of a slow node is among the results if the lookup still runs.
+        The answer of a slow node is in the result if the lookup still runs.
         """
         swarm = Swarm(20)
         nearest, *others = swarm.near(TARGET, 8)
@@ -253,9 +254,9 @@ class LookupTests(SynchronousTestCase):
 
     def test_own_silence(self) -> None:
         """
-        When most of the few near nodes are silent, it may be our own network:
-        the lookup waits until most have answered; once the time-out is trusted,
-        only until one has.
+        If most of the few near nodes are silent, the cause may be the local network: the
+        lookup waits until most have answered; once the time-out is trusted, only until
+        one has.
         """
         for trusted, answers in ((False, 3), (True, 1)):
             swarm = Swarm(5)
@@ -267,8 +268,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_trusted_timeout(self) -> None:
         """
-        Where the time-out is trusted, the silence of most of a few nodes costs
-        a soft time-out only.
+        If the time-out is trusted, silence of most of a few nodes costs only a soft
+        time-out.
         """
         for trusted, within in ((True, 0.06), (False, 2.01)):
             swarm = Swarm(6)
@@ -279,7 +280,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_all_dead(self) -> None:
         """
-        When nobody answers at all it ends with the hard time-outs.
+        If no node answers, it ends with the hard time-outs.
         """
         swarm = Swarm(5)
         swarm.dead = set(swarm.contacts)
@@ -287,8 +288,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_endless_nodes(self) -> None:
         """
-        Against nodes that invent ever nearer ones, which all answer, queries
-        are bounded, those for neighbouring subtrees included.
+        Against nodes that invent ever nearer nodes, which all answer, the number of
+        queries is bounded, including those for neighbouring subtrees.
         """
         for seed in range(10):
             swarm = Swarm(20, seed)
@@ -315,8 +316,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_queries_are_bounded(self) -> None:
         """
-        When the bound is reached while neighbouring subtrees are asked for, no
-        more of those queries are sent either.
+        If the bound is reached while neighbouring subtrees are queried, no more such
+        queries are sent.
         """
         reached = 0
         for seed in range(20):
@@ -330,7 +331,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_answer_with_another_id(self) -> None:
         """
-        A node that has another id than we were told is ranked by its own.
+        A node that answers with another id than expected is ranked by its own.
         """
         swarm = Swarm(10)
         liar = Contact(TARGET, "10.77.0.1", 1)
@@ -357,7 +358,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_cancel_ends_slow_queries(self) -> None:
         """
-        Cancelling ends those queries, too, that nobody waits for any more: for
+        Cancelling also ends the queries whose answers are no longer needed: for
         neighbouring subtrees, and to candidates.
         """
         for slow_method in (b"find_node", b"get"):
@@ -389,7 +390,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        It can be ended early, with what there is.
+        It can be ended early, with the results so far.
         """
         swarm = Swarm(30)
 
@@ -405,8 +406,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_packet_budget(self) -> None:
         """
-        A node that may not be sent to now is not waited for, and its waiting
-        query is given up at the end.
+        A node over its packet budget is not waited for, and its queued query is dropped
+        at the end.
         """
         swarm = Swarm(20)
         swarm.exhausted = {swarm.near(TARGET, 1)[0]}
@@ -418,7 +419,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_further_starts(self) -> None:
         """
-        Whoever has become known elsewhere meanwhile is asked before it ends.
+        Nodes that become known elsewhere during the lookup are queried before it ends.
         """
         swarm = Swarm(20)
         swarm.nodes = lambda contact, target: []
@@ -428,7 +429,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_learn(self) -> None:
         """
-        Contacts can be added while it runs, not afterwards.
+        Contacts can be added while it runs, but not afterwards.
         """
         swarm = Swarm(20)
         swarm.nodes = lambda contact, target: []
@@ -442,7 +443,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_nodes_of_one_answer(self) -> None:
         """
-        No more than the first nodes of an answer are taken.
+        Only the first nodes of an answer are used, up to a limit.
         """
         swarm = Swarm(200)
         swarm.nodes = lambda contact, target: swarm.contacts if contact == swarm.contacts[0] else []
@@ -451,9 +452,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_few_near(self) -> None:
         """
-        Where the subtrees that hold the 32 nearest by the rule of thumb have
-        fewer, the next one is searched, too: also when others from there are
-        known already, so that there are 32 in all.
+        If the subtrees expected to hold the 32 nearest have fewer, the next subtree is
+        searched, even if enough nodes from there are already known to make 32 in all.
         """
         for known in (1, 10):
             swarm = Swarm(0)
@@ -473,8 +473,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_mainlines_order(self) -> None:
         """
-        With some BEP42-invalid nodes, the 20 nearest valid ones are asked too
-        and stand behind the 32 nearest.
+        With some BEP42-invalid nodes, the 20 nearest valid ones are queried too, and
+        follow the 32 nearest in the result.
         """
         swarm = Swarm(120)
         valid = set(swarm.contacts[::3])
@@ -489,14 +489,14 @@ class LookupTests(SynchronousTestCase):
 
 class InnerTests(SynchronousTestCase):
     """
-    What is told before the end.
+    Results reported before the end.
     """
 
     def test_when(self) -> None:
         """
-        It is told once, as soon as of the nearest known nodes that are not
-        silent 12 have been asked and 5 have answered: the results of these,
-        the nearest first, long before the end.
+        The inner results are reported once, as soon as 12 of the nearest known nodes that
+        are not silent have been queried and 5 have answered: the nearest first, long
+        before the end.
         """
         at = ends = 0.0
         for seed in range(20):
@@ -539,7 +539,7 @@ class InnerTests(SynchronousTestCase):
             while not told:
                 self.assertFalse(done.called, f"seed {seed}")
                 self.assertFalse(is_due(), f"seed {seed}")
-                # Answers and time-outs do not come at the same moment.
+                # Answers and time-outs do not arrive at the same moment.
                 calls = swarm.clock.getDelayedCalls()
                 swarm.clock.advance(min(call.getTime() for call in calls) - swarm.clock.seconds())
             self.assertTrue(is_due(), f"seed {seed}")
@@ -552,7 +552,7 @@ class InnerTests(SynchronousTestCase):
 
     def test_too_few(self) -> None:
         """
-        It is not told when fewer than 5 nodes answer at all.
+        Nothing is reported if fewer than 5 nodes answer.
         """
         for count, times in ((INNER_ANSWERS - 1, 0), (INNER_ANSWERS, 1)):
             swarm = Swarm(count + 10)
@@ -567,7 +567,7 @@ class InnerTests(SynchronousTestCase):
 
     def test_ended_before(self) -> None:
         """
-        It is not told when the lookup is ended or cancelled before.
+        Nothing is reported if the lookup was ended or cancelled before.
         """
         for cancels in (False, True):
             swarm = Swarm(100)
@@ -586,7 +586,7 @@ class InnerTests(SynchronousTestCase):
 
     def test_ends_it(self) -> None:
         """
-        Whoever is told may end the lookup, or cancel it: nothing more is sent.
+        The callback may end or cancel the lookup: no more queries are sent.
         """
         for count in (9, 100):
             for cancels in (False, True):
@@ -598,7 +598,7 @@ class InnerTests(SynchronousTestCase):
 
     def end_it(self, swarm: Swarm, asked: list[int], cancels: bool) -> None:
         """
-        A lookup that is ended when it tells its inner results.
+        A lookup that is ended when it reports its inner results.
         """
 
         def on_inner(results: list[Contact]) -> None:
@@ -618,7 +618,8 @@ class InnerTests(SynchronousTestCase):
 
     def test_after_slow_starts(self) -> None:
         """
-        It is told also where the first nodes were slow: their answers lead on.
+        The inner results are reported also if the first nodes were slow: their answers
+        continue the lookup.
         """
         for seed in range(10):
             swarm = LargeSwarm(1000, seed)
@@ -633,12 +634,12 @@ class InnerTests(SynchronousTestCase):
 
 class NeighbouringTargetsTests(SynchronousTestCase):
     """
-    Where gaps are filled from.
+    The targets used to fill gaps.
     """
 
     def test_prefixes(self) -> None:
         """
-        One target in the sibling at that depth, two and four in the next ones.
+        One target in the sibling subtree at that depth, two and four in the next ones.
         """
         targets = neighbouring_targets(TARGET, 9)
         self.assertEqual([160 - distance(t, TARGET).bit_length() for t in targets], [9, 8, 8, 7, 7, 7, 7])
@@ -646,14 +647,14 @@ class NeighbouringTargetsTests(SynchronousTestCase):
 
     def test_finer(self) -> None:
         """
-        Each halving doubles the targets.
+        Each halving doubles the number of targets.
         """
         self.assertEqual(len(set(neighbouring_targets(TARGET, 9, 1))), 14)
 
     def test_wider(self) -> None:
         """
-        The siblings of further prefixes come in, as finely as if they had been
-        the last at first.
+        The siblings of further prefixes are added, as finely as if they had been last at
+        first.
         """
         for finer, wider, expected in ((1, 1, {7: 8, 6: 4}), (2, 1, {7: 16, 6: 8}), (2, 2, {6: 8, 5: 4})):
             targets = neighbouring_targets(TARGET, 9, finer, wider)
@@ -662,7 +663,7 @@ class NeighbouringTargetsTests(SynchronousTestCase):
 
     def test_ends(self) -> None:
         """
-        At both ends of the range the targets are ids.
+        At both ends of the range the targets are valid ids.
         """
         for depth in (0, 1, 2, 157, 158, 159, 160):
             for target in neighbouring_targets(b"\xff" * 20, depth):

@@ -24,7 +24,7 @@ from tests.dht.network import PUBLIC_KEY, SALT, SEED, classify, outcome, record
 
 ITEM = sign_item(SEED, SALT, 2**63 - 1, record(1))
 
-#: What a node says that holds it.
+#: What a node that holds the item answers.
 SHOWN: dict[bytes, Any] = {
     b"k": PUBLIC_KEY,
     b"seq": 2**63 - 1,
@@ -42,21 +42,21 @@ def contact(rank: int) -> Contact:
 
 def values_of(item: MutableItem) -> dict[bytes, Any]:
     """
-    What a node that holds C{item} answers.
+    The values in the answer of a node that holds C{item}.
     """
     return {b"k": item.public_key, b"seq": item.seq, b"sig": item.signature, b"v": record(1), b"token": b"t"}
 
 
 def response(values: dict[bytes, Any] | None = None) -> Response:
     """
-    A response to whatever.
+    A response with C{values}.
     """
     return Response(b"tttt", b"n" * 20, values or {}, b"RS\x00\x01", None)
 
 
 class Wire:
     """
-    Open queries, to be answered by the test.
+    Pending queries, which the test answers.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Wire:
 
 class PutTestCase(SynchronousTestCase):
     """
-    Puts to nodes that the test plays.
+    Puts to nodes that the test simulates.
 
     @cvar read_back: whether copies are read back.
     """
@@ -134,7 +134,7 @@ class PutTestCase(SynchronousTestCase):
 
     def first(self) -> Contact:
         """
-        The node that the first copy goes to is the only one at first.
+        Check that only the first copy's node is queried at first.
         """
         (first,) = self.wire.open()
         return first
@@ -142,7 +142,7 @@ class PutTestCase(SynchronousTestCase):
 
 class PutTests(PutTestCase):
     """
-    Sequences, slow nodes, overwriting; a node's word is taken.
+    Sequences, slow nodes and overwriting, without reading back.
     """
 
     def test_arguments(self) -> None:
@@ -168,8 +168,8 @@ class PutTests(PutTestCase):
 
     def test_word_is_taken(self) -> None:
         """
-        Where copies are not read back, a yes counts as a copy; nodes are not
-        asked again.
+        Without read-back, an acknowledgement counts as a copy; nodes are not queried
+        again.
         """
         results = self.put(self.read())
         for _ in range(2):
@@ -193,8 +193,8 @@ class PutTests(PutTestCase):
 
     def test_further_copies_side_by_side(self) -> None:
         """
-        When the slot is topped up, all copies but the first one that is missing
-        are placed at once.
+        When a slot is topped up, all missing copies except the first are placed
+        concurrently.
         """
         results = self.put(self.read(r2=record(1), r25=record(1)))
         first = self.first()
@@ -207,8 +207,8 @@ class PutTests(PutTestCase):
 
     def test_crowded(self) -> None:
         """
-        The first copy is looked a place for among all nodes; who found two of
-        them taken on the way makes no further ones.
+        The first copy may go to any node; if two nodes turn out to be taken, no further
+        copies are made.
         """
         for refusals, copies in ((1, 2), (CROWDED, 1), (31, 1)):
             self.wire = Wire()
@@ -221,8 +221,8 @@ class PutTests(PutTestCase):
 
     def test_crowded_later(self) -> None:
         """
-        Nor does one who finds that out while placing the second copy; other
-        refusals don't count.
+        The same applies if this is found out while placing the second copy; refusals for
+        other reasons don't count.
         """
         results = self.put(self.read())
         self.wire.refuse(self.first(), 203)
@@ -235,8 +235,8 @@ class PutTests(PutTestCase):
 
     def test_next_node(self) -> None:
         """
-        Who refuses, or does not answer, is followed by the next node of the
-        sequence; no node is asked twice.
+        If a node refuses or does not answer, the next node of the sequence follows; no
+        node is queried twice.
         """
         results = self.put(self.read(6))
         for _ in range(2):
@@ -253,8 +253,8 @@ class PutTests(PutTestCase):
 
     def test_slow_node(self) -> None:
         """
-        A slow node is followed by the next one, and still counts if it
-        answers while the put runs.
+        If a node is slow the next one follows, but it still counts if it answers while
+        the put runs.
         """
         results = self.put(self.read())
         slow = self.first()
@@ -269,7 +269,7 @@ class PutTests(PutTestCase):
 
     def test_slow_to_the_end(self) -> None:
         """
-        Nobody waits for a slow node when others have stored.
+        The put does not wait for a slow node once others have stored the value.
         """
         results = self.put(self.read())
         slow = self.first()
@@ -281,7 +281,7 @@ class PutTests(PutTestCase):
 
     def test_all_slow(self) -> None:
         """
-        When all nodes are slow, it is worth waiting for their answers.
+        If all nodes are slow, the put waits for their answers.
         """
         results = self.put(self.read(2))
         one = self.first()
@@ -295,7 +295,7 @@ class PutTests(PutTestCase):
 
     def test_present_copies_count(self) -> None:
         """
-        Nodes that hold the value already are among the stored ones.
+        Nodes that already hold the value are among the stored ones.
         """
         results = self.put(self.read(3, r2=record(1)))
         placed = self.first()
@@ -304,8 +304,8 @@ class PutTests(PutTestCase):
 
     def test_overwrite_and_read_back(self) -> None:
         """
-        With all nodes taken, junk is overwritten without C{cas}; only a read
-        that shows our value makes it stored.
+        If all nodes are taken, junk is overwritten without C{cas}; the put counts as
+        stored only when a read returns the value.
         """
         held = {f"r{rank}": record(rank + 1) for rank in range(1, 9)} | {"r3": b"junk", "r5": b"junk"}
         results = self.put(self.read(8, b"RS\x00\x01", **held))
@@ -321,8 +321,8 @@ class PutTests(PutTestCase):
 
     def test_no_overwrite_after_a_race(self) -> None:
         """
-        A node that was free in the read but refused is not overwritten: what
-        it holds now is unknown.
+        A node that was free in the read but refused is not overwritten, because its
+        current value is unknown.
         """
         results = self.put(self.read(2))
         for _ in range(2):
@@ -332,7 +332,7 @@ class PutTests(PutTestCase):
 
     def test_overwrites_are_bounded(self) -> None:
         """
-        One put tries a bounded number of nodes.
+        The number of nodes tried by one put is bounded.
         """
         results = self.put(self.read(32, **{f"r{rank}": b"junk" for rank in range(1, 33)}))
         while self.wire.open():
@@ -341,7 +341,7 @@ class PutTests(PutTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends the queries, slow ones too.
+        Cancelling ends all queries, including slow ones.
         """
         done = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
         self.wire.slow(self.wire.open()[0])
@@ -359,7 +359,7 @@ class ReadBackTests(PutTestCase):
 
     def setUp(self) -> None:
         """
-        Every node shows what it was given, but for the liars.
+        Every node returns what it was given, except for the liars.
         """
         super().setUp()
         self.liars: set[Contact] = set()
@@ -382,8 +382,8 @@ class ReadBackTests(PutTestCase):
 
     def test_liar(self) -> None:
         """
-        A node that says yes and does not hold the value has only acknowledged
-        it, and the next node of the sequence is tried.
+        A node that acknowledges the put but does not hold the value counts only as
+        acknowledged, and the next node is tried.
         """
         results = self.put(self.read())
         liar = self.first()
@@ -398,8 +398,8 @@ class ReadBackTests(PutTestCase):
 
     def test_slow_to_show(self) -> None:
         """
-        A node that is slow to show the value is not waited for; if it does so
-        while the put runs, its copy counts.
+        The put does not wait for a slow read-back; if it succeeds while the put runs, the
+        copy counts.
         """
         results = self.put(self.read())
         late = self.first()
@@ -417,8 +417,8 @@ class ReadBackTests(PutTestCase):
 
     def test_one_more_query(self) -> None:
         """
-        Each copy costs one more query, to the node itself, right after its
-        answer; the next copy is begun when it has been shown.
+        Each copy costs one more query to the same node, directly after its answer; the
+        next copy is started after the read-back.
         """
         results = self.put(self.read())
         one = self.first()
@@ -434,7 +434,7 @@ class ReadBackTests(PutTestCase):
 
     def test_default(self) -> None:
         """
-        Copies are read back unless the caller says otherwise.
+        Copies are read back by default.
         """
         outcome(Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run())
         first = self.first()
@@ -443,7 +443,7 @@ class ReadBackTests(PutTestCase):
 
     def test_another_value(self) -> None:
         """
-        A node that shows another genuine value of the slot does not hold ours.
+        A node that returns another valid value of the slot does not hold this one.
         """
         theirs = sign_item(SEED, SALT, 2**63 - 1, record(2))
         results = self.put(self.read(1))
@@ -455,8 +455,8 @@ class ReadBackTests(PutTestCase):
 
     def test_slow_put_is_read_back(self) -> None:
         """
-        Where all nodes are slow, their answers are waited for, and then the
-        reads that show the value.
+        If all nodes are slow, the put waits for their answers, and then for the reads
+        that return the value.
         """
         results = self.put(self.read(2))
         one = self.first()
@@ -473,8 +473,8 @@ class ReadBackTests(PutTestCase):
 
     def test_proof_after_the_end(self) -> None:
         """
-        Whatever nodes say when the put is over, nothing more is sent, and the
-        result stays.
+        Whatever nodes answer after the end of the put, nothing more is sent, and the
+        result is unchanged.
         """
         results = self.put(self.read())
         slow = self.first()
@@ -490,7 +490,7 @@ class ReadBackTests(PutTestCase):
 
     def test_cancel_slow_proofs(self) -> None:
         """
-        Cancelling ends reads that nobody waits for any more, too.
+        Cancelling also ends reads whose results are no longer needed.
         """
         put = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
         mute = self.first()
@@ -504,7 +504,7 @@ class ReadBackTests(PutTestCase):
 
     def test_never_shown(self) -> None:
         """
-        A read that fails proves nothing.
+        A failed read proves nothing.
         """
         for fails in (self.wire.time_out, self.wire.refuse):
             results = self.put(self.read())
@@ -518,7 +518,7 @@ class ReadBackTests(PutTestCase):
 
     def test_cancel_the_proof(self) -> None:
         """
-        Cancelling ends a read that is under way.
+        Cancelling ends a pending read.
         """
         put = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
         mute = self.first()
@@ -542,7 +542,7 @@ class StoreOnTests(SynchronousTestCase):
 
     def test_all_answer(self) -> None:
         """
-        Every node with a token is asked; results are sorted by kind.
+        Every node with a token is queried; results are sorted by kind.
         """
         one, two, three = self.wire.open()
         self.wire.answer(one)
@@ -552,7 +552,8 @@ class StoreOnTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """
-        It ends when the rest is slow, but not before somebody stored.
+        It ends when the remaining nodes are slow, but not before one has stored the
+        value.
         """
         one, two, three = self.wire.open()
         self.wire.slow(one)
@@ -565,7 +566,7 @@ class StoreOnTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """
-        Without a token there is nobody to write to.
+        Without a token no node is written to.
         """
         self.assertEqual(
             self.successResultOf(store_on(self.wire.ask, [Holder(contact(9), None)], b"put", {})), PutResult()
@@ -582,7 +583,7 @@ class StoreOnTests(SynchronousTestCase):
 
 class ReadAgainTests(SynchronousTestCase):
     """
-    One round trip to the same nodes.
+    Reading again in one round trip to the same nodes.
     """
 
     def setUp(self) -> None:
@@ -592,8 +593,8 @@ class ReadAgainTests(SynchronousTestCase):
 
     def test_answers(self) -> None:
         """
-        New answers replace the old ones, also those without a value; who is
-        slow, refuses or may not be asked keeps the earlier one.
+        New answers replace the old ones, even if they have no value; nodes that are slow,
+        refuse or can't be queried keep the earlier answer.
         """
         results = outcome(read_again(self.read, self.wire.ask, lambda each: each != contact(4)))
         self.assertEqual(self.wire.open(b"get"), [contact(1), contact(2), contact(3)])
@@ -609,7 +610,7 @@ class ReadAgainTests(SynchronousTestCase):
 
     def test_told_at_once(self) -> None:
         """
-        Each answer is told when it arrives, but none that comes after the end.
+        Each answer is reported when it arrives, but not after the end.
         """
         told: list[NodeAnswer] = []
         results = outcome(read_again(self.read, self.wire.ask, lambda each: True, told.append))
@@ -624,8 +625,8 @@ class ReadAgainTests(SynchronousTestCase):
 
     def test_nearest(self) -> None:
         """
-        Of the nearest only so many are asked, and nobody who was silent: the
-        others, and the silent ones, stay as they were.
+        Only a given number of the nearest are queried, without those that were silent;
+        all others stay unchanged.
         """
         read = evolve(self.read, silent=(contact(9),))
         results = outcome(read_again(read, self.wire.ask, lambda each: True, nearest=2))
@@ -638,8 +639,8 @@ class ReadAgainTests(SynchronousTestCase):
 
     def test_silent_ones(self) -> None:
         """
-        Who was silent during the lookup is asked once more: an answer takes
-        its place by distance, whoever is silent again is given up.
+        Nodes that were silent during the lookup are queried once more: one that answers
+        is inserted by distance, one that is silent again is given up.
         """
         by_distance = sorted(
             (answer.contact for answer in self.read.answers),
@@ -659,7 +660,7 @@ class ReadAgainTests(SynchronousTestCase):
 
     def test_nobody_may_be_asked(self) -> None:
         """
-        Then the read is the same, at once.
+        If no node can be queried, the result is the same read, immediately.
         """
         again = read_again(self.read, self.wire.ask, lambda each: False)
         self.assertEqual(self.successResultOf(again), self.read)
@@ -676,7 +677,7 @@ class ReadAgainTests(SynchronousTestCase):
 
 class AnswerTests(SynchronousTestCase):
     """
-    What is made of a response.
+    The conversion of a response.
     """
 
     def answer(self, values: dict[bytes, Any]) -> NodeAnswer:
@@ -684,15 +685,15 @@ class AnswerTests(SynchronousTestCase):
 
     def test_genuine(self) -> None:
         """
-        A genuine item gives value, seq and token.
+        A valid item gives value, seq and token.
         """
         expected = NodeAnswer(contact(1), b"t", record(1), 2**63 - 1, b"RS\x00\x01")
         self.assertEqual(self.answer(values_of(ITEM)), expected)
 
     def test_wrong_item(self) -> None:
         """
-        A node with an item that is not genuine holds nothing, and is not
-        written to.
+        A node that returns an invalid item counts as holding nothing, and is not written
+        to.
         """
         good = values_of(ITEM)
         for change in (
@@ -707,7 +708,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_not_a_string(self) -> None:
         """
-        A genuine item whose value is no byte string takes its place.
+        A valid item whose value is not a byte string occupies the node.
         """
         encoded = Encoded(b"li1ee")
         values = values_of(MutableItem(ITEM.public_key, SALT, 1, encoded, sign(SEED, SALT, 1, encoded))) | {
@@ -717,7 +718,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_bad_tokens(self) -> None:
         """
-        A token of another type, or too long, is none.
+        A token of another type, or one that is too long, is ignored.
         """
         tokens: tuple[Any, ...] = (5, [], b"x" * (MAX_TOKEN_SIZE + 1))
         for token in tokens:
@@ -725,7 +726,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_bad_nodes(self) -> None:
         """
-        Malformed nodes are none.
+        Malformed nodes are ignored.
         """
         for nodes in (5, b"x", [b"x" * 26], b"x" * 27):
             self.assertEqual(contacts_in(response({b"nodes": nodes})), [])

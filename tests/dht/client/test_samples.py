@@ -21,26 +21,26 @@ CONTACTS = [Contact(bytes((number,)) * 20, f"10.0.0.{number}", 1) for number in 
 
 def response(**values: Any) -> Response:
     """
-    A node's answer.
+    A node's response.
     """
     return Response(b"tttt", bytes(20), {name.encode(): value for name, value in values.items()}, b"", None)
 
 
 class SampleInTests(SynchronousTestCase):
     """
-    What a response says.
+    Parsing of responses.
     """
 
     def test_good(self) -> None:
         """
-        Samples, their number, the interval.
+        A response has samples, their total number, and the interval.
         """
         sample = sample_in(CONTACTS[0], response(samples=b"a" * 20 + b"b" * 20, num=7, interval=60))
         self.assertEqual(sample, InfohashSample(CONTACTS[0], (b"a" * 20, b"b" * 20), 7, 60.0))
 
     def test_none(self) -> None:
         """
-        Without well-formed samples it is no answer to this.
+        A response without well-formed samples is ignored.
         """
         refused: list[dict[str, Any]] = [{}, {"samples": 5}, {"samples": b"short"}, {"samples": []}]
         for values in refused:
@@ -48,7 +48,7 @@ class SampleInTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        What is out of range or absent is brought into it.
+        Values that are missing or out of range are replaced by ones within the range.
         """
         for num in (-1, b"x", None, 10**18):
             for interval in (-5, b"x", None, 10**18):
@@ -62,7 +62,7 @@ class SampleInTests(SynchronousTestCase):
 
 class SamplerTests(SynchronousTestCase):
     """
-    Who is asked when.
+    Which nodes are queried when.
     """
 
     def setUp(self) -> None:
@@ -82,8 +82,8 @@ class SamplerTests(SynchronousTestCase):
 
     def test_answers(self) -> None:
         """
-        It ends when each has answered, refused, failed or is slow; a late
-        answer counts for the interval.
+        It ends when each node has answered, refused, failed or is slow; a late answer
+        counts for the interval.
         """
         done = self.sampler.sample(CONTACTS, self.told.append)
         self.asked[CONTACTS[2]].callback(response(samples=b"a" * 20, num=1, interval=100))
@@ -103,13 +103,13 @@ class SamplerTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """
-        Nobody to ask is an empty result.
+        Without nodes the result is empty.
         """
         self.assertEqual(self.successResultOf(self.sampler.sample([], self.told.append)), ())
 
     def test_all_fail(self) -> None:
         """
-        So is nobody that answers.
+        If all nodes fail, the result is empty.
         """
         done = self.sampler.sample(CONTACTS, self.told.append)
         for query in self.asked.values():

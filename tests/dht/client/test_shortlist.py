@@ -29,14 +29,14 @@ from tests.dht.swarm import TARGET, LargeSwarm, Swarm
 
 def at(distance: int) -> Contact:
     """
-    The node so far from the target.
+    A contact at the given distance from the target.
     """
     return Contact(distance.to_bytes(20), f"10.{distance >> 8 & 255}.{distance & 255}.1", 1)
 
 
 class CandidatesTests(SynchronousTestCase):
     """
-    What is kept.
+    The candidates that are kept.
     """
 
     def make(self, closed: bool = False) -> Candidates[Contact]:
@@ -44,7 +44,7 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_nearest_are_kept(self) -> None:
         """
-        Over the limit the farthest go.
+        Beyond the limit, the farthest candidates are dropped.
         """
         candidates = self.make()
         contacts = [
@@ -59,10 +59,9 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_places_of_a_network(self) -> None:
         """
-        A network (/24, or /64 of IPv6) has few candidates and one place among
-        the nearest, that of its nearest node that answers; on our own machine
-        and in a closed network each node has one, in a local network each
-        address.
+        A network (/24, or /64 of IPv6) has few candidates and one place among the
+        nearest, that of its nearest node that answers; on the same machine and in a
+        closed network each node has one, in a local network each address.
         """
         for pattern, candidates_of, places_of in (
             ("80.0.0.{}", MAX_PER_NETWORK, 1),
@@ -86,7 +85,7 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_not_ourselves(self) -> None:
         """
-        Our own id is no candidate.
+        The client's own id is not a candidate.
         """
         candidates = self.make()
         candidates.learn([Contact(b"\x07" * 20, "10.0.0.1", 1)])
@@ -94,8 +93,8 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_any_state(self) -> None:
         """
-        A nearer one takes the place of the farthest, whatever has become of
-        that; a farther one does not.
+        A nearer contact replaces the farthest one, whatever its state; a farther one does
+        not.
         """
         for state in (State.NEW, State.ASKED, State.SLOW, State.ANSWERED):
             candidates = self.make()
@@ -111,8 +110,8 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_comes_back(self) -> None:
         """
-        Who had to go before it was asked comes back when it is named again and
-        there is room; nobody else does.
+        A candidate that was dropped before it was queried returns if it is named again
+        and there is room; others do not.
         """
         for state in State:
             candidates = self.make()
@@ -130,7 +129,7 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_renamed_after_it_went(self) -> None:
         """
-        Who is no candidate any more does not become one by another id.
+        A former candidate does not become one again under another id.
         """
         candidates = self.make()
         candidates.learn([at(5), at(7)])
@@ -142,7 +141,7 @@ class CandidatesTests(SynchronousTestCase):
 
 class TellerTests(SynchronousTestCase):
     """
-    Who is believed, and what that means for those that it named.
+    Which informants are trusted, and the effect on the nodes they named.
     """
 
     def setUp(self) -> None:
@@ -152,15 +151,15 @@ class TellerTests(SynchronousTestCase):
 
     def asked(self) -> list[int]:
         """
-        How far those are that would be asked.
+        The distances of the candidates that would be queried.
         """
         order = self.candidates.orders[0]
         return [each.distance for each in self.candidates.alone(order) if each.distance < 200]
 
     def test_believed(self) -> None:
         """
-        A informant is believed until 8 of those that it named are silent, and as
-        long as there are no more of them than 4 times those that answered.
+        An informant is trusted until 8 of the nodes it named are silent, and as long as
+        these are at most 4 times as many as those that answered.
         """
         for silences, answers, expected in (
             (MAX_SILENT - 1, 0, True),
@@ -176,8 +175,8 @@ class TellerTests(SynchronousTestCase):
 
     def test_not_asked(self) -> None:
         """
-        Whom nobody names who is believed is not asked, until the informant is
-        believed again; who has been asked already stays.
+        A node named only by untrusted informants is not queried until one of them is
+        trusted again; one that has been queried stays.
         """
         self.candidates.learn([at(1), at(2)], self.one)
         self.candidates.all()[0].state = State.SLOW
@@ -188,8 +187,8 @@ class TellerTests(SynchronousTestCase):
 
     def test_named_by_others(self) -> None:
         """
-        Whom somebody else names too is asked, in whatever order the two do so,
-        and whether or not it is known by then that one is not believed.
+        A node also named by another informant is queried, in whatever order the two name
+        it, and whether or not the first is already untrusted by then.
         """
         for first, second, falls_before in (
             (self.one, self.two, True),
@@ -211,7 +210,7 @@ class TellerTests(SynchronousTestCase):
 
     def test_names_no_more(self) -> None:
         """
-        What it names afterwards is not taken in.
+        Nodes that an untrusted informant names afterwards are ignored.
         """
         self.one.silences = MAX_SILENT
         self.candidates.learn([at(1)], self.one)
@@ -219,8 +218,8 @@ class TellerTests(SynchronousTestCase):
 
     def test_go_first(self) -> None:
         """
-        Where there is no room any more, those that nobody names who is
-        believed go, though they are nearer, as long as they have not answered.
+        If there is no room, nodes named only by untrusted informants are dropped first,
+        even if they are nearer, unless they have answered.
         """
         self.candidates.learn([at(1), at(2), at(3)], self.one)
         self.candidates.learn(at(number) for number in range(300, 298 + MAX_CANDIDATES - 3))
@@ -242,7 +241,7 @@ class TellerTests(SynchronousTestCase):
 
 class LargeNetworkTests(SynchronousTestCase):
     """
-    Lookups that hear of more nodes than are kept.
+    Lookups that learn of more nodes than they keep.
     """
 
     def test_nearest(self) -> None:
@@ -268,8 +267,8 @@ class LargeNetworkTests(SynchronousTestCase):
 
     def crowd(self, lag: float) -> tuple[Swarm, Contact]:
         """
-        A far node that is asked, but answers only when so many nearer ones are
-        known that it is no candidate any more.
+        A far node that is queried, but answers only after it was dropped because nearer
+        ones became known.
         """
         swarm = Swarm(0)
         informants = [at(5000 + number) for number in range(15)]
@@ -285,8 +284,8 @@ class LargeNetworkTests(SynchronousTestCase):
 
     def test_late_answer_of_one_that_went(self) -> None:
         """
-        The answer of a node that is no candidate any more harms nothing, nor
-        does its time-out; what it names is taken in.
+        Neither the answer nor the time-out of a dropped candidate does harm; the nodes it
+        names are used.
         """
         for lag, dead in ((0.035, False), (0.07, False), (2.0, True)):
             swarm, far = self.crowd(lag)
@@ -304,7 +303,7 @@ class LargeNetworkTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends the queries to such nodes, too.
+        Cancelling also ends the queries to dropped candidates.
         """
         for lag in (0.045, 1.0):
             swarm, far = self.crowd(lag)
@@ -320,13 +319,13 @@ class LargeNetworkTests(SynchronousTestCase):
 
 class InventedNodesTests(SynchronousTestCase):
     """
-    Nodes that name others that do not exist, ever nearer ones.
+    Nodes that name ever nearer nodes that do not exist.
     """
 
     def test_cost(self) -> None:
         """
-        Each costs few queries: no more are asked than it takes to find out,
-        and those that are in flight by then.
+        Each hostile node costs few queries: those needed to detect it, and those in
+        flight by then.
         """
         for seed in range(20):
             for width in (K, SLOT_WIDTH):
@@ -341,8 +340,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_nearest_are_found(self) -> None:
         """
-        The nearest nodes are found all the same, in bounded time and with a
-        bounded number of queries.
+        The nearest nodes are still found, in bounded time and with a bounded number of
+        queries.
         """
         for silent in (0, 700):
             found: Counter[int] = Counter()
@@ -362,8 +361,7 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_many_liars(self) -> None:
         """
-        So many nodes of which nobody is believed do not take the places of
-        those that have answered.
+        Many untrusted nodes do not displace nodes that have answered.
         """
         for seed in range(20):
             swarm = LargeSwarm(2000, seed)
@@ -376,8 +374,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_silent_network(self) -> None:
         """
-        Where 60 % of all nodes are silent, honest informants are believed: as many
-        of the nearest are found as if everybody were.
+        If 60 % of all nodes are silent, honest informants are still trusted: as many of
+        the nearest are found as with trust disabled.
         """
         found: Counter[bool] = Counter()
         for believing in (False, True):
@@ -394,8 +392,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_named_by_a_liar(self) -> None:
         """
-        A liar that names the nearest nodes behind invented ones does not keep
-        them out: others name them, too.
+        A liar that names the nearest nodes behind invented ones does not exclude them:
+        others name them, too.
         """
         for seed in range(20):
             swarm = LargeSwarm(500, seed)
@@ -417,8 +415,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_late_answers(self) -> None:
         """
-        Who is slow is not silent: with the late answers of those that it named
-        a informant is believed again, and the others are asked.
+        Slow is not silent: after the late answers of the nodes it named, an informant is
+        trusted again, and the others are queried.
         """
         for late in (1, MAX_SILENT):
             swarm = Swarm(0)
@@ -444,7 +442,7 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_held_back(self) -> None:
         """
-        Whoever has not been asked yet, for the packet budget, is not silent.
+        A node that has not been queried because of the packet budget is not silent.
         """
         swarm = Swarm(0)
         informant = at(1000)

@@ -19,7 +19,7 @@ OWN = bytes(20)
 
 def contact(prefix: int, number: int = 0, port: int = 6881) -> Contact:
     """
-    A node whose id starts with the byte C{prefix}, at an address of its own.
+    A node whose id starts with the byte C{prefix}, at its own address.
     """
     return Contact(bytes((prefix,)) + number.to_bytes(19), f"10.{prefix}.{number >> 8}.{number & 255}", port)
 
@@ -47,14 +47,14 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_far_bucket_is_bounded(self) -> None:
         """
-        A bucket that does not hold our own id keeps k nodes, the first ones.
+        A bucket that does not contain the own id keeps the first k nodes.
         """
         contacts = self.fill(0x80, 20)
         self.assertEqual(set(self.table.nearest(b"\x80" + bytes(19), 50)), set(contacts[:K]))
 
     def test_own_bucket_splits(self) -> None:
         """
-        The bucket of our own id is split: all near nodes find a place.
+        The bucket of the own id is split, so that all near nodes have room.
         """
         near = [Contact(bytes(18) + bytes((0, 1 << bit)), f"10.0.0.{bit}", 1) for bit in range(8)]
         self.fill(0x80, 20)
@@ -65,8 +65,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_nearest_is_exact(self) -> None:
         """
-        L{RoutingTable.nearest} is what sorting all nodes by distance gives,
-        for any target.
+        For any target, L{RoutingTable.nearest} returns the same as sorting all nodes by
+        distance.
         """
         seed = 20
         rng = Random(seed)
@@ -86,8 +86,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_nearest_of_many_buckets(self) -> None:
         """
-        So it is when ids are made to fill a hundred buckets; and then only the
-        nearest buckets are looked at, since each question costs time.
+        This holds even if crafted ids fill a hundred buckets; then only the nearest
+        buckets are examined, to save time.
         """
         seed = 21
         rng = Random(seed)
@@ -117,8 +117,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_compact_follows_changes(self) -> None:
         """
-        The cached compact nodes of a full bucket lose a node that went bad and
-        regain it when it answers.
+        The cached compact nodes of a full bucket lose a node that becomes bad and regain
+        it when it answers.
         """
         contacts = self.fill(0x80)
         target = b"\x80" + bytes(19)
@@ -131,7 +131,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_one_place_per_ip(self) -> None:
         """
-        A second node of an IP address does not enter; in a closed network it does.
+        A second node on the same IP address is refused; in a closed network it is
+        accepted.
         """
         first, second = contact(0x80), Contact(b"\x01" * 20, contact(0x80).host, 1)
         for closed, expected in ((False, 1), (True, 2)):
@@ -142,8 +143,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_one_of_a_network_in_a_bucket(self) -> None:
         """
-        A /24 of public addresses has one place in a bucket, that of a bad node
-        goes to the next; local networks, closed ones and loopback are free.
+        A /24 of public addresses has one place in a bucket, and a bad node's place goes
+        to the next; local and closed networks and loopback are exempt.
         """
         for pattern, closed, places in (
             ("80.0.0.{}", False, 1),
@@ -170,7 +171,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_new_id_at_same_address(self) -> None:
         """
-        A node that comes back with another id replaces its old self.
+        A node that returns with another id replaces its old entry.
         """
         self.table.responded(contact(0x80), 0.0)
         reborn = Contact(b"\x42" * 20, contact(0x80).host, 6881)
@@ -179,8 +180,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_id_from_elsewhere(self) -> None:
         """
-        A good node keeps its id against a claim from another address; a bad
-        one loses it.
+        A good node keeps its id if another address claims it; a bad one loses it.
         """
         first = contact(0x80)
         thief = Contact(first.node_id, "10.99.0.1", 1)
@@ -194,15 +194,15 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_own_id_never_enters(self) -> None:
         """
-        Nobody can be in our place.
+        The own id is never added.
         """
         self.table.responded(Contact(OWN, "10.0.0.1", 1), 0.0)
         self.assertEqual(len(self.table), 0)
 
     def test_bad_nodes(self) -> None:
         """
-        A node that fails twice in a row is not handed out nor counted, but
-        stays known, behind the others, and comes back when it answers.
+        A node that fails twice in a row is neither returned nor counted, but stays known,
+        behind the others, and returns when it answers.
         """
         first, second = self.fill(0x80, 2)
         self.table.failed(first)
@@ -220,7 +220,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_replacement(self) -> None:
         """
-        The latest node that waited for a place gets that of one that goes bad.
+        When a node becomes bad, the latest waiting node takes its place.
         """
         contacts = self.fill(0x80, K + 2)
         for _ in range(MAX_FAILURES):
@@ -232,7 +232,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_bad_node_gives_way(self) -> None:
         """
-        In a full bucket a newcomer takes the place of a bad node at once.
+        In a full bucket a new node immediately replaces a bad one.
         """
         contacts = self.fill(0x80, K)
         for _ in range(MAX_FAILURES):
@@ -244,8 +244,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_questionable_is_to_be_pinged(self) -> None:
         """
-        When a newcomer waits, the node that has been silent longest is named
-        if it is questionable, and nobody otherwise.
+        When a new node waits, the node that has been silent longest is returned for a
+        ping if it is questionable; otherwise none.
         """
         contacts = self.fill(0x80, K)
         for each in contacts[1:]:
@@ -256,9 +256,9 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_valid_id_preferred(self) -> None:
         """
-        In a full bucket a node with a valid id (BEP42) takes the place of the
-        one that was silent longest among those without; where there is room
-        both are welcome, and who has a valid id keeps its place.
+        In a full bucket a node with a valid id (BEP42) replaces the longest-silent node
+        without one; where there is room both are accepted, and a node with a valid id
+        keeps its place.
         """
         rng = Random(3)
         invalid = [Contact(bytes((0x80,)) + rng.randbytes(19), f"80.1.{n}.1", 1) for n in range(K - 1)]
@@ -278,7 +278,7 @@ class RoutingTableTests(SynchronousTestCase):
         self.assertEqual({self.valid(n) for n in range(K)}, set(self.table.contacts()) - {contact(0x40)})
         for _ in range(MAX_FAILURES):
             self.table.failed(self.valid(0))
-        # Those with a valid id also stand first in the queue.
+        # Nodes with a valid id are also first in the queue.
         self.assertIn(self.valid(K), self.table.contacts())
 
     def valid(self, number: int) -> Contact:
@@ -294,8 +294,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_heard(self) -> None:
         """
-        A stranger that asks is worth a ping if it could enter; a known node's
-        query keeps it good.
+        An unknown node that sends a query is worth a ping if it could be added; a known
+        node's query keeps it good.
         """
         contacts = self.fill(0x80, K)
         self.fill(0x40, 1)
@@ -309,7 +309,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_refresh_targets(self) -> None:
         """
-        After 15 minutes without a change each bucket gives an id within it, once.
+        After 15 minutes without a change, each bucket gives an id within it, once.
         """
         self.fill(0x80)
         self.fill(0x40)
@@ -327,7 +327,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_with_id(self) -> None:
         """
-        A table around another id has the good nodes of the old one.
+        A table for another id has the good nodes of the old one.
         """
         contacts = self.fill(0x80, 4)
         for _ in range(MAX_FAILURES):
@@ -338,7 +338,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_bookkeeping(self) -> None:
         """
-        After any sequence of events all views agree, and no limit is broken.
+        After any sequence of events all views agree, and no limit is exceeded.
         """
         seed = 7
         rng = Random(seed)

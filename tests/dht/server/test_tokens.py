@@ -21,13 +21,13 @@ class TokensTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Tokens since second 1000.
+        Tokens from second 1000 on.
         """
         self.tokens = Tokens(Random(1), 1000.0)
 
     def test_own(self) -> None:
         """
-        A token has 8 bytes and is good for its IP and target alone.
+        A token has 8 bytes and is valid only for its IP and target.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         self.assertEqual(len(token), 8)
@@ -37,8 +37,7 @@ class TokensTests(SynchronousTestCase):
 
     def test_forged(self) -> None:
         """
-        Other bytes, also of other lengths, and tokens of another secret are
-        not good.
+        Other bytes, including other lengths, and tokens of another secret are invalid.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         other = Tokens(Random(2), 1000.0).token(_IP, _TARGET, 1000.0)
@@ -47,7 +46,7 @@ class TokensTests(SynchronousTestCase):
 
     def test_lifetime(self) -> None:
         """
-        A token outlives one change of the secret, not two.
+        A token survives one change of the secret, but not two.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         self.assertEqual(self.tokens.token(_IP, _TARGET, 999.0 + ROTATION_INTERVAL), token)
@@ -57,15 +56,15 @@ class TokensTests(SynchronousTestCase):
 
     def test_idle(self) -> None:
         """
-        After a long time without any call an old token is not good.
+        After a long time without any call an old token is invalid.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         self.assertFalse(self.tokens.is_valid(token, _IP, _TARGET, 1000.0 + 2 * ROTATION_INTERVAL))
 
     def test_late_change(self) -> None:
         """
-        Nor is one that is older than two changes should be, however rarely
-        anybody asks.
+        A token older than two regular changes is invalid, too, however rarely calls are
+        made.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         self.assertTrue(self.tokens.is_valid(token, _IP, _TARGET, 990.0 + 2 * ROTATION_INTERVAL))

@@ -18,12 +18,12 @@ class GossipConfigTests(SynchronousTestCase):
     """
 
     def test_defaults(self) -> None:
-        """The sizes are those of section 10 of the specification."""
+        """The defaults are those of section 10 of the specification."""
         config = GossipConfig()
         self.assertEqual((config.max_content, config.max_ihave_entries, config.max_sent), (4055, 116, 4095))
 
     def test_sizes_fit(self) -> None:
-        """The largest content with the largest round, and a full IHave, can be sent."""
+        """The largest content with the largest round, and a full IHave, fit into a message."""
         for size in (512, 4096, 9000):
             config = GossipConfig(max_message_size=size)
             gossip = Gossip(b"i" * 32, b"c" * config.max_content, 0xFFFF)

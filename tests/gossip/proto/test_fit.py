@@ -33,7 +33,7 @@ class FitTests(SynchronousTestCase):
     """
 
     def test_small_is_untouched(self) -> None:
-        """A message that fits is returned as it is."""
+        """A message that fits is returned unchanged."""
         message = ShuffleReply((peer(1, 500), peer(2)))
         self.assertIs(fit(message, LIMIT), message)
 

@@ -113,7 +113,7 @@ class JoinTests(SynchronousTestCase):
         )
 
     def test_join_leaves_out(self) -> None:
-        """Ourselves (Q4), invalid ids and neighbours (Q11) get no Join; a pending peer does (Q11)."""
+        """The member itself (Q4), invalid ids and neighbours (Q11) get no Join; a pending peer does (Q11)."""
         machine = Machine(active=[A, B])
         machine.hear(A, ForwardJoin(PeerInfo(C), 0))
         self.assertIn(C, machine.view.pending)
@@ -164,7 +164,10 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.passive), [evicted])
 
     def test_evicted_survives_its_disconnect(self) -> None:
-        """The end of an evicted peer's connection does not drop it from the passive view; a second does."""
+        """
+        The end of an evicted peer's connection does not remove it from the passive view;
+        a second one does.
+        """
         machine = Machine(active=[A], config=GossipConfig(active_view_capacity=1))
         machine.hear(B, Join())
         machine.view.handle(PeerDisconnected(A), 0.0)
@@ -179,7 +182,7 @@ class ForwardJoinTests(SynchronousTestCase):
     """
 
     def test_known_neighbor(self) -> None:
-        """Rule 1: the relation to a neighbour is renewed."""
+        """Rule 1: the link to an existing neighbour is renewed."""
         out = Machine(active=[A, B, C]).hear(A, ForwardJoin(PeerInfo(B, b"b"), 4))
         self.assertEqual(out, [PeerDataLearned(B, b"b"), SendMessage(B, Neighbor(HIGH, b"mine"))])
 
@@ -216,7 +219,7 @@ class ForwardJoinTests(SynchronousTestCase):
         self.assertEqual(out, [SendMessage(B, ForwardJoin(PeerInfo(X), 5))])
 
     def test_unusable(self) -> None:
-        """Q4 and addresses.md section 4: our own id and invalid ones are dropped."""
+        """Q4 and addresses.md section 4: the own id and invalid ones are dropped."""
         for joining in (ME, INVALID):
             for ttl in (0, 3, 5):
                 machine = Machine(active=[A, B])
@@ -430,7 +433,10 @@ class DepartureTests(SynchronousTestCase):
         self.assertIn(PeerDataLearned(B, b"b"), machine.hear(B, Disconnect(True)))
 
     def test_quit(self) -> None:
-        """Every neighbour gets ShuffleReply and Disconnect(alive=false); no events; no timers remain."""
+        """
+        Every neighbour gets ShuffleReply and Disconnect(alive=false); there are no
+        events, and no timers remain.
+        """
         machine = Machine(active=[A, B], passive=[C])
         out = machine.view.handle(Quit(), 1.0)
         self.assertEqual([output.peer for output in out if isinstance(output, DisconnectPeer)], [A, B])
@@ -500,7 +506,7 @@ class ShuffleTests(SynchronousTestCase):
         self.assertEqual(Machine(active=[A, B]).hear(A, Shuffle(B, nodes, 3)), [])
 
     def test_unusable_ids(self) -> None:
-        """Invalid ids and our own are neither stored nor forwarded; a Shuffle by one is dropped."""
+        """Invalid ids and the own id are neither stored nor forwarded; a Shuffle from one is dropped."""
         nodes = (PeerInfo(INVALID, b"i"), PeerInfo(ME, b"m"), PeerInfo(D))
         machine = Machine(active=[A, B])
         self.assertEqual(

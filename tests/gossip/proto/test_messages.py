@@ -46,7 +46,7 @@ HELLO_ID = bytes.fromhex("ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5
 
 
 def frame(text: str) -> bytes:
-    """The body of a frame given in hex with its length before it."""
+    """The body of a frame, given in hex with its length prefix."""
     data = bytes.fromhex(text)
     assert int.from_bytes(data[:4], "big") == len(data) - 4, text
     return data[4:]
@@ -102,7 +102,7 @@ class MessagesTests(SynchronousTestCase):
     """
 
     def test_worked_examples(self) -> None:
-        """Every example of section 10 is encoded to and decoded from its bytes."""
+        """Every example of section 10 encodes to and decodes from its bytes."""
         for text, message in EXAMPLES:
             self.assertEqual(encode(message), frame(text), message)
             self.assertEqual(decode(frame(text)), message)
@@ -169,7 +169,7 @@ class MessagesTests(SynchronousTestCase):
             self.assertEqual(decode(frame(text) + b"\xff\x00"), message)
 
     def test_non_minimal_varints(self) -> None:
-        """Varints and discriminants longer than needed are accepted."""
+        """Varints and discriminants that are longer than necessary are accepted."""
         self.assertEqual(decode(bytes.fromhex("81008200008000")), Graft(None, 0))
         self.assertEqual(decode(bytes.fromhex("80008300") + b"\x80\x00"), ShuffleReply())
 
@@ -178,7 +178,7 @@ class MessagesTests(SynchronousTestCase):
         self.assertEqual(decode(bytes.fromhex("00050101")), Disconnect(True))
 
     def test_content_is_not_in_repr(self) -> None:
-        """A message's repr does not carry its content."""
+        """A message's repr does not contain its content."""
         self.assertNotIn("secret", repr(Gossip(ID1, b"secret", 0)))
 
     @settings(max_examples=300)

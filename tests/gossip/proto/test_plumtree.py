@@ -29,7 +29,7 @@ HI = message_id(b"hi")
 
 
 def hi(hops: int | None) -> Gossip:
-    """The message of these tests."""
+    """The message used in these tests."""
     return Gossip(HI, b"hi", hops)
 
 
@@ -74,7 +74,7 @@ class Machine:
 
 class BroadcastTests(SynchronousTestCase):
     """
-    Our own contents.
+    Contents broadcast by the member itself.
     """
 
     def test_swarm(self) -> None:
@@ -117,7 +117,7 @@ class BroadcastTests(SynchronousTestCase):
 
 class GossipTests(SynchronousTestCase):
     """
-    Contents of others.
+    Contents broadcast by others.
     """
 
     def test_forwarded(self) -> None:
@@ -173,14 +173,14 @@ class GossipTests(SynchronousTestCase):
             self.assertEqual(machine.hear(A, hi(None)), [GossipMessage(b"hi", "neighbors", A, 0)])
 
     def test_last_round(self) -> None:
-        """Q9: at round 65535 a content is delivered and not forwarded."""
+        """Q9: at round 65535 a content is delivered but not forwarded."""
         machine = Machine([A, B], [C])
         self.assertEqual(machine.hear(A, hi(0xFFFF)), [GossipMessage(b"hi", "swarm", A, 0xFFFF)])
         self.assertEqual(machine.wait(0.5), [])
         self.assertEqual(len(Machine([A, B]).hear(A, hi(0xFFFE))), 2)
 
     def test_too_large_to_forward(self) -> None:
-        """Q3: a content that grows beyond 4095 bytes on the way is delivered and not forwarded."""
+        """Q3: a content that would grow beyond 4095 bytes is delivered but not forwarded."""
         content = b"x" * 4057
         for hops, forwarded in ((126, True), (127, False)):
             machine = Machine([A, B])
@@ -220,13 +220,13 @@ class OptimisationTests(SynchronousTestCase):
     """
 
     def received_with(self, hops: int, lazy: Sequence[bytes] = (B,)) -> tuple[Machine, list[Output]]:
-        """B has announced it with round 2; A sends it with round C{hops}."""
+        """B has announced the content with round 2; A sends it with round C{hops}."""
         machine = Machine([A, C], lazy)
         machine.hear(B, IHave(((HI, 2),)))
         return machine, machine.hear(A, hi(hops))
 
     def test_not_worth_it(self) -> None:
-        """Received with round 6, forwarded with 7: 7 - 2 < 7, nothing changes."""
+        """Received with round 6, forwarded with 7: 7 - 2 < 7, so nothing changes."""
         _, out = self.received_with(6)
         self.assertEqual(out, [SendMessage(C, hi(7)), GossipMessage(b"hi", "swarm", A, 6)])
 
@@ -246,7 +246,7 @@ class OptimisationTests(SynchronousTestCase):
             self.assertEqual((list(machine.tree.eager), list(machine.tree.lazy)), ([C, B], [A]))
 
     def test_announcer_is_no_neighbor(self) -> None:
-        """Q7: a stranger's announcement changes no link."""
+        """Q7: an announcement of a peer that is not a neighbour changes no link."""
         machine, out = self.received_with(20, lazy=())
         self.assertEqual(out, [SendMessage(C, hi(21)), GossipMessage(b"hi", "swarm", A, 20)])
         self.assertEqual(list(machine.tree.eager), [A, C])
@@ -375,7 +375,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertFalse(machine.tree.is_ahead())
 
     def test_signs_of_life(self) -> None:
-        """A lazy neighbour that sends contents is not silent; one whose announcements are empty is."""
+        """A lazy neighbour that sends contents is not silent; one with empty announcements is."""
         machine = Machine([A], [B], GossipConfig(max_behind=1))
         for number in range(2):
             machine.broadcast(b"%d" % number)

@@ -228,7 +228,7 @@ class MembershipTests(SynchronousTestCase):
 
 class BroadcastTests(SynchronousTestCase):
     """
-    Section 13, item 5, and the repair of losses.
+    Section 13, item 5, and recovery from losses.
     """
 
     def test_two_stars(self) -> None:

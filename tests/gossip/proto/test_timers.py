@@ -24,7 +24,7 @@ class TimersTests(SynchronousTestCase):
         self.assertEqual((timers.pop(2.0), timers.next, len(timers)), ("late", None, 0))
 
     def test_restart_replaces(self) -> None:
-        """A timer that is started again fires at the new time only."""
+        """A restarted timer fires only at its new time."""
         timers: Timers[str] = Timers()
         timers.start("a", 1.0)
         timers.start("a", 3.0)

@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.testing.iroh.network}: what the bindings do (docs/protocol/gossip.md
-section 14), as far as the transport counts on it.
+Tests for L{dtt.testing.iroh.network}: the behaviour of the bindings
+(docs/protocol/gossip.md section 14), as far as the transport relies on it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def endpoint(self, number: int) -> MemoryEndpoint:
         """
-        One on a host of its own.
+        An endpoint on its own host.
         """
         builder = self.net.bindings(f"10.0.0.{number}").EndpointBuilder()
         builder.apply_minimal()
@@ -48,7 +48,7 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def begin(self, coroutine: Coroutine[Any, Any, Any], seconds: float = 0.1) -> Deferred[Any]:
         """
-        A call, and some time for it.
+        Start a call, and advance the clock a little.
         """
         result = self.calls.call(coroutine)
         advance(self.clock, seconds)
@@ -56,19 +56,19 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def call(self, coroutine: Coroutine[Any, Any, Any], seconds: float = 0.1) -> Any:
         """
-        What a call gives.
+        The result of a call.
         """
         return self.successResultOf(self.begin(coroutine, seconds))
 
     def error(self, result: Deferred[Any]) -> str:
         """
-        Why one failed.
+        The error of a failed call.
         """
         return str(self.failureResultOf(result, IrohFailure).value)
 
     def dial(self, number: int, *direct: str, alpn: bytes = ALPN) -> Deferred[Any]:
         """
-        C{one} dials.
+        Let C{one} dial.
         """
         peer = self.bindings.EndpointId.from_bytes(KEYS[number].peer_id)
         return self.begin(self.one.connect(self.bindings.EndpointAddr(peer, None, list(direct)), alpn))
@@ -85,7 +85,7 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def test_dial(self) -> None:
         """
-        Both ends know who is there.
+        Both ends know the other's id.
         """
         here, there = self.pair()
         self.assertEqual(here.remote_id().to_bytes(), KEYS[2].peer_id)
@@ -94,7 +94,7 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def test_dials_that_fail(self) -> None:
         """
-        The library's words, which the transport looks for.
+        Failed dials have the library's messages, which the transport recognizes.
         """
         self.assertIn("No addressing", self.error(self.dial(2)))
         other = self.dial(2, "10.0.0.2:2", alpn=b"other")
@@ -111,8 +111,8 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def test_first_answer(self) -> None:
         """
-        Whoever answers first decides, also at an address of an earlier dial, for
-        a minute.
+        The endpoint that answers first decides the outcome, even at an address of an
+        earlier dial, for a minute.
         """
         right, wrong = "10.0.0.2:2", "10.0.0.3:3"
         third = self.endpoint(3)
@@ -134,7 +134,8 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def test_stream(self) -> None:
         """
-        Bytes, their end, and its acknowledgement; a write waits for the window.
+        Bytes, the end of the stream and its acknowledgement arrive; a write waits for the
+        window.
         """
         here, there = self.pair()
         writing = self.call(here.open_uni())
@@ -150,8 +151,8 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        A closed connection fails whatever waits on it; what had arrived can
-        still be read.
+        Closing a connection fails all pending calls; data that had arrived can still be
+        read.
         """
         here, there = self.pair()
         writing = self.call(here.open_uni())
@@ -168,7 +169,7 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def test_stalled(self) -> None:
         """
-        A host may not read for a while, and its network may break.
+        A host can be stalled, and its network can be cut.
         """
         here, there = self.pair()
         self.net.stalled.add("10.0.0.2")
@@ -185,7 +186,7 @@ class MemoryIrohTests(SynchronousTestCase):
 
     def test_endpoint_closed(self) -> None:
         """
-        A closed endpoint has no connections, and accepts none.
+        Closing an endpoint closes its connections, and it accepts no more.
         """
         _, there = self.pair()
         accepting = self.begin(self.other.accept_next())

@@ -17,9 +17,9 @@ from dtt.testing.net.clock import HeapClock, advance
 
 class Story:
     """
-    Random calls, which schedule, move and cancel others when they happen.
+    Random calls, which schedule, move and cancel others when they run.
 
-    @ivar log: what happened when.
+    @ivar log: the calls and their times.
     """
 
     def __init__(self, clock: Clock, seed: int, ties: bool) -> None:
@@ -32,21 +32,21 @@ class Story:
             self.schedule()
 
     def seconds(self) -> float:
-        """A random delay: with ties, one of a few."""
+        """A random delay; with ties, one of a few values."""
         return self.rng.randrange(5) / 4 if self._ties else self.rng.random() * 2
 
     def schedule(self) -> None:
-        """One more call."""
+        """Schedule a call."""
         number = len(self._calls)
         self._calls.append((number, self.clock.callLater(self.seconds(), self.happen, number)))
 
     def happen(self, number: int) -> None:
-        """It is made, and does something."""
+        """Run a call, which may schedule, move or cancel others."""
         # Sums of delays are rounded differently.
         self.log.append((number, round(self.clock.seconds(), 9)))
         for _ in range(self.rng.choice((0, 1, 1, 2)) if len(self._calls) < 300 else 0):
             self.schedule()
-        # Where times are equal, the order of those that were moved differs.
+        # Calls moved to equal times run in a different order.
         number, call = self.rng.choice(self._calls)
         deed = self.rng.randrange(2 if self._ties else 5)
         if call.active():  # type: ignore[attr-defined]
@@ -64,11 +64,11 @@ class HeapClockTests(SynchronousTestCase):
     """
 
     def test_interface(self) -> None:
-        """It provides C{IReactorTime}."""
+        """The clock provides C{IReactorTime}."""
         self.assertTrue(verifyObject(IReactorTime, HeapClock()))
 
     def test_as_clock(self) -> None:
-        """Whatever is scheduled, moved and cancelled happens as with Twisted's clock, at the same times."""
+        """Calls that are scheduled, moved and cancelled run at the same times as with Twisted's clock."""
         for seed in range(200):
             for ties in (True, False):
                 logs, left = [], []
@@ -91,7 +91,7 @@ class HeapClockTests(SynchronousTestCase):
                 self.assertGreater(len(logs[0]), 9)
 
     def test_order(self) -> None:
-        """Calls at equal times are made in the order of their scheduling, also if they were moved."""
+        """Calls at equal times run in the order of scheduling, even if they were moved."""
         clock, made = HeapClock(), list[float]()
         first = clock.callLater(3, made.append, 1)
         clock.callLater(2, made.append, 2)
@@ -102,7 +102,7 @@ class HeapClockTests(SynchronousTestCase):
         self.assertEqual(made, [1, 2, 3])
 
     def test_moved_back(self) -> None:
-        """A call that was delayed and then reset to an earlier time is made at that."""
+        """A call that was delayed and then reset to an earlier time runs at that time."""
         clock, made = HeapClock(), list[float]()
         call = clock.callLater(5, lambda: made.append(clock.seconds()))
         call.delay(10)
@@ -115,7 +115,7 @@ class HeapClockTests(SynchronousTestCase):
         self.assertEqual(made, [11])
 
     def test_active(self) -> None:
-        """Calls that were made or cancelled are none any more, and say so."""
+        """Calls that have run or were cancelled are no longer active."""
         clock = HeapClock()
         made, cancelled, left = (clock.callLater(delay, lambda: None) for delay in (1, 2, 3))
         clock.advance(1)
@@ -125,7 +125,7 @@ class HeapClockTests(SynchronousTestCase):
         self.assertRaises(AlreadyCancelled, cancelled.cancel)
 
     def test_bounded(self) -> None:
-        """Calls that are cancelled or moved leave nothing behind."""
+        """Cancelled and moved calls leave nothing behind."""
         clock = HeapClock()
         timer = clock.callLater(1e9, lambda: None)
         for step in range(10_000):
@@ -135,7 +135,7 @@ class HeapClockTests(SynchronousTestCase):
         self.assertEqual(clock.next_due(), 1e9 - 9999)
 
     def test_error(self) -> None:
-        """A call that raises was made; those after it are made at the next turn."""
+        """A call that raises counts as run; later ones run in the next turn."""
         clock, made = HeapClock(), list[float]()
         clock.callLater(1, lambda: 1 / 0)
         clock.callLater(1, made.append, 1)

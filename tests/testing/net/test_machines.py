@@ -31,7 +31,7 @@ class AdvanceTests(SynchronousTestCase):
     """
 
     def test_at_its_own_time(self) -> None:
-        """What an event causes happens at its own time, not at the end."""
+        """An event caused by another one runs at its own time, not at the end."""
         clock = Clock()
         times: list[float] = []
         clock.callLater(1, lambda: clock.callLater(1, lambda: times.append(clock.seconds())))
@@ -39,7 +39,7 @@ class AdvanceTests(SynchronousTestCase):
         self.assertEqual((times, clock.seconds()), ([2.0], 5.0))
 
     def test_rounding(self) -> None:
-        """At today's unix time, and with delays that are no binary fractions, time goes on."""
+        """With unix time, and delays that are not binary fractions, the time still advances."""
         clock = Clock()
         clock.rightNow = 1_800_000_000.1
         calls: list[float] = []
@@ -54,7 +54,7 @@ class AdvanceTests(SynchronousTestCase):
 
 
 class Echo(Protocol):
-    """Sends back what it gets."""
+    """Sends back what it receives."""
 
     def dataReceived(self, data: bytes) -> None:
         assert self.transport is not None
@@ -67,13 +67,13 @@ class MachineNetworkTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Two machines."""
+        """Create two machines."""
         self.clock = Clock()
         self.net = MachineNetwork(self.clock, latency=0.5)
         self.one, self.two = self.net.reactor("10.0.0.1"), self.net.reactor("10.0.0.2")
 
     def test_interfaces(self) -> None:
-        """A reactor has what a tracker needs."""
+        """A reactor provides the interfaces that a tracker needs."""
         for interface in (IReactorTCP, IReactorUDP, IReactorTime, IReactorPluggableNameResolver):
             verifyObject(interface, self.one)
 
@@ -94,7 +94,7 @@ class MachineNetworkTests(SynchronousTestCase):
         self.assertNotIn(("udp", "10.0.0.2", 7), self.net.listening())
 
     def test_tcp(self) -> None:
-        """Connections carry bytes both ways."""
+        """Connections carry bytes in both directions."""
         received: list[bytes] = []
         port = self.two.listenTCP(7, ServerFactory.forProtocol(Echo))
         client = Protocol()
@@ -108,7 +108,7 @@ class MachineNetworkTests(SynchronousTestCase):
         self.assertEqual(self.net.listening(), set())
 
     def test_links(self) -> None:
-        """With links, each pair of machines has its latency, for datagrams and for connections."""
+        """With links, each pair of machines has its own latency, for datagrams and for connections."""
         links = Links(1)
         net = MachineNetwork(self.clock, links=links)
         one, two = net.reactor("10.0.0.1"), net.reactor("10.0.0.2")
@@ -125,7 +125,7 @@ class MachineNetworkTests(SynchronousTestCase):
         self.assertEqual(times, [delay, 2 * delay])
 
     def test_vast(self) -> None:
-        """A DHT node on a machine is ready after it has asked a vast DHT."""
+        """A DHT node on a machine becomes ready with a C{VastDHT}."""
         dht = VastDHT(20)
         net = MachineNetwork(self.clock, links=Links(), beyond=dht, log_limit=0)
         node = DHTNode(

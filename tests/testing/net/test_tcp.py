@@ -35,7 +35,7 @@ from dtt.testing.net.tcp import BUFFER_SIZE, WINDOW, MemoryTCPNetwork
 
 class Recorder(Protocol):
     """
-    Keeps what happens.
+    Records events.
     """
 
     transport: Any
@@ -47,32 +47,32 @@ class Recorder(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Kept.
+        Record the data.
         """
         self.received += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Kept.
+        Record the reason.
         """
         assert self.reason is None
         self.reason = reason.type
 
     def pauseProducing(self) -> None:
         """
-        As a producer.
+        Record the call.
         """
         self.paused = True
 
     def resumeProducing(self) -> None:
         """
-        As a producer.
+        Record the call.
         """
         self.paused = False
 
     def stopProducing(self) -> None:
         """
-        As a producer.
+        Record the call.
         """
 
 
@@ -90,21 +90,21 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def build(self) -> Recorder:
         """
-        A server's protocol.
+        Create the server's protocol.
         """
         self.servers.append(Recorder())
         return self.servers[-1]
 
     def connect(self, port: int = 80) -> Deferred[Any]:
         """
-        A client's protocol.
+        Connect a client's protocol.
         """
         endpoint = TCP4ClientEndpoint(self.client_reactor, "10.0.0.1", port, timeout=5)
         return endpoint.connect(Factory.forProtocol(Recorder))
 
     def connected(self) -> tuple[Recorder, Recorder]:
         """
-        Client and server.
+        A connected client and server.
         """
         result = self.connect()
         self.net.advance(0.31)
@@ -112,7 +112,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         """
-        Reactor, port and transport have what Twisted's have.
+        Reactor, port and transport provide the same interfaces as Twisted's.
         """
         self.assertTrue(verifyObject(IReactorTCP, self.client_reactor))
         self.assertTrue(verifyObject(IReactorTime, self.client_reactor))
@@ -125,7 +125,8 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_latency_and_order(self) -> None:
         """
-        A connect takes two latencies, for the server three; bytes take one and keep their order.
+        A connection takes two latencies for the client and three for the server; bytes
+        take one and keep their order.
         """
         result = self.connect()
         self.net.advance(0.19)
@@ -145,7 +146,8 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_latency_of_hosts(self) -> None:
         """
-        Each way may have a latency of its own; bytes do not overtake each other, or the connection.
+        Each direction may have its own latency; bytes overtake neither each other nor the
+        connection.
         """
         delays = iter((0.3, 0.2, 0.9, 0.1, 0.1, 0.1))
         self.net.latency = lambda sender, receiver: next(delays)
@@ -161,7 +163,8 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_not_accepted(self) -> None:
         """
-        A server without a protocol closes the connection; if its port was closed meanwhile, it is reset.
+        If the server factory returns no protocol, the connection is closed; if its port
+        was closed meanwhile, it is reset.
         """
         self.server_reactor.listenTCP(81, _Nobody())
         result = self.connect(81)
@@ -178,7 +181,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_client_without_protocol(self) -> None:
         """
-        A client factory without a protocol has its connection closed.
+        If the client factory returns no protocol, the connection is closed.
         """
         self.client_reactor.connectTCP("10.0.0.1", 80, _Client())
         self.net.advance(1)
@@ -187,7 +190,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_failed_connects(self) -> None:
         """
-        Nobody there, no answer, cancelled.
+        A connection attempt can be refused, time out, or be cancelled.
         """
         result = self.connect(81)
         self.net.advance(0.2)
@@ -205,7 +208,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_listen(self) -> None:
         """
-        A bound port is taken until it is given back; 0 is a free one.
+        A bound port is in use until it is released; 0 selects a free one.
         """
         self.assertRaises(CannotListenError, self.server_reactor.listenTCP, 80, Factory())
         self.assertRaises(
@@ -218,7 +221,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_lose_connection(self) -> None:
         """
-        What is written is delivered before the end, which both see as clean.
+        What was written is delivered before the end, which is clean for both.
         """
         client, server = self.connected()
         client.transport.write(bytes(3 * WINDOW))
@@ -232,7 +235,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_abort_connection(self) -> None:
         """
-        An abort is no clean end, and drops what is not on its way.
+        An abort is not a clean end, and drops what is not on the way yet.
         """
         client, server = self.connected()
         client.transport.write(bytes(2 * WINDOW))
@@ -244,8 +247,8 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_flow_control(self) -> None:
         """
-        A receiver that does not read makes the sender's buffer fill; its
-        producer is paused, and resumed when the buffer is empty.
+        If a receiver does not read, the sender's buffer fills; its producer is paused,
+        and resumed when the buffer is empty.
         """
         client, server = self.connected()
         client.transport.registerProducer(client, True)
@@ -266,7 +269,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_producer_keeps_it_open(self) -> None:
         """
-        A connection that is being closed stays until its producer is gone.
+        A closing connection stays open until its producer is gone.
         """
         client, _ = self.connected()
         client.transport.registerProducer(client, True)
@@ -295,7 +298,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_silent(self) -> None:
         """
-        A silent host's bytes and ends go nowhere.
+        Bytes and ends from a silent host are lost.
         """
         client, server = self.connected()
         self.net.silent.add("10.0.0.2")
@@ -306,7 +309,7 @@ class MemoryTCPTests(SynchronousTestCase):
 
     def test_cut(self) -> None:
         """
-        A cut is seen by both at once.
+        Both ends see a cut at the same time.
         """
         client, server = self.connected()
         self.net.cut("10.0.0.1", "10.0.0.2")
@@ -315,30 +318,30 @@ class MemoryTCPTests(SynchronousTestCase):
 
 class _Client(Factory):
     """
-    A client factory that does not care.
+    A client factory that ignores events.
     """
 
     noisy = False
 
     def startedConnecting(self, connector: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def clientConnectionFailed(self, connector: object, reason: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def clientConnectionLost(self, connector: object, reason: object) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def buildProtocol(self, addr: object) -> None:
-        """None."""
+        """Return no protocol."""
 
 
 class _Nobody(Factory):
     """
-    A server factory that has no protocol for anybody.
+    A server factory that never returns a protocol.
     """
 
     noisy = False
 
     def buildProtocol(self, addr: object) -> None:
-        """None."""
+        """Return no protocol."""

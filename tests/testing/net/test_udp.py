@@ -31,7 +31,7 @@ from dtt.testing.net.udp import Datagram, MemoryUDPNetwork
 
 class Recorder(DatagramProtocol):
     """
-    Keeps what arrives, and when.
+    Records datagrams and their times.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -49,7 +49,7 @@ class Recorder(DatagramProtocol):
 @implementer(IResolutionReceiver)
 class Receiver:
     """
-    Keeps what was resolved.
+    Records the results of a resolution.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Receiver:
 
 class MemoryUDPNetworkTests(SynchronousTestCase):
     """
-    Datagrams between hosts in memory.
+    Datagrams between in-memory hosts.
     """
 
     def setUp(self) -> None:
@@ -82,7 +82,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         """
-        Reactor and port provide what Twisted's do.
+        Reactor and port provide the same interfaces as Twisted's.
         """
         reactor = self.network.reactor("10.0.0.1")
         for interface in (IReactorUDP, IReactorTime, IReactorPluggableNameResolver, IHostnameResolver):
@@ -92,7 +92,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_arrives_after_the_latency(self) -> None:
         """
-        A datagram arrives C{latency} seconds later, from where it was sent.
+        A datagram arrives C{latency} seconds later, with the sender's address.
         """
         self.port_one.write(b"hello", ("10.0.0.2", 2000))
         self.network.advance(0.2)
@@ -112,7 +112,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_nobody_there(self) -> None:
         """
-        What is sent to an address that is not bound is lost.
+        A datagram to an address that is not bound is lost.
         """
         self.port_one.write(b"hello", ("10.0.0.2", 2001))
         self.network.advance(1.0)
@@ -121,7 +121,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_dead(self) -> None:
         """
-        A dead host, or address, neither receives nor sends; it can come back.
+        A dead host, or address, neither receives nor sends; it can be revived.
         """
         for dead in ("10.0.0.2", ("10.0.0.2", 2000)):
             self.network.dead = {dead}
@@ -136,7 +136,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_of_hosts(self) -> None:
         """
-        Latency and loss may be those of each pair of hosts.
+        Latency and loss may depend on the pair of hosts.
         """
         self.network.latency = lambda sender, receiver: 0.5 if sender == "10.0.0.1" else 0.125
         self.network.loss = lambda sender, receiver: float(receiver == "10.0.0.3")
@@ -151,7 +151,8 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_beyond(self) -> None:
         """
-        Hosts beyond are asked when a datagram arrives, and their reply takes its way back; both are logged.
+        Hosts in C{beyond} answer when a datagram arrives, and their reply takes the
+        latency back; both are logged.
         """
         asked: list[Any] = []
 
@@ -179,7 +180,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_log_limit(self) -> None:
         """
-        The log can be bounded, or off; observers are told everything.
+        The log can be limited or disabled; observers get everything.
         """
         for limit, kept in ((None, 25), (10, 15), (0, 0)):
             network = MemoryUDPNetwork(self.clock, log_limit=limit)
@@ -193,7 +194,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_loss(self) -> None:
         """
-        About the given share gets lost, the same ones with the same seed.
+        About the given share is lost, and the same datagrams with the same seed.
         """
 
         def arrived() -> list[bytes]:
@@ -211,7 +212,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_ports(self) -> None:
         """
-        A port can be bound once; 0 gives free ones; a stopped one is free.
+        A port can be bound once; 0 selects a free one; a stopped one is free.
         """
         reactor = self.network.reactor("10.0.0.1")
         with self.assertRaises(CannotListenError):
@@ -227,8 +228,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_ipv6(self) -> None:
         """
-        A host may have an address of each family; the interface says which
-        one is bound.
+        A host may have an address of each family; the interface selects one.
         """
         reactor = self.network.reactor("10.0.0.3", "2001:db8::3")
         one, two = Recorder(self.clock), Recorder(self.clock)
@@ -245,7 +245,7 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """
-        Names resolve after the latency; an unknown one to nothing; one that is
+        Names resolve after the latency; an unknown one to nothing; one with the value
         C{None} never; a cancelled resolution gives nothing.
         """
         self.network.names = {"a": ("10.0.0.7", "10.0.0.8"), "never": None}

@@ -1,7 +1,6 @@
 """
-Tests for L{dtt.testing.simulation.broadcasts}, and of the machines by it: the goals that
-iroh-gossip sets itself, on 20 and 100 nodes; C{benchmarks/gossip_sim.py} has
-1000 as well.
+Tests for L{dtt.testing.simulation.broadcasts}, and of the state machines with it:
+iroh-gossip's own goals, on 20 and 100 nodes; C{benchmarks/gossip_sim.py} also has 1000.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ SEEDS = (0, 1)
 
 class RoundTests(SynchronousTestCase):
     """
-    The numbers of a round.
+    The metrics of a round.
     """
 
     def test_pair(self) -> None:
-        """Of two, one gets each message from its author: no hop, and no duplicate."""
+        """Of two peers, one gets each message from its author: no hop, and no duplicate."""
         simulator = Simulator(2, 1)
         one, other = simulator.network.nodes
         stats = simulator.gossip_round([one, one, other])
@@ -37,19 +36,19 @@ class RoundTests(SynchronousTestCase):
         self.assertTrue(LATENCY[0] <= stats.seconds <= LATENCY[1], stats.seconds)
 
     def test_missed(self) -> None:
-        """What does not arrive within five seconds is missed."""
+        """A message that does not arrive within five seconds is missed."""
         simulator = Simulator(20, 1)
         simulator.network.loss = 1.0
         stats = simulator.gossip_round([simulator.random_peer()])
         self.assertEqual((stats.missed, stats.ldh, stats.seconds), (19, 0, 5.0))
 
     def test_mean(self) -> None:
-        """The mean of two rounds is that of each number."""
+        """The mean of two rounds is the mean of each metric."""
         mean = RoundStats.mean([RoundStats(0, 1, 2, 3), RoundStats(2, 2, 4, 5)])
         self.assertEqual(mean, RoundStats(1, 1.5, 3, 4))
 
     def test_deterministic(self) -> None:
-        """Two runs with the same seed come to the same, those with another to something else."""
+        """Two runs with the same seed have the same results, those with another seed have others."""
         one, same, other = (all_senders(Simulator(20, seed), 5) for seed in (7, 7, 8))
         self.assertEqual(one, same)
         self.assertNotEqual(one, other)
@@ -57,17 +56,17 @@ class RoundTests(SynchronousTestCase):
 
 class GoalTests(SynchronousTestCase):
     """
-    Missed 0; last delivery hop and redundancy below the limits of iroh-gossip.
+    0 missed; last delivery hop and redundancy below iroh-gossip's limits.
     """
 
     def reach(self, peers: int, name: str, rounds: int, latency: tuple[float, float] = LATENCY) -> None:
-        """All seeds meet the goals of a scenario."""
+        """Check that all seeds meet the goals of a scenario."""
         scenario = SCENARIOS[name]
         for seed in SEEDS:
             simulator = Simulator(peers, seed, latency)
             stats = RoundStats.mean(scenario.run(simulator, rounds))
             self.assertTrue(scenario.is_met_by(stats), f"{name}, {peers} nodes, seed {seed}: {stats}")
-            self.assertEqual((simulator.lonely(), len(simulator.network.connected_components())), (0, 1))
+            self.assertEqual((simulator.isolated(), len(simulator.network.connected_components())), (0, 1))
 
     def test_single_sender(self) -> None:
         """One sender: LDH < 15, RMR < 0.2."""
@@ -85,11 +84,11 @@ class GoalTests(SynchronousTestCase):
         self.reach(100, "burst", 1)
 
     def test_long_latencies(self) -> None:
-        """Links of up to 100 ms, longer than a Graft waits."""
+        """The goals are also met on links of up to 100 ms, longer than the timeout of a Graft."""
         self.reach(100, "all senders", 30, LONG_LATENCY)
 
     def test_is_met(self) -> None:
-        """One message missed is enough to fail, and so is the limit itself."""
+        """One message missed, or a value equal to the limit, fails the goal."""
         scenario = SCENARIOS["single sender"]
         self.assertTrue(scenario.is_met_by(RoundStats(0, 14.9, 0.19, 1)))
         for stats in (RoundStats(0.1, 1, 0, 1), RoundStats(0, 15, 0, 1), RoundStats(0, 1, 0.2, 1)):
@@ -98,11 +97,14 @@ class GoalTests(SynchronousTestCase):
 
 class RepairTests(SynchronousTestCase):
     """
-    What breaks is mended.
+    Recovery from failures.
     """
 
     def test_settled(self) -> None:
-        """Some seconds after all have joined one node at once, nobody asks for neighbours any more."""
+        """
+        Some seconds after all have joined one node at the same time, there are no more
+        Neighbor requests.
+        """
         simulator = Simulator(100, 0, LONG_LATENCY)
         simulator.network.advance(10.0)
         said: list[str] = []
@@ -111,7 +113,7 @@ class RepairTests(SynchronousTestCase):
         self.assertEqual((said, simulator.network.asymmetric_links()), ([], []))
 
     def test_crashes(self) -> None:
-        """When 30 of 100 nodes end at once, what is broadcast two seconds later reaches the other 70."""
+        """If 30 of 100 nodes end at the same time, broadcasts two seconds later reach the other 70."""
         for seed in SEEDS:
             simulator = Simulator(100, seed)
             single_sender(simulator, 3)
@@ -119,7 +121,7 @@ class RepairTests(SynchronousTestCase):
             simulator.network.advance(2.0)
             stats = all_senders(simulator, 10)
             self.assertEqual([each.missed for each in stats], [0] * 10, f"seed {seed}")
-            self.assertEqual((len(simulator.network.nodes), simulator.lonely()), (70, 0))
+            self.assertEqual((len(simulator.network.nodes), simulator.isolated()), (70, 0))
 
     def test_crashes_unnoticed(self) -> None:
         """
@@ -141,7 +143,7 @@ class RepairTests(SynchronousTestCase):
             self.assertEqual([each.missed for each in single_sender(simulator, 3)], [0] * 3, f"seed {seed}")
 
     def test_loss(self) -> None:
-        """Of messages that must get through one loss in twenty, one in ten thousand is missed at most."""
+        """With a loss of one message in twenty, at most one delivery in ten thousand is missed."""
         for seed in SEEDS:
             simulator = Simulator(100, seed)
             simulator.network.loss = 0.05

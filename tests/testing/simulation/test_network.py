@@ -41,7 +41,7 @@ class GossipNetworkTests(SynchronousTestCase):
         self.assertEqual(net.nodes[B].events, [NeighborUp(A)])
 
     def test_contents(self) -> None:
-        """What a node receives is told in its events and its contents."""
+        """The contents that a node receives are in its events and its contents."""
         net = self.pair()
         net.advance(1.0)
         net.command(A, Broadcast(b"hi"))
@@ -50,7 +50,7 @@ class GossipNetworkTests(SynchronousTestCase):
         self.assertEqual((net.nodes[A].contents(), net.nodes[B].contents()), ([], [b"hi"]))
 
     def test_loss(self) -> None:
-        """With everything lost nothing arrives."""
+        """With a loss of 1, nothing arrives."""
         net = GossipNetwork(Random(1), loss=1.0)
         net.add(A)
         net.add(B)
@@ -59,7 +59,7 @@ class GossipNetworkTests(SynchronousTestCase):
         self.assertEqual((net.nodes[B].sent, net.nodes[A].events), (1, []))
 
     def test_kill(self) -> None:
-        """Neighbours of a node that vanishes see its connection break; what it said last is lost."""
+        """Neighbours of a node that vanishes see its connection break; its last messages are lost."""
         net = self.pair()
         net.advance(1.0)
         net.command(B, Broadcast(b"last"))
@@ -69,7 +69,7 @@ class GossipNetworkTests(SynchronousTestCase):
         self.assertNotIn(B, net.nodes)
 
     def test_quit(self) -> None:
-        """Who quits says goodbye and is no part of the network any more."""
+        """A node that quits says goodbye and is removed from the network."""
         net = self.pair()
         net.advance(1.0)
         net.command(B, Quit())
@@ -78,7 +78,7 @@ class GossipNetworkTests(SynchronousTestCase):
         self.assertNotIn(B, net.nodes)
 
     def test_components(self) -> None:
-        """SharedServices and one-sided links are seen."""
+        """Connected components and one-sided links are detected."""
         net = self.pair()
         net.add(C)
         net.advance(1.0)
@@ -88,7 +88,7 @@ class GossipNetworkTests(SynchronousTestCase):
         self.assertEqual(net.asymmetric_links(), [(B, A)])
 
     def test_absent_peer(self) -> None:
-        """A dial of nobody fails, and the next message dials again."""
+        """A dial of an absent peer fails, and the next message dials again."""
         net = GossipNetwork(Random(1))
         net.add(A)
         net.command(A, JoinPeers((B,)))
@@ -100,7 +100,7 @@ class GossipNetworkTests(SynchronousTestCase):
         self.assertEqual(net.nodes[A].events, [NeighborUp(B)])
 
     def test_tap(self) -> None:
-        """The tap is told what is sent."""
+        """The tap is called with everything that is sent."""
         net = GossipNetwork(Random(1))
         net.add(A)
         seen: list[tuple[bytes, bytes, Message]] = []

@@ -1,5 +1,5 @@
 """
-What the tests of the vast DHT share.
+Shared by the tests of the simulated DHT.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SEED = b"s" * 32
 
 class Asker:
     """
-    Asks nodes of a DHT, and decodes what they answer.
+    Sends queries to nodes of a DHT and decodes the replies.
 
     @ivar now: seconds.
     """
@@ -33,7 +33,7 @@ class Asker:
     def ask(
         self, destination: tuple[str, int], method: str, read_only: bool = False, /, **arguments: Any
     ) -> Any:
-        """The decoded reply, or L{None}."""
+        """The decoded reply; C{None} if there is none."""
         transaction = next(self._transactions).to_bytes(4)
         named = {name.encode("ascii"): value for name, value in arguments.items()}
         query = encode_query(transaction, method.encode("ascii"), b"m" * 20, named, read_only)
@@ -45,12 +45,12 @@ class Asker:
         return decoded
 
     def node(self, number: int, method: str, /, **arguments: Any) -> Any:
-        """The same, of the node with a number."""
+        """The reply of the node with this number."""
         contact = self.dht.contact(number)
         return self.ask((contact.host, contact.port), method, **arguments)
 
     def token(self, number: int, target: bytes) -> bytes:
-        """A token to put with."""
+        """A token for a put."""
         reply = self.node(number, "get", target=target, seq=0)
         token: bytes = reply[b"r"][b"token"]
         return token
@@ -59,7 +59,7 @@ class Asker:
         """
         Put a mutable item.
 
-        @return: L{True} if it was taken, the error's code, or L{None} for no reply.
+        @return: C{True} if it was accepted, the error's code, or C{None} for no reply.
         """
         arguments = {name.decode("ascii"): value for name, value in item.arguments().items()}
         arguments |= {"target": item.target, "token": self.token(number, item.target)} | more
@@ -67,14 +67,14 @@ class Asker:
 
 
 def outcome(reply: Any) -> Any:
-    """L{True} for a response, the code of an error, L{None} for no reply."""
+    """C{True} for a response, the code of an error, C{None} for no reply."""
     if reply is None:
         return None
     return True if reply[b"y"] == b"r" else reply[b"e"][0]
 
 
 def item(value: bytes, seq: int = 1, salt: bytes = b"salt") -> MutableItem:
-    """An item that is signed."""
+    """A signed item."""
     return sign_item(SEED, salt, seq, value)
 
 

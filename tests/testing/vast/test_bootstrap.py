@@ -14,22 +14,25 @@ from tests.testing.vast.common import TARGET, Asker
 
 class BootstrapHostsTests(SynchronousTestCase):
     """
-    The hosts that everybody starts from.
+    The bootstrap hosts.
     """
 
     def setUp(self) -> None:
-        """A DHT of which half the ids are valid."""
+        """A DHT in which half of the ids are valid."""
         self.dht = VastDHT(20, silent=0.35, secure=0.5)
         self.host = self.dht.bootstrap[1]
         self.asker = Asker(self.dht)
 
     def count(self, method: str = "find_node", read_only: bool = False) -> int | None:
-        """How many nodes are told; L{None}: no reply."""
+        """The number of nodes in the reply; C{None}: no reply."""
         reply = self.asker.ask(self.host, method, read_only, target=TARGET, info_hash=TARGET)
         return None if reply is None else len(reply[b"r"][b"nodes"]) // 26
 
     def test_nodes(self) -> None:
-        """16 nodes wherever they are, some of them silent, with valid ids; other ones each time."""
+        """
+        A reply has 16 nodes from anywhere, some of them silent, with valid ids, and
+        different ones each time.
+        """
         reply = self.asker.ask(self.host, "find_node", target=TARGET)
         self.assertEqual(sorted(reply), [b"ip", b"r", b"t", b"y"])
         nodes = decode_nodes(reply[b"r"][b"nodes"])
@@ -43,7 +46,10 @@ class BootstrapHostsTests(SynchronousTestCase):
         self.assertNotEqual(other[b"r"][b"nodes"], reply[b"r"][b"nodes"])
 
     def test_lately(self) -> None:
-        """Who asked lately gets three, who asks directly after that nothing, unless it is read-only."""
+        """
+        A client that has asked recently gets three nodes; one that asks again immediately
+        gets no reply, unless it is read-only.
+        """
         self.assertEqual(self.count(), 16)
         self.asker.now += 0.5
         self.assertIsNone(self.count())
@@ -54,7 +60,7 @@ class BootstrapHostsTests(SynchronousTestCase):
         self.assertEqual(self.count(), 16)
 
     def test_methods(self) -> None:
-        """No tokens, peers or items; nothing else is answered; ping has no nodes."""
+        """There are no tokens, peers or items; other methods are not answered; ping has no nodes."""
         for index, method in enumerate(("get", "get_peers", "ping", "put", "announce_peer", "vote")):
             asker = Asker(self.dht, (f"45.0.{index}.1", 1))
             reply = asker.ask(self.host, method, target=TARGET, info_hash=TARGET)
@@ -66,7 +72,7 @@ class BootstrapHostsTests(SynchronousTestCase):
                 self.assertIsNone(reply)
 
     def test_hosts(self) -> None:
-        """Each host counts by itself; at other ports nobody is."""
+        """Each host counts separately; other ports do not answer."""
         self.assertEqual(len(self.dht.bootstrap), 3)
         for host in self.dht.bootstrap:
             self.assertTrue(self.dht.has(host[0]))

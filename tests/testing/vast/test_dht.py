@@ -19,11 +19,11 @@ from tests.testing.vast.common import MEMBER, TARGET, Asker, item
 
 class VastDHTTests(SynchronousTestCase):
     """
-    The whole DHT.
+    The complete DHT.
     """
 
     def test_lookup(self) -> None:
-        """Step by step the answers lead to the node that is really the nearest."""
+        """Step by step, the answers lead to the node that is truly nearest."""
         dht = VastDHT()
         asker, number = Asker(dht), 99
         for _ in range(12):
@@ -37,7 +37,7 @@ class VastDHTTests(SynchronousTestCase):
         self.assertEqual(dht.contact(number), dht.nearest(TARGET, 1)[0])
 
     def test_nearest(self) -> None:
-        """The nearest nodes are in order of their distance; the silent are left out if wanted."""
+        """The nearest nodes are in order of distance; silent nodes can be excluded."""
         dht = VastDHT(silent=0.5)
         found = dht.nearest(TARGET, 100, living=False)
         self.assertEqual(found, sorted(found, key=lambda node: distance(node.node_id, TARGET)))
@@ -47,7 +47,7 @@ class VastDHTTests(SynchronousTestCase):
         self.assertTrue(30 < len(living) < 70)
 
     def test_silent(self) -> None:
-        """The wanted share never answers."""
+        """The given share of nodes never answers."""
         dht = VastDHT(silent=0.35)
         asker = Asker(dht)
         replies = [asker.node(number, "ping") for number in range(2000)]
@@ -55,7 +55,7 @@ class VastDHTTests(SynchronousTestCase):
         self.assertEqual([reply is None for reply in replies], [dht.is_silent(n) for n in range(2000)])
 
     def test_dead(self) -> None:
-        """The wanted share of entries names an address where nobody answers."""
+        """The given share of entries has an address at which there is no node."""
         dht = VastDHT(dead=0.2)
         asker, gone = Asker(dht), 0
         for number in range(500):
@@ -67,14 +67,14 @@ class VastDHTTests(SynchronousTestCase):
         self.assertApproximates(gone / 4000, 0.2, 0.03)
 
     def test_has(self) -> None:
-        """Members, private networks and IPv6 are not of this DHT."""
+        """Members, private networks and IPv6 are not part of this DHT."""
         dht = VastDHT()
         self.assertTrue(dht.has(dht.contact(5).host))
         for host in (member_host(9), "127.0.0.1", "10.0.0.1", "192.168.1.1", "2001:db8::1", "224.0.0.1"):
             self.assertFalse(dht.has(host))
 
     def test_junk(self) -> None:
-        """What is no query has no answer."""
+        """A datagram that is not a query gets no answer."""
         dht = VastDHT()
         contact = dht.contact(1)
         destination = (contact.host, contact.port)
@@ -82,7 +82,7 @@ class VastDHTTests(SynchronousTestCase):
             self.assertIsNone(dht.answer(junk, MEMBER, destination, 0.0))
 
     def test_holders(self) -> None:
-        """A judge sees who has an item; other nodes do not have it."""
+        """C{holders} returns the nodes that have an item; other nodes do not have it."""
         dht = VastDHT()
         asker = Asker(dht)
         for number in (5, 6):
@@ -107,7 +107,7 @@ class VastDHTTests(SynchronousTestCase):
         self.assertNotEqual(digest(1), digest(0))
 
     def test_memory(self) -> None:
-        """Answers leave nothing behind but bounded caches."""
+        """Replies leave nothing behind except bounded caches."""
         dht, rng = VastDHT(), Random(1)
 
         def ask(times: int) -> None:
@@ -127,6 +127,6 @@ class VastDHTTests(SynchronousTestCase):
             tracemalloc.stop()
 
     def test_bad(self) -> None:
-        """What can't be is refused."""
+        """Impossible parameters are refused."""
         for bad in ({"silent": 1.5}, {"missing": 1.0}, {"dead": -1.0}, {"bits": 30}):
             self.assertRaises(ValueError, VastDHT, **bad)

@@ -17,7 +17,7 @@ class LinksTests(SynchronousTestCase):
     """
 
     def test_delay(self) -> None:
-        """A pair of hosts has one latency in both directions; they are spread between the bounds."""
+        """A pair of hosts has one latency in both directions; latencies are spread between the bounds."""
         links = Links(1)
         delays = [links.delay(member_host(0), member_host(index)) for index in range(1, 1000)]
         self.assertEqual(delays[4], links.delay(member_host(5), member_host(0)))
@@ -27,11 +27,11 @@ class LinksTests(SynchronousTestCase):
         self.assertApproximates(sum(delays) / len(delays), 0.085, 0.01)
 
     def test_fixed(self) -> None:
-        """Equal bounds are the latency of all."""
+        """With equal bounds, all pairs have the same latency."""
         self.assertEqual(Links(low=0.05, high=0.05).delay("a", "b"), 0.05)
 
     def test_jitter(self) -> None:
-        """Jitter is drawn anew each time, and the same by the same seed."""
+        """Jitter is drawn each time, and is the same with the same seed."""
         one, other = (Links(1, low=0.05, high=0.05, jitter=0.01) for _ in range(2))
         delays = [one.delay("a", "b") for _ in range(100)]
         self.assertEqual(delays, [other.delay("a", "b") for _ in range(100)])
@@ -39,12 +39,12 @@ class LinksTests(SynchronousTestCase):
         self.assertEqual(one.base("a", "b"), 0.05)
 
     def test_loss(self) -> None:
-        """The wanted share gets lost."""
+        """The given share is lost."""
         links, rng = Links(loss=0.1), Random(1)
         self.assertApproximates(sum(links.loses(rng) for _ in range(5000)) / 5000, 0.1, 0.02)
         self.assertFalse(Links().loses(rng))
 
     def test_bad(self) -> None:
-        """What can't be is refused."""
+        """Impossible parameters are refused."""
         for bad in ({"low": 0.2}, {"low": -0.1}, {"jitter": -1.0}, {"loss": 1.1}):
             self.assertRaises(ValueError, Links, **bad)

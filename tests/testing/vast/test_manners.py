@@ -24,23 +24,23 @@ NODE = 4711
 
 class MannersTests(SynchronousTestCase):
     """
-    One node of each manner.
+    One node with each behaviour.
     """
 
     def setUp(self) -> None:
-        """A DHT of each."""
+        """Create a DHT for each behaviour."""
         self.askers = {name: Asker(VastDHT(20, manners={name: 1.0})) for name in MANNERS}
 
     def each(self, question: Any) -> list[Any]:
-        """What the question finds out about each that has BEP44."""
+        """The results of a check for each implementation that supports BEP44."""
         return [question(self.askers[name]) for name in NAMES]
 
     def value(self, asker: Asker, **more: Any) -> Any:
-        """What is stored."""
+        """The stored value."""
         return asker.node(NODE, "get", target=TARGET, **more)[b"r"].get(b"v")
 
     def test_equal_seq(self) -> None:
-        """Another value with an equal seq: kept silently, replaced, 302, 302."""
+        """A put of another value with an equal seq: ignored silently, replaced, 302, 302."""
 
         def question(asker: Asker) -> Any:
             self.assertIs(asker.put(NODE, item(b"old")), True)
@@ -49,7 +49,7 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [(True, b"old"), (True, b"new"), (302, b"old"), (302, b"old")])
 
     def test_same_value(self) -> None:
-        """The same once more: 302 from bittorrent-dht only."""
+        """A put of the same value again: 302 only from bittorrent-dht."""
 
         def question(asker: Asker) -> Any:
             asker.put(NODE, item(b"old"))
@@ -58,13 +58,13 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [True, True, 302, True])
 
     def test_highest_seq(self) -> None:
-        """The greatest seq: bittorrent-dht never answers."""
+        """A put with the greatest seq: no reply from bittorrent-dht."""
         self.assertEqual(
             self.each(lambda asker: asker.put(NODE, item(b"x", MAX_SEQ))), [True, True, None, True]
         )
 
     def test_lower_seq(self) -> None:
-        """A lower seq: 302."""
+        """A put with a lower seq gives 302."""
 
         def question(asker: Asker) -> Any:
             asker.put(NODE, item(b"old", 5))
@@ -73,7 +73,7 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [(302, b"old")] * 4)
 
     def test_cas(self) -> None:
-        """A mismatch is 301, also with a lower seq, but not in an empty slot."""
+        """A mismatch of cas gives 301, even with a lower seq, but not in an empty slot."""
 
         def question(asker: Asker) -> Any:
             return [
@@ -86,7 +86,7 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [[True, 301, 301, True]] * 4)
 
     def test_token(self) -> None:
-        """A bad token is 203; one of up to five minutes ago is good; another address has others."""
+        """A bad token gives 203; one up to five minutes old is valid; another address has other tokens."""
 
         def question(asker: Asker) -> Any:
             token = asker.token(NODE, TARGET)
@@ -103,13 +103,13 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [(203, True, 203, 203)] * 4)
 
     def test_signature(self) -> None:
-        """A bad signature is 206; bittorrent-dht does not reply."""
+        """A bad signature gives 206; bittorrent-dht does not reply."""
         self.assertEqual(
             self.each(lambda asker: asker.put(NODE, item(b"x"), sig=bytes(64))), [206, 206, None, 206]
         )
 
     def test_size(self) -> None:
-        """Too big is 205: more than 1000 bytes bencoded, or raw."""
+        """A value that is too big gives 205: more than 1000 bytes bencoded, or raw."""
 
         def question(asker: Asker) -> Any:
             found = []
@@ -125,7 +125,7 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [tight, raw, raw, tight])
 
     def test_salt(self) -> None:
-        """A salt of more than 64 bytes is 207; bittorrent-dht takes it."""
+        """A salt of more than 64 bytes gives 207; bittorrent-dht accepts it."""
 
         def question(asker: Asker) -> Any:
             encoded, salt = Encoded(b"1:x"), b"s" * 65
@@ -136,7 +136,10 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [207, 207, True, 207])
 
     def test_get_with_seq(self) -> None:
-        """Who has as new a value gets seq, token and nodes only; bittorrent-dht always tells the value."""
+        """
+        A client with the same seq gets only seq, token and nodes; bittorrent-dht always
+        sends the value.
+        """
 
         def question(asker: Asker) -> Any:
             asker.put(NODE, item(b"old", 5))
@@ -149,7 +152,7 @@ class MannersTests(SynchronousTestCase):
         )
 
     def test_nodes(self) -> None:
-        """Nodes beside nothing, and beside a value: 8, 20, none, 8."""
+        """The number of nodes in a reply without and with a value: 8, 20, none, 8."""
 
         def question(asker: Asker) -> Any:
             before = len(asker.node(NODE, "get", target=TARGET)[b"r"][b"nodes"]) // 26
@@ -160,7 +163,7 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [(8, 8), (20, 20), (20, 0), (8, 8)])
 
     def test_immutable(self) -> None:
-        """An immutable item is stored at its hash."""
+        """An immutable item is stored under its hash."""
 
         def question(asker: Asker) -> Any:
             target = immutable_target(b"5:hello")
@@ -173,7 +176,10 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [(True, b"hello", False)] * 4)
 
     def test_shadowing(self) -> None:
-        """libtorrent stores an unsigned put under the mutable target; a get with seq sees the real item."""
+        """
+        libtorrent stores an unsigned put under the mutable target; a get with seq returns
+        the real item.
+        """
         asker = self.askers["libtorrent"]
         asker.put(NODE, item(b"real"))
         key = item(b"").public_key
@@ -190,7 +196,7 @@ class MannersTests(SynchronousTestCase):
             )
 
     def test_versions(self) -> None:
-        """C{v}, and C{ip}, which not all tell."""
+        """C{v} is sent as configured, and so is C{ip}, which some implementations omit."""
         found = {}
         for name, asker in self.askers.items():
             reply = asker.node(NODE, "ping")
@@ -208,7 +214,7 @@ class MannersTests(SynchronousTestCase):
         )
 
     def test_strict(self) -> None:
-        """mainline drops a put without a target; others take it."""
+        """mainline drops a put without a target; others accept it."""
 
         def question(asker: Asker) -> Any:
             arguments = {name.decode("ascii"): value for name, value in item(b"x").arguments().items()}
@@ -217,7 +223,7 @@ class MannersTests(SynchronousTestCase):
         self.assertEqual(self.each(question), [True, None, True, True])
 
     def test_jech(self) -> None:
-        """jech/dht has no BEP44: no reply; but peers."""
+        """jech/dht does not reply to BEP44 queries, but supports peers."""
         asker = self.askers["jech"]
         self.assertIsNone(asker.node(NODE, "get", target=TARGET))
         self.assertIsNone(asker.node(NODE, "put", target=TARGET, v=b"x"))
@@ -225,7 +231,7 @@ class MannersTests(SynchronousTestCase):
         self.assertIn(b"token", asker.node(NODE, "get_peers", info_hash=TARGET)[b"r"])
 
     def test_peers(self) -> None:
-        """All keep peers; bittorrent-dht tells no nodes beside them."""
+        """All implementations store peers; bittorrent-dht sends no nodes with them."""
         for name, asker in self.askers.items():
             token = asker.node(NODE, "get_peers", info_hash=TARGET)[b"r"][b"token"]
             for more in ({"port": 77}, {"port": 1, "implied_port": 1}):
@@ -239,7 +245,7 @@ class MannersTests(SynchronousTestCase):
             self.assertEqual(b"nodes" in found, name != "bittorrent-dht")
 
     def test_samples(self) -> None:
-        """libtorrent and dtt know C{sample_infohashes}; others do not reply."""
+        """libtorrent and dtt support C{sample_infohashes}; others do not reply."""
         for name, asker in self.askers.items():
             token = asker.node(NODE, "get_peers", info_hash=TARGET)[b"r"][b"token"]
             asker.node(NODE, "announce_peer", info_hash=TARGET, token=token, port=77)
@@ -250,18 +256,21 @@ class MannersTests(SynchronousTestCase):
                 self.assertIsNone(reply)
 
     def test_unknown(self) -> None:
-        """An unknown query: 203 of libtorrent, 204 of dtt, nodes if there is a target; no reply of others."""
+        """
+        An unknown query gives 203 from libtorrent, 204 from dtt, nodes if there is a
+        target; others do not reply.
+        """
         found = [outcome(self.askers[name].node(NODE, "vote")) for name in MANNERS]
         self.assertEqual(found, [203, None, None, 204, None])
         for name in ("libtorrent", "dtt"):
             self.assertIn(b"nodes", self.askers[name].node(NODE, "vote", info_hash=TARGET)[b"r"])
 
     def test_malformed(self) -> None:
-        """A missing target is 203."""
+        """A missing target gives 203."""
         self.assertEqual(outcome(self.askers["libtorrent"].node(NODE, "find_node")), 203)
 
     def test_mix(self) -> None:
-        """Each node has one manner, by the wanted shares, which must be 1 in all and known."""
+        """Each node has one behaviour; the shares must add up to 1, and the names must be known."""
         dht = VastDHT(20, manners={"libtorrent": 0.7, "mainline": 0.2, "jech": 0.1})
         found = [dht.manner(number) for number in range(5000)]
         self.assertApproximates(found.count(MANNERS["libtorrent"]) / 5000, 0.7, 0.03)
@@ -276,7 +285,7 @@ class ShelfTests(SynchronousTestCase):
     """
 
     def test_full(self) -> None:
-        """The oldest entry makes room; a replaced one keeps its place."""
+        """The oldest entry is evicted; a replaced one keeps its position."""
         shelf: BoundedStore[int] = BoundedStore(2)
         for number, value in ((1, 1), (2, 2), (1, 3), (3, 4)):
             shelf.put(number, TARGET, value)

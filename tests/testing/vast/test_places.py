@@ -19,12 +19,12 @@ KEY = b"k" * 32
 
 
 def places(bits: int = 22, secure: float = 1.0, per_network: int = 1, ports_per_ip: int = 1) -> Places:
-    """All nodes of a small choice of DHTs."""
+    """The places of several small DHTs."""
     return Places(bits, KEY, secure, per_network, ports_per_ip)
 
 
 def address(place: Place) -> tuple[str, int]:
-    """Host and port."""
+    """The host and port of a place."""
     return decode_address(place.compact[20:])
 
 
@@ -34,7 +34,7 @@ class PlacesTests(SynchronousTestCase):
     """
 
     def test_inverse(self) -> None:
-        """An address tells its number, in DHTs of all sizes and kinds."""
+        """The number of a node can be computed from its address, in DHTs of all sizes and kinds."""
         rng = Random(1)
         for bits, secure, ports in product((20, 21, 22, 24), (0.0, 0.5, 1.0), (1, 8)):
             nodes = places(bits, secure, 2, ports)
@@ -42,7 +42,10 @@ class PlacesTests(SynchronousTestCase):
                 self.assertEqual(nodes.number_at(*address(nodes.place(number))), number)
 
     def test_nobody(self) -> None:
-        """At most addresses nobody is, and at none of members, bootstrap hosts or private networks."""
+        """
+        Most addresses have no node, and those of members, bootstrap hosts and private
+        networks never do.
+        """
         nodes, rng = places(secure=0.5), Random(2)
         found = 0
         for _ in range(1000):
@@ -57,7 +60,7 @@ class PlacesTests(SynchronousTestCase):
                 self.assertIsNone(nodes.number_at(host, port))
 
     def test_public(self) -> None:
-        """All addresses are public ones, and none is a member's or a bootstrap host's."""
+        """All addresses are public, and none belongs to a member or a bootstrap host."""
         nodes, rng = places(secure=0.5), Random(3)
         for _ in range(1000):
             host, port = address(nodes.place(rng.randrange(2**22)))
@@ -78,7 +81,7 @@ class PlacesTests(SynchronousTestCase):
             self.assertEqual(len(seen), 10000)
 
     def test_secure(self) -> None:
-        """The wanted share of ids is valid by BEP42, as the node itself says."""
+        """The given share of ids is valid by BEP42, and the node reports this correctly."""
         rng = Random(4)
         for secure in (0.0, 0.1, 0.9, 1.0):
             nodes, valid = places(secure=secure), 0
@@ -89,22 +92,25 @@ class PlacesTests(SynchronousTestCase):
             self.assertApproximates(valid / 2000, secure, 0.03)
 
     def test_networks(self) -> None:
-        """A /24 has as many other nodes as wanted; of valid ones about as many, on average."""
+        """
+        A /24 has exactly the given number of nodes with other ids, and this number of
+        nodes with valid ids on average.
+        """
         others = places(20, 0.0, 50)
         one = address(others.place(7))[0].rpartition(".")[0]
-        # Of one /24: with a port for each address, 8 divides those of other nodes.
+        # In one /24: with a port for each address, 8 divides the offsets of other nodes.
         ports = range(0xC000, 0x10000, 8)
         found = [others.number_at(f"{one}.{last}", port) for last in range(60) for port in ports]
         self.assertEqual(len({number for number in found if number is not None}), 50)
         for per_network in (2, 50):
             nodes = places(20, 1.0, per_network)
             hosts = Counter(address(nodes.place(n))[0].rpartition(".")[0] for n in range(0, 2**20, 64))
-            # A 64th of all nodes: of those in each network that was met at all.
+            # A 64th of all nodes: the number in each network that occurs at all.
             expected = per_network / 64 / (1 - 2.718 ** (-per_network / 64))
             self.assertApproximates(2**14 / len(hosts) / expected, 1.0, 0.1)
 
     def test_ports(self) -> None:
-        """So many nodes share an address, far from each other."""
+        """The given number of nodes share an address, with ids far from each other."""
         for secure in (0.0, 1.0):
             nodes = places(20, secure, 4, 4)
             for start in (1, 70000, 2**20 - 1):
@@ -114,7 +120,7 @@ class PlacesTests(SynchronousTestCase):
                 self.assertIn(start, numbers)
 
     def test_gone(self) -> None:
-        """A former node has the same top bits and validity, and an address where nobody is."""
+        """A former node has the same top bits and validity, and an address without a node."""
         nodes = places(secure=0.5)
         for number in range(1000):
             place = nodes.place(number)
@@ -125,13 +131,13 @@ class PlacesTests(SynchronousTestCase):
             self.assertEqual(is_valid(place.gone[:20], host), place.secure)
 
     def test_members(self) -> None:
-        """Member hosts have a /24 of their own."""
+        """Each member host has its own /24."""
         hosts = [member_host(index) for index in (0, 1, 256, 65535)]
         self.assertEqual(hosts, ["45.0.0.1", "45.0.1.1", "45.1.0.1", "45.255.255.1"])
         self.assertRaises(ValueError, member_host, 65536)
 
     def test_bad(self) -> None:
-        """What can't be is refused."""
+        """Impossible parameters are refused."""
         for bad in ({"bits": 19}, {"bits": 25}, {"secure": 1.1}, {"per_network": 0}, {"ports_per_ip": 3}):
             self.assertRaises(ValueError, places, **bad)
         self.assertRaises(ValueError, places, 24, 0.5, 1)

@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.testing.vast.scenario} and L{dtt.testing.vast.world}: whole
-trackers on a DHT of the real size.
+Tests for L{dtt.testing.vast.scenario} and L{dtt.testing.vast.world}: whole trackers on a
+DHT of realistic size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dtt.testing.vast import scenario
 from dtt.testing.vast.scenario import Setting, newcomer, pair, recall
 from dtt.testing.vast.world import START, World
 
-#: As the DHT is, and its datagrams get lost.
+#: Shares of silent nodes and of lost datagrams as in the real DHT.
 SETTING = Setting(silent=0.35, loss=0.015)
 
 
@@ -24,7 +24,7 @@ class ScenarioTests(SynchronousTestCase):
     """
 
     def test_pair(self) -> None:
-        """Strangers among four million nodes meet; a run that is repeated has the same datagrams."""
+        """Two members among four million nodes find each other; repeating a run gives the same datagrams."""
         meeting = pair(SETTING)
         assert meeting.seconds is not None
         self.assertTrue(0.5 < meeting.seconds < 60)
@@ -33,21 +33,21 @@ class ScenarioTests(SynchronousTestCase):
         self.assertNotEqual(pair(SETTING, 1).digest, meeting.digest)
 
     def test_newcomer(self) -> None:
-        """A member that has been alone is found."""
+        """A member that has been alone for a while is found."""
         meeting = newcomer(SETTING)
         assert meeting.seconds is not None
         self.assertTrue(0.5 < meeting.seconds < 60)
         self.assertGreater(meeting.datagrams[0], meeting.datagrams[1])
 
     def test_never(self) -> None:
-        """Where nobody answers nobody joins."""
+        """If no node answers, no member joins."""
         with patch.object(scenario, "LIMIT", 5.0):
             meeting = pair(Setting(silent=1.0))
         self.assertIsNone(meeting.seconds)
         self.assertGreater(min(meeting.datagrams), 2)
 
     def test_recall(self) -> None:
-        """A slot read is compared with the nodes that are really the nearest."""
+        """A slot read is compared with the nodes that are truly nearest."""
         reads = recall(Setting(bits=20), 3)
         self.assertEqual(recall(Setting(bits=20), 3), reads)
         for read in reads:
@@ -61,7 +61,7 @@ class WorldTests(SynchronousTestCase):
     """
 
     def test_world(self) -> None:
-        """A run begins within its minute, on machines that are not of the DHT."""
+        """A run begins within its minute, on machines that are not part of the DHT."""
         world = World(Setting(seed=3), 4)
         self.assertTrue(START <= world.clock.seconds() < START + 60)
         self.assertFalse(world.dht.has(world.host()))
@@ -69,7 +69,7 @@ class WorldTests(SynchronousTestCase):
         self.assertNotEqual(world.dht.contact(1), World(Setting(seed=4), 4).dht.contact(1))
 
     def test_until(self) -> None:
-        """Time passes until something has happened, or is over."""
+        """The time advances until a Deferred has fired, or up to a limit."""
         world = World(Setting())
         began = world.clock.seconds()
         done: Deferred[None] = Deferred()

@@ -24,7 +24,10 @@ class TablesTests(SynchronousTestCase):
     """
 
     def test_buckets(self) -> None:
-        """An entry differs from the owner first in its bucket's bit; buckets are full, or have all nodes."""
+        """
+        The highest bit in which an entry differs from the owner is that of its bucket;
+        buckets are full, or contain all nodes.
+        """
         for owner in (0, 1234567, 2**BITS - 1):
             for bit in range(BITS):
                 entries = [entry >> 1 for entry in tables().entries(owner, bit)]
@@ -33,7 +36,7 @@ class TablesTests(SynchronousTestCase):
                 self.assertEqual(len(entries), min(BUCKET, 2**bit))
 
     def test_extended(self) -> None:
-        """An extended table has libtorrent's sizes in its first buckets."""
+        """The first buckets of an extended table have libtorrent's sizes."""
         sizes = [len(tables().entries(77, BITS - 1 - index, extended=True)) for index in range(6)]
         self.assertEqual(sizes, [*EXTENDED, BUCKET, BUCKET])
 
@@ -51,7 +54,7 @@ class TablesTests(SynchronousTestCase):
                 self.assertEqual(table.nearest(owner, wanted, 20), everything[:20])
 
     def test_shares(self) -> None:
-        """The wanted shares are missing and gone."""
+        """The given shares of entries are missing or gone."""
         rng = Random(2)
         table = tables(0.2, 0.1)
         entries = [

@@ -146,7 +146,7 @@ class IrohTestCase(SynchronousTestCase):
 
     def closed(self) -> dict[str, int]:
         """
-        Why connections of L{a} were closed.
+        The reasons for which connections of L{a} were closed.
         """
         return {
             reason.removeprefix("closed_").replace("_", " "): count

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.iroh.acceptor}, over a QUIC network in memory.
+Tests for L{dtt.transport.iroh.acceptor}, over an in-memory QUIC network.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_not_imported_before(self) -> None:
         """
-        The modules of the transport can be imported without it.
+        The modules of the transport can be imported without the package.
         """
         self.assertNotIn("iroh", vars(iroh_bindings))
 
@@ -155,7 +155,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_both_ways(self) -> None:
         """
-        Both families, with ports.
+        Addresses of both families are converted in both directions, with ports.
         """
         for text, pair in (
             ("192.0.2.1:80", ("192.0.2.1", 80)),

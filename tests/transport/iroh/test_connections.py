@@ -212,7 +212,7 @@ class EndTests(IrohTestCase):
 
     def test_read_to_the_end(self) -> None:
         """
-        What arrived before the peer closed the connection is read.
+        Data that arrived before the peer closed the connection is read.
         """
         raw = RawPeer(self, 2)
         connection = raw.connect(self.a)

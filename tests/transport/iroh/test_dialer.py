@@ -1,6 +1,6 @@
 """
 Tests for L{dtt.transport.iroh.dialer} and L{dtt.transport.iroh.spare_endpoints}: false
-addresses.  Other dials are in L{tests.transport.iroh.test_transport} and
+addresses. Other dials are in L{tests.transport.iroh.test_transport} and
 L{tests.transport.test_contract}.
 """
 

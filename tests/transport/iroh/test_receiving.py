@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.iroh.receiving}, over a QUIC network in memory.
+Tests for L{dtt.transport.iroh.receiving}, over an in-memory QUIC network.
 """
 
 from __future__ import annotations

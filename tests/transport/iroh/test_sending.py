@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.iroh.sending}, over a QUIC network in memory.
+Tests for L{dtt.transport.iroh.sending}, over an in-memory QUIC network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SendingTests(IrohTestCase):
 
     def writes(self) -> list[bytes]:
         """
-        Record what is written from now on.
+        Record the writes from now on.
         """
         written = []
         original = MemoryStream.write_all
@@ -45,8 +45,8 @@ class SendingTests(IrohTestCase):
 
     def test_one_write(self) -> None:
         """
-        The header and all messages of one turn are one write, and so are those
-        of a later turn.
+        The header and all messages of one turn are one write, and so are those of a later
+        turn.
         """
         written = self.writes()
         for number in range(3):
@@ -142,7 +142,7 @@ class SendingTests(IrohTestCase):
 
     def test_stopped_by_the_peer(self) -> None:
         """
-        A stream that the peer stops ends the connection (Q3).
+        If the peer stops a stream, the connection ends (Q3).
         """
         self.send(b"hello")
         self.advance(0.1)

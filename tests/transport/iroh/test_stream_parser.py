@@ -23,7 +23,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_example(self) -> None:
         """
-        The first bytes of a stream (docs/protocol/gossip.md section 10, E1).
+        The first bytes of a stream are those of docs/protocol/gossip.md section 10, E1.
         """
         self.assertEqual(prefix(TOPIC), bytes.fromhex("00000020") + TOPIC)
         join = bytes.fromhex("000001090001007f000001d122")

@@ -91,7 +91,7 @@ class AddressTests(IrohTestCase):
 
     def test_by_id_alone(self) -> None:
         """
-        With n0's preset the library may find a peer by its id.
+        With n0's preset the library can find a peer by its id.
         """
         transport, _ = self.transport(5, preset="n0")
         self.assertTrue(transport.finds_peers)
@@ -182,10 +182,10 @@ class _Contents:
         self.contents: list[bytes] = []
 
     def neighbor_up(self, peer_id: bytes) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def neighbor_down(self, peer_id: bytes) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def message_received(self, message: Any) -> None:
         """Record it."""

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.streams.connection}: what needs a socket.
+Tests for L{dtt.transport.streams.connection} that need a socket.
 """
 
 from __future__ import annotations

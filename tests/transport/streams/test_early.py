@@ -45,7 +45,7 @@ VECTORS = (
 )
 KEY = bytes.fromhex(EARLY_KEY)
 
-#: Seconds of a one-way trip.
+#: The one-way latency in seconds.
 LATENCY = 1 / 16
 
 
@@ -149,7 +149,7 @@ class Ups:
         raise AssertionError("a neighbour went")
 
     def message_received(self, message: GossipMessage) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class TripsTests(SynchronousTestCase):
@@ -158,7 +158,7 @@ class TripsTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        # A fraction that adds up without rounding.
+        # A fraction that can be added without rounding.
         self.clock = Clock()
         self.net = MemoryTCPNetwork(self.clock, latency=LATENCY)
         self.members: list[GossipMember] = []

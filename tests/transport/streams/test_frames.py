@@ -27,7 +27,7 @@ from dtt.transport.streams.frames import (
 
 TAG = bytes(range(32))
 
-#: Frames and their bytes, written out by hand from docs/protocol/streams.md section 2.
+#: Frames and their bytes, written by hand from docs/protocol/streams.md section 2.
 KNOWN: list[tuple[Frame, str]] = [
     (Open(5, TAG), "00000022" + "00" + "05" + TAG.hex()),
     (Open(300, TAG), "00000023" + "00" + "ac02" + TAG.hex()),
@@ -46,7 +46,7 @@ def parse(data: bytes) -> list[ReceivedFrame]:
     """
     The frames in C{data}.
 
-    @raise DecodeError: some of it is malformed.
+    @raise DecodeError: a frame is malformed.
     """
     parser = FrameParser()
     frames = parser.feed(data)
@@ -84,7 +84,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def assert_malformed(self, data: bytes, reason: str) -> None:
         """
-        C{data} is refused for C{reason}.
+        Assert that C{data} is refused for C{reason}.
         """
         error = self.assertRaises(DecodeError, parse, data)
         self.assertEqual(str(error), reason)

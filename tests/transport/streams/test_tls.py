@@ -194,7 +194,7 @@ class HandshakeTests(SynchronousTestCase):
                 with contextlib.suppress(SSL.WantReadError):
                     each.do_handshake()
                 pump(again, peer)
-        # pyOpenSSL has no name of its own for it.
+        # pyOpenSSL has no constant for it.
         self.assertEqual([lib.SSL_session_reused(cast(Any, each)._ssl) for each in (again, peer)], [0, 0])
         self.assertNotEqual(export_key(peer), export_key(server))
 
@@ -206,7 +206,7 @@ class ConnectionCreatorTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         """
-        It serves both sides.
+        The class provides the interfaces of both sides.
         """
         creator = ConnectionCreator(ALICE)
         self.assertTrue(verifyObject(IOpenSSLClientConnectionCreator, creator))

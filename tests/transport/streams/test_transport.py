@@ -115,7 +115,7 @@ class StreamsTestCase(SynchronousTestCase):
 
     def write(self, stranger: Stranger, data: bytes) -> None:
         """
-        C{stranger} sends C{data}.
+        Let C{stranger} send C{data}.
         """
         transport: Any = stranger.transport
         transport.write(data)
@@ -293,7 +293,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_ping(self) -> None:
         """
-        A PING is answered with its 8 bytes.
+        A PING is answered with the same 8 bytes.
         """
         stranger = self.stranger()
         self.write(stranger, encode_frame(Ping(b"12345678")))
@@ -404,8 +404,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_close_writes_what_is_queued(self) -> None:
         """
-        A connection that is closed while its peer reads slowly still delivers
-        what was sent.
+        A connection that is closed while its peer reads slowly still delivers what was
+        sent.
         """
         _, on_b = self.share()
         self.stall_and_send(800_000)
@@ -497,7 +497,7 @@ class EarlyTests(StreamsTestCase):
 
     def send(self, stranger: Stranger, *frames: Open | Early | Data | Close) -> None:
         """
-        C{stranger} sends C{frames}, in one write.
+        Let C{stranger} send C{frames}, in one write.
         """
         self.write(stranger, b"".join(map(encode_frame, frames)))
 
@@ -551,7 +551,7 @@ class EarlyTests(StreamsTestCase):
         again on the same connection, the key is not used for a second EARLY.
         """
         stranger = self.dialled()
-        # So that the connection stays.
+        # This keeps the connection open.
         self.send(stranger, Open(0, b"x" * 32))
         self.net.advance(5)
         self.assertEqual(self.links.disconnected, [CAROL.peer_id])
@@ -768,7 +768,7 @@ class ListenTests(StreamsTestCase):
 
     def addresses(self, transport: StreamsTransport) -> list[str]:
         """
-        As text.
+        The addresses as text.
         """
         return [str(address) for address in transport.addresses()]
 
@@ -813,7 +813,7 @@ class ListenTests(StreamsTestCase):
 
     def test_loopback(self) -> None:
         """
-        Loopback is listed only when nothing else is.
+        Loopback is listed only if there are no other addresses.
         """
         self.assertEqual(self.addresses(self.listening("0.0.0.0")), ["127.0.0.1:5000"])
         self.net = MemoryTCPNetwork(self.clock)
