@@ -104,7 +104,7 @@ class Lookups:
         """
         Search, or join the search that is under way.
 
-        @return: L{None}: not now.  Else a Deferred of its own for each caller,
+        @return: C{None}: not now.  Else a Deferred of its own for each caller,
             which fires when something is usable or the search is over; when
             it is cancelled, a search that has begun goes on.
         """

@@ -83,7 +83,7 @@ class Relay:
 
     def __init__(self, reactor: Any, url: str, counters: Counter[str], agent: IAgent | None = None) -> None:
         """
-        @param reactor: as for L{twisted.web.client.Agent}.
+        @param reactor: as for C{twisted.web.client.Agent}.
         @param url: C{http://} or C{https://}, to which C{/<z32>} is added.
         @param agent: how it is reached; by default with what the module says.
         """

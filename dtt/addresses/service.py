@@ -72,7 +72,7 @@ class AddressService(MultiService):
         @param addresses: what we list, of all transports (docs/protocol/addresses.md
             section 3); asked again each time.
         @param state: where the sequence number and the peers that were reached
-            are kept; L{None}: nowhere.
+            are kept; C{None}: nowhere.
         @raise StateError: they can't be read.
         """
         super().__init__()

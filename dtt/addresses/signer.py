@@ -45,7 +45,7 @@ class Signer:
         """
         @param addresses: what we list (docs/protocol/addresses.md section 3); asked
             again for each packet.
-        @param state: where the last sequence number is kept; L{None}: nowhere.
+        @param state: where the last sequence number is kept; C{None}: nowhere.
         """
         self.key = key
         self.last_seq = 0
@@ -69,7 +69,7 @@ class Signer:
 
     def dns(self) -> bytes | None:
         """
-        The DNS packet with our present addresses; L{None} without any.
+        The DNS packet with our present addresses; C{None} without any.
         """
         addresses = self._addresses()
         return write_dns(self.key.peer_id, addresses) if addresses else None

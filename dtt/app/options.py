@@ -37,7 +37,7 @@ class TopicSettings:
 
     @ivar name: as the operator wrote it.
     @ivar topic_id: 32 bytes.
-    @ivar secret: any bytes; L{None}: none was given.
+    @ivar secret: any bytes; C{None}: none was given.
     """
 
     name: str
@@ -48,7 +48,7 @@ class TopicSettings:
 def default_state_dir(environ: Mapping[str, str]) -> Path | None:
     """
     Where a service keeps its state: systemd's C{$STATE_DIRECTORY} (the first
-    one), else C{dtt} in the XDG state directory; L{None} if that would be in
+    one), else C{dtt} in the XDG state directory; C{None} if that would be in
     a home directory and there is none.
     """
     under_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
@@ -285,7 +285,7 @@ class TrackerOptions(BootstrapOptions):
         The settings of the TOML file and of the command line, and the file's
         topics.
 
-        @param default_state_dir: if neither names one; L{None}: keep none.
+        @param default_state_dir: if neither names one; C{None}: keep none.
         @raise UsageError: the file is unusable, or what was asked for does not
             fit together or is not installed.
         """

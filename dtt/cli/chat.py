@@ -70,7 +70,7 @@ class ChatLine:
     @classmethod
     def decode(cls, content: bytes) -> ChatLine | None:
         """
-        The line in C{content}; L{None} if it is none.
+        The line in C{content}; C{None} if it is none.
         """
         try:
             match json.loads(content.decode("utf-8")):
@@ -92,7 +92,7 @@ def printable(text: str) -> str:
 
 def describe(event: Event) -> str | None:
     """
-    What a person is shown of C{event}; L{None}: nothing.
+    What a person is shown of C{event}; C{None}: nothing.
     """
     match event:
         case Message():

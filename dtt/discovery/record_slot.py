@@ -194,7 +194,7 @@ class RecordClient:
         @param effort: of the read.
         @param early: whether to put the first copy before the read has ended.
         @return: nodes that hold a record of ours now, this one or an earlier one
-            that says less; L{None}: the slot is full.
+            that says less; C{None}: the slot is full.
         """
         reader = state.reader
         state.source = source

@@ -65,9 +65,9 @@ class Effort:
     @ivar width: how many of the nearest nodes have to answer.
     @ivar lifetime: seconds after which the slot is looked up anew.
     @ivar max_age: a read that ended at most so many seconds ago will do;
-        L{None}: none will.
+        C{None}: none will.
     @ivar nearest: of the nodes known, how many of the nearest are asked again;
-        L{None}: all.
+        C{None}: all.
     """
 
     alpha: int
@@ -90,7 +90,7 @@ class SlotReader:
 
     @ivar slot: which.
     @ivar key: what its records are sealed to.
-    @ivar latest: the last read, or L{None}.
+    @ivar latest: the last read, or C{None}.
     """
 
     _log = Logger()
@@ -146,7 +146,7 @@ class SlotReader:
             looked up, and they are known before the read ends; see
             L{IDHT.get_mutable}.
         @return: can be cancelled; fails with L{RemoteError<dtt.errors.RemoteError>}
-            or L{TimeoutError<twisted.internet.defer.TimeoutError>}.
+            or C{twisted.internet.defer.TimeoutError}.
         """
 
         def cancel(waiter: Deferred[MutableRead]) -> None:
@@ -201,7 +201,7 @@ class SlotReader:
 
     def publisher(self, value: bytes) -> bytes | None:
         """
-        Whose record C{value} is; L{None} if it is none.
+        Whose record C{value} is; C{None} if it is none.
         """
         record = self._open(value)
         return None if record is None else record.publisher

@@ -265,7 +265,7 @@ class Fetcher(LoopService):
         self, reading: Coroutine[Any, Any, list[FoundRecord]]
     ) -> list[FoundRecord] | None:
         """
-        What was read; L{None} as soon as there is a neighbour, which ends the read.
+        What was read; C{None} as soon as there is a neighbour, which ends the read.
         """
         read = Deferred.fromCoroutine(reading)
         joined = self._gossip.when_joined()

@@ -32,7 +32,7 @@ def transport_names(wanted: str | None) -> tuple[str, ...]:
     """
     The transports that a setting stands for, the preferred one first.
 
-    @param wanted: C{streams}, C{iroh}, C{both}, or L{None}: what is installed.
+    @param wanted: C{streams}, C{iroh}, C{both}, or C{None}: what is installed.
     @raise UsageError: iroh is wanted and not installed, or can't be used.
     """
     if wanted == "streams":
