@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.testing.fake_gossip import FakeGossip
 from dtt.testing.net.clock import advance
-from dtt.tracker.dials import AT_ONCE, MAX_WAITING, Dials
+from dtt.tracker.dials import BURST, MAX_WAITING, Dials
 from dtt.wire.addresses import Address
 from tests.tracker.common import IDS, START, Book, address, start_clock
 
@@ -58,7 +58,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_some_at_once(self) -> None:
         """Four are joined at once, the others one by one, with the interval from one to the next."""
-        self.assertEqual(AT_ONCE, 4)
+        self.assertEqual(BURST, 4)
         self.dials.add(IDS[1:8])
         self.assertEqual(self.times, [0.0] * 4)
         self.advance(10)
@@ -133,7 +133,7 @@ class DialsTests(SynchronousTestCase):
         for number in range(10):
             dials.add(bytes((number, other)) * 16 for other in range(100))
         self.advance(1000)
-        self.assertEqual(len(self.joined()), AT_ONCE + MAX_WAITING)
+        self.assertEqual(len(self.joined()), BURST + MAX_WAITING)
         self.assertEqual(self.times[4:7], [0.1, 0.2, 0.3])
 
     def test_joined_meanwhile(self) -> None:
