@@ -205,7 +205,8 @@ class TOMLTests(SynchronousTestCase):
             "timeouts.join: unknown key; expected one of join_peer, broadcast, broadcast_neighbors",
         )
         self.assertIn(
-            "nonsense: unknown key; expected one of state_dir, transport, listen", self.refused("nonsense = 1")
+            "nonsense: unknown key; expected one of state_dir, transport, listen",
+            self.refused("nonsense = 1"),
         )
         self.assertIn("topic[0].secret: unknown", self.refused("[[topic]]\nname = 'x'\nsecret = 'y'"))
 
