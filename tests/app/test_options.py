@@ -235,9 +235,9 @@ class TrackerOptionsTests(SynchronousTestCase):
             (("--transport", ""), "--transport: must be one of streams, iroh, both, not ''"),
             (("--iroh-preset", "n1"), "--iroh-preset: must be one of none, n0, not 'n1'"),
             (("--iroh-preset", ""), "--iroh-preset: must be one of none, n0, not ''"),
-            (("--relay", "relay.example"), "--relay: 'relay.example' is no URL of a relay"),
-            (("--relay", ""), "--relay: '' is no URL of a relay"),
-            (("--relay", "https://[/"), "no URL of a relay"),
+            (("--relay", "relay.example"), "--relay: 'relay.example' is not a relay URL"),
+            (("--relay", ""), "--relay: '' is not a relay URL"),
+            (("--relay", "https://[/"), "not a relay URL"),
             (("--transport", "streams", "--listen", "iroh:127.0.0.1:0"), "need --transport iroh or both"),
             (("--transport", "streams", "--relay", "https://a.example/"), "need --transport iroh or both"),
             (("--transport", "streams", "--iroh-preset", "none"), "need --transport iroh or both"),
@@ -250,7 +250,7 @@ class TrackerOptionsTests(SynchronousTestCase):
             self.assertIn(expected, str(raised.exception))
         with self.assertRaises(usage.UsageError) as twice:
             self.parse("--listen", "127.0.0.1:1", "--listen", "streams:127.0.0.1:2")
-        self.assertIn("two addresses for streams", str(twice.exception))
+        self.assertIn("more than one address for streams", str(twice.exception))
 
     def test_addresses(self) -> None:
         """
@@ -274,7 +274,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.publish, config.pkarr), (False, True))
         with self.assertRaises(usage.UsageError) as raised:
             self.load("--pkarr-relay", "relay.example")
-        self.assertIn("--pkarr-relay: 'relay.example' is no URL of a relay", str(raised.exception))
+        self.assertIn("--pkarr-relay: 'relay.example' is not a relay URL", str(raised.exception))
 
     def test_iroh_not_installed(self) -> None:
         """
@@ -318,7 +318,7 @@ class TrackerOptionsTests(SynchronousTestCase):
             self.load("--config", str(path))
         self.assertEqual(
             str(raised.exception),
-            f"{path}: listen: is for streams; with transport iroh write it under [iroh]",
+            f"{path}: listen: is for streams; with transport iroh set it under [iroh]",
         )
         for transport in ("both", "iroh"):
             self.assertEqual(

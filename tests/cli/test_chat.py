@@ -297,7 +297,9 @@ class ChatTests(SynchronousTestCase):
         self.transport.clear()
         self.console.resumeProducing()
         chat.show("after")
-        self.assertEqual(self.shown(), "! 2 events were not shown: the output was not read\nafter\n")
+        self.assertEqual(
+            self.shown(), "! 2 events were dropped: the output was not read fast enough\nafter\n"
+        )
 
     def test_events(self) -> None:
         """Events are shown as text, or as JSON lines with --json; notes then go to standard error."""

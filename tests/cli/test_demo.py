@@ -26,26 +26,26 @@ class MemberTests(SynchronousTestCase):
     Tests for L{Member.trouble}.
     """
 
-    def test_trouble(self) -> None:
+    def test_problem(self) -> None:
         """The first thing that is wrong, in words; nothing if it is joined and has heard everybody else."""
         everybody = frozenset(IDS)
         member = Member(1, 0.0)
-        self.assertEqual(member.trouble(everybody), "member 1 did not start")
+        self.assertEqual(member.problem(everybody), "member 1 did not start")
         member.peer_id = IDS[0]
-        self.assertIn("member 1 did not join", member.trouble(everybody))
+        self.assertIn("member 1 did not join", member.problem(everybody))
         member.joined = 1.0
-        self.assertEqual(member.trouble(everybody), "member 1 heard nothing of bbbbbbbbbb, cccccccccc")
+        self.assertEqual(member.problem(everybody), "member 1 heard nothing from bbbbbbbbbb, cccccccccc")
         member.heard = {IDS[1], IDS[2]}
-        self.assertEqual(member.trouble(everybody), "")
+        self.assertEqual(member.problem(everybody), "")
         member.heard.add(IDS[0])
-        self.assertEqual(member.trouble(everybody), "")
+        self.assertEqual(member.problem(everybody), "")
         member.ended = "exit code 1"
-        self.assertEqual(member.trouble(everybody), "member 1 ended early (exit code 1)")
+        self.assertEqual(member.problem(everybody), "member 1 ended early (exit code 1)")
 
     def test_errors(self) -> None:
         """The last words of its standard error are added, if anything is wrong."""
         member = Member(2, 0.0, errors=["one", "two", "three", "four"])
-        self.assertEqual(member.trouble(frozenset()), "member 2 did not start | two | three | four")
+        self.assertEqual(member.problem(frozenset()), "member 2 did not start | two | three | four")
 
 
 class MemberProcessTests(SynchronousTestCase):
@@ -168,14 +168,14 @@ class DemoTests(SynchronousTestCase):
                 f"   1.500 s  member 1  {what}"
                 for what in (
                     "DHT ready, 8 nodes known",
-                    "1 addresses published, dht",
+                    "1 addresses published at dht",
                     "record stored on 2 nodes",
                     "found the record of member 2",
                     "dialled member 2",
                     "could not reach ffffffffff: timed out",
                     "neighbour up: member 2",
                     "neighbour down: member 2",
-                    "message of member 2 received: \ufffd[2J",
+                    "received a message from member 2: \ufffd[2J",
                     "something.new",
                 )
             ],
@@ -243,7 +243,7 @@ class DemoTests(SynchronousTestCase):
             demo.stop()
             demo.stop()
             self.assertEqual(self.successResultOf(demo._verdict), 1)
-            self.assertIn("member 2 heard nothing of aaaaaaaaaa", demo.shown[-1])
+            self.assertIn("member 2 heard nothing from aaaaaaaaaa", demo.shown[-1])
 
     def test_keep_and_a_member_ends(self) -> None:
         """A member that ends after the summary is told of, and makes it a 1."""

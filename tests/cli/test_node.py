@@ -49,7 +49,7 @@ class NodeOptionsTests(SynchronousTestCase):
             (["--bind", "nowhere"], "--bind: 'nowhere'"),
             (["--bind", "::1"], "--bind: '::1'"),
             (["--bind6", "10.0.0.1"], "--bind6: '10.0.0.1'"),
-            (["x"], "what is 'x'?"),
+            (["x"], "unexpected argument 'x'"),
         ):
             error = self.assertRaises(UsageError, NodeOptions().parseOptions, arguments)
             self.assertIn(expected, str(error))
