@@ -1,14 +1,12 @@
 """
-Feed a DHT node with what no honest node would send.
-
-C{python -m tests.fuzz [--seconds S] [--datagrams N] [--seed N]}: datagrams made by
-a grammar of KRPC, recorded ones of real programs, and mutations of both go to
-two whole nodes without a network, a closed and an open one; so do replies to
-what they ask, while they look up, read and write.  It ends with exit code 1 if
-anything was raised, if something was sent for what can't be decoded, if a table
-grew beyond its bound, or if an operation did not end; it prints its seed, what
-was dropped and why, and what datagrams cost (microseconds of CPU; the dearest is
-the smallest of three tries, unless it was a reply, which counts once).
+Fuzzer for a DHT node. C{python -m tests.fuzz [--seconds S] [--datagrams N] [--seed N]}
+feeds two complete nodes without a network, a closed and an open one, with datagrams made by
+a KRPC grammar, recorded datagrams of real programs, and mutations of both; and with
+responses to their queries while they look up, read and write. It exits with code 1 if an
+exception was raised, if something was sent for an undecodable datagram, if a table exceeded
+its bound, or if an operation did not end. It prints its seed, what was dropped and why, and
+the cost of datagrams (microseconds of CPU; the highest is the smallest of three tries,
+except for responses, which are measured once).
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ MAX_TRANSACTIONS = 256 * (OPERATIONS + 4)
 
 class _Port:
     """
-    A UDP port that keeps what is sent.
+    A UDP port that records what is sent.
     """
 
     maxThroughput = 0
@@ -61,19 +59,19 @@ class _Port:
 
     def write(self, datagram: bytes, address: tuple[str, int]) -> None:
         """
-        Keep it.
+        Record a datagram.
         """
         self.sent.append((datagram, address))
 
     def getHost(self) -> IPv4Address:
         """
-        Its address.
+        Return its address.
         """
         return IPv4Address("UDP", "10.0.0.99", 6881)
 
     def stopListening(self) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
 
@@ -84,7 +82,7 @@ class _Reactor(Clock):
 
     def listenUDP(self, port: int, protocol: DatagramProtocol, **more: Any) -> _Port:
         """
-        The only port.
+        Return the only port.
         """
         protocol.makeConnection(cast(Any, self.port))
         return self.port
@@ -94,9 +92,10 @@ class Target:
     """
     A node under attack.
 
-    @ivar kinds: what the datagrams were.
-    @ivar dearest: for queries, replies and others: seconds, and the datagram.
-    @ivar total: seconds, and datagrams.
+    @ivar kinds: the kinds of the datagrams.
+    @ivar dearest: for queries, responses and others: the highest cost in seconds, and its
+        datagram.
+    @ivar total: the total cost in seconds, and the number of datagrams.
     """
 
     def __init__(self, rng: Random, closed: bool) -> None:
@@ -130,7 +129,9 @@ class Target:
 
     def _collect(self) -> int:
         """
-        Keep our queries, to be replied to; how many other things were sent?
+        Record the node's queries, to be answered later.
+
+        @return: the number of other datagrams sent.
         """
         others = 0
         for datagram, address in self.reactor.port.sent:
@@ -146,9 +147,9 @@ class Target:
 
     def step(self) -> None:
         """
-        One datagram.
+        Feed one datagram.
 
-        @raise AssertionError: the node did what it must not.
+        @raise AssertionError: the node misbehaved.
         """
         rng = self.rng
         if self.pending and rng.random() < 0.3:
@@ -246,7 +247,7 @@ class Target:
 
     def failures(self) -> list[str]:
         """
-        Operations that ended as they must not.
+        Return the operations that ended unexpectedly.
         """
         return [how for how in self.ended if how.startswith("failed")]
 
@@ -262,9 +263,9 @@ class Fuzzer:
 
     def step(self) -> None:
         """
-        One datagram to one of them.
+        Feed one datagram to one of the nodes.
 
-        @raise AssertionError: it did what it must not.
+        @raise AssertionError: it misbehaved.
         """
         target = self.targets[self.rng.random() < 0.3]
         target.step()
@@ -273,6 +274,8 @@ class Fuzzer:
 
 def main(arguments: Sequence[str]) -> int:
     """
+    Run the fuzzer.
+
     @return: the exit code.
     """
     parser = argparse.ArgumentParser(

@@ -1,5 +1,5 @@
 """
-Settings, from TOML and from keyword arguments.
+Tests for settings, from TOML and from keyword arguments.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from dtt.net.host_port import parse_host_port
 
 class HostPortTests(SynchronousTestCase):
     """
-    L{parse_host_port}.
+    Tests for L{parse_host_port}.
     """
 
     def test_names_and_literals(self) -> None:
         """
-        Names, IPv4 literals and IPv6 literals in brackets, each with a port.
+        Names, IPv4 literals and bracketed IPv6 literals are accepted, each with a port.
         """
         self.assertEqual(parse_host_port("router.example:6881"), ("router.example", 6881))
         self.assertEqual(parse_host_port("127.0.0.1:0"), ("127.0.0.1", 0))
@@ -40,8 +40,8 @@ class HostPortTests(SynchronousTestCase):
 
     def test_anything_else_is_refused(self) -> None:
         """
-        What lacks a part, has a port out of range or an unbracketed IPv6
-        address is refused, and the message repeats it.
+        A missing part, a port out of range and an unbracketed IPv6 address are refused, and
+        the message repeats the text.
         """
         for text in ("", "host", "host:", ":1", "host:65536", "host:-1", "::1:80", "host:1x", "host:\u0661"):
             error = self.assertRaises(UsageError, parse_host_port, text)
@@ -50,12 +50,12 @@ class HostPortTests(SynchronousTestCase):
 
 class DefaultsTests(SynchronousTestCase):
     """
-    The defaults of docs/protocol/records.md section 6.
+    Tests for the defaults of docs/protocol/records.md section 6.
     """
 
     def test_upstream_defaults(self) -> None:
         """
-        A sample from every section.
+        A sample from every section has upstream's value.
         """
         config = Config()
         self.assertEqual(config.dht.bootstrap, PUBLIC_BOOTSTRAP)
@@ -70,8 +70,8 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_upload_rate(self) -> None:
         """
-        Answers may take what the DHT node lets them without being told, and
-        never so little that nobody gets one.
+        The default upload rate is that of the DHT node, and rates too low for a response
+        are refused.
         """
         self.assertEqual(DHTConfig().upload_rate, UPLOAD_RATE)
         self.assertRaises(UsageError, DHTConfig, upload_rate=0)
@@ -79,8 +79,8 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_impossible_values_are_refused_at_once(self) -> None:
         """
-        Intervals below 1 s, negative waits, ports out of range and numbers that
-        are none raise where they are given.
+        Intervals below 1 s, negative waits, ports out of range and non-numbers are refused
+        by the constructor.
         """
         self.assertRaises(UsageError, PublisherConfig, base_interval=0.5)
         self.assertRaises(UsageError, BubbleMergeConfig, max_jitter=-1)
@@ -92,9 +92,9 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_relay_urls(self) -> None:
         """
-        The URL of a relay is a base: C{http} or C{https}, a host, maybe a port and a
-        path.  A user and a password would stand in events and logs; query and
-        fragment would end up before the id.
+        A relay URL is a base URL: C{http} or C{https}, a host, and optionally a port and a
+        path. User and password would appear in events and logs; query and fragment would
+        precede the id.
         """
         good = ("https://a.example", "http://127.0.0.1:3340/", "https://[::1]:1/", "https://a.example/pkarr/")
         for cls in (IrohConfig, AddressesConfig):
@@ -119,12 +119,12 @@ class DefaultsTests(SynchronousTestCase):
 
 class TOMLTests(SynchronousTestCase):
     """
-    L{load_toml}.
+    Tests for L{load_toml}.
     """
 
     def write(self, text: str) -> Path:
         """
-        A file that holds C{text}.
+        Write a file that contains C{text}.
         """
         path = Path(self.mktemp())
         path.write_text(text, "utf-8")
@@ -132,7 +132,7 @@ class TOMLTests(SynchronousTestCase):
 
     def refused(self, text: str) -> str:
         """
-        The message for a file that holds C{text}, after its name.
+        Return the error message for a file that contains C{text}, after its name.
         """
         path = self.write(text)
         message = str(self.assertRaises(UsageError, load_toml, path))
@@ -141,7 +141,7 @@ class TOMLTests(SynchronousTestCase):
 
     def test_every_section(self) -> None:
         """
-        All sections are read; what is not named keeps its default.
+        All sections are read; missing keys keep their defaults.
         """
         config, topics = load_toml(
             self.write(
@@ -192,13 +192,13 @@ class TOMLTests(SynchronousTestCase):
 
     def test_an_empty_file_is_the_defaults(self) -> None:
         """
-        Nothing has to be said.
+        An empty file yields the defaults.
         """
         self.assertEqual(load_toml(self.write("")), (Config(), ()))
 
     def test_unknown_keys(self) -> None:
         """
-        The message names the key and what there is.
+        The message names the key and the known keys.
         """
         self.assertEqual(
             self.refused("[timeouts]\njoin = 1"),
@@ -255,7 +255,7 @@ class TOMLTests(SynchronousTestCase):
 
     def test_a_topic_needs_a_name(self) -> None:
         """
-        A secret alone is no topic.
+        A topic with only a secret is refused.
         """
         self.assertEqual(self.refused("[[topic]]\nsecret_file = 'x'"), "topic[0].name: missing")
 
@@ -270,15 +270,15 @@ class TOMLTests(SynchronousTestCase):
 
 class KeywordTests(SynchronousTestCase):
     """
-    Settings given by a program, which may not be checked by mypy.
+    Tests for settings passed by a program that mypy may not have checked.
     """
 
     def test_state_dir_as_text(self) -> None:
-        """A directory may be named by a string."""
+        """The state directory may be a string."""
         self.assertEqual(Config(state_dir="/var/lib/me").state_dir, Path("/var/lib/me"))
 
     def test_not_a_host_and_port(self) -> None:
-        """What is no pair of a host and a port is refused at once, by name."""
+        """A value that is not a (host, port) pair is refused by the constructor, by name."""
         wrong: Any = "0.0.0.0:0"
         for name, make in (
             ("listen", lambda: Config(listen=wrong)),

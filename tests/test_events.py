@@ -1,5 +1,5 @@
 """
-The one list of events, as JSON and as text.
+Tests for events, as JSON and as text.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ SAMPLES: tuple[tuple[Event, dict[str, Any]], ...] = (
 
 class EventTests(SynchronousTestCase):
     """
-    L{dtt.events}.
+    Tests for L{dtt.events}.
     """
 
     def test_json(self) -> None:
@@ -84,14 +84,14 @@ class EventTests(SynchronousTestCase):
 
     def test_every_event_is_listed(self) -> None:
         """
-        C{EVENTS} and the samples above name all of them, in the same order.
+        C{EVENTS} and the samples above contain all events, in the same order.
         """
         self.assertEqual(EVENTS, tuple(type(event) for event, _ in SAMPLES))
         self.assertEqual(len({event.name for event in EVENTS}), len(EVENTS))
 
     def test_content_that_is_no_text(self) -> None:
         """
-        Bytes that are not UTF-8 are given in hex, under another name.
+        Bytes that are not UTF-8 are shown in hex, under another name.
         """
         value = to_json(events.Message(TOPIC, PEER, "neighbors", b"\xff\x00"), 0)
         self.assertEqual(value["content_hex"], "ff00")
@@ -99,7 +99,7 @@ class EventTests(SynchronousTestCase):
 
     def test_text_never_shows_contents(self) -> None:
         """
-        Every event is a sentence; that of a message gives its size only.
+        Every event is a sentence; that of a message only shows its size.
         """
         for event, _ in SAMPLES:
             self.assertTrue(event.text().endswith("."), event.text())
@@ -116,12 +116,12 @@ class EventTests(SynchronousTestCase):
 
 class JSONLogTests(SynchronousTestCase):
     """
-    L{JSONLogObserver}.
+    Tests for L{JSONLogObserver}.
     """
 
     def setUp(self) -> None:
         """
-        A logger whose lines can be read.
+        Make a logger with readable output.
         """
         self.file = io.StringIO()
         observer = JSONLogObserver(self.file)
@@ -130,7 +130,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def line(self) -> dict[str, Any]:
         """
-        The one line that was written.
+        Return the one line that was written.
         """
         (line,) = self.file.getvalue().splitlines()
         value: dict[str, Any] = json.loads(line)
@@ -138,7 +138,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def test_our_events(self) -> None:
         """
-        An event is the line that C{dtt chat --json} prints.
+        An event is logged as the line that C{dtt chat --json} prints.
         """
         self.log.info("words", dtt_event=events.DHTReady(3))
         line = self.line()
@@ -146,7 +146,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def test_other_lines(self) -> None:
         """
-        What others log is JSON too.
+        Other log lines are JSON too.
         """
         self.log.warn("{what} happened", what="something")
         line = self.line()

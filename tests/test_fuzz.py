@@ -1,5 +1,5 @@
 """
-A taste of the fuzzer; C{python -m tests.fuzz} runs it for longer.
+Runs the fuzzer briefly; C{python -m tests.fuzz} runs it for longer.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from tests.fuzz import Fuzzer
 
 class FuzzTests(SynchronousTestCase):
     """
-    Some thousand hostile datagrams.
+    Feeds some thousand hostile datagrams.
     """
 
     def test_node(self) -> None:
         """
-        Nothing is raised, nothing is sent for what can't be decoded, and some
-        datagrams of each kind went through.
+        Nothing is raised, nothing is sent for undecodable datagrams, and some datagrams of
+        each kind are accepted.
         """
         seed = SystemRandom().randrange(10**9)
         fuzzer = Fuzzer(seed)

@@ -1,5 +1,5 @@
 """
-What applications may import, and what it costs.
+Tests for the public names of C{dtt}, and for the cost of importing it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dtt import errors
 
 class PublicNamesTests(SynchronousTestCase):
     """
-    The names in C{dtt} itself.
+    Tests for the names in C{dtt} itself.
     """
 
     def test_pinned(self) -> None:
-        """A public name comes or goes only together with this list."""
+        """The public names are those of this list."""
         self.assertEqual(
             dtt.__all__,
             [
@@ -38,7 +38,7 @@ class PublicNamesTests(SynchronousTestCase):
         )
 
     def test_bound(self) -> None:
-        """Each is there, is listed by dir(), and is the thing of that name."""
+        """Each public name exists, is listed by dir(), and has a docstring."""
         for name in dtt.__all__:
             value = getattr(dtt, name)
             self.assertIn(name, dir(dtt))
@@ -47,14 +47,14 @@ class PublicNamesTests(SynchronousTestCase):
                 self.assertTrue(inspect.getdoc(value), name)
 
     def test_others(self) -> None:
-        """Another name is an AttributeError, as of any module."""
+        """An unknown name raises AttributeError."""
         with self.assertRaises(AttributeError):
             dtt.Nonsense  # noqa: B018
 
     def test_lazy(self) -> None:
         """
-        Importing C{dtt} imports neither Twisted nor treq; using a name does
-        import Twisted, but not treq nor the reactor.
+        Importing C{dtt} imports neither Twisted nor treq; using a name imports Twisted, but
+        neither treq nor the reactor.
         """
         script = (
             "import sys, dtt\n"
@@ -75,11 +75,11 @@ class PublicNamesTests(SynchronousTestCase):
 
 class ErrorsTests(SynchronousTestCase):
     """
-    The exception tree.
+    Tests for the exception hierarchy.
     """
 
     def test_documented(self) -> None:
-        """Every exception has words of its own, and is a DTTError."""
+        """Every exception has a docstring of its own, and is a DTTError."""
         found = [
             value
             for value in vars(errors).values()
@@ -91,7 +91,10 @@ class ErrorsTests(SynchronousTestCase):
             self.assertTrue(error.__dict__.get("__doc__"), error)
 
     def test_branches(self) -> None:
-        """Each but the root is either a local or a remote fault; what a caller did wrong is a ValueError."""
+        """
+        Each exception but the root is either a local or a remote error; errors of the
+        caller are ValueErrors.
+        """
         for error in vars(errors).values():
             if (
                 inspect.isclass(error)

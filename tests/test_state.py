@@ -47,7 +47,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_exact_but_one_newline(self) -> None:
         """
-        One final newline is dropped, all else is exact.
+        One final newline is dropped; all other bytes are kept.
         """
         for held, secret in (
             (b"secret\n", b"secret"),
@@ -65,7 +65,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_lax_mode(self) -> None:
         """
-        A secret that group or others may read is refused, with the chmod to run.
+        A secret file that group or others can read is refused, with the chmod to run.
         """
         for mode in (0o640, 0o604, 0o644):
             self._write(b"secret", mode)
@@ -77,7 +77,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_command_can_be_pasted(self) -> None:
         """
-        A path with blanks is quoted in the chmod.
+        A path with spaces is quoted in the chmod.
         """
         self.path = self.path.with_name("a secret")
         self._write(b"secret", 0o644)
@@ -86,7 +86,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_unreadable(self) -> None:
         """
-        A missing file and a directory are refused in one line.
+        A missing file and a directory are refused with a message of one line.
         """
         self.assertRaises(StateError, read_secret_file, self.path)
         self.path.mkdir(mode=0o700)
@@ -95,7 +95,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_too_long(self) -> None:
         """
-        What can't be a secret is not read into memory.
+        A file that is too large for a secret is not read into memory.
         """
         self._write(bytes(MAX_SECRET_BYTES))
         self.assertEqual(len(read_secret_file(self.path)), MAX_SECRET_BYTES)
@@ -110,7 +110,7 @@ class CreatePrivateFileTests(SynchronousTestCase):
 
     def test_first_wins(self) -> None:
         """
-        The first call writes the file, the second changes nothing.
+        The first call writes the file; the second one changes nothing.
         """
         path = Path(self.mktemp())
         self.assertTrue(create_private_file(path, b"first"))
@@ -129,8 +129,8 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_created(self) -> None:
         """
-        The directory is made with mode 0700, with its parents; again it is used
-        as it is.
+        The directory is created with mode 0700, with its parents; an existing one is used
+        unchanged.
         """
         StateDirectory(self.path)
         StateDirectory(str(self.path))
@@ -138,7 +138,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_lax_mode(self) -> None:
         """
-        A directory that others may enter or read is refused, with the chmod.
+        A directory that others can enter or read is refused, with the chmod to run.
         """
         StateDirectory(self.path)
         for mode in (0o750, 0o755, 0o701):
@@ -149,7 +149,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_not_a_directory(self) -> None:
         """
-        A file in its place, or in the place of a parent, is refused.
+        A file instead of the directory or of one of its parents is refused.
         """
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(b"")
@@ -158,8 +158,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_leftovers(self) -> None:
         """
-        What a writer left that was killed goes when the directory is claimed;
-        nothing else does.
+        Locking the directory deletes temporary files of a killed process, and nothing else.
         """
         state = StateDirectory(self.path)
         state.write_json("node.json", {})
@@ -170,7 +169,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_lock_excludes(self) -> None:
         """
-        A second user is refused with a clear word until the first one unlocks.
+        A second user is refused with a clear message until the first one unlocks.
         """
         first, second = StateDirectory(self.path), StateDirectory(self.path)
         self.addCleanup(second.unlock)
@@ -185,7 +184,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_kill_releases(self) -> None:
         """
-        Another process's lock counts too, and C{kill -9} releases it.
+        A lock of another process counts too, and C{kill -9} releases it.
         """
         process = subprocess.Popen(
             [sys.executable, "-c", _HOLD_LOCK, str(self.path)],
@@ -208,8 +207,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_json_round_trip(self) -> None:
         """
-        What was written last is read, also by the next user; no temporary file
-        is left.
+        The last written value is read, also by the next user; no temporary file remains.
         """
         directory = StateDirectory(self.path)
         self.assertIsNone(directory.read_json("ports.json"))
@@ -220,7 +218,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_failed_write_keeps_the_old(self) -> None:
         """
-        When the new state can't be put in place the old one stays.
+        If the new state can't be written, the old one is kept.
         """
         directory = StateDirectory(self.path)
         directory.write_json("ports.json", {"dht": 1})
@@ -237,8 +235,8 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_damaged(self) -> None:
         """
-        A damaged file is put aside with a warning and counts as none; what is
-        written then is read again.
+        A damaged file is renamed with a warning and treated as missing; a value written
+        afterwards is read.
         """
         directory = StateDirectory(self.path)
         events: list[object] = []

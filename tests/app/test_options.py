@@ -25,12 +25,12 @@ class StateDirTests(SynchronousTestCase):
     """
 
     def test_systemd(self) -> None:
-        """systemd's directory comes first, the first of several."""
+        """systemd's directory has priority; of several, the first one."""
         environ = {"STATE_DIRECTORY": "/var/lib/dtt:/var/lib/other", "XDG_STATE_HOME": "/x"}
         self.assertEqual(default_state_dir(environ), Path("/var/lib/dtt"))
 
     def test_xdg(self) -> None:
-        """Then the XDG state directory, if it is absolute, as XDG demands; else its default."""
+        """Next is the XDG state directory if it is absolute, as XDG requires; else its default."""
         self.assertEqual(default_state_dir({"XDG_STATE_HOME": "/x"}), Path("/x/dtt"))
         for environ in ({}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative"}, {"STATE_DIRECTORY": ""}):
             self.assertEqual(default_state_dir(environ), Path.home() / ".local/state/dtt")
@@ -43,12 +43,12 @@ class StateDirTests(SynchronousTestCase):
 
 
 def no_home(cls: type[Path]) -> Path:
-    """As Path.home() of a user whom the system does not know."""
+    """Raise, like Path.home() for a user that the system does not know."""
     raise RuntimeError("Could not determine home directory.")
 
 
 class Sample(CommandOptions):
-    """Options to be parsed."""
+    """Sample options."""
 
     optFlags = [["flag", "f", "A flag."]]
     optParameters = [["value", "v", None, "A value."], ["number", None, 1, "A number.", int]]
@@ -67,13 +67,13 @@ class CommandOptionsTests(SynchronousTestCase):
     """
 
     def parse(self, *arguments: str) -> Sample:
-        """The options in C{arguments}."""
+        """Parse C{arguments}."""
         options = Sample()
         options.parseOptions(list(arguments))
         return options
 
     def test_options_may_follow(self) -> None:
-        """Options may stand before and after arguments, in all forms; -- ends them."""
+        """Options are accepted before and after arguments, in all forms; -- ends them."""
         for arguments in (
             ("--value", "x", "--flag", "a", "b"),
             ("a", "b", "--value=x", "--flag"),
@@ -92,7 +92,7 @@ class CommandOptionsTests(SynchronousTestCase):
         self.assertEqual(self.parse("-v", "").__getitem__("value"), "")
 
     def test_wrong(self) -> None:
-        """What is wrong is a usage error, also when our own code says so."""
+        """Errors are usage errors, including those of dtt's own code."""
         for arguments in (
             ("--nonsense",),
             ("a", "--nonsense"),
@@ -104,7 +104,7 @@ class CommandOptionsTests(SynchronousTestCase):
                 self.parse(*arguments)
 
     def test_version(self) -> None:
-        """--version prints ours."""
+        """--version prints the version of dtt."""
         out = io.StringIO()
         self.patch(sys, "stdout", out)
         with self.assertRaises(SystemExit) as raised:
@@ -119,29 +119,32 @@ class TrackerOptionsTests(SynchronousTestCase):
     """
 
     def parse(self, *arguments: str) -> TrackerOptions:
-        """The options in C{arguments}."""
+        """Parse C{arguments}."""
         options = TrackerOptions()
         options.parseOptions(list(arguments))
         return options
 
     def load(self, *arguments: str, default: Path | None = None) -> Config:
-        """The settings."""
+        """Return the settings."""
         return self.parse(*arguments).load(default)[0]
 
     def file(self, content: str | bytes, mode: int = 0o600) -> Path:
-        """A file with C{content}."""
+        """Write a file with C{content}."""
         path = Path(self.mktemp())
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         path.chmod(mode)
         return path
 
     def test_defaults(self) -> None:
-        """Without options the settings are the defaults; without a default nothing is kept on disk."""
+        """
+        Without options the settings are the defaults; without a default state directory
+        nothing is stored on disk.
+        """
         self.assertEqual(self.load(), Config())
         self.assertEqual(self.load(default=Path("/d")).state_dir, Path("/d"))
 
     def test_command_line(self) -> None:
-        """Each option has its place."""
+        """Each option sets its setting."""
         config = self.load(
             *("--state-dir", "/s", "--dht-port", "7001", "--listen", "192.0.2.7:7002"),
             *("--bootstrap", "a.example:1", "--bootstrap", "[2001:db8::1]:2"),
@@ -153,7 +156,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual(config.dht.bootstrap, (("a.example", 1), ("2001:db8::1", 2)))
 
     def test_switches(self) -> None:
-        """The services can be switched off one by one."""
+        """The services can be disabled individually."""
         config = self.load("--no-publish")
         self.assertEqual((config.bootstrap.max_bootstrap_records, config.publisher.enabled), (0, False))
         self.assertTrue(config.bubble_merge.enabled and config.message_overlap_merge.enabled)
@@ -163,7 +166,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.bubble_merge.enabled, config.message_overlap_merge.enabled), (True, False))
 
     def test_command_line_wins(self) -> None:
-        """The command line wins over the file; what it does not say is the file's."""
+        """The command line takes precedence over the file; other settings are those of the file."""
         path = self.file(
             'state_dir = "/f"\nlisten = "192.0.2.1:1"\n'
             '[dht]\nport = 5\nbootstrap = ["f.example:1"]\nretries = 7\n'
@@ -185,7 +188,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.publisher.enabled, config.publisher.base_interval), (False, 20))
 
     def test_wrong(self) -> None:
-        """Wrong values are refused, with the option and what it expects."""
+        """Invalid values are refused, with the option and what it expects."""
         for arguments, expected in (
             (("--dht-port", "65536"), "0..65535"),
             (("--dht-port", "-1"), "0..65535"),
@@ -206,8 +209,8 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_transports(self) -> None:
         """
-        Each transport has an address of its own; the iroh options go to its
-        table, and the command line wins over the file.
+        Each transport has its own address; the iroh options set its table, and the command
+        line takes precedence over the file.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "iroh"\n[iroh]\npreset = "n0"\nrelays = ["https://a.example/"]\n')
@@ -226,8 +229,7 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_transports_wrong(self) -> None:
         """
-        What does not fit together is refused, and so is what is no transport,
-        preset or relay.
+        Contradictory options and invalid transports, presets and relays are refused.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         for arguments, expected in (
@@ -254,8 +256,8 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        The DHT can be left out of the search for addresses, pkarr relays be
-        added; who publishes nothing publishes no address either.
+        The DHT can be excluded from the publication and lookup of addresses, and pkarr
+        relays added; --no-publish also disables the publication of addresses.
         """
         path = self.file('[addresses]\nrelays = ["https://a.example/"]\npkarr_interval = 600\n')
         config = self.load("--config", str(path), "--no-pkarr").addresses
@@ -278,7 +280,7 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_iroh_not_installed(self) -> None:
         """
-        Without the iroh package its options say how to install it.
+        Without the iroh package, its options say how to install it.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: "")
         path = str(self.file('[iroh]\nrelays = ["https://a.example/"]\n'))
@@ -297,8 +299,8 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_iroh_table_without_iroh(self) -> None:
         """
-        A file that sets iroh up and leaves it out contradicts itself; the command
-        line may leave it out.
+        A file that configures iroh but excludes it is refused; the command line may exclude
+        it.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "streams"\n[iroh]\npreset = "n0"\n')
@@ -309,8 +311,8 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_streams_port_without_streams(self) -> None:
         """
-        The same goes for a file that names a port of streams and leaves streams out;
-        its host alone is also iroh's.
+        A file that sets a port of streams but excludes streams is refused; the host alone
+        is also used for iroh.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "iroh"\nlisten = "127.0.0.1:7000"\n')
@@ -328,13 +330,13 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual(self.load("--config", str(path)).listen, ("127.0.0.1", 0))
 
     def test_listen_on_a_name(self) -> None:
-        """The address to listen on is an IP: our records carry it."""
+        """The address to listen on must be an IP, because our records contain it."""
         with self.assertRaises(UsageError) as raised:
             self.load("--listen", "localhost:0")
         self.assertIn("IP", str(raised.exception))
 
     def test_public_bootstrap(self) -> None:
-        """Without --bootstrap the public hosts are asked."""
+        """Without --bootstrap the public hosts are used."""
         self.assertEqual(self.load("--dht-port", "1").dht.bootstrap, PUBLIC_BOOTSTRAP)
 
     def test_options_are_not_shared(self) -> None:
@@ -343,7 +345,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual(TrackerOptions()["bootstrap"], [])
 
     def test_secret_file(self) -> None:
-        """One final newline is dropped, all else is exact; no option, no secret."""
+        """One final newline is dropped, all other bytes are kept; without the option there is no secret."""
         for content, secret in (
             (b"s", b"s"),
             (b"s\n", b"s"),
@@ -366,7 +368,7 @@ class TrackerOptionsTests(SynchronousTestCase):
             self.parse("--secret-file", "/nonexistent/secret").read_secret()
 
     def test_secret_on_stdin(self) -> None:
-        """C{-} is standard input; more than a secret can have is refused, not cut."""
+        """C{-} is standard input; an input that is too large is refused, not truncated."""
         for given, secret in ((b"s\n", b"s"), (b"x" * MAX_SECRET_BYTES, b"x" * MAX_SECRET_BYTES)):
             self.patch(sys, "stdin", _Stdin(given))
             self.assertEqual(self.parse("--secret-file", "-").read_secret(), secret)
@@ -385,12 +387,12 @@ class TrackerOptionsTests(SynchronousTestCase):
             self.assertRegex(text, rf"--{option}=? \w+", option)
 
     def test_help_has_no_gaps(self) -> None:
-        """An explanation that takes several lines of code is one paragraph."""
+        """An explanation that spans several lines of code is one paragraph."""
         self.assertNotRegex(str(TrackerOptions()), r"[.,;)] {2,}\w")
 
 
 class _Stdin:
-    """Standard input with some bytes."""
+    """Standard input with the given bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.buffer: Any = io.BytesIO(data)

@@ -30,18 +30,18 @@ TOPIC, ME, PEER = b"t" * 32, b"\x11" * 32, b"\x22" * 32
 
 class LineTests(SynchronousTestCase):
     """
-    What is said, on the wire and on the screen.
+    Tests for lines of chat, on the wire and on the screen.
     """
 
     def test_encode(self) -> None:
-        """UTF-8 JSON with from, n and text."""
+        """A line is UTF-8 JSON with from, n and text."""
         content = ChatLine("ab", 7, "grüße").encode()
         self.assertEqual(json.loads(content.decode("utf-8")), {"from": "ab", "n": 7, "text": "grüße"})
         self.assertIn("grüße".encode(), content)
         self.assertEqual(ChatLine.decode(content), ChatLine("ab", 7, "grüße"))
 
     def test_no_line(self) -> None:
-        """Anything else is none, whatever it is."""
+        """Anything else is not a line."""
         for content in (
             b"",
             b"hello",
@@ -59,19 +59,19 @@ class LineTests(SynchronousTestCase):
             self.assertIsNone(ChatLine.decode(content), content[:50])
 
     def test_more_keys(self) -> None:
-        """Further keys do no harm."""
+        """Additional keys are ignored."""
         self.assertEqual(
             ChatLine.decode(b'{"from": "ab", "n": 7, "text": "x", "color": "red"}'), ChatLine("ab", 7, "x")
         )
 
     def test_printable(self) -> None:
-        """Whatever a terminal would obey is replaced: escapes, newlines, turns of direction."""
+        """Characters that control a terminal are replaced: escapes, newlines, changes of direction."""
         self.assertEqual(printable("Grüße, 世界 👋"), "Grüße, 世界 👋")
         for character in "\x1b\r\n\t\b\x00\x7f\x9b\u202e\u2028\ud800":
             self.assertEqual(printable(f"a{character}b"), "a\ufffdb", repr(character))
 
     def test_describe(self) -> None:
-        """A line is shown with who claims to say it, anything else as it is, with the last hop."""
+        """A line is shown with its claimed sender, anything else as it is with the last hop."""
 
         def shown(content: bytes) -> str | None:
             return describe(Message(TOPIC, PEER, "swarm", content))
@@ -84,7 +84,7 @@ class LineTests(SynchronousTestCase):
         )
 
     def test_describe_others(self) -> None:
-        """Who comes and goes is shown; what is of no interest to a person is not."""
+        """Joining and leaving members are shown; events without interest to a person are not."""
         self.assertEqual(describe(NeighborUp(TOPIC, PEER)), "* 2222222222 is here")
         self.assertEqual(describe(NeighborDown(TOPIC, PEER)), "* 2222222222 is gone")
         self.assertEqual(describe(DHTReady(8)), "* The DHT answers; 8 nodes known.")
@@ -98,7 +98,7 @@ class ChatTests(SynchronousTestCase):
     """
 
     def chat(self, as_json: bool = False, stay: bool = False) -> Chat:
-        """A chat that has begun."""
+        """Return a started chat."""
         self.gossip = FakeGossip()
         self.console = Console()
         self.clock = Clock()
@@ -111,20 +111,20 @@ class ChatTests(SynchronousTestCase):
         return chat
 
     def type(self, text: str | bytes) -> None:
-        """Somebody types, or pipes."""
+        """Feed the input."""
         self.console.dataReceived(text if isinstance(text, bytes) else text.encode())
 
     def said(self) -> list[str]:
-        """What was broadcast, as text."""
+        """Return what was broadcast, as text."""
         lines = [ChatLine.decode(content) for content in self.gossip.broadcasts]
         return [line.text for line in lines if line is not None]
 
     def shown(self) -> str:
-        """What is on the screen."""
+        """Return what was printed."""
         return str(self.transport.value().decode())
 
     def test_waits_until_joined(self) -> None:
-        """Lines wait until there is a neighbour, and are then said in order."""
+        """Lines wait until there is a neighbour, and are then sent in order."""
         chat = self.chat()
         self.type("one\ntw")
         self.type("o\n")
@@ -135,14 +135,14 @@ class ChatTests(SynchronousTestCase):
         self.assertNoResult(chat.done)
 
     def test_lines(self) -> None:
-        """Empty lines are not said; carriage returns and bytes that are no text do no harm."""
+        """Empty lines are not sent; carriage returns and bytes that are not text are handled."""
         self.chat()
         self.gossip.up(PEER)
         self.type(b"\n\r\na\r\n\xff\n\n")
         self.assertEqual(self.said(), ["a", "\ufffd"])
 
     def test_same_line_twice(self) -> None:
-        """The counter makes equal lines different, also over restarts; the sender is us."""
+        """The counter makes equal lines differ, also across restarts; we are the sender."""
         self.chat()
         self.gossip.up(PEER)
         self.type("a\na\n")
@@ -154,7 +154,10 @@ class ChatTests(SynchronousTestCase):
         self.assertGreater(again._n, lines[1]["n"])
 
     def test_end_of_input(self) -> None:
-        """At the end of the input what waits is sent, also a last line without newline; then it is over."""
+        """
+        At the end of the input, waiting lines are sent, including a last one without a
+        newline; then the chat ends.
+        """
         chat = self.chat()
         self.type("one\ntwo")
         self.console.readConnectionLost()
@@ -165,7 +168,7 @@ class ChatTests(SynchronousTestCase):
         self.assertEqual(said_when_done, [["one", "two"]])
 
     def test_end_of_input_waits_for_sending(self) -> None:
-        """It is not over before the neighbours have taken what was said."""
+        """The chat does not end before the neighbours have accepted all lines."""
         chat = self.chat()
         sending: Deferred[None] = Deferred()
         self.gossip.broadcast = lambda content: sending  # type: ignore[method-assign]
@@ -177,13 +180,13 @@ class ChatTests(SynchronousTestCase):
         self.successResultOf(chat.done)
 
     def test_end_of_empty_input(self) -> None:
-        """With nothing to say it is over at once."""
+        """With an empty input the chat ends immediately."""
         chat = self.chat()
         self.console.readConnectionLost()
         self.successResultOf(chat.done)
 
     def test_stay(self) -> None:
-        """With --stay it goes on listening after the end of the input."""
+        """With --stay it keeps listening after the end of the input."""
         chat = self.chat(stay=True)
         self.type("one\n")
         self.console.readConnectionLost()
@@ -195,20 +198,20 @@ class ChatTests(SynchronousTestCase):
         self.successResultOf(chat.done)
 
     def test_nobody_reads(self) -> None:
-        """When nobody reads its output any more, or both ends are gone, it is over, even with --stay."""
+        """When the output or both ends are closed, the chat ends, even with --stay."""
         for end in ("writeConnectionLost", "connectionLost"):
             chat = self.chat(stay=True)
             getattr(self.console, end)()
             self.successResultOf(chat.done)
 
     def test_topic_left(self) -> None:
-        """When the topic is left before it is joined, it is over, silently."""
+        """If the topic is left before it is joined, the chat ends silently."""
         chat = self.chat()
         self.gossip.leave()
         self.successResultOf(chat.done)
 
     def test_too_long(self) -> None:
-        """A line that can't be broadcast is told of, and the next one is said."""
+        """A line that is too long to broadcast is reported, and the next one is sent."""
         self.chat()
         self.gossip.up(PEER)
         self.type("x" * 4055 + "\nafter\n")
@@ -217,8 +220,8 @@ class ChatTests(SynchronousTestCase):
 
     def test_far_too_long(self) -> None:
         """
-        A line without end fills no memory, is told of once, and no part of it
-        is said; the next line is.
+        An endless line does not exhaust the memory, is reported once, and no part of it is
+        sent; the next line is.
         """
         self.chat()
         self.gossip.up(PEER)
@@ -232,8 +235,8 @@ class ChatTests(SynchronousTestCase):
 
     def test_many_wait(self) -> None:
         """
-        When many lines wait no more input is read, and none is dropped; it is
-        read on when they are said.
+        If many lines wait, reading the input pauses and none is dropped; it resumes when
+        they are sent.
         """
         self.chat()
         self.type("".join(f"{number}\n" for number in range(MAX_WAITING - 1)))
@@ -246,8 +249,8 @@ class ChatTests(SynchronousTestCase):
 
     def test_pace(self) -> None:
         """
-        A line is said when the neighbours have taken the one before it: a file
-        that is piped in does not overrun them.
+        A line is sent when the neighbours have accepted the previous one, so that piped
+        input does not overrun them.
         """
         chat = self.chat()
         sending: list[Deferred[None]] = []
@@ -270,7 +273,7 @@ class ChatTests(SynchronousTestCase):
         self.successResultOf(chat.done)
 
     def test_finished(self) -> None:
-        """What still waits when it is over is not said, and nothing is told of it."""
+        """Lines that still wait at the end are not sent, and not reported."""
         chat = self.chat()
         sending: Deferred[None] = Deferred()
         self.gossip.broadcast = lambda content: sending  # type: ignore[method-assign]
@@ -284,7 +287,7 @@ class ChatTests(SynchronousTestCase):
 
     def test_output_not_read(self) -> None:
         """
-        Output that nobody reads fills no memory; how much was dropped is told
+        Unread output does not exhaust the memory; the number of dropped events is reported
         when it is read again.
         """
         chat = self.chat()
@@ -302,7 +305,7 @@ class ChatTests(SynchronousTestCase):
         )
 
     def test_events(self) -> None:
-        """Events are shown as text, or as JSON lines with --json; notes then go to standard error."""
+        """Events are shown as text, or as JSON lines with --json; notices then go to standard error."""
         chat = self.chat()
         chat.on_event(DHTReady(8))
         chat.on_event(RecordPublished(TOPIC, 1, 2))
@@ -327,29 +330,29 @@ class OptionsTests(SynchronousTestCase):
     """
 
     def parse(self, *arguments: str) -> ChatOptions:
-        """The options in C{arguments}."""
+        """Parse C{arguments}."""
         options = ChatOptions()
         options.parseOptions(list(arguments))
         return options
 
     def test_topic(self) -> None:
-        """One topic, before or after options."""
+        """There is one topic, before or after options."""
         for arguments in (("x", "--json", "--stay"), ("--json", "x", "--stay"), ("--json", "--stay", "x")):
             options = self.parse(*arguments)
             self.assertEqual((options["topic"], options["json"], options["stay"]), ("x", 1, 1))
 
     def test_no_topic(self) -> None:
-        """None, two, and an empty one are refused."""
+        """No topic, two topics and an empty one are refused."""
         for arguments in ((), ("x", "y")):
             self.assertRaises(usage.UsageError, self.parse, *arguments)
         self.assertIn("empty", str(self.assertRaises(UsageError, self.parse("").run)))
 
     def test_no_state_by_default(self) -> None:
-        """Without --state-dir it keeps nothing on disk."""
+        """Without --state-dir nothing is stored on disk."""
         self.assertIsNone(self.parse("x").load(None)[0].state_dir)
 
     def test_secret_of_the_file(self) -> None:
-        """A topic of the configuration file has its secret from there; --secret-file wins."""
+        """The configuration file provides the secret of its topic; --secret-file takes precedence."""
         secrets = []
         for text in ("theirs", "ours"):
             secret = Path(self.mktemp())
@@ -365,7 +368,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertRaises(StateError, self.parse("x").secret_of, topic_id, tables)
 
     def test_wrong(self) -> None:
-        """No topic, two, an unknown option, or a secret on standard input."""
+        """No topic, two topics, an unknown option and a secret on standard input are refused."""
         for arguments, expected in (
             ((), "one TOPIC"),
             (("x", "y"), "one TOPIC"),

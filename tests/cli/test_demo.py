@@ -23,11 +23,11 @@ IDS = ["a" * 64, "b" * 64, "c" * 64]
 
 class MemberTests(SynchronousTestCase):
     """
-    Tests for L{Member.trouble}.
+    Tests for L{Member.problem}.
     """
 
     def test_problem(self) -> None:
-        """The first thing that is wrong, in words; nothing if it is joined and has heard everybody else."""
+        """The first problem is described; there is none if the member has joined and heard all others."""
         everybody = frozenset(IDS)
         member = Member(1, 0.0)
         self.assertEqual(member.problem(everybody), "member 1 did not start")
@@ -43,7 +43,7 @@ class MemberTests(SynchronousTestCase):
         self.assertEqual(member.problem(everybody), "member 1 ended early (exit code 1)")
 
     def test_errors(self) -> None:
-        """The last words of its standard error are added, if anything is wrong."""
+        """If there is a problem, the last lines of standard error are added."""
         member = Member(2, 0.0, errors=["one", "two", "three", "four"])
         self.assertEqual(member.problem(frozenset()), "member 2 did not start | two | three | four")
 
@@ -54,7 +54,7 @@ class MemberProcessTests(SynchronousTestCase):
     """
 
     def test_lines(self) -> None:
-        """Output comes as whole lines, however it is cut."""
+        """Output is split into lines, however it is chunked."""
         lines: list[bytes] = []
         errors: list[str] = []
         process = MemberProcess(lines.append, errors.append)
@@ -64,7 +64,7 @@ class MemberProcessTests(SynchronousTestCase):
         self.assertEqual((lines, errors), ([b'{"a": 1}', b"{}", b"{}"], ["warning", "\ufffd"]))
 
     def test_end(self) -> None:
-        """How it ended is told."""
+        """The exit is reported."""
         process = MemberProcess(lambda line: None, lambda error: None)
         process.processEnded(Failure(ProcessTerminated(1)))
         self.assertIn("exit code 1", self.successResultOf(process.ended))
@@ -75,7 +75,7 @@ class MemberProcessTests(SynchronousTestCase):
 
 class Quiet(Demo):
     """
-    A demo whose members are told of by the test.
+    A demo in which the test simulates the members.
     """
 
     def __init__(self, members: int, keep: bool = False) -> None:
@@ -95,22 +95,22 @@ class Quiet(Demo):
         self.written: list[tuple[int, bytes]] = []
 
     def begin(self, number: int) -> Member:
-        """A member has been started."""
+        """Add a started member."""
         member = Member(number, self.clock.seconds())
         member.process = SimpleNamespace(write=lambda data: self.written.append((number, data)))
         self._members.append(member)
         return member
 
     def tell(self, member: Member, name: str, **fields: Any) -> None:
-        """An event of a member."""
+        """Simulate an event of a member."""
         self._event(member, json.loads(json.dumps({"event": name, "time": self.clock.seconds(), **fields})))
 
     def started(self, member: Member) -> None:
-        """It has said who it is."""
+        """Simulate that a member has started."""
         self.tell(member, "node.started", peer_id=IDS[member.number - 1], dht_port=5, listen=["127.0.0.1:6"])
 
     def hears(self, member: Member, *numbers: int) -> None:
-        """It gets lines of others."""
+        """Simulate that a member receives lines of others."""
         for number in numbers:
             line = ChatLine(IDS[number - 1], 1, f"hello from {number}")
             self.tell(member, "message", content=line.encode().decode())
@@ -118,11 +118,11 @@ class Quiet(Demo):
 
 class DemoTests(SynchronousTestCase):
     """
-    The timeline and the verdict.
+    Tests for the timeline and the result.
     """
 
     def joined(self, demo: Quiet) -> list[Member]:
-        """As many members as are wanted, all joined."""
+        """Return a demo with all members joined."""
         members = [demo.begin(number) for number in range(1, demo._wanted + 1)]
         for member in members:
             demo.started(member)
@@ -131,7 +131,10 @@ class DemoTests(SynchronousTestCase):
         return members
 
     def test_all_well(self) -> None:
-        """When all are joined they speak; when everybody heard everybody the summary says so: 0."""
+        """
+        When all members have joined they speak; when every member has heard every other,
+        the summary says so, with exit code 0.
+        """
         demo = Quiet(3)
         members = self.joined(demo)
         self.assertEqual([number for number, _ in demo.written], [1, 2, 3])
@@ -144,7 +147,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(demo.shown[-1], "3 of 3 joined, first after 0.25 s; every member heard every other")
 
     def test_timeline(self) -> None:
-        """Each event is a line with the time since the start; others' text is made harmless."""
+        """Each event is a line with the time since the start; text from others is sanitised."""
         demo = Quiet(2)
         one, two = demo.begin(1), demo.begin(2)
         demo.started(one)
@@ -182,7 +185,7 @@ class DemoTests(SynchronousTestCase):
         )
 
     def test_speaks_again(self) -> None:
-        """As long as somebody has not heard everybody, all speak again."""
+        """All members speak again until every member has heard every other."""
         demo = Quiet(2)
         members = self.joined(demo)
         self.assertEqual(len(demo.written), 2)
@@ -194,7 +197,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(len(demo.written), 4)
 
     def test_time_is_up(self) -> None:
-        """When it takes too long, it says who failed and why: 1."""
+        """After the time limit, the demo reports which members failed and why, with exit code 1."""
         demo = Quiet(3)
         one, two = demo.begin(1), demo.begin(2)
         demo.started(one)
@@ -213,7 +216,7 @@ class DemoTests(SynchronousTestCase):
         )
 
     def test_member_ends(self) -> None:
-        """A member that ends early is the end."""
+        """If a member ends early, the demo ends."""
         demo = Quiet(2)
         members = self.joined(demo)
         demo._gone(members[1], "exit code 3")
@@ -222,7 +225,7 @@ class DemoTests(SynchronousTestCase):
         self.successResultOf(members[1].gone)
 
     def test_keep(self) -> None:
-        """With --keep it goes on after the summary, until Ctrl-C, and says how to join."""
+        """With --keep it continues after the summary until Ctrl-C, and shows how to add a member."""
         demo = Quiet(2, keep=True)
         members = self.joined(demo)
         demo.hears(members[0], 2)
@@ -236,7 +239,10 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(demo._verdict), 0)
 
     def test_interrupted(self) -> None:
-        """Ctrl-C before all is well is a 1, with or without --keep, and what is amiss is said, once."""
+        """
+        Ctrl-C before success yields exit code 1, with or without --keep, and the problems
+        are reported once.
+        """
         for keep in (False, True):
             demo = Quiet(2, keep)
             self.joined(demo)
@@ -246,7 +252,7 @@ class DemoTests(SynchronousTestCase):
             self.assertIn("member 2 heard nothing from aaaaaaaaaa", demo.shown[-1])
 
     def test_keep_and_a_member_ends(self) -> None:
-        """A member that ends after the summary is told of, and makes it a 1."""
+        """A member that ends after the summary is reported, and yields exit code 1."""
         demo = Quiet(2, keep=True)
         members = self.joined(demo)
         demo.hears(members[0], 2)
@@ -257,7 +263,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(demo._verdict), 1)
 
     def test_options(self) -> None:
-        """Numbers have a minimum, and are numbers."""
+        """The options are numbers with a minimum."""
         options = DemoOptions()
         options.parseOptions(["--members", "5", "--dht-nodes", "2", "--keep"])
         self.assertEqual((options["members"], options["dht-nodes"], options["keep"]), (5, 2, 1))

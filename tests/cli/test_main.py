@@ -26,7 +26,7 @@ class MainTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Output is kept."""
+        """Capture the output."""
         self.out, self.err = io.StringIO(), io.StringIO()
         self.patch(sys, "stdout", self.out)
         self.patch(sys, "stderr", self.err)
@@ -45,7 +45,10 @@ class MainTests(SynchronousTestCase):
         self.patch(MainOptions, "subCommands", [["do", None, Options, "Do it."]])
 
     def test_exit_codes(self) -> None:
-        """The command's own; 2 for wrong usage, 1 for other errors of ours, with one line each."""
+        """
+        The exit code is the command's own, 2 for wrong usage, and 1 for other errors of
+        dtt; each error is one line.
+        """
         self.command(code=0)
         self.assertEqual(run(["do"]), 0)
         self.command(code=1)
@@ -58,7 +61,10 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(self.err.getvalue(), "dtt: wrong\ndtt: bad file\n")
 
     def test_wrong_usage(self) -> None:
-        """No command, an unknown one, an unknown option or a wrong value: one line, exit code 2."""
+        """
+        A missing or unknown command, an unknown option and an invalid value yield one line
+        and exit code 2.
+        """
         self.command()
         for arguments in ([], ["nonsense"], ["--nonsense"], ["do", "--nonsense"], ["do", "--number", "x"]):
             self.err.truncate(0)
@@ -67,7 +73,7 @@ class MainTests(SynchronousTestCase):
             self.assertRegex(self.err.getvalue(), r"\Adtt: [^\n]+\n\Z", str(arguments))
 
     def test_help(self) -> None:
-        """--help names all commands and exits with 0; so does --version, and --help of each command."""
+        """--help lists all commands and exits with 0; so do --version, and --help of each command."""
         for arguments in (["--help"], ["--version"], *([name, "--help"] for name in self.names())):
             with self.assertRaises(SystemExit) as raised:
                 run(arguments)
@@ -78,7 +84,7 @@ class MainTests(SynchronousTestCase):
             self.assertIn(f"Usage: dtt {name}", text)
 
     def names(self) -> list[str]:
-        """All commands."""
+        """Return the names of all commands."""
         names = [str(command[0]) for command in MainOptions.subCommands]
         self.assertLessEqual({"demo", "chat", "slot", "open", "seal"}, set(names))
         return names
@@ -92,7 +98,7 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(raised.exception.code, 1)
 
     def test_closed_descriptors(self) -> None:
-        """Whoever starts it with standard input or output closed gets no socket in their place."""
+        """If it is started with standard input or output closed, no socket takes their place."""
         script = (
             "import os; from dtt.cli.main import fill_standard_descriptors as fill; fill(); "
             "null = os.stat(os.devnull).st_rdev; "

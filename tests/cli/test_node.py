@@ -15,12 +15,12 @@ from dtt.cli.node import NodeOptions, _without_tls
 
 class NodeOptionsTests(SynchronousTestCase):
     """
-    L{NodeOptions}.
+    Tests for L{NodeOptions}.
     """
 
     def test_options(self) -> None:
         """
-        Everything has a default; what is said is taken.
+        Every option has a default and can be set.
         """
         options = NodeOptions()
         options.parseOptions([])
@@ -35,14 +35,14 @@ class NodeOptionsTests(SynchronousTestCase):
 
     def test_no_address(self) -> None:
         """
-        Without any address there is no node.
+        A node without any address is refused.
         """
         options = NodeOptions()
         self.assertRaises(UsageError, options.parseOptions, ["--bind", "none"])
 
     def test_refused(self) -> None:
         """
-        A wrong port, a wrong address, and what is no option are named.
+        Invalid ports, invalid addresses and unexpected arguments are named.
         """
         for arguments, expected in (
             (["--port", "x"], "--port: 'x'"),
@@ -57,12 +57,12 @@ class NodeOptionsTests(SynchronousTestCase):
 
 class TLSTests(SynchronousTestCase):
     """
-    What is not loaded.
+    Tests that TLS is not loaded.
     """
 
     def test_without_tls(self) -> None:
         """
-        OpenSSL can't be imported any more, unless it was before.
+        OpenSSL can no longer be imported, unless it already was.
         """
         modules = dict(sys.modules)
         self.patch(sys, "modules", modules)
@@ -75,7 +75,7 @@ class TLSTests(SynchronousTestCase):
 
     def test_not_loaded_before(self) -> None:
         """
-        Until the command runs, nothing has loaded it.
+        OpenSSL is not loaded before the command runs.
         """
         words = "import sys, dtt.cli.main, dtt.cli.node; sys.exit('OpenSSL' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", words], check=False, timeout=60)

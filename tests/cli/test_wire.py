@@ -36,7 +36,7 @@ class WireTestCase(SynchronousTestCase):
 
     def run_bytes(self, options: Options, *arguments: str, stdin: bytes = b"") -> tuple[int, bytes]:
         """
-        The exit code and what was printed.
+        Return the exit code and the output.
         """
         printed = io.BytesIO()
         options.stdin = io.TextIOWrapper(io.BytesIO(stdin))
@@ -47,7 +47,7 @@ class WireTestCase(SynchronousTestCase):
 
     def run_json(self, options: Options, *arguments: str, stdin: bytes = b"") -> tuple[int, dict[str, Any]]:
         """
-        The exit code and the JSON on the one line that was printed.
+        Return the exit code and the JSON on the only line of output.
         """
         code, printed = self.run_bytes(options, *arguments, stdin=stdin)
         self.assertEqual(printed.count(b"\n"), 1)
@@ -55,7 +55,7 @@ class WireTestCase(SynchronousTestCase):
 
     def secret_file(self, secret: bytes, mode: int = 0o600) -> str:
         """
-        The path of a file with C{secret}.
+        Return the path of a file with C{secret}.
         """
         path = self.directory / "secret"
         path.write_bytes(secret)
@@ -64,7 +64,7 @@ class WireTestCase(SynchronousTestCase):
 
     def file(self, data: bytes) -> str:
         """
-        The path of a file with C{data}.
+        Return the path of a file with C{data}.
         """
         path = self.directory / "record"
         path.write_bytes(data)
@@ -78,8 +78,7 @@ class SlotTests(WireTestCase):
 
     def test_vectors(self) -> None:
         """
-        The slots of the Rust crate come out, by name where it is text and by
-        hash for all.
+        The slots are those of the Rust crate, by name if it is text, and by id for all.
         """
         for case in SLOTS:
             topics = [f"hex:{case['topic_id']}"]
@@ -102,7 +101,7 @@ class SlotTests(WireTestCase):
 
     def test_present_minute(self) -> None:
         """
-        Without --minute it is the present one.
+        The default minute is the current one.
         """
         options = SlotOptions()
         self.patch(options, "now", lambda: 60 * 29_000_000 + 59.9)
@@ -110,7 +109,7 @@ class SlotTests(WireTestCase):
 
     def test_wrong_options(self) -> None:
         """
-        A missing topic, wrong digits, wrong minutes and unknown options are named.
+        A missing topic, invalid digits, invalid minutes and unknown options are named.
         """
         for arguments, word in (
             ([], "--topic"),
@@ -152,8 +151,8 @@ class OpenTests(WireTestCase):
 
     def test_vectors(self) -> None:
         """
-        Records of the Rust crate are read raw, in hex and in JSON, from a file and
-        from stdin; unused entries are left out.
+        Records of the Rust crate are read raw, in hex and in JSON, from a file and from
+        stdin; unused entries are omitted.
         """
         unused = "00" * 32
         for case in RECORDS["gossip"]:
@@ -186,7 +185,7 @@ class OpenTests(WireTestCase):
 
     def test_refused(self) -> None:
         """
-        What Rust refuses is refused at the same stage, with exit code 1.
+        Records that Rust refuses are refused at the same stage, with exit code 1.
         """
         for case in REJECTS["encrypted"]:
             code, said = self._open(REJECTS, self.file(bytes.fromhex(case["bytes"])))
@@ -197,7 +196,7 @@ class OpenTests(WireTestCase):
 
     def test_junk(self) -> None:
         """
-        What is no record in any form is refused at C{parse}.
+        Input that is not a record in any form is refused at C{parse}.
         """
         for data in (
             b"",
@@ -221,8 +220,8 @@ class OpenTests(WireTestCase):
 
     def test_unusable_files(self) -> None:
         """
-        A missing record, a secret that others may read, and two things on stdin
-        are refused with a clear word.
+        A missing record, a secret file that others can read, and two inputs on stdin are
+        refused with a clear message.
         """
         arguments = ("--topic", "x", "--minute", "1")
         self.assertIn(
@@ -253,7 +252,7 @@ class SealTests(WireTestCase):
 
     def test_round_trip(self) -> None:
         """
-        C{dtt open} reads from C{dtt seal} all that it was given, secret and all.
+        C{dtt open} reads everything that C{dtt seal} was given, with a secret.
         """
         peers, hashes = ["ab" * 32, "cd" * 32], ["ef" * 32]
         addresses = ["streams:192.0.2.1:4433", "streams:[2001:db8::1]:1", "iroh:192.0.2.1:65535"]
@@ -280,7 +279,7 @@ class SealTests(WireTestCase):
 
     def test_raw(self) -> None:
         """
-        C{--raw} writes the bytes that lie in the DHT, and nothing else.
+        C{--raw} writes exactly the bytes that are stored in the DHT.
         """
         code, raw = self.run_bytes(SealOptions(), *self.arguments, "--key-file", self.key_file, "--raw")
         self.assertEqual((code, len(raw)), (0, 604))
@@ -298,7 +297,7 @@ class SealTests(WireTestCase):
 
     def test_full(self) -> None:
         """
-        All that a record has room for fits into a DHT item; one more is refused.
+        A record with all entries used fits into a DHT item; one more entry is refused.
         """
         options = ["--active-peer", "ab" * 32] * 5 + ["--message-hash", "cd" * 32] * 5
         options += [word for n in range(8) for word in ("--address", f"streams:[2001:db8::{n}]:65535")]
@@ -314,7 +313,7 @@ class SealTests(WireTestCase):
 
     def test_wrong_options(self) -> None:
         """
-        Wrong digits, addresses and key files are refused with the option's name.
+        Invalid digits, addresses and key files are refused with the option's name.
         """
         for option, value in (
             ("--active-peer", "ab"),

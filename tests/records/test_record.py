@@ -39,26 +39,26 @@ SLOT_KEY = encryption_key(SLOT, initial_secret_hash(b"secret"))
 
 def gossip_slot(case: dict[str, str]) -> Slot:
     """
-    The slot of a gossip case.
+    Return the slot of a gossip case.
     """
     return Slot(TopicId(bytes.fromhex(case["topic_id"])), int(case["unix_minute"]))
 
 
 def used(entries: list[str]) -> tuple[bytes, ...]:
     """
-    The entries of a case that are not zero.
+    Return the entries of a case that are not zero.
     """
     return tuple(bytes.fromhex(entry) for entry in entries if entry != "00" * 32)
 
 
 class GossipVectorTests(SynchronousTestCase):
     """
-    Gossip records made by the Rust crate.
+    Tests with gossip records made by the Rust crate.
     """
 
     def test_same_bytes(self) -> None:
         """
-        The same key and content give the record that Rust signed.
+        The same key and content yield the record that Rust signed.
         """
         self.assertEqual(len(GOSSIP), 5)
         for case in GOSSIP:
@@ -72,8 +72,7 @@ class GossipVectorTests(SynchronousTestCase):
 
     def test_open(self) -> None:
         """
-        Every encryption that Rust made of a record is opened, unused entries are
-        left out.
+        Every encryption of a record by Rust is opened; unused entries are omitted.
         """
         for case in GOSSIP:
             slot = gossip_slot(case)
@@ -102,8 +101,8 @@ class GossipVectorTests(SynchronousTestCase):
 
     def test_extensions(self) -> None:
         """
-        Bytes after the 320 are signed and carried; only a well-formed extension
-        gives addresses.
+        Bytes after the 320 are signed and preserved; only a well-formed extension yields
+        addresses.
         """
         found = []
         for case in RECORDS["extension"]:
@@ -118,8 +117,8 @@ class GossipVectorTests(SynchronousTestCase):
 
     def test_custom_content(self) -> None:
         """
-        A record with an application's own content is read and verified; it is no
-        gossip content.
+        A record with application-specific content is read and verified; it is not gossip
+        content.
         """
         case = RECORDS["custom"]
         record = Record.decode(bytes.fromhex(case["record"]))
@@ -131,7 +130,7 @@ class GossipVectorTests(SynchronousTestCase):
 
 class RejectVectorTests(SynchronousTestCase):
     """
-    What Rust refuses is refused at the same stage.
+    Tests that records which Rust refuses are refused at the same stage.
     """
 
     def _stage(self, data: bytes, slot: Slot, key: KeyPair) -> str:
@@ -143,7 +142,7 @@ class RejectVectorTests(SynchronousTestCase):
 
     def test_encrypted(self) -> None:
         """
-        Malformed encrypted records.
+        Malformed encrypted records are refused.
         """
         slot = Slot(bytes.fromhex(REJECTS["topic_id"]), int(REJECTS["unix_minute"]))
         key = encryption_key(slot, initial_secret_hash(bytes.fromhex(REJECTS["initial_secret"])))
@@ -153,7 +152,7 @@ class RejectVectorTests(SynchronousTestCase):
 
     def test_records(self) -> None:
         """
-        Malformed records, well encrypted.
+        Malformed records that are encrypted correctly are refused.
         """
         self.assertEqual(len(REJECTS["records"]), 9)
         for case in REJECTS["records"]:
@@ -165,7 +164,7 @@ class RejectVectorTests(SynchronousTestCase):
 
 def enclose(record: bytes, key: KeyPair) -> bytes:
     """
-    Any bytes, encrypted like a record.
+    Encrypt any bytes like a record.
     """
     body = seal(KeyPair.from_seed(b"o" * 32).public, record, b"a" * 32)
     return len(body).to_bytes(4, "little") + body + seal(key.public, b"o" * 32, b"b" * 32)
@@ -182,7 +181,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """
-        Content of any size that fits comes back.
+        Content of any size that fits is read back.
         """
         seed = random.randrange(2**32)
         rng = random.Random(seed)
@@ -193,8 +192,8 @@ class RecordTests(SynchronousTestCase):
 
     def test_largest(self) -> None:
         """
-        The largest content fills a BEP44 value exactly; one byte more is refused
-        with the numbers.
+        The largest content fills a BEP44 value exactly; one byte more is refused, with the
+        sizes.
         """
         record = Record.sign(KEY, SLOT, bytes(MAX_CONTENT_BYTES))
         data = encrypt(record, SLOT_KEY.public, bytes(range(96)))
@@ -206,8 +205,8 @@ class RecordTests(SynchronousTestCase):
 
     def test_entropy(self) -> None:
         """
-        The entropy alone makes one encryption differ from another, and its three
-        parts are used for different things.
+        Two encryptions differ only by the entropy, and its three parts are used for
+        different purposes.
         """
         record = Record.sign(KEY, SLOT, b"")
         entropy = bytes(range(96))
@@ -221,7 +220,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_reasons(self) -> None:
         """
-        A refusal names the counter: length, decrypt, topic, minute, signature.
+        A refusal has the reason length, decrypt, topic, minute or signature.
         """
         record = Record.sign(KEY, SLOT, b"content")
         data = encrypt(record, SLOT_KEY.public, bytes(range(96)))
@@ -236,7 +235,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_body_limit(self) -> None:
         """
-        A body of up to 2048 bytes is read, though we don't write such; more is
+        A body of up to 2048 bytes is read, although we never write such; a larger one is
         refused before anything is decrypted.
         """
 
@@ -251,7 +250,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_other_secret(self) -> None:
         """
-        Who has another secret can't decrypt it.
+        A member with another secret can't decrypt the record.
         """
         data = encrypt(Record.sign(KEY, SLOT, b""), SLOT_KEY.public, bytes(range(96)))
         other = encryption_key(SLOT, initial_secret_hash(b"other"))
@@ -260,14 +259,14 @@ class RecordTests(SynchronousTestCase):
 
     def test_wrapped_to_slot_key(self) -> None:
         """
-        The end of an encrypted record is the one-time seed, for the slot's key.
+        An encrypted record ends with the one-time seed, sealed to the slot's key.
         """
         data = encrypt(Record.sign(KEY, SLOT, b""), SLOT_KEY.public, bytes(range(96)))
         self.assertEqual(open_(SLOT_KEY, data[-88:]), bytes(range(32)))
 
     def test_signature_covers_all(self) -> None:
         """
-        The signature is the publisher's, over everything before it.
+        The signature is the publisher's, of everything before it.
         """
         data = Record.sign(KEY, SLOT, b"content").encode()
         self.assertTrue(verify(KEY.peer_id, data[:-64], data[-64:]))
@@ -275,7 +274,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_garbage(self) -> None:
         """
-        Garbage of any length is refused, never another error.
+        Garbage of any length is refused without another error.
         """
         seed = random.randrange(2**32)
         rng = random.Random(seed)
@@ -299,7 +298,7 @@ class GossipContentTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        Addresses of both transports come back, after exactly 320 bytes.
+        Addresses of both transports are read back, after exactly 320 bytes.
         """
         addresses = (PeerAddress(STREAMS, "192.0.2.1", 1), PeerAddress(IROH, "2001:db8::1", 2))
         content = GossipContent((b"p" * 32,), (b"h" * 32, b"i" * 32), addresses)
@@ -319,15 +318,15 @@ class GossipContentTests(SynchronousTestCase):
 
     def test_holes(self) -> None:
         """
-        Unused entries are left out wherever they stand; what follows the content
-        and is no extension is ignored.
+        Unused entries are omitted at any position; bytes after the content that are not an
+        extension are ignored.
         """
         data = bytes(32) + b"p" * 32 + bytes(96) + b"h" * 32 + bytes(128) + b"dtt9 something else"
         self.assertEqual(GossipContent.decode(data), GossipContent((b"p" * 32,), (b"h" * 32,)))
 
     def test_short(self) -> None:
         """
-        Fewer than 320 bytes are no gossip content.
+        Fewer than 320 bytes are not gossip content.
         """
         self.assertRaises(DecodeError, GossipContent.decode, bytes(319))
 
