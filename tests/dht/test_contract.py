@@ -497,10 +497,10 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
             deferred.cancel()
             assert isinstance(results[0], Failure)
             results[0].trap(CancelledError)
-            sent = sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent."))
+            sent = sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent_"))
             self.network.udp.advance(1.0)
             self.assertEqual(
-                sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent.")), sent
+                sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent_")), sent
             )
 
 

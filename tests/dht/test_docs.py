@@ -51,4 +51,4 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(lines[1:3], ["b'5:hello'", "b'version 1' from 8 nodes"])
         self.assertIn("frozenset({('10.0.99.1', 6881)})", lines)
         self.assertTrue(any("b'iiiiiiiiiiiiiiiiiiii'" in line for line in lines))
-        self.assertIn("'ipv4.sent.put': ", lines[-1])
+        self.assertIn("'ipv4_sent_put': ", lines[-1])

@@ -11,7 +11,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.client.placement import Placement
-from dtt.dht.families import merge_puts, merge_reads, part_of, side_by_side
+from dtt.dht.families import gather_until, merge_puts, merge_reads, restrict_to_family
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.ids import distance, is_valid
 from dtt.errors import ListenError
@@ -376,7 +376,7 @@ class MergingTests(SynchronousTestCase):
         It ends with the last one, in order.
         """
         deferreds: list[Deferred[int]] = [Deferred(), Deferred()]
-        both = side_by_side(deferreds)
+        both = gather_until(deferreds)
         deferreds[1].callback(1)
         self.assertNoResult(both)
         deferreds[0].callback(0)
@@ -389,7 +389,7 @@ class MergingTests(SynchronousTestCase):
         cancelled: list[object] = []
         slow: Deferred[int] = Deferred(cancelled.append)
         quick: Deferred[int] = Deferred()
-        both = side_by_side([slow, quick], lambda result: result > 0)
+        both = gather_until([slow, quick], lambda result: result > 0)
         quick.callback(1)
         self.assertEqual(self.successResultOf(both), [1])
         self.assertEqual(cancelled, [slow])
@@ -403,7 +403,7 @@ class MergingTests(SynchronousTestCase):
             cancelled: list[object] = []
             one: Deferred[int] = Deferred()
             two: Deferred[int] = Deferred(cancelled.append)
-            both = side_by_side([one, two])
+            both = gather_until([one, two])
             if kind is ValueError:
                 one.errback(ValueError())
             else:
@@ -428,9 +428,11 @@ class MergingTests(SynchronousTestCase):
         )
         both = merge_reads([four, six])
         self.assertEqual(len(both.answers), 8)
-        self.assertEqual(set(part_of(both, IPV4).answers), set(four.answers))
-        self.assertEqual(set(part_of(both, IPV6).answers), set(six.answers))
-        self.assertEqual((part_of(both, IPV4).silent, part_of(both, IPV6).silent), (four.silent, ()))
+        self.assertEqual(set(restrict_to_family(both, IPV4).answers), set(four.answers))
+        self.assertEqual(set(restrict_to_family(both, IPV6).answers), set(six.answers))
+        self.assertEqual(
+            (restrict_to_family(both, IPV4).silent, restrict_to_family(both, IPV6).silent), (four.silent, ())
+        )
 
     def test_puts(self) -> None:
         """

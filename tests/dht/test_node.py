@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dtt.dht.client.placement import FirstCopy, Placement
-from dtt.dht.maintenance import MAX_PINGS, SETTLE
+from dtt.dht.maintenance import MAX_PINGS, OWN_LOOKUP_DELAY
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import is_valid
@@ -318,11 +318,11 @@ class NeighbourhoodTests(SynchronousTestCase):
         network = Network(10)
         self.addCleanup(network.stop)
         sent = network.nodes[1].krpc.counters
-        before = sent["sent.find_node"]
+        before = sent["sent_find_node"]
         network.udp.advance(FRESH - 61)
-        self.assertEqual(sent["sent.find_node"], before)
+        self.assertEqual(sent["sent_find_node"], before)
         network.udp.advance(122.0)
-        self.assertGreater(sent["sent.find_node"], before)
+        self.assertGreater(sent["sent_find_node"], before)
 
     def test_few_nodes(self) -> None:
         """
@@ -346,11 +346,11 @@ class NeighbourhoodTests(SynchronousTestCase):
         down to once in 15 minutes.
         """
         sent = self.node.krpc.counters
-        before = sent["sent.find_node"]
+        before = sent["sent_find_node"]
         searches = []
         for _ in range(3600 // 10):
             self.network.udp.advance(10.0)
-            searches.append(sent["sent.find_node"] - before)
+            searches.append(sent["sent_find_node"] - before)
         at = [10 * number for number, (a, b) in enumerate(pairwise([0, *searches]), 1) if b > a]
         pauses = [b - a for a, b in pairwise([0, *at])]
         for pause, expected in zip(pauses, (10, 20, 40, 80, 160, 320), strict=False):
@@ -383,12 +383,12 @@ class NeighbourhoodTests(SynchronousTestCase):
         """
         A flood of strangers is answered with a bounded number of pings.
         """
-        before = self.node.krpc.counters["sent.ping"]
+        before = self.node.krpc.counters["sent_ping"]
         rng = Random(3)
         for number in range(200):
             query = Query(b"tttt", b"ping", rng.randbytes(20), {}, False, b"")
             self.node._neighbourhood.answer(query, f"10.60.{number}.1", 1)
-        self.assertEqual(self.node.krpc.counters["sent.ping"] - before, MAX_PINGS)
+        self.assertEqual(self.node.krpc.counters["sent_ping"] - before, MAX_PINGS)
 
     def test_read_only_rule(self) -> None:
         """
@@ -531,7 +531,7 @@ class SlotTests(SynchronousTestCase):
             ready = self.network.result(node.when_ready().addCallback(lambda _: self.network.clock.seconds()))
             self.network.udp.advance(1)
             self.assertEqual(len(looked_up), 1)
-            self.assertEqual(looked_up[0] - ready < SETTLE / 2, reads)
+            self.assertEqual(looked_up[0] - ready < OWN_LOOKUP_DELAY / 2, reads)
 
     def test_dead_nodes(self) -> None:
         """

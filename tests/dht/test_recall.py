@@ -77,7 +77,7 @@ class VastTestCase(SynchronousTestCase):
         """
         The queries that a node has sent.
         """
-        return sum(count for name, count in node.krpc.counters.items() if name.startswith("sent."))
+        return sum(count for name, count in node.krpc.counters.items() if name.startswith("sent_"))
 
 
 class SlotReadTests(VastTestCase):

@@ -183,7 +183,7 @@ class StatisticsTests(SynchronousTestCase):
         """
         network = Network(10, seed=3, families="46")
         node, other = network.nodes[:2]
-        self.assertEqual(network.node(start=False).statistics()["ipv4.nodes.alive"], 0)
+        self.assertEqual(network.node(start=False).statistics()["ipv4_nodes_alive"], 0)
         network.result(other.put_immutable(b"5:value"))
         network.result(other.announce_peer(node.node_id, 1))
         contact = Contact(node.node_id, network.host(0), node.port)
@@ -194,17 +194,17 @@ class StatisticsTests(SynchronousTestCase):
         other.krpc.query("10.77.0.1", 1, b"ping", {}).addErrback(lambda _: None)
         found, theirs = node.statistics(), other.statistics()
         for name in (
-            "ipv4.received.find_node", "ipv6.received.find_node", "ipv4.received.get", "ipv4.sent.find_node",
-            "ipv4.answered", "ipv4.responses", "ipv6.responses",
+            "ipv4_received_find_node", "ipv6_received_find_node", "ipv4_received_get", "ipv4_sent_find_node",
+            "ipv4_answered", "ipv4_responses", "ipv6_responses",
         ):  # fmt: skip
             self.assertGreater(found[name], 0, name)
-        self.assertEqual(found["ipv4.answer.error.204"], 1)
-        self.assertEqual(theirs["ipv4.errors.204"], 1)
-        self.assertEqual(sum(count for name, count in found.items() if "ipv4.dropped." in name), 1)
-        self.assertEqual((found["items"], found["peers"], found["info hashes"]), (1, 2, 1))
-        self.assertEqual((found["ipv4.nodes.alive"], found["ipv6.nodes.alive"]), (9, 9))
-        self.assertEqual((found["ipv4.nodes.bad"], theirs["ipv4.transactions"]), (0, 1))
-        self.assertTrue(0 < found["ipv4.round trip"] < found["ipv4.soft timeout"])
+        self.assertEqual(found["ipv4_answer_errors_204"], 1)
+        self.assertEqual(theirs["ipv4_errors_204"], 1)
+        self.assertEqual(sum(count for name, count in found.items() if "ipv4_dropped_" in name), 1)
+        self.assertEqual((found["items"], found["peers"], found["info_hashes"]), (1, 2, 1))
+        self.assertEqual((found["ipv4_nodes_alive"], found["ipv6_nodes_alive"]), (9, 9))
+        self.assertEqual((found["ipv4_nodes_bad"], theirs["ipv4_transactions"]), (0, 1))
+        self.assertTrue(0 < found["ipv4_round_trip"] < found["ipv4_soft_timeout"])
         self.assertTrue(all(type(value) in (int, float) for value in found.values()))
         network.stop()
         self.assertEqual(node.statistics()["items"], 1)

@@ -12,26 +12,26 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.krpc import flood
-from dtt.krpc.flood import MAX_IN_WINDOW, MAX_SOURCES, PENALTY, WINDOW, FloodGate
+from dtt.krpc.flood import MAX_IN_WINDOW, MAX_SOURCES, PENALTY, WINDOW, FloodLimiter
 from dtt.krpc.messages import decode, encode_query, encode_response
 from dtt.krpc.protocol import KRPCProtocol
 from tests.krpc.test_protocol import RecordingTransport
 
 
-class FloodGateTests(SynchronousTestCase):
+class FloodLimiterTests(SynchronousTestCase):
     """
     One gate, and time as the tests give it.
     """
 
     def setUp(self) -> None:
-        self.gate = FloodGate()
+        self.limiter = FloodLimiter()
 
     def send(self, host: str, rate: float, begin: float, seconds: float) -> list[float]:
         """
         Datagrams of C{host}; the times of those that were looked at.
         """
         times = [begin + number / rate for number in range(int(rate * seconds))]
-        return [time for time in times if self.gate.admits(host, time)]
+        return [time for time in times if self.limiter.admits(host, time)]
 
     def test_honest(self) -> None:
         """
@@ -53,24 +53,24 @@ class FloodGateTests(SynchronousTestCase):
         Some time after it has stopped, it is let in again.
         """
         self.send("a", 500, 0, 20)
-        self.assertFalse(self.gate.admits("a", 21))
-        self.assertTrue(self.gate.admits("a", 21 + PENALTY))
+        self.assertFalse(self.limiter.admits("a", 21))
+        self.assertTrue(self.limiter.admits("a", 21 + PENALTY))
 
     def test_replies_are_free(self) -> None:
         """
         What we asked for does not count: many nodes may share an address.
         """
         for number in range(10 * MAX_IN_WINDOW):
-            self.assertTrue(self.gate.admits("a", number / 10_000))
-            self.gate.refund("a")
+            self.assertTrue(self.limiter.admits("a", number / 10_000))
+            self.limiter.refund("a")
 
     def test_networks(self) -> None:
         """
         What is one source can be said: a /64 of IPv6, say.
         """
-        gate = FloodGate(lambda host: host.split("::")[0])
+        limiter = FloodLimiter(lambda host: host.split("::")[0])
         admitted = [
-            gate.admits(f"2001:db8:0:{number % 2}::{number}", 0.0) for number in range(3 * MAX_IN_WINDOW)
+            limiter.admits(f"2001:db8:0:{number % 2}::{number}", 0.0) for number in range(3 * MAX_IN_WINDOW)
         ]
         self.assertEqual(sum(admitted), 2 * MAX_IN_WINDOW)
 
@@ -81,7 +81,7 @@ class FloodGateTests(SynchronousTestCase):
         for second in range(30):
             self.send("flood", 500, second, 1)
             for number in range(1000):
-                self.assertTrue(self.gate.admits(f"honest {number}", second + 0.5))
+                self.assertTrue(self.limiter.admits(f"honest {number}", second + 0.5))
 
     def test_fixed_size(self) -> None:
         """
@@ -89,8 +89,8 @@ class FloodGateTests(SynchronousTestCase):
         """
         self.patch(flood, "MAX_SOURCES", 64)
         for number in range(1000):
-            self.gate.admits(f"source {number}", number / 1000)
-        self.assertEqual(len(self.gate), 64)
+            self.limiter.admits(f"source {number}", number / 1000)
+        self.assertEqual(len(self.limiter), 64)
         self.assertLess(64, MAX_SOURCES)
 
     def test_least_recent_is_forgotten(self) -> None:
@@ -100,21 +100,21 @@ class FloodGateTests(SynchronousTestCase):
         self.patch(flood, "MAX_SOURCES", 64)
         admitted = 0
         for number in range(5000):
-            admitted += self.gate.admits("flood", number / 500)
-            self.gate.admits(f"source {number}", number / 500)
+            admitted += self.limiter.admits("flood", number / 500)
+            self.limiter.admits(f"source {number}", number / 500)
         self.assertEqual(admitted, MAX_IN_WINDOW)
 
 
 class GatedProtocolTests(SynchronousTestCase):
     """
-    L{KRPCProtocol} with a gate.
+    L{KRPCProtocol} with a limiter.
     """
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.transport = RecordingTransport()
         self.protocol = KRPCProtocol(
-            self.clock, b"m" * 20, answer=lambda *_: b"reply", gate=FloodGate(), rng=Random(1)
+            self.clock, b"m" * 20, answer=lambda *_: b"reply", limiter=FloodLimiter(), rng=Random(1)
         )
         self.protocol.makeConnection(cast(IUDPTransport, self.transport))
 
@@ -126,7 +126,7 @@ class GatedProtocolTests(SynchronousTestCase):
         for _ in range(2 * MAX_IN_WINDOW):
             self.protocol.datagramReceived(query, ("10.0.0.1", 7))
         self.assertEqual(len(self.transport.sent), MAX_IN_WINDOW)
-        self.assertEqual(self.protocol.counters["dropped.flood"], MAX_IN_WINDOW)
+        self.assertEqual(self.protocol.counters["dropped_flood"], MAX_IN_WINDOW)
         self.protocol.datagramReceived(query, ("10.0.0.2", 7))
         self.assertEqual(len(self.transport.sent), MAX_IN_WINDOW + 1)
 
@@ -143,4 +143,4 @@ class GatedProtocolTests(SynchronousTestCase):
             self.successResultOf(response)
         for _ in range(2 * MAX_IN_WINDOW):
             self.protocol.datagramReceived(b"junk", ("10.0.0.1", 7))
-        self.assertGreaterEqual(self.protocol.counters["dropped.flood"], MAX_IN_WINDOW)
+        self.assertGreaterEqual(self.protocol.counters["dropped_flood"], MAX_IN_WINDOW)

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import QueryRefused, QueryTimeout
-from dtt.krpc.flood import MAX_IN_WINDOW, PENALTY, WINDOW, FloodGate
+from dtt.krpc.flood import MAX_IN_WINDOW, PENALTY, WINDOW, FloodLimiter
 from dtt.krpc.messages import Response, decode, encode_error, encode_response
 from dtt.krpc.protocol import HARD_TIMEOUT, MAX_HOLD, KRPCProtocol
 from tests.krpc.test_protocol import RecordingTransport
@@ -145,7 +145,7 @@ class GateMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.gate = FloodGate()
+        self.limiter = FloodLimiter()
         self.admitted: dict[str, list[float]] = {}
         self.last: dict[str, float] = {}
 
@@ -155,7 +155,7 @@ class GateMachine(RuleBasedStateMachine):
         silent = self.now - self.last.get(source, -1e9)
         first = True
         for number in range(count):
-            admitted = self.gate.admits(source, self.now + seconds * number / count)
+            admitted = self.limiter.admits(source, self.now + seconds * number / count)
             if admitted:
                 self.admitted.setdefault(source, []).append(self.now + seconds * number / count)
             if first and silent > PENALTY:
@@ -198,6 +198,6 @@ class MachineTests(SynchronousTestCase):
 
     def test_gate(self) -> None:
         """
-        L{FloodGate} lets in whom it should.
+        L{FloodLimiter} lets in whom it should.
         """
         self.run_machine(GateMachine, 15)

@@ -285,8 +285,8 @@ class UsualQueryTests(SynchronousTestCase):
                 data = data[:at] + middle + data[at + 1 :]
             fast = self.outcome(data)
             with (
-                patch("dtt.krpc.messages._usual_read", return_value=None),
-                patch("dtt.krpc.messages._usual_put", return_value=None),
+                patch("dtt.krpc.messages._common_read", return_value=None),
+                patch("dtt.krpc.messages._common_put", return_value=None),
             ):
                 slow = self.outcome(data)
             self.assertEqual(fast, slow, f"seed {seed}: {data!r}")

@@ -125,7 +125,7 @@ class QueryTests(ProtocolTestCase):
         self.assertEqual((second.node_id, second.read_only), (b"n" * 20, True))
         self.assertEqual([len(query.transaction) for query in (first, second)], [4, 4])
         self.assertEqual([address for _, address in self.transport.sent], [_NODE, ("10.0.0.2", 7)])
-        self.assertEqual(self.protocol.counters["sent.get"], 1)
+        self.assertEqual(self.protocol.counters["sent_get"], 1)
         self.protocol.close()
         for deferred in deferreds:
             self.failureResultOf(deferred, CancelledError)
@@ -177,7 +177,7 @@ class QueryTests(ProtocolTestCase):
         self.respond()
         self.successResultOf(deferred)
         self.respond()
-        self.assertEqual(self.protocol.counters["dropped.unknown transaction"], 5)
+        self.assertEqual(self.protocol.counters["dropped_unknown_transaction"], 5)
         self.assertEqual(len(self.seen), 1)
 
     def test_timeout(self) -> None:
@@ -244,7 +244,7 @@ class QueryTests(ProtocolTestCase):
             deferred = self.ping()
             self.clock.advance(HARD_TIMEOUT)
             self.failureResultOf(deferred, QueryTimeout)
-        self.assertEqual(self.protocol.counters["write failed"], 2)
+        self.assertEqual(self.protocol.counters["write_failed"], 2)
 
     def test_connection_refused(self) -> None:
         """
@@ -389,7 +389,7 @@ class BudgetTests(ProtocolTestCase):
         self.assertEqual(len(self.transport.sent), 10)
         self.assertFalse(self.protocol.may_query(*_NODE))
         self.assertTrue(self.protocol.may_query("10.0.0.1", 1001))
-        self.assertEqual(self.protocol.counters["held back"], 2)
+        self.assertEqual(self.protocol.counters["held_back"], 2)
         self.clock.advance(1.0)
         self.assertEqual(len(self.transport.sent), 11)
         self.clock.advance(1.0)
@@ -442,7 +442,7 @@ class BudgetTests(ProtocolTestCase):
         """
         deferreds = [self.ping() for _ in range(21)]
         self.failureResultOf(deferreds.pop(), QueryTimeout)
-        self.assertEqual(self.protocol.counters["refused.hold"], 1)
+        self.assertEqual(self.protocol.counters["refused_hold"], 1)
         self.protocol.close()
         for deferred in deferreds:
             self.failureResultOf(deferred, CancelledError)
@@ -452,8 +452,8 @@ class BudgetTests(ProtocolTestCase):
         There is a most of queries that wait, over all nodes.
         """
         deferreds = [self.ping(("10.0.0.1", port)) for port in range(60) for _ in range(20)]
-        self.assertEqual(self.protocol.counters["held back"], MAX_HELD_BACK)
-        self.assertEqual(self.protocol.counters["refused.hold"], 600 - MAX_HELD_BACK)
+        self.assertEqual(self.protocol.counters["held_back"], MAX_HELD_BACK)
+        self.assertEqual(self.protocol.counters["refused_hold"], 600 - MAX_HELD_BACK)
         self.clock.pump([1.0] * 13)
         for deferred in deferreds:
             self.failureResultOf(deferred, QueryTimeout)
@@ -474,7 +474,7 @@ class AnswerTests(ProtocolTestCase):
         ((query, host, port),) = self.answers
         self.assertEqual((query.method, query.transaction, host, port), (b"ping", b"aa", *_NODE))
         self.assertEqual(self.transport.sent, [(b"reply", _NODE)])
-        self.assertEqual(self.protocol.counters["received.ping"], 1)
+        self.assertEqual(self.protocol.counters["received_ping"], 1)
 
     def test_silent(self) -> None:
         """
@@ -494,7 +494,7 @@ class AnswerTests(ProtocolTestCase):
         """
         for number in range(100):
             self.protocol.datagramReceived(encode_query(b"aa", b"m%d" % number, _THEM, {}, False), _NODE)
-        self.assertEqual(self.protocol.counters, {"received.other": 100, "answered": 100})
+        self.assertEqual(self.protocol.counters, {"received_other": 100, "answered": 100})
 
     def test_undecodable(self) -> None:
         """
@@ -505,10 +505,10 @@ class AnswerTests(ProtocolTestCase):
         self.assertEqual(
             self.protocol.counters,
             {
-                "dropped.bencode: truncated": 2,
-                "dropped.bencode: bad type": 1,
-                "dropped.no dictionary": 1,
-                "dropped.bad message type": 1,
+                "dropped_bencode_truncated": 2,
+                "dropped_bencode_bad_type": 1,
+                "dropped_no_dictionary": 1,
+                "dropped_bad_message_type": 1,
             },
         )
         self.assertEqual((self.transport.sent, self.answers), ([], []))
@@ -581,7 +581,7 @@ class SocketTests(ProtocolTestCase):
         self.protocol.datagramReceived(query, _NODE)
         self.assertEqual(sent, [(b"reply", _NODE)])
         self.assertEqual(self.transport.sent, [])
-        self.assertEqual(self.protocol.counters["write failed"], 1)
+        self.assertEqual(self.protocol.counters["write_failed"], 1)
         self.assertEqual(self.protocol.counters["faults"], 0)
 
 

@@ -16,8 +16,8 @@ from dtt.dht.client.lookup import (
     HOMING,
     INNER,
     INNER_ANSWERS,
-    MAX_AT_ONCE,
     MAX_NODES,
+    MAX_PER_TURN,
     MAX_QUERIES,
     SLOT_WIDTH,
     SPARE,
@@ -133,11 +133,11 @@ class LookupTests(SynchronousTestCase):
         def counted(call: Callable[[], None]) -> None:
             before = len(swarm.asked)
             call()
-            self.assertLessEqual(len(swarm.asked) - before, MAX_AT_ONCE)
+            self.assertLessEqual(len(swarm.asked) - before, MAX_PER_TURN)
 
         lookup = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, later=later)
         done = lookup.start()
-        self.assertEqual(len(swarm.asked), MAX_AT_ONCE)
+        self.assertEqual(len(swarm.asked), MAX_PER_TURN)
         (results,), _ = swarm.run(done)
         self.assertEqual(results[:K], swarm.near(TARGET, K))
         self.assertGreater(turns, 0)
@@ -152,7 +152,7 @@ class LookupTests(SynchronousTestCase):
         lookup.stop()
         self.successResultOf(done)
         swarm.clock.advance(0.0)
-        self.assertEqual(len(swarm.asked), MAX_AT_ONCE)
+        self.assertEqual(len(swarm.asked), MAX_PER_TURN)
 
     def test_wide_lookup_fills_its_width(self) -> None:
         """

@@ -76,7 +76,7 @@ class CandidatesTests(SynchronousTestCase):
                 candidates.learn(contacts)
                 candidates.learn(contacts)
                 self.assertEqual(len(candidates.all()), kept)
-                self.assertEqual(len(list(candidates.alone(candidates.orders[0]))), places)
+                self.assertEqual(len(list(candidates.one_per_network(candidates.orders[0]))), places)
                 for candidate in candidates.all()[1:]:
                     candidate.state, candidate.result = State.ANSWERED, candidate.contact
                 self.assertEqual(len(candidates.answered()), 0 if places == 1 else min(8, places - 1))
@@ -155,7 +155,7 @@ class TellerTests(SynchronousTestCase):
         How far those are that would be asked.
         """
         order = self.candidates.orders[0]
-        return [each.distance for each in self.candidates.alone(order) if each.distance < 200]
+        return [each.distance for each in self.candidates.one_per_network(order) if each.distance < 200]
 
     def test_believed(self) -> None:
         """
@@ -172,7 +172,7 @@ class TellerTests(SynchronousTestCase):
         ):
             candidate: Candidate[Contact] = Candidate(at(1), 1, None)
             candidate.silences, candidate.answers = silences, answers
-            self.assertEqual(candidate.believed, expected, (silences, answers))
+            self.assertEqual(candidate.credible, expected, (silences, answers))
 
     def test_not_asked(self) -> None:
         """

@@ -88,7 +88,7 @@ class ResponderTestCase(SynchronousTestCase):
         message = decode(reply)
         assert isinstance(message, Error), message
         self.assertEqual(message.transaction, b"tx")
-        self.assertEqual(self.responder.counters[f"error.{message.code}"] > 0, True)
+        self.assertEqual(self.responder.counters[f"errors_{message.code}"] > 0, True)
         return message.code
 
     def token(self, target: bytes, host: str = _HOST) -> bytes:
