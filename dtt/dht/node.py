@@ -528,7 +528,7 @@ class DHTNode(Service):
         """
         check_target(info_hash)
         if not 0 <= port < 0x10000:
-            raise ValueError("not a port")
+            raise ValueError("a port must be within 0..65535")
 
         async def announce() -> PutResult:
             return merge_puts(await self._on_each(lambda side: side.client.announce_peer(info_hash, port)))

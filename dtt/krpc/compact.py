@@ -73,7 +73,7 @@ def encode_address(host: str, port: int) -> bytes:
         if len(packed) != 4:
             raise ValueError("not an IP address")
     if not 0 <= port < 0x10000:
-        raise ValueError("not a port")
+        raise ValueError("a port must be within 0..65535")
     return packed + port.to_bytes(2, "big")
 
 

@@ -195,7 +195,7 @@ def read_item(values: dict[bytes, Any], public_key: bytes, salt: bytes) -> Mutab
         return None
     seq, signature = values.get(b"seq"), values.get(b"sig")
     if values.get(b"k") != public_key:
-        raise DecodeError("item: other key")
+        raise DecodeError("item: wrong key")
     if type(seq) is not int or not 0 <= seq <= MAX_SEQ:
         raise DecodeError("item: bad seq")
     if type(signature) is not bytes or len(signature) != SIGNATURE_SIZE:

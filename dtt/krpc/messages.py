@@ -158,7 +158,7 @@ def decode(data: bytes) -> Message:
         return common
     message = bdecode(data)
     if type(message) is not dict:
-        raise DecodeError("no dictionary")
+        raise DecodeError("not a dictionary")
     transaction = message.get(b"t")
     if type(transaction) is not bytes or not 0 < len(transaction) <= MAX_TRANSACTION_SIZE:
         raise DecodeError("bad transaction")

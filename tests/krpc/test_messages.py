@@ -149,8 +149,8 @@ class DecodeTests(SynchronousTestCase):
         """
         for reason, data in (
             ("bencode: bad type", b"hello"),
-            ("no dictionary", b"le"),
-            ("no dictionary", b"4:spam"),
+            ("not a dictionary", b"le"),
+            ("not a dictionary", b"4:spam"),
             ("bad message type", self.query(y=None)),
             ("bad message type", self.query(y=b"x")),
             ("bad message type", self.query(y=[])),

@@ -507,7 +507,7 @@ class AnswerTests(ProtocolTestCase):
             {
                 "dropped_bencode_truncated": 2,
                 "dropped_bencode_bad_type": 1,
-                "dropped_no_dictionary": 1,
+                "dropped_not_a_dictionary": 1,
                 "dropped_bad_message_type": 1,
             },
         )
