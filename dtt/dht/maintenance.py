@@ -365,7 +365,7 @@ class Neighbourhood:
 
     def seen(self, response: Response, host: str, port: int) -> None:
         """
-        Process a response to a query of ours.
+        Process a response to one of our queries.
         """
         now = self._last_response = self._reactor.seconds()
         self._timeouts = 0

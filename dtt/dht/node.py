@@ -225,7 +225,7 @@ class DHTNode(Service):
         port = first.bind(self.port)
         try:
             for side in others:
-                self.port6 = self._bind_beside(side, port)
+                self.port6 = self._bind_second(side, port)
         except ListenError:
             first.stop()
             raise
@@ -234,7 +234,7 @@ class DHTNode(Service):
             self.port6 = port
         self._stopped = False
 
-    def _bind_beside(self, side: Side, port: int) -> int:
+    def _bind_second(self, side: Side, port: int) -> int:
         try:
             return side.bind(self.port6 or port)
         except ListenError:

@@ -93,7 +93,7 @@ class FloodLimiter:
 
     def refund(self, host: str) -> None:
         """
-        Uncount the datagram just admitted: it is a reply to a query of ours.
+        Uncount the datagram just admitted: it is a reply to one of our queries.
         """
         window = self._windows.get(host if self._source is None else self._source(host))
         if window is not None:

@@ -26,7 +26,8 @@ SALT = b"x" * 32
 
 def classify(value: bytes) -> bytes | None:
     """
-    Test records begin with their publisher's id; C{junk...} is junk.
+    Return the publisher of a test record: values begin with the publisher's id;
+    C{junk...} is junk.
     """
     return None if value.startswith(b"junk") else value[:32]
 
@@ -40,7 +41,7 @@ def record(number: int) -> bytes:
 
 def outcome(deferred: Deferred[T]) -> list[Any]:
     """
-    A list that gets the result or the L{Failure}.
+    Return a list that receives the result or the C{Failure}.
     """
     results: list[Any] = []
 
@@ -53,16 +54,16 @@ def outcome(deferred: Deferred[T]) -> list[Any]:
 
 class Network:
     """
-    Nodes on hosts 10.0.0.1, 10.0.1.1, ... or 2001:db8:0:0::1, 2001:db8:0:1::1,
-    ... or both, that know each other.
+    Nodes on hosts 10.0.0.1, 10.0.1.1, ... or 2001:db8:0:0::1, 2001:db8:0:1::1, ... or
+    both, that know each other.
 
     @ivar udp: the network.
-    @ivar nodes: running.
+    @ivar nodes: the running nodes.
     """
 
     def __init__(self, count: int, *, seed: int = 0, closed: bool = False, families: str = "4") -> None:
         """
-        @param families: of the nodes: C{"4"}, C{"6"} or C{"46"}.
+        @param families: the families of the nodes: C{"4"}, C{"6"} or C{"46"}.
         """
         self.clock = HeapClock()
         self.udp = MemoryUDPNetwork(self.clock, rng=Random(seed))
@@ -76,13 +77,13 @@ class Network:
 
     def host(self, number: int) -> str:
         """
-        The address of the node with this number.
+        Return the IPv4 address of the node with this number.
         """
         return "10.9.9.9" if self._closed else f"10.0.{number}.1"
 
     def host6(self, number: int) -> str:
         """
-        Its IPv6 address.
+        Return its IPv6 address.
         """
         return f"2001:db8:0:{number + 1:x}::1"
 
@@ -95,7 +96,7 @@ class Network:
         **more: Any,
     ) -> DHTNode:
         """
-        One more node, that knows the first one.
+        Add a node that knows the first one.
         """
         number = len(self.nodes)
         if bootstrap is None:
@@ -121,7 +122,7 @@ class Network:
 
     def result(self, deferred: Deferred[T], seconds: float = 5.0) -> T:
         """
-        Let time pass until C{deferred} fires.
+        Advance time until C{deferred} fires.
         """
         results = outcome(deferred)
         end = self.clock.seconds() + seconds

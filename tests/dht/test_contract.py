@@ -1,5 +1,5 @@
 """
-What every provider of L{IDHT} does: L{DHTNode} over a network in memory, and
+The behaviour of every provider of L{IDHT}: L{DHTNode} on an in-memory network, and
 L{FakeDHT}.
 """
 
@@ -58,15 +58,15 @@ class ContractMixin:
 
     def test_ready(self) -> None:
         """
-        It becomes ready, with a number of nodes; each caller is told.
+        It becomes ready, with a number of nodes; each caller is notified.
         """
         self.assertGreaterEqual(self.wait(self.one.when_ready()), 1)
         self.assertGreaterEqual(self.wait(self.one.when_ready()), 1)
 
     def test_empty_slot(self) -> None:
         """
-        A slot that nobody wrote to: up to 32 responsive nodes with tokens, the
-        nearest first, and no value.
+        A read of an empty slot returns up to 32 responsive nodes with tokens, nearest
+        first, and no value.
         """
         read = self.get(self.one)
         self.assertEqual((read.public_key, read.salt, read.values()), (PUBLIC_KEY, SALT, {}))
@@ -75,7 +75,7 @@ class ContractMixin:
 
     def test_roundtrip(self) -> None:
         """
-        What one member put, another gets, from the nodes that stored it.
+        A value put by one member is read by another, from the nodes that stored it.
         """
         result = self.put(self.one, 1, self.get(self.one))
         self.assertEqual(len(result.stored), 2)
@@ -89,7 +89,7 @@ class ContractMixin:
 
     def test_on_answer(self) -> None:
         """
-        Answers are handed out one by one, values included.
+        The observer is called with each answer, values included.
         """
         self.put(self.one, 1, self.get(self.one))
         answers: list[NodeAnswer] = []
@@ -99,22 +99,22 @@ class ContractMixin:
 
     def test_on_inner(self) -> None:
         """
-        What the nearest nodes have answered is told once, before the end: at
-        least 5 answers, with tokens and values, which a put can be made with.
+        The observer is called once, before the end, with the answers of the nearest
+        nodes: at least 5, with tokens and values, suitable for a put.
         """
         self.put(self.one, 1, self.get(self.one))
-        told: list[MutableRead] = []
+        reported: list[MutableRead] = []
         ended: list[int] = []
 
         def on_inner(inner: MutableRead) -> None:
-            told.append(inner)
+            reported.append(inner)
             ended.append(len(results))
 
         results: list[MutableRead] = []
         reading = self.two.get_mutable(PUBLIC_KEY, SALT, None, on_inner)
         self.wait(reading.addCallback(results.append))
-        self.assertEqual((len(told), ended), (1, [0]))
-        (inner,), (read,) = told, results
+        self.assertEqual((len(reported), ended), (1, [0]))
+        (inner,), (read,) = reported, results
         self.assertEqual((inner.public_key, inner.salt), (PUBLIC_KEY, SALT))
         self.assertGreaterEqual(len(inner.answers), 5)
         self.assertTrue(set(inner.answers) <= set(read.answers))
@@ -129,8 +129,7 @@ class ContractMixin:
 
     def test_known(self) -> None:
         """
-        With an earlier read the slot is read anew: what has been put meanwhile
-        is there.
+        A read that starts from an earlier read finds what was put since.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -141,7 +140,7 @@ class ContractMixin:
 
     def test_alpha(self) -> None:
         """
-        However many queries are in flight, the same is read.
+        Any alpha yields the same read.
         """
         self.put(self.one, 1, self.get(self.one))
         for alpha in (1, 4, 40):
@@ -151,8 +150,8 @@ class ContractMixin:
 
     def test_width(self) -> None:
         """
-        So many of the nearest nodes are read as are asked for, and perhaps the
-        20 that mainline looks at, but not all.
+        The requested number of nearest nodes is read, possibly with the 20 that
+        mainline reads, but not all.
         """
         everybody = [answer.contact for answer in self.get(self.two).answers]
         read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, width=12))
@@ -161,10 +160,10 @@ class ContractMixin:
         self.assertEqual(nearest, everybody[: len(nearest)])
         self.assertTrue(len(nearest) <= 20 < len(everybody))
 
-    def test_refresh_tells(self) -> None:
+    def test_refresh_observer(self) -> None:
         """
-        The answers of a refresh are told one by one, and no others than those
-        that have come.
+        The observer of a refresh is called once for each answer that arrives, and for
+        no others.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -176,8 +175,8 @@ class ContractMixin:
 
     def test_refresh_nearest(self) -> None:
         """
-        Only so many of the nearest are asked again; the others stay as they
-        were.
+        Only the given number of nearest nodes is queried; the others keep their
+        answers.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -191,8 +190,8 @@ class ContractMixin:
 
     def test_read_back(self) -> None:
         """
-        Nodes that say yes and keep nothing have acknowledged the value only,
-        and others are tried; unless their word is enough.
+        Nodes that accept a value without storing it have only acknowledged it, and
+        others are tried; unless reading back is off.
         """
         read = self.get(self.one)
         for read_back in (True, False):
@@ -208,7 +207,7 @@ class ContractMixin:
 
     def test_refresh(self) -> None:
         """
-        The same nodes asked again show what was put meanwhile.
+        The same nodes queried again return what was put since.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -217,9 +216,9 @@ class ContractMixin:
         self.assertEqual([a.contact for a in after.answers][:count], [a.contact for a in before.answers])
         self.assertEqual(list(after.values()), [record(1)])
 
-    def test_nobody_is_overwritten(self) -> None:
+    def test_records_are_not_overwritten(self) -> None:
         """
-        With a read from before another's put, both records end up in the slot.
+        With a read from before another member's put, both records end up in the slot.
         """
         old = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -253,14 +252,14 @@ class ContractMixin:
 
     def test_put_latest(self) -> None:
         """
-        The highest sequence number wins on the 8 nearest nodes; a yes counts as
-        stored, since they are known to have had none or an older one.
+        The highest sequence number wins on the 8 nearest nodes; an acceptance counts as
+        stored, since the nodes had no value or an older one.
         """
         first = self.wait(self.one.put_latest(SEED, b"old", 1_700_000_000_000_000))
         self.assertEqual(len(first.stored), 8)
         self.assertEqual((first.acknowledged, first.refused, first.unanswered), ((), (), ()))
         second = self.wait(self.two.put_latest(SEED, b"new", 1_700_000_000_000_001))
-        # Each of the two may be near, but does not ask itself.
+        # Each of the two may be near, but does not query itself.
         self.assertGreaterEqual(len(set(second.stored) & set(first.stored)), 7)
         read = self.wait(self.one.get_mutable(PUBLIC_KEY))
         self.assertEqual(next(iter(read.values())), b"new")
@@ -288,8 +287,8 @@ class ContractMixin:
 
     def test_latest(self) -> None:
         """
-        Of different values the one with the highest sequence number is the
-        latest, and each is there with its number.
+        Of different values the one with the highest sequence number is the latest, and
+        each is returned with its number.
         """
         read = self.wait(self.one.get_mutable(PUBLIC_KEY))
         self.assertIsNone(read.latest())
@@ -303,14 +302,14 @@ class ContractMixin:
 
     def test_sample_infohashes(self) -> None:
         """
-        Nodes tell the info hashes that they have peers for, once in their
-        interval; also by callback.
+        Nodes report the info hashes that they have peers for, once per interval, and to
+        the observer.
         """
         info_hash = b"i" * 20
         holders = self.wait(self.one.announce_peer(info_hash, 4321)).stored
-        told: list[InfohashSample] = []
-        samples = self.wait(self.two.sample_infohashes(info_hash, told.append))
-        self.assertEqual(sorted(told, key=repr), sorted(samples, key=repr))
+        reported: list[InfohashSample] = []
+        samples = self.wait(self.two.sample_infohashes(info_hash, reported.append))
+        self.assertEqual(sorted(reported, key=repr), sorted(samples, key=repr))
         self.assertEqual(len(samples), 8)
         for sample in samples:
             expected = ((info_hash,), 1) if sample.contact in holders else ((), 0)
@@ -320,7 +319,7 @@ class ContractMixin:
 
     def test_wrong_arguments(self) -> None:
         """
-        Sizes are checked at the call.
+        Invalid arguments are rejected at the call.
         """
         read = self.get(self.one)
         placement = Placement(bytes(32), classify)
@@ -356,7 +355,8 @@ class ContractMixin:
 
     def test_immutable(self) -> None:
         """
-        A bencoded value is found by its SHA-1 by others; another is not.
+        A bencoded value is found by its SHA-1 by other nodes; another hash is not
+        found.
         """
         value = b"d3:agei7e4:name3:Idae"
         result = self.wait(self.one.put_immutable(value))
@@ -366,8 +366,8 @@ class ContractMixin:
 
     def test_peers(self) -> None:
         """
-        An announced port is found by others, once, and by callback; with 0 it
-        is the port that we send from.
+        Other nodes find an announced port, once, and report it to the observer; port 0
+        announces the source port.
         """
         info_hash = b"i" * 20
         self.assertEqual(self.wait(self.two.get_peers(info_hash)), frozenset())
@@ -392,7 +392,7 @@ class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
 
     def forgetting(self) -> FakeDHT:
         """
-        That of a member, all of whose nodes store nothing any more.
+        Return the DHT of a member whose nodes all stop storing.
         """
         dht: FakeDHT = self.one
         for responder in dht._nodes.values():
@@ -419,7 +419,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def forgetting(self) -> DHTNode:
         """
-        That of a member, all of whose nodes store nothing any more.
+        Return the DHT of a member whose nodes all stop storing.
         """
         for node in self.network.nodes:
             self.patch(node.responder.items, "put", lambda *_: None)
@@ -428,8 +428,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def test_alpha_bounds(self) -> None:
         """
-        No more queries are in flight than asked for; pings of the routing
-        table apart.
+        At most alpha queries are in flight, except pings of the routing table.
         """
         krpc = self.one.krpc
         query = krpc.query
@@ -458,7 +457,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def test_known_nodes_are_asked(self) -> None:
         """
-        The nodes of an earlier read are asked also by who does not know them.
+        The nodes of an earlier read are queried even by a node that does not know them.
         """
         read = self.get(self.two)
         newcomer = self.network.node()
@@ -506,7 +505,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
 class IPv6NodeContractTests(NodeContractTests):
     """
-    The same over IPv6 alone.
+    The same over IPv6 only.
     """
 
     families = "6"
@@ -514,12 +513,12 @@ class IPv6NodeContractTests(NodeContractTests):
 
 class FakeDHTTests(SynchronousTestCase):
     """
-    What L{FakeDHT} has for tests.
+    Features of L{FakeDHT} for tests.
     """
 
     def test_latency(self) -> None:
         """
-        With a latency each round trip takes that long, and can be cancelled.
+        With a latency each round trip takes that long and can be cancelled.
         """
         clock = Clock()
         dht = FakeDHT(clock, latency=0.5)
@@ -545,7 +544,7 @@ class FakeDHTTests(SynchronousTestCase):
 
     def test_dead(self) -> None:
         """
-        Dead nodes are not among the answers, and refuse no refresh.
+        Dead nodes are missing from reads, and do not break a refresh.
         """
         dht = FakeDHT(Clock(), nodes=10)
         read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT))
@@ -555,7 +554,7 @@ class FakeDHTTests(SynchronousTestCase):
 
     def test_stored(self) -> None:
         """
-        Tests can look into a slot.
+        Tests can inspect a slot.
         """
         dht = FakeDHT(Clock())
         read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT))

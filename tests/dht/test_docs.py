@@ -1,5 +1,5 @@
 """
-What docs/explanation/dht-node.md shows works as shown.
+The code in docs/explanation/dht-node.md works as documented.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ DOCUMENT = Path(dtt.__file__).parents[1] / "docs" / "explanation" / "dht-node.md
 
 class DocumentTests(SynchronousTestCase):
     """
-    The Python block, run as a program on a network in memory.
+    The Python block, run as a program on an in-memory network.
     """
 
     def test_program(self) -> None:
         """
-        The program takes a host and a port, stores and finds all that it says,
-        and ends.
+        The program takes a host and a port, stores and finds everything documented, and
+        ends.
         """
         if not DOCUMENT.exists():
-            raise SkipTest("the documents are not beside an installed package")
+            raise SkipTest("the documentation is not installed with the package")
         (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
         network = Network(16)
         out = io.StringIO()

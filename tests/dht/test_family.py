@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.dht.family} and L{dtt.dht.families}: nodes of IPv6, and of both.
+Tests for L{dtt.dht.family} and L{dtt.dht.families}: IPv6 nodes and dual-stack nodes.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ class LifeTests(SynchronousTestCase):
 
     def test_no_interface(self) -> None:
         """
-        A node without any address is a mistake.
+        A node without an interface is an error.
         """
         with self.assertRaises(ValueError):
             DHTNode(self.network.udp.reactor("10.0.0.1"), interface=None)
 
     def test_ports(self) -> None:
         """
-        Both families get the same port; one that may be any gives way.
+        Both families get the same port; if any port will do and it is taken on IPv6,
+        another is used there.
         """
         node = self.network.node(families="46")
         self.assertEqual(node.port, node.port6)
@@ -67,8 +68,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port_taken(self) -> None:
         """
-        If the wanted port is taken in one family, none is bound; it can be
-        tried again.
+        If the given port is taken in one family, none is bound; binding can be retried.
         """
         taken = self.network.udp.reactor(self.network.host6(0)).listenUDP(6881, DatagramProtocol())
         node = self.network.node(families="46", port=6881, start=False)
@@ -80,8 +80,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_family_without_network(self) -> None:
         """
-        A dual node whose IPv6 leads nowhere is ready over IPv4, and works as
-        fast as without; later IPv6 joins in.
+        A dual-stack node without IPv6 connectivity is ready over IPv4 and as fast as
+        without IPv6; IPv6 joins later.
         """
         for _ in range(4):
             self.network.node(families="46")
@@ -102,7 +102,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_known_nodes(self) -> None:
         """
-        The known nodes of both families are kept, and are enough to start.
+        The known nodes of both families are kept, and suffice to start.
         """
         for _ in range(3):
             self.network.node(families="46")
@@ -128,8 +128,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_stop_and_restart(self) -> None:
         """
-        Stopping closes both ports and leaves no call; they are the same ones
-        after the next start.
+        Stopping closes both ports and leaves no delayed call; the next start uses the
+        same ports.
         """
         self.network.node(families="46")
         node = self.network.node(families="46")
@@ -151,7 +151,7 @@ class LifeTests(SynchronousTestCase):
 
 class BothTests(SynchronousTestCase):
     """
-    8 nodes of IPv4, 8 of IPv6, and one between them.
+    8 IPv4 nodes, 8 IPv6 nodes, and a dual-stack one.
     """
 
     def setUp(self) -> None:
@@ -175,7 +175,7 @@ class BothTests(SynchronousTestCase):
 
     def test_families_stay_apart(self) -> None:
         """
-        A table has nodes of its own family only.
+        A table has only nodes of its own family.
         """
         for node in self.network.nodes:
             for side in node.sides:
@@ -185,8 +185,7 @@ class BothTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        A read has the nodes of both families, the nearest first, and can be
-        refreshed.
+        A read has the nodes of both families, nearest first, and can be refreshed.
         """
         read = self.slot(self.dual)
         self.assertEqual(len(read.answers), 16)
@@ -198,8 +197,8 @@ class BothTests(SynchronousTestCase):
 
     def test_put(self) -> None:
         """
-        What a dual node puts is found in each family; what each one puts is
-        found by a dual node.
+        A value put by a dual-stack node is found in each family; a value put in one
+        family is found by a dual-stack node.
         """
         self.assertEqual(len(self.put(self.dual, 1).stored), 4)
         self.put(self.four, 2)
@@ -242,8 +241,8 @@ class BothTests(SynchronousTestCase):
 
     def test_one_store(self) -> None:
         """
-        What was stored over one family can be read over the other, from a
-        node that has both.
+        A value stored over one family can be read over the other, from a dual-stack
+        node.
         """
         one, two = (side.neighbourhood.responder for side in self.dual.sides)
         self.assertIs(one.items, two.items)
@@ -268,8 +267,8 @@ class BothTests(SynchronousTestCase):
 
     def test_want(self) -> None:
         """
-        Who is asked over one family tells the nodes of that one, or those that
-        are wanted; C{ip} is of the asker's family.
+        A query over one family is answered with nodes of that family, or of the wanted
+        ones; C{ip} is the querier's address in its family.
         """
         port = self.dual.port
         for host, there, size in (
@@ -291,8 +290,8 @@ class BothTests(SynchronousTestCase):
 
     def test_bridge(self) -> None:
         """
-        A dual node that knows nodes of one family only finds those of the
-        other by C{want}.
+        A dual-stack node that knows nodes of one family only finds those of the other
+        by C{want}.
         """
         for host in (self.network.host(0), self.network.host6(0)):
             node = self.network.node(families="46", bootstrap=[(host, self.dual.port)])
@@ -301,8 +300,7 @@ class BothTests(SynchronousTestCase):
 
     def test_want_is_rare(self) -> None:
         """
-        Only who lacks nodes asks for both families' nodes, and only who has
-        both families.
+        Nodes of both families are requested only by dual-stack nodes that lack nodes.
         """
         self.network.node(families="46")
         self.network.udp.advance(5.0)
@@ -314,11 +312,11 @@ class BothTests(SynchronousTestCase):
 
     def test_external_address(self) -> None:
         """
-        Each family votes on its own address, a network (/64) having one vote,
-        and has its own id then.
+        Each family elects its own address, with one vote per network (/64), and then
+        has its own id.
         """
-        told: list[str] = []
-        node = self.network.node(families="46", on_external_host=told.append, bootstrap=[])
+        reported: list[str] = []
+        node = self.network.node(families="46", on_external_host=reported.append, bootstrap=[])
         four, six = (side.neighbourhood for side in node.sides)
         before = node.node_id
         ip = bytes.fromhex("20010db8000500060000000000000009")
@@ -332,29 +330,29 @@ class BothTests(SynchronousTestCase):
             seen(number, f"10.80.{number}.1", ip + b"\x1a\xe1")
             seen(number, f"2001:db8:77:1::{number:x}", ip + b"\x1a\xe1")
             seen(number, f"2001:db8:78:{number:x}::1", b"\x01\x02\x03\x04\x1a\xe1")
-        self.assertEqual((four.node_id, six.node_id, told), (before, before, []))
+        self.assertEqual((four.node_id, six.node_id, reported), (before, before, []))
         for number in range(8):
             seen(number, f"2001:db8:79:{number:x}::1", ip + b"\x1a\xe1")
         self.network.udp.advance(0)
         self.assertTrue(is_valid(six.node_id, "2001:db8:5:6::9"))
         self.assertNotEqual(six.node_id, before)
-        self.assertEqual((node.node_id, told), (before, []))
+        self.assertEqual((node.node_id, reported), (before, []))
         for number in range(8):
             seen(number, f"10.81.{number}.1", bytes((203, 0, 113, 9, 1, 1)))
         self.network.udp.advance(0)
         self.assertTrue(is_valid(node.node_id, "203.0.113.9"))
-        self.assertEqual(told, ["203.0.113.9"])
+        self.assertEqual(reported, ["203.0.113.9"])
 
 
 class TableTests(SynchronousTestCase):
     """
-    A host of IPv6 has many addresses.
+    An IPv6 host has many addresses.
     """
 
     def test_one_of_a_network(self) -> None:
         """
-        A /64 has one place in the table; its holder is not pushed out by
-        another address with the same port.
+        A /64 has one place in the table; another address with the same port does not
+        displace its holder.
         """
         network = Network(1, families="6")
         self.addCleanup(network.stop)
@@ -373,7 +371,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        It ends with the last one, in order.
+        It fires with the results in order after the last one.
         """
         deferreds: list[Deferred[int]] = [Deferred(), Deferred()]
         both = gather_until(deferreds)
@@ -384,7 +382,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_enough(self) -> None:
         """
-        With one that is enough, the others are cancelled.
+        A sufficient result cancels the others.
         """
         cancelled: list[object] = []
         slow: Deferred[int] = Deferred(cancelled.append)
@@ -396,8 +394,8 @@ class MergingTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """
-        It fails as the first that fails, and cancels the others; so does
-        cancelling it.
+        It fails with the first failure and cancels the others; cancelling it does the
+        same.
         """
         for kind in (ValueError, CancelledError):
             cancelled: list[object] = []
@@ -413,7 +411,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_reads(self) -> None:
         """
-        A merged read can be taken apart again.
+        A merged read can be split again.
         """
         four = MutableRead(
             PUBLIC_KEY,
@@ -436,7 +434,7 @@ class MergingTests(SynchronousTestCase):
 
     def test_puts(self) -> None:
         """
-        Results are strung together.
+        Results are concatenated.
         """
         a, b, c = (Contact(bytes((n,)) * 20, "10.0.0.1", n) for n in (1, 2, 3))
         self.assertEqual(

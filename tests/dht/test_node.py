@@ -38,7 +38,7 @@ class LifeTests(SynchronousTestCase):
 
     def warnings(self) -> list[str]:
         """
-        What is logged from now on.
+        Return a list of what is logged from now on.
         """
         lines: list[str] = []
 
@@ -53,7 +53,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port(self) -> None:
         """
-        The port is bound by C{privilegedStartService}; 0 becomes the real one.
+        C{privilegedStartService} binds the port; 0 becomes the actual port.
         """
         node = self.network.node(start=False)
         node.privilegedStartService()
@@ -63,7 +63,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port_taken(self) -> None:
         """
-        A port that is taken is one line that says what to do.
+        A taken port is reported in one line that says what to do.
         """
         self.network.udp.reactor("10.0.0.1").listenUDP(6881, DatagramProtocol())
         node = self.network.node(start=False, port=6881)
@@ -75,8 +75,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_ready_after_one_round_trip(self) -> None:
         """
-        A node is ready with the first answer; dead and unresolvable hosts
-        delay nothing.
+        A node is ready with the first response; dead and unresolvable hosts delay
+        nothing.
         """
         first = self.network.node()
         self.network.udp.names = {"never": None, "good": ["10.0.0.1"]}
@@ -91,8 +91,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_known_nodes(self) -> None:
         """
-        The nodes of an earlier run are enough; they are there to be stored
-        even before anybody has answered.
+        The nodes of an earlier run suffice to start; they can be saved again even
+        before any node has answered.
         """
         first = self.network.node()
         known = [
@@ -113,8 +113,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_unreachable(self) -> None:
         """
-        After 10 s without an answer there is one warning that names the
-        hosts; the node goes on trying, and is ready when one comes up.
+        After 10 s without a response there is one warning that names the hosts; the
+        node keeps trying, and is ready once a host responds.
         """
         lines = self.warnings()
         node = self.network.node(bootstrap=[("10.0.1.1", 6881)])
@@ -131,7 +131,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_first_node_is_not_unreachable(self) -> None:
         """
-        Who has nobody to ask waits for others without a warning, and is ready
+        A node without hosts to query waits for others without a warning, and is ready
         when one has come.
         """
         lines = self.warnings()
@@ -155,7 +155,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_operations_wait_until_ready(self) -> None:
         """
-        A read that is asked for before the start is made with the first answer.
+        A read requested before the start runs with the first response.
         """
         self.network.node()
         node = self.network.node(start=False)
@@ -168,7 +168,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopping cancels all that is under way and leaves no call, no port.
+        Stopping cancels everything and leaves no delayed call and no port.
         """
         for _ in range(5):
             self.network.node()
@@ -209,7 +209,7 @@ class LifeTests(SynchronousTestCase):
 
 class NeighbourhoodTests(SynchronousTestCase):
     """
-    The routing table's upkeep, BEP42 and BEP43.
+    The upkeep of the routing table, BEP42 and BEP43.
     """
 
     def setUp(self) -> None:
@@ -217,7 +217,7 @@ class NeighbourhoodTests(SynchronousTestCase):
         self.addCleanup(lambda: self.network.stop())
         self.node = self.network.nodes[1]
 
-    def test_everybody_knows_everybody(self) -> None:
+    def test_full_mesh(self) -> None:
         """
         In a small network all nodes enter all tables.
         """
@@ -225,8 +225,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_lookups_are_not_starved(self) -> None:
         """
-        When answers have used the upload up, and more, a lookup asks as many
-        nodes as before, and at once.
+        When answers have more than used up the upload, a lookup still queries as many
+        nodes, immediately.
         """
         limits = self.node.responder.limits
         read = self.network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
@@ -242,7 +242,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_closed_network_on_one_host(self) -> None:
         """
-        16 nodes on one address make a network.
+        16 nodes on one address form a network.
         """
         network = Network(16, closed=True)
         read = network.result(network.nodes[0].get_mutable(PUBLIC_KEY, SALT))
@@ -251,8 +251,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_table_empties(self) -> None:
         """
-        When all nodes have died the node looks for others, and finds the
-        first one that comes back.
+        When all nodes have died the node bootstraps again, and finds the first one that
+        returns.
         """
         self.network.udp.dead = {self.network.host(number) for number in (0, 2, 3, 4, 5)}
         for _ in range(3):
@@ -268,7 +268,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def asked_again(self) -> set[str]:
         """
-        Which hosts does C{node} ask within the next second?
+        Return the hosts that C{node} queries within the next second.
         """
         self.network.udp.log.clear()
         self.network.udp.advance(1.0)
@@ -277,8 +277,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_sleep(self) -> None:
         """
-        When the machine has slept, or its clock jumps, all known nodes and
-        bootstrap hosts are asked side by side; what is known stays of use.
+        When the machine was suspended, or its clock jumps, all known nodes and
+        bootstrap hosts are queried concurrently, and the known nodes are kept.
         """
         everybody = {self.network.host(number) for number in (0, 2, 3, 4, 5)}
         self.network.udp.advance(60.0)
@@ -291,8 +291,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_silence(self) -> None:
         """
-        When nobody answers any more, the first nodes are looked for before
-        each node of the table has failed twice; an answer ends that.
+        When responses stop, the node bootstraps again before each node of the table has
+        failed twice; a response ends that.
         """
         network = Network(40, seed=9)
         node = network.nodes[1]
@@ -326,8 +326,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_few_nodes(self) -> None:
         """
-        A node whose neighbours were too busy to answer at first has a
-        bucketful of them a little later.
+        A node whose neighbours were too busy to answer at first has a bucketful of them
+        a little later.
         """
         network = Network(10)
         self.addCleanup(network.stop)
@@ -342,8 +342,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_ever_fewer_searches(self) -> None:
         """
-        In a network of few nodes, further ones are looked for ever less often,
-        down to once in 15 minutes.
+        In a network of few nodes, the node looks for more at growing intervals, up to
+        15 minutes.
         """
         sent = self.node.krpc.counters
         before = sent["sent_find_node"]
@@ -360,7 +360,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_read_only_nodes_stay_out(self) -> None:
         """
-        A read-only node is answered, but neither pinged nor remembered.
+        A read-only node is answered, but neither pinged nor added to the table.
         """
         stranger = self.network.udp.reactor("10.50.0.1")
         replies: list[bytes] = []
@@ -381,7 +381,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_pings_are_bounded(self) -> None:
         """
-        A flood of strangers is answered with a bounded number of pings.
+        A flood of queries from unknown nodes triggers a bounded number of pings.
         """
         before = self.node.krpc.counters["sent_ping"]
         rng = Random(3)
@@ -392,8 +392,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_read_only_rule(self) -> None:
         """
-        Without a query from a stranger for 5 minutes we are read-only; the
-        first one ends that.  Plain nodes are not.
+        After 5 minutes without an unsolicited query we are read-only; the next such
+        query ends that. Plain nodes never are.
         """
         plain = self.network.node(plain=True)
         self.network.udp.advance(0.1)
@@ -409,11 +409,11 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_external_address(self) -> None:
         """
-        When the hosts agree on our external address, we take an id that is
-        valid there, and keep our nodes.
+        When the hosts agree on our external address, we adopt an id that is valid
+        there, and keep our nodes.
         """
-        told: list[str] = []
-        self.node = self.network.node(on_external_host=told.append)
+        reported: list[str] = []
+        self.node = self.network.node(on_external_host=reported.append)
         self.network.udp.advance(1.0)
         before = self.node.node_id
         ip = bytes((203, 0, 113, 9))
@@ -422,9 +422,9 @@ class NeighbourhoodTests(SynchronousTestCase):
                 b"tttt", bytes((32 * number,)) + bytes((number,)) * 19, {}, b"", ip + b"\x1a\xe1"
             )
             self.node._neighbourhood.seen(response, f"10.80.{number}.1", 1)
-        self.assertEqual(told, [])
+        self.assertEqual(reported, [])
         self.network.udp.advance(0)
-        self.assertEqual(told[-1], "203.0.113.9")
+        self.assertEqual(reported[-1], "203.0.113.9")
         self.assertNotEqual(self.node.node_id, before)
         self.assertTrue(is_valid(self.node.node_id, "203.0.113.9"))
         self.assertEqual(self.node.table.own_id, self.node.node_id)
@@ -438,7 +438,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_hostile_responses(self) -> None:
         """
-        A node that answers nonsense does no harm.
+        A node that answers with nonsense does no harm.
         """
         network = self.network
         nonsense: list[dict[bytes, Any]] = [
@@ -457,7 +457,7 @@ class NeighbourhoodTests(SynchronousTestCase):
         network.udp.reactor("10.90.0.1").listenUDP(1, Hostile())
         self.node.add_node("10.90.0.1", 1)
         network.udp.advance(1.0)
-        # A bootstrap host that names so many is no node of the table.
+        # A bootstrap host that names this many nodes does not enter the table.
         self.assertEqual(len(self.node.table), 5)
         for _ in range(3):
             read = network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
@@ -479,8 +479,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_cold_start(self) -> None:
         """
-        From the start to a first stored copy it takes five round trips at most,
-        to a second one, after the whole read, another four.
+        The first stored copy takes at most five round trips from the start; the second,
+        after the full read, another four.
         """
         node = self.network.node()
         start = self.network.clock.seconds()
@@ -506,8 +506,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_cold_read_is_wide(self) -> None:
         """
-        A newcomer looks its own id up beside its first read, which needs more
-        nodes than the nearest ones name; else a little later.
+        A newcomer looks up its own id in parallel with its first read, which needs more
+        nodes than the nearest ones name; without a read, a little later.
         """
         for reads in (True, False):
             node = self.network.node()
@@ -535,8 +535,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_dead_nodes(self) -> None:
         """
-        With 20 % of the nodes dead a newcomer reads and puts without waiting
-        for a time-out of 2 s; a lost packet is no harm either.
+        With 20 % of the nodes dead a newcomer reads and puts without waiting for a
+        time-out of 2 s; a lost packet does no harm either.
         """
         self.network.udp.dead = {self.network.host(number) for number in range(24, 30)}
         self.network.udp.loss = 0.02
@@ -552,7 +552,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_on_answer_that_raises(self) -> None:
         """
-        A fault of the application is logged; the read goes on.
+        An exception of the application is logged; the read continues.
         """
 
         def on_answer(answer: NodeAnswer) -> None:
@@ -564,7 +564,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_own_store(self) -> None:
         """
-        What others have put on this very node is in its reads, and told.
+        Values that others have put on this very node are in its reads, and reported to
+        the observer.
         """
         node, other = self.network.nodes[:2]
         read = self.network.result(other.get_mutable(PUBLIC_KEY, SALT))
@@ -585,8 +586,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_packet_limits(self) -> None:
         """
-        Fifty refreshes within a second send no node more than 20 packets in
-        10 s, and what can't be asked keeps its answer.
+        Fifty refreshes within a second send no node more than 20 packets in 10 s; nodes
+        that can't be queried keep their answers.
         """
         node = self.network.nodes[5]
         read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
@@ -604,7 +605,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_put_sender_id(self) -> None:
         """
-        A put comes from our own id, and has a target and C{cas=0}.
+        A put has our own id as sender, a target and C{cas=0}.
         """
         node = self.network.nodes[5]
         read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))

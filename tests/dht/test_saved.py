@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.dht.saved} and what L{DHTNode} makes of it.
+Tests for L{dtt.dht.saved} and its use by L{DHTNode}.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class SavedNodeTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """
-        What was written is read.
+        A written state can be read.
         """
         for saved in (SAVED, SavedNode()):
             self.assertEqual(SavedNode.from_json(json.loads(json.dumps(saved.to_json()))), saved)
 
     def test_refused(self) -> None:
         """
-        Another version, and whatever is out of place, is not read.
+        A state of another version, or a malformed one, is refused.
         """
         wrong: dict[str, tuple[Any, ...]] = {
             "version": (0, 2, None, "1"),
@@ -74,13 +74,13 @@ class FileTests(SynchronousTestCase):
 
     def test_nothing(self) -> None:
         """
-        Without a file there is nothing.
+        Without a file the state is empty.
         """
         self.assertEqual(load(self.directory), SavedNode())
 
     def test_unusable(self) -> None:
         """
-        A file of another version is put aside with a warning.
+        A file of another version is set aside with a warning.
         """
         warnings: list[str] = []
 
@@ -100,8 +100,8 @@ class FileTests(SynchronousTestCase):
 
     def test_saver(self) -> None:
         """
-        The state is written at the start, now and then, and at the end; a
-        node made of it has the same id and asks the same nodes.
+        The state is written at the start, periodically, and at the end; a node created
+        from it has the same id and queries the same nodes.
         """
         node = self.network.nodes[3]
         saver = Saver(self.network.clock, node, self.directory)
@@ -120,7 +120,7 @@ class FileTests(SynchronousTestCase):
 
     def test_disk_full(self) -> None:
         """
-        What can't be written is logged, and the node goes on.
+        A failed write is logged, and the node continues.
         """
         self.path.rmdir()
         logged: list[object] = []
@@ -153,7 +153,7 @@ class ExternalHostTests(SynchronousTestCase):
 
     def test_new_id(self) -> None:
         """
-        A node without an id takes one that is valid there; one that has an id
+        A node without an id gets one that is valid for the address; a node with an id
         keeps it.
         """
         node = self.network.node(external_host="203.0.113.9", start=False)
@@ -164,7 +164,7 @@ class ExternalHostTests(SynchronousTestCase):
 
     def test_other_family(self) -> None:
         """
-        An address of the other family says nothing.
+        An address of the other family is ignored.
         """
         node = self.network.node(external_host="2001:db8::1", start=False, node_id=b"i" * 20)
         self.assertIsNone(node.external_host)
@@ -178,8 +178,8 @@ class StatisticsTests(SynchronousTestCase):
 
     def test_statistics(self) -> None:
         """
-        Queries by kind, answers, errors by code, drops by reason, what is
-        stored, the tables, round trips and open transactions.
+        Queries by method, answers, errors by code, drops by reason, stored values,
+        tables, round trips and open transactions.
         """
         network = Network(10, seed=3, families="46")
         node, other = network.nodes[:2]
@@ -212,12 +212,12 @@ class StatisticsTests(SynchronousTestCase):
 
 class RandomTests(SynchronousTestCase):
     """
-    Any state.
+    Random states.
     """
 
     def test_any(self) -> None:
         """
-        200 nodes, as many as are kept, survive.
+        200 nodes, the most that are kept, survive a round trip.
         """
         rng = Random(1)
         nodes = tuple(Contact(rng.randbytes(20), f"10.0.{n}.1", rng.randrange(1, 65536)) for n in range(200))

@@ -1,6 +1,6 @@
 """
-Tests of what L{dtt.dht.maintenance} makes of time-outs: are the others gone,
-or is it we who are cut off?
+Tests for how L{dtt.dht.maintenance} interprets time-outs: are other nodes dead, or are
+we cut off?
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from tests.dht.network import PUBLIC_KEY, SALT, Network, outcome
 
 class SilenceTests(SynchronousTestCase):
     """
-    When the bootstrap hosts are asked again.
+    When the bootstrap hosts are queried again.
     """
 
     def build(self, count: int, seed: int = 0) -> None:
         """
-        A network, of which the node under test counts how often it looks for
-        first nodes.
+        Create a network whose node under test counts how often it bootstraps.
         """
         self.network = Network(count, seed=seed)
         self.addCleanup(self.network.stop)
@@ -39,7 +38,7 @@ class SilenceTests(SynchronousTestCase):
 
     def ask_dead(self, count: int) -> None:
         """
-        Queries to nodes that do not exist.
+        Send queries to nodes that do not exist.
         """
         for _ in range(count):
             self.dead += 1
@@ -50,7 +49,7 @@ class SilenceTests(SynchronousTestCase):
 
     def ask_alive(self) -> None:
         """
-        A query that is answered.
+        Send a query that is answered.
         """
         contact = self.node.table.contacts()[0]
         outcome(self.node.sides[0].client.ask(contact, b"ping", {}))
@@ -58,8 +57,8 @@ class SilenceTests(SynchronousTestCase):
 
     def test_one_lookups_dead_nodes(self) -> None:
         """
-        Queries that time out together are no sign as long as an answer has
-        come since they were sent.
+        Time-outs of concurrent queries do not count if a response has arrived since
+        they were sent.
         """
         self.build(6)
         self.ask_dead(40)
@@ -69,10 +68,10 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual(self.node.krpc.counters["timeouts"], 40)
         self.assertEqual(self.lost, 0)
 
-    def test_nobody_answers(self) -> None:
+    def test_no_answers(self) -> None:
         """
-        So many time-outs of queries that were sent after the last answer are a
-        sign, one fewer is none.
+        L{SILENCE} time-outs of queries sent after the last response trigger
+        bootstrapping, one fewer does not.
         """
         for count, lost in ((SILENCE - 1, 0), (SILENCE, 1), (40, 1)):
             self.build(6)
@@ -83,8 +82,8 @@ class SilenceTests(SynchronousTestCase):
 
     def test_answer_between(self) -> None:
         """
-        An answer begins the count anew: of those sent before and after it, only
-        the latter count, also where the former have timed out already.
+        A response resets the count: of the queries sent before and after it, only the
+        latter count, even if the former have already timed out.
         """
         for wait in (0.5, HARD_TIMEOUT + 0.01):
             for after, lost in ((SILENCE - 1, 0), (SILENCE, 1)):
@@ -98,8 +97,8 @@ class SilenceTests(SynchronousTestCase):
 
     def test_lookups_with_dead_nodes(self) -> None:
         """
-        Lookups in a network most of whose nodes have died do not make the node
-        look for first nodes; when the others die, too, it does so.
+        Lookups in a network most of whose nodes are dead do not trigger bootstrapping;
+        the death of the rest does.
         """
         for seed in range(3):
             self.build(60, seed)

@@ -20,7 +20,7 @@ from tests.krpc.test_protocol import RecordingTransport
 
 class FloodLimiterTests(SynchronousTestCase):
     """
-    One gate, and time as the tests give it.
+    One limiter, with simulated time.
     """
 
     def setUp(self) -> None:
@@ -28,29 +28,29 @@ class FloodLimiterTests(SynchronousTestCase):
 
     def send(self, host: str, rate: float, begin: float, seconds: float) -> list[float]:
         """
-        Datagrams of C{host}; the times of those that were looked at.
+        Send datagrams from C{host}; return the times of those admitted.
         """
         times = [begin + number / rate for number in range(int(rate * seconds))]
         return [time for time in times if self.limiter.admits(host, time)]
 
     def test_honest(self) -> None:
         """
-        A source that stays below the limit is never touched.
+        A source below the limit is never restricted.
         """
         rate = (MAX_IN_WINDOW - 1) / WINDOW
         self.assertEqual(len(self.send("a", rate, 0, 100)), int(rate * 100))
 
     def test_flood(self) -> None:
         """
-        500 datagrams a second are cut off within 10 s, for as long as they go on.
+        500 datagrams per second are cut off within 10 s, for as long as they continue.
         """
         admitted = self.send("a", 500, 0, 300)
         self.assertEqual(len(admitted), MAX_IN_WINDOW)
         self.assertLess(max(admitted), 10)
 
-    def test_let_in_again(self) -> None:
+    def test_admitted_again(self) -> None:
         """
-        Some time after it has stopped, it is let in again.
+        Some time after it has stopped, a source is admitted again.
         """
         self.send("a", 500, 0, 20)
         self.assertFalse(self.limiter.admits("a", 21))
@@ -58,7 +58,7 @@ class FloodLimiterTests(SynchronousTestCase):
 
     def test_replies_are_free(self) -> None:
         """
-        What we asked for does not count: many nodes may share an address.
+        Replies to our queries do not count: many nodes may share an address.
         """
         for number in range(10 * MAX_IN_WINDOW):
             self.assertTrue(self.limiter.admits("a", number / 10_000))
@@ -66,7 +66,7 @@ class FloodLimiterTests(SynchronousTestCase):
 
     def test_networks(self) -> None:
         """
-        What is one source can be said: a /64 of IPv6, say.
+        The definition of a source is configurable, for instance an IPv6 /64.
         """
         limiter = FloodLimiter(lambda host: host.split("::")[0])
         admitted = [
@@ -74,9 +74,9 @@ class FloodLimiterTests(SynchronousTestCase):
         ]
         self.assertEqual(sum(admitted), 2 * MAX_IN_WINDOW)
 
-    def test_others_are_not_touched(self) -> None:
+    def test_others_are_unaffected(self) -> None:
         """
-        A thousand honest sources send in the midst of a flood.
+        A thousand honest sources are unaffected by a flood.
         """
         for second in range(30):
             self.send("flood", 500, second, 1)
@@ -85,7 +85,7 @@ class FloodLimiterTests(SynchronousTestCase):
 
     def test_fixed_size(self) -> None:
         """
-        Any number of sources takes the room of so many.
+        Any number of sources takes a fixed amount of memory.
         """
         self.patch(flood, "MAX_SOURCES", 64)
         for number in range(1000):
@@ -95,7 +95,7 @@ class FloodLimiterTests(SynchronousTestCase):
 
     def test_least_recent_is_forgotten(self) -> None:
         """
-        Who sends all the time is remembered, however many others come.
+        A source that sends constantly stays tracked, however many others come.
         """
         self.patch(flood, "MAX_SOURCES", 64)
         admitted = 0
@@ -105,7 +105,7 @@ class FloodLimiterTests(SynchronousTestCase):
         self.assertEqual(admitted, MAX_IN_WINDOW)
 
 
-class GatedProtocolTests(SynchronousTestCase):
+class LimitedProtocolTests(SynchronousTestCase):
     """
     L{KRPCProtocol} with a limiter.
     """
@@ -120,7 +120,7 @@ class GatedProtocolTests(SynchronousTestCase):
 
     def test_flood_is_not_answered(self) -> None:
         """
-        A flooding source gets no more answers; another one still does.
+        A flooding source gets no more replies; another one still does.
         """
         query = encode_query(b"tttt", b"ping", b"q" * 20, {}, False)
         for _ in range(2 * MAX_IN_WINDOW):
@@ -132,7 +132,7 @@ class GatedProtocolTests(SynchronousTestCase):
 
     def test_junk_counts_and_replies_do_not(self) -> None:
         """
-        What can't be decoded counts; the replies that we asked for do not.
+        Invalid datagrams count; replies to our queries do not.
         """
         for number in range(2 * MAX_IN_WINDOW):
             response = self.protocol.query("10.0.0.1", number + 1, b"ping", {})

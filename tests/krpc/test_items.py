@@ -48,7 +48,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_bep44_buffers(self) -> None:
         """
-        What is signed, without and with a salt.
+        The signed bytes, without and with a salt.
         """
         self.assertEqual(signature_buffer(b"", 1, _HELLO), b"3:seqi1e1:v12:Hello World!")
         self.assertEqual(signature_buffer(b"foobar", 1, _HELLO), b"4:salt6:foobar3:seqi1e1:v12:Hello World!")
@@ -63,7 +63,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_bep44_signatures(self) -> None:
         """
-        The signatures hold, each for its own salt alone.
+        The signatures are valid, each for its own salt only.
         """
         self.assertTrue(verify(_KEY, b"", 1, _HELLO, _SIGNATURE_1))
         self.assertTrue(verify(_KEY, b"foobar", 1, _HELLO, _SIGNATURE_2))
@@ -72,7 +72,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_strict(self) -> None:
         """
-        Signatures are verified as strictly as the vectors demand.
+        Signatures are verified as strictly as the vectors require.
         """
         cases = json.loads((_VECTORS / "strict.json").read_text())
         self.assertTrue(cases)
@@ -91,7 +91,7 @@ class SignTests(SynchronousTestCase):
 
     def test_genuine(self) -> None:
         """
-        What we sign holds, at the limits too, and at the right target.
+        Our signatures are valid, at the limits too, and the target is right.
         """
         item = sign_item(b"s" * 32, b"x" * 64, MAX_SEQ, b"v" * 996)
         self.assertTrue(item.is_genuine())
@@ -101,7 +101,7 @@ class SignTests(SynchronousTestCase):
 
     def test_forged(self) -> None:
         """
-        A change of any part breaks the signature; wrong sizes never hold.
+        A change of any part invalidates the signature; wrong sizes are never valid.
         """
         good = sign_item(b"s" * 32, b"salt", 7, b"value")
         parts = (good.public_key, good.salt, good.seq, good.encoded, good.signature)
@@ -118,7 +118,7 @@ class SignTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        What nobody would store is a L{ValueError} at once.
+        A value that no node would store is a C{ValueError} at the call.
         """
         for salt, seq, value in (
             (b"", 1, b"v" * 997),
@@ -130,7 +130,7 @@ class SignTests(SynchronousTestCase):
 
     def test_arguments(self) -> None:
         """
-        A put carries everything that the target and the signature cover.
+        A put contains everything that the target and the signature cover.
         """
         item = sign_item(b"s" * 32, b"salt", 7, b"value")
         self.assertEqual(
@@ -172,7 +172,7 @@ class ReadItemTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        Without a value there is no item, whatever else there is.
+        Without a value there is no item, whatever the other keys.
         """
         del self.values[b"v"]
         self.assertIsNone(self.read())
@@ -189,7 +189,7 @@ class ReadItemTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        Another key, salt or value, wrong types and sizes are refused.
+        Another key, salt or value, wrong types and sizes are rejected.
         """
         large = b"v" * 997
         for changes in (

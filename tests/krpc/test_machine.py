@@ -1,6 +1,6 @@
 """
-Any sequence of events, for L{dtt.krpc.protocol} and L{dtt.krpc.flood}: state
-machines that Hypothesis drives.
+Stateful tests of L{dtt.krpc.protocol} and L{dtt.krpc.flood}: Hypothesis drives them
+through any sequence of events.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PORTS = st.integers(1, 3)
 
 class TransactionMachine(RuleBasedStateMachine):
     """
-    Queries to three nodes, and all that can become of them.
+    Queries to three nodes, and all their possible outcomes.
     """
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class TransactionMachine(RuleBasedStateMachine):
         self.protocol.makeConnection(cast(IUDPTransport, self.transport))
         self.open: dict[Deferred[Response], float] = {}
         self.outcomes: list[object] = []
-        # What was sent to whom and is not answered, and when anything was.
+        # The unanswered queries per address, and the times of all sends.
         self.unanswered: list[tuple[bytes, tuple[str, int]]] = []
         self.times: dict[tuple[str, int], list[float]] = {}
 
     def collect(self) -> None:
         """
-        What was sent meanwhile.
+        Collect the datagrams sent since the last call.
         """
         for datagram, address in self.transport.sent:
             self.unanswered.append((decode(datagram).transaction, address))
@@ -60,7 +60,9 @@ class TransactionMachine(RuleBasedStateMachine):
 
     @rule(port=PORTS)
     def ask(self, port: int) -> None:
-        """A query."""
+        """
+        A query is sent.
+        """
         query = self.protocol.query("10.0.0.1", port, b"ping", {})
         self.open[query] = self.clock.seconds()
 
@@ -77,7 +79,9 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.unanswered)
     @rule(data=st.data(), refuse=st.booleans(), twice=st.booleans())
     def reply(self, data: st.DataObject, refuse: bool, twice: bool) -> None:
-        """A reply, or the same one twice."""
+        """
+        A reply arrives, once or twice.
+        """
         transaction, address = self.unanswered.pop(data.draw(st.integers(0, len(self.unanswered) - 1)))
         make = encode_error(transaction, 203, "no", None) if refuse else None
         reply = make or encode_response(transaction, b"r" * 20, {}, None)
@@ -90,7 +94,9 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.unanswered)
     @rule(data=st.data())
     def forge(self, data: st.DataObject) -> None:
-        """A reply from somebody else."""
+        """
+        A reply arrives from another address.
+        """
         transaction, (host, port) = data.draw(st.sampled_from(self.unanswered))
         before = len(self.outcomes)
         self.protocol.datagramReceived(
@@ -101,7 +107,9 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        """Nobody wants to know any more."""
+        """
+        A query is cancelled.
+        """
         list(self.open)[data.draw(st.integers(0, len(self.open) - 1))].cancel()
         self.collect()
 
@@ -114,7 +122,10 @@ class TransactionMachine(RuleBasedStateMachine):
 
     @invariant()
     def consistent(self) -> None:
-        """Each query is open until it has an outcome, and has one in time; there is one timer, or none."""
+        """
+        Each query is open until it has an outcome, and has one in time; there is at
+        most one timer.
+        """
         assert self.protocol.transactions == len(self.open)
         assert len(self.clock.getDelayedCalls()) == (1 if self.open else 0)
         now = self.clock.seconds()
@@ -130,16 +141,16 @@ class TransactionMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """
-        Closing ends all.
+        Closing cancels everything.
         """
         self.protocol.close()
         assert not self.open
         assert not self.clock.getDelayedCalls()
 
 
-class GateMachine(RuleBasedStateMachine):
+class LimiterMachine(RuleBasedStateMachine):
     """
-    Sources that send at any rate; and when what was let in.
+    Sources that send at any rate; the model has the times of the admitted datagrams.
     """
 
     def __init__(self) -> None:
@@ -151,7 +162,9 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(source=st.sampled_from("abc"), count=st.integers(1, 1500), seconds=st.floats(0, 20))
     def send(self, source: str, count: int, seconds: float) -> None:
-        """So many datagrams in so many seconds."""
+        """
+        A source sends a number of datagrams in a number of seconds.
+        """
         silent = self.now - self.last.get(source, -1e9)
         first = True
         for number in range(count):
@@ -171,7 +184,10 @@ class GateMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """In the length of a window nobody gets in more often than in two windows."""
+        """
+        Within the length of a window no source has more datagrams admitted than in two
+        windows.
+        """
         for times in self.admitted.values():
             for first, later in zip(times, times[2 * MAX_IN_WINDOW :], strict=False):
                 assert later - first >= WINDOW
@@ -179,12 +195,12 @@ class GateMachine(RuleBasedStateMachine):
 
 class MachineTests(SynchronousTestCase):
     """
-    Each of them, for some hundred sequences.
+    Each machine, for some hundred sequences.
     """
 
     def run_machine(self, machine: type[RuleBasedStateMachine], steps: int) -> None:
         """
-        Run one; a sequence that fails is printed, made as short as possible.
+        Run one; a failing sequence is printed in its shortest form.
         """
         run_state_machine_as_test(
             machine, settings=settings(max_examples=60, stateful_step_count=steps, deadline=None)
@@ -192,12 +208,12 @@ class MachineTests(SynchronousTestCase):
 
     def test_transactions(self) -> None:
         """
-        L{KRPCProtocol} fires each Deferred once, in time, and keeps its pace.
+        L{KRPCProtocol} fires each Deferred once, in time, and respects its budgets.
         """
         self.run_machine(TransactionMachine, 60)
 
-    def test_gate(self) -> None:
+    def test_limiter(self) -> None:
         """
-        L{FloodLimiter} lets in whom it should.
+        L{FloodLimiter} admits the datagrams it should.
         """
-        self.run_machine(GateMachine, 15)
+        self.run_machine(LimiterMachine, 15)

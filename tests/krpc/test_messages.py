@@ -34,12 +34,12 @@ _IP = b"\x0a\x00\x00\x01\x12\x34"
 
 class EncodeTests(SynchronousTestCase):
     """
-    What we send.
+    Messages that we send.
     """
 
     def test_query(self) -> None:
         """
-        A query has a 4-byte C{t} and C{v}, sorted keys, and C{ro} if asked for.
+        A query has a 4-byte C{t} and C{v}, sorted keys, and C{ro} if requested.
         """
         self.assertEqual(
             encode_query(b"aaaa", b"find_node", _ID, {b"target": b"t" * 20}, False),
@@ -52,7 +52,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_response(self) -> None:
         """
-        A response has C{ip}, if it is known, and all values.
+        A response has C{ip}, if known, and all values.
         """
         for ip in (_IP, None):
             data = encode_response(b"xy", _ID, {b"token": b"tok", b"a": 1}, ip)
@@ -61,7 +61,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_answer(self) -> None:
         """
-        An answer is a response whose values are encoded already.
+        An answer is a response whose values are already encoded.
         """
         entries = b"5:nodes0:5:token3:tok"
         expected = encode_response(b"xy", _ID, {b"nodes": b"", b"token": b"tok"}, _IP)
@@ -70,7 +70,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_error(self) -> None:
         """
-        An error has a code, words and C{ip}.
+        An error has a code, a text and C{ip}.
         """
         data = encode_error(b"xy", 203, "words", _IP)
         self.assertEqual(decode(data), Error(b"xy", 203, "words", VERSION))
@@ -79,12 +79,12 @@ class EncodeTests(SynchronousTestCase):
 
 class DecodeTests(SynchronousTestCase):
     """
-    What we hear.
+    Messages that we receive.
     """
 
     def query(self, **changes: Any) -> bytes:
         """
-        A ping with some keys changed; L{None} leaves one out.
+        Return a ping with some keys changed; C{None} removes one.
         """
         message: dict[str, Any] = {"a": {b"id": _ID}, "q": b"ping", "t": b"aa", "y": b"q", **changes}
         return bencode({key.encode(): value for key, value in message.items() if value is not None})
@@ -108,8 +108,8 @@ class DecodeTests(SynchronousTestCase):
 
     def test_answerable(self) -> None:
         """
-        A query with a fault but a transaction can be told so: id and method
-        are empty when they can't be used.
+        A faulty query with a transaction can be answered: an invalid id or method is
+        decoded as empty.
         """
         without_id: tuple[Any, ...] = (None, 1, {}, {b"id": b"short"}, {b"id": 1})
         for arguments in without_id:
@@ -119,7 +119,7 @@ class DecodeTests(SynchronousTestCase):
 
     def test_read_only(self) -> None:
         """
-        C{ro} is 1 or does not count.
+        C{ro} counts only if it is 1.
         """
         for value, expected in ((1, True), (0, False), (2, False), (b"1", False), ([], False)):
             message = decode(self.query(ro=value))
@@ -128,7 +128,7 @@ class DecodeTests(SynchronousTestCase):
 
     def test_transactions(self) -> None:
         """
-        1 to 32 bytes are a transaction id.
+        A transaction id has 1 to 32 bytes.
         """
         for size in (1, 4, 32):
             self.assertEqual(decode(self.query(t=b"x" * size)).transaction, b"x" * size)
@@ -138,14 +138,14 @@ class DecodeTests(SynchronousTestCase):
 
     def test_lenient(self) -> None:
         """
-        A C{v} or C{ip} that can't be used is none; other keys are ignored.
+        An invalid C{v} or C{ip} counts as absent; other keys are ignored.
         """
         data = bencode({b"r": {b"id": _ID}, b"t": b"a", b"y": b"r", b"v": 1, b"ip": b"abc", b"zz": []})
         self.assertEqual(decode(data), Response(b"a", _ID, {}, b"", None))
 
     def test_refused(self) -> None:
         """
-        What can be neither answered nor used is refused, with a reason.
+        A message that can be neither answered nor used is rejected with a reason.
         """
         for reason, data in (
             ("bencode: bad type", b"hello"),
@@ -169,7 +169,7 @@ class DecodeTests(SynchronousTestCase):
 
     def test_error_text(self) -> None:
         """
-        The words of an error are cut and need not be UTF-8.
+        The text of an error is truncated and need not be UTF-8.
         """
         message = decode(encode_error(b"a", 201, "é" * 1000, None))
         assert isinstance(message, Error)
@@ -187,7 +187,7 @@ class DecodeTests(SynchronousTestCase):
     )
     def test_any(self, message: dict[bytes, Any]) -> None:
         """
-        Whatever stands under the known keys: a message or L{DecodeError}.
+        Any values under the known keys yield a message or L{DecodeError}.
         """
         try:
             decoded = decode(bencode(message))
@@ -198,7 +198,7 @@ class DecodeTests(SynchronousTestCase):
 
 def _arguments(rng: Random) -> dict[bytes, Any]:
     """
-    Arguments as others send them, and some that nobody sends.
+    Arguments as other implementations send them, and some that none sends.
     """
     numbers: list[Any] = [0, 7, 2**63 - 1, 2**64, -1]
     choices: dict[bytes, list[Any]] = {
@@ -225,7 +225,7 @@ def _arguments(rng: Random) -> dict[bytes, Any]:
             tuple(key for key in choices if rng.random() < 0.5),
         ]
     )
-    # The first choices are the usual ones.
+    # The first choices are the common ones.
     arguments = {
         key: choices[key][0 if rng.random() < 0.7 else rng.randrange(len(choices[key]))] for key in usual
     }
@@ -234,14 +234,14 @@ def _arguments(rng: Random) -> dict[bytes, Any]:
     return arguments
 
 
-class UsualQueryTests(SynchronousTestCase):
+class CommonQueryTests(SynchronousTestCase):
     """
-    Queries of the usual shapes are not read by the decoder.
+    Queries of the common shapes bypass the decoder.
     """
 
     def outcome(self, data: bytes) -> object:
         """
-        The message, or the words of the error.
+        Return the message, or the text of the error.
         """
         try:
             return decode(data)
@@ -250,7 +250,7 @@ class UsualQueryTests(SynchronousTestCase):
 
     def test_taken(self) -> None:
         """
-        Queries as libtorrent, mainline and we send them are of such a shape.
+        Queries as libtorrent, mainline and we send them have such a shape.
         """
         put = {b"k": b"k" * 32, b"salt": b"s", b"seq": 1, b"sig": b"g" * 64, b"token": b"t" * 8, b"v": b"v"}
         for method, arguments in (
@@ -268,8 +268,8 @@ class UsualQueryTests(SynchronousTestCase):
 
     def test_same(self) -> None:
         """
-        Whatever is sent, the result is the decoder's: usual queries, unusual
-        ones, and both with a byte or two changed, inserted or lost.
+        The result always equals the decoder's: for common queries, uncommon ones, and
+        both with a byte or two changed, inserted or removed.
         """
         seed = Random().getrandbits(32)
         rng = Random(seed)

@@ -26,10 +26,10 @@ _NODE = ("10.0.0.1", 1000)
 
 class RecordingTransport:
     """
-    Keeps what is sent.
+    Records what is sent.
 
     @ivar sent: datagrams and addresses, in order.
-    @ivar error: raised instead, if it is set.
+    @ivar error: if set, raised instead.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class RecordingTransport:
 
     def write(self, datagram: bytes, address: tuple[str, int]) -> None:
         """
-        Keep a datagram.
+        Record a datagram.
         """
         if self.error is not None:
             raise self.error
@@ -46,7 +46,7 @@ class RecordingTransport:
 
     def queries(self) -> list[Query]:
         """
-        The queries that were sent.
+        Return the queries that were sent.
         """
         return [message for data, _ in self.sent if isinstance(message := decode(data), Query)]
 
@@ -58,7 +58,7 @@ class ProtocolTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        A protocol that refuses nothing and answers nothing.
+        Create a protocol with prepared replies.
         """
         self.clock = Clock()
         self.clock.advance(1000.0)
@@ -83,7 +83,7 @@ class ProtocolTestCase(SynchronousTestCase):
 
     def answer(self, query: Query, host: str, port: int) -> bytes | None:
         """
-        Keep a query and give the prepared reply.
+        Record a query and return the prepared reply.
         """
         self.answers.append((query, host, port))
         return self.reply
@@ -96,7 +96,7 @@ class ProtocolTestCase(SynchronousTestCase):
 
     def respond(self, index: int = -1, node: tuple[str, int] | None = None) -> None:
         """
-        Respond to one of the queries that were sent, perhaps from elsewhere.
+        Respond to one of the sent queries, optionally from another address.
         """
         data, address = self.transport.sent[index]
         reply = encode_response(decode(data).transaction, _THEM, {b"x": 1}, None)
@@ -105,12 +105,12 @@ class ProtocolTestCase(SynchronousTestCase):
 
 class QueryTests(ProtocolTestCase):
     """
-    Queries of ours.
+    Our queries.
     """
 
     def test_sent(self) -> None:
         """
-        A query goes to the node at once, with our id, and C{ro} if we are
+        A query is sent to the node immediately, with our id, and C{ro} if we are
         read-only.
         """
         deferreds = [self.protocol.query(*_NODE, b"get", {b"target": b"x" * 20})]
@@ -132,8 +132,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_response(self) -> None:
         """
-        The response is the result; C{seen} hears of it first, and nothing is
-        left behind.
+        The response is the result; C{seen} is called before, and nothing stays open.
         """
         heard_before: list[int] = []
 
@@ -152,7 +151,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_error(self) -> None:
         """
-        An error fails the query with its code and words.
+        An error fails the query with its code and text.
         """
         deferred = self.ping()
         transaction = decode(self.transport.sent[0][0]).transaction
@@ -164,8 +163,8 @@ class QueryTests(ProtocolTestCase):
 
     def test_foreign_reply(self) -> None:
         """
-        A reply from another host or port, or to another transaction, changes
-        nothing; the right one still counts, once.
+        A reply from another host or port, or to another transaction, changes nothing;
+        the right one still counts, once.
         """
         deferred = self.ping()
         self.respond(node=("10.0.0.1", 1001))
@@ -196,7 +195,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_one_timer(self) -> None:
         """
-        Many open queries have one delayed call, and each its own deadline.
+        Many open queries share one delayed call, and each has its own deadline.
         """
         first = self.ping(("10.0.0.1", 1), on_slow=lambda: None)
         self.clock.advance(1.0)
@@ -213,7 +212,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_cancel(self) -> None:
         """
-        A query can be cancelled; its reply is dropped then.
+        A query can be cancelled; its reply is then dropped.
         """
         deferred = self.ping()
         deferred.cancel()
@@ -224,7 +223,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_query_from_callback(self) -> None:
         """
-        The next query can be sent by the failure of the one before.
+        A query can be sent from the errback of the previous one.
         """
         deferred = self.ping()
         again: list[Deferred[Response]] = []
@@ -237,7 +236,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_write_failure(self) -> None:
         """
-        A datagram that can't be sent is as good as lost.
+        A datagram that can't be sent counts as lost.
         """
         for error in (OSError("unreachable"), ValueError("address")):
             self.transport.error = error
@@ -248,7 +247,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_connection_refused(self) -> None:
         """
-        An ICMP message that anybody can forge changes nothing.
+        An ICMP message, which anyone can forge, changes nothing.
         """
         deferred = self.ping()
         self.protocol.connectionRefused()
@@ -257,8 +256,8 @@ class QueryTests(ProtocolTestCase):
 
     def test_transactions_differ(self) -> None:
         """
-        Open queries to one node have different transaction ids, even if the
-        random source repeats itself.
+        Open queries to one node have different transaction ids, even if the random
+        source repeats itself.
         """
 
         class Repeating(Random):
@@ -287,7 +286,7 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_slow(self) -> None:
         """
-        It is called once when the soft time-out has passed; the query stays
+        C{on_slow} is called once when the soft time-out has passed; the query stays
         open and may succeed.
         """
         slow: list[float] = []
@@ -304,7 +303,7 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_not_slow(self) -> None:
         """
-        It is not called after a reply or a cancellation.
+        C{on_slow} is not called after a reply or a cancellation.
         """
         slow: list[None] = []
         self.ping(on_slow=lambda: slow.append(None))
@@ -319,7 +318,7 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_adapts(self) -> None:
         """
-        Round trips shorten it, for queries that are sent later.
+        Round trips shorten the soft time-out of later queries.
         """
         self.assertEqual(self.protocol.soft_timeout, 0.25)
         for port in range(30):
@@ -336,8 +335,8 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_constant_round_trips(self) -> None:
         """
-        Where all round trips take the same time, none is slow just before its
-        answer comes.
+        If all round trips take the same time, no query becomes slow just before its
+        response.
         """
         for seconds in (0.001, 0.03, 0.1, 0.5):
             self.setUp()
@@ -352,7 +351,8 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_trusted(self) -> None:
         """
-        It is trusted once enough round trips are known; time-outs are none.
+        The soft time-out is trusted once enough round trips are known; time-outs do not
+        count as such.
         """
         for number in range(ENOUGH_ROUND_TRIPS):
             self.assertFalse(self.protocol.trusts_timeout, number)
@@ -365,7 +365,7 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_faulty_callback(self) -> None:
         """
-        A mistake in it is logged, and the time-outs go on.
+        An exception in C{on_slow} is logged, and other time-outs still work.
         """
         deferred = self.ping(on_slow=lambda: 1 // 0)
         self.clock.advance(0.25)
@@ -381,8 +381,8 @@ class BudgetTests(ProtocolTestCase):
 
     def test_held_back(self) -> None:
         """
-        Ten queries go at once, the next ones one a second, in their order,
-        each with its whole time-out; others are not held back.
+        Ten queries are sent immediately, the next ones one per second, in order, each
+        with its full time-out; queries to other nodes are not held back.
         """
         self.assertTrue(self.protocol.may_query(*_NODE))
         deferreds = [self.protocol.query(*_NODE, b"get", {b"n": number}) for number in range(12)]
@@ -419,8 +419,7 @@ class BudgetTests(ProtocolTestCase):
 
     def test_cancel_held_back(self) -> None:
         """
-        A query that is cancelled while it waits is never sent, and does not
-        use the budget.
+        A query cancelled while held back is never sent, and does not use the budget.
         """
         for _ in range(10):
             self.ping()
@@ -438,7 +437,7 @@ class BudgetTests(ProtocolTestCase):
 
     def test_too_long(self) -> None:
         """
-        A query that would wait longer than ten seconds fails at once.
+        A query that would wait longer than ten seconds fails immediately.
         """
         deferreds = [self.ping() for _ in range(21)]
         self.failureResultOf(deferreds.pop(), QueryTimeout)
@@ -449,7 +448,7 @@ class BudgetTests(ProtocolTestCase):
 
     def test_too_many(self) -> None:
         """
-        There is a most of queries that wait, over all nodes.
+        The number of queries held back, over all nodes, is bounded.
         """
         deferreds = [self.ping(("10.0.0.1", port)) for port in range(60) for _ in range(20)]
         self.assertEqual(self.protocol.counters["held_back"], MAX_HELD_BACK)
@@ -463,12 +462,12 @@ class BudgetTests(ProtocolTestCase):
 
 class AnswerTests(ProtocolTestCase):
     """
-    Queries of others.
+    Queries from others.
     """
 
     def test_answered(self) -> None:
         """
-        A query goes to C{answer}, its reply to where the query came from.
+        A query is passed to C{answer}, and its reply is sent to the query's source.
         """
         self.protocol.datagramReceived(encode_query(b"aa", b"ping", _THEM, {}, False), _NODE)
         ((query, host, port),) = self.answers
@@ -478,7 +477,7 @@ class AnswerTests(ProtocolTestCase):
 
     def test_silent(self) -> None:
         """
-        Nothing is sent if there is no reply, or nobody who answers.
+        Nothing is sent if there is no reply or no C{answer}.
         """
         query = encode_query(b"aa", b"ping", _THEM, {}, False)
         self.reply = None
@@ -490,7 +489,7 @@ class AnswerTests(ProtocolTestCase):
 
     def test_unknown_methods(self) -> None:
         """
-        Invented methods do not grow the counters.
+        Invented methods do not add counters.
         """
         for number in range(100):
             self.protocol.datagramReceived(encode_query(b"aa", b"m%d" % number, _THEM, {}, False), _NODE)
@@ -498,7 +497,7 @@ class AnswerTests(ProtocolTestCase):
 
     def test_undecodable(self) -> None:
         """
-        What is no message is counted by its reason; nothing is sent.
+        An invalid datagram is counted by reason; nothing is sent.
         """
         for data in (b"", b"hello", b"d", b"le", b"d1:t2:aa1:y1:xe"):
             self.protocol.datagramReceived(data, _NODE)
@@ -515,7 +514,7 @@ class AnswerTests(ProtocolTestCase):
 
     def test_garbage(self) -> None:
         """
-        Whatever arrives, nothing is raised, and no open query is touched.
+        No datagram raises an exception or affects an open query.
         """
         deferred = self.ping()
         good = encode_query(b"aaaa", b"get", _THEM, {b"target": b"x" * 20, b"want": [b"n4"]}, False)
@@ -534,7 +533,7 @@ class AnswerTests(ProtocolTestCase):
 
     def test_fault(self) -> None:
         """
-        A mistake of ours is logged the first time and counted each time.
+        An unexpected exception is logged the first time and counted each time.
         """
         self.protocol = KRPCProtocol(self.clock, _ME, answer=lambda *_: 1 // 0)  # type: ignore[arg-type]
         self.connect()
@@ -545,7 +544,7 @@ class AnswerTests(ProtocolTestCase):
 
     def test_faulty_seen(self) -> None:
         """
-        A mistake in C{seen} does not keep the response from the asker.
+        An exception in C{seen} does not keep the response from the caller.
         """
         self.protocol = KRPCProtocol(self.clock, _ME, seen=lambda *_: 1 // 0)  # type: ignore[arg-type]
         self.connect()
@@ -558,13 +557,12 @@ class AnswerTests(ProtocolTestCase):
 
 class SocketTests(ProtocolTestCase):
     """
-    On a real port, answers go out by its socket.
+    On a real port, replies are sent through its socket.
     """
 
     def test_answer(self) -> None:
         """
-        An answer is sent back to where the query came from; one that can't be
-        sent is counted.
+        A reply is sent to the query's source; one that can't be sent is counted.
         """
         sent: list[tuple[bytes, tuple[str, int]]] = []
 
@@ -587,13 +585,13 @@ class SocketTests(ProtocolTestCase):
 
 class CloseTests(ProtocolTestCase):
     """
-    The end.
+    Closing.
     """
 
     def test_close(self) -> None:
         """
-        All open queries are cancelled, also those that wait; no delayed call
-        is left; what comes later is neither sent nor heard.
+        All open queries are cancelled, including those held back; no delayed call
+        remains; later queries are not sent and later datagrams are ignored.
         """
         deferreds = [self.ping(on_slow=lambda: None) for _ in range(15)]
         self.protocol.close()
@@ -608,7 +606,7 @@ class CloseTests(ProtocolTestCase):
 
     def test_close_answers_with_query(self) -> None:
         """
-        A query that is sent because another was cancelled is cancelled, too.
+        A query sent because another was cancelled is cancelled too.
         """
         again: list[Deferred[Response]] = []
         self.ping().addErrback(lambda failure: again.append(self.ping()))
@@ -618,7 +616,7 @@ class CloseTests(ProtocolTestCase):
 
     def test_port_closed(self) -> None:
         """
-        A port that closes closes the protocol.
+        Closing the port closes the protocol.
         """
         deferred = self.ping()
         self.protocol.doStop()
@@ -627,7 +625,7 @@ class CloseTests(ProtocolTestCase):
 
     def test_not_connected(self) -> None:
         """
-        Without a port a query fails at once.
+        Without a port a query fails immediately.
         """
         self.protocol = KRPCProtocol(self.clock, _ME)
         self.failureResultOf(self.ping(), CancelledError)

@@ -59,8 +59,8 @@ class ExtensionTests(SynchronousTestCase):
 
     def test_vector(self) -> None:
         """
-        The well-formed extension that Rust peers carried is streams
-        127.0.0.1:4433, both ways; the other vectors are none.
+        The well-formed extension that Rust peers carried encodes and decodes streams
+        127.0.0.1:4433; the other vectors yield no address.
         """
         well_formed = bytes.fromhex(EXTENSIONS[1]["extension"])
         self.assertEqual(decode_extension(well_formed), (V4,))
@@ -71,7 +71,7 @@ class ExtensionTests(SynchronousTestCase):
     @given(addresses)
     def test_round_trip(self, given_addresses: list[PeerAddress]) -> None:
         """
-        The first eight addresses come back, by transport, in their order.
+        The first eight addresses survive a round trip, in order, grouped by transport.
         """
         limited = given_addresses[:MAX_ADDRESSES]
         decoded = decode_extension(encode_extension(given_addresses) + b"what follows is ignored")
@@ -91,14 +91,14 @@ class ExtensionTests(SynchronousTestCase):
 
     def test_unknown_transport(self) -> None:
         """
-        An unknown transport is skipped, the next one is read.
+        An unknown transport is skipped; the next one is read.
         """
         group = bytes.fromhex("01007f000001d122")
         self.assertEqual(decode_extension(b"dtt1\x02\x07" + group + b"\x00" + group), (V4,))
 
     def test_truncated(self) -> None:
         """
-        A malformed extension counts as none, wherever it breaks.
+        A malformed extension counts as absent, wherever it breaks off.
         """
         whole = encode_extension([V4, V6])
         for end in range(len(whole)):
@@ -106,7 +106,7 @@ class ExtensionTests(SynchronousTestCase):
 
     def test_at_most_eight(self) -> None:
         """
-        More addresses than eight are not read, however many transports name them.
+        At most eight addresses are read, however many transports there are.
         """
         many = b"\x05" + bytes.fromhex("007f000001d122") * 5
         self.assertEqual(
@@ -116,7 +116,7 @@ class ExtensionTests(SynchronousTestCase):
     @given(binary(max_size=80))
     def test_garbage(self, data: bytes) -> None:
         """
-        Garbage is none or addresses, never an error.
+        Garbage yields some addresses or none, never an error.
         """
         decode_extension(b"dtt1" + data)
 
@@ -128,7 +128,7 @@ class PeerDataTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """
-        Empty PeerData says that there are no addresses.
+        Empty PeerData has no addresses.
         """
         self.assertEqual(decode_peer_data(b""), ())
 
@@ -149,7 +149,7 @@ class PeerDataTests(SynchronousTestCase):
 
     def test_relay_besides_eight(self) -> None:
         """
-        Eight addresses leave room for a relay; a URL that is too long is none.
+        Eight addresses leave room for a relay; a relay with too long a URL is ignored.
         """
         eight = tuple(PeerAddress(IROH, "192.0.2.1", port) for port in range(1, 9))
         self.assertEqual(decode_peer_data(encode_peer_data([RELAY, *eight])), (*eight, RELAY))
@@ -158,14 +158,14 @@ class PeerDataTests(SynchronousTestCase):
 
     def test_malformed_extension(self) -> None:
         """
-        AddrInfo counts even when what follows it is no extension.
+        AddrInfo counts even if it is not followed by an extension.
         """
         self.assertEqual(decode_peer_data(encode_peer_data([V6])[:25]), (V6,))
 
     @given(addresses)
     def test_round_trip(self, given_addresses: list[PeerAddress]) -> None:
         """
-        Each of the first eight addresses comes back once.
+        Each of the first eight addresses is decoded once.
         """
         decoded = decode_peer_data(encode_peer_data(given_addresses))
         self.assertEqual(set(decoded), set(given_addresses[:MAX_ADDRESSES]))
@@ -174,7 +174,7 @@ class PeerDataTests(SynchronousTestCase):
     @given(binary(min_size=1, max_size=80))
     def test_garbage(self, data: bytes) -> None:
         """
-        Garbage is read or refused, never another error.
+        Garbage is decoded or rejected, never another error.
         """
         with contextlib.suppress(DecodeError):
             decode_peer_data(data)

@@ -105,7 +105,7 @@ class RoutingTable:
 
     def responded(self, contact: Contact, now: float) -> Contact | None:
         """
-        Record that C{contact} answered a query of ours. It enters the table if there is
+        Record that C{contact} answered one of our queries. It enters the table if there is
         a place for it.
 
         @return: a questionable node to ping because C{contact} is waiting for its place

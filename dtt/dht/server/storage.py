@@ -118,7 +118,7 @@ class ExpiringStore(Generic[K, V]):
         return None if entry is None or now - entry.since >= self._lifetime else entry.value
 
     def _refresh(self, key: K, now: float) -> None:
-        # The entry becomes the newest in both, whoever puts it.
+        # The entry becomes the newest in both, regardless of who puts it.
         entry = self._entries.pop(key)
         entry.since = now
         self._entries[key] = entry

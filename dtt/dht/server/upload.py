@@ -2,7 +2,7 @@
 Upload limits for answers. Pure.
 
 Rules (docs/protocol/dht.md section 3): all answers together have an upload limit. An
-address is proven by a completed round trip: a response to a query of ours or a valid
+address is proven by a completed round trip: a response to one of our queries or a valid
 token. Answers to other addresses, which may be forged, are limited per network (/24, or
 /64 of IPv6), so that our node is useless for flooding a third party. A proven address
 may use half of the upload. When the upload is short, answers to proven addresses have

@@ -21,26 +21,26 @@ CONTACTS = [Contact(bytes((number,)) * 20, f"10.0.0.{number}", 1) for number in 
 
 def response(**values: Any) -> Response:
     """
-    A node's answer.
+    A node's response.
     """
     return Response(b"tttt", bytes(20), {name.encode(): value for name, value in values.items()}, b"", None)
 
 
 class SampleInTests(SynchronousTestCase):
     """
-    What a response says.
+    The interpretation of a response.
     """
 
     def test_good(self) -> None:
         """
-        Samples, their number, the interval.
+        A response has samples, their total number and the interval.
         """
         sample = sample_in(CONTACTS[0], response(samples=b"a" * 20 + b"b" * 20, num=7, interval=60))
         self.assertEqual(sample, InfohashSample(CONTACTS[0], (b"a" * 20, b"b" * 20), 7, 60.0))
 
     def test_none(self) -> None:
         """
-        Without well-formed samples it is no answer to this.
+        A response without well-formed samples is ignored.
         """
         refused: list[dict[str, Any]] = [{}, {"samples": 5}, {"samples": b"short"}, {"samples": []}]
         for values in refused:
@@ -48,7 +48,7 @@ class SampleInTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        What is out of range or absent is brought into it.
+        Missing and out-of-range numbers are replaced by valid ones.
         """
         for num in (-1, b"x", None, 10**18):
             for interval in (-5, b"x", None, 10**18):
@@ -62,14 +62,14 @@ class SampleInTests(SynchronousTestCase):
 
 class SamplerTests(SynchronousTestCase):
     """
-    Who is asked when.
+    Which nodes are queried when.
     """
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.asked: dict[Contact, Deferred[Response]] = {}
         self.slow: dict[Contact, Callable[[], None]] = {}
-        self.told: list[InfohashSample] = []
+        self.reported: list[InfohashSample] = []
         self.sampler = Sampler(self.ask, self.clock.seconds)
 
     def ask(
@@ -82,45 +82,45 @@ class SamplerTests(SynchronousTestCase):
 
     def test_answers(self) -> None:
         """
-        It ends when each has answered, refused, failed or is slow; a late
-        answer counts for the interval.
+        Sampling ends when each node has answered, refused, failed or is slow; a late
+        answer still sets the interval.
         """
-        done = self.sampler.sample(CONTACTS, self.told.append)
+        done = self.sampler.sample(CONTACTS, self.reported.append)
         self.asked[CONTACTS[2]].callback(response(samples=b"a" * 20, num=1, interval=100))
         self.asked[CONTACTS[0]].callback(response(samples=b"", num=0, interval=10))
         self.slow[CONTACTS[1]]()
         self.assertNoResult(done)
         self.asked[CONTACTS[3]].errback(QueryRefused(204, "unknown"))
         self.assertEqual([s.contact for s in self.successResultOf(done)], [CONTACTS[0], CONTACTS[2]])
-        self.assertEqual([s.contact for s in self.told], [CONTACTS[2], CONTACTS[0]])
+        self.assertEqual([s.contact for s in self.reported], [CONTACTS[2], CONTACTS[0]])
         self.asked[CONTACTS[1]].callback(response(samples=b"", num=0, interval=1000))
-        self.assertEqual(len(self.told), 2)
+        self.assertEqual(len(self.reported), 2)
         for now, expected in ((5.0, [3]), (20.0, [0, 3]), (99.0, [0, 3]), (101.0, [0, 2, 3])):
             self.clock.rightNow = now
             self.asked.clear()
-            self.sampler.sample(CONTACTS, self.told.append).addErrback(lambda _: None)
+            self.sampler.sample(CONTACTS, self.reported.append).addErrback(lambda _: None)
             self.assertEqual(list(self.asked), [CONTACTS[number] for number in expected])
 
-    def test_nobody(self) -> None:
+    def test_no_nodes(self) -> None:
         """
-        Nobody to ask is an empty result.
+        Without nodes to query the result is empty.
         """
-        self.assertEqual(self.successResultOf(self.sampler.sample([], self.told.append)), ())
+        self.assertEqual(self.successResultOf(self.sampler.sample([], self.reported.append)), ())
 
     def test_all_fail(self) -> None:
         """
-        So is nobody that answers.
+        If no node answers, the result is empty.
         """
-        done = self.sampler.sample(CONTACTS, self.told.append)
+        done = self.sampler.sample(CONTACTS, self.reported.append)
         for query in self.asked.values():
             query.errback(QueryTimeout("no reply"))
         self.assertEqual(self.successResultOf(done), ())
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends all queries.
+        Cancelling cancels all queries.
         """
-        done = self.sampler.sample(CONTACTS, self.told.append)
+        done = self.sampler.sample(CONTACTS, self.reported.append)
         done.cancel()
         self.failureResultOf(done, CancelledError)
         for query in self.asked.values():

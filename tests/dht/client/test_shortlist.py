@@ -29,14 +29,14 @@ from tests.dht.swarm import TARGET, LargeSwarm, Swarm
 
 def at(distance: int) -> Contact:
     """
-    The node so far from the target.
+    A node at the given distance from the target.
     """
     return Contact(distance.to_bytes(20), f"10.{distance >> 8 & 255}.{distance & 255}.1", 1)
 
 
 class CandidatesTests(SynchronousTestCase):
     """
-    What is kept.
+    Which candidates are kept.
     """
 
     def make(self, closed: bool = False) -> Candidates[Contact]:
@@ -44,7 +44,7 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_nearest_are_kept(self) -> None:
         """
-        Over the limit the farthest go.
+        Over the limit the farthest candidates are dropped.
         """
         candidates = self.make()
         contacts = [
@@ -59,10 +59,9 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_places_of_a_network(self) -> None:
         """
-        A network (/24, or /64 of IPv6) has few candidates and one place among
-        the nearest, that of its nearest node that answers; on our own machine
-        and in a closed network each node has one, in a local network each
-        address.
+        A network (/24, or /64 of IPv6) has few candidates and one place among the
+        nearest, that of its nearest node that answers. On loopback and in a closed
+        network each node has a place, in a local network each address.
         """
         for pattern, candidates_of, places_of in (
             ("80.0.0.{}", MAX_PER_NETWORK, 1),
@@ -86,7 +85,7 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_not_ourselves(self) -> None:
         """
-        Our own id is no candidate.
+        Our own id is not a candidate.
         """
         candidates = self.make()
         candidates.learn([Contact(b"\x07" * 20, "10.0.0.1", 1)])
@@ -94,8 +93,8 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_any_state(self) -> None:
         """
-        A nearer one takes the place of the farthest, whatever has become of
-        that; a farther one does not.
+        A nearer candidate replaces the farthest, whatever the state of that one; a
+        farther one does not.
         """
         for state in (State.NEW, State.ASKED, State.SLOW, State.ANSWERED):
             candidates = self.make()
@@ -111,8 +110,8 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_comes_back(self) -> None:
         """
-        Who had to go before it was asked comes back when it is named again and
-        there is room; nobody else does.
+        A candidate dropped before it was queried returns when it is named again and
+        there is room; others do not.
         """
         for state in State:
             candidates = self.make()
@@ -128,9 +127,9 @@ class CandidatesTests(SynchronousTestCase):
             self.assertEqual(candidates.all()[-1] is farthest, state is State.NEW)
             self.assertEqual(len(candidates.all()), MAX_CANDIDATES - (state is not State.NEW))
 
-    def test_renamed_after_it_went(self) -> None:
+    def test_renamed_after_drop(self) -> None:
         """
-        Who is no candidate any more does not become one by another id.
+        A dropped candidate does not return when its id changes.
         """
         candidates = self.make()
         candidates.learn([at(5), at(7)])
@@ -140,9 +139,9 @@ class CandidatesTests(SynchronousTestCase):
         self.assertEqual([each.distance for each in candidates.all()], [7])
 
 
-class TellerTests(SynchronousTestCase):
+class InformantTests(SynchronousTestCase):
     """
-    Who is believed, and what that means for those that it named.
+    Which informants are credible, and the consequences for the nodes that they named.
     """
 
     def setUp(self) -> None:
@@ -152,15 +151,15 @@ class TellerTests(SynchronousTestCase):
 
     def asked(self) -> list[int]:
         """
-        How far those are that would be asked.
+        Return the distances of the candidates that would be queried.
         """
         order = self.candidates.orders[0]
         return [each.distance for each in self.candidates.one_per_network(order) if each.distance < 200]
 
-    def test_believed(self) -> None:
+    def test_credible(self) -> None:
         """
-        A informant is believed until 8 of those that it named are silent, and as
-        long as there are no more of them than 4 times those that answered.
+        An informant is credible until 8 of the nodes that it named are silent, and as
+        long as the silent ones are at most 4 times as many as those that answered.
         """
         for silences, answers, expected in (
             (MAX_SILENT - 1, 0, True),
@@ -176,8 +175,8 @@ class TellerTests(SynchronousTestCase):
 
     def test_not_asked(self) -> None:
         """
-        Whom nobody names who is believed is not asked, until the informant is
-        believed again; who has been asked already stays.
+        A node named by no credible informant is not queried, until the informant is
+        credible again; a node already queried stays.
         """
         self.candidates.learn([at(1), at(2)], self.one)
         self.candidates.all()[0].state = State.SLOW
@@ -188,8 +187,8 @@ class TellerTests(SynchronousTestCase):
 
     def test_named_by_others(self) -> None:
         """
-        Whom somebody else names too is asked, in whatever order the two do so,
-        and whether or not it is known by then that one is not believed.
+        A node named by another informant too is queried, whatever the order of the two
+        and whether or not the first has lost its credibility by then.
         """
         for first, second, falls_before in (
             (self.one, self.two, True),
@@ -209,18 +208,18 @@ class TellerTests(SynchronousTestCase):
             self.one.silences = MAX_SILENT
             self.assertEqual(self.asked(), [1, 2] if one is not self.one else [2])
 
-    def test_names_no_more(self) -> None:
+    def test_later_names_are_ignored(self) -> None:
         """
-        What it names afterwards is not taken in.
+        Nodes named after the loss of credibility are ignored.
         """
         self.one.silences = MAX_SILENT
         self.candidates.learn([at(1)], self.one)
         self.assertEqual(len(self.candidates.all()), 2)
 
-    def test_go_first(self) -> None:
+    def test_dropped_first(self) -> None:
         """
-        Where there is no room any more, those that nobody names who is
-        believed go, though they are nearer, as long as they have not answered.
+        When there is no room, unanswered candidates without a credible informant are
+        dropped first, even if they are nearer.
         """
         self.candidates.learn([at(1), at(2), at(3)], self.one)
         self.candidates.learn(at(number) for number in range(300, 298 + MAX_CANDIDATES - 3))
@@ -242,7 +241,7 @@ class TellerTests(SynchronousTestCase):
 
 class LargeNetworkTests(SynchronousTestCase):
     """
-    Lookups that hear of more nodes than are kept.
+    Lookups that learn of more nodes than are kept.
     """
 
     def test_nearest(self) -> None:
@@ -251,7 +250,7 @@ class LargeNetworkTests(SynchronousTestCase):
         """
         for seed in range(10):
             for width in (K, SLOT_WIDTH):
-                swarm = LargeSwarm(5000, seed, told=MAX_NODES)
+                swarm = LargeSwarm(5000, seed, returned=MAX_NODES)
                 lookup = swarm.lookup(swarm.some(20), width=width)
                 heard: set[Contact] = set()
 
@@ -268,25 +267,25 @@ class LargeNetworkTests(SynchronousTestCase):
 
     def crowd(self, lag: float) -> tuple[Swarm, Contact]:
         """
-        A far node that is asked, but answers only when so many nearer ones are
-        known that it is no candidate any more.
+        A far node that is queried but answers only after so many nearer ones are known
+        that it was dropped.
         """
         swarm = Swarm(0)
         informants = [at(5000 + number) for number in range(15)]
         far = at(6000)
-        told = {
+        named = {
             each: [at(number * MAX_NODES + 1 + n) for n in range(MAX_NODES)]
             for number, each in enumerate(informants)
         }
         swarm.contacts = [far, *informants]
-        swarm.nodes = lambda contact, target: told.get(contact, [at(500)] if contact == far else [])
+        swarm.nodes = lambda contact, target: named.get(contact, [at(500)] if contact == far else [])
         swarm.lags[far] = lag
         return swarm, far
 
-    def test_late_answer_of_one_that_went(self) -> None:
+    def test_late_answer_of_a_dropped_candidate(self) -> None:
         """
-        The answer of a node that is no candidate any more harms nothing, nor
-        does its time-out; what it names is taken in.
+        The response or time-out of a dropped candidate does no harm; the nodes that it
+        names are added.
         """
         for lag, dead in ((0.035, False), (0.07, False), (2.0, True)):
             swarm, far = self.crowd(lag)
@@ -304,7 +303,7 @@ class LargeNetworkTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends the queries to such nodes, too.
+        Cancelling also cancels the queries to dropped candidates.
         """
         for lag in (0.045, 1.0):
             swarm, far = self.crowd(lag)
@@ -320,13 +319,13 @@ class LargeNetworkTests(SynchronousTestCase):
 
 class InventedNodesTests(SynchronousTestCase):
     """
-    Nodes that name others that do not exist, ever nearer ones.
+    Nodes that name ever nearer nodes that do not exist.
     """
 
     def test_cost(self) -> None:
         """
-        Each costs few queries: no more are asked than it takes to find out,
-        and those that are in flight by then.
+        Each liar costs few queries: those needed to find out, and those in flight by
+        then.
         """
         for seed in range(20):
             for width in (K, SLOT_WIDTH):
@@ -341,8 +340,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_nearest_are_found(self) -> None:
         """
-        The nearest nodes are found all the same, in bounded time and with a
-        bounded number of queries.
+        The nearest nodes are still found, in bounded time and with a bounded number of
+        queries.
         """
         for silent in (0, 700):
             found: Counter[int] = Counter()
@@ -362,8 +361,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_many_liars(self) -> None:
         """
-        So many nodes of which nobody is believed do not take the places of
-        those that have answered.
+        Many nodes without a credible informant do not displace those that have
+        answered.
         """
         for seed in range(20):
             swarm = LargeSwarm(2000, seed)
@@ -376,8 +375,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_silent_network(self) -> None:
         """
-        Where 60 % of all nodes are silent, honest informants are believed: as many
-        of the nearest are found as if everybody were.
+        If 60 % of all nodes are silent, honest informants stay credible: as many of the
+        nearest are found as if all were trusted.
         """
         found: Counter[bool] = Counter()
         for believing in (False, True):
@@ -394,8 +393,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_named_by_a_liar(self) -> None:
         """
-        A liar that names the nearest nodes behind invented ones does not keep
-        them out: others name them, too.
+        A liar that names the nearest nodes after invented ones does not keep them out:
+        other nodes name them too.
         """
         for seed in range(20):
             swarm = LargeSwarm(500, seed)
@@ -417,40 +416,40 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_late_answers(self) -> None:
         """
-        Who is slow is not silent: with the late answers of those that it named
-        a informant is believed again, and the others are asked.
+        A slow node is not silent: with the late answers of the nodes that it named, an
+        informant becomes credible again, and the others are queried.
         """
         for late in (1, MAX_SILENT):
             swarm = Swarm(0)
             informant = at(1000)
-            told = [at(number) for number in range(1, MAX_SILENT + 5)]
+            named = [at(number) for number in range(1, MAX_SILENT + 5)]
 
             def nodes(
-                contact: Contact, target: bytes, told: list[Contact] = told, informant: Contact = informant
+                contact: Contact, target: bytes, named: list[Contact] = named, informant: Contact = informant
             ) -> list[Contact]:
-                return told if contact == informant else []
+                return named if contact == informant else []
 
             swarm.nodes = nodes
-            swarm.lags = dict.fromkeys(told, 0.1)
-            swarm.dead = set(told[late:MAX_SILENT])
+            swarm.lags = dict.fromkeys(named, 0.1)
+            swarm.dead = set(named[late:MAX_SILENT])
             lookup = swarm.lookup(
                 [informant], width=SLOT_WIDTH, alpha=MAX_SILENT, trusts_timeout=lambda: False
             )
             done = lookup.start()
             swarm.clock.pump([0.01] * 9)
-            self.assertEqual(swarm.asked, [informant, *told[:MAX_SILENT]])
+            self.assertEqual(swarm.asked, [informant, *named[:MAX_SILENT]])
             swarm.run(done)
-            self.assertEqual(swarm.asked[: 1 + len(told)], [informant, *told])
+            self.assertEqual(swarm.asked[: 1 + len(named)], [informant, *named])
 
     def test_held_back(self) -> None:
         """
-        Whoever has not been asked yet, for the packet budget, is not silent.
+        A node not yet queried because of the packet budget is not silent.
         """
         swarm = Swarm(0)
         informant = at(1000)
-        told = [at(number) for number in range(1, MAX_SILENT + 5)]
-        swarm.nodes = lambda contact, target: told if contact == informant else []
-        swarm.exhausted = set(told[:MAX_SILENT])
+        named = [at(number) for number in range(1, MAX_SILENT + 5)]
+        swarm.nodes = lambda contact, target: named if contact == informant else []
+        swarm.exhausted = set(named[:MAX_SILENT])
         swarm.dead = set(swarm.exhausted)
         (results,), _ = swarm.run(swarm.lookup([informant]).start())
-        self.assertEqual(results, [*told[MAX_SILENT:], informant])
+        self.assertEqual(results, [*named[MAX_SILENT:], informant])

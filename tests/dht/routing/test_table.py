@@ -19,7 +19,7 @@ OWN = bytes(20)
 
 def contact(prefix: int, number: int = 0, port: int = 6881) -> Contact:
     """
-    A node whose id starts with the byte C{prefix}, at an address of its own.
+    A node whose id starts with the byte C{prefix}, at a unique address.
     """
     return Contact(bytes((prefix,)) + number.to_bytes(19), f"10.{prefix}.{number >> 8}.{number & 255}", port)
 
@@ -65,8 +65,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_nearest_is_exact(self) -> None:
         """
-        L{RoutingTable.nearest} is what sorting all nodes by distance gives,
-        for any target.
+        L{RoutingTable.nearest} equals the result of sorting all nodes by distance, for
+        any target.
         """
         seed = 20
         rng = Random(seed)
@@ -86,8 +86,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_nearest_of_many_buckets(self) -> None:
         """
-        So it is when ids are made to fill a hundred buckets; and then only the
-        nearest buckets are looked at, since each question costs time.
+        The same holds if ids are crafted to fill a hundred buckets; only the nearest
+        buckets are examined, to bound the time per query.
         """
         seed = 21
         rng = Random(seed)
@@ -131,7 +131,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_one_place_per_ip(self) -> None:
         """
-        A second node of an IP address does not enter; in a closed network it does.
+        A second node of an IP address does not enter, except in a closed network.
         """
         first, second = contact(0x80), Contact(b"\x01" * 20, contact(0x80).host, 1)
         for closed, expected in ((False, 1), (True, 2)):
@@ -142,8 +142,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_one_of_a_network_in_a_bucket(self) -> None:
         """
-        A /24 of public addresses has one place in a bucket, that of a bad node
-        goes to the next; local networks, closed ones and loopback are free.
+        A /24 of public addresses has one place in a bucket, and the place of a bad node
+        goes to the next one; local networks, closed ones and loopback are exempt.
         """
         for pattern, closed, places in (
             ("80.0.0.{}", False, 1),
@@ -170,7 +170,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_new_id_at_same_address(self) -> None:
         """
-        A node that comes back with another id replaces its old self.
+        A node that returns with another id replaces its old entry.
         """
         self.table.responded(contact(0x80), 0.0)
         reborn = Contact(b"\x42" * 20, contact(0x80).host, 6881)
@@ -194,15 +194,15 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_own_id_never_enters(self) -> None:
         """
-        Nobody can be in our place.
+        A node with our own id does not enter.
         """
         self.table.responded(Contact(OWN, "10.0.0.1", 1), 0.0)
         self.assertEqual(len(self.table), 0)
 
     def test_bad_nodes(self) -> None:
         """
-        A node that fails twice in a row is not handed out nor counted, but
-        stays known, behind the others, and comes back when it answers.
+        A node that fails twice in a row is neither handed out nor counted, but stays
+        known, after the others, and returns when it answers.
         """
         first, second = self.fill(0x80, 2)
         self.table.failed(first)
@@ -220,7 +220,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_replacement(self) -> None:
         """
-        The latest node that waited for a place gets that of one that goes bad.
+        When a node goes bad, the latest node waiting for a place replaces it.
         """
         contacts = self.fill(0x80, K + 2)
         for _ in range(MAX_FAILURES):
@@ -232,7 +232,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_bad_node_gives_way(self) -> None:
         """
-        In a full bucket a newcomer takes the place of a bad node at once.
+        In a full bucket a newcomer replaces a bad node immediately.
         """
         contacts = self.fill(0x80, K)
         for _ in range(MAX_FAILURES):
@@ -244,8 +244,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_questionable_is_to_be_pinged(self) -> None:
         """
-        When a newcomer waits, the node that has been silent longest is named
-        if it is questionable, and nobody otherwise.
+        When a newcomer waits, the node heard from least recently is returned if it is
+        questionable, otherwise none.
         """
         contacts = self.fill(0x80, K)
         for each in contacts[1:]:
@@ -256,9 +256,9 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_valid_id_preferred(self) -> None:
         """
-        In a full bucket a node with a valid id (BEP42) takes the place of the
-        one that was silent longest among those without; where there is room
-        both are welcome, and who has a valid id keeps its place.
+        In a full bucket a node with a valid id (BEP42) replaces the one heard from
+        least recently among those without. Where there is room both are accepted, and a
+        node with a valid id keeps its place.
         """
         rng = Random(3)
         invalid = [Contact(bytes((0x80,)) + rng.randbytes(19), f"80.1.{n}.1", 1) for n in range(K - 1)]
@@ -278,7 +278,7 @@ class RoutingTableTests(SynchronousTestCase):
         self.assertEqual({self.valid(n) for n in range(K)}, set(self.table.contacts()) - {contact(0x40)})
         for _ in range(MAX_FAILURES):
             self.table.failed(self.valid(0))
-        # Those with a valid id also stand first in the queue.
+        # Nodes with a valid id are also first in the queue.
         self.assertIn(self.valid(K), self.table.contacts())
 
     def valid(self, number: int) -> Contact:
@@ -294,8 +294,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_heard(self) -> None:
         """
-        A stranger that asks is worth a ping if it could enter; a known node's
-        query keeps it good.
+        An unknown node that queries us is worth a ping if it could enter; a query from
+        a known node keeps it good.
         """
         contacts = self.fill(0x80, K)
         self.fill(0x40, 1)
@@ -309,7 +309,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_refresh_targets(self) -> None:
         """
-        After 15 minutes without a change each bucket gives an id within it, once.
+        After 15 minutes without a change each bucket yields an id within it, once.
         """
         self.fill(0x80)
         self.fill(0x40)
@@ -327,7 +327,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_with_id(self) -> None:
         """
-        A table around another id has the good nodes of the old one.
+        A table for another id has the good nodes of the old one.
         """
         contacts = self.fill(0x80, 4)
         for _ in range(MAX_FAILURES):
@@ -338,7 +338,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_bookkeeping(self) -> None:
         """
-        After any sequence of events all views agree, and no limit is broken.
+        After any sequence of events all views agree, and all limits hold.
         """
         seed = 7
         rng = Random(seed)

@@ -27,7 +27,7 @@ def _target(number: int) -> bytes:
 
 class RulesTests(SynchronousTestCase):
     """
-    BEP44's order of writes.
+    The order of writes by BEP44.
     """
 
     def setUp(self) -> None:
@@ -39,8 +39,8 @@ class RulesTests(SynchronousTestCase):
 
     def test_seq(self) -> None:
         """
-        A lower seq is 302, an equal one with another value, too; the same
-        value and greater seqs may be stored.
+        A lower seq, or an equal one with another value, is error 302; an equal one with
+        the same value and higher ones may be stored.
         """
         for item, expected in (
             (_item(4), 302),
@@ -55,7 +55,7 @@ class RulesTests(SynchronousTestCase):
 
     def test_cas(self) -> None:
         """
-        A C{cas} must be the stored seq, and is looked at first.
+        A C{cas} must equal the stored seq, and is checked first.
         """
         for item, cas, expected in (
             (_item(6), 5, None),
@@ -69,14 +69,14 @@ class RulesTests(SynchronousTestCase):
 
     def test_immutable(self) -> None:
         """
-        C{cas} does not matter where an immutable item is.
+        C{cas} is ignored if the stored item is immutable.
         """
         for cas in (None, 0, 77):
             self.assertIsNone(ItemStore.conflict(b"5:value", _item(1), cas))
 
     def test_get(self) -> None:
         """
-        The latest item is what is there.
+        The latest item is returned.
         """
         self.assertEqual(self.store.get(_TARGET, 1000.0), _item(5))
         self.store.put(_TARGET, _item(6), _NET, 1001.0)
@@ -92,7 +92,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_expiry(self) -> None:
         """
-        An item lives two hours since it was last put, and is gone then.
+        An item lives two hours from its last put, and then disappears.
         """
         store = ItemStore(_ME)
         store.put(_TARGET, _item(5), _NET, 1000.0)
@@ -107,7 +107,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_share(self) -> None:
         """
-        A network over its share loses its own oldest item; the others' stay.
+        A network over its share loses its own oldest item; other networks' items stay.
         """
         store = ItemStore(_ME, capacity=100, share=3)
         store.put(_target(0), b"1:x", b"net", 1.0)
@@ -119,8 +119,8 @@ class BoundsTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """
-        The number of items bounds their bytes: of the largest ones, from a
-        thousand networks, 1.2 MB are kept.
+        The number of items bounds their bytes: 1.2 MB of the largest ones, from a
+        thousand networks, are kept.
         """
         store = ItemStore(_ME)
         value = Encoded(encode(b"v" * (MAX_VALUE_SIZE - 4)))
@@ -139,7 +139,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_refresh_keeps_share(self) -> None:
         """
-        Who repeats another's put does not draw the item into his own share.
+        Repeating another network's put does not move the item into one's own share.
         """
         store = ItemStore(_ME, capacity=100, share=3)
         store.put(_TARGET, _item(5), _NET, 1.0)
@@ -151,8 +151,8 @@ class BoundsTests(SynchronousTestCase):
 
     def test_refresh(self) -> None:
         """
-        A refreshed item lives on, is the youngest of its network, and stays
-        in that network's share.
+        A refreshed item lives on, is the newest of its network, and stays in that
+        network's share.
         """
         store = ItemStore(_ME, capacity=100, share=3)
         store.put(_TARGET, _item(5), _NET, 1.0)
@@ -166,8 +166,8 @@ class BoundsTests(SynchronousTestCase):
 
     def test_capacity(self) -> None:
         """
-        When all is full, the farthest of the oldest goes; the newest and the
-        nearest stay.
+        When the store is full, the farthest of the oldest items is removed; the newest
+        and the nearest stay.
         """
         store = ItemStore(_ME, capacity=20, share=100)
         for number in (3, 1 << 159, 2, 1, *range(100, 116)):
@@ -180,8 +180,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_never_exceeded(self) -> None:
         """
-        Whatever is put in whatever order, the bounds hold, and what was put
-        last is there.
+        After any sequence of puts the bounds hold, and the last item put is there.
         """
         for seed in range(5):
             rng = Random(seed)
@@ -212,13 +211,13 @@ class PeerStoreTests(SynchronousTestCase):
 
     def peers(self, now: float, size: int = 6, count: int = 50) -> list[bytes]:
         """
-        Ask for the peers of the usual info hash.
+        Return the peers of the default info hash.
         """
         return self.store.peers(_TARGET, size, count, self.rng, now)
 
     def test_families(self) -> None:
         """
-        Peers are given out by the size of their addresses, each once.
+        Peers are returned by the size of their addresses, each once.
         """
         for peer in (b"peer-1", b"peer-2", b"peer-1", b"6" * 18):
             self.store.announce(_TARGET, peer, _NET, 1.0)
@@ -228,7 +227,7 @@ class PeerStoreTests(SynchronousTestCase):
 
     def test_sampled(self) -> None:
         """
-        Of many peers a random choice is given out.
+        Of many peers a random choice is returned.
         """
         for number in range(100):
             self.store.announce(_TARGET, b"%06d" % number, b"%03d" % number, 1.0)
@@ -238,7 +237,7 @@ class PeerStoreTests(SynchronousTestCase):
 
     def test_expiry(self) -> None:
         """
-        A peer that does not announce itself again is forgotten.
+        A peer that does not announce itself again expires.
         """
         self.store.announce(_TARGET, b"peer-1", _NET, 1.0)
         self.store.announce(_TARGET, b"peer-2", _NET, 1.0)
@@ -248,10 +247,10 @@ class PeerStoreTests(SynchronousTestCase):
         self.assertEqual(self.store.sample(20, 100.0 + PEER_LIFETIME), ([], 0))
         self.assertEqual((len(self.store), self.store.info_hashes), (0, 0))
 
-    def test_expire_bit_by_bit(self) -> None:
+    def test_incremental_expiry(self) -> None:
         """
-        However many expire together, one announcement removes a few of them;
-        the others are not given out.
+        However many peers expire together, one announcement removes a few of them; the
+        others are not returned.
         """
         for number in range(1000):
             self.store.announce(_target(number), b"peer-1", b"%d" % (number % 10), 1.0)
@@ -285,7 +284,7 @@ class PeerStoreTests(SynchronousTestCase):
 
     def test_sample(self) -> None:
         """
-        A sample of info hashes, and how many there are.
+        A sample has some info hashes and their total number.
         """
         hashes = {_target(number) for number in range(30)}
         for info_hash in hashes:

@@ -37,7 +37,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def send(self, limits: AnswerLimits, ip: bytes, size: int, now: float) -> int:
         """
-        Answer as long as that is allowed; how many bytes went out?
+        Answer while allowed; return the number of bytes sent.
         """
         total = 0
         while limits.allows(ip, now):
@@ -47,14 +47,14 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_first_answers_fit(self) -> None:
         """
-        Two answers with the largest items go to a packed_network at once.
+        Two answers with the largest items can be sent to a network in a burst.
         """
         self.assertGreaterEqual(self.send(AnswerLimits(), _ip(1), 1400, 1000.0), 2800)
 
     def test_network_rate(self) -> None:
         """
-        A packed_network gets 2 kB/s in the long run, all its addresses together;
-        another one is not affected.
+        A network gets 2 kB/s in the long run, for all its addresses together; another
+        network is not affected.
         """
         limits = AnswerLimits(upload_rate=1e9)
         rng = Random(1)
@@ -67,8 +67,8 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_total_rate(self) -> None:
         """
-        All networks together get 8 kB/s in the long run, three seconds' worth
-        of it at once.
+        All networks together get 8 kB/s in the long run, with a burst of three seconds'
+        worth.
         """
         limits = AnswerLimits()
         total = sum(
@@ -80,8 +80,8 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_upload_rate(self) -> None:
         """
-        All proven addresses together get no more than that either; the rate
-        can be chosen.
+        All proven addresses together do not exceed the upload rate, which is
+        configurable.
         """
         limits = AnswerLimits(upload_rate=20_000.0)
         total = 0
@@ -93,8 +93,8 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_proven_first(self) -> None:
         """
-        While unproven addresses of many networks use the upload up, proven
-        ones are still answered, and then have nearly all of it.
+        While unproven addresses of many networks use up the upload, proven ones are
+        still answered, and then get nearly all of it.
         """
         limits = AnswerLimits()
         limits.prove(_ip(0), 1000.0)
@@ -111,7 +111,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_share_of_proven(self) -> None:
         """
-        One proven address has half of the upload at most.
+        One proven address gets at most half of the upload.
         """
         limits = AnswerLimits()
         limits.prove(_ip(0), 1000.0)
@@ -120,8 +120,8 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_proven(self) -> None:
         """
-        An address stays proven for as long as a token lives; its neighbour's
-        is not proven.
+        An address stays proven for the lifetime of a token; a neighbouring address is
+        not proven.
         """
         limits = AnswerLimits()
         limits.prove(_ip(1, 1), 1000.0)
@@ -132,7 +132,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """
-        In a closed packed_network nothing is limited.
+        In a closed network nothing is limited.
         """
         limits = AnswerLimits(closed=True)
         for _ in range(1000):
@@ -141,7 +141,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        What is remembered is bounded, and forgotten when it has no use.
+        The tables are bounded, and useless entries are removed.
         """
         limits = AnswerLimits(network_rate=1.0)
         for number in range(max(MAX_PROVEN, MAX_CHARGED) + 100):
@@ -156,9 +156,9 @@ class AnswerLimitsTests(SynchronousTestCase):
         self.assertEqual(len(limits._proven), MAX_PROVEN)
         self.assertLessEqual(len(limits._charged), 9)
 
-    def test_forgotten_bit_by_bit(self) -> None:
+    def test_incremental_cleanup(self) -> None:
         """
-        However many entries have no use any more, one call removes a few.
+        However many entries are useless, one call removes a few.
         """
         limits = AnswerLimits()
         for number in range(1000):
