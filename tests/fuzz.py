@@ -193,7 +193,7 @@ class Target:
         responder, krpc = node.responder, node.krpc
         assert krpc.counters["faults"] == 0, f"a fault in the protocol: {data!r}"
         assert responder.counters["faults"] == 0, f"a fault in the responder: {data!r}"
-        gate = krpc._gate
+        gate = krpc._limiter
         sizes = {
             "items": (len(responder.items), MAX_ITEMS),
             "peers": (len(responder.peers), MAX_PEERS),
