@@ -55,6 +55,10 @@ IPV4: Final = Family("IPv4", 4, b"nodes", "127.0.0.1")
 IPV6: Final = Family("IPv6", 16, b"nodes6", "::1")
 
 
+# The only spellings of the numbers in an IPv4 literal.
+_OCTETS = {str(number): number for number in range(256)}
+
+
 def encode_address(host: str, port: int) -> bytes:
     """
     Encode an address and a port as 6 or 18 bytes.
@@ -65,10 +69,10 @@ def encode_address(host: str, port: int) -> bytes:
     if ":" in host:
         packed = ipaddress.IPv6Address(host).packed
     else:
-        # Three times as fast as ipaddress; every reply contains an address.
+        # Much faster than ipaddress; every reply contains an address.
         try:
-            packed = bytes(map(int, host.split(".")))
-        except ValueError:
+            packed = bytes(map(_OCTETS.__getitem__, host.split(".")))
+        except KeyError:
             packed = b""
         if len(packed) != 4:
             raise ValueError("not an IP address")

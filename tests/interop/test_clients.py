@@ -203,4 +203,4 @@ class SkipTests(TestCase):
         self.patch(shutil, "which", lambda program: None)
         with self.assertRaises(SkipTest) as caught:
             require("bittorrent-dht")
-        self.assertIn("there is no node here", str(caught.exception))
+        self.assertIn("node is not installed", str(caught.exception))
