@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.pkarr import Packet
+from dtt.deferreds import Waiters
 from dtt.interfaces import PeerId
 
 #: The timeout of a search in seconds (docs/protocol/records.md section 6: a read of
@@ -52,26 +53,16 @@ class _Search:
     A search for the addresses of one peer.
 
     @ivar peer_id: the peer.
-    @ivar waiting: one Deferred for each waiting caller.
+    @ivar waiters: the waiting callers.
     @ivar newest: the newest packet so far.
     @ivar running: the lookups, one for each store; empty while the search is
         queued.
     """
 
     peer_id: PeerId
-    waiting: dict[Deferred[None], None] = field(factory=dict)
+    waiters: Waiters[None]
     newest: Packet | None = None
     running: list[Deferred[None]] = field(factory=list)
-
-    def notify(self) -> None:
-        """
-        Fire the Deferreds of all waiting callers.
-        """
-        waiting, self.waiting = self.waiting, {}
-        for each in waiting:
-            # The callback of one may have cancelled another.
-            if not each.called:
-                each.callback(None)
 
 
 class Lookups:
@@ -125,12 +116,11 @@ class Lookups:
             if len(self._turns) >= MAX_WAITING:
                 self.counters["too_many_searches"] += 1
                 return None
-            search = self._searches[peer_id] = _Search(peer_id)
+            search = self._searches[peer_id] = _Search(peer_id, Waiters(lambda: self._abandoned(peer_id)))
             self._turns.append(search)
-        waiting: Deferred[None] = Deferred(lambda waiting: self._left(search, waiting))
-        search.waiting[waiting] = None
+        waiter = search.waiters.wait()
         self._next_turn()
-        return waiting
+        return waiter
 
     def stop(self) -> None:
         """
@@ -141,14 +131,14 @@ class Lookups:
         for search in tuple(self._searches.values()):
             for running in tuple(search.running):
                 running.cancel()
-            search.notify()
+            search.waiters.fire(None)
         self._searches.clear()
 
-    def _left(self, search: _Search, waiting: Deferred[None]) -> None:
-        search.waiting.pop(waiting, None)
-        if not search.waiting and search in self._turns:
+    def _abandoned(self, peer_id: PeerId) -> None:
+        search = self._searches.get(peer_id)
+        if search is not None and search in self._turns:  # it has not begun
             self._turns.remove(search)
-            del self._searches[search.peer_id]
+            del self._searches[peer_id]
 
     def _next_turn(self) -> None:
         while self._turns and len(self._searches) - len(self._turns) < MAX_RUNNING:
@@ -176,7 +166,7 @@ class Lookups:
         search.newest = packet
         self._learn(packet)
         if self._is_usable(search.peer_id):
-            search.notify()
+            search.waiters.fire(None)
 
     def _failed(self, failure: Failure, name: str) -> None:
         if failure.check(DeferredTimeoutError):
@@ -193,7 +183,7 @@ class Lookups:
         if search.newest is not None:
             self.counters["found"] += 1
         self._hold(search.peer_id)
-        search.notify()
+        search.waiters.fire(None)
         self._next_turn()
 
     def _is_held(self, peer_id: PeerId) -> bool:

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dtt.deferreds import Waiters
 from dtt.dht.client.lookup import PATIENT_ALPHA, SLOT_WIDTH, URGENT_ALPHA
 from dtt.dht.client.placement import INNER, MAX_SEQ, MIDDLE
 from dtt.dht.routing.ids import distance
@@ -127,7 +128,7 @@ class SlotReader:
         self._counters = counters
         self._read_at = self._looked_up = 0.0
         self._reading: Deferred[MutableRead] | None = None
-        self._waiting: list[Deferred[MutableRead]] = []
+        self._waiters: Waiters[MutableRead] = Waiters(self._abandon)
         # Callbacks for the answers of the inner nodes of the current lookup, and
         # these answers once they have arrived.
         self._on_inner: list[Callable[[MutableRead], None]] = []
@@ -153,21 +154,10 @@ class SlotReader:
             L{RemoteError<dtt.errors.RemoteError>} or
             C{twisted.internet.defer.TimeoutError}.
         """
-
-        def cancel(waiter: Deferred[MutableRead]) -> None:
-            if waiter in self._waiting:  # else the read has just ended
-                self._waiting.remove(waiter)
-                if not self._waiting and self._reading is not None:
-                    # It may take a while to end; later calls start a new read.
-                    abandoned, self._reading = self._reading, None
-                    abandoned.cancel()
-
-        waiter: Deferred[MutableRead] = Deferred(cancel)
         age = self._reactor.seconds() - self._read_at
         if self.latest is not None and effort.max_age is not None and age <= effort.max_age:
-            waiter.callback(self.latest)
-            return waiter
-        self._waiting.append(waiter)
+            return succeed(self.latest)
+        waiter = self._waiters.wait()
         if self._reading is None:
             self._start(effort)
         if on_inner is not None and self._reading is not None:
@@ -269,14 +259,16 @@ class SlotReader:
         if reading is not self._reading:
             return
         self._reading = None
-        waiting, self._waiting = self._waiting, []
         if isinstance(result, MutableRead):
             result = self.latest = _updated(result, self._newer)
             self._read_at = self._reactor.seconds()
-        for waiter in waiting:
-            # The callback of one waiter may have cancelled another.
-            if not waiter.called:
-                waiter.callback(result)
+        self._waiters.fire(result)
+
+    def _abandon(self) -> None:
+        # It may take a while to end; later calls start a new read.
+        if self._reading is not None:
+            abandoned, self._reading = self._reading, None
+            abandoned.cancel()
 
     def _open(self, value: bytes) -> FoundRecord | None:
         if value in self._opened:

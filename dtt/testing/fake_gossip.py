@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dtt.deferreds import Waiters
 from dtt.errors import ContentTooLarge, DuplicateContent, TopicLeft
 from dtt.gossip.proto.config import GossipConfig
 from dtt.interfaces import GossipMessage, IGossip, IGossipObserver, PeerId
@@ -40,7 +42,7 @@ class FakeGossip:
         self._neighbors: dict[PeerId, None] = {}
         self._contents: dict[bytes, None] = {}
         self._observers: dict[object, IGossipObserver] = {}
-        self._joining: dict[Deferred[None], None] = {}
+        self._joining: Waiters[None] = Waiters()
         self._left = False
 
     # Controls for tests
@@ -51,10 +53,7 @@ class FakeGossip:
         """
         self._neighbors[peer_id] = None
         self._notify(lambda observer: observer.neighbor_up(peer_id))
-        joining, self._joining = self._joining, {}
-        for waiting in joining:
-            if not waiting.called:
-                waiting.callback(None)
+        self._joining.fire(None)
 
     def down(self, peer_id: PeerId) -> None:
         """
@@ -126,9 +125,7 @@ class FakeGossip:
             return fail(TopicLeft("the topic was left"))
         if self._neighbors:
             return succeed(None)
-        waiting: Deferred[None] = Deferred(lambda waiting: self._joining.pop(waiting, None))
-        self._joining[waiting] = None
-        return waiting
+        return self._joining.wait()
 
     def subscribe(self, observer: IGossipObserver) -> Callable[[], None]:
         """
@@ -151,10 +148,7 @@ class FakeGossip:
         self._left = True
         self._observers.clear()
         self._neighbors.clear()
-        joining, self._joining = self._joining, {}
-        for waiting in joining:
-            if not waiting.called:
-                waiting.errback(TopicLeft("the topic was left"))
+        self._joining.fire(Failure(TopicLeft("the topic was left")))
         return succeed(None)
 
     # Internals

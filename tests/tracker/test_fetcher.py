@@ -173,7 +173,7 @@ class FetcherTests(SynchronousTestCase):
         """It can be stopped at any time, and leaves nothing behind."""
         self.successResultOf(fetcher.stopService())
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.gossip._joining, {})
+        self.assertEqual(len(self.gossip._joining), 0)
         self.assertEqual(self.gossip._observers, {})
 
     def find(self, *numbers: int, hearsay: tuple[int, ...] = ()) -> None:
