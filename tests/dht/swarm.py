@@ -145,15 +145,15 @@ class LargeSwarm(Swarm):
     Nodes whose tables have 8 random nodes of each subtree, as in the real DHT; with
     hostile ones among them.
 
-    @ivar told: the number of nodes in an answer.
+    @ivar nodes_per_answer: the number of nodes in an answer.
     @ivar hostile: nodes that return nonexistent nodes near the target, each nearer than
         the previous.
     @ivar invented: the nonexistent nodes, and which node named each.
     """
 
-    def __init__(self, count: int, seed: int = 0, *, told: int = K) -> None:
+    def __init__(self, count: int, seed: int = 0, *, nodes_per_answer: int = K) -> None:
         super().__init__(count, seed)
-        self.told = told
+        self.nodes_per_answer = reported
         self.hostile: set[Contact] = set()
         self.invented: dict[Contact, Contact] = {}
         self._serial = numbers()
@@ -189,7 +189,9 @@ class LargeSwarm(Swarm):
         """
         if contact in self.hostile:
             return self.invent(contact)
-        return nsmallest(self.told, self.table(contact), key=lambda each: distance(each.node_id, target))
+        return nsmallest(
+            self.nodes_per_answer, self.table(contact), key=lambda each: distance(each.node_id, target)
+        )
 
     def invent(self, informant: Contact, count: int = 20) -> list[Contact]:
         """

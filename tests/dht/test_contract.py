@@ -102,18 +102,18 @@ class ContractMixin:
         answers, with tokens and values, which can be used for a put.
         """
         self.put(self.one, 1, self.get(self.one))
-        told: list[MutableRead] = []
+        reported: list[MutableRead] = []
         ended: list[int] = []
 
         def on_inner(inner: MutableRead) -> None:
-            told.append(inner)
+            reported.append(inner)
             ended.append(len(results))
 
         results: list[MutableRead] = []
         reading = self.two.get_mutable(PUBLIC_KEY, SALT, None, on_inner)
         self.wait(reading.addCallback(results.append))
-        self.assertEqual((len(told), ended), (1, [0]))
-        (inner,), (read,) = told, results
+        self.assertEqual((len(reported), ended), (1, [0]))
+        (inner,), (read,) = reported, results
         self.assertEqual((inner.public_key, inner.salt), (PUBLIC_KEY, SALT))
         self.assertGreaterEqual(len(inner.answers), 5)
         self.assertTrue(set(inner.answers) <= set(read.answers))
@@ -306,9 +306,9 @@ class ContractMixin:
         """
         info_hash = b"i" * 20
         holders = self.wait(self.one.announce_peer(info_hash, 4321)).stored
-        told: list[InfohashSample] = []
-        samples = self.wait(self.two.sample_infohashes(info_hash, told.append))
-        self.assertEqual(sorted(told, key=repr), sorted(samples, key=repr))
+        reported: list[InfohashSample] = []
+        samples = self.wait(self.two.sample_infohashes(info_hash, reported.append))
+        self.assertEqual(sorted(reported, key=repr), sorted(samples, key=repr))
         self.assertEqual(len(samples), 8)
         for sample in samples:
             expected = ((info_hash,), 1) if sample.contact in holders else ((), 0)

@@ -315,8 +315,8 @@ class BothTests(SynchronousTestCase):
         Each family votes on its own address, with one vote per network (/64), and then
         has its own id.
         """
-        told: list[str] = []
-        node = self.network.node(families="46", on_external_host=told.append, bootstrap=[])
+        reported: list[str] = []
+        node = self.network.node(families="46", on_external_host=reported.append, bootstrap=[])
         four, six = (side.neighbourhood for side in node.sides)
         before = node.node_id
         ip = bytes.fromhex("20010db8000500060000000000000009")
@@ -330,18 +330,18 @@ class BothTests(SynchronousTestCase):
             seen(number, f"10.80.{number}.1", ip + b"\x1a\xe1")
             seen(number, f"2001:db8:77:1::{number:x}", ip + b"\x1a\xe1")
             seen(number, f"2001:db8:78:{number:x}::1", b"\x01\x02\x03\x04\x1a\xe1")
-        self.assertEqual((four.node_id, six.node_id, told), (before, before, []))
+        self.assertEqual((four.node_id, six.node_id, reported), (before, before, []))
         for number in range(8):
             seen(number, f"2001:db8:79:{number:x}::1", ip + b"\x1a\xe1")
         self.network.udp.advance(0)
         self.assertTrue(is_valid(six.node_id, "2001:db8:5:6::9"))
         self.assertNotEqual(six.node_id, before)
-        self.assertEqual((node.node_id, told), (before, []))
+        self.assertEqual((node.node_id, reported), (before, []))
         for number in range(8):
             seen(number, f"10.81.{number}.1", bytes((203, 0, 113, 9, 1, 1)))
         self.network.udp.advance(0)
         self.assertTrue(is_valid(node.node_id, "203.0.113.9"))
-        self.assertEqual(told, ["203.0.113.9"])
+        self.assertEqual(reported, ["203.0.113.9"])
 
 
 class TableTests(SynchronousTestCase):

@@ -411,8 +411,8 @@ class NeighbourhoodTests(SynchronousTestCase):
         If the hosts agree on an external address, the node changes to an id that is valid
         there, and keeps its nodes.
         """
-        told: list[str] = []
-        self.node = self.network.node(on_external_host=told.append)
+        reported: list[str] = []
+        self.node = self.network.node(on_external_host=reported.append)
         self.network.udp.advance(1.0)
         before = self.node.node_id
         ip = bytes((203, 0, 113, 9))
@@ -421,9 +421,9 @@ class NeighbourhoodTests(SynchronousTestCase):
                 b"tttt", bytes((32 * number,)) + bytes((number,)) * 19, {}, b"", ip + b"\x1a\xe1"
             )
             self.node._neighbourhood.seen(response, f"10.80.{number}.1", 1)
-        self.assertEqual(told, [])
+        self.assertEqual(reported, [])
         self.network.udp.advance(0)
-        self.assertEqual(told[-1], "203.0.113.9")
+        self.assertEqual(reported[-1], "203.0.113.9")
         self.assertNotEqual(self.node.node_id, before)
         self.assertTrue(is_valid(self.node.node_id, "203.0.113.9"))
         self.assertEqual(self.node.table.own_id, self.node.node_id)

@@ -114,16 +114,16 @@ class CourierTests(SynchronousTestCase):
         self.clock = Clock()
         self.transport = ManualTransport()
         self.book = ManualBook()
-        self.told: list[tuple[str, ...]] = []
+        self.reported: list[tuple[str, ...]] = []
         self.courier = Outbox(
             self.clock,
             TOPIC,
             self.transport,
             self.book,
             5.0,
-            lambda peer: self.told.append(("started",)),
-            lambda peer: self.told.append(("reached",)),
-            lambda peer, reason: self.told.append(("failed", reason)),
+            lambda peer: self.reported.append(("started",)),
+            lambda peer: self.reported.append(("reached",)),
+            lambda peer, reason: self.reported.append(("failed", reason)),
         )
 
     def test_doubles(self) -> None:
@@ -137,7 +137,7 @@ class CourierTests(SynchronousTestCase):
         self.courier.send(PEER, b"1")
         self.courier.disconnect(PEER)
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, None)])
-        self.assertEqual(self.told, [])
+        self.assertEqual(self.reported, [])
 
     def test_dials_once_and_flushes_in_order(self) -> None:
         """There is one dial for all queued messages; a disconnection keeps its position in the queue."""
@@ -149,7 +149,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual((len(self.transport.dials), self.transport.done), (1, []))
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, b"2"), (PEER, None), (PEER, b"3")])
-        self.assertEqual(self.told, [("started",), ("reached",)])
+        self.assertEqual(self.reported, [("started",), ("reached",)])
         self.assertEqual(self.book.heard, [("succeeded", PEER)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -160,7 +160,7 @@ class CourierTests(SynchronousTestCase):
         """
         self.courier.send(PEER, b"1")
         self.transport.dials[0][1].errback(DialFailed("connection refused"))
-        self.assertEqual(self.told, [("started",), ("failed", "connection refused")])
+        self.assertEqual(self.reported, [("started",), ("failed", "connection refused")])
         self.assertEqual(self.book.heard, [("failed", PEER)])
         self.courier.send(PEER, b"2")
         self.transport.succeed(1)
@@ -170,7 +170,7 @@ class CourierTests(SynchronousTestCase):
         """Without an address nothing is dialled, and no failure is reported to the book."""
         self.book.answer = ()
         self.courier.send(PEER, b"1")
-        self.assertEqual(self.told, [("started",), ("failed", "no address")])
+        self.assertEqual(self.reported, [("started",), ("failed", "no address")])
         self.assertEqual((self.transport.dials, self.book.heard), ([], []))
 
     def test_found_by_id(self) -> None:
@@ -213,7 +213,7 @@ class CourierTests(SynchronousTestCase):
         self.assertTrue(by_id.called)
         self.assertEqual(self.transport.dialled, [(), (ADDRESS,)])
         self.transport.succeed(1)
-        self.assertEqual(self.told, [("started",), ("reached",)])
+        self.assertEqual(self.reported, [("started",), ("reached",)])
         self.assertEqual(self.transport.done, [(PEER, b"1")])
         self.assertEqual(self.book.heard, [("succeeded", PEER)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -222,7 +222,7 @@ class CourierTests(SynchronousTestCase):
         """A peer that can't be found by its id may still be found by the lookup."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
-        self.assertEqual(self.told, [("started",)])
+        self.assertEqual(self.reported, [("started",)])
         search.callback((ADDRESS,))
         self.transport.succeed(1)
         self.assertEqual(self.transport.done, [(PEER, b"1")])
@@ -233,7 +233,7 @@ class CourierTests(SynchronousTestCase):
         self.transport.succeed()
         self.assertTrue(search.called)
         self.assertEqual(self.book.heard, [("succeeded", PEER)])
-        self.assertEqual(self.told, [("started",), ("reached",)])
+        self.assertEqual(self.reported, [("started",), ("reached",)])
 
     def test_comes_to_us_meanwhile(self) -> None:
         """A peer that connects before the lookup ends is not dialled."""
@@ -242,7 +242,7 @@ class CourierTests(SynchronousTestCase):
         self.transport.connected.add(PEER)
         search.callback((ADDRESS,))
         self.assertEqual(self.transport.dialled, [()])
-        self.assertEqual((self.told, self.transport.done), ([("started",)], [(PEER, b"1")]))
+        self.assertEqual((self.reported, self.transport.done), ([("started",)], [(PEER, b"1")]))
 
     def test_found_in_vain(self) -> None:
         """A dial of an address found after the dial by id failed may fail as well."""
@@ -250,7 +250,7 @@ class CourierTests(SynchronousTestCase):
         self.transport.dials[0][1].errback(DialFailed("no address"))
         search.callback((ADDRESS,))
         self.transport.dials[1][1].errback(DialFailed("connection refused"))
-        self.assertEqual(self.told, [("started",), ("failed", "connection refused")])
+        self.assertEqual(self.reported, [("started",), ("failed", "connection refused")])
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_nothing_found(self) -> None:
@@ -258,7 +258,7 @@ class CourierTests(SynchronousTestCase):
         search = self.search_that_lasts()
         search.callback(())
         self.transport.dials[0][1].errback(DialFailed("no address"))
-        self.assertEqual(self.told, [("started",), ("failed", "no address")])
+        self.assertEqual(self.reported, [("started",), ("failed", "no address")])
         self.assertEqual(self.book.heard, [])
 
     def test_timeout_of_both(self) -> None:
@@ -266,7 +266,7 @@ class CourierTests(SynchronousTestCase):
         search = self.search_that_lasts()
         self.clock.advance(5.0)
         self.assertEqual((search.called, self.transport.dials[0][1].called), (True, True))
-        self.assertEqual(self.told, [("started",), ("failed", "timed out")])
+        self.assertEqual(self.reported, [("started",), ("failed", "timed out")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_unexpected_error_of_one(self) -> None:
@@ -274,23 +274,23 @@ class CourierTests(SynchronousTestCase):
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         search.errback(ZeroDivisionError())
-        self.assertEqual(self.told, [("started",), ("failed", "internal error")])
+        self.assertEqual(self.reported, [("started",), ("failed", "internal error")])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_timeout(self) -> None:
         """Lookup and dial end after the timeout."""
         self.courier.send(PEER, b"1")
         self.clock.advance(4.9)
-        self.assertEqual(self.told, [("started",)])
+        self.assertEqual(self.reported, [("started",)])
         self.clock.advance(0.2)
-        self.assertEqual(self.told, [("started",), ("failed", "timed out")])
+        self.assertEqual(self.reported, [("started",), ("failed", "timed out")])
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_unexpected_error(self) -> None:
         """An unexpected error is logged and counts as a failed dial."""
         self.book.answer = fail(ZeroDivisionError())
         self.courier.send(PEER, b"1")
-        self.assertEqual(self.told, [("started",), ("failed", "internal error")])
+        self.assertEqual(self.reported, [("started",), ("failed", "internal error")])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_peer_dials_us(self) -> None:
@@ -300,7 +300,7 @@ class CourierTests(SynchronousTestCase):
         self.courier.send(PEER, b"2")
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, b"2")])
         self.transport.dials[0][1].errback(DialFailed("connection refused"))
-        self.assertEqual(self.told, [("started",)])
+        self.assertEqual(self.reported, [("started",)])
 
     def test_peer_is_connected_after_lookup(self) -> None:
         """A peer that connected during the lookup is not dialled."""
@@ -345,4 +345,4 @@ class CourierTests(SynchronousTestCase):
         self.courier.stop()
         self.courier.send(b"q" * 32, b"2")
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((self.told, self.book.heard, self.transport.done), ([("started",)], [], []))
+        self.assertEqual((self.reported, self.book.heard, self.transport.done), ([("started",)], [], []))

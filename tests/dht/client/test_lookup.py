@@ -505,7 +505,7 @@ class InnerTests(SynchronousTestCase):
             swarm.lags = {contact: swarm.rng.uniform(0.005, 0.06) for contact in swarm.contacts}
             starts = swarm.some(20)
             known = set(starts)
-            told: list[list[Contact]] = []
+            reported: list[list[Contact]] = []
 
             def nodes(
                 contact: Contact, target: bytes, swarm: LargeSwarm = swarm, known: set[Contact] = known
@@ -527,16 +527,16 @@ class InnerTests(SynchronousTestCase):
             def on_inner(
                 results: list[Contact],
                 swarm: LargeSwarm = swarm,
-                told: list[list[Contact]] = told,
+                reported: list[list[Contact]] = reported,
                 nearest: Callable[[], list[Contact]] = nearest,
             ) -> None:
-                told.append(results)
+                reported.append(results)
                 self.assertEqual(results, [each for each in nearest() if each in swarm.answered])
 
             swarm.nodes = nodes
             lookup = swarm.lookup(starts, width=SLOT_WIDTH, on_inner=on_inner)
             done = lookup.start()
-            while not told:
+            while not reported:
                 self.assertFalse(done.called, f"seed {seed}")
                 self.assertFalse(is_due(), f"seed {seed}")
                 # Answers and time-outs do not arrive at the same moment.
@@ -547,7 +547,7 @@ class InnerTests(SynchronousTestCase):
             at += swarm.clock.seconds()
             swarm.run(done)
             ends += swarm.clock.seconds()
-            self.assertEqual(len(told), 1, f"seed {seed}")
+            self.assertEqual(len(reported), 1, f"seed {seed}")
         self.assertLess(at, 0.6 * ends)
 
     def test_too_few(self) -> None:
@@ -557,10 +557,10 @@ class InnerTests(SynchronousTestCase):
         for count, times in ((INNER_ANSWERS - 1, 0), (INNER_ANSWERS, 1)):
             swarm = Swarm(count + 10)
             swarm.dead = set(swarm.contacts[count:])
-            told: list[list[Contact]] = []
-            lookup = swarm.lookup(swarm.contacts, width=SLOT_WIDTH, on_inner=told.append)
+            reported: list[list[Contact]] = []
+            lookup = swarm.lookup(swarm.contacts, width=SLOT_WIDTH, on_inner=reported.append)
             self.assertFinds(swarm, lookup, count)
-            self.assertEqual(told, [swarm.alive(count)] * times)
+            self.assertEqual(reported, [swarm.alive(count)] * times)
 
     def assertFinds(self, swarm: Swarm, lookup: Lookup[Contact], count: int) -> None:
         self.assertEqual(swarm.run(lookup.start())[0], [swarm.alive(count)])
@@ -571,8 +571,8 @@ class InnerTests(SynchronousTestCase):
         """
         for cancels in (False, True):
             swarm = Swarm(100)
-            told: list[list[Contact]] = []
-            lookup = swarm.lookup(swarm.contacts[:1], width=SLOT_WIDTH, on_inner=told.append)
+            reported: list[list[Contact]] = []
+            lookup = swarm.lookup(swarm.contacts[:1], width=SLOT_WIDTH, on_inner=reported.append)
             done = lookup.start()
             swarm.clock.advance(0.01)
             if cancels:
@@ -582,7 +582,7 @@ class InnerTests(SynchronousTestCase):
                 lookup.stop()
                 self.assertEqual(len(self.successResultOf(done)), 1)
             swarm.clock.pump([0.01] * 300)
-            self.assertEqual(told, [])
+            self.assertEqual(reported, [])
 
     def test_ends_it(self) -> None:
         """
@@ -625,11 +625,11 @@ class InnerTests(SynchronousTestCase):
             swarm = LargeSwarm(1000, seed)
             starts = swarm.some(5)
             swarm.lags = dict.fromkeys(starts, 0.2)
-            told: list[list[Contact]] = []
-            lookup = swarm.lookup(starts, width=SLOT_WIDTH, on_inner=told.append)
+            reported: list[list[Contact]] = []
+            lookup = swarm.lookup(starts, width=SLOT_WIDTH, on_inner=reported.append)
             (results,), _ = swarm.run(lookup.start())
             self.assertEqual(results[:K], swarm.near(TARGET, K), f"seed {seed}")
-            self.assertEqual(len(told), 1, f"seed {seed}")
+            self.assertEqual(len(reported), 1, f"seed {seed}")
 
 
 class NeighbouringTargetsTests(SynchronousTestCase):

@@ -612,16 +612,16 @@ class ReadAgainTests(SynchronousTestCase):
         """
         Each answer is reported when it arrives, but not after the end.
         """
-        told: list[NodeAnswer] = []
-        results = outcome(read_again(self.read, self.wire.ask, lambda each: True, told.append))
+        reported: list[NodeAnswer] = []
+        results = outcome(read_again(self.read, self.wire.ask, lambda each: True, reported.append))
         for number in (2, 1):
             self.wire.answer(contact(number), b"get", {b"token": b"t%d" % number})
-            self.assertEqual((told[-1].contact, told[-1].token), (contact(number), b"t%d" % number))
+            self.assertEqual((reported[-1].contact, reported[-1].token), (contact(number), b"t%d" % number))
         self.wire.slow(contact(3), b"get")
         self.wire.time_out(contact(4), b"get")
         self.assertEqual(len(results), 1)
         self.wire.answer(contact(3), b"get", {b"token": b"late"})
-        self.assertEqual([answer.contact for answer in told], [contact(2), contact(1)])
+        self.assertEqual([answer.contact for answer in reported], [contact(2), contact(1)])
 
     def test_nearest(self) -> None:
         """

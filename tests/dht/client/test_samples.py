@@ -69,7 +69,7 @@ class SamplerTests(SynchronousTestCase):
         self.clock = Clock()
         self.asked: dict[Contact, Deferred[Response]] = {}
         self.slow: dict[Contact, Callable[[], None]] = {}
-        self.told: list[InfohashSample] = []
+        self.reported: list[InfohashSample] = []
         self.sampler = Sampler(self.ask, self.clock.seconds)
 
     def ask(
@@ -85,33 +85,33 @@ class SamplerTests(SynchronousTestCase):
         It ends when each node has answered, refused, failed or is slow; a late answer
         counts for the interval.
         """
-        done = self.sampler.sample(CONTACTS, self.told.append)
+        done = self.sampler.sample(CONTACTS, self.reported.append)
         self.asked[CONTACTS[2]].callback(response(samples=b"a" * 20, num=1, interval=100))
         self.asked[CONTACTS[0]].callback(response(samples=b"", num=0, interval=10))
         self.slow[CONTACTS[1]]()
         self.assertNoResult(done)
         self.asked[CONTACTS[3]].errback(QueryRefused(204, "unknown"))
         self.assertEqual([s.contact for s in self.successResultOf(done)], [CONTACTS[0], CONTACTS[2]])
-        self.assertEqual([s.contact for s in self.told], [CONTACTS[2], CONTACTS[0]])
+        self.assertEqual([s.contact for s in self.reported], [CONTACTS[2], CONTACTS[0]])
         self.asked[CONTACTS[1]].callback(response(samples=b"", num=0, interval=1000))
-        self.assertEqual(len(self.told), 2)
+        self.assertEqual(len(self.reported), 2)
         for now, expected in ((5.0, [3]), (20.0, [0, 3]), (99.0, [0, 3]), (101.0, [0, 2, 3])):
             self.clock.rightNow = now
             self.asked.clear()
-            self.sampler.sample(CONTACTS, self.told.append).addErrback(lambda _: None)
+            self.sampler.sample(CONTACTS, self.reported.append).addErrback(lambda _: None)
             self.assertEqual(list(self.asked), [CONTACTS[number] for number in expected])
 
     def test_nobody(self) -> None:
         """
         Without nodes the result is empty.
         """
-        self.assertEqual(self.successResultOf(self.sampler.sample([], self.told.append)), ())
+        self.assertEqual(self.successResultOf(self.sampler.sample([], self.reported.append)), ())
 
     def test_all_fail(self) -> None:
         """
         If all nodes fail, the result is empty.
         """
-        done = self.sampler.sample(CONTACTS, self.told.append)
+        done = self.sampler.sample(CONTACTS, self.reported.append)
         for query in self.asked.values():
             query.errback(QueryTimeout("no reply"))
         self.assertEqual(self.successResultOf(done), ())
@@ -120,7 +120,7 @@ class SamplerTests(SynchronousTestCase):
         """
         Cancelling ends all queries.
         """
-        done = self.sampler.sample(CONTACTS, self.told.append)
+        done = self.sampler.sample(CONTACTS, self.reported.append)
         done.cancel()
         self.failureResultOf(done, CancelledError)
         for query in self.asked.values():

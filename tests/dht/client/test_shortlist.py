@@ -250,7 +250,7 @@ class LargeNetworkTests(SynchronousTestCase):
         """
         for seed in range(10):
             for width in (K, SLOT_WIDTH):
-                swarm = LargeSwarm(5000, seed, told=MAX_NODES)
+                swarm = LargeSwarm(5000, seed, nodes_per_answer=MAX_NODES)
                 lookup = swarm.lookup(swarm.some(20), width=width)
                 heard: set[Contact] = set()
 
@@ -273,12 +273,12 @@ class LargeNetworkTests(SynchronousTestCase):
         swarm = Swarm(0)
         informants = [at(5000 + number) for number in range(15)]
         far = at(6000)
-        told = {
+        named = {
             each: [at(number * MAX_NODES + 1 + n) for n in range(MAX_NODES)]
             for number, each in enumerate(informants)
         }
         swarm.contacts = [far, *informants]
-        swarm.nodes = lambda contact, target: told.get(contact, [at(500)] if contact == far else [])
+        swarm.nodes = lambda contact, target: named.get(contact, [at(500)] if contact == far else [])
         swarm.lags[far] = lag
         return swarm, far
 
@@ -421,24 +421,27 @@ class InventedNodesTests(SynchronousTestCase):
         for late in (1, MAX_SILENT):
             swarm = Swarm(0)
             informant = at(1000)
-            told = [at(number) for number in range(1, MAX_SILENT + 5)]
+            named = [at(number) for number in range(1, MAX_SILENT + 5)]
 
             def nodes(
-                contact: Contact, target: bytes, told: list[Contact] = told, informant: Contact = informant
+                contact: Contact,
+                target: bytes,
+                named: list[Contact] = named,
+                informant: Contact = informant,
             ) -> list[Contact]:
-                return told if contact == informant else []
+                return named if contact == informant else []
 
             swarm.nodes = nodes
-            swarm.lags = dict.fromkeys(told, 0.1)
-            swarm.dead = set(told[late:MAX_SILENT])
+            swarm.lags = dict.fromkeys(named, 0.1)
+            swarm.dead = set(named[late:MAX_SILENT])
             lookup = swarm.lookup(
                 [informant], width=SLOT_WIDTH, alpha=MAX_SILENT, trusts_timeout=lambda: False
             )
             done = lookup.start()
             swarm.clock.pump([0.01] * 9)
-            self.assertEqual(swarm.asked, [informant, *told[:MAX_SILENT]])
+            self.assertEqual(swarm.asked, [informant, *named[:MAX_SILENT]])
             swarm.run(done)
-            self.assertEqual(swarm.asked[: 1 + len(told)], [informant, *told])
+            self.assertEqual(swarm.asked[: 1 + len(named)], [informant, *named])
 
     def test_held_back(self) -> None:
         """
@@ -446,9 +449,9 @@ class InventedNodesTests(SynchronousTestCase):
         """
         swarm = Swarm(0)
         informant = at(1000)
-        told = [at(number) for number in range(1, MAX_SILENT + 5)]
-        swarm.nodes = lambda contact, target: told if contact == informant else []
-        swarm.exhausted = set(told[:MAX_SILENT])
+        reported = [at(number) for number in range(1, MAX_SILENT + 5)]
+        swarm.nodes = lambda contact, target: reported if contact == informant else []
+        swarm.exhausted = set(reported[:MAX_SILENT])
         swarm.dead = set(swarm.exhausted)
         (results,), _ = swarm.run(swarm.lookup([informant]).start())
-        self.assertEqual(results, [*told[MAX_SILENT:], informant])
+        self.assertEqual(results, [*reported[MAX_SILENT:], informant])

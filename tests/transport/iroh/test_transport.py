@@ -61,19 +61,19 @@ class AddressTests(IrohTestCase):
         """
         A relay is listed once there is a connection to it, and the change is reported.
         """
-        told = []
+        reported = []
         url = "https://relay.example/"
-        transport, _ = self.transport(5, relay_urls=[url], on_addresses_changed=lambda: told.append(1))
+        transport, _ = self.transport(5, relay_urls=[url], on_addresses_changed=lambda: reported.append(1))
         self.assertNotIn(RelayAddress(url), transport.addresses())
         self.net.start_relay(url)
         self.advance(0)
         self.assertEqual(transport.addresses()[1:], (RelayAddress(url),))
-        self.assertEqual(told, [1])
+        self.assertEqual(reported, [1])
         self.advance(60)
-        self.assertEqual(told, [1])
+        self.assertEqual(reported, [1])
         self.net.relays.clear()
         self.advance(6)
-        self.assertEqual(told, [1, 1])
+        self.assertEqual(reported, [1, 1])
 
     def test_by_relay_alone(self) -> None:
         """
