@@ -153,7 +153,7 @@ class LargeSwarm(Swarm):
 
     def __init__(self, count: int, seed: int = 0, *, nodes_per_answer: int = K) -> None:
         super().__init__(count, seed)
-        self.nodes_per_answer = reported
+        self.nodes_per_answer = nodes_per_answer
         self.hostile: set[Contact] = set()
         self.invented: dict[Contact, Contact] = {}
         self._serial = numbers()
