@@ -32,7 +32,7 @@ from twisted.internet.task import Clock, LoopingCall, deferLater, react
 
 from dtt.dht.node import DHTNode
 from dtt.dht.server.responder import Responder
-from dtt.krpc.flood import FloodGate
+from dtt.krpc.flood import FloodLimiter
 from dtt.krpc.items import mutable_target, sign_item
 from dtt.krpc.messages import Query
 
@@ -179,7 +179,7 @@ async def under_flood(reactor: Any, seconds: float) -> None:
     flooded_lag = lag.stop()
     process.wait()
     counters = victim.krpc.counters if victim.krpc is not None else {}
-    dropped = sum(count for reason, count in counters.items() if reason.startswith("dropped."))
+    dropped = sum(count for reason, count in counters.items() if reason.startswith("dropped_"))
     print(
         f"lookup: quiet {quiet:.1f} ms, flooded {flooded:.1f} ms, ratio {flooded / quiet:.2f} (goal 2)\n"
         f"timer lag p99: quiet {quiet_lag:.1f} ms, flooded {flooded_lag:.1f} ms (goal 5, ambition 3); "
@@ -193,14 +193,16 @@ def one_source() -> None:
     Measure how a flooding source among 1000 honest ones is cut off, in the node's own
     time.
     """
-    gate, rng = FloodGate(), Random(4)
+    limiter, rng = FloodLimiter(), Random(4)
     cut_off, refused = None, 0
     for step in range(500 * 30):
         now = step / 500
-        if not gate.admits("flood", now) and cut_off is None:
+        if not limiter.admits("flood", now) and cut_off is None:
             cut_off = now
-        refused += not gate.admits(f"honest {rng.randrange(1000)}", now)
-    print(f"500 datagrams/s from one source: cut off after {cut_off} s (goal 10); {refused} others refused")
+        refused += not limiter.admits(f"honest {rng.randrange(1000)}", now)
+    print(
+        f"500 datagrams/s from one source: cut off after {cut_off} s (goal 10); {refused} of others refused"
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

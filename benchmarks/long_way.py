@@ -151,7 +151,7 @@ async def be_member(reactor: Any, number: int, transport: str, seconds: float) -
             sent += 1
         if number or sent % 64 == 0:
             await deferLater(reactor, 0 if number == 0 else 0.1)
-    cut_off = listener.counters["closed: slow reader"]
+    cut_off = listener.counters["closed_slow_reader"]
     print(json.dumps({"received": sum(counting.counts.values()), "cut off": cut_off}), flush=True)
     await deferLater(reactor, 1.0)  # let the other member count before our end closes
 

@@ -1,10 +1,8 @@
 """
-dtt, the Distributed Topic Tracker: a Twisted service that turns (topic,
-secret) into live neighbours, through the public BitTorrent DHT and nothing
-else.
+dtt, the Distributed Topic Tracker: members that know the same topic and secret
+find each other through the public BitTorrent DHT, without any other server.
 
-The public names are bound when they are first used, so that C{import dtt} costs
-next to nothing.
+The public names are imported on first use, so that C{import dtt} stays cheap.
 """
 
 from importlib import import_module

@@ -1,5 +1,5 @@
 """
-C{python -m dtt}: the same as the command C{dtt}.
+C{python -m dtt} runs the command C{dtt}.
 """
 
 from dtt.cli.main import main

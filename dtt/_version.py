@@ -1,5 +1,5 @@
 """
-The version, kept by incremental: C{python -m incremental.update dtt --help}.
+The version, maintained with incremental: C{python -m incremental.update dtt --help}.
 """
 
 from incremental import Version

@@ -1,10 +1,10 @@
 """
-Settings: frozen attrs classes; every default says where it comes from.
+Settings, as frozen attrs classes.
 
-TOML goes in through L{load_toml}; what is wrong comes out as a L{UsageError}
-that names the file, the key and what was expected.  Defaults marked "records"
-are those of docs/protocol/records.md section 6, which are upstream's.  All intervals
-and times are seconds.
+L{load_toml} reads them from a TOML file; errors are L{UsageError}s that name
+the file, the key and what was expected.  Defaults marked "records" are those of
+docs/protocol/records.md section 6, which are upstream's.  All intervals and
+timeouts are in seconds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dtt.errors import UsageError
 from dtt.net.host_port import HostPort, parse_host_port
 from dtt.wire.addresses import MAX_RELAY_URL
 
-#: Where a node that knows nobody asks first: docs/protocol/interop.md section 1 names
-#: the Rust crate's four; router.utorrent.com is libtorrent users' usual fifth.
+#: The public bootstrap hosts.  docs/protocol/interop.md section 1 names the four of
+#: the Rust crate; router.utorrent.com is the customary fifth with libtorrent.
 PUBLIC_BOOTSTRAP: tuple[HostPort, ...] = (
     ("router.bittorrent.com", 6881),
     ("dht.transmissionbt.com", 6881),
@@ -35,7 +35,8 @@ PUBLIC_BOOTSTRAP: tuple[HostPort, ...] = (
     ("relay.pkarr.org", 6881),
 )
 
-#: What a field's type is called in a message, and what TOML gives for it.
+#: For each scalar type of a field: its name in error messages, and the types that
+#: the TOML parser yields for it.
 _SCALARS: Mapping[Any, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
     int: ("a whole number", (int,)),
@@ -44,11 +45,12 @@ _SCALARS: Mapping[Any, tuple[str, tuple[type, ...]]] = {
     Path: ("a path (a string)", (str,)),
 }
 
-#: How members may reach each other, and whose servers iroh may use.
+#: The accepted values of C{transport} and of C{preset} of C{[iroh]}.
 TRANSPORTS = ("streams", "iroh", "both")
 IROH_PRESETS = ("none", "n0")
 
-#: Of the base URL of a relay (RFC 3986, without user, query and fragment).
+#: The characters allowed in the base URL of a relay (RFC 3986, without user, query
+#: and fragment).
 _URL_CHARACTERS = frozenset(string.ascii_letters + string.digits + "-._~:/[]!$&'()*+,;%")
 
 T = TypeVar("T", bound=AttrsInstance)
@@ -90,7 +92,7 @@ def _listen(instance: Any, attribute: Attribute[Any], value: HostPort) -> None:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise UsageError(f"{attribute.name} must name an IP of this machine, not {host!r}") from None
+        raise UsageError(f"{attribute.name} must be an IP address of this machine, not {host!r}") from None
 
 
 def _bind(instance: Any, attribute: Attribute[Any], value: str) -> None:
@@ -118,10 +120,11 @@ def _one_of(*allowed: str | None) -> Callable[[Any, Attribute[Any], Any], None]:
 
 def check_relay_url(url: str) -> None:
     """
-    The base URL of a relay: C{http} or C{https}, a host, maybe a port and a path.
-    It stands in events and logs, so no user and password.
+    Check the base URL of a relay: C{http} or C{https}, a host, and optionally a
+    port and a path.  The URL appears in events and logs, so a user name and a
+    password are rejected.
 
-    @raise UsageError: it is none.
+    @raise UsageError: C{url} is not such a URL.
     """
     try:
         parts = urlsplit(url)
@@ -129,8 +132,8 @@ def check_relay_url(url: str) -> None:
     except ValueError:
         good = False
     if not good or len(url) > MAX_RELAY_URL or not _URL_CHARACTERS.issuperset(url):
-        # What stands before an @ may be a password.
-        raise UsageError(f"{url.rpartition('@')[2][:80]!r} is no URL of a relay (https://HOST/)")
+        # Don't show what precedes an @: it may contain a password.
+        raise UsageError(f"{url.rpartition('@')[2][:80]!r} is not a relay URL (https://HOST/)")
 
 
 def _relay_urls(instance: Any, attribute: Attribute[Any], value: tuple[str, ...]) -> None:
@@ -143,7 +146,7 @@ def _relay_urls(instance: Any, attribute: Attribute[Any], value: tuple[str, ...]
 
 def _interval(default: float) -> Any:
     """
-    An interval of a periodic service: never below 1 s (records).
+    Define an interval of a periodic service: at least 1 s (records).
     """
     return field(default=default, validator=_at_least(1))
 
@@ -159,20 +162,21 @@ def _count(default: int) -> Any:
 @frozen(slots=True)
 class DHTConfig:
     """
-    The DHT node, and how often and how long a record is tried.
+    The DHT node, and the timeouts and retries of reads and puts of records.
 
-    @ivar port: UDP; 0: any at first, then the same one over restarts.
-    @ivar bind: the local IPv4 address to bind; empty for all.
-    @ivar bind6: the local IPv6 address to bind, C{::} for all; empty for no
-        IPv6: the default, since not every host has it.
-    @ivar bootstrap: (host, port) pairs asked for a start; names or IPs.
-    @ivar upload_rate: bytes a second that answers to others may take; our own
-        lookups are not limited by it.
-    @ivar retries: how often a failed put is tried again (records).
-    @ivar base_retry_interval: before each retry (records).
-    @ivar max_retry_jitter: at most this much is added to it (records).
-    @ivar get_timeout: for one read of a slot (records).
-    @ivar put_timeout: for one put of a record (records).
+    @ivar port: UDP port; 0: the system chooses one at the first start, and
+        later starts reuse it.
+    @ivar bind: the local IPv4 address to bind; empty: all.
+    @ivar bind6: the local IPv6 address to bind, C{::} for all; empty, the
+        default: no IPv6, because not every host has it.
+    @ivar bootstrap: (host, port) pairs of the bootstrap nodes; names or IPs.
+    @ivar upload_rate: bytes per second for responses to other nodes; does not
+        limit our own lookups.
+    @ivar retries: the number of retries after a failed put (records).
+    @ivar base_retry_interval: the delay before each retry (records).
+    @ivar max_retry_jitter: the maximum random addition to it (records).
+    @ivar get_timeout: the timeout of one read of a slot (records).
+    @ivar put_timeout: the timeout of one put of a record (records).
     """
 
     port: int = field(default=0, validator=_port)
@@ -190,16 +194,19 @@ class DHTConfig:
 @frozen(slots=True)
 class BootstrapConfig:
     """
-    The fetcher: from knowing nobody to the first neighbour.  All defaults: records.
+    The fetcher, which searches while there is no neighbour.  All defaults: records.
 
-    @ivar max_bootstrap_records: a slot that holds this many records of others
-        gets none of ours; 0: never publish.
-    @ivar no_peers_retry_interval: between two reads that find nobody.
-    @ivar per_peer_join_settle_time: after each candidate.
-    @ivar join_confirmation_wait_time: after all candidates.
-    @ivar discovery_poll_interval: between two reads that found somebody.
-    @ivar publish_record_on_startup: put an empty record at once.
-    @ivar check_older_records_first_on_startup: read minute-2 and minute-1 first.
+    @ivar max_bootstrap_records: don't publish to a slot that holds this many
+        records of other members; 0: never publish.
+    @ivar no_peers_retry_interval: the delay after a read that finds no member.
+    @ivar per_peer_join_settle_time: the delay after each candidate, once the
+        first four have been joined.
+    @ivar join_confirmation_wait_time: the minimum delay after a round with
+        candidates.
+    @ivar discovery_poll_interval: the delay after a read that finds members.
+    @ivar publish_record_on_startup: publish a record before the first read.
+    @ivar check_older_records_first_on_startup: read the slots of minute-2 and
+        minute-1 first.
     """
 
     max_bootstrap_records: int = _count(5)
@@ -214,11 +221,12 @@ class BootstrapConfig:
 @frozen(slots=True)
 class PublisherConfig:
     """
-    The publisher: stays visible, once joined.  All defaults: records.
+    The publisher, which keeps a joined member visible.  All defaults: records.
 
-    @ivar initial_delay: before the first record.
-    @ivar base_interval: between two, plus
-    @ivar max_jitter: at most this much, uniformly.
+    @ivar enabled: whether the service runs.
+    @ivar initial_delay: the delay between joining and the first record.
+    @ivar base_interval: the interval between two records.
+    @ivar max_jitter: the maximum random addition to it, uniformly distributed.
     """
 
     enabled: bool = True
@@ -230,11 +238,15 @@ class PublisherConfig:
 @frozen(slots=True)
 class BubbleMergeConfig:
     """
-    Bubble merge: joins other bubbles while there are few neighbours.  All
+    Bubble merge, which joins other bubbles while there are few neighbours.  All
     defaults: records.
 
-    @ivar min_neighbors: does nothing with at least this many.
-    @ivar max_join_peers: joins at most this many in one tick.
+    @ivar enabled: whether the service runs.
+    @ivar initial_interval: the delay between joining and the first check.
+    @ivar base_interval: the interval between two checks.
+    @ivar max_jitter: the maximum random addition to it, uniformly distributed.
+    @ivar min_neighbors: skip the check with at least this many neighbours.
+    @ivar max_join_peers: the maximum number of members joined per check.
     """
 
     enabled: bool = True
@@ -248,10 +260,14 @@ class BubbleMergeConfig:
 @frozen(slots=True)
 class MessageOverlapMergeConfig:
     """
-    Message overlap merge: joins members that heard none of our messages.  All
-    defaults: records.
+    Message overlap merge, which joins members whose records list messages, but
+    none of those that we have received.  All defaults: records.
 
-    @ivar max_join_peers: joins at most this many in one tick.
+    @ivar enabled: whether the service runs.
+    @ivar initial_interval: the delay between joining and the first check.
+    @ivar base_interval: the interval between two checks.
+    @ivar max_jitter: the maximum random addition to it, uniformly distributed.
+    @ivar max_join_peers: the maximum number of members joined per check.
     """
 
     enabled: bool = True
@@ -264,11 +280,12 @@ class MessageOverlapMergeConfig:
 @frozen(slots=True)
 class TimeoutsConfig:
     """
-    How long an operation of the gossip may take.  All defaults: records.
+    Timeouts of gossip operations.  All defaults: records.
 
-    @ivar join_peer: for the address and the dial of one peer.
-    @ivar broadcast: for the neighbours to take a broadcast.
-    @ivar broadcast_neighbors: the same, of one to neighbours only.
+    @ivar join_peer: for resolving and dialling one peer.
+    @ivar broadcast: for the neighbours to accept a broadcast.
+    @ivar broadcast_neighbors: for the neighbours to accept a broadcast that is
+        for direct neighbours only.
     """
 
     join_peer: float = field(default=5.0, validator=_at_least(0.1))
@@ -279,13 +296,14 @@ class TimeoutsConfig:
 @frozen(slots=True)
 class IrohConfig:
     """
-    The iroh transport, which Rust peers speak (extra C{iroh}).
+    The iroh transport, which Rust peers use (extra C{iroh}).
 
-    @ivar listen: (IP, port), UDP; port 0: any at first, then the same one over
-        restarts; L{None}: any port of the IP that the streams transport listens on.
-    @ivar preset: C{none}: no server of anyone's.  C{n0}: the relays, DNS and
+    @ivar listen: (IP, UDP port); port 0: the system chooses one at the first
+        start, and later starts reuse it; C{None}: any port of the IP that the
+        streams transport listens on.
+    @ivar preset: C{none}: no third-party servers.  C{n0}: the relays, DNS and
         pkarr publishing of n0, which most Rust programs use and which help behind NATs.
-    @ivar relays: URLs of relays of one's own, used in place of the preset's.
+    @ivar relays: URLs of your own relays, used instead of the preset's.
     """
 
     listen: HostPort | None = field(default=None, validator=optional(_listen))
@@ -296,14 +314,15 @@ class IrohConfig:
 @frozen(slots=True)
 class AddressesConfig:
     """
-    How peers find each other's addresses: signed packets of pkarr
+    Publication and lookup of addresses with signed pkarr packets
     (docs/protocol/addresses.md).  Intervals: docs/protocol/addresses.md section 1.
 
-    @ivar pkarr: use the DHT for them.
-    @ivar publish: publish our own, and not only look for those of others.
-    @ivar pkarr_interval: between two times in the DHT.
-    @ivar relays: base URLs of pkarr relays; none: fully decentralised.
-    @ivar relay_interval: between two times at a relay.
+    @ivar pkarr: publish and look up packets in the DHT.
+    @ivar publish: publish our own addresses; if false, only look up those of
+        other members.
+    @ivar pkarr_interval: the interval between publications in the DHT.
+    @ivar relays: base URLs of pkarr relays; empty: fully decentralised.
+    @ivar relay_interval: the interval between publications at a relay.
     """
 
     pkarr: bool = True
@@ -316,14 +335,23 @@ class AddressesConfig:
 @frozen(slots=True)
 class Config:
     """
-    Everything that a tracker can be told.
+    All settings of a tracker.
 
-    @ivar state_dir: where the key, the ports and the known DHT nodes are kept;
-        L{None}: a key of the moment, nothing on disk.
-    @ivar transport: how members reach each other: C{streams}, C{iroh} or
-        C{both}; L{None}: both when the C{iroh} package is installed, else streams.
-    @ivar listen: (IP, port) of the streams transport; port 0: any at first,
-        then the same one over restarts.
+    @ivar state_dir: the directory for the key, the ports, the known DHT nodes
+        and the addresses of members; C{None}: a temporary identity, and
+        nothing on disk.
+    @ivar transport: how members connect: C{streams}, C{iroh} or C{both};
+        C{None}: both if the C{iroh} package is installed, else streams.
+    @ivar listen: (IP, TCP port) of the streams transport; port 0: the system
+        chooses one at the first start, and later starts reuse it.
+    @ivar iroh: the iroh transport.
+    @ivar dht: the DHT node.
+    @ivar bootstrap: the fetcher.
+    @ivar publisher: the publisher.
+    @ivar bubble_merge: bubble merge.
+    @ivar message_overlap_merge: message overlap merge.
+    @ivar timeouts: timeouts of gossip operations.
+    @ivar addresses: publication and lookup of addresses.
     """
 
     state_dir: Path | None = field(default=None, converter=_path)
@@ -344,8 +372,8 @@ class TopicTable:
     """
     One C{[[topic]]} of a TOML file.
 
-    @ivar name: as after C{--topic}: a name, or C{hex:} and 64 digits.
-    @ivar secret_file: the file that holds its secret; L{None}: the empty secret.
+    @ivar name: as for C{--topic}: a name, or C{hex:} and 64 hexadecimal digits.
+    @ivar secret_file: the file with the secret; C{None}: the empty secret.
     """
 
     name: str
@@ -356,8 +384,11 @@ def load_toml(path: Path) -> tuple[Config, tuple[TopicTable, ...]]:
     """
     Read a configuration file.
 
-    @raise UsageError: unreadable, not TOML, an unknown key, a wrong type or an
-        impossible value; the message says where and what was expected.
+    @param path: the TOML file.
+    @return: the settings, and the topics to join.
+    @raise UsageError: the file is unreadable or not TOML, or contains an unknown
+        key, a wrong type or an invalid value.  The message names the key and
+        what was expected.
     """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
@@ -376,14 +407,14 @@ def load_toml(path: Path) -> tuple[Config, tuple[TopicTable, ...]]:
 
 def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """
-    An attrs class from a TOML table.
+    Make an instance of an attrs class from a TOML table.
 
-    @param where: what messages start with, up to the key.
+    @param where: the prefix of error messages, up to the key.
     """
     hints = get_type_hints(cls)
     for key in table:
         if key not in hints:
-            raise UsageError(f"{where}{key}: unknown; expected one of {', '.join(hints)}")
+            raise UsageError(f"{where}{key}: unknown key; expected one of {', '.join(hints)}")
     for attribute in fields(cls):
         if attribute.default is NOTHING and attribute.name not in table:
             raise UsageError(f"{where}{attribute.name}: missing")
@@ -396,7 +427,7 @@ def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """
-    A TOML value as the type that an attrs field is annotated with.
+    Convert a TOML value to the annotated type of an attrs field.
     """
     if get_origin(hint) is types.UnionType:  # the only unions here are X | None
         hint = get_args(hint)[0]
@@ -419,12 +450,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         raise UsageError(f"{where}: expected {expected}, not {value!r}")
     if hint is not Path:
         return value
-    if "\0" in str(value):  # no system has such paths
+    if "\0" in str(value):  # no file system allows it
         raise UsageError(f"{where}: expected {expected}, not {value!r}")
     try:
         return Path(str(value)).expanduser()
     except RuntimeError:
-        raise UsageError(f"{where}: {value!r} begins with a home directory that is not known") from None
+        raise UsageError(f"{where}: can't find the home directory in {value!r}") from None
 
 
 def _host_port(value: Any, where: str) -> HostPort:

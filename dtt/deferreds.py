@@ -1,5 +1,5 @@
 """
-Delayed calls that may be over.
+Helpers for delayed calls.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 def cancel_if_active(call: IDelayedCall | None) -> None:
     """
-    Cancel C{call}, if there is one and it has not happened.
+    Cancel C{call} unless it is C{None}, has run or was cancelled.
     """
     if call is not None and call.active():
         call.cancel()

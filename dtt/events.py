@@ -1,11 +1,11 @@
 """
-What operators and applications see: every event, its name and its fields, in
-one list.  Pure.
+The events that operators and applications see, with their names and fields.
+Pure.
 
-C{dtt chat --json} and C{twistd dtt --log-format json} print each as one JSON
-line: C{event} (the name), C{time} (unix seconds), C{topic} (hex id, where there
-is one), then the fields in their order; binary values in hex.  As text, each
-is one sentence.
+C{dtt chat --json} and C{twistd dtt --log-format json} print each event as one
+line of JSON: C{event} (its name), C{time} (unix seconds), C{topic} (the id in
+hex, for events of a topic), then its fields in the order of their definition,
+with binary values in hex.  As text, each event is one sentence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from attrs import fields, frozen
 
 def short(peer_id: bytes) -> str:
     """
-    The first 10 hex digits of an id: enough to tell members apart in a log.
+    Return the first 10 hex digits of a peer id, enough to tell members apart in
+    a log.
     """
     return peer_id.hex()[:10]
 
@@ -26,23 +27,23 @@ def short(peer_id: bytes) -> str:
 @frozen(slots=True)
 class Event:
     """
-    Something happened.
+    Base class of all events.
 
-    @cvar name: its name in JSON.
+    @cvar name: the value of C{event} in JSON.
     """
 
     name: ClassVar[str]
 
     def json_fields(self) -> dict[str, Any]:
         """
-        The event's own fields, fit for JSON.
+        Return the event's fields as JSON values.
         """
         values = ((field.name, getattr(self, field.name)) for field in fields(type(self)))
         return {name: value.hex() if isinstance(value, bytes) else value for name, value in values}
 
     def text(self) -> str:
         """
-        The event as a sentence for an operator.
+        Return the event as a sentence for an operator.
         """
         raise NotImplementedError
 
@@ -50,11 +51,12 @@ class Event:
 @frozen(slots=True)
 class NodeStarted(Event):
     """
-    The tracker is bound to its ports.
+    The tracker has bound its ports.
 
-    @ivar peer_id: our id, 32 bytes.
+    @ivar peer_id: our peer id, 32 bytes.
     @ivar dht_port: the UDP port of the DHT node.
-    @ivar listen: where members reach us, C{transport:host:port} each.
+    @ivar listen: the addresses that the transports listen on, each as
+        C{transport:host:port}.
     """
 
     name: ClassVar[str] = "node.started"
@@ -74,7 +76,7 @@ class DHTReady(Event):
     """
     The first DHT node has answered.
 
-    @ivar nodes: how many nodes are known.
+    @ivar nodes: the number of known nodes.
     """
 
     name: ClassVar[str] = "dht.ready"
@@ -87,10 +89,11 @@ class DHTReady(Event):
 @frozen(slots=True)
 class AddressesPublished(Event):
     """
-    Our addresses can be looked up by our id; told again when they change.
+    Our addresses can be looked up by our peer id.  Emitted again when they
+    change.
 
-    @ivar store: where: C{"dht"}, or the URL of a pkarr relay.
-    @ivar addresses: how many.
+    @ivar store: C{"dht"}, or the URL of a pkarr relay.
+    @ivar addresses: the number of addresses.
     """
 
     name: ClassVar[str] = "addresses.published"
@@ -98,15 +101,15 @@ class AddressesPublished(Event):
     addresses: int
 
     def text(self) -> str:
-        return f"{self.addresses} addresses of ours are published at {self.store}."
+        return f"Published {self.addresses} of our addresses at {self.store}."
 
 
 @frozen(slots=True)
 class TopicEvent(Event):
     """
-    Something happened in a topic.
+    Base class of the events of one topic.
 
-    @ivar topic: its id, 32 bytes.
+    @ivar topic: the topic id, 32 bytes.
     """
 
     topic: bytes
@@ -115,10 +118,10 @@ class TopicEvent(Event):
 @frozen(slots=True)
 class RecordPublished(TopicEvent):
     """
-    Our record was put into a slot.
+    Our record was stored in a slot.
 
     @ivar minute: the slot's unix minute.
-    @ivar stored: on how many DHT nodes it was stored.
+    @ivar stored: the number of DHT nodes that store it.
     """
 
     name: ClassVar[str] = "record.published"
@@ -135,7 +138,7 @@ class RecordFound(TopicEvent):
     Another member's record was found in a slot, for the first time.
 
     @ivar minute: the slot's unix minute.
-    @ivar publisher: the member, 32 bytes.
+    @ivar publisher: the peer id of the member, 32 bytes.
     @ivar source: the service that read it: C{"fetcher"}, C{"publisher"},
         C{"bubble merge"} or C{"message overlap merge"}.
     """
@@ -152,9 +155,9 @@ class RecordFound(TopicEvent):
 @frozen(slots=True)
 class PeerDialled(TopicEvent):
     """
-    A connection to a member was made by us.
+    We have connected to a member.
 
-    @ivar peer: the member, 32 bytes.
+    @ivar peer: the peer id of the member, 32 bytes.
     """
 
     name: ClassVar[str] = "peer.dialled"
@@ -169,8 +172,8 @@ class PeerFailed(TopicEvent):
     """
     A member could not be reached.
 
-    @ivar peer: the member, 32 bytes.
-    @ivar reason: why, in a few words.
+    @ivar peer: the peer id of the member, 32 bytes.
+    @ivar reason: the reason, in a few words.
     """
 
     name: ClassVar[str] = "peer.failed"
@@ -184,37 +187,37 @@ class PeerFailed(TopicEvent):
 @frozen(slots=True)
 class NeighborUp(TopicEvent):
     """
-    A member became our neighbour.
+    A member has entered our active view.
 
-    @ivar peer: the member, 32 bytes.
+    @ivar peer: the peer id of the member, 32 bytes.
     """
 
     name: ClassVar[str] = "neighbor.up"
     peer: bytes
 
     def text(self) -> str:
-        return f"{short(self.peer)} is a neighbour now."
+        return f"{short(self.peer)} is now a neighbour."
 
 
 @frozen(slots=True)
 class NeighborDown(TopicEvent):
     """
-    A member is our neighbour no longer.
+    A member has left our active view.
 
-    @ivar peer: the member, 32 bytes.
+    @ivar peer: the peer id of the member, 32 bytes.
     """
 
     name: ClassVar[str] = "neighbor.down"
     peer: bytes
 
     def text(self) -> str:
-        return f"{short(self.peer)} is no neighbour any more."
+        return f"{short(self.peer)} is no longer a neighbour."
 
 
 @frozen(slots=True)
 class TopicJoined(TopicEvent):
     """
-    We have a neighbour, after having had none.
+    We have a neighbour after having had none.
     """
 
     name: ClassVar[str] = "topic.joined"
@@ -226,13 +229,13 @@ class TopicJoined(TopicEvent):
 @frozen(slots=True)
 class Message(TopicEvent):
     """
-    A message of the topic arrived.
+    A message arrived.
 
-    @ivar delivered_from: the neighbour that handed it to us (the last hop,
-        not the author), 32 bytes.
+    @ivar delivered_from: the peer id of the neighbour that delivered it (the
+        last hop, not the author), 32 bytes.
     @ivar scope: C{"swarm"} or C{"neighbors"}.
-    @ivar content: in JSON C{content} as text when it is UTF-8, else
-        C{content_hex}.
+    @ivar content: the bytes of the message.  In JSON they are C{content} as text
+        if they are UTF-8, else C{content_hex}.
     """
 
     name: ClassVar[str] = "message"
@@ -255,10 +258,10 @@ class Message(TopicEvent):
         return f"A message of {len(self.content)} bytes arrived through {short(self.delivered_from)}."
 
 
-#: Takes each event as it happens.
+#: Called with each event as it happens.
 EventSink: TypeAlias = Callable[[Event], None]
 
-#: Every event, in the order in which a member usually sees them.
+#: All events, in the order in which a member usually sees them.
 EVENTS: tuple[type[Event], ...] = (
     NodeStarted,
     DHTReady,
@@ -276,8 +279,9 @@ EVENTS: tuple[type[Event], ...] = (
 
 def to_json(event: Event, time: float) -> dict[str, Any]:
     """
-    C{event} as the object of its JSON line.
+    Return the JSON object that represents C{event}.
 
-    @param time: when it happened, unix seconds.
+    @param event: the event.
+    @param time: when it happened, in unix seconds.
     """
     return {"event": event.name, "time": round(time, 6), **event.json_fields()}

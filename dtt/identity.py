@@ -1,10 +1,10 @@
 """
 Ed25519 identities of members.
 
-Rules (docs/protocol/records.md sections 1 and 2, docs/protocol/addresses.md sections 1 and 4): a
-peer id is the 32-byte public key and the same bytes as iroh's EndpointId.
-Signatures are checked strictly: small-order keys and R, non-canonical
-encodings of keys and S are refused, as by Rust's C{verify_strict}.
+Rules (docs/protocol/records.md sections 1 and 2, docs/protocol/addresses.md
+sections 1 and 4): a peer id is the 32-byte public key, identical to iroh's
+EndpointId.  Verification is strict, like C{verify_strict} in Rust: keys and R
+of small order and non-canonical encodings of keys and S are rejected.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from nacl.exceptions import BadSignatureError
 
 from dtt.errors import UsageError
 
-#: Bytes of a seed, and of a peer id (RFC 8032, section 5.1.5).
+#: Size of a seed and of a peer id (RFC 8032, section 5.1.5).
 KEY_BYTES = 32
-#: Bytes of a signature (RFC 8032, section 5.1.6).
+#: Size of a signature (RFC 8032, section 5.1.6).
 SIGNATURE_BYTES = 64
 
 _Z32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
@@ -41,9 +41,9 @@ def _check_seed(seed: bytes) -> bytes:
 @frozen(slots=True)
 class PeerKey:
     """
-    A member's own key pair.
+    The Ed25519 key pair of a member.
 
-    @ivar seed: the secret, 32 bytes; not in the repr.
+    @ivar seed: the secret seed, 32 bytes; excluded from the repr.
     @ivar peer_id: the public key, 32 bytes.
     """
 
@@ -61,30 +61,32 @@ class PeerKey:
     @classmethod
     def generate(cls) -> PeerKey:
         """
-        A new key from the system's randomness.
+        Make a new key from the system's random number generator.
         """
         return cls(os.urandom(KEY_BYTES))
 
     @classmethod
     def from_seed(cls, seed: bytes) -> PeerKey:
         """
-        The key of a 32-byte seed (RFC 8032, section 5.1.5).
+        Make the key of a 32-byte seed (RFC 8032, section 5.1.5).
 
-        @raise UsageError: C{seed} has another length.
+        @raise UsageError: C{seed} is not 32 bytes.
         """
         return cls(seed)
 
     def sign(self, message: bytes) -> bytes:
         """
-        The 64-byte Ed25519 signature of C{message}.
+        Return the 64-byte Ed25519 signature of C{message}.
         """
         return crypto_sign(message, self._pair[1])[:SIGNATURE_BYTES]
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """
-    Whether C{signature} (64 bytes) is C{public_key}'s (32 bytes) strict
-    signature of C{message}; other lengths are no.
+    Return whether C{signature} is a strictly valid signature of C{message}.
+
+    @param public_key: 32 bytes; any other length makes the result C{False}.
+    @param signature: 64 bytes; any other length makes the result C{False}.
     """
     if len(public_key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         return False
@@ -95,21 +97,22 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     return True
 
 
-# Every id that gossip or a record names is asked about again and again, and
-# one check is a scalar multiplication; 4096 ids are far more than one swarm's
-# views (guess).
+# Each id that gossip or a record names is checked repeatedly, and one check costs
+# a scalar multiplication; 4096 ids are far more than the views of one swarm
+# (guess).
 @lru_cache(maxsize=4096)
 def is_valid_peer_id(peer_id: bytes) -> bool:
     """
-    Whether C{peer_id} can be somebody's: 32 bytes, a canonical point of the
-    prime-order group, not zero (docs/protocol/addresses.md section 4).
+    Return whether C{peer_id} can be a peer id: 32 bytes that encode, canonically,
+    a non-zero point of the prime-order group (docs/protocol/addresses.md section 4).
     """
     return len(peer_id) == KEY_BYTES and crypto_core_ed25519_is_valid_point(peer_id)
 
 
 def z32_encode(data: bytes) -> str:
     """
-    C{data} in z-base-32; 32 bytes are 52 characters (docs/protocol/addresses.md section 1).
+    Encode C{data} as z-base-32; 32 bytes become 52 characters
+    (docs/protocol/addresses.md section 1).
     """
     padding = -len(data) * 8 % 5
     number = int.from_bytes(data, "big") << padding
@@ -119,9 +122,9 @@ def z32_encode(data: bytes) -> str:
 
 def z32_decode(text: str) -> bytes:
     """
-    The bytes that L{z32_encode} makes C{text} of.
+    Decode z-base-32, the inverse of L{z32_encode}.
 
-    @raise UsageError: C{text} is not what L{z32_encode} makes of any bytes.
+    @raise UsageError: C{text} is not the canonical encoding of any bytes.
     """
     number = 0
     for character in text:

@@ -1,12 +1,14 @@
 """
-The seams: where an application, or a test, puts its own part in.
+The interfaces between the parts of dtt, where applications and tests can
+substitute their own implementations.
 
-Each interface has a real provider in dtt and a fake in L{dtt.testing}; both
-pass the same tests.  The attrs classes here are the values that cross a seam.
+Each interface has an implementation in dtt and a fake in L{dtt.testing}; both
+pass the same tests.  The attrs classes are the values that pass through these
+interfaces.
 
-Shapes used throughout: a I{peer id} is the 32-byte Ed25519 public key of a
-member; a I{node id} is the 20-byte id of a DHT node; a I{topic id} is 32
-bytes; times are seconds.
+Sizes and units used throughout: a I{peer id} is the 32-byte Ed25519 public key
+of a member; a I{node id} is the 20-byte id of a DHT node; a I{topic id} is 32
+bytes; times are in seconds.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ PeerId: TypeAlias = bytes
 @frozen(slots=True, weakref_slot=False)
 class Contact:
     """
-    A DHT node that can be sent to (BEP5, "compact node info").
+    The id and address of a DHT node (BEP5, "compact node info").
 
     @ivar node_id: 20 bytes.
     @ivar host: an IP literal.
-    @ivar port: 1..65535.
+    @ivar port: the UDP port, 1..65535.
     """
 
     node_id: bytes
@@ -44,14 +46,14 @@ class Contact:
 @frozen(slots=True)
 class NodeAnswer:
     """
-    What one responsive node answered to a BEP44 C{get}.
+    The response of one node to a BEP44 C{get}.
 
-    @ivar contact: who answered.
-    @ivar token: its write token, or L{None} if it gave none.
-    @ivar value: the verified mutable value that it holds (bytes of the
-        string, not bencoded), or L{None}.
-    @ivar seq: the sequence number of C{value}, or L{None}.
-    @ivar version: the C{v} of its answer (usually 4 bytes), C{b""} if absent.
+    @ivar contact: the node.
+    @ivar token: its write token, or C{None} if the response has none.
+    @ivar value: the verified mutable value that it stores (the bytes of the
+        string, not bencoded), or C{None}.
+    @ivar seq: the sequence number of C{value}, or C{None}.
+    @ivar version: the C{v} of the response (usually 4 bytes), C{b""} if absent.
     """
 
     contact: Contact
@@ -66,13 +68,13 @@ class MutableRead:
     """
     One read of a mutable item from the nodes nearest to its target.
 
-    @ivar public_key: 32 bytes.
-    @ivar salt: at most 64 bytes.
-    @ivar answers: the 32 nearest I{responsive} nodes, or fewer, the nearest
-        first; then further ones whose values should be looked at but that are
-        no candidates for a put.
-    @ivar silent: nodes as near as these that had not answered yet when the read
-        ended; L{IDHT.refresh} asks them once more.
+    @ivar public_key: the key of the item, 32 bytes.
+    @ivar salt: the salt of the item, at most 64 bytes.
+    @ivar answers: the answers of the nearest I{responsive} nodes, at most 32,
+        nearest first; then those of further nodes, whose values count but
+        which are not candidates for a put.
+    @ivar silent: equally near nodes that had not answered when the read ended;
+        L{IDHT.refresh} queries them once more.
     """
 
     public_key: bytes
@@ -82,8 +84,8 @@ class MutableRead:
 
     def values(self) -> dict[bytes, list[Contact]]:
         """
-        Every distinct verified value, with the nodes that hold it; in the
-        order of the nearest holder.
+        Return each distinct verified value with the nodes that store it, in
+        the order of the nearest such node.
         """
         held: dict[bytes, list[Contact]] = {}
         for answer in self.answers:
@@ -93,9 +95,9 @@ class MutableRead:
 
     def latest(self) -> NodeAnswer | None:
         """
-        The answer with the highest sequence number, the nearest of several:
-        what counts where a key has one writer (BEP44); L{None} if nobody has
-        a value.
+        Return the answer with the highest sequence number, which is the valid
+        one if the key has a single writer (BEP44).  If several nodes have it,
+        it is the answer of the nearest; if no node has a value, C{None}.
         """
         held = [answer for answer in self.answers if answer.seq is not None]
         return max(held, key=lambda answer: answer.seq or 0, default=None)
@@ -104,13 +106,13 @@ class MutableRead:
 @frozen(slots=True)
 class InfohashSample:
     """
-    What one node said of the info hashes that it has peers for (BEP51).
+    One node's sample of the info hashes for which it stores peers (BEP51).
 
-    @ivar contact: who.
-    @ivar info_hashes: some of them, 20 bytes each.
-    @ivar total: how many it has, as it says.
-    @ivar interval: seconds after which it has others, 0..21600; until then
-        it is not asked again.
+    @ivar contact: the node.
+    @ivar info_hashes: the sample, 20 bytes each.
+    @ivar total: the total number of info hashes that the node claims to store.
+    @ivar interval: seconds after which the node has a new sample, 0..21600; it
+        is not queried again before.
     """
 
     contact: Contact
@@ -122,13 +124,14 @@ class InfohashSample:
 @frozen(slots=True)
 class PutResult:
     """
-    What became of a put.
+    The result of a put.
 
-    @ivar stored: nodes that hold the value now: a read showed it there, or,
-        where none was asked for, they said so.
-    @ivar acknowledged: nodes that said yes, while no read has shown the value
-        there; or to a put where they had as new a value, which proves nothing
-        (docs/protocol/dht.md section 4, rule 7).
+    @ivar stored: nodes that now store the value: a read has returned it, or, if
+        no read was requested, the node acknowledged the put.
+    @ivar acknowledged: nodes that acknowledged the put, but from which no read
+        has returned the value; or that already had a value at least as new, so
+        that the acknowledgement proves nothing (docs/protocol/dht.md section 4,
+        rule 7).
     @ivar refused: nodes that answered with an error, and its code.
     @ivar unanswered: nodes that did not answer in time.
     """
@@ -141,33 +144,35 @@ class PutResult:
 
 class IPlacement(Interface):
     """
-    Which of the nodes that were read shall hold our value.  Pure.
+    Decides which of the nodes that were read should store our value.  Pure.
     """
 
     def plan(read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
         """
-        One inner sequence for each copy that is to be placed now: the nodes
-        to try for it, in order, by put-if-absent, until one of them stores.
-        A node may stand in several sequences; it is used for one at most.
+        Choose nodes for the copies to place now.
+
+        @return: one inner sequence for each copy: the nodes to try in order,
+            with put-if-absent, until one of them stores the value.  A node may
+            be in several sequences; it is used for at most one copy.
         """
 
     def overwrite(read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
         """
-        Nodes whose present value may be overwritten by a put without C{cas}
-        when L{plan} found fewer than two places.  Usually empty.
+        Return the nodes whose value may be overwritten by a put without C{cas}
+        if L{plan} found fewer than two places.  Usually empty.
         """
 
 
 class IDHT(Interface):
     """
-    A Mainline DHT node, as applications use it.  Every Deferred that it
-    returns can be cancelled.
+    A Mainline DHT node as its users see it.  All Deferreds that it returns can
+    be cancelled.
     """
 
     def when_ready() -> Deferred[int]:
         """
-        A Deferred of its own for each caller, fired with the number of known
-        nodes once at least one node has answered.
+        Return a new Deferred, which fires with the number of known nodes once
+        at least one node has answered.
         """
 
     def get_mutable(
@@ -181,19 +186,23 @@ class IDHT(Interface):
         width: int = 32,
     ) -> Deferred[MutableRead]:
         """
-        Look the item up and read it from the nearest nodes that respond.
+        Do an iterative lookup, and read the item from the nearest responsive
+        nodes.
 
+        @param public_key: the key of the item, 32 bytes.
+        @param salt: the salt of the item, at most 64 bytes.
         @param on_answer: called with each verified answer as it arrives.
         @param on_inner: called once for each address family, usually long before
-            the end, with what the nearest nodes have answered so far: when the 12
-            nearest known ones have been asked and 5 of them have answered.  Not
-            called if the lookup ends before that.
-        @param known: an earlier read of the same item, whose nodes are asked
-            again; the lookup goes on if they name nearer ones.
-        @param alpha: queries in flight: more are faster, and cost more.
-        @param width: how many of the nearest nodes have to answer, more than 8;
-            if they hold many different values, 32.  Those of the 20 that the crate
-            mainline reads are among the answers in any case.
+            the end, when the 12 nearest known nodes have been queried and 5 of
+            them have answered, with their answers so far.  Not called if the
+            lookup ends before.
+        @param known: an earlier read of the same item.  Its nodes are queried
+            again; the lookup continues if they return nearer ones.
+        @param alpha: the number of concurrent queries; more are faster and cost
+            more traffic.
+        @param width: the number of nearest nodes that must answer, more than 8;
+            32 if they store many different values.  The answers always include
+            those of the 20 nodes that the mainline crate reads.
         """
 
     def refresh(
@@ -202,13 +211,14 @@ class IDHT(Interface):
         nearest: int | None = None,
     ) -> Deferred[MutableRead]:
         """
-        Ask the nodes of C{read} again, directly: one round trip, no lookup.
-        A node that may not be asked now (packet limits) or does not answer in
-        time keeps the answer that it gave before.
+        Query the nodes of C{read} again directly, in one round trip without a
+        lookup.  If a node does not answer in time, or can't be queried now
+        because of packet limits, its previous answer is kept.
 
+        @param read: the earlier read.
         @param on_answer: called with each verified answer as it arrives.
-        @param nearest: ask so many of the nearest only, and none that was
-            silent; L{None}: all of them.
+        @param nearest: query only this number of nearest nodes, and none of the
+            silent ones; C{None}: query all.
         """
 
     def put_mutable(
@@ -222,14 +232,21 @@ class IDHT(Interface):
         read_back: bool = True,
     ) -> Deferred[PutResult]:
         """
-        Sign C{value} (a byte string of at most 996 bytes) and put it where
-        C{placement} says, with the tokens of C{read}.
+        Sign C{value}, and put it on the nodes that C{placement} chooses, with
+        the tokens of C{read}.
 
-        @param signing_seed: the 32-byte Ed25519 seed of the item's key.
-        @param read_back: count a node as one that stores the value only when a
-            read has shown it there, a round trip later; if not, its word is
-            enough: for who reads the slot at once anyway.
-        @raise ValueError: at once, if the value or the salt is too long.
+        @param signing_seed: the Ed25519 seed of the item's key, 32 bytes.
+        @param salt: the salt of the item, at most 64 bytes.
+        @param value: a byte string of at most 996 bytes.
+        @param placement: chooses the nodes.
+        @param read: a read of the same item.
+        @param seq: the sequence number, 0..2^63-1.
+        @param read_back: count a node as one that stores the value only after a
+            read has returned it, one round trip later.  If false, an
+            acknowledgement is sufficient: for callers that read the slot
+            immediately afterwards anyway.
+        @raise ValueError: by the call itself, if the value or the salt is too
+            long.
         """
 
     def put_latest(
@@ -243,23 +260,30 @@ class IDHT(Interface):
         copies: int = 8,
     ) -> Deferred[PutResult]:
         """
-        A mutable item as BEP44 means it: one writer, and the highest sequence
-        number wins.  Sign C{value} (a byte string of at most 996 bytes) and
-        put it on the nearest nodes that gave a token, of each address family.
+        Sign C{value}, and put it on the nearest nodes of each address family
+        that gave a token.  This is a mutable item as BEP44 defines it: it has
+        one writer, and the highest sequence number wins.
 
-        @param signing_seed: the 32-byte Ed25519 seed of the item's key.
-        @param seq: 0..2^63-1, higher than before if the value is another one:
-            L{MutableRead.latest} tells what there is.
-        @param cas: the sequence number that shall be replaced; a node that has
-            another one refuses with 301, one that has no value does not mind.
-        @param read: a read of this item of the last 5 minutes, to save another one.
-        @param copies: on how many nodes.
-        @raise ValueError: at once, if something is too long or out of range.
+        @param signing_seed: the Ed25519 seed of the item's key, 32 bytes.
+        @param value: a byte string of at most 996 bytes.
+        @param seq: the sequence number, 0..2^63-1; higher than the previous one
+            if the value differs.  L{MutableRead.latest} returns the previous.
+        @param salt: the salt of the item, at most 64 bytes.
+        @param cas: the sequence number to replace.  A node with another one
+            refuses with error 301; a node without a value ignores C{cas}.
+        @param read: a read of this item from the last 5 minutes, which saves
+            another one.
+        @param copies: the number of nodes.
+        @raise ValueError: by the call itself, if an argument is too long or out
+            of range.
         """
 
     def get_immutable(target: bytes) -> Deferred[bytes | None]:
         """
-        The bytes of the I{bencoded} value whose SHA-1 is C{target}.
+        Look up the immutable item whose SHA-1 is C{target}.
+
+        @param target: 20 bytes.
+        @return: fires with the bytes of the I{bencoded} value, or C{None}.
         """
 
     def put_immutable(value: bytes) -> Deferred[PutResult]:
@@ -272,13 +296,19 @@ class IDHT(Interface):
         on_peer: Callable[[str, int], None] | None = None,
     ) -> Deferred[frozenset[tuple[str, int]]]:
         """
-        The (host, port) pairs announced for C{info_hash} (20 bytes).
+        Look up the peers that are announced for an info hash.
+
+        @param info_hash: 20 bytes.
+        @param on_peer: called with the host and port of each peer as it is found.
+        @return: fires with the (host, port) pairs.
         """
 
     def announce_peer(info_hash: bytes, port: int) -> Deferred[PutResult]:
         """
-        Announce ourselves with C{port} (0: the port that we send from) on the
-        8 nearest nodes.
+        Announce this host as a peer on the 8 nearest nodes.
+
+        @param info_hash: 20 bytes.
+        @param port: the port to announce; 0: the UDP source port (implied port).
         """
 
     def sample_infohashes(
@@ -286,219 +316,250 @@ class IDHT(Interface):
         on_sample: Callable[[InfohashSample], None] | None = None,
     ) -> Deferred[tuple[InfohashSample, ...]]:
         """
-        Ask the nodes near C{target} (20 bytes) which info hashes they have
-        peers for (BEP51); those whose interval is not over are left out, and
-        so are those that know no such query.
+        Request samples of the info hashes that the nodes near C{target} store
+        (BEP51).  Nodes whose interval has not elapsed, and nodes that don't
+        support the query, are skipped.
 
-        @param on_sample: called with each answer as it arrives.
-        @return: fires with the answers, the nearest node's first.
+        @param target: 20 bytes.
+        @param on_sample: called with each sample as it arrives.
+        @return: fires with the samples, that of the nearest node first.
         """
 
 
 class IAddressBook(Interface):
     """
-    What is known of how to reach a peer, and what went wrong so far.
+    The known addresses of peers, and the failures of dialling them.
     """
 
     def learn(peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         """
-        Remember C{addresses} of C{peer_id}; C{source} says where they come
-        from: C{"record"}, C{"peer data"}, ...
+        Store C{addresses} of C{peer_id}.
+
+        @param source: their origin: C{"record"}, C{"peer data"}, ...
         """
 
     def resolve(peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """
-        The addresses of C{peer_id} that may be dialled now, the most likely
-        first, at most 8; empty when none is known or all are in back-off.
+        Return the addresses of C{peer_id} that may be dialled now.
+
+        @return: fires with at most 8 addresses and a relay, the most likely
+            first; empty if none is known or all are in back-off.
         """
 
     def failed(peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
-        A dial of C{peer_id} at C{addresses} failed, or met somebody else.
+        Record that dialling C{peer_id} at C{addresses} failed, or reached
+        another peer.
         """
 
     def succeeded(peer_id: PeerId) -> None:
         """
-        C{peer_id} was reached: its back-off ends.
+        Record that C{peer_id} was reached, which ends its back-off.
         """
 
 
 class ITopicLinks(Interface):
     """
-    What a transport tells the gossip of one topic.
+    The gossip of one topic, as a transport sees it: what the transport calls.
     """
 
     def messages_received(peer_id: PeerId, messages: Sequence[bytes]) -> None:
         """
-        Encoded gossip C{Message}s from an admitted peer, in their order, at least
-        one.
+        Handle encoded gossip C{Message}s from an admitted peer.
 
-        @raise dtt.errors.RemoteError: one is malformed, and those before it are
-            handled; the transport then closes the connection with that reason.
+        @param messages: one or more messages, in order.
+        @raise dtt.errors.RemoteError: a message is malformed; those before it
+            have been handled.  The transport then closes the connection with
+            that reason.
         """
 
     def peer_connected(peer_id: PeerId) -> None:
         """
-        C{peer_id} is authenticated (a dial succeeded, or it dialled us).
+        Handle a new authenticated connection: a dial of C{peer_id} succeeded, or
+        it dialled us.
         """
 
     def peer_disconnected(peer_id: PeerId) -> None:
         """
-        The last connection to C{peer_id} ended I{unexpectedly}: not an end
-        that we asked for, and not one that followed the peer's CLOSE
-        (docs/protocol/streams.md section 4); or the peer did not admit us in time.
+        Handle the I{unexpected} end of the last connection to C{peer_id}: one
+        that neither we requested nor the peer's CLOSE announced
+        (docs/protocol/streams.md section 4).  Also called if the peer did not
+        admit us in time.
         """
 
 
 class IPeerTransport(Interface):
     """
-    How members reach each other: authenticated connections by peer id, shared
-    by all topics.
+    Authenticated connections to members, addressed by peer id and shared by all
+    topics.
     """
 
-    finds_peers = Attribute("Whether L{dial} may find a peer by its id alone, without any address.")
+    finds_peers = Attribute("Whether L{dial} can find a peer by its id alone, without an address.")
 
     def addresses() -> tuple[Address, ...]:
         """
-        Where we listen, as other members should dial it.
+        Return the addresses at which other members should dial us.
         """
 
     def open_topic(topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
         """
-        Take part in a topic.
+        Join a topic.
 
-        @param secret_hash: the initial secret hash (docs/protocol/records.md section 1).
-        @raise ValueError: the topic is open already.
+        @param topic_id: 32 bytes.
+        @param secret_hash: the initial secret hash (docs/protocol/records.md section 1),
+            32 bytes.
+        @param links: called with messages and the state of connections.
+        @raise ValueError: the topic is already open.
         """
 
     def close_topic(topic_id: bytes) -> None:
         """
-        Leave a topic: peers are told, connections without a shared topic are
-        closed once their bytes are out.  C{links} is not called any more.
+        Leave a topic.  Notifies the peers, and closes connections that no other
+        topic shares once their buffers are flushed.  The topic's C{links} is
+        no longer called.
         """
 
     def dial(peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """
-        Have an authenticated connection to C{peer_id}; at once if there is
-        one.  A dial that is running already is joined, not doubled.
+        Establish an authenticated connection to C{peer_id}, unless there is one.
+        Concurrent dials of the same peer share one attempt.
 
-        Fails with L{dtt.errors.DialFailed}.
+        @return: fires once there is a connection, immediately if there is one
+            already; fails with L{dtt.errors.DialFailed}.
         """
 
     def is_connected(peer_id: PeerId) -> bool:
         """
-        Whether an authenticated connection to C{peer_id} is up.
+        Return whether there is an authenticated connection to C{peer_id}.
         """
 
     def send(peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
         Send one encoded gossip C{Message}.
 
-        @return: whether C{peer_id} is connected; if not, it is dropped.
+        @return: whether C{peer_id} is connected; if not, the message is dropped.
         """
 
     def disconnect(peer_id: PeerId, topic_id: bytes) -> None:
         """
-        End the topic's use of the connection to C{peer_id}.
+        End this topic's use of the connection to C{peer_id}.
         """
 
     def when_writable(peer_ids: Sequence[PeerId]) -> Deferred[None]:
         """
-        Fires when each of C{peer_ids} that is connected has less than 256 KiB
-        unsent.
+        Wait until less than 256 KiB are unsent to each of C{peer_ids} that is
+        connected.
         """
 
 
 class IListener(IPeerTransport):
     """
-    An L{IPeerTransport} with places of its own: one way to be reached.
+    An L{IPeerTransport} that listens on ports of its own.
     """
 
-    kind = Attribute("Its number in hints: 0 streams, 1 iroh.")
-    port = Attribute("What it is bound to, first of all; L{None} before L{listen}.")
+    kind = Attribute("Its number in address hints: 0 streams, 1 iroh.")
+    port = Attribute("The port of its first listening socket; C{None} before L{listen}.")
     counters = Attribute(
-        "What happened, by reason.  C{'accepted'} counts authenticated connections that others opened."
+        "Event counters, by reason.  C{'accepted'} counts authenticated inbound connections."
     )
 
     def listen(host: str, port: int) -> None:
         """
-        Bind now, and accept connections.
+        Bind the port, and accept connections from now on.
 
-        @param host: an IP literal; C{"0.0.0.0"} is every address.
-        @param port: 0 for a free one.
-        @raise dtt.errors.ListenError: it can't be bound.
+        @param host: an IP literal; C{"0.0.0.0"} for all addresses.
+        @param port: the port; 0: the system chooses one.
+        @raise dtt.errors.ListenError: the address can't be bound.
         """
 
     def set_external_host(host: str | None) -> None:
         """
-        What others see as our address, for instance what DHT nodes agree on.
+        Set our external address, for example the one that DHT nodes agree on.
+
+        @param host: an IP literal; C{None}: unknown.
         """
 
     def stop() -> Deferred[None]:
         """
-        Say goodbye on all topics, close everything, listen no more.  Fires when
-        all is gone, within 1.5 s; cancelling it aborts what is left.
+        Leave all topics, stop listening and close all connections.
+
+        @return: fires when everything is closed, within 1.5 s; cancelling it
+            aborts the remaining connections.
         """
 
 
 class IGossipObserver(Interface):
     """
-    What an application hears of a topic.  An observer that raises is logged
-    and does not disturb others.  Once we leave the topic it hears nothing more:
-    L{neighbor_down} is not called for those that were there.
+    Observes a topic on behalf of an application.  An exception that an observer
+    raises is logged, and does not affect other observers.  After we leave the
+    topic, observers are no longer called, not even L{neighbor_down} for the
+    remaining neighbours.
     """
 
     def neighbor_up(peer_id: PeerId) -> None:
-        """C{peer_id} entered our active view."""
+        """Called when C{peer_id} has entered our active view."""
 
     def neighbor_down(peer_id: PeerId) -> None:
-        """C{peer_id} left our active view."""
+        """Called when C{peer_id} has left our active view."""
 
     def message_received(message: GossipMessage) -> None:
-        """A message of the topic arrived."""
+        """Called when a message of the topic has arrived."""
 
 
 class IGossip(Interface):
     """
-    One topic's swarm, as the tracker's services use it.
+    The gossip of one topic, as the tracker's services use it.
     """
 
     def join(peers: Sequence[PeerId]) -> None:
-        """Ask each of C{peers} to take us in (HyParView C{Join})."""
+        """
+        Dial each of C{peers}, and send it a HyParView C{Join}.
+
+        @raise dtt.errors.TopicLeft: after L{leave}.
+        """
 
     def broadcast(content: bytes) -> Deferred[None]:
         """
-        Send C{content} to the whole swarm.  Fires when every eager neighbour
-        has less than 256 KiB unsent, and no other neighbour is far behind; after
-        C{[timeouts] broadcast} in any case.
+        Send C{content} to the whole swarm.
 
-        @raise dtt.errors.ContentTooLarge: more than 4055 bytes.
-        @raise dtt.errors.DuplicateContent: equal to a message of the last 90 s.
+        @return: fires when every eager neighbour has less than 256 KiB unsent
+            and no other neighbour is far behind; after C{[timeouts] broadcast}
+            in any case.
+        @raise dtt.errors.ContentTooLarge: C{content} is more than 4055 bytes.
+        @raise dtt.errors.DuplicateContent: it is equal to a message of the last
+            90 s.
         @raise dtt.errors.TopicLeft: after L{leave}.
         """
 
     def broadcast_neighbors(content: bytes) -> Deferred[None]:
-        """As L{broadcast}, to direct neighbours only."""
+        """Send C{content} to direct neighbours only; otherwise as L{broadcast}."""
 
     def neighbors() -> tuple[PeerId, ...]:
-        """The active view."""
+        """Return the peer ids of the active view."""
 
     def message_hashes() -> tuple[bytes, ...]:
         """
-        SHA-512[:32] of the last 5 distinct messages I{received}, oldest first.
+        Return the hashes (SHA-512, truncated to 32 bytes) of the last 5 distinct
+        messages I{received}, oldest first.
         """
 
     def when_joined() -> Deferred[None]:
         """
-        A Deferred of its own for each caller: fires once there is a
-        neighbour, fails with L{dtt.errors.TopicLeft}; can be cancelled.
+        Return a new Deferred, which fires once there is a neighbour and fails
+        with L{dtt.errors.TopicLeft}.  It can be cancelled.
         """
 
     def subscribe(observer: IGossipObserver) -> Callable[[], None]:
         """
-        Tell C{observer} what happens from now on, starting with the present
-        neighbours.  The result ends the subscription.
+        Notify C{observer} from now on, starting with C{neighbor_up} for each
+        current neighbour.
+
+        @return: a function that ends the subscription.
         """
 
     def leave() -> Deferred[None]:
-        """Say goodbye to all neighbours; fires once that is on its way."""
+        """
+        Leave the topic, and disconnect from all neighbours.
+
+        @return: fires once the disconnect messages are on their way.
+        """

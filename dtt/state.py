@@ -1,12 +1,12 @@
 """
-Files that outlive the process: the state directory and files with secrets.
+Files that outlive the process: the state directory, key files and secret files.
 
-Rules: the directory is 0700 and files with
-secrets are at most 0600; laxer modes are refused with the C{chmod} to run,
-never repaired silently, because whoever could read them may have done so.
-Every write is atomic: a temporary file in the same directory, fsync, then one
-rename or link.  One process at a time uses a directory.  A key file is the
-32-byte seed as 64 hexadecimal digits and a newline.
+Rules: the directory has mode 0700, and files with secrets at most 0600.  More
+permissive modes are refused, with the C{chmod} to run; they are not repaired
+silently, because other users may already have read the files.  Every write is
+atomic: a temporary file in the same directory, fsync, then one rename or link.
+One process at a time uses a directory.  A key file contains the 32-byte seed as
+64 hexadecimal digits and a newline.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from dtt.identity import KEY_BYTES, PeerKey
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
-#: The most that is read from a file with a secret (guess: a secret is hashed
-#: at once, and a device file must not fill the memory).
+#: The maximum size of a secret in bytes (guess: a secret is hashed as a whole, and
+#: reading a device file must not exhaust the memory).
 MAX_SECRET_BYTES = 65536
 
 _LOCK_NAME = "lock"
@@ -38,7 +38,7 @@ _LOCK_NAME = "lock"
 def _refuse_lax_mode(path: StrPath, mode: int, wanted: int) -> None:
     if mode & 0o077:
         raise StateError(
-            f"{path} can be used by others (mode {mode & 0o7777:04o}); "
+            f"{path} is accessible to other users (mode {mode & 0o7777:04o}); "
             f"run: chmod {wanted:o} {shlex.quote(os.fspath(path))}"
         )
 
@@ -53,7 +53,9 @@ def _sync_directory(path: Path) -> None:
 
 def _write_temporary(directory: Path, data: bytes) -> str:
     """
-    A new 0600 file in C{directory} that holds C{data} on the disk.
+    Write C{data} to a new file with mode 0600 in C{directory}, and sync it.
+
+    @return: the path of the file.
     """
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=directory)
     try:
@@ -69,10 +71,10 @@ def _write_temporary(directory: Path, data: bytes) -> str:
 
 def read_private_file(path: StrPath) -> bytes:
     """
-    The content of a file that only its owner may use.
+    Read a file that only its owner may access.
 
-    @raise StateError: it can't be read, is readable or writable by group or
-        others, or holds more than L{MAX_SECRET_BYTES}.
+    @raise StateError: the file can't be read, group or others have access to
+        it, or it is larger than L{MAX_SECRET_BYTES}.
     """
     try:
         with open(path, "rb") as file:
@@ -81,18 +83,19 @@ def read_private_file(path: StrPath) -> bytes:
     except OSError as error:
         raise StateError(f"can't read {path}: {error.strerror}") from error
     if len(data) > MAX_SECRET_BYTES:
-        raise StateError(f"{path} holds more than {MAX_SECRET_BYTES} bytes: this is no file with a secret")
+        raise StateError(f"{path} is larger than {MAX_SECRET_BYTES} bytes; this is not a secret file")
     return data
 
 
 def create_private_file(path: StrPath, data: bytes) -> bool:
     """
-    Make a 0600 file with all of C{data}, unless there is one already.
+    Create a file with mode 0600 that contains C{data}, unless it exists.
 
-    Of several processes that do this at once exactly one wins.
+    If several processes do this concurrently, exactly one creates the file, and
+    the file never has partial content.
 
-    @return: whether this call made it.
-    @raise StateError: it can't be written.
+    @return: whether this call created the file.
+    @raise StateError: the file can't be written.
     """
     target = Path(path)
     try:
@@ -111,7 +114,8 @@ def create_private_file(path: StrPath, data: bytes) -> bool:
 
 def read_secret_file(path: StrPath) -> bytes:
     """
-    The initial secret in a file: exact, but for I{one} final line feed.
+    Read the initial secret from a file: its bytes, without I{one} final line
+    feed if there is one.
 
     @raise StateError: as L{read_private_file}.
     """
@@ -120,34 +124,39 @@ def read_secret_file(path: StrPath) -> bytes:
 
 def read_secret(name: str, stdin: IO[bytes]) -> bytes:
     """
-    The secret in the file that an option names, C{-} being C{stdin}; as
-    L{read_secret_file}.
+    Read the secret from the file that an option names, without I{one} final
+    line feed.
 
-    @raise StateError: it can't be read, others can read it, or it is more than
-        L{MAX_SECRET_BYTES}.
+    @param name: a path, or C{-} for C{stdin}.
+    @param stdin: the standard input, binary.
+    @raise StateError: the file can't be read, group or others have access to
+        it, or the secret is larger than L{MAX_SECRET_BYTES}.
     """
     if name != "-":
         return read_secret_file(name)
     secret = stdin.read(MAX_SECRET_BYTES + 1)
     if len(secret) > MAX_SECRET_BYTES:
-        raise StateError(f"standard input holds more than {MAX_SECRET_BYTES} bytes: this is no secret")
+        raise StateError(f"standard input is larger than {MAX_SECRET_BYTES} bytes; this is not a secret")
     return secret.removesuffix(b"\n")
 
 
 class StateDirectory:
     """
-    A directory for one process's state, made with mode 0700 if need be
-    (parents with the default mode).
+    The state directory of one process.
 
-    @ivar path: where it is.
+    @ivar path: its path.
     """
 
     _log = Logger()
 
     def __init__(self, path: StrPath) -> None:
         """
-        @raise StateError: it can't be made, is no directory, or its mode is
-            laxer than 0700.
+        Create the directory with mode 0700, and its parents with the default
+        mode, if they don't exist.
+
+        @param path: its path.
+        @raise StateError: it can't be created, is not a directory, or is
+            accessible to group or others.
         """
         self.path = Path(path)
         self._lock: int | None = None
@@ -163,10 +172,11 @@ class StateDirectory:
 
     def lock(self) -> None:
         """
-        Claim the directory until L{unlock} or the end of the process, however
-        it ends; again has no effect.
+        Lock the directory until L{unlock} or the end of the process.  A second
+        call has no effect.
 
-        @raise StateError: somebody else has it, in this process or another.
+        @raise StateError: another L{StateDirectory}, in this process or another
+            one, holds the lock.
         """
         if self._lock is not None:
             return
@@ -182,16 +192,16 @@ class StateDirectory:
                 raise StateError(f"can't lock state directory {self.path}: {error.strerror}") from error
             raise StateError(
                 f"state directory {self.path} is in use by another process; "
-                "stop that one, or choose another --state-dir"
+                "stop that process, or choose another --state-dir"
             ) from None
         self._lock = descriptor
-        # What a killed writer left; nobody else writes here now.
+        # Temporary files of a process that was killed: nothing else writes here now.
         for leftover in self.path.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
 
     def unlock(self) -> None:
         """
-        Give the directory up; without a lock it has no effect.
+        Release the lock, if it is held.
         """
         if self._lock is not None:
             os.close(self._lock)
@@ -199,12 +209,13 @@ class StateDirectory:
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """
-        The JSON object in the file C{name}; L{None} if there is none.
+        Read the JSON object in the file C{name}.
 
-        A damaged file is put aside as C{name.damaged}, with a warning, and
-        counts as none: nothing in it is worth not starting for.
+        A damaged file is renamed to C{name.damaged}, with a warning, and treated
+        as missing: none of these files is needed to start.
 
-        @raise StateError: it can't be read.
+        @return: the object; C{None} if there is no file.
+        @raise StateError: the file can't be read.
         """
         path = self.path / name
         try:
@@ -219,22 +230,26 @@ class StateDirectory:
                 return value
         except (ValueError, RecursionError):
             pass
-        self.put_aside(name, "no JSON object")
+        self.put_aside(name, "not a JSON object")
         return None
 
     def put_aside(self, name: str, reason: str) -> None:
         """
-        The file C{name} is damaged: rename it to C{name.damaged}, with a warning.
+        Rename the damaged file C{name} to C{name.damaged}, with a warning.
 
-        @raise StateError: that is not possible.
+        @param name: the name of the file in this directory.
+        @param reason: what is wrong with it, for the warning.
+        @raise StateError: it can't be renamed.
         """
         path, aside = self.path / name, self.path / f"{name}.damaged"
         try:
             os.replace(path, aside)
         except OSError as error:
-            raise StateError(f"{path} is damaged and can't be put aside: {error.strerror}") from error
+            raise StateError(
+                f"{path} is damaged and can't be renamed: {error.strerror}; move it away"
+            ) from error
         self._log.warn(
-            "{path} is damaged ({reason}): starting without it, it is now {aside}",
+            "{path} is damaged ({reason}). Renamed it to {aside}; starting without it.",
             path=path,
             reason=reason,
             aside=aside,
@@ -242,10 +257,10 @@ class StateDirectory:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """
-        Replace the file C{name} by C{value} as JSON: after a crash it holds
-        all of the old or all of the new.
+        Replace the content of the file C{name} by C{value} as JSON.  After a
+        crash the file contains either the old or the new value.
 
-        @raise StateError: it can't be written.
+        @raise StateError: the file can't be written.
         """
         path = self.path / name
         data = json.dumps(value, indent=1, sort_keys=True).encode("ascii") + b"\n"
@@ -263,10 +278,10 @@ class StateDirectory:
 
 def load_key(path: StrPath) -> PeerKey:
     """
-    The key in a key file.
+    Read the key from a key file.
 
-    @raise StateError: it is missing, can be used by others, or holds
-        something else.
+    @raise StateError: the file is missing, accessible to group or others, or
+        does not contain a key.
     """
     text = read_private_file(path).strip()
     try:
@@ -283,10 +298,10 @@ def load_key(path: StrPath) -> PeerKey:
 
 def load_or_create_key(path: StrPath) -> PeerKey:
     """
-    The key in a key file, which is made with a new key if there is none; of
-    several processes that do this at once all get the same key.
+    Read the key from a key file; create the file with a new key if it is
+    missing.  If several processes do this concurrently, all get the same key.
 
-    @raise StateError: as L{load_key}, or it can't be created.
+    @raise StateError: as L{load_key}, or the file can't be created.
     """
     if not os.path.lexists(path):
         key = PeerKey.generate()

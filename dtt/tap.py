@@ -1,5 +1,5 @@
 """
-C{twistd dtt}: options and the service.
+The twistd plugin C{twistd dtt}: its options and its service.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from dtt.tracker.tracker import Tracker
 
 class CannotStart(SystemExit, Exception):
     """
-    Ends C{twistd} with one line and exit code 1.
+    Ends C{twistd} with a message of one line and exit code 1.
 
     It is a C{SystemExit}, so that no traceback is shown, and an C{Exception},
-    so that twistd removes its PID file and tells the process that waits for
-    the daemon.
+    so that twistd removes its PID file and reports the failure to the process
+    that waits for the daemon.
     """
 
 
 @contextmanager
 def _one_line() -> Iterator[None]:
     """
-    @raise CannotStart: instead of a L{DTTError}.
+    Turn each L{DTTError} into L{CannotStart}.
     """
     try:
         yield
@@ -59,23 +59,25 @@ class Options(TrackerOptions):
 
     synopsis = "[options] --topic NAME"
     longdesc = (
-        "Finds the other members of topics through the BitTorrent DHT and keeps them connected. "
-        "Events are logged in words, or as JSON lines with --log-format json."
+        "Finds the other members of topics through the BitTorrent DHT and keeps connections to them. "
+        "Events are logged as sentences, or as JSON lines with --log-format json."
     )
-    optParameters = [["log-format", None, "text", "How events are logged: text or json."]]
+    optParameters = [["log-format", None, "text", "Format of logged events: text or json."]]
 
     def __init__(self) -> None:
         super().__init__()
         self["topics"] = []
 
     def opt_topic(self, name: str) -> None:
-        """Topic to join, a name, or hex: and 64 digits for a ready topic id; may be given several times."""
+        """Topic to join: a name, or hex: and the 64 hexadecimal digits of a topic id; may be repeated."""
         self["topics"].append(name)
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """
-        Whatever is wrong ends C{twistd} with one line: its own way is to print
-        all of the help and to exit with 0.
+        Parse the options.  An error ends C{twistd} with one line; C{twistd}
+        itself would print the whole help and exit with 0.
+
+        @raise CannotStart: an option is invalid.
         """
         try:
             super().parseOptions(options)
@@ -84,15 +86,18 @@ class Options(TrackerOptions):
 
     def postOptions(self) -> None:
         """
-        Read the files that are named.
+        Read the configuration file and the secret files.
+
+        @raise usage.UsageError: an option is missing or invalid.
+        @raise DTTError: a file can't be used.
         """
         if self["log-format"] not in ("text", "json"):
             raise usage.UsageError(f"--log-format: expected text or json, not {self['log-format']!r}")
         if self["log-format"] == "json" and self.parent is not None and self.parent.get("syslog"):
-            raise usage.UsageError("--log-format json goes to --logfile or standard output, not to --syslog")
+            raise usage.UsageError("--log-format json can't be combined with --syslog; use --logfile instead")
         self.config, tables = self.load(default_state_dir(os.environ))
         if self.config.state_dir is None:
-            raise usage.UsageError("there is no home directory to keep state in: give --state-dir DIR")
+            raise usage.UsageError("there is no home directory for the state; give --state-dir DIR")
         secret = self.read_secret()
         self.topics = [TopicSettings(name, topic_to_join(name), secret) for name in self["topics"]]
         for table in tables:
@@ -104,23 +109,29 @@ class Options(TrackerOptions):
                 raise usage.UsageError(f"the topic {topic.name!r} is given twice")
             seen.add(topic.topic_id)
         if not self.topics:
-            raise usage.UsageError("no topic: give --topic NAME, or [[topic]] in the file of --config")
+            raise usage.UsageError("no topic; give --topic NAME, or [[topic]] in the file of --config")
 
 
 class TrackerRunner(MultiService):
     """
-    A tracker under C{twistd}: it can say in one line why it can't start, and
-    write its log as JSON.
+    Runs a tracker under C{twistd}: reports in one line why it can't start, and
+    optionally logs as JSON.
     """
 
     def __init__(self, tracker: Tracker, log_observer: JSONLogObserver | None) -> None:
+        """
+        @param tracker: the tracker; becomes a child of this service.
+        @param log_observer: the observer for twistd's logger; C{None}: twistd's
+            own.
+        """
         super().__init__()
         self._log_observer = log_observer
         tracker.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
         """
-        Give twistd's logger our observer: it asks the application for one.
+        Register our log observer with the application, from which twistd's
+        logger gets it.
         """
         super().setServiceParent(parent)
         if self._log_observer is not None and isinstance(parent, Componentized):
@@ -128,16 +139,17 @@ class TrackerRunner(MultiService):
 
     def privilegedStartService(self) -> None:
         """
-        Claim the state directory and bind the ports.
+        Lock the state directory and bind the ports.
 
-        @raise CannotStart: one of them can't be had.
+        @raise CannotStart: one of them can't be locked or bound.
         """
         with _one_line():
             super().privilegedStartService()
 
     def startService(self) -> None:
         """
-        Begin; C{twist}, unlike C{twistd}, calls nothing before this.
+        Start the tracker.  C{twist}, unlike C{twistd}, does not call
+        L{privilegedStartService} before.
 
         @raise CannotStart: as L{privilegedStartService}.
         """
@@ -147,7 +159,8 @@ class TrackerRunner(MultiService):
 
 def _log_file(twistd_options: Mapping[str, Any], reactor: Any) -> IO[Any]:
     """
-    Where twistd would log to; a file is rotated on SIGUSR1, as twistd's own.
+    Open the file that twistd would log to.  A file is rotated on SIGUSR1, like
+    twistd's own.
     """
     name = twistd_options.get("logfile")
     if name == "-" or (not name and twistd_options.get("nodaemon")):
@@ -160,7 +173,10 @@ def _log_file(twistd_options: Mapping[str, Any], reactor: Any) -> IO[Any]:
 
 def makeService(options: Options) -> IService:
     """
-    The service of C{twistd dtt}.
+    Make the service of C{twistd dtt}.
+
+    @param options: the parsed options.
+    @raise CannotStart: the state directory, the key or a transport can't be used.
     """
     from twisted.internet import reactor
 

@@ -1,6 +1,5 @@
 """
-Settings for all tests: property tests are the same in each run, and a busy machine fails
-none of them.
+Settings of all tests: property tests are deterministic, and don't fail on a busy machine.
 """
 
 from hypothesis import HealthCheck, settings

@@ -1,5 +1,5 @@
 """
-Certificates for test servers.
+Makes certificates for test servers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 def name_of(words: str) -> x509.Name:
     """
-    An X.509 name with only a common name.
+    Return an X.509 name with one common name.
     """
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, words)])
 
@@ -29,7 +29,7 @@ def sign(
     extensions: Sequence[x509.ExtensionType],
 ) -> bytes:
     """
-    A PEM certificate for C{key}, valid now.
+    Return a certificate of C{key} as PEM, valid today.
 
     @param signer: the key of C{issuer}.
     """
@@ -50,6 +50,6 @@ def sign(
 
 def pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
     """
-    The private key in PEM.
+    Return the private key as PEM.
     """
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

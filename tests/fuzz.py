@@ -1,14 +1,12 @@
 """
-Fuzz a DHT node with datagrams that no honest node would send.
-
-C{python -m tests.fuzz [--seconds S] [--datagrams N] [--seed N]}: datagrams generated from
-a KRPC grammar, recorded datagrams of real programs, and mutations of both are sent to two
-whole nodes without a network, one closed and one open. So are replies to the nodes' own
-queries while they look up, read and write. The exit code is 1 if an exception was raised,
-if a node answered something that can't be decoded, if a table grew beyond its bound, or
-if an operation did not end. It prints the seed, the reasons why datagrams were dropped,
-and the cost of datagrams (microseconds of CPU; the maximum is the smallest of three
-tries, except for replies, which are measured once).
+Fuzzer for a DHT node. C{python -m tests.fuzz [--seconds S] [--datagrams N] [--seed N]}
+feeds two complete nodes without a network, a closed and an open one, with datagrams made by
+a KRPC grammar, recorded datagrams of real programs, and mutations of both; and with
+responses to their queries while they look up, read and write. It exits with code 1 if an
+exception was raised, if something was sent for an undecodable datagram, if a table exceeded
+its bound, or if an operation did not end. It prints its seed, what was dropped and why, and
+the cost of datagrams (microseconds of CPU; the highest is the smallest of three tries,
+except for responses, which are measured once).
 """
 
 from __future__ import annotations
@@ -61,13 +59,13 @@ class _Port:
 
     def write(self, datagram: bytes, address: tuple[str, int]) -> None:
         """
-        Record the datagram.
+        Record a datagram.
         """
         self.sent.append((datagram, address))
 
     def getHost(self) -> IPv4Address:
         """
-        The address of the port.
+        Return its address.
         """
         return IPv4Address("UDP", "10.0.0.99", 6881)
 
@@ -84,7 +82,7 @@ class _Reactor(Clock):
 
     def listenUDP(self, port: int, protocol: DatagramProtocol, **more: Any) -> _Port:
         """
-        Create the only port.
+        Return the only port.
         """
         protocol.makeConnection(cast(Any, self.port))
         return self.port
@@ -94,10 +92,10 @@ class Target:
     """
     A node under attack.
 
-    @ivar kinds: the kinds of datagrams it got.
-    @ivar costliest: the most expensive datagram, for queries, replies and others: seconds,
-        and the datagram.
-    @ivar total: the seconds and the number of datagrams.
+    @ivar kinds: the kinds of the datagrams.
+    @ivar dearest: for queries, responses and others: the highest cost in seconds, and its
+        datagram.
+    @ivar total: the total cost in seconds, and the number of datagrams.
     """
 
     def __init__(self, rng: Random, closed: bool) -> None:
@@ -131,8 +129,9 @@ class Target:
 
     def _collect(self) -> int:
         """
-        Keep the node's queries, so that they can be answered. Returns the number of other
-        datagrams sent.
+        Record the node's queries, to be answered later.
+
+        @return: the number of other datagrams sent.
         """
         others = 0
         for datagram, address in self.reactor.port.sent:
@@ -148,7 +147,7 @@ class Target:
 
     def step(self) -> None:
         """
-        Send one datagram.
+        Feed one datagram.
 
         @raise AssertionError: the node misbehaved.
         """
@@ -194,7 +193,7 @@ class Target:
         responder, krpc = node.responder, node.krpc
         assert krpc.counters["faults"] == 0, f"a fault in the protocol: {data!r}"
         assert responder.counters["faults"] == 0, f"a fault in the responder: {data!r}"
-        gate = krpc._gate
+        gate = krpc._limiter
         sizes = {
             "items": (len(responder.items), MAX_ITEMS),
             "peers": (len(responder.peers), MAX_PEERS),
@@ -248,7 +247,7 @@ class Target:
 
     def failures(self) -> list[str]:
         """
-        The operations that ended with an unexpected error.
+        Return the operations that ended unexpectedly.
         """
         return [how for how in self.ended if how.startswith("failed")]
 
@@ -264,9 +263,9 @@ class Fuzzer:
 
     def step(self) -> None:
         """
-        Send one datagram to one of the nodes.
+        Feed one datagram to one of the nodes.
 
-        @raise AssertionError: the node misbehaved.
+        @raise AssertionError: it misbehaved.
         """
         target = self.targets[self.rng.random() < 0.3]
         target.step()

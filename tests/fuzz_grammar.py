@@ -1,5 +1,5 @@
 """
-Input for the fuzzer: datagrams generated from a KRPC grammar, recorded datagrams of real
+The input of the fuzzer: datagrams made by a KRPC grammar, recorded datagrams of real
 programs, and mutations of both.
 """
 
@@ -34,7 +34,7 @@ _KEYS = (
 
 class Grammar:
     """
-    Generates datagrams, from plausible to absurd.
+    Makes datagrams, from plausible to absurd.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Grammar:
 
     def datagram(self) -> bytes:
         """
-        The next datagram, at most 1500 bytes.
+        Return the next datagram, at most 1500 bytes.
         """
         rng = self._rng
         make = rng.choice(
@@ -73,7 +73,7 @@ class Grammar:
 
     def reply_to(self, query: Query) -> bytes:
         """
-        A hostile node's reply to a query of the node under test, at most 1500 bytes.
+        Return a hostile response to one of our queries, at most 1500 bytes.
         """
         rng = self._rng
         if rng.random() < 0.1:

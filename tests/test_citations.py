@@ -1,5 +1,5 @@
 """
-Documents cited in the code exist and contain what is cited.
+Tests that the documents cited in the code exist and contain the cited parts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CITATION = re.compile(rf"docs/([\w/-]+\.md)(?:,? sections? ({_NUMBERS}))?(?:,? (
 
 def sources() -> Iterator[tuple[str, str]]:
     """
-    The files that may cite, and their text without line breaks and comment signs.
+    Yield the files with citations, and their text without line breaks and comment signs.
     """
     paths = [path for folder in ("dtt", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     for path in sorted((*paths, *(ROOT / "docs").rglob("*.md"), ROOT / "README.md")):
@@ -37,7 +37,7 @@ def sources() -> Iterator[tuple[str, str]]:
 @cache
 def sections(page: str) -> dict[str, str]:
     """
-    A page's numbered sections, with their subsections; C{""} is the whole page.
+    Return the numbered sections of a page, with their subsections; C{""} is the whole page.
     """
     text = (ROOT / "docs" / page).read_text("utf-8")
     found = {"": text}
@@ -51,7 +51,7 @@ def sections(page: str) -> dict[str, str]:
 
 def missing(page: str, numbers: str | None, place: str | None) -> str | None:
     """
-    The part of a citation that can't be found; C{None} if all of it is there.
+    Return which part of a citation can't be found.
     """
     if not (ROOT / "docs" / page).is_file():
         return f"no page docs/{page}"
@@ -76,7 +76,7 @@ def missing(page: str, numbers: str | None, place: str | None) -> str | None:
 
 class CitationsTests(SynchronousTestCase):
     """
-    All citations in the code and the documents.
+    Tests for all citations.
     """
 
     def test_all_resolve(self) -> None:
@@ -95,7 +95,7 @@ class CitationsTests(SynchronousTestCase):
 
     def test_what_is_missing_is_named(self) -> None:
         """
-        A missing page, section, rule or quotation is reported by name.
+        A missing page, section, rule and quotation are reported.
         """
         page = "docs/protocol/dht.md section 4"
         for text, problem in (
@@ -112,7 +112,7 @@ class CitationsTests(SynchronousTestCase):
 
     def test_nothing_outside(self) -> None:
         """
-        All cited documents are in the repository.
+        No document outside the repository is cited.
         """
         outside = re.compile(r"\bspecs/\w|\bcure of Q\d|\bhabit \d")
         wrong = [f"{name}: {found[0]}" for name, text in sources() for found in outside.finditer(text)]

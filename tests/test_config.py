@@ -1,5 +1,5 @@
 """
-Settings, from TOML and from keyword arguments.
+Tests for settings, from TOML and from keyword arguments.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dtt.net.host_port import parse_host_port
 
 class HostPortTests(SynchronousTestCase):
     """
-    L{parse_host_port}.
+    Tests for L{parse_host_port}.
     """
 
     def test_names_and_literals(self) -> None:
@@ -40,7 +40,7 @@ class HostPortTests(SynchronousTestCase):
 
     def test_anything_else_is_refused(self) -> None:
         """
-        A missing part, a port out of range or an unbracketed IPv6 address is refused, and
+        A missing part, a port out of range and an unbracketed IPv6 address are refused, and
         the message repeats the text.
         """
         for text in ("", "host", "host:", ":1", "host:65536", "host:-1", "::1:80", "host:1x", "host:\u0661"):
@@ -50,12 +50,12 @@ class HostPortTests(SynchronousTestCase):
 
 class DefaultsTests(SynchronousTestCase):
     """
-    The defaults of docs/protocol/records.md section 6.
+    Tests for the defaults of docs/protocol/records.md section 6.
     """
 
     def test_upstream_defaults(self) -> None:
         """
-        The defaults match upstream's; a sample from every section.
+        A sample from every section has upstream's value.
         """
         config = Config()
         self.assertEqual(config.dht.bootstrap, PUBLIC_BOOTSTRAP)
@@ -70,8 +70,8 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_upload_rate(self) -> None:
         """
-        The default upload limit of the DHT node is accepted, and limits that would stop
-        all replies are refused.
+        The default upload rate is that of the DHT node, and rates too low for a response
+        are refused.
         """
         self.assertEqual(DHTConfig().upload_rate, UPLOAD_RATE)
         self.assertRaises(UsageError, DHTConfig, upload_rate=0)
@@ -79,8 +79,8 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_impossible_values_are_refused_at_once(self) -> None:
         """
-        Intervals below 1 s, negative waits, ports out of range and values that are not
-        numbers raise in the constructor.
+        Intervals below 1 s, negative waits, ports out of range and non-numbers are refused
+        by the constructor.
         """
         self.assertRaises(UsageError, PublisherConfig, base_interval=0.5)
         self.assertRaises(UsageError, BubbleMergeConfig, max_jitter=-1)
@@ -92,9 +92,9 @@ class DefaultsTests(SynchronousTestCase):
 
     def test_relay_urls(self) -> None:
         """
-        A relay's URL consists of C{http} or C{https}, a host, an optional port and an
-        optional path. A user and a password would appear in events and logs; a query or a
-        fragment would end up before the id.
+        A relay URL is a base URL: C{http} or C{https}, a host, and optionally a port and a
+        path. User and password would appear in events and logs; query and fragment would
+        precede the id.
         """
         good = ("https://a.example", "http://127.0.0.1:3340/", "https://[::1]:1/", "https://a.example/pkarr/")
         for cls in (IrohConfig, AddressesConfig):
@@ -113,18 +113,18 @@ class DefaultsTests(SynchronousTestCase):
             ):
                 with self.assertRaises(UsageError, msg=bad) as raised:
                     cls(relays=(bad,))
-                self.assertIn("is no URL of a relay (https://HOST/)", str(raised.exception))
+                self.assertIn("is not a relay URL (https://HOST/)", str(raised.exception))
                 self.assertNotIn("u:p", str(raised.exception))
 
 
 class TOMLTests(SynchronousTestCase):
     """
-    L{load_toml}.
+    Tests for L{load_toml}.
     """
 
     def write(self, text: str) -> Path:
         """
-        A file that holds C{text}.
+        Write a file that contains C{text}.
         """
         path = Path(self.mktemp())
         path.write_text(text, "utf-8")
@@ -132,7 +132,7 @@ class TOMLTests(SynchronousTestCase):
 
     def refused(self, text: str) -> str:
         """
-        The message for a file that holds C{text}, without the file's name.
+        Return the error message for a file that contains C{text}, after its name.
         """
         path = self.write(text)
         message = str(self.assertRaises(UsageError, load_toml, path))
@@ -141,7 +141,7 @@ class TOMLTests(SynchronousTestCase):
 
     def test_every_section(self) -> None:
         """
-        All sections are read; omitted keys have their defaults.
+        All sections are read; missing keys keep their defaults.
         """
         config, topics = load_toml(
             self.write(
@@ -192,20 +192,21 @@ class TOMLTests(SynchronousTestCase):
 
     def test_an_empty_file_is_the_defaults(self) -> None:
         """
-        An empty file gives the defaults.
+        An empty file yields the defaults.
         """
         self.assertEqual(load_toml(self.write("")), (Config(), ()))
 
     def test_unknown_keys(self) -> None:
         """
-        An unknown key is refused; the message names it and lists the known keys.
+        The message names the key and the known keys.
         """
         self.assertEqual(
             self.refused("[timeouts]\njoin = 1"),
-            "timeouts.join: unknown; expected one of join_peer, broadcast, broadcast_neighbors",
+            "timeouts.join: unknown key; expected one of join_peer, broadcast, broadcast_neighbors",
         )
         self.assertIn(
-            "nonsense: unknown; expected one of state_dir, transport, listen", self.refused("nonsense = 1")
+            "nonsense: unknown key; expected one of state_dir, transport, listen",
+            self.refused("nonsense = 1"),
         )
         self.assertIn("topic[0].secret: unknown", self.refused("[[topic]]\nname = 'x'\nsecret = 'y'"))
 
@@ -222,10 +223,10 @@ class TOMLTests(SynchronousTestCase):
             ("transport = 'tcp'", "transport must be one of streams, iroh, both, not 'tcp'"),
             ("[iroh]\nrelays = 'a'", "iroh.relays: expected a list of strings, not 'a'"),
             ("[iroh]\nrelays = [1]", "iroh.relays: expected a list of strings, not [1]"),
-            ("[iroh]\nrelays = ['a']", "iroh.relays: 'a' is no URL of a relay (https://HOST/)"),
+            ("[iroh]\nrelays = ['a']", "iroh.relays: 'a' is not a relay URL (https://HOST/)"),
             (
                 "[addresses]\nrelays = ['ftp://a/']",
-                "addresses.relays: 'ftp://a/' is no URL of a relay (https://HOST/)",
+                "addresses.relays: 'ftp://a/' is not a relay URL (https://HOST/)",
             ),
             ("listen = 1", 'listen: expected "HOST:PORT", not 1'),
             ("[dht]\nbootstrap = 'a:1'", "dht.bootstrap: expected a list of \"HOST:PORT\", not 'a:1'"),
@@ -247,7 +248,7 @@ class TOMLTests(SynchronousTestCase):
         self.assertIn("dht.bootstrap: 'a' is not HOST:PORT", self.refused("[dht]\nbootstrap = ['a']"))
         self.assertEqual(
             self.refused("state_dir = '~no such user/x'"),
-            "state_dir: '~no such user/x' begins with a home directory that is not known",
+            "state_dir: can't find the home directory in '~no such user/x'",
         )
         self.assertEqual(
             self.refused('state_dir = "a\\u0000b"'), "state_dir: expected a path (a string), not 'a\\x00b'"
@@ -255,7 +256,7 @@ class TOMLTests(SynchronousTestCase):
 
     def test_a_topic_needs_a_name(self) -> None:
         """
-        A topic without a name is refused, even with a secret.
+        A topic with only a secret is refused.
         """
         self.assertEqual(self.refused("[[topic]]\nsecret_file = 'x'"), "topic[0].name: missing")
 
@@ -270,7 +271,7 @@ class TOMLTests(SynchronousTestCase):
 
 class KeywordTests(SynchronousTestCase):
     """
-    Settings passed by a program, which may not be type-checked.
+    Tests for settings passed by a program that mypy may not have checked.
     """
 
     def test_state_dir_as_text(self) -> None:
@@ -278,7 +279,7 @@ class KeywordTests(SynchronousTestCase):
         self.assertEqual(Config(state_dir="/var/lib/me").state_dir, Path("/var/lib/me"))
 
     def test_not_a_host_and_port(self) -> None:
-        """A value that is not a (host, port) pair is refused immediately, by name."""
+        """A value that is not a (host, port) pair is refused by the constructor, by name."""
         wrong: Any = "0.0.0.0:0"
         for name, make in (
             ("listen", lambda: Config(listen=wrong)),

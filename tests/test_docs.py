@@ -1,5 +1,5 @@
 """
-The documentation is complete and correct.
+Tests that the documentation is complete, and that its code works.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DOCS = Path(dtt.__file__).parents[1] / "docs"
 
 def page(name: str) -> str:
     """
-    The text of a page.
+    Return the text of a page.
     """
     if not DOCS.exists():
         raise SkipTest("the documentation is not beside an installed package")
@@ -33,7 +33,7 @@ def page(name: str) -> str:
 
 def keys(table: dict[str, Any], prefix: str = "") -> set[str]:
     """
-    The dotted names of all settings in C{table}.
+    Return the dotted names of all settings in C{table}.
     """
     found: set[str] = set()
     for key, value in table.items():
@@ -43,7 +43,7 @@ def keys(table: dict[str, Any], prefix: str = "") -> set[str]:
 
 class DocsTests(SynchronousTestCase):
     """
-    Lists in docs/ are complete.
+    Tests for lists and code in docs/.
     """
 
     def test_errors(self) -> None:
@@ -63,7 +63,7 @@ class DocsTests(SynchronousTestCase):
                 self.assertIn(f"`{field.name}`", row.split("|")[2], event.name)
 
     def test_settings(self) -> None:
-        """The example configuration file shows every setting with its default."""
+        """The configuration file shows every setting with its default."""
         (shown,) = re.findall(r"```toml\n(.*?)```", page("reference/configuration.md"), re.DOTALL)
         path = Path(self.mktemp())
         path.write_text(shown)
@@ -82,7 +82,7 @@ class DocsTests(SynchronousTestCase):
         self.assertEqual(keys(table) | set(commented), keys(asdict(config)))
 
     def test_embedding(self) -> None:
-        """The example of a test without a network passes."""
+        """The test without a network passes as shown."""
         code = re.findall(r"```python\n(.*?)```", page("how-to/testing.md"), re.DOTALL)[-1]
         names: dict[str, Any] = {"__name__": "shown"}
         exec(compile(code, "how-to/testing.md", "exec"), names)
@@ -91,7 +91,7 @@ class DocsTests(SynchronousTestCase):
         self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
 
     def test_testing(self) -> None:
-        """The examples of tests on a DHT of realistic size pass."""
+        """The tests on a full-size DHT pass as shown."""
         (code,) = re.findall(r"```python\n(.*?)```", page("how-to/testing-at-scale.md"), re.DOTALL)
         names: dict[str, Any] = {"__name__": "shown"}
         exec(compile(code, "how-to/testing-at-scale.md", "exec"), names)

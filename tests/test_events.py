@@ -1,5 +1,5 @@
 """
-The list of all events, as JSON and as text.
+Tests for events, as JSON and as text.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ SAMPLES: tuple[tuple[Event, dict[str, Any]], ...] = (
 
 class EventTests(SynchronousTestCase):
     """
-    L{dtt.events}.
+    Tests for L{dtt.events}.
     """
 
     def test_json(self) -> None:
@@ -91,7 +91,7 @@ class EventTests(SynchronousTestCase):
 
     def test_content_that_is_no_text(self) -> None:
         """
-        Contents that are not UTF-8 are written in hex, under another key.
+        Bytes that are not UTF-8 are shown in hex, under another name.
         """
         value = to_json(events.Message(TOPIC, PEER, "neighbors", b"\xff\x00"), 0)
         self.assertEqual(value["content_hex"], "ff00")
@@ -99,8 +99,7 @@ class EventTests(SynchronousTestCase):
 
     def test_text_never_shows_contents(self) -> None:
         """
-        The text of each event is a sentence; that of a message shows only the size of the
-        content.
+        Every event is a sentence; that of a message only shows its size.
         """
         for event, _ in SAMPLES:
             self.assertTrue(event.text().endswith("."), event.text())
@@ -117,12 +116,12 @@ class EventTests(SynchronousTestCase):
 
 class JSONLogTests(SynchronousTestCase):
     """
-    L{JSONLogObserver}.
+    Tests for L{JSONLogObserver}.
     """
 
     def setUp(self) -> None:
         """
-        Create a logger and keep its output.
+        Make a logger with readable output.
         """
         self.file = io.StringIO()
         observer = JSONLogObserver(self.file)
@@ -131,7 +130,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def line(self) -> dict[str, Any]:
         """
-        The only line written.
+        Return the one line that was written.
         """
         (line,) = self.file.getvalue().splitlines()
         value: dict[str, Any] = json.loads(line)
@@ -139,7 +138,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def test_our_events(self) -> None:
         """
-        The line of an event is the same as that of C{dtt chat --json}.
+        An event is logged as the line that C{dtt chat --json} prints.
         """
         self.log.info("words", dtt_event=events.DHTReady(3))
         line = self.line()
@@ -147,7 +146,7 @@ class JSONLogTests(SynchronousTestCase):
 
     def test_other_lines(self) -> None:
         """
-        Log lines from other sources are JSON, too.
+        Other log lines are JSON too.
         """
         self.log.warn("{what} happened", what="something")
         line = self.line()

@@ -1,5 +1,5 @@
 """
-A short run of the fuzzer; C{python -m tests.fuzz} runs it for longer.
+Runs the fuzzer briefly; C{python -m tests.fuzz} runs it for longer.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from tests.fuzz import Fuzzer
 
 class FuzzTests(SynchronousTestCase):
     """
-    Thousands of hostile datagrams.
+    Feeds some thousand hostile datagrams.
     """
 
     def test_node(self) -> None:
         """
-        Hostile datagrams raise nothing and get no answer unless they can be decoded; some
-        of each kind are processed.
+        Nothing is raised, nothing is sent for undecodable datagrams, and some datagrams of
+        each kind are accepted.
         """
         seed = SystemRandom().randrange(10**9)
         fuzzer = Fuzzer(seed)
@@ -30,6 +30,6 @@ class FuzzTests(SynchronousTestCase):
             raise AssertionError(f"seed {seed}: {error}") from error
         for target in fuzzer.targets:
             self.assertGreaterEqual(set(target.kinds), {"Query", "Response", "undecodable"}, f"seed {seed}")
-            self.assertGreater(target.node.statistics()["ipv4.responses"], 0, f"seed {seed}")
+            self.assertGreater(target.node.statistics()["ipv4_responses"], 0, f"seed {seed}")
         self.assertGreater(sum(target.ended["completed"] for target in fuzzer.targets), 0, f"seed {seed}")
         self.assertGreater(fuzzer.targets[0].node.responder.counters["stored"], 0, f"seed {seed}")

@@ -41,7 +41,7 @@ class PeerKeyTests(SynchronousTestCase):
 
     def test_seed_not_in_repr(self) -> None:
         """
-        The repr names the key and does not contain the seed.
+        The repr shows the peer id, but not the seed.
         """
         key = PeerKey.generate()
         self.assertIn(key.peer_id.hex(), repr(key))
@@ -50,13 +50,13 @@ class PeerKeyTests(SynchronousTestCase):
 
     def test_wrong_seed(self) -> None:
         """
-        A seed that is not 32 bytes long is refused immediately.
+        A seed that is not 32 bytes is refused.
         """
         self.assertRaises(UsageError, PeerKey.from_seed, bytes(31))
 
     def test_generated_keys_differ(self) -> None:
         """
-        Generated keys are all different.
+        Generated keys differ.
         """
         self.assertNotEqual(PeerKey.generate(), PeerKey.generate())
 
@@ -75,7 +75,7 @@ class PeerKeyTests(SynchronousTestCase):
 
     def test_wrong_lengths(self) -> None:
         """
-        Keys and signatures of other lengths are invalid, without an error.
+        With keys or signatures of other lengths the result is false, not an error.
         """
         key = PeerKey.generate()
         signature = key.sign(b"x")
@@ -97,13 +97,13 @@ class ValidPeerIdTests(SynchronousTestCase):
 
     def test_keys(self) -> None:
         """
-        The id of every key pair is valid.
+        The peer id of every key pair is valid.
         """
         self.assertTrue(is_valid_peer_id(PeerKey.from_seed(b"\x01" * 32).peer_id))
 
     def test_nobody(self) -> None:
         """
-        Zero, small-order keys, non-points and other lengths are not valid ids.
+        Zero, small-order keys, non-points and other lengths are invalid.
         """
         for case in STRICT:
             if case["case"].startswith(("small-order", "not a point")):
@@ -119,7 +119,7 @@ class Z32Tests(SynchronousTestCase):
 
     def test_known(self) -> None:
         """
-        The example of docs/protocol/addresses.md is encoded as given there.
+        The example of docs/protocol/addresses.md is encoded correctly.
         """
         key = bytes.fromhex("1992d53c02cdc04566e5c0edb1ce83305cd550297953a047a445ea3264b54b18")
         text = "dgjpkxyn3zyrk3zfads5duwdgbqpkwbjxfj4yt7rezidr3fijccy"
@@ -128,7 +128,7 @@ class Z32Tests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """
-        Decoding returns the encoded bytes, whatever their number.
+        Bytes of any length are decoded to the same bytes.
         """
         seed = random.randrange(2**32)
         rng = random.Random(seed)
@@ -138,7 +138,7 @@ class Z32Tests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        Foreign letters, impossible lengths and stray bits are refused.
+        Foreign characters, impossible lengths and stray bits are refused.
         """
         for text in ("v", "2y", "Y", "y", "yyy", "yb", "\N{LATIN SMALL LETTER U WITH DIAERESIS}y"):
             self.assertRaises(UsageError, z32_decode, text)
@@ -156,8 +156,8 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_created_once(self) -> None:
         """
-        The first start creates a file of 64 digits with mode 0600; later starts load the
-        same key; nothing else is left in the directory.
+        The first start creates a 0600 file of 64 digits, later ones get the same key, and
+        the directory contains nothing else.
         """
         key = load_or_create_key(self.path)
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
@@ -184,7 +184,7 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_lax_mode(self) -> None:
         """
-        A key file that others can access is refused; the message has the chmod command.
+        A key file that others can access is refused, with the chmod to run.
         """
         load_or_create_key(self.path)
         for mode in (0o640, 0o604, 0o660, 0o644):
@@ -207,7 +207,7 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_no_file(self) -> None:
         """
-        L{load_key} does not create a key, and a missing directory is named.
+        L{load_key} creates no key, and a missing directory is named.
         """
         self.assertIn(str(self.path), str(self.assertRaises(StateError, load_key, self.path)))
         self.assertFalse(self.path.exists())
@@ -215,7 +215,7 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_broken_link(self) -> None:
         """
-        A symbolic link to nowhere is refused, not replaced.
+        A dangling symbolic link is refused, not replaced.
         """
         self.path.symlink_to("nowhere")
         self.assertRaises(StateError, load_or_create_key, self.path)

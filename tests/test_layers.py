@@ -1,6 +1,6 @@
 """
-The layers of the architecture (docs/explanation/architecture.md): which modules may
-import which.
+Tests for the layers of the architecture (docs/explanation/architecture.md): which module
+may import which.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ NOT_LOADED = ("twisted", "fcntl", "tempfile", "socket", "asyncio")
 
 def layer(name: str) -> int:
     """
-    The layer of a module, given by its path without suffix.
+    Return the layer of a module, by its path without suffix.
     """
     parts = name.split("/")
     for length in (2, 1):
@@ -75,7 +75,7 @@ def layer(name: str) -> int:
 
 def package(name: str) -> str:
     """
-    The package of a module, as far as the rules treat it as separate.
+    Return the package to which a module belongs.
     """
     parts = name.split("/")
     return "/".join(parts[:2]) if "/".join(parts[:2]) in LAYERS else parts[0]
@@ -83,7 +83,7 @@ def package(name: str) -> str:
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     """
-    All modules of the package: the path without suffix, and the syntax tree.
+    Yield each file of the package: its path without suffix, and its syntax tree.
     """
     for path in sorted(ROOT.rglob("*.py")):
         yield path.relative_to(ROOT).with_suffix("").as_posix(), ast.parse(path.read_text("utf-8"))
@@ -91,8 +91,8 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 def imports(tree: ast.AST) -> Iterator[str]:
     """
-    The modules imported anywhere in C{tree}, including imports for type checkers. A
-    relative import has the name C{"."}.
+    Return the modules imported anywhere in C{tree}, including those for type checkers only.
+    A relative import has the name C{"."}.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -108,7 +108,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 def loads(tree: ast.AST) -> Iterator[str]:
     """
-    The modules imported in C{tree}, without imports for type checkers.
+    Return the same without those for type checkers only.
     """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -120,7 +120,7 @@ def loads(tree: ast.AST) -> Iterator[str]:
 
 def is_pure(name: str, tree: ast.Module) -> bool:
     """
-    Must the module C{name} be pure?
+    Return whether the module C{name} must be pure.
     """
     first_paragraph = (ast.get_docstring(tree) or "").split("\n\n")[0]
     return name.startswith(PURE) or bool(re.search(r"\bPure\b", first_paragraph))
@@ -128,12 +128,12 @@ def is_pure(name: str, tree: ast.Module) -> bool:
 
 class LayersTests(SynchronousTestCase):
     """
-    The imports in the source code.
+    Tests for the imports as written.
     """
 
     def test_every_file_has_a_layer(self) -> None:
         """
-        Every package and top-level module has a layer, and every layer's entries exist.
+        Every package and top-level module has a layer, and every entry exists.
         """
         names = [name for name, _ in modules()]
         self.assertEqual({package(name) for name in names}, set(LAYERS))
@@ -143,7 +143,7 @@ class LayersTests(SynchronousTestCase):
     def test_imports_point_down(self) -> None:
         """
         A module imports only from lower layers, from its own package, and in the lowest
-        layers from neighbouring packages.
+        layers from modules of the same layer.
         """
         wrong = []
         for name, tree in modules():
@@ -162,14 +162,13 @@ class LayersTests(SynchronousTestCase):
 
     def test_imports_are_absolute(self) -> None:
         """
-        There are no relative imports, so that these tests can read all imports.
+        Imports are absolute, so that these tests can read them.
         """
         self.assertEqual([name for name, tree in modules() if "." in imports(tree)], [])
 
     def test_what_counts(self) -> None:
         """
-        An import counts wherever and however it is written, including those for type
-        checkers.
+        An import counts in every place and form, also for type checkers only.
         """
         for written, meant in (
             ("import dtt.tap", ["dtt.tap"]),
@@ -185,7 +184,7 @@ class LayersTests(SynchronousTestCase):
 
     def test_no_cycles(self) -> None:
         """
-        There are no import cycles.
+        No module imports itself indirectly.
         """
         graph = {
             name.replace("/", "."): {i.removeprefix("dtt.") for i in imports(tree) if i.startswith("dtt.")}
@@ -205,7 +204,7 @@ class LayersTests(SynchronousTestCase):
 
     def test_pure_modules_are_pure(self) -> None:
         """
-        Pure modules do not import time, randomness or I/O.
+        Pure modules get time, randomness and bytes as arguments.
         """
         wrong = [
             f"{name} imports {imported}"
@@ -218,8 +217,8 @@ class LayersTests(SynchronousTestCase):
 
     def test_pure_modules_load_nothing_impure(self) -> None:
         """
-        Importing all pure modules in a new interpreter loads neither Twisted nor any
-        module that does I/O.
+        In a new interpreter, all pure modules together load neither Twisted nor any module
+        that does I/O.
         """
         pure = [f"dtt.{name.replace('/', '.')}" for name, tree in modules() if is_pure(name, tree)]
         self.assertGreater(len(pure), 30)
@@ -234,8 +233,8 @@ class LayersTests(SynchronousTestCase):
 
     def test_the_global_reactor_is_imported_inside_functions_of_the_top_layer(self) -> None:
         """
-        Only functions of the top layer import the global reactor; all other code gets its
-        reactor as an argument.
+        The global reactor is imported only inside functions of the top layer; all other
+        code gets it as an argument.
         """
         wrong = [
             name

@@ -1,5 +1,5 @@
 """
-The names that applications may import, and the cost of importing them.
+Tests for the public names of C{dtt}, and for the cost of importing it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dtt import errors
 
 class PublicNamesTests(SynchronousTestCase):
     """
-    The names exported by C{dtt}.
+    Tests for the names in C{dtt} itself.
     """
 
     def test_pinned(self) -> None:
-        """The public names are exactly these: change them only together with this list."""
+        """The public names are those of this list."""
         self.assertEqual(
             dtt.__all__,
             [
@@ -38,7 +38,7 @@ class PublicNamesTests(SynchronousTestCase):
         )
 
     def test_bound(self) -> None:
-        """Each name exists, is listed by dir(), and refers to the object of that name."""
+        """Each public name exists, is listed by dir(), and has a docstring."""
         for name in dtt.__all__:
             value = getattr(dtt, name)
             self.assertIn(name, dir(dtt))
@@ -47,13 +47,13 @@ class PublicNamesTests(SynchronousTestCase):
                 self.assertTrue(inspect.getdoc(value), name)
 
     def test_others(self) -> None:
-        """An unknown name raises AttributeError, as with any module."""
+        """An unknown name raises AttributeError."""
         with self.assertRaises(AttributeError):
             dtt.Nonsense  # noqa: B018
 
     def test_lazy(self) -> None:
         """
-        Importing C{dtt} loads neither Twisted nor treq; using a name loads Twisted, but
+        Importing C{dtt} imports neither Twisted nor treq; using a name imports Twisted, but
         neither treq nor the reactor.
         """
         script = (
@@ -75,11 +75,11 @@ class PublicNamesTests(SynchronousTestCase):
 
 class ErrorsTests(SynchronousTestCase):
     """
-    The exception tree.
+    Tests for the exception hierarchy.
     """
 
     def test_documented(self) -> None:
-        """Every exception has its own docstring and is a DTTError."""
+        """Every exception has a docstring of its own, and is a DTTError."""
         found = [
             value
             for value in vars(errors).values()
@@ -92,8 +92,8 @@ class ErrorsTests(SynchronousTestCase):
 
     def test_branches(self) -> None:
         """
-        Every exception except the root is either a local or a remote fault; caller
-        mistakes are ValueErrors.
+        Each exception but the root is either a local or a remote error; errors of the
+        caller are ValueErrors.
         """
         for error in vars(errors).values():
             if (

@@ -1,5 +1,5 @@
 """
-The examples in the README work.
+Tests that the code in the README works as shown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ README = Path(dtt.__file__).parents[1] / "README.md"
 
 def tac() -> str:
     """
-    The Python block of the README.
+    Return the Python block.
     """
     if not README.exists():
         raise SkipTest("the README is not beside an installed package")
@@ -40,8 +40,8 @@ def tac() -> str:
 
 class ReadmeTests(SynchronousTestCase):
     """
-    The Python block, run on an in-memory network with a DHT at the addresses of the
-    public bootstrap hosts.
+    Runs the Python block on a network in memory, with a DHT at the addresses of the public
+    bootstrap hosts.
     """
 
     def test_embedding(self) -> None:
@@ -108,7 +108,7 @@ class ReadmeTests(SynchronousTestCase):
 
     def test_stopped_alone(self) -> None:
         """
-        The C{.tac} file stops without an error if it has found no peers.
+        The C{.tac} file stops without an error if no member was found.
         """
         network = MachineNetwork(Clock(), rng=Random(1))
         self.patch(twisted.internet, "reactor", network.reactor("10.1.1.1"))

@@ -47,7 +47,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_exact_but_one_newline(self) -> None:
         """
-        One final newline is removed; everything else is kept.
+        One final newline is dropped; all other bytes are kept.
         """
         for held, secret in (
             (b"secret\n", b"secret"),
@@ -65,8 +65,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_lax_mode(self) -> None:
         """
-        A secret file that group or others can read is refused; the message has the chmod
-        command.
+        A secret file that group or others can read is refused, with the chmod to run.
         """
         for mode in (0o640, 0o604, 0o644):
             self._write(b"secret", mode)
@@ -78,7 +77,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_command_can_be_pasted(self) -> None:
         """
-        A path with blanks is quoted in the chmod command.
+        A path with spaces is quoted in the chmod.
         """
         self.path = self.path.with_name("a secret")
         self._write(b"secret", 0o644)
@@ -87,7 +86,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_unreadable(self) -> None:
         """
-        A missing file and a directory are refused with a one-line message.
+        A missing file and a directory are refused with a message of one line.
         """
         self.assertRaises(StateError, read_secret_file, self.path)
         self.path.mkdir(mode=0o700)
@@ -96,7 +95,7 @@ class SecretFileTests(SynchronousTestCase):
 
     def test_too_long(self) -> None:
         """
-        A file too long for a secret is refused without reading it into memory.
+        A file that is too large for a secret is not read into memory.
         """
         self._write(bytes(MAX_SECRET_BYTES))
         self.assertEqual(len(read_secret_file(self.path)), MAX_SECRET_BYTES)
@@ -130,8 +129,8 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_created(self) -> None:
         """
-        The directory is created with mode 0700, including its parents; an existing one is
-        used unchanged.
+        The directory is created with mode 0700, with its parents; an existing one is used
+        unchanged.
         """
         StateDirectory(self.path)
         StateDirectory(str(self.path))
@@ -139,8 +138,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_lax_mode(self) -> None:
         """
-        A directory that others can enter or read is refused; the message has the chmod
-        command.
+        A directory that others can enter or read is refused, with the chmod to run.
         """
         StateDirectory(self.path)
         for mode in (0o750, 0o755, 0o701):
@@ -151,7 +149,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_not_a_directory(self) -> None:
         """
-        A file in place of the directory or of a parent is refused.
+        A file instead of the directory or of one of its parents is refused.
         """
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(b"")
@@ -160,8 +158,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_leftovers(self) -> None:
         """
-        Temporary files of a killed process are removed when the directory is claimed;
-        other files stay.
+        Locking the directory deletes temporary files of a killed process, and nothing else.
         """
         state = StateDirectory(self.path)
         state.write_json("node.json", {})
@@ -172,8 +169,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_lock_excludes(self) -> None:
         """
-        A second user is refused with a clear message until the first one unlocks the
-        directory.
+        A second user is refused with a clear message until the first one unlocks.
         """
         first, second = StateDirectory(self.path), StateDirectory(self.path)
         self.addCleanup(second.unlock)
@@ -188,7 +184,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_kill_releases(self) -> None:
         """
-        The lock works between processes, and C{kill -9} releases it.
+        A lock of another process counts too, and C{kill -9} releases it.
         """
         process = subprocess.Popen(
             [sys.executable, "-c", _HOLD_LOCK, str(self.path)],
@@ -211,8 +207,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_json_round_trip(self) -> None:
         """
-        Reading returns the last value written, even for the next user; no temporary file
-        is left.
+        The last written value is read, also by the next user; no temporary file remains.
         """
         directory = StateDirectory(self.path)
         self.assertIsNone(directory.read_json("ports.json"))
@@ -223,7 +218,7 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_failed_write_keeps_the_old(self) -> None:
         """
-        If the new state can't be written, the old one stays.
+        If the new state can't be written, the old one is kept.
         """
         directory = StateDirectory(self.path)
         directory.write_json("ports.json", {"dht": 1})
@@ -240,8 +235,8 @@ class StateDirectoryTests(SynchronousTestCase):
 
     def test_damaged(self) -> None:
         """
-        A damaged file is moved aside with a warning and treated as missing; a new value
-        can be written and read.
+        A damaged file is renamed with a warning and treated as missing; a value written
+        afterwards is read.
         """
         directory = StateDirectory(self.path)
         events: list[object] = []

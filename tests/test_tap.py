@@ -31,14 +31,11 @@ from tests.tracker.common import collect_warnings, without_iroh
 
 class PluginTests(SynchronousTestCase):
     """
-    The command C{twistd dtt}.
+    Tests for the plugin C{twistd dtt}.
     """
 
     def test_found(self) -> None:
-        """
-        The plugin is in twistd's list under its name, and refers to the module, the
-        options and the service maker.
-        """
+        """twistd lists the plugin by its name, and the plugin names module, options and maker."""
         makers: list[Any] = [maker for maker in getPlugins(IServiceMaker) if maker.tapname == "dtt"]
         self.assertEqual(len(makers), 1)
         self.assertEqual(makers[0].module, "dtt.tap")
@@ -48,11 +45,11 @@ class PluginTests(SynchronousTestCase):
 
 class TapTestCase(SynchronousTestCase):
     """
-    Options, and a state directory.
+    Parses options, with a temporary state directory.
     """
 
     def setUp(self) -> None:
-        """Use a fresh default state directory."""
+        """Make the default state directory a new one."""
         without_iroh(self)
         self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
         self.state_dir = Path(self.mktemp()).absolute()
@@ -67,20 +64,20 @@ class TapTestCase(SynchronousTestCase):
         return options
 
     def file(self, content: str, mode: int = 0o600) -> Path:
-        """Create a file with C{content}."""
+        """Write a file with C{content}."""
         path = Path(self.mktemp())
         path.write_text(content)
         path.chmod(mode)
         return path
 
     def refused(self, *arguments: str, parent: dict[str, Any] | None = None) -> str:
-        """The one-line message with which twistd exits."""
+        """Return the message of one line with which twistd exits."""
         with self.assertRaises(tap.CannotStart) as raised:
             self.parse(*arguments, parent=parent)
         return self.one_line(raised.exception)
 
     def one_line(self, error: tap.CannotStart) -> str:
-        """The printed text: C{SystemExit} with a text prints it and exits with 1."""
+        """Return what is printed: a C{SystemExit} with a text prints it, and exits with 1."""
         self.assertIsInstance(error, SystemExit)
         self.assertIsInstance(error, Exception)
         assert isinstance(error.code, str)
@@ -94,7 +91,7 @@ class OptionsTests(TapTestCase):
     """
 
     def test_topics(self) -> None:
-        """--topic may be repeated and accepts a name or a hash; the secret file applies to all topics."""
+        """--topic may be repeated, and is a name or an id; the secret file is for all of them."""
         secret = self.file("s\n")
         options = self.parse("--topic", "x", "--topic", "hex:" + "ab" * 32, "--secret-file", str(secret))
         self.assertEqual(
@@ -116,7 +113,7 @@ class OptionsTests(TapTestCase):
         )
 
     def test_refused(self) -> None:
-        """A wrong option or file ends twistd with a one-line message that names it."""
+        """Any error ends twistd with one line that names the cause."""
         lax = self.file("s", 0o644)
         unknown = self.file("nonsense = 1\n")
         for arguments, expected in (
@@ -137,17 +134,14 @@ class OptionsTests(TapTestCase):
             self.assertIn(expected, self.refused(*arguments), str(arguments))
 
     def test_no_home(self) -> None:
-        """
-        Without a home directory, a state directory is required; with it, no home
-        directory is looked up.
-        """
+        """Without a home directory, --state-dir is required, and then the home directory is not looked up."""
         self.patch(os, "environ", {})
         self.patch(Path, "home", classmethod(no_home))
         self.assertIn("--state-dir", self.refused("--topic", "x"))
         self.assertEqual(self.parse("--topic", "x", "--state-dir", "d").config.state_dir, Path("d"))
 
     def test_syslog(self) -> None:
-        """JSON lines can't be combined with syslog."""
+        """JSON lines can't be combined with --syslog."""
         self.assertIn("syslog", self.refused("--topic", "x", "--log-format", "json", parent={"syslog": True}))
 
     def test_help(self) -> None:
@@ -175,15 +169,15 @@ class ServiceTests(TapTestCase):
         return found
 
     def tracker(self, service: Any) -> Tracker:
-        """The tracker inside the service."""
+        """Return the tracker within the service."""
         (tracker,) = service
         assert isinstance(tracker, Tracker)
         return tracker
 
     def test_service(self) -> None:
         """
-        The service contains a tracker with the topics, not started yet; a missing or
-        empty secret gives a warning.
+        The service contains a tracker with the topics, not yet started; a missing or empty
+        secret causes a warning.
         """
         warnings = self.warnings()
         config = self.file(
@@ -200,14 +194,14 @@ class ServiceTests(TapTestCase):
         self.assertIn("Topic y has no secret", warnings[0])
 
     def test_same_topic_twice(self) -> None:
-        """A topic given twice is refused by name, even if it is written differently the second time."""
+        """A duplicate topic is refused by name, in whatever form it is written."""
         for again in ("x", "hex:" + TopicId.from_name("x").hex()):
             with self.assertRaises(tap.CannotStart) as raised:
                 self.parse("--topic", "x", "--topic", again)
             self.assertIn(f"the topic {again!r} is given twice", self.one_line(raised.exception))
 
     def test_bad_state(self) -> None:
-        """A state directory that others can access gives a one-line message with the chmod command."""
+        """A state directory with a permissive mode is refused in one line, with the chmod to run."""
         self.state_dir.mkdir()
         self.state_dir.chmod(0o755)
         with self.assertRaises(tap.CannotStart) as raised:
@@ -216,8 +210,8 @@ class ServiceTests(TapTestCase):
 
     def test_cannot_bind(self) -> None:
         """
-        A port or state directory that is in use gives a one-line message when the service
-        starts, also under C{twist}, which has no privileged start.
+        A port or state directory in use is reported in one line when the service starts,
+        also under C{twist}, which has no privileged start.
         """
         reactor = MachineNetwork(Clock()).reactor("10.0.0.1")
         first = Tracker(reactor, Config(state_dir=self.state_dir, listen=("10.0.0.1", 7000)))
@@ -231,7 +225,7 @@ class ServiceTests(TapTestCase):
                 self.assertIsNone(raised.exception.__cause__)
 
     def test_json_log(self) -> None:
-        """With --log-format json the application's log observer writes JSON lines to twistd's log file."""
+        """With --log-format json, the application's log observer writes JSON lines where twistd would log."""
         out = io.StringIO()
         self.patch(sys, "stdout", out)
         options = self.parse(
@@ -246,10 +240,7 @@ class ServiceTests(TapTestCase):
         self.assertEqual(json.loads(out.getvalue())["text"], "hello")
 
     def test_rotation(self) -> None:
-        """
-        SIGUSR1 rotates the file of JSON lines, as it rotates twistd's own log, instead of
-        killing the process.
-        """
+        """SIGUSR1 rotates the file of JSON lines, like twistd's own log, instead of killing the process."""
         path = Path(self.mktemp()).absolute()
         self.addCleanup(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, signal.SIG_DFL))
         in_reactor: list[Any] = []
@@ -277,7 +268,7 @@ class ServiceTests(TapTestCase):
         self.assertEqual(json.loads(path.read_text())["text"], "hello")
 
     def test_text_log(self) -> None:
-        """By default twistd's own log observer is used."""
+        """By default twistd's own log is used."""
         application = Application("dtt")
         tap.makeService(self.parse("--topic", "x")).setServiceParent(application)
         self.assertIsNone(application.getComponent(ILogObserver, None))

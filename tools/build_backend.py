@@ -8,7 +8,7 @@ files that are gone, too.  Both are removed before each build, and after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
@@ -25,7 +25,7 @@ from setuptools.build_meta import (
     get_requires_for_build_wheel as get_requires_for_build_wheel,
 )
 
-_Settings = Mapping[str, Any] | None
+_Settings = dict[str, Any] | None
 
 
 def _clean() -> None:
@@ -49,7 +49,7 @@ def build_wheel(directory: str, settings: _Settings = None, metadata: str | None
     PEP 517.
     """
     with _cleanly():
-        return build_meta.build_wheel(directory, settings, metadata)
+        return str(build_meta.build_wheel(directory, settings, metadata))
 
 
 def build_sdist(directory: str, settings: _Settings = None) -> str:
@@ -57,7 +57,7 @@ def build_sdist(directory: str, settings: _Settings = None) -> str:
     PEP 517.
     """
     with _cleanly():
-        return build_meta.build_sdist(directory, settings)
+        return str(build_meta.build_sdist(directory, settings))
 
 
 def build_editable(directory: str, settings: _Settings = None, metadata: str | None = None) -> str:
@@ -65,4 +65,4 @@ def build_editable(directory: str, settings: _Settings = None, metadata: str | N
     PEP 660.
     """
     with _cleanly():
-        return build_meta.build_editable(directory, settings, metadata)
+        return str(build_meta.build_editable(directory, settings, metadata))

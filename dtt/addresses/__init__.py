@@ -1,3 +1,4 @@
 """
-From a peer id to addresses: signed packets, where they are stored, and the address book.
+Resolution of peer ids to addresses: signed packets, their stores, and the address
+book.
 """

@@ -1,16 +1,17 @@
 """
-The address book: how peers may be reached, in memory.
+The address book: the known addresses of peers, in memory.
 
-Rules (docs/protocol/addresses.md section 4, docs/protocol/gossip.md section 9): at most 8
-addresses for an id, forgotten 5 minutes after they were last named; what a
-peer says of itself, in a record or in a signed packet, goes before what others
-say of it; of its packets only the newest counts, however old it is: iroh signs
-one and republishes it for as long as its addresses stay.  Where a peer was last
-reached is kept for a day, for the case that nobody names anything better.
+Rules (docs/protocol/addresses.md section 4, docs/protocol/gossip.md section 9):
+at most 8 addresses per id, which expire 5 minutes after they were last learned;
+what a peer itself says, in a record or in a signed packet, takes precedence over
+what others say about it; only its newest packet counts, regardless of its age,
+because iroh signs a packet once and republishes it while its addresses stay the
+same.  The addresses at which a peer was last reached are kept for a day, as a
+fallback.
 
-After a failed dial the id is in back-off, until it is reached or a new address
-of it is learnt; and the (ip, port) is left alone for a while, whoever names it.
-Everything is bounded and tidied when it is touched: no timer runs.
+After a failed dial, the id is in back-off until it is reached or a new address
+is learned, and the (ip, port) is held for a while, regardless of who names it.
+All collections are bounded, and expire on access: there are no timers.
 """
 
 from __future__ import annotations
@@ -24,39 +25,37 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from dtt.addresses.dialable import dialable
-from dtt.addresses.held import HeldPlaces
+from dtt.addresses.held import HeldAddresses
 from dtt.addresses.pkarr import Packet
 from dtt.addresses.saved import MAX_REACHED, ReachedPeer
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IAddressBook, PeerId
 from dtt.wire.addresses import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 
-#: Seconds after which an address that nobody names any more is forgotten
+#: Seconds after which an address expires unless it is learned again
 #: (docs/protocol/gossip.md section 9).
 EXPIRY = 300.0
 
-#: Seconds of the first back-off of an id, and of the longest; each failure
-#: doubles it (docs/protocol/addresses.md section 4).
+#: The first and the longest back-off of an id, in seconds; each failure doubles it
+#: (docs/protocol/addresses.md section 4).
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 300.0
 
-#: A back-off takes between this share of its length and all of it (guess: two
-#: members that dial each other must not go on in step).
+#: A back-off lasts between this fraction of its length and all of it (guess: two
+#: members that dial each other must not stay synchronised).
 JITTER = 0.75
 
-#: Ids that are remembered (guess: far more than the views of all topics; a
-#: full book is about a megabyte).
+#: The maximum number of ids (guess: far more than the views of all topics; a full
+#: book takes about a megabyte).
 MAX_PEERS = 1024
 
-
-#: Seconds for which it is known where a peer was last reached (guess: a member
-#: that was switched off over night).
+#: Seconds for which the addresses at which a peer was last reached are kept (guess:
+#: a member that was switched off overnight).
 REACHED_EXPIRY = 86400.0
 
-#: Sources of a peer's own, signed words.
+#: Sources of addresses that the peer itself has signed.
 RECORD = "record"
 PKARR = "pkarr"
-
 
 _HEARSAY = 2
 
@@ -68,43 +67,46 @@ def _distrust(source: str) -> int:
 @frozen(slots=True)
 class KnownAddress:
     """
-    An address and where it comes from.
+    An address and its origin.
 
-    @ivar address: where the peer may be.
-    @ivar source: who said so: L{RECORD}, L{PKARR}, C{"peer data"}, ...; the most
-        trusted one that named it.
-    @ivar named_at: when it was last named, in the reactor's seconds.
+    @ivar address: the address.
+    @ivar source: its origin: L{RECORD}, L{PKARR}, C{"peer data"}, ...; if there
+        are several, the most trusted one.
+    @ivar learned_at: when it was last learned, in the reactor's seconds.
     """
 
     address: Address
     source: str
-    named_at: float
+    learned_at: float
 
     def rank(self) -> tuple[int, float]:
         """
-        Signed words before hearsay, and within each the newest.
+        Return a sort key: signed addresses first, then hearsay, each with the
+        newest first.
         """
-        return _distrust(self.source), -self.named_at
+        return _distrust(self.source), -self.learned_at
 
 
 @define(slots=True)
 class _Entry:
     """
-    What is known of one id.
+    The state of one id.
 
-    @ivar known: at most 8 and a relay, the most likely first.
-    @ivar failures: dials that failed in a row.
+    @ivar known: its addresses, at most 8 and a relay, the most likely first.
+    @ivar failures: the number of consecutive failed dials.
     @ivar retry_at: the end of the back-off.
-    @ivar doubted: it could not be dialled, and was not reached since.
-    @ivar version: of the newest packet, whose addresses are among C{known}.
-    @ivar reached: where it was last reached, and
-    @ivar reached_at: when.
+    @ivar failing: whether a dial has failed since the peer was last reached.
+    @ivar touched_at: when an address was last learned.
+    @ivar version: the version of the newest packet, whose addresses are in
+        C{known}.
+    @ivar reached: the addresses at which the peer was last reached.
+    @ivar reached_at: when it was last reached.
     """
 
     known: list[KnownAddress] = field(default=Factory(list))
     failures: int = 0
     retry_at: float = 0.0
-    doubted: bool = False
+    failing: bool = False
     touched_at: float = 0.0
     version: tuple[int, bytes] | None = None
     reached: tuple[Address, ...] = ()
@@ -112,21 +114,22 @@ class _Entry:
 
     def eviction_order(self) -> tuple[bool, float]:
         """
-        Hearsay goes before signed words and who was reached, and within each the
-        oldest.
+        Return a sort key: peers known only from hearsay are evicted before those
+        that were reached or have signed an address, each with the oldest first.
         """
         return bool(self.reached) or self.has_signed(), self.touched_at
 
     def has_signed(self) -> bool:
         """
-        Whether the peer itself names any of its addresses.
+        Return whether the peer itself has signed any of its addresses.
         """
         return any(_distrust(known.source) < _HEARSAY for known in self.known)
 
 
 def _best(known: Iterable[KnownAddress]) -> list[KnownAddress]:
     """
-    As many as may be dialled: a few addresses, and one relay.
+    Return the best L{MAX_ADDRESSES<dtt.wire.addresses.MAX_ADDRESSES>} addresses
+    and the best relay.
     """
     ranked = sorted(known, key=KnownAddress.rank)
     relays = [each for each in ranked if isinstance(each.address, RelayAddress)][:1]
@@ -137,7 +140,7 @@ def _best(known: Iterable[KnownAddress]) -> list[KnownAddress]:
 @implementer(IAddressBook)
 class AddressBook:
     """
-    See the module's words.
+    The address book; its rules are in the module's docstring.
     """
 
     def __init__(
@@ -148,39 +151,42 @@ class AddressBook:
         own_id: PeerId,
     ) -> None:
         """
-        @param own_addresses: what we list ourselves (docs/protocol/addresses.md section 3);
-            asked again each time, as it changes.
-        @param own_id: our peer id, which is never remembered.
+        @param rng: draws the jitter of back-offs.
+        @param own_addresses: returns our own addresses
+            (docs/protocol/addresses.md section 3); called each time, because they
+            change.
+        @param own_id: our peer id, 32 bytes, which is never stored.
         """
         self._reactor = reactor
         self._rng = rng
         self._own_addresses = own_addresses
         self._own_id = own_id
         self._entries: dict[PeerId, _Entry] = {}
-        self._held = HeldPlaces()
+        self._held = HeldAddresses()
 
     def __len__(self) -> int:
         """
-        How many ids are remembered.
+        Return the number of ids.
         """
         return len(self._entries)
 
     def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         """
-        See L{IAddressBook.learn}.  Ids that can't be anybody's and addresses
-        that may not be dialled are dropped.
+        Store addresses of a peer.  Invalid peer ids, and addresses that may not be
+        dialled, are ignored.
         """
         if peer_id == self._own_id or not is_valid_peer_id(peer_id):
             return
         usable = dialable(addresses, self._own_addresses())
         if usable:
-            self._name(self._entry(peer_id), usable, source)
+            self._add(self._entry(peer_id), usable, source)
 
     def learn_packet(self, packet: Packet) -> bool:
         """
-        Remember what a peer has signed, instead of what it signed before.
+        Replace the addresses from a peer's previous signed packet by those of
+        C{packet}.
 
-        @return: whether it counts: no newer one is known.
+        @return: whether C{packet} is current, that is, no newer one is known.
         @raise DecodeError: the DNS packet is malformed.
         """
         usable = dialable(packet.addresses(), self._own_addresses())
@@ -193,20 +199,20 @@ class AddressBook:
         entry = entry or self._entry(peer_id)
         if entry.version is not None and entry.version > packet.version():
             return False
-        self._name(entry, usable, PKARR, replaces=entry.version != packet.version())
+        self._add(entry, usable, PKARR, replaces=entry.version != packet.version())
         entry.version = packet.version()
         return True
 
-    def _name(self, entry: _Entry, addresses: Sequence[Address], source: str, replaces: bool = False) -> None:
+    def _add(self, entry: _Entry, addresses: Sequence[Address], source: str, replaces: bool = False) -> None:
         """
-        @param replaces: what C{source} named before is not true any more.
+        @param replaces: drop the addresses learned from C{source} before.
         """
         now = self._reactor.seconds()
         self._forget_expired(entry, now)
         before = {known.address for known in entry.known}
         merged = {known.address: known for known in entry.known if not (replaces and known.source == source)}
         for address in addresses:
-            # Named again, it takes the place that the new list gives it.
+            # A known address moves to its position in the new list.
             known = merged.pop(address, None)
             sources = [source] if known is None else [known.source, source]
             merged[address] = KnownAddress(address, min(sources, key=_distrust), now)
@@ -217,13 +223,14 @@ class AddressBook:
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """
-        See L{IAddressBook.resolve}.
+        Return the addresses of a peer that may be dialled now; fires immediately.
         """
         return succeed(self.dialable(peer_id))
 
     def dialable(self, peer_id: PeerId) -> tuple[Address, ...]:
         """
-        What L{resolve} fires with.
+        Return the addresses of a peer that may be dialled now, the most likely
+        first: at most 8 and a relay.
         """
         now = self._reactor.seconds()
         entry = self._entries.get(peer_id)
@@ -239,22 +246,25 @@ class AddressBook:
         free = (address for address in named if not self._held.has(address, now))
         return dialable(free, self._own_addresses())
 
-    def is_named(self, peer_id: PeerId) -> bool:
+    def has_current_address(self, peer_id: PeerId) -> bool:
         """
-        May an address of C{peer_id} be dialled now that somebody has named lately?
+        Return whether a learned address of C{peer_id}, and not only one at which it
+        was last reached, may be dialled now.
         """
         return bool(self.dialable(peer_id)) and bool(self._entries[peer_id].known)
 
-    def is_doubted(self, peer_id: PeerId) -> bool:
+    def has_only_failed_hearsay(self, peer_id: PeerId) -> bool:
         """
-        Is what is known of C{peer_id} but hearsay, which has failed before?
+        Return whether the addresses of C{peer_id} are all hearsay, and dialling it
+        has failed.
         """
         entry = self._entries.get(peer_id)
-        return entry is not None and entry.doubted and not entry.has_signed()
+        return entry is not None and entry.failing and not entry.has_signed()
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
-        See L{IAddressBook.failed}.  Without addresses it was not a dial.
+        Hold C{addresses}, and start or extend the back-off of C{peer_id}.  Without
+        addresses there was no dial, and nothing happens.
         """
         if not addresses:
             return
@@ -263,27 +273,28 @@ class AddressBook:
         entry = self._entries.get(peer_id)
         if entry is None:
             return
-        # 2**16 s is beyond the longest back-off: no need to count further.
+        # 2**16 s exceeds the longest back-off: a larger exponent is not needed.
         backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(entry.failures, 16))
         entry.failures += 1
-        entry.doubted = True
+        entry.failing = True
         entry.retry_at = now + backoff * self._rng.uniform(JITTER, 1.0)
 
     def succeeded(self, peer_id: PeerId) -> None:
         """
-        See L{IAddressBook.succeeded}.
+        End the back-off of C{peer_id}, and remember the addresses at which it was
+        reached.
         """
         entry = self._entries.get(peer_id)
         if entry is not None:
-            entry.failures, entry.retry_at, entry.doubted = 0, 0.0, False
+            entry.failures, entry.retry_at, entry.failing = 0, 0.0, False
             entry.reached_at = self._reactor.seconds()
             if entry.known:
                 entry.reached = tuple(known.address for known in entry.known)
 
     def reached(self) -> list[ReachedPeer]:
         """
-        The peers that were reached within a day, the latest first, at most
-        L{MAX_REACHED}.
+        Return the peers that were reached within a day, the latest first; at most
+        L{MAX_REACHED<dtt.addresses.saved.MAX_REACHED>}.
         """
         now = self._reactor.seconds()
         for entry in self._entries.values():
@@ -293,13 +304,15 @@ class AddressBook:
 
     def restore(self, peers: Iterable[ReachedPeer]) -> None:
         """
-        What L{reached} gave in an earlier run, the latest first.
+        Restore what L{reached} returned in an earlier run.
+
+        @param peers: the peers, the latest first.
         """
         now = self._reactor.seconds()
         for peer in tuple(peers)[:MAX_REACHED]:
             if peer.peer_id == self._own_id or not is_valid_peer_id(peer.peer_id):
                 continue
-            # Another clock may have been ahead of ours.
+            # The clock of the earlier run may have been ahead.
             at = min(peer.at, now)
             if peer.addresses and now - at < REACHED_EXPIRY:
                 entry = self._entry(peer.peer_id)
@@ -308,8 +321,8 @@ class AddressBook:
 
     def known(self, peer_id: PeerId) -> tuple[KnownAddress, ...]:
         """
-        All that is known of C{peer_id}, the most likely first, with source and
-        age, whether it may be dialled now or not.
+        Return all learned addresses of C{peer_id}, the most likely first, including
+        those that may not be dialled now.
         """
         entry = self._entries.get(peer_id)
         if entry is None:
@@ -325,14 +338,14 @@ class AddressBook:
         return entry
 
     def _forget_expired(self, entry: _Entry, now: float) -> None:
-        entry.known = [known for known in entry.known if now - known.named_at < EXPIRY]
+        entry.known = [known for known in entry.known if now - known.learned_at < EXPIRY]
         if now - entry.reached_at >= REACHED_EXPIRY:
             entry.reached = ()
 
     def _make_room(self) -> None:
         """
-        Drop an eighth of a full book at once, so that a flood of ids costs
-        little for each of them.
+        If the book is full, evict an eighth of it, so that the cost per id stays low
+        under a flood of ids.
         """
         if len(self._entries) < MAX_PEERS:
             return

@@ -1,9 +1,10 @@
 """
 Signed packets in the DHT.
 
-Rules (docs/protocol/addresses.md section 1): a packet is an item of BEP44 without salt.
-Its key's owner is the only writer: it is put without C{cas}, and a higher
-C{seq} replaces all before it.  What is no packet is counted by reason.
+Rules (docs/protocol/addresses.md section 1): a packet is a BEP44 mutable item
+without salt.  The owner of the key is its only writer: it is put without
+C{cas}, and a higher C{seq} replaces all earlier ones.  Values that are not valid
+packets are counted by reason.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore, PacketSink
 from dtt.addresses.pkarr import Packet, check
 from dtt.errors import DecodeError, DTTError, PublishFailed
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, MutableRead, NodeAnswer, PeerId
 
-#: KRPC errors of a node that has a newer item, or another than C{cas} says (BEP44).
+#: KRPC errors of a node that has a newer item, or one that C{cas} does not match (BEP44).
 _NEWER = frozenset((301, 302))
 
-#: Nodes that keep a packet (mainline's k: iroh's readers ask as many).
+#: The number of nodes that store a packet (k of the mainline crate: iroh queries as
+#: many).
 COPIES = 20
 
 
@@ -32,24 +35,28 @@ class DHTStore:
     """
     The DHT as a store.
 
-    @ivar counters: what happened, by reason.
+    @ivar counters: counts C{"dht: <reason>"}.
     """
 
     name = "dht"
 
     def __init__(self, dht: IDHT, counters: Counter[str]) -> None:
+        """
+        @param dht: the DHT node.
+        @param counters: counts failures and invalid packets by reason.
+        """
         self.counters = counters
         self._dht = dht
 
     def when_ready(self) -> Deferred[None]:
         """
-        See L{IPacketStore.when_ready}.
+        Wait until a DHT node has answered.
         """
         return self._dht.when_ready().addCallback(lambda _: None)
 
     def find(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
         """
-        See L{IPacketStore.find}.
+        Read the packets of a peer from the DHT.
         """
         seen: set[tuple[int, bytes]] = set()
 
@@ -63,19 +70,19 @@ class DHTStore:
             try:
                 check(packet)
             except DecodeError as error:
-                self.counters[f"dht: {error}"] += 1
+                self.counters[store_counter(self.name, error)] += 1
             else:
                 on_packet(packet)
 
         def failed(failure: Failure) -> None:
             failure.trap(DTTError)
-            self.counters[f"dht: {failure.getErrorMessage()}"] += 1
+            self.counters[store_counter(self.name, failure.getErrorMessage())] += 1
 
         return self._dht.get_mutable(peer_id, b"", answered).addCallbacks(lambda _: None, failed)
 
     def publish(self, key: PeerKey, packet: Packet) -> Deferred[None]:
         """
-        See L{IPacketStore.publish}.  One node that stores it is enough.
+        Put a packet into the DHT.  It is published if at least one node stores it.
         """
         return Deferred.fromCoroutine(self._publish(key, packet))
 
@@ -84,7 +91,7 @@ class DHTStore:
         _refuse_if_newer(read, packet)
         result = await self._dht.put_latest(key.seed, packet.dns, packet.seq, read=read, copies=COPIES)
         if any(code in _NEWER for _, code in result.refused):
-            # A node's word is no proof, an item with our signature is.
+            # A node's error proves nothing; an item with our signature does.
             _refuse_if_newer(await self._dht.refresh(read), packet)
         if not result.stored:
             raise PublishFailed("no node stored it")
@@ -92,7 +99,8 @@ class DHTStore:
 
 def _refuse_if_newer(read: MutableRead, packet: Packet) -> None:
     """
-    @raise PublishFailed: a node has a packet of ours that goes before C{packet}.
+    @raise PublishFailed: a node has a packet of ours that takes precedence over
+        C{packet}.
     """
     versions = [(a.seq, a.value) for a in read.answers if a.seq is not None and a.value is not None]
     if versions and max(versions) > packet.version():

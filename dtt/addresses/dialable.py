@@ -1,13 +1,14 @@
 """
-Which addresses may be dialled.  Pure.
+Decides which addresses may be dialled.  Pure.
 
-Rules (docs/protocol/addresses.md section 4): never an unspecified, multicast or broadcast
-address, nor one of our own; loopback, link-local and private ones only when
-we list one of that kind ourselves, or any member could make us probe our own
-private network.  An IPv4-mapped address is treated as the IPv4 address.  A
-relay is judged by the host in its URL, which must be spelled so that all
-programs read the same one; a name must be one that the public DNS could know.
-A relay of ours allows relays of its kind, no addresses.
+Rules (docs/protocol/addresses.md section 4): never dial an unspecified, multicast
+or broadcast address, nor one of our own; dial loopback, link-local and private
+addresses only if we have an address of that scope ourselves, because otherwise
+any member could make us probe our private network.  An IPv4-mapped address is
+treated as the IPv4 address.  A relay is judged by the host in its URL, which must
+be spelled such that all programs parse it identically; a host name must be one
+that the public DNS can contain.  A relay of our own permits relays of its scope,
+but no addresses.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from urllib.parse import urlsplit
 from dtt.net.networks import Scope, canonical, scope, scope_of
 from dtt.wire.addresses import MAX_ADDRESSES, MAX_RELAY_URL, Address, PeerAddress, RelayAddress
 
-# Of a name: not the backslashes, percent signs and so on that browsers and iroh
-# read in another way than urllib.
+# Characters of a host name, without backslashes, percent signs and others that
+# browsers and iroh parse differently from urllib.
 _NAME_CHARACTERS = frozenset(string.ascii_lowercase + string.digits + "-._")
 
 
 def _relay_scope(url: str) -> Scope:
     """
-    From where a relay can be reached; L{Scope.NEVER} for what is no URL of one.
+    Return the scope from which a relay can be reached; C{Scope.NEVER} if C{url} is
+    not a relay URL.
     """
     if len(url) > MAX_RELAY_URL or not url.isascii() or not url.isprintable() or " " in url:
         return Scope.NEVER
@@ -52,18 +54,20 @@ def _relay_scope(url: str) -> Scope:
 
 def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Address, ...]:
     """
-    Those of C{addresses} that may be dialled, in their order, each once and in
-    canonical form, at most L{MAX_ADDRESSES} and one relay.
+    Return those of C{addresses} that may be dialled, in order, each once and in
+    canonical form; at most L{MAX_ADDRESSES<dtt.wire.addresses.MAX_ADDRESSES>} and
+    one relay.
 
-    @param own: what we list ourselves (docs/protocol/addresses.md section 3).
+    @param addresses: the addresses of a peer.
+    @param own: our own addresses (docs/protocol/addresses.md section 3).
     """
-    own_places = set()
+    own_host_ports = set()
     allowed, allowed_relays = {Scope.GLOBAL}, set()
     for address in own:
         if isinstance(address, RelayAddress):
             allowed_relays.add(_relay_scope(address.url))
         elif (ip := canonical(address.host)) is not None:
-            own_places.add((str(ip), address.port))
+            own_host_ports.add((str(ip), address.port))
             allowed.add(scope_of(ip))
     allowed.discard(Scope.NEVER)
     allowed_relays = (allowed | allowed_relays) - {Scope.NEVER}
@@ -82,8 +86,12 @@ def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Addr
         if ip is None or not 0 < address.port < 65536 or scope_of(ip) not in allowed:
             continue
         host = str(ip)
-        named = PeerAddress(address.transport, host, address.port)
-        if (host, address.port) not in own_places and named not in found and direct < MAX_ADDRESSES:
-            found[named] = None
+        canonical_address = PeerAddress(address.transport, host, address.port)
+        if (
+            (host, address.port) not in own_host_ports
+            and canonical_address not in found
+            and direct < MAX_ADDRESSES
+        ):
+            found[canonical_address] = None
             direct += 1
     return tuple(found)

@@ -1,10 +1,10 @@
 """
-DNS packets of pkarr: TXT records among answers, nothing else; bytes in, bytes
-out, by way of Twisted's DNS codec.
+Codec for the DNS packets of pkarr, which have only TXT records as answers; based
+on Twisted's DNS codec.
 
-Everything that is read was written by others: names are followed within
-limits, counts are not believed, and whatever is wrong is a L{DecodeError} whose
-reason begins with C{dns}.
+Packets come from untrusted sources: the length and the compression pointers of
+names are limited, counts are not trusted, and every fault is a
+L{DecodeError<dtt.errors.DecodeError>} whose reason begins with C{dns}.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from twisted.names import dns
 
 from dtt.errors import DecodeError
 
-#: Seconds (iroh, address_lookup/pkarr.rs, DEFAULT_PKARR_TTL; nobody looks at it).
+#: The TTL of all records, in seconds (iroh, address_lookup/pkarr.rs,
+#: DEFAULT_PKARR_TTL; readers ignore it).
 TTL: Final = 30
 
-#: Bytes of one string in a TXT record, of a label, and of a name (RFC 1035
-#: sections 3.3 and 2.3.4).
+#: The maximum sizes in bytes of a string in a TXT record, of a label, and of a name
+#: (RFC 1035 sections 3.3 and 2.3.4).
 MAX_STRING: Final = 255
 MAX_LABEL: Final = 63
 MAX_NAME: Final = 255
 
-#: Compression pointers that are followed for one name (guess: who writes
-#: names once needs one).
+#: The maximum number of compression pointers in one name (guess: an encoder that
+#: writes each name once needs one).
 MAX_POINTERS: Final = 16
 
 _HEADER: Final = Struct(dns.Message.headerFmt)
@@ -37,8 +38,10 @@ _IS_ANSWER: Final = 0x80
 
 def write_texts(texts: Iterable[tuple[str, str]]) -> bytes:
     """
-    A DNS packet with one TXT record for each owner name and text, which is at
-    most L{MAX_STRING} bytes.  Names are compressed as iroh does it.
+    Encode a DNS packet with one TXT record for each owner name and text.  Names
+    are compressed as iroh does it.
+
+    @param texts: pairs of owner name and text, of at most L{MAX_STRING} bytes.
     """
     message = dns.Message(answer=1, maxSize=0)
     for owner, text in texts:
@@ -49,8 +52,8 @@ def write_texts(texts: Iterable[tuple[str, str]]) -> bytes:
 
 class _Name(dns.Name):
     """
-    A name that is read within limits: Twisted's own may become as long as the
-    packet times the pointers in it.
+    A name that is decoded with limits: with Twisted's own class, the name can grow
+    to the size of the packet times the number of its pointers.
     """
 
     def decode(self, strio: BytesIO, length: int | None = None) -> None:
@@ -94,11 +97,12 @@ def _octet(strio: BytesIO) -> int:
 
 def read_texts(packet: bytes) -> list[tuple[bytes, str]]:
     """
-    The TXT records among the answers of a DNS packet: owner name and text.
-    Records of other types and classes, and texts that are not UTF-8, are left
-    out; what follows the answers is not looked at.
+    Decode the TXT records among the answers of a DNS packet.  Records of other
+    types and classes, texts that are not UTF-8, and everything after the answers
+    are ignored.
 
-    @raise DecodeError: C{"dns: ..."}: malformed.
+    @return: pairs of owner name and text.
+    @raise DecodeError: the packet is malformed; the reason is C{"dns: ..."}.
     """
     strio = BytesIO(packet)
     _, flags, _, questions, answers, _, _ = _HEADER.unpack(_exactly(strio, _HEADER.size))
@@ -124,7 +128,7 @@ def _answers(strio: BytesIO, count: int) -> Iterator[tuple[bytes, str]]:
 
 def _text(data: bytes) -> bytes:
     """
-    The strings of a TXT record, one after another.
+    Concatenate the strings of a TXT record.
     """
     strio = BytesIO(data)
     strings = []

@@ -1,7 +1,7 @@
 """
-The seam of this folder: where signed packets are kept and found.
+The interface of this package: stores of signed packets.
 
-Each provider passes the same tests (C{tests/addresses/test_stores.py}).
+All implementations pass the same tests (C{tests/addresses/test_stores.py}).
 """
 
 from __future__ import annotations
@@ -16,36 +16,39 @@ from dtt.addresses.pkarr import Packet
 from dtt.identity import PeerKey
 from dtt.interfaces import PeerId
 
-#: Takes each packet that is found.
+#: Called with each packet that is found.
 PacketSink: TypeAlias = Callable[[Packet], None]
 
 
 class IPacketStore(Interface):
     """
-    A place where peers publish their signed packets.
+    A store in which peers publish their signed packets.
     """
 
-    name = Attribute("What it is called in events: C{dht}, or a relay's URL.")
+    name = Attribute("Its name in events: C{dht}, or the URL of a relay.")
 
     def when_ready() -> Deferred[None]:
         """
-        Fires once there is somebody to ask; can be cancelled.
+        Wait until the store can be queried.
+
+        @return: fires then; can be cancelled.
         """
 
     def find(peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
         """
-        Look for packets of C{peer_id}.
+        Look up packets of C{peer_id}.
 
-        @param on_packet: called with each different one as it arrives, none at
-            all if there is none.
-        @return: fires when the search is over, whatever happened; can be
-            cancelled.
+        @param peer_id: 32 bytes.
+        @param on_packet: called with each distinct packet as it arrives; not
+            called if there is none.
+        @return: fires when the lookup is over, whether it succeeded or failed; can
+            be cancelled.
         """
 
     def publish(key: PeerKey, packet: Packet) -> Deferred[None]:
         """
-        Sign C{packet} with C{key}, and keep it there.
+        Sign C{packet} with C{key}, and store it.
 
-        @return: fires when it is there; fails with L{PublishFailed}; can be
-            cancelled.
+        @return: fires when it is stored; fails with
+            L{PublishFailed<dtt.errors.PublishFailed>}; can be cancelled.
         """

@@ -1,13 +1,13 @@
 """
-Look-ups of peers in the stores.
+Lookups of peers in the stores.
 
-Rules (docs/protocol/addresses.md section 2): all stores are asked at once, and of all
-packets the newest counts.  Whoever waits is told as soon as something is
-usable; the search goes on, for what follows.  One search for an id at a time,
-4 in all, each over within 10 s; others wait.  After a search an id is not
-searched again for a while, ever longer if nothing was usable: a peer that has
-published nothing must not cost a lookup in the DHT each time that its id is
-heard.
+Rules (docs/protocol/addresses.md section 2): all stores are queried concurrently,
+and the newest of all packets counts.  Callers are notified as soon as an address
+is usable; the search continues for newer packets.  There is one search per id and
+4 in total at a time, each for at most 10 s; others wait in a queue.  After a
+search, an id is not searched again for a while, which grows if nothing was
+usable: a peer that has published nothing must not cost a DHT lookup each time its
+id is mentioned.
 """
 
 from __future__ import annotations
@@ -22,34 +22,40 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.pkarr import Packet
 from dtt.interfaces import PeerId
 
-#: Seconds that a search may take (docs/protocol/records.md section 6: a read of the DHT).
+#: The timeout of a search in seconds (docs/protocol/records.md section 6: a read of
+#: the DHT).
 TIMEOUT = 10.0
 
-#: Searches at the same time, and those that wait for their turn (guess: a DHT
-#: lookup is some 60 packets, and in a small DHT they all go to the same nodes;
-#: the active and the passive view hold 35).
+#: The maximum numbers of concurrent and of queued searches (guess: a DHT lookup takes
+#: about 60 packets, and in a small DHT they all go to the same nodes; the active and
+#: the passive view hold 35 members).
 MAX_RUNNING = 4
 MAX_WAITING = 64
 
-#: Seconds before an id is searched again, doubling each time that nothing was
-#: usable (guess: a peer that starts with us publishes within seconds).
+#: Seconds before an id is searched again; doubles each time nothing was usable
+#: (guess: a peer that starts together with us publishes within seconds).
 FIRST_HOLD = 2.0
 LONGEST_HOLD = 300.0
 
-#: Ids whose searches are remembered (guess; about 100 kB).
+#: The maximum number of ids whose last search is remembered (guess; about 100 kB).
 MAX_HELD = 1024
 
 
 @define(slots=True, eq=False)
 class _Search:
     """
-    @ivar waiting: those who want to know, each with a Deferred of its own.
-    @ivar newest: the packet that counts so far.
-    @ivar running: one for each store; empty: its turn has not come.
+    A search for the addresses of one peer.
+
+    @ivar peer_id: the peer.
+    @ivar waiting: one Deferred for each waiting caller.
+    @ivar newest: the newest packet so far.
+    @ivar running: the lookups, one for each store; empty while the search is
+        queued.
     """
 
     peer_id: PeerId
@@ -57,9 +63,9 @@ class _Search:
     newest: Packet | None = None
     running: list[Deferred[None]] = field(factory=list)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """
-        Fire all who wait.
+        Fire the Deferreds of all waiting callers.
         """
         waiting, self.waiting = self.waiting, {}
         for each in waiting:
@@ -70,9 +76,10 @@ class _Search:
 
 class Lookups:
     """
-    See the module's words.
+    Searches for peers in all stores; its rules are in the module's docstring.
 
-    @ivar counters: C{"searches"}, C{"found"}, and what went wrong.
+    @ivar counters: counts C{searches}, C{found}, C{older_packet},
+        C{too_many_searches} and C{"<store>: search_timed_out"}.
     """
 
     _log = Logger()
@@ -86,8 +93,11 @@ class Lookups:
         counters: Counter[str],
     ) -> None:
         """
-        @param learn: told of each packet that is newer than those before.
-        @param is_usable: whether there is now something to dial.
+        @param stores: the stores to query.
+        @param learn: called with each packet that is newer than those before.
+        @param is_usable: returns whether a peer has an address that may be dialled
+            now.
+        @param counters: counts searches and failures.
         """
         self.counters = counters
         self._reactor = reactor
@@ -96,24 +106,24 @@ class Lookups:
         self._is_usable = is_usable
         self._searches: dict[PeerId, _Search] = {}
         self._turns: deque[_Search] = deque()
-        # The end of the hold, and its length; the oldest first.
+        # The end and the length of the hold of each id; the oldest first.
         self._holds: dict[PeerId, tuple[float, float]] = {}
         self._stopped = False
 
     def find(self, peer_id: PeerId) -> Deferred[None] | None:
         """
-        Search, or join the search that is under way.
+        Start a search for a peer, or join the one in progress.
 
-        @return: L{None}: not now.  Else a Deferred of its own for each caller,
-            which fires when something is usable or the search is over; when
-            it is cancelled, a search that has begun goes on.
+        @return: C{None} if the peer can't be searched now.  Else a new Deferred,
+            which fires when an address is usable or the search is over.  Cancelling
+            it does not stop a search that has started.
         """
         search = self._searches.get(peer_id)
         if search is None:
             if not self._stores or self._stopped or self._is_held(peer_id):
                 return None
             if len(self._turns) >= MAX_WAITING:
-                self.counters["too many searches"] += 1
+                self.counters["too_many_searches"] += 1
                 return None
             search = self._searches[peer_id] = _Search(peer_id)
             self._turns.append(search)
@@ -124,14 +134,14 @@ class Lookups:
 
     def stop(self) -> None:
         """
-        End all searches; who waits is told.
+        Cancel all searches, and notify all waiting callers.
         """
         self._stopped = True
         self._turns.clear()
         for search in tuple(self._searches.values()):
             for running in tuple(search.running):
                 running.cancel()
-            search.tell()
+            search.notify()
         self._searches.clear()
 
     def _left(self, search: _Search, waiting: Deferred[None]) -> None:
@@ -161,18 +171,20 @@ class Lookups:
             return
         if search.newest is not None and search.newest.version() >= packet.version():
             if search.newest.version() > packet.version():
-                self.counters["older packet"] += 1
+                self.counters["older_packet"] += 1
             return
         search.newest = packet
         self._learn(packet)
         if self._is_usable(search.peer_id):
-            search.tell()
+            search.notify()
 
     def _failed(self, failure: Failure, name: str) -> None:
         if failure.check(DeferredTimeoutError):
-            self.counters[f"{name}: search timed out"] += 1
-        elif not failure.check(CancelledError):  # by us, or by the end of the DHT node
-            self._log.failure("a search of {store} failed in an unexpected way", failure, store=name)
+            self.counters[store_counter(name, "search_timed_out")] += 1
+        elif not failure.check(CancelledError):  # cancelled by us, or by the stop of the DHT node
+            self._log.failure(
+                "Searching {store} failed with an unexpected error (a bug)", failure, store=name
+            )
 
     def _over(self, search: _Search) -> None:
         if self._stopped:
@@ -181,7 +193,7 @@ class Lookups:
         if search.newest is not None:
             self.counters["found"] += 1
         self._hold(search.peer_id)
-        search.tell()
+        search.notify()
         self._next_turn()
 
     def _is_held(self, peer_id: PeerId) -> bool:

@@ -1,15 +1,16 @@
 """
-Signed packets of pkarr: what a peer says of its own addresses.
+Signed pkarr packets: the addresses that a peer publishes about itself.
 
-Contract: docs/protocol/addresses.md section 1.  A packet is a public key, a signature,
-a sequence number (microseconds since the epoch) and a DNS packet; signed is
-what BEP44 signs for an item without salt whose value is the DNS packet, so
-the same signature serves the DHT and relays.
+Contract: docs/protocol/addresses.md section 1.  A packet consists of a public
+key, a signature, a sequence number (microseconds since the epoch) and a DNS
+packet.  The signature covers what BEP44 signs for an item without salt whose
+value is the DNS packet, so that the same signature is valid in the DHT and at
+relays.
 
-The DNS packet has answers only: TXT records of one string, C{key=value}.
-Under C{_iroh.<z32>} stand C{relay}, C{addr} and C{user-data}, in that order,
-for iroh, which refuses the whole set if it finds another key and cuts a value
-at its second C{=}.  Under C{_dtt.<z32>}, which iroh does not look at, stands
+The DNS packet has only answers: TXT records of one string, C{key=value}.  The
+name C{_iroh.<z32>} has C{relay}, C{addr} and C{user-data}, in this order, for
+iroh, which rejects the whole set if it contains another key, and truncates a
+value at its second C{=}.  The name C{_dtt.<z32>}, which iroh ignores, has
 C{streams=<ip:port>}, an address of dtt's streams transport.
 """
 
@@ -26,25 +27,25 @@ from dtt.identity import SIGNATURE_BYTES, PeerKey, is_valid_peer_id, verify, z32
 from dtt.krpc.items import MAX_SEQ, MAX_STRING_SIZE, MAX_VALUE_SIZE, signature_buffer
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
 
-#: Bytes of the largest DNS packet that is read (iroh-dns, pkarr.rs).
+#: The maximum size of a DNS packet that is read, in bytes (iroh-dns, pkarr.rs).
 MAX_READ = MAX_VALUE_SIZE
 
-#: Bytes of the largest one that is written: as a bencoded string it must fit
-#: an item of BEP44.
+#: The maximum size of a DNS packet that is written, in bytes: as a bencoded string it
+#: must fit into a BEP44 item.
 MAX_WRITTEN = MAX_STRING_SIZE
 
-#: Bytes of the largest relay payload: signature, sequence number, DNS packet.
+#: The maximum size of a relay payload in bytes: signature, sequence number, DNS packet.
 MAX_PAYLOAD = SIGNATURE_BYTES + 8 + MAX_READ
 
 
 @frozen(slots=True)
 class Packet:
     """
-    What a key has signed.
+    A packet that the owner of a key has signed.
 
-    @ivar public_key: whose it is, 32 bytes.
-    @ivar seq: microseconds since the epoch when it was signed, by the signer's
-        clock; 0..2^63-1.
+    @ivar public_key: the key, 32 bytes.
+    @ivar seq: the sequence number: the time of signing in microseconds since the
+        epoch, by the signer's clock; 0..2^63-1.
     @ivar dns: the DNS packet, at most L{MAX_READ} bytes.
     """
 
@@ -54,35 +55,37 @@ class Packet:
 
     def version(self) -> tuple[int, bytes]:
         """
-        Of two packets of one key that with the greater version counts.
+        Return the version: of two packets of one key, the one with the greater
+        version takes precedence.
         """
         return self.seq, self.dns
 
     def addresses(self) -> tuple[Address, ...]:
         """
-        The addresses in it, each once, those of iroh before those of streams,
-        the relay last; at most L{MAX_ADDRESSES} of each transport.
+        Return the addresses in the packet, each once: those of iroh, those of
+        streams, then the relay; at most
+        L{MAX_ADDRESSES<dtt.wire.addresses.MAX_ADDRESSES>} of each transport.
 
         @raise DecodeError: the DNS packet is malformed.
         """
-        of_iroh, of_dtt = (owner.encode("ascii") for owner in _owners(self.public_key))
+        iroh_owner, dtt_owner = (owner.encode("ascii") for owner in _owners(self.public_key))
         iroh: dict[PeerAddress, None] = {}
         streams: dict[PeerAddress, None] = {}
         relays: dict[RelayAddress, None] = {}
         for name, text in read_texts(self.dns):
             key, _, value = text.partition("=")
-            if name == of_iroh and key == "addr" and (address := _read_address(IROH, value)):
+            if name == iroh_owner and key == "addr" and (address := _read_address(IROH, value)):
                 iroh[address] = None
-            elif name == of_iroh and key == "relay" and 0 < len(value) <= MAX_RELAY_URL:
+            elif name == iroh_owner and key == "relay" and 0 < len(value) <= MAX_RELAY_URL:
                 relays[RelayAddress(value)] = None
-            elif name == of_dtt and key == "streams" and (address := _read_address(STREAMS, value)):
+            elif name == dtt_owner and key == "streams" and (address := _read_address(STREAMS, value)):
                 streams[address] = None
         return (*[*iroh][:MAX_ADDRESSES], *[*streams][:MAX_ADDRESSES], *[*relays][:1])
 
 
 def _owners(public_key: bytes) -> tuple[str, str]:
     """
-    The names of iroh's and of our own records.
+    Return the owner names of iroh's and of dtt's TXT records.
     """
     zone = z32_encode(public_key)
     return f"_iroh.{zone}", f"_dtt.{zone}"
@@ -93,18 +96,21 @@ def _owners(public_key: bytes) -> tuple[str, str]:
 
 def relay_payload(key: PeerKey, packet: Packet) -> bytes:
     """
-    C{packet} of C{key}, signed, as relays take and give it: at most
-    L{MAX_PAYLOAD} bytes.
+    Sign C{packet}, and encode it as the payload that relays accept and serve.
+
+    @return: at most L{MAX_PAYLOAD} bytes.
     """
     return key.sign(_signed(packet)) + packet.seq.to_bytes(8, "big") + packet.dns
 
 
 def read_payload(public_key: bytes, payload: bytes) -> Packet:
     """
-    The packet in a relay payload, verified.
+    Decode and verify a relay payload.
 
-    @param public_key: whose it must be, 32 bytes.
-    @raise DecodeError: wrong size, key, sequence number, signature or DNS packet.
+    @param public_key: the key that must have signed it, 32 bytes.
+    @param payload: the bytes from the relay.
+    @raise DecodeError: the size, key, sequence number, signature or DNS packet is
+        invalid.
     """
     if len(payload) < SIGNATURE_BYTES + 8:
         raise DecodeError("pkarr: too short")
@@ -120,9 +126,9 @@ def read_payload(public_key: bytes, payload: bytes) -> Packet:
 
 def check(packet: Packet) -> None:
     """
-    Is it a packet that we take, if its signature holds?
+    Check everything but the signature of a packet.
 
-    @raise DecodeError: wrong size, key, sequence number or DNS packet.
+    @raise DecodeError: the size, key, sequence number or DNS packet is invalid.
     """
     if len(packet.dns) > MAX_READ:
         raise DecodeError("pkarr: too large")
@@ -142,44 +148,49 @@ def _signed(packet: Packet) -> bytes:
 
 def write_dns(public_key: bytes, addresses: Iterable[Address], user_data: str | None = None) -> bytes:
     """
-    The DNS packet with C{addresses} of C{public_key}: the first relay, and the
-    first L{MAX_ADDRESSES} others.  What does not fit into L{MAX_WRITTEN} bytes
-    is left out, the last address first, then user data, then the relay.
+    Encode the addresses of a peer as a DNS packet: the first relay, and the first
+    L{MAX_ADDRESSES<dtt.wire.addresses.MAX_ADDRESSES>} other addresses.  What does
+    not fit into L{MAX_WRITTEN} bytes is omitted: the last address first, then the
+    user data, then the relay.
 
-    @param user_data: for whoever reads it; not with C{=} in it, which iroh
-        can't read back.
+    @param public_key: the peer's key, 32 bytes.
+    @param addresses: its addresses.
+    @param user_data: text for applications; omitted if it contains C{=}, which
+        iroh can't read back.
     """
     listed = list(addresses)
-    relays = [a.url for a in listed if isinstance(a, RelayAddress) and _is_text("relay", a.url)][:1]
+    relays = [a.url for a in listed if isinstance(a, RelayAddress) and _fits("relay", a.url)][:1]
     others = [a for a in listed if isinstance(a, PeerAddress)][:MAX_ADDRESSES]
-    users = [user_data] if user_data is not None and _is_text("user-data", user_data) else []
-    while len(packet := _write(public_key, relays, others, users)) > MAX_WRITTEN:
-        (others or users or relays).pop()
+    texts = [user_data] if user_data is not None and _fits("user-data", user_data) else []
+    while len(packet := _write(public_key, relays, others, texts)) > MAX_WRITTEN:
+        (others or texts or relays).pop()
     return packet
 
 
-def _is_text(key: str, value: str) -> bool:
+def _fits(key: str, value: str) -> bool:
     return bool(value) and "=" not in value and len(f"{key}={value}".encode()) <= MAX_STRING
 
 
 def _write(
-    public_key: bytes, relays: Sequence[str], others: Sequence[PeerAddress], users: Sequence[str]
+    public_key: bytes, relays: Sequence[str], others: Sequence[PeerAddress], texts: Sequence[str]
 ) -> bytes:
-    of_iroh, of_dtt = _owners(public_key)
+    iroh_owner, dtt_owner = _owners(public_key)
     return write_texts(
         [
-            *((of_iroh, f"relay={url}") for url in relays),
-            *((of_iroh, f"addr={address}") for address in others if address.transport == IROH),
-            *((of_iroh, f"user-data={text}") for text in users),
-            *((of_dtt, f"streams={address}") for address in others if address.transport == STREAMS),
+            *((iroh_owner, f"relay={url}") for url in relays),
+            *((iroh_owner, f"addr={address}") for address in others if address.transport == IROH),
+            *((iroh_owner, f"user-data={text}") for text in texts),
+            *((dtt_owner, f"streams={address}") for address in others if address.transport == STREAMS),
         ]
     )
 
 
 def _read_address(transport: int, text: str) -> PeerAddress | None:
     """
-    C{ip:port}, an IPv6 address in brackets; anything else, as iroh's custom
-    addresses, is no address of ours.
+    Parse C{ip:port}, with IPv6 addresses in brackets.
+
+    @return: the address; C{None} for anything else, for example iroh's custom
+        addresses.
     """
     host, _, port = text.rpartition(":")
     if len(port) > 5 or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) or "%" in host:

@@ -1,10 +1,11 @@
 """
-Keeps our packet in one store.
+Keeps our packet published in one store.
 
-Rules (docs/protocol/addresses.md section 1): published every interval, with a new
-sequence number each time, and at once when the addresses have changed; where
-somebody has a newer packet of ours, signed again above it; after a failure
-tried again, ever more slowly, or when the store says.
+Rules (docs/protocol/addresses.md section 1): publish at every interval, with a
+new sequence number each time, and without waiting for it when the addresses have
+changed; if the store has a newer packet of ours, sign again with a higher
+sequence number; after a failure, retry with increasing delays, or when the store
+allows it.
 """
 
 from __future__ import annotations
@@ -20,44 +21,47 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.signer import Signer
 from dtt.errors import DTTError, LocalError, PublishFailed
 
-#: Seconds before the first time: what a member sends first is for finding
-#: others, and DHT nodes need a moment to agree about where we are (measured: on 8
-#: nodes, whose packet budgets are the narrowest, a pair joined after 0.25 s, with
-#: a packet published at once after 2.15 s).  Guess: the time in which most pairs
-#: have joined.
+#: Seconds before the first publication: the first traffic of a member serves to
+#: find others, and DHT nodes need a moment to agree on our address (measured: with
+#: 8 nodes, whose packet budgets are the tightest, a pair joined after 0.25 s, but
+#: after 2.15 s if a packet was published immediately).  Guess: the time in which
+#: most pairs have joined.
 START_DELAY = 3.0
 
-#: Seconds for which changes are gathered before they are published: addresses
+#: Seconds for which changes are collected before they are published: addresses
 #: change within milliseconds of each other (iroh-mainline-address-lookup waits
 #: 50 ms; guess).
 DEBOUNCE = 0.1
 
-#: Seconds between two times at least, however often the addresses change (guess:
-#: whoever can make DHT nodes disagree about where we are must not keep us busy).
+#: The minimum interval between publications in seconds, however often the addresses
+#: change (guess: an attacker who makes DHT nodes disagree about our address must not
+#: keep us busy).
 SHORTEST = 5.0
 
-#: Seconds before the first retry, doubling up to the longest, or to the interval
-#: if that is shorter (guess).
+#: Seconds before the first retry; doubles up to the longest, or to the interval if
+#: that is shorter (guess).
 FIRST_RETRY = 5.0
 LONGEST_RETRY = 300.0
 
-#: Seconds that one time may take (guess: a lookup and two round trips).
+#: The timeout of one publication, in seconds (guess: a lookup and two round trips).
 TIMEOUT = 30.0
 
-#: Signatures in one time: the second goes above what was found, and a third is
-#: for a program with our key that publishes at the same moment (guess).
+#: The number of signatures per publication: the second exceeds the sequence number
+#: that was found, and a third is for another program with our key that publishes at
+#: the same moment (guess).
 MAX_ATTEMPTS = 3
 
 
 class PacketPublisher(Service):
     """
-    See the module's words.
+    Keeps our packet published in one store.
 
-    @ivar published: the DNS packet that is in the store, as far as we know.
+    @ivar published: the DNS packet that was last published in the store.
     """
 
     _log = Logger()
@@ -72,10 +76,13 @@ class PacketPublisher(Service):
         on_published: Callable[[str, int], None],
     ) -> None:
         """
-        @param interval: seconds.
-        @param counters: C{"<store>: published"} and C{"<store>: <reason>"}.
-        @param on_published: told the store's name and the number of addresses,
-            when a packet with other addresses than before is there.
+        @param signer: makes the packets.
+        @param store: the store.
+        @param interval: the interval between publications, in seconds.
+        @param counters: counts C{"<store>: published"} and C{"<store>: <reason>"},
+            see L{store_counter<dtt.addresses.counters.store_counter>}.
+        @param on_published: called with the name of the store and the number of
+            addresses, when a packet with different addresses was published.
         """
         self.published: bytes | None = None
         self._reactor = reactor
@@ -90,7 +97,7 @@ class PacketPublisher(Service):
 
     def startService(self) -> None:
         """
-        Begin.
+        Start publishing.
         """
         super().startService()
         self._running = Deferred.fromCoroutine(self._run())
@@ -98,7 +105,9 @@ class PacketPublisher(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        End; what was published stays until others forget it.
+        Stop publishing.  The published packet stays in the store until it expires.
+
+        @return: fires once publishing has stopped.
         """
         super().stopService()
         running, self._running = self._running, None
@@ -109,7 +118,7 @@ class PacketPublisher(Service):
 
     def update(self) -> None:
         """
-        Our addresses may have changed.
+        Publish again soon if our addresses have changed.
         """
         self._changed = True
         if self._woken is not None and not self._woken.called:
@@ -131,7 +140,7 @@ class PacketPublisher(Service):
                     failures = 0
                 except (DTTError, DeferredTimeoutError) as error:
                     failures += 1
-                    self._tell(error, failures)
+                    self._report(error, failures)
                     longest = min(FIRST_RETRY * 2.0 ** min(failures - 1, 16), LONGEST_RETRY, self._interval)
                     shortest = getattr(error, "retry_after", None) or SHORTEST
             await deferLater(self._reactor, shortest)
@@ -149,24 +158,24 @@ class PacketPublisher(Service):
                 if error.newer_seq is None or attempt == MAX_ATTEMPTS:
                     raise
                 above = error.newer_seq
-        self._counters[f"{self._store.name}: published"] += 1
+        self._counters[store_counter(self._store.name, "published")] += 1
         if dns != self.published:
             self.published = dns
             self._on_published(self._store.name, len(packet.addresses()))
 
-    def _tell(self, error: Exception, failures: int) -> None:
+    def _report(self, error: Exception, failures: int) -> None:
         reason = "timed out" if isinstance(error, DeferredTimeoutError) else str(error)
-        self._counters[f"{self._store.name}: {reason}"] += 1
+        self._counters[store_counter(self._store.name, reason)] += 1
         if failures == 1:
             self._log.warn(
-                "Our addresses could not be published at {store}: {reason}. Trying on.",
+                "Our addresses could not be published at {store}: {reason}. Retrying.",
                 store=self._store.name,
                 reason=reason,
             )
 
     async def _sleep(self, seconds: float, dns: bytes | None) -> None:
         """
-        Wait; shorter, if the addresses become others than those in C{dns}.
+        Wait for C{seconds}, or until our addresses differ from those in C{dns}.
         """
         end = self._reactor.seconds() + seconds
         while not (self._changed and self._signer.dns() != dns):
@@ -181,6 +190,8 @@ class PacketPublisher(Service):
                 return
 
     def _ended(self, failure: Failure) -> None:
-        # The owner of the store may stop first.
+        # A LocalError: the DHT node that the store uses has stopped first.
         if failure.check(CancelledError, LocalError) is None:
-            self._log.failure("{service} ended by a mistake of ours", failure, service=type(self).__name__)
+            self._log.failure(
+                "{service} stopped on an unexpected error (a bug)", failure, service=type(self).__name__
+            )

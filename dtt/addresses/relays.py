@@ -1,15 +1,15 @@
 """
-pkarr relays: signed packets over HTTP, by way of treq.
+pkarr relays: signed packets over HTTP, with treq.
 
-Contract (docs/protocol/addresses.md section 2): C{PUT <base>/<z32>} with a relay payload
-gives 204; 409: a newer packet is there.  C{GET} of the same gives 200 and the
-payload, 404, or 304 when we have it already.  429: not so often; then it is asked
-for nobody until it allows that.
+Contract (docs/protocol/addresses.md section 2): C{PUT <base>/<z32>} with a relay
+payload returns 204, or 409 if the relay has a newer packet.  C{GET} of the same
+URL returns 200 and the payload, 404, or 304 if we already have it.  429 means too
+many requests: then the relay is not queried until it allows that.
 
-A relay is nobody's friend: one exchange is over within 10 s, at most 16 KiB are
-read from its connection, whatever they are; redirects are not followed, cookies
-not kept.  It can't forge anything, as packets are signed; it can only give an
-older one, or none.
+Relays are not trusted: an exchange takes at most 10 s, at most 16 KiB are read
+from its connection, redirects are not followed, and cookies are not kept.  A
+relay can't forge packets, because they are signed; it can only return an older
+one, or none.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
+from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore, PacketSink
 from dtt.addresses.pkarr import MAX_PAYLOAD, Packet, read_payload, relay_payload
 from dtt.errors import PublishFailed, RemoteError
@@ -42,30 +43,34 @@ from dtt.net.http import NoCookies, WholeBody, drop_body, limited_agent, read_bo
 
 T = TypeVar("T")
 
-#: Seconds for one exchange (guess: a relay that asks the DHT first needs two).
+#: The timeout of an exchange, in seconds (guess: a relay that first queries the DHT
+#: needs two).
 TIMEOUT = 10.0
 
-#: Bytes that are read from one connection (guess: ten times the largest answer).
+#: The maximum number of bytes read from one connection (guess: ten times the largest
+#: response).
 MAX_BYTES = 16384
 
-#: Seconds to wait after a 429 that does not say how long, and the longest that
-#: we let a relay impose on us (guess: the interval at which we would publish, an
-#: hour).
+#: Seconds to wait after a 429 without a C{Retry-After}, and the longest wait that a
+#: relay can impose (guess: the interval at which we would publish, and an hour).
 RETRY_AFTER = 300.0
 LONGEST_RETRY_AFTER = 3600.0
 
-#: Packets that are remembered, so that a relay need not send them again (guess;
+#: The maximum number of cached packets, which a relay need not send again (guess;
 #: about 1 kB each).
 MAX_CACHED = 128
 
-#: Bytes of a C{Last-Modified} that is remembered (RFC 9110 section 5.6.7: 29).
+#: The maximum size of a cached C{Last-Modified}, in bytes (RFC 9110 section 5.6.7: 29).
 MAX_DATE = 64
 
 
 @frozen(slots=True)
 class _Cached:
     """
-    @ivar modified: the C{Last-Modified} that the relay gave with it.
+    A cached packet.
+
+    @ivar packet: the packet.
+    @ivar modified: the C{Last-Modified} of the response.
     """
 
     packet: Packet
@@ -78,14 +83,17 @@ class Relay:
     One pkarr relay as a store.
 
     @ivar name: its base URL.
-    @ivar counters: what happened, by reason.
+    @ivar counters: counts C{"<base URL>: <reason>"}.
     """
 
     def __init__(self, reactor: Any, url: str, counters: Counter[str], agent: IAgent | None = None) -> None:
         """
-        @param reactor: as for L{twisted.web.client.Agent}.
-        @param url: C{http://} or C{https://}, to which C{/<z32>} is added.
-        @param agent: how it is reached; by default with what the module says.
+        @param reactor: as for C{twisted.web.client.Agent}.
+        @param url: its base URL, C{http://} or C{https://}, to which C{/<z32>} is
+            appended.
+        @param counters: counts failures by reason.
+        @param agent: sends the requests; C{None}: an agent with the limits of this
+            module.
         """
         self.name = url.rstrip("/")
         self.counters = counters
@@ -96,30 +104,30 @@ class Relay:
 
     def when_ready(self) -> Deferred[None]:
         """
-        See L{IPacketStore.when_ready}: always.
+        Fire immediately: a relay needs no preparation.
         """
         return succeed(None)
 
     def find(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
         """
-        See L{IPacketStore.find}.
+        Get the packet of a peer from the relay.
         """
         return Deferred.fromCoroutine(self._find(peer_id, on_packet))
 
     async def _find(self, peer_id: PeerId, on_packet: PacketSink) -> None:
         try:
             if self._reactor.seconds() < self._busy_until:
-                raise RemoteError("left alone")
+                raise RemoteError("rate limited")
             packet = await self._bounded(self._get(peer_id))
         except RemoteError as error:
-            self.counters[f"{self.name}: {error}"] += 1
+            self.counters[store_counter(self.name, error)] += 1
         else:
             if packet is not None:
                 on_packet(packet)
 
     def publish(self, key: PeerKey, packet: Packet) -> Deferred[None]:
         """
-        See L{IPacketStore.publish}.
+        Put a packet at the relay.
         """
         return Deferred.fromCoroutine(self._publish(key, packet))
 
@@ -162,7 +170,7 @@ class Relay:
     async def _request(
         self, method: str, peer_id: PeerId, headers: dict[bytes, list[bytes]], body: bytes | None = None
     ) -> IResponse:
-        # treq takes a while to import, and who has no relays never needs it.
+        # treq is slow to import, and is needed only with relays.
         from treq.client import HTTPClient
 
         if self._agent is None:
@@ -193,7 +201,9 @@ class Relay:
 
     async def _bounded(self, exchange: Coroutine[Any, Any, T]) -> T:
         """
-        @raise RemoteError: whatever went wrong, in a few words.
+        Run an exchange with a timeout.
+
+        @raise RemoteError: it failed; the text is a short reason.
         """
         try:
             return await Deferred.fromCoroutine(exchange).addTimeout(TIMEOUT, self._reactor)
@@ -206,7 +216,7 @@ class Relay:
         except ConnectError:
             raise RemoteError("connection failed") from None
         except Exception as error:
-            # What HTTP, TLS and treq make of a bad answer.
+            # Other exceptions of HTTP, TLS and treq for a malformed response.
             raise RemoteError(f"request failed ({type(error).__name__})") from None
 
     def _remember(self, packet: Packet, response: IResponse) -> None:
@@ -220,7 +230,7 @@ class Relay:
 
 def _retry_after(response: IResponse) -> float | None:
     """
-    How long a relay wants to be left alone.
+    Return the number of seconds for which a relay refuses requests, or C{None}.
     """
     if response.code not in (429, 503):
         return None

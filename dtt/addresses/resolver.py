@@ -1,11 +1,11 @@
 """
-The address book that also asks.
+An address book that also queries the stores.
 
-Rules (docs/protocol/addresses.md section 2): what somebody has named lately is the
-answer, at once.  If there is nothing of the kind that may be dialled now, or only
-hearsay that has failed before, the stores are asked; what others say and where
-the peer was last reached serve meanwhile, and what is found after an answer goes
-into the book.
+Rules (docs/protocol/addresses.md section 2): addresses in the book that have not
+expired are returned immediately.  If none of them may be dialled now, or all are
+hearsay and dialling has failed, the stores are queried too.  Meanwhile hearsay,
+and the addresses at which the peer was last reached, are returned; packets found
+later go into the book.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dtt.wire.addresses import Address
 @implementer(IAddressBook)
 class Resolver:
     """
-    An L{AddressBook} with stores behind it.
+    An L{AddressBook<dtt.addresses.book.AddressBook>} backed by stores.
     """
 
     def __init__(
@@ -40,26 +40,34 @@ class Resolver:
         counters: Counter[str],
     ) -> None:
         """
-        @param own_id: our peer id, which is never looked for.
+        @param book: the address book.
+        @param own_id: our peer id, 32 bytes, which is never looked up.
+        @param stores: the stores to query.
+        @param counters: counts what L{Lookups<dtt.addresses.lookups.Lookups>} says.
         """
         self._book = book
         self._own_id = own_id
-        self._lookups = Lookups(reactor, stores, book.learn_packet, book.is_named, counters)
+        self._lookups = Lookups(reactor, stores, book.learn_packet, book.has_current_address, counters)
 
     def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         """
-        See L{IAddressBook.learn}.
+        Store addresses of a peer in the book.
         """
         self._book.learn(peer_id, addresses, source)
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """
-        See L{IAddressBook.resolve}.
+        Return the addresses of a peer that may be dialled now: immediately if the
+        book has any, else after querying the stores.
         """
         if peer_id == self._own_id or not is_valid_peer_id(peer_id):
             return succeed(())
         known = self._book.dialable(peer_id)
-        if known and self._book.is_named(peer_id) and not self._book.is_doubted(peer_id):
+        if (
+            known
+            and self._book.has_current_address(peer_id)
+            and not self._book.has_only_failed_hearsay(peer_id)
+        ):
             return succeed(known)
         search = self._lookups.find(peer_id)
         if known or search is None:
@@ -68,18 +76,18 @@ class Resolver:
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
-        See L{IAddressBook.failed}.
+        Record a failed dial in the book.
         """
         self._book.failed(peer_id, addresses)
 
     def succeeded(self, peer_id: PeerId) -> None:
         """
-        See L{IAddressBook.succeeded}.
+        Record in the book that a peer was reached.
         """
         self._book.succeeded(peer_id)
 
     def stop(self) -> None:
         """
-        Look for nobody any more; who waits gets what is known.
+        Cancel all lookups.  Waiting callers of L{resolve} get what is known.
         """
         self._lookups.stop()

@@ -1,8 +1,9 @@
 """
-What the address book remembers over restarts.  Pure.
+The part of the address book that is kept across restarts.  Pure.
 
-Rules: where peers were last reached, and when; at most 256 of them.  Nothing in
-it is secret, but it says with whom we were in touch, and where they are.
+Rules: it contains the addresses at which peers were last reached, and when; at
+most 256 peers.  It contains no secrets, but reveals with whom we were connected,
+and where they are.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from dtt.identity import KEY_BYTES
 from dtt.interfaces import PeerId
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
 
-#: The format of the file; another one is not read.
+#: The version of the file format; files of other versions are not read.
 VERSION = 1
 
-#: Reached peers that are kept for the next run (guess: more than the active and
-#: passive views of seven topics).
+#: The maximum number of peers (guess: more than the active and passive views of
+#: seven topics).
 MAX_REACHED = 256
 
 _TRANSPORTS = {"streams": STREAMS, "iroh": IROH}
@@ -32,11 +33,11 @@ _NAMES = {number: name for name, number in _TRANSPORTS.items()}
 @frozen(slots=True)
 class ReachedPeer:
     """
-    Where a peer was last reached.
+    The addresses at which a peer was last reached.
 
     @ivar peer_id: 32 bytes.
     @ivar addresses: at most 8 and a relay, the most likely first.
-    @ivar at: when, in the reactor's seconds.
+    @ivar at: when it was reached, in the reactor's seconds.
     """
 
     peer_id: PeerId
@@ -46,7 +47,7 @@ class ReachedPeer:
 
 def to_json(peers: Iterable[ReachedPeer]) -> dict[str, Any]:
     """
-    The object that is written.
+    Return the JSON object to write.
     """
     return {
         "version": VERSION,
@@ -63,9 +64,9 @@ def to_json(peers: Iterable[ReachedPeer]) -> dict[str, Any]:
 
 def from_json(value: Mapping[str, Any]) -> list[ReachedPeer]:
     """
-    What L{to_json} was given.
+    Read the JSON object that L{to_json} returned.
 
-    @raise ValueError: it is something else.
+    @raise ValueError: C{value} is not such an object.
     """
     if value.get("version") != VERSION:
         raise ValueError("unknown version")

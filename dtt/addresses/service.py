@@ -1,12 +1,16 @@
 """
-Addresses, as a service: the book, the stores, and what keeps our packet there.
+Publication and lookup of addresses, as a service: assembles the address book, the
+stores, and the publishers of our packet.
+
+The services form a tree::
 
     AddressService
      +- PacketPublisher     one for each store
 
-Lifecycle: the constructor reads the state; C{startService} begins to publish;
-C{stopService} ends all look-ups and writes the state.  The owner says when our
-addresses may have changed, and claims the state directory in between.
+Lifecycle: the constructor reads the state; C{startService} starts publishing;
+C{stopService} cancels all lookups and writes the state.  The owner locks the
+state directory before C{startService}, and calls C{update_addresses} when our
+addresses may have changed.
 """
 
 from __future__ import annotations
@@ -39,17 +43,17 @@ from dtt.wire.addresses import Address
 #: The file in the state directory.
 PEERS_FILE = "addresses.json"
 
-#: Seconds between two times that the state is written and our addresses are
-#: looked at without being told (guess: as the tracker's own state).
+#: Seconds between two writes of the state, and between two checks whether our
+#: addresses have changed without a notification (guess: as for the tracker's state).
 SAVE_INTERVAL = 300.0
 
 
 class AddressService(MultiService):
     """
-    How peers are found, and how they find us.
+    Looks up the addresses of peers, and publishes ours.
 
-    @ivar book: for gossip and for the tracker.
-    @ivar counters: what happened, by store and reason.
+    @ivar book: the address book, which also queries the stores.
+    @ivar counters: event counters, by store and reason.
     """
 
     _log = Logger()
@@ -68,12 +72,16 @@ class AddressService(MultiService):
         """
         @param reactor: provides IReactorTime and, with relays, IReactorTCP and
             IReactorPluggableNameResolver.
-        @param key: who we are.
-        @param addresses: what we list, of all transports (docs/protocol/addresses.md
-            section 3); asked again each time.
-        @param state: where the sequence number and the peers that were reached
-            are kept; L{None}: nowhere.
-        @raise StateError: they can't be read.
+        @param rng: draws the jitter of back-offs.
+        @param config: the settings.
+        @param key: our key pair.
+        @param dht: the DHT node.
+        @param addresses: returns our addresses of all transports
+            (docs/protocol/addresses.md section 3); called each time.
+        @param state: stores the sequence number and the peers that were reached;
+            C{None}: they are not stored.
+        @param emit: called with each L{AddressesPublished<dtt.events.AddressesPublished>}.
+        @raise StateError: the state can't be read.
         """
         super().__init__()
         self.counters: Counter[str] = Counter()
@@ -84,7 +92,7 @@ class AddressService(MultiService):
         if config.pkarr:
             intervals[DHTStore(dht, self.counters)] = config.pkarr_interval
         if config.relays:
-            # Who has no relays need not load an HTTP client.
+            # Import the HTTP client only if there are relays.
             from dtt.addresses.relays import Relay
 
             for url in dict.fromkeys(config.relays):
@@ -110,18 +118,20 @@ class AddressService(MultiService):
 
     def startService(self) -> None:
         """
-        Begin.
+        Start publishing.
 
         @raise StateError: the last sequence number can't be read.
         """
-        # Once more: who had the directory when we were made may have published since.
+        # Load again: the previous process may have published after we were constructed.
         self._signer.load()
         super().startService()
         self._saving.start(SAVE_INTERVAL, now=False)
 
     def stopService(self) -> Deferred[None]:
         """
-        End everything, and write the state.
+        Stop publishing, cancel all lookups, and write the state.
+
+        @return: fires when this is done.
         """
         if self._saving.running:
             self._saving.stop()
@@ -131,7 +141,7 @@ class AddressService(MultiService):
 
     def update_addresses(self) -> None:
         """
-        Our addresses may have changed.
+        Publish again soon if our addresses have changed.
         """
         for publisher in self._publishers:
             publisher.update()
@@ -151,7 +161,7 @@ class AddressService(MultiService):
             self._book.restore(from_json(value))
         except ValueError as error:
             self._log.warn(
-                "{file} is not usable ({error}); starting without it.", file=PEERS_FILE, error=error
+                "{file} can't be used ({error}). Starting without it.", file=PEERS_FILE, error=error
             )
 
     def _save(self) -> None:
@@ -160,4 +170,4 @@ class AddressService(MultiService):
         try:
             self._state.write_json(PEERS_FILE, to_json(self._book.reached()))
         except StateError as error:
-            self._log.error("The state was not written: {error}", error=error)
+            self._log.error("The state could not be saved: {error}", error=error)

@@ -1,9 +1,10 @@
 """
-Our own packets: what is in them, and their sequence numbers.
+Makes our own signed packets: their content and their sequence numbers.
 
-Rules (docs/protocol/addresses.md section 1): a sequence number is max(now, last + 1) in
-microseconds, and is on the disk before the packet is anywhere, so that it never
-goes back, not over restarts either.  Without an address there is no packet.
+Rules (docs/protocol/addresses.md section 1): a sequence number is
+max(now, last + 1) in microseconds.  It is written to disk before the packet is
+published, so that it never decreases, even after a restart.  Without an address
+there is no packet.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dtt.krpc.items import MAX_SEQ
 from dtt.state import StateDirectory
 from dtt.wire.addresses import Address
 
-#: The file in the state directory, and its format.
+#: The file in the state directory, and the version of its format.
 SEQ_FILE = "pkarr.json"
 VERSION = 1
 
@@ -29,8 +30,8 @@ class Signer:
     """
     Makes our packets.
 
-    @ivar key: who we are.
-    @ivar last_seq: of the last packet; 0: there was none.
+    @ivar key: our key pair.
+    @ivar last_seq: the sequence number of the last packet; 0: there was none.
     """
 
     _log = Logger()
@@ -43,9 +44,10 @@ class Signer:
         state: StateDirectory | None,
     ) -> None:
         """
-        @param addresses: what we list (docs/protocol/addresses.md section 3); asked
-            again for each packet.
-        @param state: where the last sequence number is kept; L{None}: nowhere.
+        @param key: our key pair.
+        @param addresses: returns our addresses (docs/protocol/addresses.md
+            section 3); called for each packet.
+        @param state: stores the last sequence number; C{None}: it is not stored.
         """
         self.key = key
         self.last_seq = 0
@@ -65,20 +67,21 @@ class Signer:
         if saved.get("version") == VERSION and type(seq) is int and 0 <= seq <= MAX_SEQ:
             self.last_seq = max(seq, self.last_seq)
         else:
-            self._state.put_aside(SEQ_FILE, "no sequence number")
+            self._state.put_aside(SEQ_FILE, "not a sequence number")
 
     def dns(self) -> bytes | None:
         """
-        The DNS packet with our present addresses; L{None} without any.
+        Return the DNS packet with our current addresses; C{None} if there are none.
         """
         addresses = self._addresses()
         return write_dns(self.key.peer_id, addresses) if addresses else None
 
     def packet(self, dns: bytes, above: int = 0) -> Packet:
         """
-        A packet that goes before all earlier ones.
+        Make a packet that supersedes all earlier ones, and save its sequence number.
 
-        @param above: a sequence number of ours that was seen somewhere.
+        @param dns: the DNS packet.
+        @param above: a sequence number of ours that a store already has.
         @raise PublishFailed: there is no higher sequence number.
         """
         seq = max(int(self._reactor.seconds() * 1e6), self.last_seq + 1, above + 1)
@@ -89,5 +92,5 @@ class Signer:
             try:
                 self._state.write_json(SEQ_FILE, {"version": VERSION, "seq": seq})
             except StateError as error:
-                self._log.error("The sequence number was not written: {error}", error=error)
+                self._log.error("The sequence number could not be saved: {error}", error=error)
         return Packet(self.key.peer_id, seq, dns)

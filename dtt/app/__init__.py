@@ -1,3 +1,3 @@
 """
-What C{twistd dtt} and the commands share: options, JSON lines, signals.
+Code shared by C{twistd dtt} and the command C{dtt}: options, JSON lines, signals.
 """

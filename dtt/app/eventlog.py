@@ -1,5 +1,5 @@
 """
-Events as lines: for C{dtt chat --json} and the plugin's C{--log-format json}.
+Events as JSON lines, for C{dtt chat --json} and C{twistd dtt --log-format json}.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dtt.events import Event, to_json
 
 def json_line(event: Event, time: float) -> str:
     """
-    One line, with its newline.
+    Format an event as one line of JSON, including the newline.
 
-    @param time: when it happened, unix seconds.
+    @param event: the event.
+    @param time: when it happened, in unix seconds.
     """
     return json.dumps(to_json(event, time)) + "\n"
 
@@ -25,24 +26,26 @@ def json_line(event: Event, time: float) -> str:
 @implementer(ILogObserver)
 class JSONLogObserver:
     """
-    Writes every log event as one JSON line: ours as in L{dtt.events}, all
-    others as C{event} C{"log"} with C{time}, C{level}, C{source} and C{text}.
+    Writes each log event as one line of JSON: events of dtt as described in
+    L{dtt.events}, all others as C{event} C{"log"} with C{time}, C{level},
+    C{source} and C{text}.
     """
 
     def __init__(self, file: IO[Any]) -> None:
         """
-        @param file: takes text, as Twisted's log files do.
+        @param file: a text file, or one of Twisted's log files.
         """
         self._file = file
 
     def __call__(self, event: LogEvent) -> None:
         """
-        Write one line; what can't be written is lost, as in Twisted's own.
+        Write one line.  Twisted's logger handles exceptions of C{file}; the line is
+        then lost, as with Twisted's own observers.
         """
-        ours = event.get("dtt_event")
+        dtt_event = event.get("dtt_event")
         time = event["log_time"]
-        if isinstance(ours, Event):
-            line = json_line(ours, time)
+        if isinstance(dtt_event, Event):
+            line = json_line(dtt_event, time)
         else:
             text = formatEvent(event)
             if (failure := event.get("log_failure")) is not None:

@@ -1,8 +1,8 @@
 """
 The options that C{twistd dtt} and C{dtt chat} share.
 
-What stands on the command line wins over the TOML file of C{--config}.  A
-secret is never an option: it comes from a file or from standard input.
+The command line takes precedence over the TOML file of C{--config}.  A secret is
+never an option itself: it comes from a file or from standard input.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class TopicSettings:
     """
     A topic to join.
 
-    @ivar name: as the operator wrote it.
-    @ivar topic_id: 32 bytes.
-    @ivar secret: any bytes; L{None}: none was given.
+    @ivar name: the topic as the operator wrote it.
+    @ivar topic_id: its id, 32 bytes.
+    @ivar secret: its secret, any bytes; C{None}: none was given.
     """
 
     name: str
@@ -47,9 +47,12 @@ class TopicSettings:
 
 def default_state_dir(environ: Mapping[str, str]) -> Path | None:
     """
-    Where a service keeps its state: systemd's C{$STATE_DIRECTORY} (the first
-    one), else C{dtt} in the XDG state directory; L{None} if that would be in
-    a home directory and there is none.
+    Return the default state directory of a service: the first directory of
+    systemd's C{$STATE_DIRECTORY}, else C{dtt} in the XDG state directory.
+
+    @param environ: the environment variables.
+    @return: the directory; C{None} if it would be in a home directory and there
+        is none.
     """
     under_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if under_systemd:
@@ -63,10 +66,10 @@ def default_state_dir(environ: Mapping[str, str]) -> Path | None:
 
 def options_first(parser: usage.Options, arguments: list[str]) -> list[str]:
     """
-    C{arguments} with the options before all else: C{usage.Options} itself
-    takes none that follow, say, the topic.
+    Return C{arguments} with all options first.  C{usage.Options} itself accepts no
+    options after a positional argument.
 
-    @raise UsageError: Twisted's; an option is unknown, or lacks its value.
+    @raise usage.UsageError: an option is unknown, or lacks its value.
     """
     try:
         options, rest = getopt.gnu_getopt(arguments, parser.shortOpt, parser.longOpt)
@@ -83,13 +86,13 @@ def options_first(parser: usage.Options, arguments: list[str]) -> list[str]:
 
 class VersionedOptions(usage.Options):
     """
-    Options with our C{--version} instead of Twisted's, whose C{--help} shows the
-    docstring of a method as one paragraph.
+    Base class of all options: C{--version} prints the version of dtt, and C{--help}
+    shows the docstring of each option's method as one paragraph.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # Twisted wraps it as it is, with the indentation of the code.
+        # Otherwise Twisted wraps docstrings including their indentation.
         self.docs = {option: " ".join((doc or "").split()) for option, doc in self.docs.items()}
 
     def opt_version(self) -> None:
@@ -100,38 +103,42 @@ class VersionedOptions(usage.Options):
 
 class CommandOptions(VersionedOptions):
     """
-    Options of which some may follow the arguments, and whose own errors are
-    usage errors.
+    Options of a command: may follow the positional arguments, and all their errors
+    are usage errors.
     """
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """
-        As C{usage.Options}.
+        Parse the options.
+
+        @raise usage.UsageError: an option is invalid.
         """
         try:
             super().parseOptions(None if options is None else options_first(self, options))
         except DTTError as error:
             raise usage.UsageError(str(error)) from None
         except usage.UsageError as error:
-            # What Twisted puts before the words of a parser of ours.
-            words = str(error).removeprefix("Parameter type enforcement failed: ")
-            raise usage.UsageError(words) from None
+            # Twisted prefixes the message of our parse functions with this.
+            message = str(error).removeprefix("Parameter type enforcement failed: ")
+            raise usage.UsageError(message) from None
 
     def parseArgs(self, *arguments: str) -> None:
         """
-        Nothing but options, unless a command says otherwise.
+        Reject positional arguments.  Commands that take some override this.
 
-        @raise UsageError: Twisted's; there is something else.
+        @raise usage.UsageError: there is a positional argument.
         """
         if arguments:
-            raise usage.UsageError(f"what is {arguments[0][:80]!r}? Only options are expected; see --help")
+            raise usage.UsageError(f"unexpected argument {arguments[0][:80]!r}; see --help")
 
 
 def value_of(option: str, parse: Callable[[str], T]) -> Callable[[str], T]:
     """
-    C{parse}, whose errors name the option.
+    Wrap a parse function such that its errors name the option.
 
-    @param parse: raises ValueError.
+    @param option: the name of the option, without dashes.
+    @param parse: parses the value, or raises ValueError.
+    @return: a function that parses the value, or raises UsageError.
     """
 
     def parse_value(text: str) -> T:
@@ -145,9 +152,9 @@ def value_of(option: str, parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def port_number(text: str) -> int:
     """
-    A UDP or TCP port.
+    Parse a UDP or TCP port.
 
-    @raise ValueError: it is none.
+    @raise ValueError: it is not in 0..65535.
     """
     if not (text.isascii() and text.isdigit() and int(text) < 65536):
         raise ValueError(f"{text[:80]!r} is not a port, 0..65535")
@@ -156,7 +163,11 @@ def port_number(text: str) -> int:
 
 def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
     """
-    The values that an option may have, as a function that refuses others.
+    Return a parse function for an option with a fixed set of values.
+
+    @param allowed: the values.
+    @return: a function that returns its argument, or raises ValueError if it is
+        not one of C{allowed}.
     """
 
     def check(text: str) -> str:
@@ -169,9 +180,9 @@ def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
 
 def relay_url(text: str) -> str:
     """
-    The URL of a relay.
+    Parse the base URL of a relay.
 
-    @raise UsageError: it is none.
+    @raise UsageError: it is not a relay URL.
     """
     check_relay_url(text)
     return text
@@ -179,7 +190,7 @@ def relay_url(text: str) -> str:
 
 class BootstrapOptions(CommandOptions):
     """
-    Options with C{--bootstrap}.
+    Base class of options with C{--bootstrap}.
     """
 
     def __init__(self) -> None:
@@ -187,55 +198,56 @@ class BootstrapOptions(CommandOptions):
         self["bootstrap"] = []
 
     def opt_bootstrap(self, address: str) -> None:
-        """HOST:PORT of a DHT node to start from, instead of the public ones; may be given several times."""
+        """HOST:PORT of a DHT node to start from, instead of the public ones; may be repeated."""
         self["bootstrap"].append(value_of("bootstrap", parse_host_port)(address))
 
 
 class TrackerOptions(BootstrapOptions):
     """
-    Options that make a L{Config}.
+    Options from which a L{Config<dtt.config.Config>} is made.
     """
 
     optFlags = [
-        ["no-publish", None, "Publish no record and no address: join others, but don't be found."],
+        ["no-publish", None, "Publish neither records nor addresses: find others without being found."],
         [
             "no-pkarr",
             None,
-            "Don't use the DHT for addresses: neither publish ours there under our id, nor look for others'.",
+            "Don't use the DHT for addresses: neither publish ours under our peer id, nor look up those of "
+            "others.",
         ],
-        ["no-bubble-merge", None, "Don't look for other bubbles while there are few neighbours."],
-        ["no-overlap-merge", None, "Don't look for members that hear other messages than we do."],
+        ["no-bubble-merge", None, "Don't search for other bubbles while there are few neighbours."],
+        ["no-overlap-merge", None, "Don't search for members that receive other messages than we do."],
     ]
     optParameters = [
         [
             "secret-file",
             None,
             None,
-            "File with the secret of the topics given here; one final newline is dropped, all else is "
-            "exact. It must not be readable by others (chmod 600). For twistd dtt, - is standard input. "
-            "Without one the secret is empty: then whoever knows or guesses the topic's name can read the "
-            "records and join.",
+            "File with the secret of the topics on the command line; one final newline is dropped. It must "
+            "not be accessible to other users (chmod 600). For twistd dtt, - is standard input. Without "
+            "this option the secret is empty: anyone who knows or guesses the name of the topic can read "
+            "its records and join.",
         ],
         [
             "state-dir",
             None,
             None,
-            "Directory for the key, the ports and the known DHT nodes. Default of twistd dtt: "
-            "$STATE_DIRECTORY, else dtt in the XDG state directory; of dtt chat: none.",
+            "Directory for the key, the ports, the known DHT nodes and the addresses of members. Default of "
+            "twistd dtt: $STATE_DIRECTORY, else dtt in the XDG state directory; of dtt chat: none.",
         ],
         [
             "dht-port",
             None,
             None,
-            "UDP port of the DHT node; 0: any at first, then kept.",
+            "UDP port of the DHT node; 0: any port at the first start, which later starts reuse.",
             value_of("dht-port", port_number),
         ],
         [
             "transport",
             None,
             None,
-            "How members reach each other: streams (TCP, dtt only), iroh (QUIC, also with Rust peers) or "
-            "both. Default: both when the iroh package is installed "
+            "How members connect: streams (TCP, dtt only), iroh (QUIC, also with Rust peers) or both. "
+            "Default: both if the iroh package is installed "
             "(pip install 'distributed-topic-tracker[iroh]'), else streams.",
             value_of("transport", one_of(TRANSPORTS)),
         ],
@@ -243,11 +255,11 @@ class TrackerOptions(BootstrapOptions):
             "iroh-preset",
             None,
             None,
-            "none: no server of anyone's (the default); n0: the relays, DNS and pkarr publishing of n0, "
+            "none: no third-party servers (the default); n0: the relays, DNS and pkarr publishing of n0, "
             "which most Rust programs use and which help behind NATs.",
             value_of("iroh-preset", one_of(IROH_PRESETS)),
         ],
-        ["config", None, None, "TOML file with settings; the command line wins over it."],
+        ["config", None, None, "TOML file with settings; the command line takes precedence."],
     ]
 
     def __init__(self) -> None:
@@ -258,36 +270,38 @@ class TrackerOptions(BootstrapOptions):
 
     def opt_listen(self, address: str) -> None:
         """
-        streams:HOST:PORT or iroh:HOST:PORT on which other members connect to us (an IP of this machine;
-        TCP for streams, UDP for iroh); port 0: any at first, then kept. Without a prefix it is streams.
-        May be given once for each. Default: streams:0.0.0.0:0, and for iroh any port of the same host.
+        streams:HOST:PORT or iroh:HOST:PORT on which other members connect to us (an IP address of this
+        machine; TCP for streams, UDP for iroh); port 0: any port at the first start, which later starts
+        reuse. Without a prefix it is streams. May be given once for each transport. Default:
+        streams:0.0.0.0:0, and for iroh any port of the same host.
         """
         prefix, colon, rest = address.partition(":")
         transport = prefix if colon and prefix in ("streams", "iroh") else "streams"
         if transport in self["listen"]:
-            raise usage.UsageError(f"--listen: there are two addresses for {transport}")
-        place = rest if transport == prefix else address
-        self["listen"][transport] = value_of("listen", parse_host_port)(place)
+            raise usage.UsageError(f"--listen: more than one address for {transport}")
+        host_port = rest if transport == prefix else address
+        self["listen"][transport] = value_of("listen", parse_host_port)(host_port)
 
     def opt_relay(self, url: str) -> None:
-        """URL of an iroh relay of your own, in place of the preset's; may be given several times."""
+        """URL of your own iroh relay, instead of the preset's; may be repeated."""
         self["relay"].append(value_of("relay", relay_url)(url))
 
     def opt_pkarr_relay(self, url: str) -> None:
         """
-        URL of a pkarr relay, where our addresses are published and those of others looked for, besides the
-        DHT; may be given several times. Default: none.
+        URL of a pkarr relay at which to publish our addresses and look up those of others, in addition to
+        the DHT; may be repeated. Default: none.
         """
         self["pkarr-relay"].append(value_of("pkarr-relay", relay_url)(url))
 
     def load(self, default_state_dir: Path | None) -> tuple[Config, tuple[TopicTable, ...]]:
         """
-        The settings of the TOML file and of the command line, and the file's
-        topics.
+        Combine the settings of the TOML file and of the command line.
 
-        @param default_state_dir: if neither names one; L{None}: keep none.
-        @raise UsageError: the file is unusable, or what was asked for does not
-            fit together or is not installed.
+        @param default_state_dir: the state directory if neither names one; C{None}:
+            none.
+        @return: the settings, and the topics of the file.
+        @raise UsageError: the file can't be used, options contradict each other, or
+            a transport is not installed.
         """
         config, tables = (Config(), ()) if self["config"] is None else load_toml(Path(self["config"]))
         iroh_in_file, port_in_file = config.iroh != IrohConfig(), config.listen[1] != 0
@@ -330,46 +344,49 @@ class TrackerOptions(BootstrapOptions):
 
     def _check_transports(self, transport: str | None, iroh_in_file: bool, port_in_file: bool) -> None:
         """
-        Nothing that was asked for may be left out silently.
+        Check that no setting of a transport would be ignored silently.
 
-        @param iroh_in_file: whether the TOML file sets iroh up.
-        @param port_in_file: whether it names a port of streams.
-        @raise UsageError: a transport is not installed, or not used though
-            something was set for it.
+        @param transport: the configured transport.
+        @param iroh_in_file: whether the TOML file configures iroh.
+        @param port_in_file: whether the TOML file sets a port of streams.
+        @raise UsageError: a transport is not installed, or a setting is for a
+            transport that is not used.
         """
-        # It loads TLS, which `dtt node` does without: see dtt.cli.node.
+        # Imported here because it loads TLS, which `dtt node` avoids: see dtt.cli.node.
         from dtt.tracker.transports import transport_names
         from dtt.transport.iroh import bindings as iroh_bindings
 
         names = transport_names(transport)
         if "streams" not in names and "streams" in self["listen"]:
             raise UsageError(
-                "--listen without iroh: is for streams; with --transport iroh write --listen iroh:HOST:PORT"
+                "--listen without iroh: is for streams; with --transport iroh use --listen iroh:HOST:PORT"
             )
         if "streams" not in names and port_in_file and self["transport"] is None:
             raise UsageError(
-                f"{self['config']}: listen: is for streams; with transport iroh write it under [iroh]"
+                f"{self['config']}: listen: is for streams; with transport iroh set it under [iroh]"
             )
         if "iroh" in names:
             return
         if self["relay"] or self["iroh-preset"] or "iroh" in self["listen"]:
-            asked, wanted = "--listen iroh:, --relay and --iroh-preset need", "--transport iroh or both"
+            given, required = "--listen iroh:, --relay and --iroh-preset need", "--transport iroh or both"
         elif iroh_in_file and self["transport"] is None:
-            asked, wanted = f"{self['config']}: [iroh] needs", "transport iroh or both"
+            given, required = f"{self['config']}: [iroh] needs", "transport iroh or both"
         else:
             return
         if transport is None:
-            wanted = (
+            required = (
                 f"the iroh package{iroh_bindings.unavailable_reason() or ''}: {iroh_bindings.HOW_TO_INSTALL}"
             )
-        raise UsageError(f"{asked} {wanted}")
+        raise UsageError(f"{given} {required}")
 
     def read_secret(self) -> bytes | None:
         """
-        The secret of the topics on the command line; C{-} is standard input.
+        Read the secret of the topics on the command line, from a file or from
+        standard input (C{-}).
 
-        @raise StateError: the file can't be read, others can read it, or it is
-            too large.
+        @return: the secret; C{None} if there is no --secret-file.
+        @raise StateError: the file can't be read, is accessible to other users, or
+            is too large.
         """
         name = self["secret-file"]
         return None if name is None else read_secret(name, sys.stdin.buffer)
@@ -377,10 +394,11 @@ class TrackerOptions(BootstrapOptions):
 
 def topic_to_join(name: str) -> TopicId:
     """
-    The topic of a command line or a configuration file, as L{TopicId.parse}.
+    Parse the topic of a command line or a configuration file, as
+    L{TopicId.parse<dtt.records.topic.TopicId.parse>} does.
 
-    @raise UsageError: also if it is empty: it has an id like any other, but who
-        asks for it has most likely a variable that is not set.
+    @raise UsageError: the topic is invalid or empty.  An empty name would be
+        valid, but is most likely an unset shell variable.
     """
     if not name:
         raise UsageError("the name of the topic is empty")
@@ -389,10 +407,10 @@ def topic_to_join(name: str) -> TopicId:
 
 def warn_without_secret(name: str) -> None:
     """
-    Say what an empty secret means.
+    Log a warning about a topic with an empty secret.
     """
     _log.warn(
-        "Topic {name} has no secret, or an empty one: whoever knows or guesses its name can read its "
-        "records, join and write. Give a --secret-file that holds one.",
+        "Topic {name} has no secret, or an empty one: anyone who knows or guesses its name can read its "
+        "records, join and write. Give a --secret-file that contains a secret.",
         name=name,
     )

@@ -1,5 +1,5 @@
 """
-A signal that Twisted leaves alone.
+Handling of SIGHUP, which Twisted does not handle.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any
 
 def stop_on_hangup(reactor: Any) -> None:
     """
-    Let SIGHUP, which a closed terminal sends, end the reactor as SIGTERM does:
-    its default ends the process at once, without goodbyes, and leaves twistd's
-    PID file behind.  Whoever ignores it (C{nohup}) or handles it goes on to.
+    Stop the reactor on SIGHUP, as on SIGTERM.  A closing terminal sends it, and its
+    default action kills the process without disconnecting from peers and leaves
+    twistd's PID file behind.  If SIGHUP is already ignored (C{nohup}) or handled,
+    nothing changes.
 
     @param reactor: provides IReactorCore and IReactorFromThreads.
     """

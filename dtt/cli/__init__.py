@@ -1,3 +1,3 @@
 """
-The commands of C{dtt}, one module each.
+The command C{dtt} and its subcommands.
 """

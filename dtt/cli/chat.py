@@ -1,9 +1,11 @@
 """
-C{dtt chat}: join a topic, say what is typed, show what others say.
+C{dtt chat}: joins a topic, broadcasts the lines of its input, and prints those of
+other members.
 
-On the wire a line is UTF-8 JSON C{{"from": id, "n": counter, "text": ...}}.  The
-gossip drops equal bytes within 90 s, hence the counter; and it tells only the
-last hop, hence C{from}, which is a claim: any member can write any id there.
+On the wire, a line is UTF-8 JSON C{{"from": id, "n": counter, "text": ...}}.  It
+has a counter because the gossip drops equal bytes within 90 s, and C{from} because
+the gossip reports only the last hop.  C{from} is a claim: a member can write any id
+there.
 """
 
 from __future__ import annotations
@@ -34,26 +36,26 @@ from dtt.state import read_secret_file
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker
 
-#: Bytes of a line that are kept until its end comes (guess: far more than can
-#: be broadcast).
+#: The maximum size of a line that is not yet complete, in bytes (guess: far more than
+#: can be broadcast).
 MAX_LINE = 65536
 
-#: So many lines may wait to be sent; then no more input is read (guess).
+#: The number of lines waiting to be sent at which reading the input pauses (guess).
 MAX_WAITING = 1000
 
-#: Bytes of output that are kept for whoever reads it too slowly; what comes then
-#: is dropped: the other members decide how much there is (guess).
+#: The maximum size of buffered output in bytes, if its reader is slow; further output
+#: is dropped, because other members determine how much there is (guess).
 MAX_UNREAD = 16 * 1024 * 1024
 
 
 @frozen(slots=True)
 class ChatLine:
     """
-    A line that somebody says.
+    One line of chat.
 
-    @ivar sender: who, by its own word: 64 hex digits.
-    @ivar n: differs between any two lines of a sender.
-    @ivar text: one line.
+    @ivar sender: the sender as it claims, normally its peer id in 64 hex digits.
+    @ivar n: a counter: no two lines of a sender have the same.
+    @ivar text: the line.
     """
 
     sender: str
@@ -62,7 +64,7 @@ class ChatLine:
 
     def encode(self) -> bytes:
         """
-        The line as it is broadcast.
+        Encode the line for broadcasting.
         """
         message = {"from": self.sender, "n": self.n, "text": self.text}
         return json.dumps(message, ensure_ascii=False).encode("utf-8")
@@ -70,7 +72,7 @@ class ChatLine:
     @classmethod
     def decode(cls, content: bytes) -> ChatLine | None:
         """
-        The line in C{content}; L{None} if it is none.
+        Decode the content of a message; C{None} if it is not a line of chat.
         """
         try:
             match json.loads(content.decode("utf-8")):
@@ -83,7 +85,8 @@ class ChatLine:
 
 def printable(text: str) -> str:
     """
-    C{text} without what a terminal would obey: others wrote it.
+    Replace unprintable characters, such as terminal control characters, in text
+    from other members.
     """
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
@@ -92,7 +95,7 @@ def printable(text: str) -> str:
 
 def describe(event: Event) -> str | None:
     """
-    What a person is shown of C{event}; L{None}: nothing.
+    Return the line to display for C{event}; C{None} if it is not displayed.
     """
     match event:
         case Message():
@@ -113,9 +116,10 @@ def describe(event: Event) -> str | None:
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class Console(Protocol):
     """
-    Standard input and output; the producer of the output.
+    Standard input and output.  It is also the producer of the output, for flow
+    control.
 
-    @ivar chat: set before the console is connected.
+    @ivar chat: the conversation; set before the console is connected.
     """
 
     chat: Chat
@@ -124,18 +128,20 @@ class Console(Protocol):
         self._rest = b""
         self._skipping = False
         self._reading = True
-        self._unread: int | None = None  # bytes since the output was full
+        self._unread: int | None = None  # bytes written since the output was full
         self._dropped = 0
 
     def connectionMade(self) -> None:
         """
-        Have it told when nobody reads our output.
+        Register as the producer of the output, to be paused when it is full.
         """
         cast(Any, self.transport).registerProducer(self, True)
 
     def read_on(self, more: bool) -> None:
         """
-        Whether more of the input is wanted now.
+        Pause or resume reading the input.
+
+        @param more: whether to read.
         """
         if more is not self._reading:
             self._reading = more
@@ -144,7 +150,7 @@ class Console(Protocol):
 
     def write(self, text: str) -> None:
         """
-        Show C{text}, a line or more.
+        Write C{text}, one or more lines, to the output.
         """
         if self.transport is None:
             return
@@ -158,27 +164,28 @@ class Console(Protocol):
 
     def pauseProducing(self) -> None:
         """
-        The output is full.
+        The output is full: count what is buffered from now on.
         """
         self._unread = 0
 
     def resumeProducing(self) -> None:
         """
-        All of it was read.
+        The output has drained: report dropped events.
         """
         self._unread = None
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            self.chat.show(f"! {dropped} events were not shown: the output was not read")
+            self.chat.show(f"! {dropped} events were dropped: the output was not read fast enough")
 
     def stopProducing(self) -> None:
         """
-        There is no output any more.
+        The output is closed: nothing to do.
         """
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Somebody types.  Of a line that is far too long nothing is said.
+        Broadcast each complete line of the input.  Lines that are far too long are
+        discarded.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -190,14 +197,15 @@ class Console(Protocol):
             self._rest = b""
         elif len(self._rest) > MAX_LINE:
             self._rest, self._skipping = b"", True
-            self.chat.show("! a line is too long; it was not sent")
+            self.chat.show("! a line was too long and was not sent")
 
     def _say(self, line: bytes) -> None:
         self.chat.say(line.removesuffix(b"\r").decode("utf-8", "replace"))
 
     def readConnectionLost(self) -> None:
         """
-        The end of the input; a last line may lack its newline.
+        The input has ended: broadcast a last line without a newline, and report the
+        end.
         """
         rest, self._rest = self._rest, b""
         self._say(rest)
@@ -205,13 +213,13 @@ class Console(Protocol):
 
     def writeConnectionLost(self) -> None:
         """
-        Nobody reads our output any more.
+        The output is closed: end the conversation.
         """
         self.chat.finish()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """
-        Both are gone.
+        Input and output are closed: end the conversation.
         """
         self.chat.input_ended()
         self.chat.finish()
@@ -219,14 +227,17 @@ class Console(Protocol):
 
 class Chat:
     """
-    One conversation.
+    One conversation: connects a topic to a console.
 
-    @ivar done: fires when it is over.
+    @ivar done: fires when the conversation is over.
     """
 
     def __init__(self, reactor: Any, console: Console, as_json: bool, stay: bool) -> None:
         """
-        @param stay: go on listening after the end of the input.
+        @param reactor: provides IReactorTime.
+        @param console: the input and output.
+        @param as_json: print events as JSON lines.
+        @param stay: keep listening after the end of the input.
         """
         self.done: Deferred[None] = Deferred()
         self._reactor = reactor
@@ -240,13 +251,13 @@ class Chat:
         self._sending = False
         self._topic: TopicService | None = None
         self._me = ""
-        # Larger than any number that an earlier run under the same key used.
+        # Exceeds all counters that an earlier run with the same key used.
         self._n = int(reactor.seconds() * 1000)
         console.chat = self
 
     def start(self, tracker: Tracker, topic: TopicService) -> None:
         """
-        Begin to say things once C{topic} is joined.
+        Broadcast waiting lines once C{topic} is joined.
         """
         self._topic = topic
         self._me = tracker.peer_id.hex()
@@ -254,7 +265,7 @@ class Chat:
 
     def on_event(self, event: Event) -> None:
         """
-        Show C{event}.
+        Print an event.
         """
         if self._as_json:
             self._write(json_line(event, self._reactor.seconds()))
@@ -263,7 +274,7 @@ class Chat:
 
     def show(self, text: str) -> None:
         """
-        Tell the person something, not as an event.
+        Print a notice that is not an event; with --json on standard error.
         """
         if self._as_json:
             print(text, file=sys.stderr)
@@ -272,8 +283,8 @@ class Chat:
 
     def say(self, text: str) -> None:
         """
-        Broadcast C{text} when it is its turn: once the topic is joined and the
-        neighbours have taken what was said before.
+        Queue a line, to be broadcast once the topic is joined and the neighbours have
+        accepted the lines before.
         """
         if text and self._topic is not None:
             self._waiting.append(text)
@@ -282,14 +293,14 @@ class Chat:
 
     def input_ended(self) -> None:
         """
-        Leave once everything is sent, unless we stay.
+        End the conversation once everything is sent, unless --stay was given.
         """
         self._ended = True
         self._finish_if_done()
 
     def finish(self) -> None:
         """
-        It is over.
+        End the conversation.
         """
         if not self._finished:
             self._finished = True
@@ -310,7 +321,7 @@ class Chat:
 
     async def _send_all(self) -> None:
         """
-        Say all that waits, at the pace of the neighbours.
+        Broadcast all waiting lines, as fast as the neighbours accept them.
         """
         while self._waiting and not self._finished:
             text = self._waiting.popleft()
@@ -338,18 +349,20 @@ class ChatOptions(TrackerOptions):
 
     synopsis = "[options] TOPIC"
     longdesc = (
-        "Joins TOPIC (a name, or hex: and 64 digits), shows who comes and goes and what they say, and says "
-        "what is typed or piped in. Without --state-dir it uses a key of the moment. The names shown are "
-        "what the senders claim."
+        "Joins TOPIC (a name, or hex: and 64 hexadecimal digits), prints the messages of its members, and "
+        "sends each line of the input. Without --state-dir it uses a temporary identity. The senders shown "
+        "are what the members claim."
     )
     optFlags = [
         ["json", None, "Print events as JSON lines."],
-        ["stay", None, "Go on listening after the end of the input."],
+        ["stay", None, "Keep listening after the end of the input."],
     ]
 
     def parseArgs(self, *topics: str) -> None:
         """
-        The topic.
+        Take the topic.
+
+        @raise usage.UsageError: there is not exactly one.
         """
         if len(topics) != 1:
             raise usage.UsageError(f"chat takes one TOPIC, not {len(topics)}")
@@ -357,17 +370,22 @@ class ChatOptions(TrackerOptions):
 
     def postOptions(self) -> None:
         """
-        Standard input is for what is said.
+        Check that the secret does not come from standard input.
+
+        @raise usage.UsageError: it does.
         """
         if self["secret-file"] == "-":
-            raise usage.UsageError("--secret-file -: standard input is what is said here; name a file")
+            raise usage.UsageError("--secret-file -: standard input is used for chat lines; give a file")
 
     def secret_of(self, topic_id: TopicId, tables: Sequence[TopicTable]) -> bytes | None:
         """
-        The secret that --secret-file names, else the one that the
-        configuration file has for the topic.
+        Read the secret from --secret-file, else from the file that the configuration
+        file names for the topic.
 
-        @raise StateError: it can't be read, or others can read it.
+        @param topic_id: the topic.
+        @param tables: the topics of the configuration file.
+        @return: the secret; C{None} if there is none.
+        @raise StateError: the file can't be read, or is accessible to other users.
         """
         if self["secret-file"] is None:
             for table in tables:
@@ -377,7 +395,7 @@ class ChatOptions(TrackerOptions):
 
     def run(self) -> int:
         """
-        Talk until the input ends, or until a signal.
+        Chat until the input ends or a signal arrives.
 
         @return: the exit code.
         """

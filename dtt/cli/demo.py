@@ -1,9 +1,9 @@
 """
-C{dtt demo}: members meet, here and now.
+C{dtt demo}: shows how members find each other.
 
-A closed DHT of dtt nodes in this process, and members as processes of their
-own (C{dtt chat --json}), which share nothing but topic, secret and the address
-of one DHT node.  What is shown comes from the members' own events.
+It runs a closed DHT of dtt nodes in this process, and each member in a process of
+its own (C{dtt chat --json}).  The members share only the topic, the secret and the
+address of one DHT node.  The output is made from the members' own events.
 """
 
 from __future__ import annotations
@@ -32,32 +32,34 @@ from dtt.dht.node import DHTNode
 from dtt.dht.routing.buckets import K
 from dtt.errors import LocalError
 
-#: The last member starts so much later than the others: a newcomer, seconds.
+#: Seconds by which the last member, the newcomer, starts later than the others.
 NEWCOMER_AFTER = 5.0
 
-#: Longest time for the DHT nodes to find each other, seconds.
+#: The maximum number of seconds for the DHT nodes to find each other.
 MESH_LIMIT = 15.0
 
-#: Longest time for everything, seconds.
+#: The maximum number of seconds for the whole demo.
 TIME_LIMIT = 60.0
 
-#: Everybody speaks again after so many seconds, if somebody has not heard
-#: everybody: a swarm that has just formed may not be in one piece yet.
+#: Seconds after which all members speak again, if a member has not heard all others:
+#: a swarm that has just formed may still be partitioned.
 SPEAK_INTERVAL = 2.0
 
 
 @define(eq=False)
 class Member:
     """
-    What we know of a member, from its own events.
+    The state of a member, according to its own events.
 
     @ivar number: 1, 2, ...
-    @ivar started: when its process was started.
-    @ivar peer_id: its id in hex, once it has said so.
-    @ivar joined: when it was joined.
-    @ivar heard: peer ids in hex whose lines it got.
-    @ivar errors: the last of what it wrote to standard error.
-    @ivar ended: its exit, if it has ended.
+    @ivar started: when its process was started, in unix seconds.
+    @ivar process: the transport of its process.
+    @ivar peer_id: its peer id in hex, once it has reported it.
+    @ivar joined: when it joined the swarm, in unix seconds.
+    @ivar heard: the peer ids in hex of the members whose lines it has received.
+    @ivar errors: the lines that it has written to standard error.
+    @ivar ended: how its process ended, if it has.
+    @ivar gone: fires when its process has ended.
     """
 
     number: int
@@ -70,20 +72,20 @@ class Member:
     ended: str = ""
     gone: Deferred[None] = field(factory=Deferred)
 
-    def trouble(self, everybody: frozenset[str]) -> str:
+    def problem(self, all_ids: frozenset[str]) -> str:
         """
-        What is wrong with it; empty if nothing is.
+        Return a description of what is wrong with the member; empty if nothing is.
 
-        @param everybody: the peer ids of all members.
+        @param all_ids: the peer ids of all members, in hex.
         """
         if self.ended:
             what = f"ended early ({self.ended})"
         elif not self.peer_id:
             what = "did not start"
         elif self.joined is None:
-            what = "did not join: it found nobody, or could not connect"
-        elif missing := everybody - self.heard - {self.peer_id}:
-            what = f"heard nothing of {', '.join(sorted(peer[:10] for peer in missing))}"
+            what = "did not join: it found no other member, or could not connect"
+        elif missing := all_ids - self.heard - {self.peer_id}:
+            what = f"heard nothing from {', '.join(sorted(peer[:10] for peer in missing))}"
         else:
             return ""
         return " | ".join([f"member {self.number} {what}", *self.errors[-3:]])
@@ -91,10 +93,16 @@ class Member:
 
 class MemberProcess(ProcessProtocol):
     """
-    A member's process.
+    The protocol of a member's process.
+
+    @ivar ended: fires with a description of the exit when the process has ended.
     """
 
     def __init__(self, on_line: Callable[[bytes], None], on_error: Callable[[str], None]) -> None:
+        """
+        @param on_line: called with each line of standard output.
+        @param on_error: called with each line of standard error.
+        """
         self._on_line = on_line
         self._on_error = on_error
         self._rest = b""
@@ -102,7 +110,7 @@ class MemberProcess(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         """
-        Events, a line each.
+        Handle events, one per line.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -110,26 +118,33 @@ class MemberProcess(ProcessProtocol):
 
     def errReceived(self, data: bytes) -> None:
         """
-        Warnings.
+        Handle warnings and errors.
         """
         for line in data.decode("utf-8", "replace").splitlines():
             self._on_error(line)
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is gone.
+        Fire C{ended}.
         """
         self.ended.callback(reason.getErrorMessage())
 
 
 class Demo:
     """
-    The whole show.
+    Runs the DHT nodes and the members, and reports what happens.
     """
 
     def __init__(
         self, reactor: Any, members: int, dht_nodes: int, keep: bool, show: Callable[[str], None]
     ) -> None:
+        """
+        @param reactor: provides IReactorTime, IReactorUDP and IReactorProcess.
+        @param members: the number of members.
+        @param dht_nodes: the number of DHT nodes.
+        @param keep: keep everything running after success.
+        @param show: prints a line.
+        """
         self._reactor = reactor
         self._wanted = members
         self._keep = keep
@@ -151,9 +166,9 @@ class Demo:
 
     async def run(self) -> int:
         """
-        Start everything, watch it, end everything.
+        Start everything, wait for the result, and stop everything.
 
-        @return: the exit code.
+        @return: fires with the exit code.
         """
         try:
             for node in self._nodes:
@@ -161,7 +176,7 @@ class Demo:
                 node.startService()
             await gatherResults([node.when_ready() for node in self._nodes[1:]])
             await self._until_meshed()
-            self._tell(
+            self._report(
                 "demo", f"a closed DHT of {len(self._nodes)} nodes is up on loopback, {self._bootstrap}"
             )
             secret = Path(self._folder.name) / "secret"
@@ -182,7 +197,10 @@ class Demo:
         enough = min(K, len(self._nodes) - 1)
         while any(len(node.table) < enough for node in self._nodes):
             if self._reactor.seconds() - self._start > MESH_LIMIT:
-                raise LocalError("the DHT nodes did not find each other; is this machine very busy?")
+                raise LocalError(
+                    f"the DHT nodes did not find each other within {MESH_LIMIT:.0f} s; "
+                    "try again when this machine is less busy, or with fewer --dht-nodes"
+                )
             await deferLater(self._reactor, 0.02)
 
     async def _end(self) -> None:
@@ -199,17 +217,17 @@ class Demo:
 
     def stop(self) -> None:
         """
-        Ctrl-C.
+        Stop early, on Ctrl-C.
         """
         if self._summed_up and not self._verdict.called:
-            self._verdict.callback(0 if self._all_well() else 1)
+            self._verdict.callback(0 if self._succeeded() else 1)
         self._keep = False
         self._conclude()
 
     def _later(self, seconds: float, call: Callable[..., None], *args: object) -> None:
         self._calls.append(self._reactor.callLater(seconds, call, *args))
 
-    def _tell(self, who: str, what: str, at: float | None = None) -> None:
+    def _report(self, who: str, what: str, at: float | None = None) -> None:
         seconds = (self._reactor.seconds() if at is None else at) - self._start
         self._show(f"{seconds:8.3f} s  {who:9} {what}")
 
@@ -223,17 +241,17 @@ class Demo:
         member.process = self._reactor.spawnProcess(protocol, sys.executable, command, env=os.environ)
         protocol.ended.addCallback(lambda how: self._gone(member, how))
         self._members.append(member)
-        self._tell(f"member {number}", f"started as process {member.process.pid}")
+        self._report(f"member {number}", f"started as process {member.process.pid}")
 
     def _gone(self, member: Member, how: str) -> None:
         member.gone.callback(None)
         if not self._verdict.called:
             member.ended = how
             if self._summed_up:
-                self._tell(f"member {member.number}", f"ended ({how})")
+                self._report(f"member {member.number}", f"ended ({how})")
             self._conclude()
 
-    def _who(self, peer_id: str) -> str:
+    def _label(self, peer_id: str) -> str:
         for member in self._members:
             if member.peer_id == peer_id:
                 return f"member {member.number}"
@@ -250,19 +268,19 @@ class Demo:
             case "dht.ready":
                 what = f"DHT ready, {event['nodes']} nodes known"
             case "addresses.published":
-                what = f"{event['addresses']} addresses published, {event['store']}"
+                what = f"{event['addresses']} addresses published at {event['store']}"
             case "record.published":
                 what = f"record stored on {event['stored']} nodes"
             case "record.found":
-                what = f"found the record of {self._who(event['publisher'])}"
+                what = f"found the record of {self._label(event['publisher'])}"
             case "peer.dialled":
-                what = f"dialled {self._who(event['peer'])}"
+                what = f"dialled {self._label(event['peer'])}"
             case "peer.failed":
-                what = f"could not reach {self._who(event['peer'])}: {event['reason']}"
+                what = f"could not reach {self._label(event['peer'])}: {event['reason']}"
             case "neighbor.up":
-                what = f"neighbour up: {self._who(event['peer'])}"
+                what = f"neighbour up: {self._label(event['peer'])}"
             case "neighbor.down":
-                what = f"neighbour down: {self._who(event['peer'])}"
+                what = f"neighbour down: {self._label(event['peer'])}"
             case "topic.joined":
                 what = "joined"
                 if member.joined is None:
@@ -275,31 +293,32 @@ class Demo:
                 if line.sender in member.heard:
                     return
                 member.heard.add(line.sender)
-                what = f"message of {self._who(line.sender)} received: {printable(line.text)}"
+                what = f"received a message from {self._label(line.sender)}: {printable(line.text)}"
             case other:
                 what = other
-        self._tell(f"member {member.number}", what, event["time"])
+        self._report(f"member {member.number}", what, event["time"])
         if event["event"] == "topic.joined" and self._all_joined() and not self._speaking:
             self._speaking = True
             self._speak()
-        if self._all_well():
+        if self._succeeded():
             self._conclude()
 
-    def _everybody(self) -> frozenset[str]:
+    def _all_ids(self) -> frozenset[str]:
         return frozenset(member.peer_id for member in self._members if member.peer_id)
 
     def _all_joined(self) -> bool:
         return len(self._members) == self._wanted and all(m.joined is not None for m in self._members)
 
-    def _all_well(self) -> bool:
-        everybody = self._everybody()
-        return len(self._members) == self._wanted and not any(m.trouble(everybody) for m in self._members)
+    def _succeeded(self) -> bool:
+        all_ids = self._all_ids()
+        return len(self._members) == self._wanted and not any(m.problem(all_ids) for m in self._members)
 
     def _speak(self) -> None:
         """
-        Everybody says hello; again, as long as somebody has not heard it.
+        Make each member say hello, repeatedly until every member has heard every
+        other.
         """
-        if self._verdict.called or self._all_well():
+        if self._verdict.called or self._succeeded():
             return
         for member in self._members:
             if not member.ended:
@@ -308,31 +327,31 @@ class Demo:
 
     def _conclude(self) -> None:
         """
-        Say how it went, and end unless it is to be kept.
+        Report the result, and stop unless the demo is to keep running.
         """
         if self._verdict.called or self._summed_up:
             return
-        everybody = self._everybody()
+        all_ids = self._all_ids()
         joined = [member for member in self._members if member.joined is not None]
-        troubles = [trouble for member in self._members if (trouble := member.trouble(everybody))]
+        problems = [problem for member in self._members if (problem := member.problem(all_ids))]
         if len(self._members) < self._wanted:
-            troubles.append(f"member {self._wanted} was not started")
+            problems.append(f"member {self._wanted} was not started")
         first = ""
         if joined:
             earliest = min(joined, key=lambda member: member.joined or 0)
             first = f", first after {(earliest.joined or 0) - earliest.started:.2f} s"
-        heard = "not every member heard every other" if troubles else "every member heard every other"
+        heard = "not every member heard every other" if problems else "every member heard every other"
         self._show(f"{len(joined)} of {self._wanted} joined{first}; {heard}")
-        for trouble in troubles:
-            self._show(trouble)
-        if self._keep and not troubles:
+        for problem in problems:
+            self._show(problem)
+        if self._keep and not problems:
             self._show(
-                f"Running until Ctrl-C. More members: dtt chat demo --bootstrap {self._bootstrap} "
+                f"Running until Ctrl-C. To add a member: dtt chat demo --bootstrap {self._bootstrap} "
                 f"--transport streams --listen 127.0.0.1:0 --secret-file {self._folder.name}/secret"
             )
             self._summed_up = True
             return
-        self._verdict.callback(1 if troubles else 0)
+        self._verdict.callback(1 if problems else 0)
 
 
 def _at_least(minimum: int) -> Callable[[str], int]:
@@ -350,24 +369,24 @@ class DemoOptions(CommandOptions):
     """
 
     synopsis = "[options]"
-    longdesc = "Starts a closed DHT and members on this machine, and shows how they meet."
+    longdesc = "Starts a closed DHT and members on this machine, and shows how they find each other."
     optParameters = [
         [
             "members",
             None,
             3,
-            "How many members, each a process; the last one comes later.",
+            "Number of members, each in its own process; the last one starts later.",
             value_of("members", _at_least(2)),
         ],
-        ["dht-nodes", None, 16, "How many DHT nodes.", value_of("dht-nodes", _at_least(2))],
+        ["dht-nodes", None, 16, "Number of DHT nodes.", value_of("dht-nodes", _at_least(2))],
     ]
     optFlags = [["keep", None, "Keep everything running until Ctrl-C."]]
 
     def run(self) -> int:
         """
-        Show it.
+        Run the demo.
 
-        @return: 0 if everybody joined and heard everybody, else 1.
+        @return: 0 if every member joined and heard every other, else 1.
         """
         demos: list[Demo] = []
 

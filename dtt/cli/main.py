@@ -1,7 +1,7 @@
 """
-The command C{dtt}: picks the subcommand; one file each.
+The command C{dtt}: dispatches to its subcommands, which have a module each.
 
-Exit codes: 0 done, 1 it did not work, 2 wrong usage.
+Exit codes: 0 success, 1 failure, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from dtt.errors import DTTError, UsageError
 
 class _Lazily:
     """
-    An options class that is imported when its subcommand is used.
+    An options class that is imported on use of its subcommand.
     """
 
     def __init__(self, module: str, name: str) -> None:
+        """
+        @param module: the module.
+        @param name: the name of the class in it.
+        """
         self._module = module
         self._name = name
 
@@ -33,44 +37,45 @@ class _Lazily:
 
 class MainOptions(VersionedOptions):
     """
-    C{dtt COMMAND ...}.
+    The options of C{dtt COMMAND ...}.
     """
 
-    longdesc = (
-        "The Distributed Topic Tracker. dtt COMMAND --help tells more. As a service: twistd dtt --help."
-    )
+    longdesc = "The Distributed Topic Tracker. See dtt COMMAND --help, and for the service twistd dtt --help."
     subCommands = [
         [
             "demo",
             None,
             _Lazily("dtt.cli.demo", "DemoOptions"),
-            "Members meet over a DHT of their own, here and now.",
+            "Show how members find each other in a closed DHT on this machine.",
         ],
-        ["chat", None, _Lazily("dtt.cli.chat", "ChatOptions"), "Join a topic, talk to its members."],
-        ["node", None, _Lazily("dtt.cli.node", "NodeOptions"), "A DHT node without topics."],
-        ["slot", None, _Lazily("dtt.cli.wire", "SlotOptions"), "Where a topic's records of a minute lie."],
+        ["chat", None, _Lazily("dtt.cli.chat", "ChatOptions"), "Join a topic and chat with its members."],
+        ["node", None, _Lazily("dtt.cli.node", "NodeOptions"), "Run a DHT node without topics."],
+        ["slot", None, _Lazily("dtt.cli.wire", "SlotOptions"), "Show the slot of a topic and a minute."],
         ["open", None, _Lazily("dtt.cli.wire", "OpenOptions"), "Decrypt and verify a record."],
         ["seal", None, _Lazily("dtt.cli.wire", "SealOptions"), "Sign and encrypt a record."],
     ]
 
     def getSynopsis(self) -> str:
         """
-        Also what the synopsis of a command begins with.
+        Return the synopsis, which is also the prefix of the commands' synopses.
         """
         return "Usage: dtt" if self.subCommand else "Usage: dtt COMMAND [options]"
 
     def postOptions(self) -> None:
         """
-        There must be a command.
+        Check that there is a command.
+
+        @raise usage.UsageError: there is none.
         """
         if self.subCommand is None:
-            raise usage.UsageError("a command is needed; dtt --help lists them")
+            raise usage.UsageError("no command; dtt --help lists the commands")
 
 
 def run(arguments: Sequence[str]) -> int:
     """
-    Run the command that C{arguments} ask for.
+    Run a command.
 
+    @param arguments: the command line, without the program name.
     @return: the exit code.
     """
     options = MainOptions()
@@ -88,8 +93,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def fill_standard_descriptors() -> None:
     """
-    Open what is closed of standard input, output and error: the next file or
-    socket would become it, and be taken for it.
+    Open those of standard input, output and error that are closed on /dev/null.
+    Otherwise the next file or socket would get their descriptor, and be mistaken
+    for them.
     """
     for descriptor in range(3):
         try:
@@ -100,7 +106,7 @@ def fill_standard_descriptors() -> None:
 
 def main() -> None:
     """
-    The console script.
+    Run C{dtt}: the entry point of the console script.
     """
     fill_standard_descriptors()
     sys.exit(run(sys.argv[1:]))

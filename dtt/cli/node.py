@@ -1,9 +1,9 @@
 """
-C{dtt node}: a plain DHT node without topics, in the foreground.
+C{dtt node}: runs a DHT node without topics, in the foreground.
 
 It prints one line, C{ready HOST:PORT ID}, when its ports are bound, and serves
-until SIGINT or SIGTERM; with C{--bind6} the line has a further C{[HOST]:PORT}
-behind the id, or without IPv4 that instead.
+until SIGINT, SIGTERM or SIGHUP.  With C{--bind6}, C{[HOST]:PORT} follows the id, or
+replaces C{HOST:PORT} if there is no IPv4.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from dtt.state import StateDirectory
 
 def _without_tls() -> None:
     """
-    A DHT node has no use for TLS, which Twisted's reactor loads if it is there:
-    a third of all the memory that an idle node would take.
+    Prevent Twisted's reactor from loading TLS, which a DHT node does not need and
+    which would account for a third of the memory of an idle node.
     """
-    # As if it were not there, unless it is loaded already.
+    # Mark the module as missing, unless it is already loaded.
     cast("dict[str, Any]", sys.modules).setdefault("OpenSSL", None)
 
 
@@ -38,7 +38,7 @@ def _address(family: type[IPv4Address | IPv6Address]) -> Callable[[str], str]:
         try:
             family(text)
         except ValueError:
-            raise ValueError(f"{text[:80]!r} is no {family.__name__[:4]} address of this machine") from None
+            raise ValueError(f"{text[:80]!r} is not an {family.__name__[:4]} address") from None
         return text
 
     return check
@@ -54,9 +54,9 @@ class NodeOptions(BootstrapOptions):
     """
 
     synopsis = "[options]"
-    longdesc = "A Mainline DHT node without topics. Prints 'ready HOST:PORT ID' once its port is bound."
+    longdesc = "Runs a Mainline DHT node without topics. Prints 'ready HOST:PORT ID' when its port is bound."
     optParameters = [
-        ["port", None, 0, "UDP port; 0: any.", value_of("port", port_number)],
+        ["port", None, 0, "UDP port; 0: any port.", value_of("port", port_number)],
         [
             "bind",
             None,
@@ -68,13 +68,13 @@ class NodeOptions(BootstrapOptions):
             "state-dir",
             None,
             None,
-            "Directory for the node's id, known nodes and address; without it nothing is kept.",
+            "Directory for the node's id, known nodes and external address. Default: none.",
         ],
         [
             "bind6",
             None,
             None,
-            "Local IPv6 address, '::' for all; without it there is no IPv6.",
+            "Local IPv6 address, '::' for all. Default: no IPv6.",
             value_of("bind6", _address(IPv6Address)),
         ],
     ]
@@ -82,21 +82,23 @@ class NodeOptions(BootstrapOptions):
         [
             "closed",
             None,
-            "For networks on loopback: many nodes may share an address, and nothing is limited; without "
-            "--bootstrap it starts alone.",
+            "For private networks on loopback: many nodes may share an address, and there are no limits. "
+            "Without --bootstrap the node starts alone.",
         ]
     ]
 
     def postOptions(self) -> None:
         """
-        There must be an address.
+        Check that there is an address to bind.
+
+        @raise UsageError: there is none.
         """
         if self["bind"] == "none" and self["bind6"] is None:
             raise UsageError("--bind none needs --bind6")
 
     def run(self) -> int:
         """
-        Serve until a signal.
+        Run the node until a signal arrives.
 
         @return: the exit code.
         """

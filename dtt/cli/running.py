@@ -1,5 +1,5 @@
 """
-The reactor, run for a command.
+Runs the reactor for a command.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dtt.errors import DTTError
 
 def warnings_to_stderr() -> None:
     """
-    From now on, log warnings and errors to standard error; the rest is dropped.
+    Log warnings and errors to standard error from now on, and drop everything else.
     """
     warnings = LogLevelFilterPredicate(LogLevel.warn)
     observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [warnings])
@@ -34,12 +34,13 @@ def warnings_to_stderr() -> None:
 
 def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None]) -> int:
     """
-    Run the reactor for one job.
+    Run the reactor until a job is done.
 
-    @param start: given the reactor, begins the job; its Deferred fires with
-        the exit code.
-    @param stop: called on SIGINT, SIGTERM and SIGHUP; must make that Deferred fire soon.
-    @return: the exit code; 1 if the job failed, after saying why.
+    @param start: called with the reactor; starts the job, and returns a Deferred
+        that fires with the exit code.
+    @param stop: called on SIGINT, SIGTERM and SIGHUP; must make that Deferred fire
+        soon.
+    @return: the exit code; 1 if the job failed, after printing the error.
     """
     from twisted.internet import reactor
 
@@ -70,8 +71,8 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
         job.addCallbacks(codes.append, failed)
         job.addBoth(end)
 
-    # What is loaded stays: the collector need not look at it again, which
-    # would stop the reactor for up to 8 ms each time.
+    # Loaded modules are permanent: exempt them from garbage collection, which would
+    # otherwise block the reactor for up to 8 ms each time.
     gc.collect()
     gc.freeze()
     stop_on_hangup(reactor)

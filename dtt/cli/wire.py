@@ -1,9 +1,9 @@
 """
-The wire by hand: C{dtt slot}, C{dtt open} and C{dtt seal}.
+C{dtt slot}, C{dtt open} and C{dtt seal}: slots and records by hand.
 
-Each prints one line of JSON with all binary values in hex.  C{dtt seal} prints
-what C{dtt open} reads; C{--raw} writes the bytes that lie in the DHT instead.
-Secrets come from files or stdin, never from the command line.
+Each prints one line of JSON with all binary values in hex.  C{dtt open} reads what
+C{dtt seal} prints; C{dtt seal --raw} writes the bytes that are stored in the DHT
+instead.  Secrets come from files or standard input, never from the command line.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from dtt.wire.addresses import IROH, MAX_ADDRESSES, STREAMS, PeerAddress
 _TRANSPORTS = {"streams": STREAMS, "iroh": IROH}
 _TRANSPORT_NAMES = {number: name for name, number in _TRANSPORTS.items()}
 
-# The largest encrypted record is 2140 bytes; in hex and JSON, with room for
-# white space, far less than this (guess).
+# The largest encrypted record is 2140 bytes; as hex in JSON, with white space, it is
+# far smaller than this (guess).
 _MAX_INPUT_BYTES = 65536
 
-_TOPIC = ["topic", None, None, "The topic's name, or hex: and 64 digits for a ready hash."]
-_SECRET = ["secret-file", None, None, "File with the secret, or - for stdin; without it the secret is empty."]
-_MINUTE = ["minute", None, None, "The unix minute; without it, the present one."]
+_TOPIC = ["topic", None, None, "Topic: a name, or hex: and the 64 hexadecimal digits of a topic id."]
+_SECRET = ["secret-file", None, None, "File with the secret, or - for stdin. Default: the empty secret."]
+_MINUTE = ["minute", None, None, "Unix minute. Default: the current one."]
 _KEY_FILE = ["key-file", None, None, "The publisher's key file: 64 hexadecimal digits, mode 0600."]
 _RAW = ["raw", None, "Write the bytes of the encrypted record instead of JSON."]
 
@@ -56,7 +56,7 @@ def _parse_address(text: str) -> PeerAddress:
     except ValueError:
         pass
     raise UsageError(
-        f"--address takes streams:IP:PORT or iroh:IP:PORT with IPv6 in brackets, not {text[:80]!r}"
+        f"--address takes streams:IP:PORT or iroh:IP:PORT, with IPv6 in brackets, not {text[:80]!r}"
     )
 
 
@@ -66,9 +66,9 @@ def _format_address(address: PeerAddress) -> str:
 
 def _parse_stored(data: bytes) -> bytes:
     """
-    The encrypted record that C{data} is: raw, in hex, or as C{dtt seal} prints
-    it.  No raw one can be mistaken for text: the third and fourth byte of its
-    length are zero.
+    Decode an encrypted record from raw bytes, from hex, or from the output of
+    C{dtt seal}.  A raw record can't be mistaken for text, because the third and
+    fourth byte of its length are zero.
     """
     text = data.strip()
     if text.startswith(b"{"):
@@ -84,13 +84,13 @@ def _parse_stored(data: bytes) -> bytes:
 
 class _WireOptions(CommandOptions):
     """
-    What the three commands share.
+    The common base of the three commands.
 
-    @ivar stdin: read through its C{buffer}.
-    @ivar stdout: where JSON goes; bytes go to its C{buffer}.
+    @ivar stdin: standard input; read through its C{buffer}.
+    @ivar stdout: standard output: JSON is printed to it, bytes to its C{buffer}.
     """
 
-    # Twisted adds a subclass's own to these.
+    # Twisted adds the parameters of subclasses to these.
     optParameters: list[list[Any]] = [_TOPIC, _MINUTE]
 
     def __init__(self) -> None:
@@ -100,30 +100,34 @@ class _WireOptions(CommandOptions):
 
     def postOptions(self) -> None:
         if self["topic"] is None:
-            raise UsageError("--topic is missing")
+            raise UsageError("--topic is required")
 
     def now(self) -> float:
         """
-        Unix time in seconds.
+        Return the current unix time in seconds.
         """
         return time.time()
 
     def slot(self) -> Slot:
         """
-        The slot that --topic and --minute name.
+        Return the slot of --topic and --minute.
+
+        @raise UsageError: one of them is invalid.
         """
         topic_id = TopicId.parse(self["topic"])
         text = self["minute"]
         if text is None:
             return Slot(topic_id, unix_minute(self.now()))
-        # Longer ones can't be in range, and int() refuses thousands of digits.
+        # More digits are out of range, and int() rejects thousands of digits.
         if not (text.isascii() and text.isdigit() and len(text) <= 20):
             raise UsageError(f"--minute takes a unix minute, 0..2^64-1, not {text[:80]!r}")
         return Slot(topic_id, check_minute(int(text)))
 
     def encryption_key(self, slot: Slot) -> KeyPair:
         """
-        The key of C{slot} under the secret that --secret-file names.
+        Return the encryption key of C{slot} for the secret of --secret-file.
+
+        @raise StateError: the file can't be read, or is accessible to other users.
         """
         name = self["secret-file"]
         secret = b"" if name is None else read_secret(name, self.stdin.buffer)
@@ -138,11 +142,11 @@ class _WireOptions(CommandOptions):
 
 class SlotOptions(_WireOptions):
     """
-    C{dtt slot}: where a topic's records of one minute lie.
+    The options of C{dtt slot}, which prints the slot of a topic and a minute.
     """
 
     synopsis = "--topic TOPIC [--minute N]"
-    longdesc = "Prints topic_id, unix_minute, public_key, salt and target of a topic's slot as JSON."
+    longdesc = "Prints topic_id, unix_minute, public_key, salt and target of the topic's slot as JSON."
 
     def run(self) -> int:
         """
@@ -163,15 +167,15 @@ class SlotOptions(_WireOptions):
 
 class OpenOptions(_WireOptions):
     """
-    C{dtt open}: what an encrypted record says.
+    The options of C{dtt open}, which decrypts and verifies a record.
     """
 
     optParameters = [_SECRET]
     synopsis = "--topic TOPIC [--secret-file FILE] [--minute N] FILE|-"
     longdesc = (
         "Reads an encrypted record (raw, hex, or the JSON of dtt seal) and prints publisher, unix_minute, "
-        "active_peers, last_message_hashes and addresses as JSON; for an application's record with content "
-        "of its own, content instead of the last three. A record that can't be used prints "
+        "active_peers, last_message_hashes and addresses as JSON; for a record with application-specific "
+        "content, it prints content instead of the last three. For an invalid record, it prints "
         '{"refused": "parse" | "decrypt" | "verify"} and exits with 1.'
     )
 
@@ -196,9 +200,9 @@ class OpenOptions(_WireOptions):
 
     def run(self) -> int:
         """
-        Print what the record says.
+        Print the content of the record.
 
-        @return: the exit code; 1 if it is refused.
+        @return: the exit code; 1 if the record is invalid.
         """
         slot = self.slot()
         key = self.encryption_key(slot)
@@ -210,20 +214,20 @@ class OpenOptions(_WireOptions):
         try:
             content = GossipContent.decode(record.content)
         except DecodeError:
-            said: dict[str, object] = {"content": record.content.hex()}
+            fields: dict[str, object] = {"content": record.content.hex()}
         else:
-            said = {
+            fields = {
                 "active_peers": [peer.hex() for peer in content.active_peers],
                 "last_message_hashes": [digest.hex() for digest in content.last_message_hashes],
                 "addresses": [_format_address(address) for address in content.addresses],
             }
-        self.show(publisher=record.publisher.hex(), unix_minute=record.minute, **said)
+        self.show(publisher=record.publisher.hex(), unix_minute=record.minute, **fields)
         return 0
 
 
 class SealOptions(_WireOptions):
     """
-    C{dtt seal}: an encrypted record, signed by the key of a key file.
+    The options of C{dtt seal}, which signs and encrypts a record.
     """
 
     optParameters = [_SECRET, _KEY_FILE]
@@ -242,26 +246,27 @@ class SealOptions(_WireOptions):
 
     def opt_active_peer(self, value: str) -> None:
         """
-        A neighbour's peer id, 64 hexadecimal digits; up to 5 times.
+        Peer id of a neighbour, 64 hexadecimal digits; may be repeated up to 5 times.
         """
         self.active_peers.append(_parse_hash("active-peer", value))
 
     def opt_message_hash(self, value: str) -> None:
         """
-        The hash of a message received, 64 hexadecimal digits; up to 5 times, oldest first.
+        Hash of a received message, 64 hexadecimal digits; may be repeated up to 5 times, oldest first.
         """
         self.message_hashes.append(_parse_hash("message-hash", value))
 
     def opt_address(self, value: str) -> None:
         """
-        Where the publisher listens, streams:IP:PORT; up to 8 times.
+        Address on which the publisher listens, streams:IP:PORT or iroh:IP:PORT; may be repeated up to
+        8 times.
         """
         self.addresses.append(_parse_address(value))
 
     def postOptions(self) -> None:
         super().postOptions()
         if self["key-file"] is None:
-            raise UsageError("--key-file is missing")
+            raise UsageError("--key-file is required")
         if len(self.addresses) > MAX_ADDRESSES:
             raise UsageError(f"a record has room for {MAX_ADDRESSES} addresses, not {len(self.addresses)}")
         content = GossipContent(tuple(self.active_peers), tuple(self.message_hashes), tuple(self.addresses))

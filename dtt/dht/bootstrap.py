@@ -1,11 +1,10 @@
 """
-How a node finds its first nodes.
+Bootstrapping: how a node finds its first nodes.
 
-Rules: nodes of one address family are looked for; all bootstrap hosts, whose
-names are resolved without waiting for each other, and nodes known from the
-last run are asked side by side, so that dead and unresolvable ones delay
-nothing; rounds are repeated with a growing pause for as long as nobody has
-answered.
+Rules: each instance looks for nodes of one address family. It queries all bootstrap
+hosts, resolving their names in parallel, and the nodes known from the last run
+concurrently, so dead or unresolvable ones delay nothing. Rounds repeat at growing
+intervals until a node has answered.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from zope.interface import implementer
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, Family
 
-#: Seconds from the first round to the second, doubled each time up to the
-#: second number.  Guesses: a lost datagram costs a second, an hour without a
-#: network 70 rounds.
+#: Seconds from the first round to the second; doubled each time up to the second
+#: number. Guesses: a lost datagram costs a second, and an hour without a network 70
+#: rounds.
 FIRST_PAUSE: Final = 1.0
 MAX_PAUSE: Final = 60.0
 
-#: Known nodes asked in one round, and addresses of one name.  Guesses: one of
-#: 32 should live even after a week.
+#: The most known nodes queried in one round, and the most addresses used of one name.
+#: Guesses: one of 32 should be alive even after a week.
 KNOWN_PER_ROUND: Final = 32
 MAX_ADDRESSES: Final = 8
 
@@ -38,7 +37,9 @@ MAX_ADDRESSES: Final = 8
 @implementer(IResolutionReceiver)
 class _Receiver:
     """
-    @ivar cancelled: the resolution was given up.
+    Collects the addresses of one name.
+
+    @ivar cancelled: the resolution was cancelled.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class _Receiver:
 
 class Bootstrap:
     """
-    @ivar hosts: names or IP literals, and ports.
-    @ivar running: whether rounds go on.
+    Queries bootstrap hosts and known nodes until it is stopped.
+
+    @ivar hosts: (name or IP literal, port) pairs.
+    @ivar running: whether rounds continue.
     """
 
     _log = Logger()
@@ -87,9 +90,11 @@ class Bootstrap:
         """
         @param reactor: provides C{IReactorTime} and, if a host is a name,
             C{IReactorPluggableNameResolver}.
-        @param ask: sends a query to an IP address and port; told whether that
-            is a bootstrap host, or a known node.
-        @param family: of whom to ask.
+        @param hosts: the initial L{hosts}.
+        @param ask: sends a query to an IP address and port; the third argument says
+            whether it is a bootstrap host rather than a known node.
+        @param rng: the source of the jitter.
+        @param family: the address family to use.
         """
         self.hosts = list(hosts)
         self.running = False
@@ -102,13 +107,13 @@ class Bootstrap:
         self._pause = FIRST_PAUSE
         self._next: IDelayedCall | None = None
         self._receivers: list[_Receiver] = []
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def start(self, known: Sequence[Contact]) -> None:
         """
-        Begin the first round, if none is running.
+        Begin the first round, unless already running.
 
-        @param known: nodes that were good once, the best first.
+        @param known: nodes that were good in the past, the best first.
         """
         if not self.running:
             self.running = True
@@ -118,8 +123,8 @@ class Bootstrap:
 
     def stop(self) -> None:
         """
-        Somebody has answered, or nobody is interested any more.  Resolutions
-        that can't be cancelled end without effect.
+        Stop: a node has answered, or the caller has lost interest. Name resolutions
+        that can't be cancelled have no effect.
         """
         self.running = False
         if self._next is not None:
@@ -131,7 +136,7 @@ class Bootstrap:
                 receiver.cancelled = True
                 try:
                     receiver.resolution.cancel()
-                except NotImplementedError:  # Twisted's resolver of threads
+                except NotImplementedError:  # Twisted's threaded resolver
                     receiver.cancelled = False
 
     def _round(self) -> None:
@@ -148,14 +153,14 @@ class Bootstrap:
 
     def ask(self, host: str, port: int) -> None:
         """
-        Ask one host now; not a literal of the other family.
+        Query one host now, unless it is an IP literal of the other family.
         """
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
             self._resolve(host, port)
         else:
-            # As the socket will write it.
+            # As the socket will format it.
             if self._family.has(str(address)):
                 self._ask(str(address), port, True)
 
@@ -172,12 +177,12 @@ class Bootstrap:
 
     def _unresolvable(self, name: str) -> None:
         """
-        Say so, once.  That a name has no IPv6 address is nothing to be told.
+        Log a warning, once per name. A name without an IPv6 address is not worth one.
         """
-        if self._family is IPV4 and name not in self._told:
-            self._told.add(name)
+        if self._family is IPV4 and name not in self._warned:
+            self._warned.add(name)
             self._log.warn(
-                "The bootstrap host {name} has no address: check how it is written and this machine's name "
-                "resolution. The others are asked all the same.",
+                "The bootstrap host {name} has no address; continuing with the others. "
+                "Check its spelling and this machine's name resolution.",
                 name=name,
             )

@@ -1,9 +1,9 @@
 """
-Our external address, as other nodes see it (BEP42, "ip").  Pure.
+Our external address as other nodes report it (BEP42, "ip"). Pure.
 
-Rules: every packed_network (/24, or /64 of IPv6) has one vote, its latest; an address
-is elected by a majority of enough networks, so that neither one liar with many
-addresses nor one odd NAT decides.
+Rules: each network (/24, or /64 of IPv6) has one vote, its latest. An address is
+elected by a majority of the votes once enough networks have voted, so neither one liar
+with many addresses nor one odd NAT decides.
 """
 
 from __future__ import annotations
@@ -13,32 +13,36 @@ from typing import Final
 
 from dtt.net.networks import packed_network
 
-#: Networks whose votes are kept, and that must have voted.  Guesses; a first
-#: lookup hears some 40.
+#: The most networks whose votes are kept, and the fewest that must have voted. Guesses;
+#: a first lookup gets about 40 votes.
 MAX_VOTERS: Final = 64
 MIN_VOTERS: Final = 8
 
 
 class AddressVotes:
     """
-    @ivar elected: our IP address, 4 or 16 bytes, or L{None} while it is unknown.
+    The election of our external address.
+
+    @ivar elected: our IP address, 4 or 16 bytes, or C{None} while unknown.
     """
 
     __slots__ = ("_votes", "elected")
 
     def __init__(self, elected: bytes | None = None) -> None:
         """
-        @param elected: what it was in an earlier run.
+        @param elected: the address elected in an earlier run, or C{None}.
         """
         self.elected = elected
-        # The latest voters last.
+        # Latest voters last.
         self._votes: dict[bytes, bytes] = {}
 
     def vote(self, voter: bytes, ip: bytes) -> bool:
         """
-        Somebody at the address C{voter} (4 or 16 bytes) sees us at C{ip}.
+        Count the vote of the node at C{voter} for C{ip}.
 
-        @return: whether another address is elected now.
+        @param voter: the node's IP address, 4 or 16 bytes.
+        @param ip: our IP address as the node sees it, 4 or 16 bytes.
+        @return: whether the elected address has changed.
         """
         votes = self._votes
         key = packed_network(voter)

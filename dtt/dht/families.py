@@ -1,8 +1,8 @@
 """
-The results of one operation on both sides of a node, as one.
+Merging the results of one operation on both address families of a node.
 
-Rules: each address family is a DHT of its own (BEP32), and they are asked at
-the same time; one result that is enough ends the others.
+Rules: each address family is a DHT of its own (BEP32). Both are queried concurrently;
+one sufficient result ends the others.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from dtt.krpc.items import mutable_target
 T = TypeVar("T")
 
 
-def side_by_side(
+def gather_until(
     running: Iterable[Deferred[T]], enough: Callable[[T], bool] | None = None
 ) -> Deferred[list[T]]:
     """
-    Wait for all of them, or until one is C{enough}; the others are cancelled
-    then.
+    Wait for all Deferreds, or until one result is C{enough}; then cancel the rest.
 
-    @return: fires with the results, in order, without those cancelled; or
-        fails as the first one that fails.  Cancelling it cancels all.
+    @param enough: returns whether a result is sufficient; C{None}: wait for all.
+    @return: fires with the results in order, without those of cancelled Deferreds;
+        fails with the first failure. Cancelling it cancels all Deferreds.
     """
     deferreds = list(running)
     results: dict[int, T] = {}
@@ -62,7 +62,7 @@ def side_by_side(
 
 def merge_reads(reads: Sequence[MutableRead]) -> MutableRead:
     """
-    Reads of the same item: the nodes of all of them, the nearest first.
+    Merge reads of the same item from different families, nearest nodes first.
     """
     first, *others = reads
     if not others:
@@ -85,9 +85,9 @@ def merge_reads(reads: Sequence[MutableRead]) -> MutableRead:
     )
 
 
-def part_of(read: MutableRead, family: Family) -> MutableRead:
+def restrict_to_family(read: MutableRead, family: Family) -> MutableRead:
     """
-    What the nodes of one family said in a read.
+    Return the part of a read that concerns the nodes of one family.
     """
     return evolve(
         read,
@@ -98,7 +98,7 @@ def part_of(read: MutableRead, family: Family) -> MutableRead:
 
 def merge_puts(results: Sequence[PutResult]) -> PutResult:
     """
-    What became of the puts of the same value.
+    Merge the results of putting the same value in different families.
     """
     return PutResult(
         tuple(contact for result in results for contact in result.stored),

@@ -1,10 +1,10 @@
 """
-One side of a node: IPv4 or IPv6 (BEP32), each of which works alone.
+One side of a node: IPv4 or IPv6 (BEP32). The sides work independently.
 
-What happens: the port is bound; bootstrap hosts and nodes known from the last
-run are asked side by side; with the first answer the side is I{ready}, and
-looks its own id up meanwhile.  From then on whoever answers enters the routing
-table, who asks is answered by L{Responder<dtt.dht.server.responder.Responder>}: see
+Sequence: the port is bound. Bootstrap hosts and nodes known from the last run are
+queried concurrently. With the first response the side is I{ready} and looks up its own
+id in the background. From then on, nodes that respond enter the routing table, and
+queries are answered by L{Responder<dtt.dht.server.responder.Responder>}: see
 L{dtt.dht.maintenance}.
 """
 
@@ -29,20 +29,22 @@ from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family
 from dtt.krpc.messages import Response
 
-#: Bytes of events that the reactor reads from the port before it looks at its
-#: timers: the default of 256 KiB makes them 34 ms late under a flood
-#: (docs/protocol/dht.md section 6).
+#: The most bytes the reactor reads from the port before it checks its timers. The
+#: default of 256 KiB delays them by 34 ms under a flood (docs/protocol/dht.md section
+#: 6).
 MAX_THROUGHPUT: Final = 16 * 1024
 
-#: Bytes of the largest datagram that is received.  Twisted's default.
+#: The largest datagram received, bytes. Twisted's default.
 MAX_PACKET_SIZE: Final = 8192
 
 
 class Side:
     """
-    @ivar family: of all its addresses.
+    One address family of a node.
+
+    @ivar family: the family of all its addresses.
     @ivar neighbourhood: its routing table, responder, id and client.
-    @ivar ready: a node has answered, and not all have died since.
+    @ivar ready: a node has answered, and the nodes known have not all died since.
     """
 
     neighbourhood: Neighbourhood
@@ -53,7 +55,7 @@ class Side:
         family: Family,
         interface: str,
         node_id: bytes,
-        beside: Side | None,
+        other: Side | None,
         *,
         bootstrap: Sequence[tuple[str, int]],
         known_nodes: Sequence[Contact],
@@ -67,13 +69,18 @@ class Side:
         rng: Random,
     ) -> None:
         """
-        @param interface: a literal of the family, or C{""} for all addresses.
-        @param beside: the other side, if there is one.
-        @param known_nodes: of any family; those of the other are left out.
-        @param on_ready: called each time that it becomes ready.
-        @param on_searching: called when it is not ready, and begins to ask.
+        For the parameters not listed see L{dtt.dht.node.DHTNode} and
+        L{Neighbourhood<dtt.dht.maintenance.Neighbourhood>}.
 
-        For the others see L{dtt.dht.node.DHTNode} and L{Neighbourhood}.
+        @param reactor: the clock and UDP.
+        @param family: the address family.
+        @param interface: an IP literal of the family, or C{""} for all addresses.
+        @param node_id: our 20-byte id.
+        @param other: the side of the other family, if there is one.
+        @param known_nodes: nodes of any family; those of the other family are ignored.
+        @param on_ready: called each time the side becomes ready.
+        @param on_searching: called each time the side starts to look for nodes while
+            not ready.
         """
         self.family = family
         self.ready = False
@@ -87,7 +94,7 @@ class Side:
             reactor,
             node_id,
             family,
-            None if beside is None else beside.neighbourhood,
+            None if other is None else other.neighbourhood,
             closed=closed,
             always_serves=always_serves,
             upload_rate=upload_rate,
@@ -103,30 +110,31 @@ class Side:
     @property
     def client(self) -> Client:
         """
-        Asks others.
+        The client: queries to other nodes.
         """
         return self.neighbourhood.client
 
     @property
     def hosts(self) -> list[tuple[str, int]]:
         """
-        The bootstrap hosts.
+        The bootstrap hosts, (name or IP literal, port).
         """
         return self._bootstrap.hosts
 
     @property
     def bound(self) -> bool:
         """
-        Has it a port?
+        Whether the port is bound.
         """
         return self._listening is not None
 
     def bind(self, port: int) -> int:
         """
-        Bind the port, 0 for any.
+        Bind the port.
 
-        @return: the real one.
-        @raise ListenError: it can't be bound.
+        @param port: the port, or 0 for any.
+        @return: the actual port.
+        @raise ListenError: the port can't be bound.
         """
         protocol = self.neighbourhood.open()
         try:
@@ -143,8 +151,8 @@ class Side:
         interface = self._interface or ("" if self.family is IPV4 else "::")
         if self.family is IPV4 or not IReactorSocket.providedBy(self._reactor):
             return self._reactor.listenUDP(port, protocol, interface=interface, maxPacketSize=MAX_PACKET_SIZE)
-        # Without this option the socket would be IPv4's, too, whose port is
-        # bound already, and give IPv4 addresses in IPv6's clothes.
+        # Without this option the socket would also use IPv4, whose port is already
+        # bound, and would deliver IPv4-mapped addresses.
         try:
             address = socket.getaddrinfo(
                 interface, port, socket.AF_INET6, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
@@ -161,7 +169,7 @@ class Side:
 
     def start(self) -> None:
         """
-        Find the first nodes.
+        Start the upkeep and look for the first nodes.
         """
         self._running = True
         self.neighbourhood.start()
@@ -169,7 +177,9 @@ class Side:
 
     def stop(self) -> Deferred[None]:
         """
-        End all that is under way; fires when the port is closed.
+        Stop everything and close the port.
+
+        @return: fires when the port is closed.
         """
         self._running = self.ready = False
         self._bootstrap.stop()
@@ -182,7 +192,7 @@ class Side:
 
     def add_host(self, host: str, port: int) -> None:
         """
-        A further bootstrap host, asked at once if the node runs.
+        Add a bootstrap host; query it immediately if the side is running.
         """
         self._bootstrap.hosts.append((host, port))
         if self._running:
@@ -190,7 +200,7 @@ class Side:
 
     def known_nodes(self) -> list[Contact]:
         """
-        Contacts for the next run, the best first.
+        Return contacts for the next run, the best first.
         """
         return self.neighbourhood.table.contacts() or self._known
 
@@ -222,22 +232,22 @@ def make_sides(
     reactor: Any, interface: str | None, interface6: str | None, node_id: bytes, **more: Any
 ) -> list[Side]:
     """
-    The sides of a node, that of IPv4 first.
+    Create the sides of a node, IPv4 first.
 
-    @param interface: L{None}: no IPv4.
-    @param interface6: L{None}: no IPv6.
-    @param more: see L{Side}; our external host is told of the first one only.
-    @raise ValueError: there would be none.
+    @param interface: an IPv4 literal or C{""}; C{None}: no IPv4.
+    @param interface6: an IPv6 literal or C{"::"}; C{None}: no IPv6.
+    @param more: see L{Side}. C{on_external_host} goes to the first side only.
+    @raise ValueError: both interfaces are C{None}.
     """
     if interface is None and interface6 is None:
-        raise ValueError("a node needs an interface")
+        raise ValueError("a node needs an IPv4 or an IPv6 interface")
     on_external_host = more.pop("on_external_host")
-    # That of IPv4, whose answers have to be the fastest, is made last: it then
-    # knows from the start whether there is another one.
+    # Create the IPv4 side last: its answers have to be the fastest, and this way it
+    # knows from the start whether there is another side.
     six = four = None
     if interface6 is not None:
-        told = on_external_host if interface is None else None
-        six = Side(reactor, IPV6, interface6, node_id, None, on_external_host=told, **more)
+        observer = on_external_host if interface is None else None
+        six = Side(reactor, IPV6, interface6, node_id, None, on_external_host=observer, **more)
     if interface is not None:
         four = Side(reactor, IPV4, interface, node_id, six, on_external_host=on_external_host, **more)
     return [side for side in (four, six) if side is not None]

@@ -1,21 +1,21 @@
 """
-What a node knows of others and shows to them: its table, its answers, its id.
+A node's relation to the network, per address family: routing table, responder, id.
 
-Rules: each address family has a neighbourhood of its own, and what others have
-stored is one for both (BEP32); while one of them knows few nodes, those that
-the other one asks are asked for its nodes, too (C{want}); whoever answers us
-enters the routing table, if there is a place; who asks and is not read-only is
-pinged first (BEP5), a bounded number at a time;
-our id is made valid for the external address that others agree on, each
-network having one vote (BEP42);
-when the machine has slept, or all of a sudden nobody answers any more, the
-first nodes are looked for anew, while the table is kept; who knows few nodes
-looks for further ones, ever less often: those of a small network may just have
-been busy;
-a bootstrap host that names others is no node of the table: those of the public
-DHT store nothing, name the same nodes whatever they are asked, and drop what
-comes too often (docs/protocol/latency.md section 1, F);
-we call ourselves read-only while no stranger's query comes through (BEP43).
+Rules:
+  - Each address family has its own neighbourhood. What others have stored is shared by
+    both (BEP32). While one family knows few nodes, the nodes queried in the other
+    family are asked for its nodes too (C{want}).
+  - A node that responds to us enters the routing table if there is a place. A node that
+    queries us and is not read-only is pinged first (BEP5), a bounded number at a time.
+  - Our id is made valid for the external address that others agree on, with one vote
+    per network (BEP42).
+  - When the machine has been suspended, or responses suddenly stop, we bootstrap again
+    and keep the table. While we know few nodes we look for more at growing intervals:
+    the nodes of a small network may just have been busy.
+  - A bootstrap host that names other nodes does not enter the table. Those of the
+    public DHT store nothing, name the same nodes whatever the query, and drop queries
+    that come too often (docs/protocol/latency.md section 1, F).
+  - We announce ourselves as read-only while no unsolicited query arrives (BEP43).
 """
 
 from __future__ import annotations
@@ -41,70 +41,72 @@ from dtt.dht.server.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
 from dtt.dht.server.upload import AnswerLimits
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family, decode_address, encode_address
-from dtt.krpc.flood import FloodGate
+from dtt.krpc.flood import FloodLimiter
 from dtt.krpc.messages import Query, Response
 from dtt.krpc.protocol import HARD_TIMEOUT, KRPCProtocol
 from dtt.net.networks import site
 
-#: Seconds between looks at what is due.  Guess: so late is it noticed that the
-#: machine has slept.
+#: Seconds between upkeep runs. Guess: it also bounds the delay until a suspend is
+#: noticed.
 UPKEEP_INTERVAL: Final = 10.0
 
-#: Seconds by which such a look may be late before the machine counts as having
-#: slept: more than any load delays it, less than a NAT keeps its mappings.
+#: Seconds by which an upkeep run must be late for the machine to count as suspended in
+#: between: more than any load delays it, less than the lifetime of a NAT mapping.
 #: Guess.
-SLEPT: Final = 30.0
+SUSPENDED: Final = 30.0
 
-#: Seconds after which a node that knows few others looks for more, doubled
-#: each time up to the second number.  Guesses: the first is that of the upkeep,
-#: the other the one after which buckets are refreshed.
+#: Seconds after which a node that knows few others looks for more; doubled each time up
+#: to the second number. Guesses: the first is the upkeep interval, the second the time
+#: after which buckets are refreshed.
 FIRST_SEARCH: Final = 10.0
 MAX_SEARCH: Final = FRESH
 
-#: Seconds from the first answer to the lookup of our own id, in a network so
-#: small that it names fewer nodes than fit into an answer, and in a larger one,
-#: where the first lookups find their way without it, and want the packets.
-#: Guesses: a round trip or two; the time in which members meet.
-SETTLE: Final = 0.1
-SETTLE_LARGE: Final = 5.0
+#: Seconds from the first response to the lookup of our own id: in a network so small
+#: that it names fewer nodes than fit into a response, and in a larger one, where the
+#: first lookups succeed without it and need the packets. Guesses: a round trip or two;
+#: the time in which members meet.
+OWN_LOOKUP_DELAY: Final = 0.1
+OWN_LOOKUP_DELAY_LARGE: Final = 5.0
 
-#: Bootstrap hosts that are told from other nodes.  Guess: names may have many
-#: addresses.
+#: The most bootstrap addresses that are distinguished from other nodes. Guess: names
+#: may have many addresses.
 MAX_HOSTS: Final = 256
 
-#: Time-outs without any answer after which it is not the others that are gone.
-#: Only queries count that were sent after the last answer: those of one lookup
-#: time out together, and in the public DHT a third of them do
-#: (docs/protocol/latency.md section 1, C).  Guess: as many as a lookup begins with.
+#: Consecutive time-outs without any response after which our own network is suspected.
+#: Only queries sent after the last response count: those of one lookup time out
+#: together, and in the public DHT a third of all queries do (docs/protocol/latency.md
+#: section 1, C). Guess: as many as a lookup begins with.
 SILENCE: Final = 16
 
-#: Seconds without a query from a stranger until we call ourselves read-only
+#: Seconds without an unsolicited query until we announce ourselves as read-only
 #: (docs/protocol/dht.md section 2, BEP43).
 READ_ONLY_AFTER: Final = 300.0
 
-#: Hosts that we sent to and that are therefore no strangers.  Guess: several
-#: hours of a busy node.
+#: The most hosts remembered as having been sent something; a query from another host is
+#: unsolicited. Guess: several hours of a busy node.
 MAX_SENT_TO: Final = 16384
 
-#: Nodes that asked us and are pinged at the same time.  Guess: with the time-out
-#: of 2 s, 16 pings a second at most to addresses that may be forged.
+#: The most concurrent pings to nodes that queried us. Guess: with the time-out of 2 s,
+#: at most 16 pings per second to addresses that may be forged.
 MAX_PINGS: Final = 32
 
 
 def _ignore(_: object) -> None:
     """
-    Of a lookup that is made for the table's sake, nobody waits for the end.
+    Ignore the result of a query made only to fill the routing table.
     """
 
 
 class Neighbourhood:
     """
-    @ivar family: of all addresses here.
+    The state of a node in one address family, and its upkeep.
+
+    @ivar family: the family of all addresses.
     @ivar node_id: our 20-byte id.
     @ivar table: the routing table.
-    @ivar responder: answers the queries of others.
-    @ivar krpc: the protocol; a new one for each L{open}.
-    @ivar client: asks others, by that protocol.
+    @ivar responder: answers queries from others.
+    @ivar krpc: the protocol; a new one after each L{open}.
+    @ivar client: sends queries to others over C{krpc}.
     """
 
     krpc: KRPCProtocol
@@ -115,7 +117,7 @@ class Neighbourhood:
         reactor: Any,
         node_id: bytes,
         family: Family = IPV4,
-        beside: Neighbourhood | None = None,
+        other: Neighbourhood | None = None,
         *,
         closed: bool,
         always_serves: bool,
@@ -127,17 +129,23 @@ class Neighbourhood:
         on_external_host: Callable[[str], None] | None,
     ) -> None:
         """
-        @param beside: that of the other family, if there is one: what others
-            stored there is stored here, and the limits are common.
-        @param closed: as in L{RoutingTable}.
-        @param always_serves: never read-only.
-        @param upload_rate: bytes a second that answers may take.
-        @param external_host: the IP address that others saw us at in an earlier
-            run; of no effect if it is of another family.
-        @param on_response: told each response, once the table knows of it.
-        @param on_lost: told that no node in the table is alive any more, or
-            that it may be so; again and again.
-        @param on_external_host: told the IP address that others see us at.
+        @param reactor: the clock.
+        @param node_id: our 20-byte id.
+        @param family: the address family.
+        @param other: the neighbourhood of the other family, if there is one; its stores
+            and limits are shared.
+        @param closed: as in L{RoutingTable<dtt.dht.routing.table.RoutingTable>}.
+        @param always_serves: never announce ourselves as read-only.
+        @param upload_rate: the most bytes per second sent in answers.
+        @param external_host: our external IP address in an earlier run, or C{None};
+            ignored if it is of the other family.
+        @param rng: the source of ids, tokens and transaction ids; must be
+            unpredictable.
+        @param on_response: called with each response, after the table was updated.
+        @param on_lost: called, possibly repeatedly, when all nodes in the table are
+            dead or may be unreachable.
+        @param on_external_host: called with our external IP address when it becomes
+            known or changes.
         """
         self.family = family
         self.node_id = node_id
@@ -150,46 +158,46 @@ class Neighbourhood:
         self._on_external_host = on_external_host
         now = reactor.seconds()
         self.table = RoutingTable(node_id, now, closed=closed)
-        self._beside = beside
-        if beside is not None:
-            beside._beside = self
-        self.responder = self._make_responder(beside, upload_rate)
+        self._other = other
+        if other is not None:
+            other._other = self
+        self.responder = self._make_responder(other, upload_rate)
         known = external_host is not None and family.has(external_host)
         self._votes = AddressVotes(encode_address(external_host, 0)[:-2] if known and external_host else None)
-        # Used as an ordered set.
+        # An ordered set.
         self._sent_to: OrderedDict[str, None] = OrderedDict()
         self._last_stranger = now
         self._pings = 0
-        # When the last response came; time-outs of queries sent since then.
-        self._heard_at = now
-        self._silence = 0
+        # When the last response arrived; time-outs of queries sent since.
+        self._last_response = now
+        self._timeouts = 0
         self._next_upkeep = now + UPKEEP_INTERVAL
         self._searched = now
         self._search_pause = FIRST_SEARCH
         self._hosts: set[tuple[str, int]] = set()
         self._introduced: set[Contact] = set()
         self._finding = False
-        self._settling: IDelayedCall | None = None
-        self._moving: IDelayedCall | None = None
+        self._own_lookup: IDelayedCall | None = None
+        self._id_change: IDelayedCall | None = None
         self._lookups: set[Deferred[list[Contact]]] = set()
         self._upkeep = LoopingCall(self._keep_up)
         self._upkeep.clock = reactor
 
-    def _make_responder(self, beside: Neighbourhood | None, upload_rate: float) -> Responder:
+    def _make_responder(self, other: Neighbourhood | None, upload_rate: float) -> Responder:
         closed, node_id = self._closed, self.node_id
-        if beside is not None:
-            limits, items, peers = beside.responder.limits, beside.responder.items, beside.responder.peers
+        if other is not None:
+            limits, items, peers = other.responder.limits, other.responder.items, other.responder.peers
         else:
             limits = AnswerLimits(upload_rate=upload_rate, closed=closed)
-            # On one machine all belong to one network, which may fill the store.
+            # On one machine all nodes are in one network, which may fill the store.
             items = ItemStore(node_id, share=MAX_ITEMS) if closed else ItemStore(node_id)
             peers = PeerStore(node_id, share=MAX_PEERS) if closed else PeerStore(node_id)
-        here, there = self._nearest, self._nearest_beside
+        here, there = self._nearest, self._nearest_in_other
         return Responder(
             self._reactor,
             node_id,
             here if self.family is IPV4 else there,
-            nearest6=here if self.family is IPV6 else there if beside is not None else None,
+            nearest6=here if self.family is IPV6 else there if other is not None else None,
             rng=self._rng,
             limits=limits,
             items=items,
@@ -199,19 +207,19 @@ class Neighbourhood:
     def _nearest(self, target: bytes) -> bytes:
         return self.table.nearest_compact(target)
 
-    def _nearest_beside(self, target: bytes) -> bytes:
-        return b"" if self._beside is None else self._beside.table.nearest_compact(target)
+    def _nearest_in_other(self, target: bytes) -> bytes:
+        return b"" if self._other is None else self._other.table.nearest_compact(target)
 
     def open(self) -> KRPCProtocol:
         """
-        A fresh protocol, to be connected to a port.
+        Create a new protocol, to be connected to a port.
         """
         self.krpc = KRPCProtocol(
             self._reactor,
             self.node_id,
             answer=self.answer,
             seen=self.seen,
-            gate=None if self._closed else FloodGate(None if self.family is IPV4 else site),
+            limiter=None if self._closed else FloodLimiter(None if self.family is IPV4 else site),
             rng=self._rng,
         )
         self.client = Client(
@@ -219,7 +227,7 @@ class Neighbourhood:
             self.table,
             self.family,
             closed=self._closed,
-            wants_both=lambda: self._beside is not None and self._beside.is_lonely,
+            wants_both=lambda: self._other is not None and self._other.needs_nodes,
             asking=lambda contact: self._sending(contact.host),
             timed_out=self._timed_out,
             seconds=self._reactor.seconds,
@@ -230,13 +238,13 @@ class Neighbourhood:
     @property
     def external_host(self) -> str | None:
         """
-        The IP address that others see us at, once they agree on it.
+        Our external IP address, once other nodes agree on it.
         """
         return None if self._votes.elected is None else decode_address(self._votes.elected + bytes(2))[0]
 
     def start(self) -> None:
         """
-        Begin the upkeep.
+        Start the upkeep.
         """
         self._last_stranger = self._searched = now = self._reactor.seconds()
         self._next_upkeep = now + UPKEEP_INTERVAL
@@ -245,54 +253,54 @@ class Neighbourhood:
 
     def close(self) -> None:
         """
-        Cancel all queries; nothing is sent or heard any more.
+        Stop the upkeep and cancel all queries.
         """
         if self._upkeep.running:
             self._upkeep.stop()
-        for soon in (self._settling, self._moving):
+        for soon in (self._own_lookup, self._id_change):
             if soon is not None:
                 soon.cancel()
-        self._settling = self._moving = None
+        self._own_lookup = self._id_change = None
         for lookup in list(self._lookups):
             lookup.cancel()
         self.krpc.close()
 
-    # The first nodes
+    # Bootstrapping
 
     def ask_host(self, host: str, port: int, is_bootstrap: bool) -> None:
         """
-        Ask whoever is at an IP address for nodes near us.
+        Query the node at an IP address for nodes near us.
 
-        @param is_bootstrap: is it a bootstrap host, or one that was good once?
+        @param is_bootstrap: whether it is a bootstrap host, rather than a node known
+            from earlier.
         """
         if is_bootstrap and len(self._hosts) < MAX_HOSTS:
             self._hosts.add((host, port))
         self._sending(host)
         arguments: dict[bytes, Any] = {b"target": self.node_id}
-        if self._beside is not None:
-            # The first nodes of one family may know the first of the other.
+        if self._other is not None:
+            # The first nodes of one family may know nodes of the other.
             arguments[b"want"] = [b"n4", b"n6"]
         query = self.krpc.query(host, port, b"find_node", arguments)
         query.addCallbacks(self._host_answered, _ignore)
 
     @property
-    def is_lonely(self) -> bool:
+    def needs_nodes(self) -> bool:
         """
-        Are further first nodes welcome?
+        Whether the table has too few nodes for a full response.
         """
         return len(self.table) < K
 
     @property
     def known(self) -> int:
         """
-        How many nodes there are to begin with.
+        The number of nodes known, verified or not.
         """
-        return max(len(self.table), len(self.client.hearsay))
+        return max(len(self.table), len(self.client.unverified))
 
     def introduce(self, contacts: Iterable[Contact]) -> None:
         """
-        Nodes that one of the other family told us of: a bounded number is
-        asked at a time.
+        Ping nodes learned from a node of the other family, a bounded number at a time.
         """
         known = self.table.contacts()
         for contact in contacts:
@@ -302,45 +310,45 @@ class Neighbourhood:
 
     def _host_answered(self, response: Response) -> None:
         if self._finding:
-            self.client.heard_of(contacts_in(response, self.family))
+            self.client.learn_unverified(contacts_in(response, self.family))
 
     def find_neighbours(self, response: Response | None = None) -> None:
         """
-        Look our own id up, soon: who has waited for the first answer comes
-        first, and fills the table, too.
+        Schedule the lookup of our own id. Operations waiting for the first response go
+        first; they fill the table too.
 
-        @param response: the first answer: until the table has grown, all
-            lookups begin with its nodes, too.
+        @param response: the first response. All lookups start from its nodes too until
+            our own lookup is done.
         """
         client = self.client
-        client.hearsay = []
+        client.unverified = []
         if response is not None:
-            client.heard_of(contacts_in(response, self.family))
+            client.learn_unverified(contacts_in(response, self.family))
 
         self._finding = True
-        if self._settling is None:
-            wait = SETTLE_LARGE if self._is_large() else SETTLE
-            self._settling = self._reactor.callLater(wait, self._look_ourselves_up)
+        if self._own_lookup is None:
+            wait = OWN_LOOKUP_DELAY_LARGE if self._is_large() else OWN_LOOKUP_DELAY
+            self._own_lookup = self._reactor.callLater(wait, self._look_up_own_id)
 
     def _is_large(self) -> bool:
-        return len(self.table) + len(self.client.hearsay) > K
+        return len(self.table) + len(self.client.unverified) > K
 
-    def settle(self) -> None:
+    def find_neighbours_now(self) -> None:
         """
-        Look our own id up now, if that is still to come and the network is
-        small: who reads from the 32 nearest nodes needs more of them than the
-        nearest ones name.
+        Look up our own id immediately if that is still scheduled and the network is
+        small: a read from the 32 nearest nodes needs more of them than the nearest ones
+        name.
         """
-        if self._settling is not None and not self._is_large():
-            self._settling.cancel()
-            self._look_ourselves_up()
+        if self._own_lookup is not None and not self._is_large():
+            self._own_lookup.cancel()
+            self._look_up_own_id()
 
-    def _look_ourselves_up(self) -> None:
-        self._settling = None
+    def _look_up_own_id(self) -> None:
+        self._own_lookup = None
 
         def ended(_: object) -> None:
             self._finding = False
-            self.client.hearsay = []
+            self.client.unverified = []
 
         self._look_up(self.node_id).addBoth(ended)
 
@@ -353,14 +361,14 @@ class Neighbourhood:
 
         return lookup.addBoth(ended)
 
-    # What the network tells us
+    # Incoming messages
 
     def seen(self, response: Response, host: str, port: int) -> None:
         """
-        A response to a query of ours.
+        Process a response to one of our queries.
         """
-        now = self._heard_at = self._reactor.seconds()
-        self._silence = 0
+        now = self._last_response = self._reactor.seconds()
+        self._timeouts = 0
         address = encode_address(host, port)[:-2]
         self.responder.limits.prove(address, now)
         if not self._is_router(response, host, port):
@@ -368,14 +376,14 @@ class Neighbourhood:
             if doubtful is not None:
                 self._ping(doubtful)
         self._on_response(response)
-        if self._beside is not None and self._beside.is_lonely:
-            self._beside.introduce(contacts_in(response, self._beside.family)[:K])
+        if self._other is not None and self._other.needs_nodes:
+            self._other.introduce(contacts_in(response, self._other.family)[:K])
         ip = None if response.ip is None else response.ip[:-2]
         if ip is None or len(ip) != self.family.ip_size or self._closed:
             return
-        if self._votes.vote(address, ip) and self._moving is None:
-            # To build the table anew takes longer than a datagram may.
-            self._moving = self._reactor.callLater(0.0, self._move)
+        if self._votes.vote(address, ip) and self._id_change is None:
+            # Rebuilding the table takes longer than handling one datagram may.
+            self._id_change = self._reactor.callLater(0.0, self._change_id)
 
     def _is_router(self, response: Response, host: str, port: int) -> bool:
         if self._closed or (host, port) not in self._hosts:
@@ -384,7 +392,7 @@ class Neighbourhood:
 
     def answer(self, query: Query, host: str, port: int) -> bytes | None:
         """
-        The reply to a query, or L{None} if there shall be none.
+        Return the reply to a query, or C{None} to send none.
         """
         reply = self.responder.answer(query, host, port)
         now = self._reactor.seconds()
@@ -404,45 +412,45 @@ class Neighbourhood:
 
     def _timed_out(self, contact: Contact) -> None:
         self.table.failed(contact)
-        if self._reactor.seconds() - HARD_TIMEOUT >= self._heard_at:
-            self._silence += 1
-            if self._silence % SILENCE == 0:
+        if self._reactor.seconds() - HARD_TIMEOUT >= self._last_response:
+            self._timeouts += 1
+            if self._timeouts % SILENCE == 0:
                 self._on_lost()
         if not len(self.table):
             self._on_lost()
 
-    def _ping(self, contact: Contact, over: Callable[[], None] = lambda: None) -> None:
+    def _ping(self, contact: Contact, finished: Callable[[], None] = lambda: None) -> None:
         if not self.client.may_ask(contact):
-            over()
+            finished()
             return
 
         def ended(_: object) -> None:
             self._pings -= 1
-            over()
+            finished()
 
         self._pings += 1
         self.client.ask(contact, b"ping", {}).addBoth(ended)
 
-    def _move(self) -> None:
-        self._moving = None
+    def _change_id(self) -> None:
+        self._id_change = None
         ip = self.external_host
         assert ip is not None
-        self.client.tell(self._on_external_host, ip)
+        self.client.notify(self._on_external_host, ip)
         if is_valid(self.node_id, ip):
             return
         self.node_id = self.krpc.node_id = self.responder.node_id = generate(ip, self._rng)
         self.table = self.table.with_id(self.node_id, self._reactor.seconds())
-        self.client.moved(self.table)
+        self.client.id_changed(self.table)
         self.find_neighbours()
 
     def _keep_up(self) -> None:
         now = self._reactor.seconds()
         self.responder.expire(now)
-        slept = now > self._next_upkeep + SLEPT
+        suspended = now > self._next_upkeep + SUSPENDED
         self._next_upkeep = now + UPKEEP_INTERVAL
-        if slept or not len(self.table):
+        if suspended or not len(self.table):
             self._on_lost()
-        elif not self.is_lonely:
+        elif not self.needs_nodes:
             self._search_pause = FIRST_SEARCH
         elif now - self._searched >= self._search_pause:
             self._searched = now

@@ -1,10 +1,11 @@
 """
-A Mainline node as a service: a side for IPv4, one for IPv6, or both; L{IDHT}.
+A Mainline node as a service with an IPv4 side, an IPv6 side, or both;
+L{IDHT<dtt.interfaces.IDHT>}.
 
-What happens: the ports are bound and each side looks for its first nodes, see
-L{dtt.dht.family}; with the first answer on one of them the node is I{ready}, so
-that slots can be read at once.  Each operation is made on all sides that are
-ready, and their results are merged; what others store with us is one store.
+Sequence: the ports are bound, and each side bootstraps, see L{dtt.dht.family}. With the
+first response on any side the node is I{ready}, so slots can be read without further
+delay. Each operation runs on all ready sides, and the results are merged. The sides
+share one store for other nodes' items.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_
 from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH
 from dtt.dht.client.puts import Put
 from dtt.dht.client.reads import contacts_of, read_again
-from dtt.dht.families import merge_puts, merge_reads, part_of, side_by_side
+from dtt.dht.families import gather_until, merge_puts, merge_reads, restrict_to_family
 from dtt.dht.family import Side, make_sides
 from dtt.dht.maintenance import Neighbourhood
 from dtt.dht.routing.buckets import K
@@ -45,31 +46,31 @@ from dtt.krpc.protocol import KRPCProtocol
 
 T = TypeVar("T")
 
-#: Seconds without any answer after which the operator is told: before
-#: somebody who waits gives up.  Guess.
+#: Seconds without any response after which a warning is logged: earlier than a waiting
+#: user gives up. Guess.
 UNREACHABLE_AFTER: Final = 10.0
 
-#: Contacts for the state file (more than a full table usually has).  Guess.
+#: The most contacts for the state file (more than a full table usually has). Guess.
 MAX_KNOWN_NODES: Final = 200
 
 
 @implementer(IDHT)
 class DHTNode(Service):
     """
-    See the module.  All L{IDHT} operations may be called before the node is
-    ready, also before it is started: they wait for it.
+    A Mainline DHT node. All L{IDHT<dtt.interfaces.IDHT>} operations may be called
+    before the node is ready, even before it is started: they wait.
 
-    @ivar node_id: 20 bytes, to be kept over restarts; changes when our
-        external address becomes known and it is not valid there (BEP42).
-    @ivar port: the UDP port of the first side; once bound, the real one.
-    @ivar port6: that of IPv6, once bound: the same one, or if it was to be any
-        and that one is taken, another; L{None} without IPv6.
-    @ivar sides: that of IPv4, that of IPv6; one may be missing.  What follows
-        is the first one's:
+    @ivar node_id: our 20-byte id, to be kept across restarts. It changes when our
+        external address becomes known and the id is not valid there (BEP42).
+    @ivar port: the UDP port of the first side; once bound, the actual one.
+    @ivar port6: the UDP port of IPv6, once bound; C{None} without IPv6. It differs from
+        C{port} only if C{port} was chosen by the system and is taken on IPv6.
+    @ivar sides: the IPv4 side and the IPv6 side, or one of them. The following
+        attributes belong to the first.
     @ivar table: the routing table.
-    @ivar responder: answers the queries of others.
-    @ivar krpc: the protocol, once bound; its counters tell what happened.
-    @ivar unreachable: nobody has answered for L{UNREACHABLE_AFTER} seconds.
+    @ivar responder: answers queries from others.
+    @ivar krpc: the protocol, once bound, with its counters.
+    @ivar unreachable: there was no response for L{dtt.dht.node.UNREACHABLE_AFTER} seconds.
     """
 
     name = "dht"
@@ -95,23 +96,23 @@ class DHTNode(Service):
         """
         @param reactor: provides C{IReactorTime}, C{IReactorUDP} and
             C{IReactorPluggableNameResolver}.
-        @param port: 0 for any.
-        @param interface: an IPv4 literal, C{""} for all, or L{None} for no
-            IPv4.
-        @param interface6: an IPv6 literal, C{"::"} for all, or L{None} for no
-            IPv6: the default, since not every host has it.
-        @param bootstrap: names or IP literals, and ports.
-        @param known_nodes: what L{known_nodes} returned in an earlier run.
-        @param closed: a network of our own, where many nodes share an IP
-            address and nobody has to be protected.
-        @param plain: a node for its own sake: never read-only.
-        @param upload_rate: bytes a second that answers may take; of no effect
-            in a closed network.
-        @param external_host: what L{external_host} was in an earlier run.
-        @param on_external_host: told the IP address that others see us at,
-            once they agree on it, and again when it changes; if there are two
-            sides, of IPv4.
-        @param rng: must not be predictable; the system's by default.
+        @param port: the UDP port, 0 for any.
+        @param interface: an IPv4 literal, C{""} for all, or C{None} for no IPv4.
+        @param interface6: an IPv6 literal, C{"::"} for all, or C{None} for no IPv6: the
+            default, since not every host has it.
+        @param bootstrap: (name or IP literal, port) pairs.
+        @param known_nodes: the result of L{known_nodes} in an earlier run.
+        @param node_id: the 20-byte id of an earlier run; random by default.
+        @param closed: this is a private network in which many nodes share an IP address
+            and need no protection from each other.
+        @param plain: a node for its own sake: never announce it as read-only.
+        @param upload_rate: the most bytes per second sent in answers; ignored in a
+            closed network.
+        @param external_host: the value of L{external_host} in an earlier run.
+        @param on_external_host: called with our external IP address once other nodes
+            agree on it, and when it changes; with two sides, only for IPv4.
+        @param rng: the source of ids and tokens, which must be unpredictable; the
+            system's by default.
         """
         self.port = port
         self.unreachable = False
@@ -138,7 +139,7 @@ class DHTNode(Service):
         )
         self._warning: IDelayedCall | None = None
         self._stopped = False
-        # Callers of when_ready, and what is under way; in their order.
+        # Pending when_ready() calls and running operations, in order.
         self._waiting: dict[Deferred[int], None] = {}
         self._operations: dict[Deferred[Any], None] = {}
 
@@ -149,53 +150,53 @@ class DHTNode(Service):
     @property
     def node_id(self) -> bytes:
         """
-        See the class.
+        Our 20-byte id; see the class.
         """
         return self._neighbourhood.node_id
 
     @property
     def external_host(self) -> str | None:
         """
-        The IP address that others see us at, or L{None} while they do not
-        agree on one; if there are two sides, of IPv4.
+        Our external IP address, or C{None} while other nodes do not agree on one; with
+        two sides, that of IPv4.
         """
         return self._neighbourhood.external_host
 
     @property
     def table(self) -> RoutingTable:
         """
-        See the class.
+        The routing table of the first side.
         """
         return self._neighbourhood.table
 
     @property
     def responder(self) -> Responder:
         """
-        See the class.
+        The responder of the first side.
         """
         return self._neighbourhood.responder
 
     @property
     def krpc(self) -> KRPCProtocol:
         """
-        See the class.
+        The protocol of the first side.
         """
         return self._neighbourhood.krpc
 
-    # Life
+    # Service
 
     def privilegedStartService(self) -> None:
         """
         Bind the ports.
 
-        @raise ListenError: one can't be bound.
+        @raise ListenError: a port can't be bound.
         """
         super().privilegedStartService()
         self._bind()
 
     def startService(self) -> None:
         """
-        Find the first nodes.
+        Bind the ports if necessary, and start to look for nodes.
         """
         self._bind()
         super().startService()
@@ -204,7 +205,9 @@ class DHTNode(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        End all that is under way; fires when the ports are closed.
+        Cancel all operations and close the ports.
+
+        @return: fires when the ports are closed.
         """
         super().stopService()
         self._stopped = True
@@ -222,7 +225,7 @@ class DHTNode(Service):
         port = first.bind(self.port)
         try:
             for side in others:
-                self.port6 = self._bind_beside(side, port)
+                self.port6 = self._bind_second(side, port)
         except ListenError:
             first.stop()
             raise
@@ -231,7 +234,7 @@ class DHTNode(Service):
             self.port6 = port
         self._stopped = False
 
-    def _bind_beside(self, side: Side, port: int) -> int:
+    def _bind_second(self, side: Side, port: int) -> int:
         try:
             return side.bind(self.port6 or port)
         except ListenError:
@@ -239,11 +242,14 @@ class DHTNode(Service):
                 raise
             return side.bind(0)
 
-    # The first nodes
+    # Bootstrapping
 
     def when_ready(self) -> Deferred[int]:
         """
-        See L{IDHT.when_ready}.
+        Wait for the first response from any node.
+
+        @return: fires with the number of known nodes; fails with
+            L{LocalError<dtt.errors.LocalError>} if the node has been stopped.
         """
         if any(side.ready for side in self.sides):
             return succeed(self._count())
@@ -259,15 +265,15 @@ class DHTNode(Service):
 
     def add_node(self, host: str, port: int) -> None:
         """
-        A further bootstrap host, a name or an IP literal; asked at once if
-        the node runs.
+        Add a bootstrap host, a name or an IP literal; query it immediately if the node
+        is running.
         """
         for side in self.sides:
             side.add_host(host, port)
 
     def known_nodes(self) -> list[Contact]:
         """
-        Up to L{MAX_KNOWN_NODES} contacts for the next run, the best of each
+        Return up to L{MAX_KNOWN_NODES} contacts for the next run, the best of each
         family first.
         """
         groups = zip_longest(*(side.known_nodes() for side in self.sides))
@@ -276,8 +282,7 @@ class DHTNode(Service):
 
     def statistics(self) -> dict[str, float]:
         """
-        All that was counted, and how much there is of what: see
-        L{dtt.dht.statistics}.
+        Return all counters and gauges; see L{dtt.dht.statistics}.
         """
         return statistics(self.sides)
 
@@ -295,7 +300,7 @@ class DHTNode(Service):
         self.unreachable = True
         hosts = ", ".join(f"{host}:{port}" for host, port in self.sides[0].hosts) or "none"
         self._log.warn(
-            "No DHT node has answered for {seconds:.0f} s; trying on."
+            "No DHT node has answered for {seconds:.0f} s; still trying."
             " Check this machine's network, whether UDP passes its firewall,"
             " and the bootstrap hosts: {hosts}.",
             seconds=UNREACHABLE_AFTER,
@@ -339,11 +344,11 @@ class DHTNode(Service):
         enough: Callable[[T], bool] | None = None,
     ) -> Deferred[list[T]]:
         """
-        Make an operation on all sides that are ready: a family without a
-        network delays nothing.
+        Run an operation on all ready sides: a family without connectivity delays
+        nothing.
         """
         ready = [side for side in self.sides if side.ready]
-        return side_by_side([Deferred.fromCoroutine(operation(side)) for side in ready], enough)
+        return gather_until([Deferred.fromCoroutine(operation(side)) for side in ready], enough)
 
     def get_mutable(
         self,
@@ -357,13 +362,15 @@ class DHTNode(Service):
         width: int = SLOT_WIDTH,
     ) -> Deferred[MutableRead]:
         """
-        See L{IDHT.get_mutable}.
+        Read a mutable item in all families.
         """
         check_key(public_key, salt)
 
         async def read_on(side: Side) -> MutableRead:
-            side.neighbourhood.settle()
-            contacts = () if known is None else contacts_of(part_of(known, side.family), self.node_id)
+            side.neighbourhood.find_neighbours_now()
+            contacts = (
+                () if known is None else contacts_of(restrict_to_family(known, side.family), self.node_id)
+            )
             return await side.client.get_mutable(
                 public_key, salt, on_answer, on_inner, known=contacts, alpha=alpha, width=width
             )
@@ -371,7 +378,7 @@ class DHTNode(Service):
         async def get() -> MutableRead:
             own = self._own_answer(public_key, salt)
             for answer in own:
-                self.sides[0].client.tell(on_answer, answer)
+                self.sides[0].client.notify(on_answer, answer)
             read = merge_reads(await self._on_each(read_on))
             return evolve(read, answers=(*read.answers, *own))
 
@@ -379,8 +386,8 @@ class DHTNode(Service):
 
     def _own_answer(self, public_key: bytes, salt: bytes) -> tuple[NodeAnswer, ...]:
         """
-        Others may have put theirs on this very node: then it is the last of
-        the answers, without a token.
+        Return what our own node stores, as the last answer, without a token: others may
+        have put the item on this very node.
         """
         item = self.responder.items.get(mutable_target(public_key, salt), self._reactor.seconds())
         if not isinstance(item, MutableItem):
@@ -398,7 +405,7 @@ class DHTNode(Service):
         nearest: int | None = None,
     ) -> Deferred[MutableRead]:
         """
-        See L{IDHT.refresh}.
+        Repeat a read without a lookup.
         """
 
         others = evolve(read, answers=tuple(a for a in read.answers if a.contact.node_id != self.node_id))
@@ -406,10 +413,10 @@ class DHTNode(Service):
         async def again_on(side: Side) -> MutableRead:
             client = side.client
             return await read_again(
-                part_of(others, side.family),
+                restrict_to_family(others, side.family),
                 client.ask,
                 client.may_ask,
-                partial(client.tell, on_answer),
+                partial(client.notify, on_answer),
                 nearest,
             )
 
@@ -431,13 +438,13 @@ class DHTNode(Service):
         read_back: bool = True,
     ) -> Deferred[PutResult]:
         """
-        See L{IDHT.put_mutable}.
+        Put a mutable item in all families, according to a placement.
         """
         item = item_to_put(signing_seed, salt, seq, value, None, read)
 
         async def put_on(side: Side) -> PutResult:
-            # Who knows one family only has to find the record, too.
-            mine = part_of(read, side.family)
+            # Readers that know only one family must find the record too.
+            mine = restrict_to_family(read, side.family)
             return await Put(side.client.ask, mine, item, value, placement, read_back).run()
 
         async def put() -> PutResult:
@@ -457,12 +464,12 @@ class DHTNode(Service):
         copies: int = K,
     ) -> Deferred[PutResult]:
         """
-        See L{IDHT.put_latest}.
+        Put a mutable item on the nearest nodes of each family.
         """
         item = item_to_put(signing_seed, salt, seq, value, cas, read)
 
         async def put_on(side: Side) -> PutResult:
-            known = None if read is None else part_of(read, side.family)
+            known = None if read is None else restrict_to_family(read, side.family)
             return await side.client.put_latest(item, value, known, cas, copies)
 
         async def put() -> PutResult:
@@ -472,7 +479,7 @@ class DHTNode(Service):
 
     def get_immutable(self, target: bytes) -> Deferred[bytes | None]:
         """
-        See L{IDHT.get_immutable}.
+        Get an immutable item from the first family that has it.
         """
         check_target(target)
 
@@ -486,9 +493,9 @@ class DHTNode(Service):
 
     def put_immutable(self, value: bytes) -> Deferred[PutResult]:
         """
-        See L{IDHT.put_immutable}.
+        Put an immutable item in all families.
 
-        @raise ValueError: at once, if the value is too long or not bencoded.
+        @raise ValueError: the value is too long or not bencoded.
         """
         check_immutable(value)
 
@@ -503,7 +510,7 @@ class DHTNode(Service):
         on_peer: Callable[[str, int], None] | None = None,
     ) -> Deferred[frozenset[tuple[str, int]]]:
         """
-        See L{IDHT.get_peers}.
+        Collect the peers of an info hash from all families.
         """
         check_target(info_hash)
 
@@ -515,11 +522,13 @@ class DHTNode(Service):
 
     def announce_peer(self, info_hash: bytes, port: int) -> Deferred[PutResult]:
         """
-        See L{IDHT.announce_peer}.
+        Announce a peer in all families.
+
+        @raise ValueError: C{port} is not 0..65535.
         """
         check_target(info_hash)
         if not 0 <= port < 0x10000:
-            raise ValueError("not a port")
+            raise ValueError("a port must be within 0..65535")
 
         async def announce() -> PutResult:
             return merge_puts(await self._on_each(lambda side: side.client.announce_peer(info_hash, port)))
@@ -532,7 +541,7 @@ class DHTNode(Service):
         on_sample: Callable[[InfohashSample], None] | None = None,
     ) -> Deferred[tuple[InfohashSample, ...]]:
         """
-        See L{IDHT.sample_infohashes}.
+        Sample info hashes in all families.
         """
         check_target(target)
 

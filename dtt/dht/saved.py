@@ -1,9 +1,8 @@
 """
-What a DHT node keeps over restarts.
+The state that a DHT node keeps across restarts.
 
-Rules: a file is replaced as a whole or not at all (L{dtt.state}); one that is
-damaged, or of another version, is put aside with a warning, and the node
-starts without it.
+Rules: the file is replaced atomically (L{dtt.state}). A file that is damaged or of
+another version is set aside with a warning, and the node starts without it.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from dtt.errors import StateError
 from dtt.interfaces import Contact
 from dtt.state import StateDirectory
 
-#: The file in the state directory, and its format; another one is not read.
+#: The file in the state directory, and its format version; no other version is read.
 FILE: Final = "dht.json"
 VERSION: Final = 1
 
-#: Seconds between two writes.  Guess: what a crash costs is an old list of nodes.
+#: Seconds between writes. Guess: a crash costs only a slightly outdated list of nodes.
 SAVE_INTERVAL: Final = 300.0
 
 _log = Logger()
@@ -37,9 +36,11 @@ _log = Logger()
 @frozen(slots=True)
 class SavedNode:
     """
-    @ivar node_id: 20 bytes; L{None} before the first run.
+    The saved state of a node.
+
+    @ivar node_id: 20 bytes; C{None} before the first run.
     @ivar nodes: nodes that were good, the best first.
-    @ivar external_host: the IP address that others saw us at, or L{None}.
+    @ivar external_host: our external IP address, or C{None}.
     """
 
     node_id: bytes | None = None
@@ -49,13 +50,13 @@ class SavedNode:
     @classmethod
     def of(cls, node: DHTNode) -> SavedNode:
         """
-        What there is to be kept of a node.
+        Return the state of a node that should be saved.
         """
         return cls(node.node_id, tuple(node.known_nodes()), node.external_host)
 
     def to_json(self) -> dict[str, Any]:
         """
-        The object that is written.
+        Return the JSON object to write.
         """
         return {
             "version": VERSION,
@@ -67,9 +68,9 @@ class SavedNode:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SavedNode:
         """
-        What L{to_json} gave.
+        Parse the result of L{to_json}.
 
-        @raise ValueError: it is something else.
+        @raise ValueError: C{value} is malformed or of another version.
         """
         if value.get("version") != VERSION:
             raise ValueError("unknown version")
@@ -81,7 +82,7 @@ class SavedNode:
                 None if host is None else _host(host),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"unusable: {error!r}") from None
+            raise ValueError(f"malformed: {error!r}") from None
 
 
 def _id(value: str) -> bytes:
@@ -105,7 +106,7 @@ def _port(value: Any) -> int:
 
 def load(directory: StateDirectory) -> SavedNode:
     """
-    What the last run has left.
+    Load the state of the last run; an empty state if there is none or it is unusable.
 
     @raise StateError: the file can't be read.
     """
@@ -121,25 +122,26 @@ def load(directory: StateDirectory) -> SavedNode:
 
 def save(directory: StateDirectory, node: DHTNode) -> None:
     """
-    Write the state of a node; what goes wrong is logged.
+    Write the state of a node. A failure is logged, not raised.
 
-    @param directory: locked.
+    @param directory: the state directory, locked.
     """
     try:
         directory.write_json(FILE, SavedNode.of(node).to_json())
     except StateError as error:
-        _log.error("The state was not written: {error}", error=error)
+        _log.error("The DHT state was not saved: {error}", error=error)
 
 
 class Saver(Service):
     """
-    Writes the state of a node now and then, and at the end; to be stopped
-    before the node is.
+    Saves the state of a node periodically and when it stops. Stop it before the node.
     """
 
     def __init__(self, reactor: Any, node: DHTNode, directory: StateDirectory) -> None:
         """
-        @param directory: locked.
+        @param reactor: the clock.
+        @param node: the node whose state is saved.
+        @param directory: the state directory, locked.
         """
         self._save = partial(save, directory, node)
         self._saving = LoopingCall(self._save)
@@ -147,14 +149,14 @@ class Saver(Service):
 
     def startService(self) -> None:
         """
-        Begin.
+        Save now, and then every L{SAVE_INTERVAL} seconds.
         """
         super().startService()
         self._saving.start(SAVE_INTERVAL)
 
     def stopService(self) -> None:
         """
-        The last time.
+        Save a last time.
         """
         super().stopService()
         self._saving.stop()

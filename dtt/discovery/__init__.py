@@ -1,3 +1,3 @@
 """
-How members of a topic are found.
+Discovery of the members of a topic: reads and writes records in slots.
 """

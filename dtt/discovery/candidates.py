@@ -1,5 +1,5 @@
 """
-What was found in slots.  Pure.
+The records found in slots, and the members that they name.  Pure.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ T = TypeVar("T")
 @frozen(slots=True)
 class FoundRecord:
     """
-    What one publisher says in a slot; of several valid records by one, united.
+    The content of a publisher's record in a slot; if it has several valid records
+    there, the union of their contents.
 
-    @ivar publisher: its peer id, 32 bytes.
+    @ivar publisher: the peer id of the publisher, 32 bytes.
     @ivar minute: the slot's unix minute.
-    @ivar active_peers: its neighbours, hearsay; only valid peer ids.
-    @ivar last_message_hashes: of messages that it received, 32 bytes each.
-    @ivar addresses: where it listens.
+    @ivar active_peers: the peer ids of its neighbours (hearsay); only valid ids,
+        32 bytes each.
+    @ivar last_message_hashes: the hashes of messages that it has received, 32
+        bytes each.
+    @ivar addresses: the addresses on which it listens.
     """
 
     publisher: bytes
@@ -35,7 +38,7 @@ class FoundRecord:
 
 def recent_minutes(minute: int) -> tuple[int, ...]:
     """
-    C{minute} and the one before it; the first minute of all has none.
+    Return the previous minute and C{minute}; only C{minute} if it is 0.
     """
     return (minute - 1, minute) if minute else (0,)
 
@@ -44,10 +47,11 @@ def candidates(
     records: Sequence[FoundRecord], without: Sequence[bytes] = ()
 ) -> tuple[list[bytes], list[bytes]]:
     """
-    Whom C{records} name, each once: the publishers, and those known from
-    hearsay only.
+    Return the peer ids that C{records} name, each once.
 
+    @param records: the records.
     @param without: peer ids to leave out.
+    @return: the publishers, and the members that are known only from hearsay.
     """
     excluded = frozenset(without)
     publishers = dict.fromkeys(record.publisher for record in records if record.publisher not in excluded)
@@ -62,8 +66,8 @@ def candidates(
 
 def unite(records: Sequence[FoundRecord]) -> list[FoundRecord]:
     """
-    One entry for each publisher, of C{records} of one slot: everything that
-    any of its records says, once each, in the order of C{records}.
+    Merge the records of one slot by publisher: one entry for each publisher, with
+    the union of the contents of its records, in the order of C{records}.
     """
     united: dict[bytes, FoundRecord] = {}
     for record in records:

@@ -1,12 +1,12 @@
 """
-One topic's records: fetch and publish them.
+Fetches and publishes the records of one topic.
 
-Rules: docs/protocol/records.md sections 4 and 5, docs/protocol/dht.md section 4.  One lookup
-serves the read, the write (its tokens) and the next reads of the same slot.
-Who is in a hurry puts the first copy as soon as the nearest nodes are known,
-long before the lookup ends, and reads those nodes again right afterwards: two
-members that start together see each other then (docs/protocol/latency.md section 3,
-items 3 and 4).
+Rules: docs/protocol/records.md sections 4 and 5, docs/protocol/dht.md section 4.
+One lookup serves the read, the write (with its tokens) and the next reads of the
+same slot.  An urgent write puts the first copy as soon as the nearest nodes are
+known, long before the lookup ends, and reads those nodes again immediately
+afterwards: thus two members that start simultaneously see each other
+(docs/protocol/latency.md section 3, items 3 and 4).
 """
 
 from __future__ import annotations
@@ -35,25 +35,26 @@ from dtt.interfaces import IDHT, IAddressBook, IPlacement, MutableRead, PutResul
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
 from dtt.records.topic import Rotation, Slot, encryption_key, unix_minute
 
-#: Slots whose state is kept: the two that are read, the two before them, and
-#: the next one if the clock is corrected (guess).
+#: The number of slots whose state is kept: the two that are read, the two before
+#: them, and the next one in case the clock is adjusted (guess).
 MAX_SLOTS = 5
 
-#: A put uses a read that ended at most so many seconds ago: what changed since
-#: costs a refusal (guess).
+#: A put uses a read that ended at most this many seconds ago: changes since then
+#: cost a refused put (guess).
 FRESH = 5.0
 
-#: The read of a publisher that found no place: anew, and to the last one.
+#: The effort of the read for a retry, after no node stored the record: a new lookup
+#: of full width.
 AGAIN = evolve(URGENT, lifetime=0.0)
 
-#: Seconds from the first time that the inner nodes are read again to the second
+#: Seconds between the first and the second time that the inner nodes are read again
 #: (guess: two round trips).
 SECOND_LOOK_AFTER = 0.3
 
-#: So many others that have published when our first copy is stored, and a crowd
-#: may be forming: the second copy waits for so many seconds, and then only takes a
-#: place if there is one to spare.  Of 50 that start within a second, 57 % found a
-#: place without it.
+#: If at least C{FORMING} other members have published when our first copy is
+#: stored, a crowd may be forming: the second copy waits for C{FORMING_PAUSE}
+#: seconds, and is then placed only if there is room to spare.  Without this pause,
+#: 57 % of 50 members that started within a second found a place.
 FORMING = 3
 FORMING_PAUSE = 1.0
 
@@ -61,10 +62,11 @@ FORMING_PAUSE = 1.0
 @define
 class _SlotState:
     """
-    What we know of one slot.
+    The state of one slot.
 
-    @ivar source: who asked last, for L{RecordFound}.
-    @ivar announced: publishers that were reported as found.
+    @ivar reader: reads the slot.
+    @ivar source: the service that requested the last read, for C{RecordFound}.
+    @ivar announced: the publishers that were reported as found.
     @ivar own: the content that we published last, and its encrypted record.
     """
 
@@ -78,10 +80,10 @@ class RecordClient:
     """
     Fetches and publishes one topic's records.
 
-    @ivar counters: C{opened}, C{refused.REASON}, C{read failed}, C{published},
-        C{publish failed}, C{slot full}.
-    @ivar on_record: told each record of another member as soon as the datagram
-        arrives that brings it, once for each slot.
+    @ivar counters: C{opened}, C{refused_REASON}, C{read_failed}, C{published},
+        C{publish_failed}, C{slot_full}.
+    @ivar on_record: called with each record of another member as soon as the
+        datagram that contains it arrives, once for each slot.
     """
 
     _log = Logger()
@@ -102,11 +104,18 @@ class RecordClient:
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """
-        @param max_bootstrap_records: a slot with this many records of others
-            gets none of ours; 0: never publish.
+        @param rng: draws the jitter of retries.
+        @param dht_config: timeouts and retries.
+        @param max_bootstrap_records: don't publish to a slot that holds this many
+            records of other members; 0: never publish.
+        @param key: our key pair, which signs our records.
+        @param topic_id: 32 bytes.
         @param secret_hash: the initial secret hash, 32 bytes.
-        @param emit: told of records found and published.
-        @param entropy: makes so many random bytes, for encryption.
+        @param rotation: derives the encryption seed of each minute.
+        @param dht: the DHT node.
+        @param book: learns the addresses in records.
+        @param emit: called with an event for each record found or published.
+        @param entropy: returns the given number of random bytes, for encryption.
         @raise UsageError: C{rotation} does not return 32 bytes.
         """
         self.counters: Counter[str] = Counter()
@@ -128,10 +137,13 @@ class RecordClient:
 
     async def fetch(self, minutes: Sequence[int], source: str, effort: Effort = PATIENT) -> list[FoundRecord]:
         """
-        The records of others in the slots of C{minutes}, which are read side
-        by side; a slot that can't be read counts as empty.
+        Read the slots of C{minutes} concurrently, and return the records of other
+        members.  A slot that can't be read counts as empty.
 
-        @param source: who asks, for L{RecordFound}.
+        @param minutes: unix minutes.
+        @param source: the service that requests the read, for
+            L{RecordFound<dtt.events.RecordFound>}.
+        @param effort: how thorough the read is.
         """
         fetches = [Deferred.fromCoroutine(self._fetch(minute, source, effort)) for minute in minutes]
         try:
@@ -143,11 +155,16 @@ class RecordClient:
 
     async def publish(self, minute: int, content: GossipContent, source: str, urgent: bool = False) -> int:
         """
-        Put our record into the slot of C{minute}, or top its copies up.
+        Put our record into the slot of C{minute}, or replenish its copies.
 
-        @param urgent: put the first copy before the slot has been read to the end.
-        @return: how many nodes are known to hold it, or an earlier one of ours;
-            0 if none is, or if the slot holds enough records of others.
+        @param minute: the slot's unix minute.
+        @param content: the content of the record.
+        @param source: the service that publishes, for
+            L{RecordFound<dtt.events.RecordFound>}.
+        @param urgent: put the first copy before the read of the slot has ended.
+        @return: the number of nodes known to store it or an earlier record of
+            ours; 0 if there is none, or if the slot holds enough records of
+            other members.
         """
         if not self._max_bootstrap_records:
             return 0
@@ -159,17 +176,17 @@ class RecordClient:
                 effort = AGAIN if attempt else evolve(URGENT if urgent else PATIENT, max_age=FRESH)
                 copies = await self._publish(self._state(minute), content, source, effort, urgent)
             except (RemoteError, TimeoutError) as error:
-                self._log.debug("publishing failed: {error}", error=error)
+                self._log.debug("Publishing failed: {error}", error=error)
                 copies = 0
             if copies is None:
-                self.counters["slot full"] += 1
+                self.counters["slot_full"] += 1
                 return 0
             if copies:
                 return copies
-            self.counters["publish failed"] += 1
+            self.counters["publish_failed"] += 1
         self._log.warn(
-            "Our record for minute {minute} could not be stored on any DHT node; "
-            "others may find us later, with the next one.",
+            "Our record for minute {minute} could not be stored on any DHT node. "
+            "Other members may find us by the next record.",
             minute=minute,
         )
         return 0
@@ -180,8 +197,8 @@ class RecordClient:
         try:
             read = await state.reader.read(effort)
         except (RemoteError, TimeoutError) as error:
-            self.counters["read failed"] += 1
-            self._log.debug("slot of minute {minute} not read: {error}", minute=minute, error=error)
+            self.counters["read_failed"] += 1
+            self._log.debug("Reading the slot of minute {minute} failed: {error}", minute=minute, error=error)
             return []
         return self._found(state, read)
 
@@ -189,12 +206,12 @@ class RecordClient:
         self, state: _SlotState, content: GossipContent, source: str, effort: Effort, early: bool
     ) -> int | None:
         """
-        Try once.
+        Make one attempt.
 
-        @param effort: of the read.
+        @param effort: the effort of the read.
         @param early: whether to put the first copy before the read has ended.
-        @return: nodes that hold a record of ours now, this one or an earlier one
-            that says less; L{None}: the slot is full.
+        @return: the number of nodes that now store this record or an earlier one
+            of ours with less content; C{None}: the slot is full.
         """
         reader = state.reader
         state.source = source
@@ -208,7 +225,7 @@ class RecordClient:
             await reader.read(effort, put_first if early else None)
             new = [await each for each in first] == [True]
             if first:
-                # Many may have come meanwhile: they need the places that are left.
+                # Other members may have published meanwhile: leave them the remaining places.
                 await reader.read_inner_again()
                 if new and len(state.announced) >= FORMING:
                     await deferLater(self._reactor, FORMING_PAUSE)
@@ -233,9 +250,9 @@ class RecordClient:
         self, state: _SlotState, content: GossipContent, placement: FirstCopy, inner: MutableRead
     ) -> bool:
         """
-        Put the first copy on one of the nearest nodes, and read them again.
+        Put the first copy on one of the nearest nodes, and read these nodes again.
 
-        @return: whether one of them has stored it.
+        @return: whether one of them stored it.
         """
         reader = state.reader
         if self._is_full(self._found(state, inner)):
@@ -247,14 +264,15 @@ class RecordClient:
             if result.stored:
                 await self._see_others(state)
         except (RemoteError, TimeoutError) as error:
-            self._log.debug("the first copy was not placed: {error}", error=error)
+            self._log.debug("Placing the first copy failed: {error}", error=error)
             return False
         return bool(result.stored)
 
     async def _see_others(self, state: _SlotState) -> None:
         """
-        Read the inner nodes again, and if that shows nobody once more: whoever
-        starts at the same moment may be a little later, and datagrams get lost.
+        Read the inner nodes again, and once more if that finds no other member: a
+        member that starts simultaneously may be slightly later, and datagrams
+        get lost.
         """
         await state.reader.read_inner_again()
         if not state.announced:
@@ -281,8 +299,9 @@ class RecordClient:
 
     def _earlier_copies(self, reader: SlotReader, read: MutableRead) -> int:
         """
-        On how many nodes our earlier records lie: enough of them leave no place
-        for one that says more (docs/protocol/dht.md section 4, writer rule 4).
+        Return the number of nodes that store earlier records of ours.  If there are
+        enough of them, there is no place for a record with more content
+        (docs/protocol/dht.md section 4, writer rule 4).
         """
         own_id = self._key.peer_id
         values = read.values().items()
@@ -310,7 +329,7 @@ class RecordClient:
 
     def _announce(self, state: _SlotState, record: FoundRecord) -> None:
         """
-        A record of another member has arrived.
+        Handle a record of another member as it arrives.
         """
         self._book.learn(record.publisher, record.addresses, "record")
         if record.publisher not in state.announced:
@@ -320,7 +339,7 @@ class RecordClient:
 
     def _found(self, state: _SlotState, read: MutableRead) -> list[FoundRecord]:
         """
-        The records of others in C{read}.
+        Return the records of other members in C{read}.
         """
         found = [each for each in state.reader.records(read) if each.publisher != self._key.peer_id]
         for record in found:
@@ -329,7 +348,8 @@ class RecordClient:
 
     def _encrypted(self, state: _SlotState, content: GossipContent) -> bytes:
         """
-        Our record: the same bytes as before, unless the content has grown.
+        Return our encrypted record: the same bytes as before, unless the content
+        has grown.
         """
         if state.own is None or _has_grown(state.own[0], content):
             slot, key = state.reader.slot, state.reader.key
@@ -344,7 +364,7 @@ def _ignore_cancelled(failure: Failure) -> Any:
 
 def _has_grown(old: GossipContent, new: GossipContent) -> bool:
     """
-    Whether C{new} says something that C{old} does not.
+    Return whether C{new} contains anything that C{old} does not.
     """
     return not (
         set(new.active_peers) <= set(old.active_peers)

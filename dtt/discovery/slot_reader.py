@@ -1,12 +1,12 @@
 """
-One slot: who near it holds what, and which of it are records.
+Reads one slot: which values the nodes near it store, and which are records.
 
-Rules: docs/protocol/records.md section 4.  The slot is looked up once; then the same
-nodes are asked again directly, until the lookup is too old or has found too
-few.  Whoever asks while a read is under way shares it.
-A value is opened when the datagram that brings it arrives, once; a record is
-reported at once (docs/protocol/latency.md section 3, item 2), anything else is counted
-by reason and dropped.
+Rules: docs/protocol/records.md section 4.  The slot is looked up once; further
+reads query the same nodes directly, until the lookup is too old or has found
+too few nodes.  Concurrent reads share one operation.  Each value is opened once,
+when the datagram that contains it arrives; a record is reported immediately
+(docs/protocol/latency.md section 3, item 2), anything else is counted by reason
+and dropped.
 """
 
 from __future__ import annotations
@@ -33,41 +33,40 @@ from dtt.records.hpke import KeyPair
 from dtt.records.record import GossipContent, Record, open_record
 from dtt.records.topic import Slot
 
-#: Values of one slot that are remembered; then the oldest is forgotten, and
-#: opened again if it is still there.  32 nodes answer with one each; more than
-#: this come only from nodes that make them up (guess).
+#: The number of remembered values of a slot.  Beyond that the oldest is forgotten,
+#: and opened again if it is still stored.  32 nodes answer with one value each; more
+#: values than this come only from nodes that forge them (guess).
 MAX_VALUES: Final = 256
 
-#: After so many seconds a slot is looked up anew instead of asking the same
-#: nodes again: nearer ones may have become known.  Those of a slot change little
-#: while it is of use, two minutes (guess).
+#: Seconds after which a read does a new lookup instead of querying the same nodes
+#: again, because nearer nodes may have become known.  The nodes near a slot change
+#: little during the two minutes in which it is used (guess).
 LOOKUP_LIFETIME: Final = 120.0
 
-#: A read from so few nodes that a record has no place farther out (docs/protocol/dht.md
-#: section 4) is built upon for so many seconds only: the network is coming up,
-#: or the machine was busy (guess; no less, for the sake of packet budgets, which
-#: refill once a second).
+#: A lookup with fewer than C{THIN} answers, too few for a record in the outer ranks
+#: (docs/protocol/dht.md section 4), is reused for C{THIN_LIFETIME} seconds only: the
+#: network is coming up, or the machine was busy (guess; not shorter, because packet
+#: budgets refill once per second).
 THIN: Final = MIDDLE + 1
 THIN_LIFETIME: Final = 2.0
 
-
-#: Nodes that a member with neighbours reads a slot from: all the inner and middle
-#: ranks, and some of the outer one for a second copy.  Guess.
+#: The number of nodes from which a member with neighbours reads a slot: all inner
+#: and middle ranks, and some outer ones for a second copy (guess).
 PATIENT_WIDTH: Final = 24
 
 
 @frozen(slots=True)
 class Effort:
     """
-    How hard a read tries.
+    How thorough a read is.
 
-    @ivar alpha: queries in flight of a lookup.
-    @ivar width: how many of the nearest nodes have to answer.
-    @ivar lifetime: seconds after which the slot is looked up anew.
-    @ivar max_age: a read that ended at most so many seconds ago will do;
-        L{None}: none will.
-    @ivar nearest: of the nodes known, how many of the nearest are asked again;
-        L{None}: all.
+    @ivar alpha: the number of concurrent queries of a lookup.
+    @ivar width: the number of nearest nodes that must answer.
+    @ivar lifetime: seconds after which a new lookup is done.
+    @ivar max_age: reuse a read that ended at most this many seconds ago; C{None}:
+        always read.
+    @ivar nearest: the number of nearest known nodes that are queried again;
+        C{None}: all.
     """
 
     alpha: int
@@ -77,9 +76,9 @@ class Effort:
     nearest: int | None = None
 
 
-#: For members without a neighbour, and for those that have one (docs/protocol/latency.md
-#: section 3, item 6): each record has a copy on one of the nodes of the inner
-#: ranks, if there is a place.
+#: The effort of members without a neighbour, and of those with one
+#: (docs/protocol/latency.md section 3, item 6).  C{PATIENT} queries the inner ranks
+#: only: each record has a copy on one of them, if there is a place.
 URGENT: Final = Effort(URGENT_ALPHA)
 PATIENT: Final = Effort(PATIENT_ALPHA, PATIENT_WIDTH, max_age=20.0, nearest=INNER)
 
@@ -88,9 +87,9 @@ class SlotReader:
     """
     Reads one slot.
 
-    @ivar slot: which.
-    @ivar key: what its records are sealed to.
-    @ivar latest: the last read, or L{None}.
+    @ivar slot: the slot.
+    @ivar key: the key that its records are encrypted to.
+    @ivar latest: the last read, or C{None}.
     """
 
     _log = Logger()
@@ -107,11 +106,15 @@ class SlotReader:
         on_record: Callable[[FoundRecord], None] = lambda _: None,
     ) -> None:
         """
-        @param own_id: our peer id, which no record names as a neighbour.
-        @param timeout: for one read, seconds.
-        @param counters: C{opened} and C{refused.REASON} are counted here.
-        @param on_record: told each record of others once, when the first
-            datagram that brings it arrives.
+        @param dht: the DHT node.
+        @param slot: the slot.
+        @param key: the key that its records are encrypted to.
+        @param own_id: our peer id, 32 bytes, which is removed from the neighbours
+            that records name.
+        @param timeout: the timeout of one read, in seconds.
+        @param counters: counts C{opened} and C{refused_REASON}.
+        @param on_record: called once with each record of another member, when the
+            first datagram that contains it arrives.
         """
         self._on_record = on_record
         self.slot = slot
@@ -125,14 +128,14 @@ class SlotReader:
         self._read_at = self._looked_up = 0.0
         self._reading: Deferred[MutableRead] | None = None
         self._waiting: list[Deferred[MutableRead]] = []
-        # Who wants to know of the inner nodes of the lookup under way, and
-        # what they said once they had answered.
+        # Callbacks for the answers of the inner nodes of the current lookup, and
+        # these answers once they have arrived.
         self._on_inner: list[Callable[[MutableRead], None]] = []
         self._inner: MutableRead | None = None
-        # What nodes have said since the read under way began.
+        # Answers of nodes since the current read began.
         self._heard_of: dict[Contact, NodeAnswer] = {}
         self._newer: dict[Contact, NodeAnswer] = {}
-        # Of each value seen, its record, or None if it is none; the first seen first.
+        # The record in each value seen, or None; in the order in which they were seen.
         self._opened: dict[bytes, FoundRecord | None] = {}
 
     def read(
@@ -141,21 +144,23 @@ class SlotReader:
         """
         Read the slot.
 
-        @param effort: of no effect on a read that is under way, which is shared.
-        @param on_inner: told once what the nearest nodes say, if the slot is
-            looked up, and they are known before the read ends; see
-            L{IDHT.get_mutable}.
-        @return: can be cancelled; fails with L{RemoteError<dtt.errors.RemoteError>}
-            or L{TimeoutError<twisted.internet.defer.TimeoutError>}.
+        @param effort: how thorough the read is; ignored if a read is in progress,
+            which is shared.
+        @param on_inner: called at most once with the answers of the nearest nodes,
+            if there is a lookup and they answer before it ends; see
+            L{get_mutable<dtt.interfaces.IDHT.get_mutable>}.
+        @return: fires with the read; can be cancelled; fails with
+            L{RemoteError<dtt.errors.RemoteError>} or
+            C{twisted.internet.defer.TimeoutError}.
         """
 
         def cancel(waiter: Deferred[MutableRead]) -> None:
             if waiter in self._waiting:  # else the read has just ended
                 self._waiting.remove(waiter)
                 if not self._waiting and self._reading is not None:
-                    # Its end may take a while; who asks from now on gets a read of its own.
-                    given_up, self._reading = self._reading, None
-                    given_up.cancel()
+                    # It may take a while to end; later calls start a new read.
+                    abandoned, self._reading = self._reading, None
+                    abandoned.cancel()
 
         waiter: Deferred[MutableRead] = Deferred(cancel)
         age = self._reactor.seconds() - self._read_at
@@ -174,8 +179,8 @@ class SlotReader:
 
     async def read_inner_again(self) -> None:
         """
-        Ask the nearest of the nodes that have answered so far once more, while
-        a read is under way.
+        Query the nearest of the nodes that have answered so far once more.  If no
+        read is in progress, these are the nodes of the last one.
         """
         target = mutable_target(self.slot.public_key, self.slot.salt)
         known = (
@@ -190,8 +195,8 @@ class SlotReader:
 
     def records(self, read: MutableRead) -> list[FoundRecord]:
         """
-        The records in C{read}, ours too, one for each publisher, the newest seen
-        first.
+        Return the records in C{read}, including our own, one for each publisher,
+        the most recently seen first.
         """
         held = read.values()
         for value in held:
@@ -201,14 +206,15 @@ class SlotReader:
 
     def publisher(self, value: bytes) -> bytes | None:
         """
-        Whose record C{value} is; L{None} if it is none.
+        Return the peer id of the publisher of the record in C{value}; C{None} if
+        C{value} is not a record.
         """
         record = self._open(value)
         return None if record is None else record.publisher
 
     def stored(self, value: bytes, read: MutableRead, holders: Sequence[Contact]) -> None:
         """
-        Remember that C{holders}, nodes of C{read}, hold C{value} now.
+        Remember that C{holders}, which are nodes of C{read}, now store C{value}.
         """
         self._update(
             evolve(answer, value=value, seq=MAX_SEQ) for answer in read.answers if answer.contact in holders
@@ -250,11 +256,13 @@ class SlotReader:
             )
         else:
             reading = self._dht.refresh(latest, self._heard, effort.nearest)
-        # Before anything is told of its end: it may have ended already, when
-        # no node may be asked now.
+        # Set this before adding callbacks: the read may already have ended, if no
+        # node can be queried now.
         self._reading = reading
         reading.addTimeout(self._timeout, self._reactor).addBoth(self._ended, reading).addErrback(
-            lambda failure: self._log.failure("a read ended badly", failure)
+            lambda failure: self._log.failure(
+                "Handling the end of a read failed with an unexpected error (a bug)", failure
+            )
         )
 
     def _ended(self, result: MutableRead | Failure, reading: Deferred[MutableRead]) -> None:
@@ -266,7 +274,7 @@ class SlotReader:
             result = self.latest = _updated(result, self._newer)
             self._read_at = self._reactor.seconds()
         for waiter in waiting:
-            # What one does with it may have cancelled another.
+            # The callback of one waiter may have cancelled another.
             if not waiter.called:
                 waiter.callback(result)
 
@@ -281,9 +289,9 @@ class SlotReader:
             found = self._found(record, GossipContent.decode(record.content))
             self._counters["opened"] += 1
         except RecordRefused as refused:
-            self._counters[f"refused.{refused.reason}"] += 1
+            self._counters[f"refused_{refused.reason}"] += 1
         except DecodeError:
-            self._counters["refused.content"] += 1
+            self._counters["refused_content"] += 1
         self._opened[value] = found
         if found is not None and found.publisher != self._own_id:
             self._on_record(found)
@@ -301,6 +309,6 @@ class SlotReader:
 
 def _updated(read: MutableRead, newer: Mapping[Contact, NodeAnswer]) -> MutableRead:
     """
-    A read with some of its answers replaced.
+    Return C{read} with those of its answers replaced that C{newer} contains.
     """
     return evolve(read, answers=tuple(newer.get(answer.contact, answer) for answer in read.answers))

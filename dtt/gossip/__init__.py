@@ -1,3 +1,3 @@
 """
-One topic's gossip member: it drives the protocol machines over a transport.
+One topic's gossip member: drives the protocol state machines over a transport.
 """

@@ -1,11 +1,11 @@
 """
-GossipMember: one topic's machine, driven over a transport.
+GossipMember: the state machine of one topic, driven over a transport.
 
-Rules: whatever happens is handed to the L{Swarm}; its
-outputs are performed in order, also those that arise while others are being
-performed; one delayed call stands for all its timers.  Membership messages dial
-peers that are not connected; contents and what controls their flow do so for
-neighbours only (docs/protocol/gossip.md section 11, Q7: no peer is dialled again because it departed).
+Rules: every event is passed to the L{Swarm}.  Its outputs are performed in order,
+including those produced while others are being performed; one delayed call serves all
+its timers.  Membership messages dial peers that are not connected; contents and flow
+control messages do so for neighbours only (docs/protocol/gossip.md section 11, Q7: a
+peer is not dialled again because it departed).
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ from dtt.interfaces import (
 )
 from dtt.wire.addresses import decode_peer_data, encode_peer_data
 
-#: How many contents L{GossipMember.message_hashes} remembers
-#: (docs/protocol/records.md section 2).
+#: Number of contents that L{GossipMember.message_hashes} covers (docs/protocol/records.md section
+#: 2).
 MAX_HASHES = 5
 
-#: Dials that may run when a ShuffleReply to a stranger asks for one more: it is
-#: a courtesy, and whoever sends Shuffles chooses whom we dial (guess).
+#: A ShuffleReply to an unconnected peer dials only while fewer dials than this are in progress: the
+#: reply is optional, and the sender of a Shuffle chooses whom we dial (guess).
 MAX_COURTESY_DIALS = 8
 
-#: Messages that go to neighbours only.
+#: Messages that are sent to neighbours only.
 _FOR_NEIGHBORS = (Gossip, Prune, Graft, IHave)
 
 
@@ -94,12 +94,17 @@ class GossipMember:
         timeouts: TimeoutsConfig | None = None,
     ) -> None:
         """
-        @param peer_id: who we are: the transport's key.
-        @param secret_hash: the initial secret hash, 32 bytes.
-        @param on_dialled: told when a dial of ours has succeeded.
-        @param on_failed: told, with a reason, when a peer could not be reached.
-        @param config: the numbers of the protocol.
-        @param timeouts: how long operations may take.
+        @param reactor: schedules timers and timeouts.
+        @param rng: the source of randomness of the protocol.
+        @param peer_id: our peer id (32 bytes): the public key of the transport.
+        @param topic_id: 32 bytes.
+        @param secret_hash: the initial secret hash (32 bytes).
+        @param transport: connects to peers.
+        @param book: knows addresses of peers.
+        @param on_dialled: called when one of our dials has succeeded.
+        @param on_failed: called with a reason when a peer could not be reached.
+        @param config: the protocol parameters.
+        @param timeouts: the time limits of operations.
         """
         self._reactor = reactor
         self._topic_id = topic_id
@@ -122,7 +127,7 @@ class GossipMember:
             self._dial_succeeded,
             self._dial_failed,
         )
-        # Neither of them before the start.
+        # Both are false before L{start}.
         self._running = self._over = False
         self._data: bytes | None = None
         self._todo: deque[Output | None] = deque()
@@ -142,13 +147,13 @@ class GossipMember:
 
     def start(self) -> None:
         """
-        Take part in the topic.
+        Open the topic and start the protocol.
 
-        @raise ValueError: the topic is open on the transport already, or this
-            member was started before.
+        @raise ValueError: the topic is already open on the transport, or this member
+            was started before.
         """
         if self._running or self._over:
-            raise UsageError("a member is started once")
+            raise UsageError("this member was already started: create a new one")
         self._transport.open_topic(self._topic_id, self._secret_hash, self)
         self._running = True
         self.update_addresses()
@@ -156,7 +161,10 @@ class GossipMember:
 
     def leave(self) -> Deferred[None]:
         """
-        As L{IGossip.leave}.  May be called at any time and again.
+        Say goodbye to all neighbours and close the topic.  May be called at any time,
+        also again.
+
+        @return: fires when the goodbyes have been handed to the transport.
         """
         result: Deferred[None] = Deferred()
         if self._running:
@@ -169,13 +177,13 @@ class GossipMember:
             self._leaving.append(result)
         else:
             self._over = True
-            self._left()
+            self._finish_leave()
             result.callback(None)
         return result
 
     def update_addresses(self) -> None:
         """
-        The transport's addresses may have changed: tell peers from now on.
+        Include the transport's current addresses in messages from now on.
         """
         if self._running:
             data = encode_peer_data(self._transport.addresses())
@@ -187,9 +195,9 @@ class GossipMember:
 
     def join(self, peers: Sequence[PeerId]) -> None:
         """
-        As L{IGossip.join}.  Ourselves, neighbours and ids that can't be
-        anybody's are left out.  A peer that has not opened the topic yet does
-        not answer, so join again until joined (docs/protocol/gossip.md Q12).
+        Send a Join to each of C{peers}.  Our own id, neighbours and invalid ids are
+        skipped.  A peer that has not opened the topic yet does not answer, so call this
+        again until joined (docs/protocol/gossip.md Q12).
 
         @raise TopicLeft: after L{leave}.
         @raise UsageError: before L{start}.
@@ -199,38 +207,47 @@ class GossipMember:
 
     def broadcast(self, content: bytes) -> Deferred[None]:
         """
-        As L{IGossip.broadcast}.  The Deferred fires after C{timeouts.broadcast}
-        in any case: the content is on its way then, and a neighbour that reads
-        so slowly is the transport's business.  When all neighbours have pruned
-        us it waits until one asks for contents again: they take note of so many
-        announcements only.  It waits as well while a neighbour that has pruned
-        us and still announces contents is behind by more than
-        C{config.max_behind}: what it asks for must still be there.
+        Send C{content} to the whole swarm.
+
+        @return: fires when the eager neighbours are writable, and after
+            C{timeouts.broadcast} in any case: the content has been sent by then, and
+            the transport deals with a neighbour that reads too slowly.  When all
+            neighbours have pruned us, it waits until one requests contents again,
+            because neighbours track a limited number of announcements.  It also waits
+            while a neighbour that has pruned us, and that still announces contents, is
+            behind by more than C{config.max_behind}: the contents that it requests must
+            still be available.
+        @raise ContentTooLarge: C{content} has more than 4055 bytes (with the default
+            configuration).
+        @raise DuplicateContent: the same content was broadcast or received within 90 s.
+        @raise TopicLeft: after L{leave}.
+        @raise UsageError: before L{start}.
         """
         return self._broadcast(content, False, self._timeouts.broadcast)
 
     def broadcast_neighbors(self, content: bytes) -> Deferred[None]:
         """
-        As L{IGossip.broadcast_neighbors}.  The swarm remembers such contents
-        not as received, so the same one may be sent to neighbours again.
+        Send C{content} to neighbours only.  The swarm does not record such contents as
+        received, so the same content may be sent to neighbours again.
         """
         return self._broadcast(content, True, self._timeouts.broadcast_neighbors)
 
     def neighbors(self) -> tuple[PeerId, ...]:
         """
-        As L{IGossip.neighbors}; the oldest first.
+        Return the active view, the oldest neighbour first.
         """
         return tuple(self._neighbors)
 
     def message_hashes(self) -> tuple[bytes, ...]:
         """
-        As L{IGossip.message_hashes}.
+        Return SHA-512[:32] of the last 5 distinct contents received, the oldest first.
         """
         return tuple(hashlib.sha512(content).digest()[:32] for content in self._contents)
 
     def when_joined(self) -> Deferred[None]:
         """
-        As L{IGossip.when_joined}.
+        Return a Deferred that fires once there is a neighbour; it fails with
+        L{TopicLeft}.
         """
         if self._over:
             return fail(TopicLeft("the topic was left"))
@@ -242,8 +259,9 @@ class GossipMember:
 
     def subscribe(self, observer: IGossipObserver) -> Callable[[], None]:
         """
-        As L{IGossip.subscribe}.
+        Notify C{observer} of events from now on, starting with the current neighbours.
 
+        @return: a function that ends the subscription.
         @raise TopicLeft: after L{leave}.
         """
         if self._over:
@@ -257,7 +275,8 @@ class GossipMember:
 
     def messages_received(self, peer_id: PeerId, messages: Sequence[bytes]) -> None:
         """
-        As L{ITopicLinks.messages_received}.
+        Decode and handle messages; raises L{DecodeError} for a malformed one, after
+        those before it.
         """
         if not self._running:
             return
@@ -273,7 +292,7 @@ class GossipMember:
 
     def peer_connected(self, peer_id: PeerId) -> None:
         """
-        As L{ITopicLinks.peer_connected}.
+        Inform the state machine, and send what waits for the peer.
         """
         self._feed(PeerConnected(peer_id))
         if self._running:
@@ -281,11 +300,11 @@ class GossipMember:
 
     def peer_disconnected(self, peer_id: PeerId) -> None:
         """
-        As L{ITopicLinks.peer_disconnected}.
+        Inform the state machine.
         """
         self._feed(PeerDisconnected(peer_id))
 
-    # The machine
+    # The state machine
 
     def _feed(self, event: Input) -> None:
         if self._running:
@@ -300,12 +319,13 @@ class GossipMember:
         while todo:
             output = todo.popleft()
             try:
-                # The first two come by the thousand: to bind what is in them here takes longer.
+                # The first two are very frequent; binding their attributes in the pattern would be
+                # slower.
                 match output:
                     case SendMessage():
                         self._send(output.peer, output.message)
                     case GossipMessage():
-                        self._heard(output)
+                        self._content_received(output)
                     case DisconnectPeer(peer=peer):
                         self._outbox.disconnect(peer)
                     case NeighborUp(peer=peer):
@@ -315,20 +335,20 @@ class GossipMember:
                     case PeerDataLearned(peer=peer, data=data):
                         self._learn(peer, data)
                     case None:
-                        self._left()
+                        self._finish_leave()
             except Exception:
-                self._log.failure("{output} could not be performed", output=type(output).__name__)
+                self._log.failure("unexpected error while performing {output}", output=type(output).__name__)
         self._performing = False
-        # A call that stands too early stays: it finds nothing to do and arms the next.
+        # A delayed call that is too early is kept: it finds nothing due and schedules the next.
         when = self._swarm.next_timer() if self._running else None
         if when is None or when < self._timer_at or self._timer is None:
-            self._arm(when)
+            self._schedule_timer(when)
         if self._waiting and not self._swarm.needs_backpressure():
             waiting, self._waiting = self._waiting, {}
             _fire_all(waiting)
 
     def _send(self, peer: PeerId, message: Message) -> None:
-        # One message goes to many peers in a row.
+        # The same message is usually sent to several peers in a row: encode it once.
         if self._encoded[0] is not message:
             self._encoded = (message, encode(message))
         if self._outbox.send_connected(peer, self._encoded[1]):
@@ -342,9 +362,9 @@ class GossipMember:
             max_dials = 0
         self._outbox.send(peer, self._encoded[1], max_dials)
 
-    def _arm(self, when: float | None) -> None:
+    def _schedule_timer(self, when: float | None) -> None:
         """
-        See to it that the machine is called at the time that it wants.
+        Schedule the delayed call for time C{when}, in seconds; C{None} cancels it.
         """
         cancel_if_active(self._timer)
         self._timer = None
@@ -354,21 +374,21 @@ class GossipMember:
 
     def _on_timer(self) -> None:
         self._timer = None
-        # The call may come a rounding error too early; the machine would only
-        # ask for another one, of no length.
+        # The delayed call may be early by a rounding error; the machine would then only request
+        # another call without delay.
         now = max(self._reactor.seconds(), self._timer_at)
         self._perform(self._swarm.handle_timer(now))
 
-    # SharedServices of outputs
+    # Performing outputs
 
     def _neighbor_up(self, peer: PeerId) -> None:
         self._neighbors[peer] = None
-        self._observers.tell(lambda observer: observer.neighbor_up(peer))
+        self._observers.notify(lambda observer: observer.neighbor_up(peer))
         self._fire_joined()
 
     def _neighbor_down(self, peer: PeerId) -> None:
         self._neighbors.pop(peer, None)
-        self._observers.tell(lambda observer: observer.neighbor_down(peer))
+        self._observers.notify(lambda observer: observer.neighbor_down(peer))
 
     def _dial_succeeded(self, peer: PeerId) -> None:
         self._feed(PeerConnected(peer))
@@ -382,18 +402,19 @@ class GossipMember:
         try:
             addresses = decode_peer_data(data)
         except DecodeError:
-            # The message around it is good (docs/protocol/gossip.md section 3).
+            # Only the PeerData is ignored; the message is valid (docs/protocol/gossip.md section
+            # 3).
             return
         if addresses:
             self._book.learn(peer, addresses, "peer data")
 
-    def _heard(self, message: GossipMessage) -> None:
+    def _content_received(self, message: GossipMessage) -> None:
         contents = self._contents
         if message.content in contents:
             contents.remove(message.content)
         contents.append(message.content)
         del contents[:-MAX_HASHES]
-        self._observers.tell(lambda observer: observer.message_received(message))
+        self._observers.notify(lambda observer: observer.message_received(message))
 
     def _broadcast(self, content: bytes, neighbors_only: bool, timeout: float) -> Deferred[None]:
         self._check_running()
@@ -423,22 +444,23 @@ class GossipMember:
         if self._over:
             raise TopicLeft("the topic was left")
         if not self._running:
-            raise UsageError("the topic has not started yet: wait for when_joined()")
+            raise UsageError("the topic has not been started yet: wait for when_joined()")
 
-    def _left(self) -> None:
+    def _finish_leave(self) -> None:
         """
-        All goodbyes are out.
+        Close the topic after all goodbyes have been sent, and end everything that
+        waits.
         """
         self._outbox.stop()
         self._neighbors.clear()
         if self._leaving:
             self._transport.close_topic(self._topic_id)
-        self._arm(None)
+        self._schedule_timer(None)
         for written in tuple(self._pacing):
             written.cancel()
         joining, self._joining = self._joining, {}
         for result in joining:
-            # The errback of one may have cancelled another.
+            # An earlier errback may have cancelled this one.
             if not result.called:
                 result.errback(TopicLeft("the topic was left"))
         leaving, self._leaving = self._leaving, []
@@ -451,6 +473,6 @@ class GossipMember:
 
 def _fire_all(results: Iterable[Deferred[None]]) -> None:
     for result in results:
-        # The callback of one may have cancelled another.
+        # An earlier callback may have cancelled this one.
         if not result.called:
             result.callback(None)

@@ -1,9 +1,8 @@
 """
-Who listens to a topic.
+The observers of a topic.
 
-Rules (L{dtt.interfaces.IGossipObserver}): an observer is told what happens
-from its subscription on, and nothing after its end; one that raises is logged
-and does not disturb others.
+Rules (L{dtt.interfaces.IGossipObserver}): an observer is notified of events from its
+subscription to its end; an exception in one is logged and does not affect others.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ class Observers:
     _log = Logger()
 
     def __init__(self) -> None:
-        # Replaced by each change: they may come and go while all are told.
+        # Copied on change, because observers may be added and removed during a notification.
         self._observers: dict[object, IGossipObserver] = {}
 
     def add(self, observer: IGossipObserver) -> Callable[[], None]:
         """
-        Tell C{observer} too.
+        Add an observer.
 
-        @return: ends that; may be called again.
+        @return: a function that removes it; may be called again.
         """
         key = object()
         self._observers = {**self._observers, key: observer}
         return lambda: self._remove(key)
 
-    def tell(self, call: Callable[[IGossipObserver], None]) -> None:
+    def notify(self, call: Callable[[IGossipObserver], None]) -> None:
         """
-        C{call} each observer.
+        Run C{call} with each observer.
         """
         for key, observer in self._observers.items():
-            # One that was told before may have ended another's subscription.
+            # An earlier observer may have ended this one's subscription.
             if key in self._observers:
                 try:
                     call(observer)
@@ -53,7 +52,7 @@ class Observers:
 
     def guard(self, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """
-        C{call} somebody else's code.
+        Run C{call}, and log any exception.
         """
         try:
             call(*args, **kwargs)
@@ -62,12 +61,12 @@ class Observers:
 
     def clear(self) -> None:
         """
-        Tell nobody any more.
+        Remove all observers.
         """
         self._observers = {}
 
     def _failed(self) -> None:
-        self._log.failure("an observer of the topic failed")
+        self._log.failure("unexpected error in an observer of the topic")
 
     def _remove(self, key: object) -> None:
         self._observers = {other: each for other, each in self._observers.items() if other is not key}

@@ -1,13 +1,13 @@
 """
-Brings one topic's messages to peers, connected or not.
+Outbox: sends one topic's messages to peers, and dials those that are not connected.
 
-Rules (docs/protocol/gossip.md section 5): a message to a peer that is not
-connected waits until it has been looked up and dialled, once at a time; then
-all that waits goes out in order.  A transport that finds peers by their ids
-does not wait for a look-up that takes long: it dials by the id alone, until the
-look-up finds something.  When the dial fails the queue is dropped, and the next
-message dials again (docs/protocol/gossip.md section 11, Q1).  An end of the connection that is asked for in
-between keeps its place in the queue.
+Rules (docs/protocol/gossip.md section 5): a message to a peer that is not connected
+waits until the peer has been looked up and dialled, with one dial per peer at a time;
+then everything that waits is sent in order.  A transport that finds peers by their ids
+does not wait for a slow look-up: it dials by the id alone until the look-up yields
+addresses.  When the dial fails the queue is dropped, and the next message dials again
+(docs/protocol/gossip.md section 11, Q1).  A request to end the connection keeps its
+position in the queue.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from dtt.errors import DialFailed
 from dtt.interfaces import IAddressBook, IPeerTransport, PeerId
 from dtt.wire.addresses import Address
 
-#: Messages that wait for one peer; later ones are dropped (docs/protocol/gossip.md
-#: section 1, "send queue per connection").
+#: Messages that wait for one peer; further ones are dropped (docs/protocol/gossip.md section 1,
+#: "send queue per connection").
 MAX_QUEUE = 64
 
-#: Peers that are looked up and dialled at the same time.  Guess: what the
-#: membership machine asks for at most (30), and a few joins.
+#: Peers that are looked up and dialled concurrently.  Guess: what the membership machine requests
+#: at most (30), and a few Joins.
 MAX_DIALS = 40
 
-#: Seconds for a look-up before the transport looks for the peer by itself, if it can
-#: (guess: most are answered at once, by what a record has named).
+#: Seconds for a look-up before a transport that can do so searches for the peer itself (guess: most
+#: look-ups are answered immediately, from addresses named in a record).
 RESOLVE_SHARE = 1.0
 
 
@@ -47,7 +47,8 @@ def _some(addresses: Sequence[Address]) -> Sequence[Address]:
 
 def _raise(group: FailureGroup) -> NoReturn:
     """
-    All ways to a peer have failed: why.  What is not the peer's fault goes first.
+    Raise the reason for which all ways to reach a peer failed; errors that are not the
+    peer's fault take precedence.
     """
     own = [failure for failure in group.failures if not failure.check(DialFailed)]
     if own:
@@ -58,8 +59,8 @@ def _raise(group: FailureGroup) -> NoReturn:
 @define(slots=True, eq=False)
 class _Dial:
     """
-    @ivar queue: encoded messages; L{None} stands for an end of the connection.
-    @ivar running: the look-up and dial.
+    @ivar queue: encoded messages; C{None} stands for a request to end the connection.
+    @ivar running: the look-up and dial in progress.
     """
 
     queue: list[bytes | None] = field(factory=list, repr=False)
@@ -68,10 +69,10 @@ class _Dial:
 
 class Outbox:
     """
-    The way out of a topic.
+    Sends one topic's messages.
 
-    @ivar dropped: messages that were dropped because too many waited for their
-        peer, or too many peers were being dialled.
+    @ivar dropped: number of messages dropped because too many waited for their peer, or
+        too many peers were being dialled.
     """
 
     _log = Logger()
@@ -88,11 +89,15 @@ class Outbox:
         on_failed: Callable[[PeerId, str], None],
     ) -> None:
         """
-        @param timeout: seconds for the look-up and the dial of a peer.
-        @param on_started: told before a peer is looked up.
-        @param on_reached: told when our dial of a peer has succeeded; its
-            messages go out afterwards.
-        @param on_failed: told, with a reason, when it has not.
+        @param reactor: schedules timeouts.
+        @param topic_id: 32 bytes.
+        @param transport: connects to peers.
+        @param book: looks up addresses.
+        @param timeout: seconds for the look-up and dial of a peer.
+        @param on_started: called before a peer is looked up.
+        @param on_reached: called when our dial of a peer has succeeded; its messages
+            are sent afterwards.
+        @param on_failed: called with a reason when our dial has failed.
         """
         self.dropped = 0
         self._reactor = reactor
@@ -110,7 +115,7 @@ class Outbox:
         """
         Send an encoded message if C{peer} is connected.
 
-        @return: whether it is.
+        @return: whether it is connected.
         """
         if self._dials and self._transport.is_connected(peer):
             self.connected(peer)
@@ -118,16 +123,16 @@ class Outbox:
 
     def send(self, peer: PeerId, message: bytes, max_dials: int = MAX_DIALS) -> None:
         """
-        Send an encoded message.
+        Send an encoded message, and dial the peer if it is not connected.
 
-        @param max_dials: dial for it only while fewer dials than this run.
+        @param max_dials: dial only while fewer dials than this are in progress.
         """
         if self.send_connected(peer, message):
             return
         dial = self._dials.get(peer)
         if dial is not None:
-            # A Join that is repeated while we dial says nothing new, and each
-            # one would be walked through the swarm.
+            # A Join repeated during the dial carries no new information, and each one would be
+            # forwarded through the swarm.
             if len(dial.queue) >= MAX_QUEUE:
                 self.dropped += 1
             elif message not in dial.queue[-1:]:
@@ -139,7 +144,7 @@ class Outbox:
 
     def disconnect(self, peer: PeerId) -> None:
         """
-        End the topic's use of the connection, after what was sent before.
+        End the topic's use of the connection, after everything sent before.
         """
         dial = self._dials.get(peer)
         if dial is None or self._transport.is_connected(peer):
@@ -150,7 +155,7 @@ class Outbox:
 
     def connected(self, peer: PeerId) -> None:
         """
-        C{peer} is connected, whoever dialled: what waits for it goes out.
+        Send what waits for C{peer}: it is connected, whichever side dialled.
         """
         dial = self._dials.get(peer)
         if dial is not None:
@@ -158,7 +163,7 @@ class Outbox:
 
     def stop(self) -> None:
         """
-        Give up all dials, and dial no more.
+        Cancel all dials, and dial no more.
         """
         self._stopped = True
         dials, self._dials = self._dials, {}
@@ -182,11 +187,11 @@ class Outbox:
         running.addTimeout(self._timeout, self._reactor).addCallbacks(
             lambda dialled: self._succeeded(peer, dial, dialled),
             lambda failure: self._failed(peer, dial, failure),
-        ).addErrback(lambda failure: self._log.failure("the end of a dial could not be handled", failure))
+        ).addErrback(lambda failure: self._log.failure("unexpected error after a dial", failure))
 
     async def _reach(self, peer: PeerId) -> bool:
         """
-        Whether it was us who opened the connection.
+        Look up and dial the peer; return whether we opened the connection.
         """
         resolving = self._book.resolve(peer)
         if not self._transport.finds_peers:
@@ -195,21 +200,21 @@ class Outbox:
         addresses: Sequence[Address] | None = await soon
         if addresses is not None:
             return await self._dial(peer, addresses)
-        # The search goes on, and who asks again takes part in it.
+        # The look-up continues in the background; resolve() joins it.
         by_id = Deferred.fromCoroutine(self._dial(peer, ()))
         ways: list[Deferred[Any]] = [by_id, self._book.resolve(peer).addCallback(_some)]
         try:
             winner, result = await race(ways)
         except FailureGroup as group:
             _raise(group)
-        # With addresses the transport looks for the peer, too.
+        # With addresses, the transport still searches by id as well.
         return result if ways[winner] is by_id else await self._dial(peer, result)
 
     async def _dial(self, peer: PeerId, addresses: Sequence[Address]) -> bool:
         if self._transport.is_connected(peer):
             return False
         if not addresses and not self._transport.finds_peers:
-            # Not a failed dial: no back-off (docs/protocol/addresses.md section 4).
+            # Not a failed dial, so no back-off (docs/protocol/addresses.md section 4).
             raise DialFailed("no address")
         try:
             await self._transport.dial(peer, addresses)
@@ -240,6 +245,6 @@ class Outbox:
         elif failure.check(DeferredTimeoutError):
             reason = "timed out"
         else:
-            self._log.failure("a dial failed in an unexpected way", failure)
+            self._log.failure("unexpected error while dialling", failure)
             reason = "internal error"
         self._on_failed(peer, reason)

@@ -1,11 +1,11 @@
 """
-Strict bencode (BEP3, "bencoding") with caps.  Pure.
+Strict bencode (BEP3, "bencoding") with limits. Pure.
 
-Rules: integers and lengths have no leading zeros, there is no C{-0}; the keys
-of a dictionary are byte strings, each greater than the one before; nothing
-follows the value.  So every value has one encoding, and C{encode(decode(x))
-== x} for all C{x} that are accepted.  Depth, number of elements and digits are
-capped: the work for a hostile datagram is bounded whatever its size.
+Rules: integers and lengths have no leading zeros, and there is no C{-0}. Dictionary
+keys are byte strings in strictly ascending order. Nothing follows the value. Every
+value therefore has exactly one encoding, and C{encode(decode(x)) == x} for every C{x}
+that is accepted. Depth, number of elements and number of digits are limited, which
+bounds the work for a hostile datagram of any size.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from typing import Any, Final
 
 from dtt.errors import DecodeError
 
-#: Containers within containers.  KRPC needs 3 and the value of an item
-#: whatever its owner likes; nobody was seen to need more than 5.  Guess.
+#: The deepest nesting of containers. KRPC needs 3, and the value of an item whatever
+#: its owner likes; no more than 5 were observed. Guess.
 MAX_DEPTH: Final = 16
 
-#: Strings, integers, lists, dictionaries and keys in one value.  The largest
-#: real message, 100 peers (libtorrent's most) in a C{get_peers} response, has
-#: about 125; an MTU of peers 190.  docs/protocol/dht.md section 6 asks for a cap.
+#: The most strings, integers, lists, dictionaries and keys in one value. The largest
+#: real message, 100 peers (libtorrent's maximum) in a C{get_peers} response, has about
+#: 125; a packet of one MTU full of peers has 190. docs/protocol/dht.md section 6 asks
+#: for a cap.
 MAX_ELEMENTS: Final = 256
 
-#: Digits of an integer: 64 bits, signed or not, need 20.
+#: The most digits of an integer: a 64-bit integer, signed or unsigned, needs 20.
 MAX_DIGITS: Final = 20
 
-#: Digits of a length: a datagram has less than 65536 bytes.
+#: The most digits of a length: a datagram has less than 65536 bytes.
 MAX_LENGTH_DIGITS: Final = 5
 
 _INTEGER = 0x69
@@ -40,7 +41,7 @@ _NINE = 0x39
 
 class Encoded(bytes):
     """
-    The encoding of a value: L{encode} writes it as it is.
+    A value that is already bencoded; L{encode} copies it verbatim.
     """
 
     __slots__ = ()
@@ -48,16 +49,17 @@ class Encoded(bytes):
 
 def decode(data: bytes) -> Any:
     """
-    The value that C{data} is the encoding of: L{int}, L{bytes}, L{list} or
-    L{dict} with L{bytes} keys.
+    Decode one bencoded value.
 
-    @raise DecodeError: it is not exactly one value within the caps.
+    @return: an C{int}, C{bytes}, C{list}, or C{dict} with C{bytes} keys.
+    @raise DecodeError: C{data} is not exactly one value within the limits.
     """
     size = len(data)
     position = 0
     elements = MAX_ELEMENTS
-    # The innermost open container and, if it is a dictionary, the key that
-    # waits for its value and the key before.
+    # The enclosing containers of the current one: list items (or None), dictionary
+    # entries, and the key whose value is being read. The current container is in items,
+    # or in mapping with key and previous (the key before).
     stack: list[tuple[list[Any] | None, dict[bytes, Any], bytes | None]] = []
     items: list[Any] | None = None
     mapping: dict[bytes, Any] = {}
@@ -171,10 +173,10 @@ def _write(value: Any, out: list[bytes]) -> None:
 
 def encode(value: Any) -> bytes:
     """
-    The encoding of an L{int}, L{bytes}, L{list}, L{dict} with L{bytes} keys,
-    or L{Encoded}, at any depth.
+    Encode an C{int}, C{bytes}, C{list}, C{dict} with C{bytes} keys, or L{Encoded}, at
+    any depth.
 
-    @raise TypeError: C{value} holds something else.
+    @raise TypeError: C{value} contains another type.
     """
     if type(value) is bytes:
         return b"%d:%b" % (len(value), value)

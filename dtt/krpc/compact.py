@@ -1,10 +1,10 @@
 """
-Compact addresses (BEP5, "Contact Encoding"; BEP32 for IPv6).  Pure.
+Compact addresses and node info (BEP5, "Contact Encoding"; BEP32 for IPv6). Pure.
 
-Rules: an address is 4 or 16 bytes of IP and 2 of port, big-endian; a node is
-its 20-byte id and an address.  A list of nodes must be a multiple of 26 or 38
-bytes.  What nobody can send to is skipped: port 0, and an IPv4 address in
-IPv6's clothes, which a socket would write differently.
+Rules: an address is 4 or 16 bytes of IP and 2 bytes of port, big-endian. A node is its
+20-byte id followed by its address. The length of a list of nodes must be a multiple of
+26 or 38 bytes. Addresses that can't be sent to are skipped: port 0, and IPv4-mapped
+IPv6 addresses, which a socket would format differently.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _MAPPED = bytes(10) + b"\xff\xff"
 @frozen(slots=True)
 class Family:
     """
-    An address family: BEP32 makes a DHT of its own of each.
+    An address family. By BEP32, each has its own DHT.
 
-    @ivar name: for people.
-    @ivar ip_size: bytes of an IP.
-    @ivar nodes: the key of its nodes in a response.
-    @ivar loopback: our own machine.
+    @ivar name: for display.
+    @ivar ip_size: bytes of an IP address: 4 or 16.
+    @ivar nodes: the key of this family's nodes in a response.
+    @ivar loopback: the loopback address.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Family:
 
     def has(self, host: str) -> bool:
         """
-        Is the IP literal C{host} one of this family?
+        Return whether the IP literal C{host} is of this family.
         """
         return (":" in host) == (self.ip_size == 16)
 
@@ -55,32 +55,37 @@ IPV4: Final = Family("IPv4", 4, b"nodes", "127.0.0.1")
 IPV6: Final = Family("IPv6", 16, b"nodes6", "::1")
 
 
+# The only spellings of the numbers in an IPv4 literal.
+_OCTETS = {str(number): number for number in range(256)}
+
+
 def encode_address(host: str, port: int) -> bytes:
     """
-    6 or 18 bytes.
+    Encode an address and a port as 6 or 18 bytes.
 
     @param host: an IP literal; a zone (C{%eth0}) is left out.
-    @raise ValueError: it is not one, or C{port} is not 0..65535.
+    @raise ValueError: C{host} is not an IP literal, or C{port} is not 0..65535.
     """
     if ":" in host:
         packed = ipaddress.IPv6Address(host).packed
     else:
-        # Three times as fast as ipaddress: every reply has one.
+        # Much faster than ipaddress; every reply contains an address.
         try:
-            packed = bytes(map(int, host.split(".")))
-        except ValueError:
+            packed = bytes(map(_OCTETS.__getitem__, host.split(".")))
+        except KeyError:
             packed = b""
         if len(packed) != 4:
             raise ValueError("not an IP address")
     if not 0 <= port < 0x10000:
-        raise ValueError("not a port")
+        raise ValueError("a port must be within 0..65535")
     return packed + port.to_bytes(2, "big")
 
 
 def decode_address(data: bytes) -> tuple[str, int]:
     """
-    The host, as a socket writes it, and the port, 0..65535.
+    Decode an address.
 
+    @return: the host, formatted as a socket formats it, and the port, 0..65535.
     @raise DecodeError: C{data} has neither 6 nor 18 bytes.
     """
     if len(data) == ADDRESS_SIZE:
@@ -90,13 +95,13 @@ def decode_address(data: bytes) -> tuple[str, int]:
     raise DecodeError("bad compact address")
 
 
-def _can_be_sent_to(address: bytes) -> bool:
+def _is_sendable(address: bytes) -> bool:
     return address[-2:] != b"\x00\x00" and not address.startswith(_MAPPED)
 
 
 def encode_nodes(contacts: Iterable[Contact]) -> bytes:
     """
-    The C{nodes} or C{nodes6} for C{contacts}, which must be of one family.
+    Encode C{contacts}, all of one family, as C{nodes} or C{nodes6}.
     """
     return b"".join(contact.node_id + encode_address(contact.host, contact.port) for contact in contacts)
 
@@ -107,34 +112,35 @@ def _decode_nodes(data: Any, size: int) -> list[Contact]:
     contacts = []
     for start in range(0, len(data), size):
         address = data[start + _ID_SIZE : start + size]
-        if _can_be_sent_to(address):
+        if _is_sendable(address):
             contacts.append(Contact(data[start : start + _ID_SIZE], *decode_address(address)))
     return contacts
 
 
 def decode_nodes(data: Any) -> list[Contact]:
     """
-    The IPv4 nodes in C{nodes}, 26 bytes each, in their order.
+    Decode the IPv4 nodes in C{nodes}, 26 bytes each, in order.
 
-    @raise DecodeError: it is not a byte string of such a length.
+    @raise DecodeError: C{data} is not a byte string of a valid length.
     """
     return _decode_nodes(data, NODE_SIZE)
 
 
 def decode_nodes6(data: Any) -> list[Contact]:
     """
-    The IPv6 nodes in C{nodes6}, 38 bytes each, in their order.
+    Decode the IPv6 nodes in C{nodes6}, 38 bytes each, in order.
 
-    @raise DecodeError: it is not a byte string of such a length.
+    @raise DecodeError: C{data} is not a byte string of a valid length.
     """
     return _decode_nodes(data, NODE6_SIZE)
 
 
 def decode_peers(values: Any) -> list[tuple[str, int]]:
     """
-    The hosts and ports in the C{values} of a response to C{get_peers}.
+    Decode the C{values} of a C{get_peers} response.
 
-    @raise DecodeError: it is not a list of strings of 6 or 18 bytes.
+    @return: (host, port) pairs.
+    @raise DecodeError: C{values} is not a list of strings of 6 or 18 bytes.
     """
     if type(values) is not list:
         raise DecodeError("bad compact peers")
@@ -143,6 +149,6 @@ def decode_peers(values: Any) -> list[tuple[str, int]]:
         if type(value) is not bytes:
             raise DecodeError("bad compact peers")
         peer = decode_address(value)
-        if _can_be_sent_to(value):
+        if _is_sendable(value):
             peers.append(peer)
     return peers

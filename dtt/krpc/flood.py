@@ -1,11 +1,11 @@
 """
-Whose datagrams are not even looked at.  Pure.
+Inbound rate limiting by source address. Pure.
 
-Rules: a source, that is, an IPv4 address or a /64 of IPv6, may send so many datagrams in a window
-of 10 s; one that sends more is ignored for as long as it goes on, and a while
-longer.  The table is of fixed size; the source that was silent for longest is
-forgotten first, so that a flood from many addresses costs no memory.  Replies
-to our own queries are free.
+Rules: a source is an IPv4 address or an IPv6 /64. It may send L{MAX_IN_WINDOW}
+datagrams per window of 10 s. A source that sends more is ignored for L{PENALTY}
+seconds, and for longer if it continues. The table has a fixed size and evicts the least
+recently active source, so a flood from many addresses costs no memory. Replies to our
+own queries do not count.
 """
 
 from __future__ import annotations
@@ -14,26 +14,25 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-#: Seconds of a window, and datagrams that one source may send in it.  libtorrent
-#: bans at 50 in 10 s (docs/protocol/dht.md section 1), which hits several nodes behind
-#: one address; 100 a second are what no honest node comes near.  Guess.
+#: The length of a window in seconds, and the datagrams one source may send in it.
+#: libtorrent bans at 50 in 10 s (docs/protocol/dht.md section 1), which hits several
+#: nodes behind one address. No honest node comes near 100 per second. Guess.
 WINDOW: Final = 10.0
 MAX_IN_WINDOW: Final = 1000
 
-#: Seconds that a source is ignored after a window in which it sent too much.
-#: Guess.
+#: Seconds for which a source is ignored after exceeding the limit. Guess.
 PENALTY: Final = 60.0
 
-#: Sources that are remembered.  Guess.
+#: The most sources tracked. Guess.
 MAX_SOURCES: Final = 4096
 
 
 class _Window:
     """
-    What one source sent.
+    The state of one source.
 
-    @ivar ends: when its window ends, or its penalty.
-    @ivar left: how many more datagrams it may send until then.
+    @ivar ends: the time at which its window or its penalty ends.
+    @ivar left: the number of datagrams it may still send until then.
     """
 
     __slots__ = ("ends", "left")
@@ -43,31 +42,35 @@ class _Window:
         self.left = MAX_IN_WINDOW
 
 
-class FloodGate:
+class FloodLimiter:
     """
-    Counts datagrams by source.
+    Decides which inbound datagrams are processed, by counting them per source.
     """
 
     __slots__ = ("_source", "_windows")
 
     def __init__(self, source: Callable[[str], str] | None = None) -> None:
         """
-        @param source: what counts as one source, from an IP literal; L{None}:
-            each address.
+        @param source: maps an IP literal to its source; C{None}: each address is a
+            source of its own.
         """
         self._source = source
-        # The source that sent something last comes last.
+        # Least recently active first.
         self._windows: OrderedDict[str, _Window] = OrderedDict()
 
     def __len__(self) -> int:
         """
-        How many sources are remembered.
+        Return the number of sources tracked.
         """
         return len(self._windows)
 
     def admits(self, host: str, now: float) -> bool:
         """
-        Is a datagram that C{host} has sent to be looked at?
+        Count a datagram from C{host}.
+
+        @param host: an IP literal.
+        @param now: seconds.
+        @return: whether to process the datagram.
         """
         if self._source is not None:
             host = self._source(host)
@@ -83,14 +86,14 @@ class FloodGate:
         window.left -= 1
         if window.left > 0:
             return True
-        if window.left == 0 or window.left <= -MAX_IN_WINDOW:  # too much, or it goes on
+        if window.left == 0 or window.left <= -MAX_IN_WINDOW:  # over the limit, or still sending
             window.left = 0
             window.ends = now + PENALTY
         return False
 
     def refund(self, host: str) -> None:
         """
-        The datagram that was just admitted is one that we asked for.
+        Uncount the datagram just admitted: it is a reply to one of our queries.
         """
         window = self._windows.get(host if self._source is None else self._source(host))
         if window is not None:

@@ -1,13 +1,12 @@
 """
-Items of BEP44: targets, signatures, limits.  Pure.
+BEP44 items: targets, signatures, limits. Pure.
 
-Rules: an immutable item is a bencoded value and its target the SHA-1 of that;
-a mutable item belongs to an Ed25519 key and a salt, and its target is
-SHA1(key ‖ salt).  Signed is C{4:salt<n>:<salt>3:seqi<seq>e1:v<value>}, without
-the salt's part if it is empty.  A value has at most 1000 bytes I{bencoded}.
-Any bencoded value may be stored; it is kept, hashed and verified as its
-encoding.  Signatures are verified as libsodium does: no small-order keys, no
-non-canonical encodings.
+Rules: an immutable item is a bencoded value; its target is the SHA-1 of that value. A
+mutable item belongs to an Ed25519 key and a salt; its target is SHA1(key ‖ salt). The
+signature covers C{4:salt<n>:<salt>3:seqi<seq>e1:v<value>}, without the salt part if the
+salt is empty. A value has at most 1000 bytes I{bencoded}. Any bencoded value may be
+stored; it is stored, hashed and verified in its encoded form. Signatures are verified
+as in libsodium: small-order keys and non-canonical encodings are rejected.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from nacl.exceptions import BadSignatureError
 from dtt.errors import DecodeError
 from dtt.krpc.bencode import Encoded, encode
 
-#: Bytes of a bencoded value (BEP44, "Messages").
+#: The most bytes of a bencoded value (BEP44, "Messages").
 MAX_VALUE_SIZE: Final = 1000
 
-#: Bytes of a byte string that fits: four are C{996:}.
+#: The most bytes of a byte string as value: its prefix C{996:} takes four.
 MAX_STRING_SIZE: Final = 996
 
-#: Bytes of a salt (BEP44, "Mutable items").
+#: The most bytes of a salt (BEP44, "Mutable items").
 MAX_SALT_SIZE: Final = 64
 
-#: The greatest sequence number; all of the field use signed 64-bit numbers.
+#: The highest sequence number: all implementations use signed 64-bit integers.
 MAX_SEQ: Final = 2**63 - 1
 
 PUBLIC_KEY_SIZE: Final = 32
@@ -41,60 +40,67 @@ SIGNATURE_SIZE: Final = 64
 @frozen(slots=True, weakref_slot=False, init=False)
 class MutableItem:
     """
-    A mutable item with a well-formed, though perhaps wrong, signature.
+    A mutable item with a well-formed signature, not necessarily a valid one.
 
-    @ivar seq: 0..L{MAX_SEQ}.
+    @ivar seq: the sequence number, 0..L{MAX_SEQ}.
     @ivar encoded: the bencoded value, at most L{MAX_VALUE_SIZE} bytes.
     """
 
-    # Key, signature and salt: one object instead of three saves a stored item
-    # 90 bytes.
+    # Key, signature and salt: one object instead of three saves 90 bytes per stored
+    # item.
     _rest: bytes
     seq: int
     encoded: Encoded
 
     def __init__(self, public_key: bytes, salt: bytes, seq: int, encoded: Encoded, signature: bytes) -> None:
-        # The number that every record has is one object for all of them, too.
+        """
+        @param public_key: 32 bytes.
+        @param salt: at most L{MAX_SALT_SIZE} bytes.
+        @param seq: 0..L{MAX_SEQ}.
+        @param encoded: the bencoded value.
+        @param signature: 64 bytes.
+        """
+        # All records have this number; share one int object among them.
         seq = MAX_SEQ if seq == MAX_SEQ else seq
         self.__attrs_init__(public_key + signature + salt, seq, encoded)
 
     @property
     def public_key(self) -> bytes:
         """
-        32 bytes.
+        The Ed25519 public key, 32 bytes.
         """
         return self._rest[:PUBLIC_KEY_SIZE]
 
     @property
     def signature(self) -> bytes:
         """
-        64 bytes.
+        The signature, 64 bytes.
         """
         return self._rest[PUBLIC_KEY_SIZE : PUBLIC_KEY_SIZE + SIGNATURE_SIZE]
 
     @property
     def salt(self) -> bytes:
         """
-        At most L{MAX_SALT_SIZE} bytes.
+        The salt, at most L{MAX_SALT_SIZE} bytes.
         """
         return self._rest[PUBLIC_KEY_SIZE + SIGNATURE_SIZE :]
 
     @property
     def target(self) -> bytes:
         """
-        Where it is stored, 20 bytes.
+        The target under which the item is stored, 20 bytes.
         """
         return mutable_target(self.public_key, self.salt)
 
     def is_genuine(self) -> bool:
         """
-        Does the signature hold?
+        Return whether the signature is valid.
         """
         return verify(self.public_key, self.salt, self.seq, self.encoded, self.signature)
 
     def arguments(self) -> dict[bytes, Any]:
         """
-        For a C{put}, without token and C{cas}.
+        Return the arguments of a C{put}, without C{token} and C{cas}.
         """
         arguments: dict[bytes, Any] = {
             b"k": self.public_key,
@@ -109,21 +115,25 @@ class MutableItem:
 
 def mutable_target(public_key: bytes, salt: bytes = b"") -> bytes:
     """
-    The 20-byte target of a mutable item.
+    Return the 20-byte target of a mutable item.
     """
     return sha1(public_key + salt).digest()
 
 
 def immutable_target(encoded: bytes) -> bytes:
     """
-    The 20-byte target of an immutable item, given its bencoded value.
+    Return the 20-byte target of an immutable item.
+
+    @param encoded: the bencoded value.
     """
     return sha1(encoded).digest()
 
 
 def signature_buffer(salt: bytes, seq: int, encoded: bytes) -> bytes:
     """
-    What is signed.
+    Return the bytes that the signature of a mutable item covers.
+
+    @param encoded: the bencoded value.
     """
     prefix = b"4:salt%d:%b" % (len(salt), salt) if salt else b""
     return b"%b3:seqi%de1:v%b" % (prefix, seq, encoded)
@@ -131,7 +141,7 @@ def signature_buffer(salt: bytes, seq: int, encoded: bytes) -> bytes:
 
 def sign(seed: bytes, salt: bytes, seq: int, encoded: bytes) -> bytes:
     """
-    The 64-byte signature of a mutable item.
+    Return the 64-byte signature of a mutable item.
 
     @param seed: the 32-byte Ed25519 seed.
     @param encoded: the bencoded value.
@@ -142,7 +152,8 @@ def sign(seed: bytes, salt: bytes, seq: int, encoded: bytes) -> bytes:
 
 def verify(public_key: bytes, salt: bytes, seq: int, encoded: bytes, signature: bytes) -> bool:
     """
-    Is this the signature of that item?  L{False} for wrong sizes, too.
+    Return whether C{signature} is valid for a mutable item. It is not if the key or the
+    signature has a wrong size.
     """
     if len(public_key) != PUBLIC_KEY_SIZE or len(signature) != SIGNATURE_SIZE:
         return False
@@ -155,17 +166,17 @@ def verify(public_key: bytes, salt: bytes, seq: int, encoded: bytes, signature: 
 
 def sign_item(seed: bytes, salt: bytes, seq: int, value: bytes) -> MutableItem:
     """
-    A mutable item whose value is the byte string C{value}.
+    Sign a mutable item whose value is the byte string C{value}.
 
     @param seed: the 32-byte Ed25519 seed.
-    @raise ValueError: something is too long, or C{seq} out of range.
+    @raise ValueError: the value or the salt is too long, or C{seq} is out of range.
     """
     if len(value) > MAX_STRING_SIZE:
-        raise ValueError(f"the value has more than {MAX_STRING_SIZE} bytes")
+        raise ValueError(f"the value is longer than {MAX_STRING_SIZE} bytes")
     if len(salt) > MAX_SALT_SIZE:
-        raise ValueError(f"the salt has more than {MAX_SALT_SIZE} bytes")
+        raise ValueError(f"the salt is longer than {MAX_SALT_SIZE} bytes")
     if not 0 <= seq <= MAX_SEQ:
-        raise ValueError("seq is not within 0..2^63-1")
+        raise ValueError("seq must be within 0..2^63-1")
     public_key, _ = crypto_sign_seed_keypair(seed)
     encoded = Encoded(encode(value))
     return MutableItem(public_key, salt, seq, encoded, sign(seed, salt, seq, encoded))
@@ -173,17 +184,18 @@ def sign_item(seed: bytes, salt: bytes, seq: int, value: bytes) -> MutableItem:
 
 def read_item(values: dict[bytes, Any], public_key: bytes, salt: bytes) -> MutableItem | None:
     """
-    The verified mutable item in a response to C{get}.
+    Extract the mutable item from a C{get} response and verify it.
 
-    @param values: the response's values.
-    @return: L{None} if the response has no C{v}.
-    @raise DecodeError: what it has is not an item of this key and salt.
+    @param values: the values of the response.
+    @return: C{None} if the response has no C{v}.
+    @raise DecodeError: the response has a C{v}, but not a valid item of this key and
+        salt.
     """
     if b"v" not in values:
         return None
     seq, signature = values.get(b"seq"), values.get(b"sig")
     if values.get(b"k") != public_key:
-        raise DecodeError("item: other key")
+        raise DecodeError("item: wrong key")
     if type(seq) is not int or not 0 <= seq <= MAX_SEQ:
         raise DecodeError("item: bad seq")
     if type(signature) is not bytes or len(signature) != SIGNATURE_SIZE:

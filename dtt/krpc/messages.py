@@ -1,16 +1,16 @@
 """
-KRPC messages (BEP5, "KRPC Protocol") to and from bytes.  Pure.
+KRPC messages (BEP5, "KRPC Protocol"): encoding and decoding. Pure.
 
-Rules: what we send has a C{t} and a C{v} of exactly 4 bytes, sorted keys, and
-in replies the C{ip} that we saw (BEP42); mainline drops anything else
-(docs/protocol/dht.md section 2).  What others send may have a C{t} of 1 to 32 bytes,
-which is echoed.  A query whose C{t} can be read can be answered, so its other
-faults are left to the responder (203); a response or an error with a fault is
-of no use and is refused here.
+Rules: our messages have a C{t} and a C{v} of exactly 4 bytes and sorted keys, and our
+replies have the C{ip} of the querier (BEP42); mainline drops anything else
+(docs/protocol/dht.md section 2). Messages from others may have a C{t} of 1 to 32 bytes,
+which is echoed. A query with a valid C{t} can be answered, so its other faults are left
+to the responder (error 203). A response or an error with a fault is useless and is
+rejected here.
 
-Nearly all that a node reads are queries of a few shapes: each is recognised
-by a regular expression, ten times as fast as by the decoder and with the same
-result.  Whatever looks the least bit different goes to the decoder.
+Almost all messages that a node receives are queries of a few shapes. Each shape is
+recognised by a regular expression, ten times as fast as by the decoder and with the
+same result. Any deviation is left to the decoder.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from dtt.krpc.bencode import decode as bdecode
 from dtt.krpc.bencode import encode as bencode
 from dtt.wire.values import frozen
 
-#: Our C{v}: two letters for the client, two bytes for its version (BEP5's
+#: Our C{v}: two letters for the client and two bytes for its version (BEP5's
 #: convention; C{DT} is in no known list).
 VERSION: Final = b"DT\x00\x01"
 
-#: Bytes of a transaction id of ours (docs/protocol/dht.md section 2).
+#: Bytes of our transaction ids (docs/protocol/dht.md section 2).
 TRANSACTION_SIZE: Final = 4
 
-#: The longest transaction id that we echo; the longest seen has 20.  Guess.
+#: The most bytes of a transaction id that we echo; the longest observed has 20. Guess.
 MAX_TRANSACTION_SIZE: Final = 32
 
-#: Bytes of a datagram: the largest that has a use, a 1000-byte item with
-#: nodes and nodes6, has some 1700; mainline reads 2048.  Double that.
+#: The most bytes of a datagram. The largest useful one, a 1000-byte item with nodes and
+#: nodes6, has about 1700; mainline reads 2048. This is double that.
 MAX_DATAGRAM: Final = 4096
 
-#: Characters kept of the words of an error, as in L{dtt.errors.QueryRefused}.
+#: The most characters kept of an error's text, as in L{dtt.errors.QueryRefused}.
 MAX_ERROR_TEXT: Final = 100
 
-#: Codes of errors: BEP5, and from 205 on BEP44.
+#: Error codes: of BEP5, and from 205 on of BEP44.
 GENERIC_ERROR: Final = 201
 SERVER_ERROR: Final = 202
 PROTOCOL_ERROR: Final = 203
@@ -51,19 +51,19 @@ SALT_TOO_BIG: Final = 207
 CAS_MISMATCH: Final = 301
 SEQ_TOO_LOW: Final = 302
 
-#: All of them.
+#: All error codes above.
 CODES: Final = frozenset((*range(GENERIC_ERROR, SALT_TOO_BIG + 1), CAS_MISMATCH, SEQ_TOO_LOW))
 
 _V = b"1:v4:" + VERSION
 
-# What surrounds an answer; see L{encode_answer}.
+# The fixed parts of a response; see L{encode_answer}.
 _IP: Final = {size: b"d2:ip%d:" % size for size in (6, 18)}
 _ID: Final = b"1:rd2:id20:"
 _T: Final = {size: b"e1:t%d:" % size for size in range(1, MAX_TRANSACTION_SIZE + 1)}
 _END_OF_ANSWER: Final = _V + b"1:y1:re"
 
-# The usual queries.  Lengths are fixed, or looked at afterwards: so what
-# matches has one reading only, which is the decoder's.
+# The common queries. All lengths are fixed or checked afterwards, so a match has a
+# single interpretation, the decoder's.
 _NUMBER = rb"(0|[1-9]\d{0,18})"
 _END = rb"(?:2:roi([01])e)?1:t(2:.{2}|4:.{4})(?:1:v4:(.{4}))?1:y1:qe"
 _READ = re.compile(
@@ -85,16 +85,15 @@ _PUT_END = re.compile(rb"e1:q3:put" + _END, re.DOTALL)
 @frozen(slots=True, weakref_slot=False)
 class Query:
     """
-    Somebody asks.
+    A query.
 
     @ivar transaction: C{t}, 1 to 32 bytes, to be echoed.
-    @ivar method: C{q}; C{b""} if it is missing or no byte string.
-    @ivar node_id: the sender's id, 20 bytes; C{b""} if there is none of that
-        size: such a query is answered with 203.
-    @ivar arguments: C{a} without C{id}; empty if there is none.  The values
-        may have any type.
+    @ivar method: C{q}; C{b""} if it is missing or not a byte string.
+    @ivar node_id: the sender's id, 20 bytes; C{b""} if it is missing or invalid. Such a
+        query is answered with error 203.
+    @ivar arguments: C{a} without C{id}; empty if missing. The values may have any type.
     @ivar read_only: the sender answers no queries (BEP43, C{ro}).
-    @ivar version: C{v}, C{b""} if absent.
+    @ivar version: C{v}; C{b""} if absent.
     """
 
     transaction: bytes
@@ -108,14 +107,14 @@ class Query:
 @frozen(slots=True)
 class Response:
     """
-    Somebody answers.
+    A response to a query.
 
     @ivar transaction: C{t}, 1 to 32 bytes.
     @ivar node_id: the sender's id, 20 bytes.
-    @ivar values: C{r} without C{id}.  The values may have any type.
-    @ivar version: C{v}, C{b""} if absent.
-    @ivar ip: our address and port as the sender sees them, 6 or 18 bytes
-        (BEP42), or L{None}.
+    @ivar values: C{r} without C{id}. The values may have any type.
+    @ivar version: C{v}; C{b""} if absent.
+    @ivar ip: our compact address and port as the sender sees them, 6 or 18 bytes
+        (BEP42), or C{None}.
     """
 
     transaction: bytes
@@ -128,12 +127,12 @@ class Response:
 @frozen(slots=True)
 class Error:
     """
-    Somebody refuses.
+    An error reply to a query.
 
     @ivar transaction: C{t}, 1 to 32 bytes.
-    @ivar code: the number, for instance 203.
+    @ivar code: the error code, for instance 203.
     @ivar text: at most L{MAX_ERROR_TEXT} characters.
-    @ivar version: C{v}, C{b""} if absent.
+    @ivar version: C{v}; C{b""} if absent.
     """
 
     transaction: bytes
@@ -147,18 +146,19 @@ Message: TypeAlias = Query | Response | Error
 
 def decode(data: bytes) -> Message:
     """
-    The message in a datagram.
+    Decode a datagram.
 
-    @raise DecodeError: there is none that could be answered or used.
+    @raise DecodeError: the datagram is neither a query that can be answered nor a valid
+        response or error.
     """
     if len(data) > MAX_DATAGRAM:
         raise DecodeError("too large")
-    usual = _usual_read(data) or _usual_put(data)
-    if usual is not None:
-        return usual
+    common = _common_read(data) or _common_put(data)
+    if common is not None:
+        return common
     message = bdecode(data)
     if type(message) is not dict:
-        raise DecodeError("no dictionary")
+        raise DecodeError("not a dictionary")
     transaction = message.get(b"t")
     if type(transaction) is not bytes or not 0 < len(transaction) <= MAX_TRANSACTION_SIZE:
         raise DecodeError("bad transaction")
@@ -175,7 +175,7 @@ def decode(data: bytes) -> Message:
     raise DecodeError("bad message type")
 
 
-def _usual_read(data: bytes) -> Query | None:
+def _common_read(data: bytes) -> Query | None:
     match = _READ.fullmatch(data)
     if match is None:
         return None
@@ -192,7 +192,7 @@ def _usual_read(data: bytes) -> Query | None:
     return Query(transaction[2:], method[2:], node_id, arguments, read_only == b"1", version or b"")
 
 
-def _usual_put(data: bytes) -> Query | None:
+def _common_put(data: bytes) -> Query | None:
     match = _PUT.match(data)
     if match is None:
         return None
@@ -256,11 +256,11 @@ def encode_query(
     read_only: bool,
 ) -> bytes:
     """
-    A query.
+    Encode a query.
 
     @param transaction: L{TRANSACTION_SIZE} bytes.
     @param arguments: without C{id}.
-    @param read_only: say that we answer no queries (BEP43).
+    @param read_only: announce that we answer no queries (BEP43).
     """
     return b"d1:a%b1:q%d:%b%b1:t%d:%b%b1:y1:qe" % (
         bencode({**arguments, b"id": node_id}),
@@ -275,12 +275,12 @@ def encode_query(
 
 def encode_response(transaction: bytes, node_id: bytes, values: dict[bytes, Any], ip: bytes | None) -> bytes:
     """
-    The answer to a query.
+    Encode a response.
 
     @param transaction: the query's, 1 to 32 bytes.
-    @param values: without C{id}; an L{dtt.krpc.bencode.Encoded} is written as
-        it is.
-    @param ip: the querier's compact address, 6 or 18 bytes (BEP42).
+    @param values: without C{id}. An L{Encoded<dtt.krpc.bencode.Encoded>} is copied
+        verbatim.
+    @param ip: the querier's compact address, 6 or 18 bytes (BEP42), or C{None}.
     """
     return b"d%b1:r%b1:t%d:%b%b1:y1:re" % (
         b"2:ip%d:%b" % (len(ip), ip) if ip else b"",
@@ -293,9 +293,12 @@ def encode_response(transaction: bytes, node_id: bytes, values: dict[bytes, Any]
 
 def encode_answer(transaction: bytes, node_id: bytes, entries: bytes, ip: bytes) -> bytes:
     """
-    The same as L{encode_response}, of what is bencoded already.
+    Encode a response, as L{encode_response} does, from entries that are already
+    bencoded.
 
-    @param entries: keys and values that follow C{id}, in order.
+    @param transaction: the query's, 1 to 32 bytes.
+    @param entries: the keys and values that follow C{id}, in order.
+    @param ip: the querier's compact address, 6 or 18 bytes.
     """
     return b"".join(
         (_IP[len(ip)], ip, _ID, node_id, entries, _T[len(transaction)], transaction, _END_OF_ANSWER)
@@ -304,10 +307,10 @@ def encode_answer(transaction: bytes, node_id: bytes, entries: bytes, ip: bytes)
 
 def encode_error(transaction: bytes, code: int, text: str, ip: bytes | None) -> bytes:
     """
-    The refusal of a query.
+    Encode an error reply.
 
     @param transaction: the query's, 1 to 32 bytes.
-    @param ip: the querier's compact address, 6 or 18 bytes (BEP42).
+    @param ip: the querier's compact address, 6 or 18 bytes (BEP42), or C{None}.
     """
     words = text.encode("utf-8")
     return b"d1:eli%de%d:%be%b1:t%d:%b%b1:y1:ee" % (

@@ -1,9 +1,9 @@
 """
-How fast to ask, and how long to wait for an answer.  Pure.
+Outbound pacing and adaptive time-outs. Pure.
 
-Rules: no node is sent more than 20 queries in any 10 s, bursts of 10
-(docs/protocol/dht.md section 2); a query is slow once the round trips seen so far,
-to whatever nodes, make a reply unlikely (RFC 6298, section 2).
+Rules: no node is sent more than 20 queries in any 10 s, in bursts of at most 10
+(docs/protocol/dht.md section 2). A query is slow once a reply has become unlikely,
+judging by the round trips to all nodes so far (RFC 6298, section 2).
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from dtt.net.bounded import make_room
 #: section 4, "dead nodes").
 INITIAL_SOFT_TIMEOUT: Final = 0.25
 
-#: Seconds by which the soft time-out is above the smoothed round trip at least
-#: (the clock granularity G of RFC 6298): where round trips do not vary, each
-#: answer would come just after its query counts as slow.  A guess, for the
-#: scheduling of a busy machine.
+#: The least seconds between the smoothed round trip and the soft time-out (the clock
+#: granularity G of RFC 6298). Without it, if round trips do not vary, each response
+#: arrives just after its query counts as slow. Guess, for the scheduling delays of a
+#: busy machine.
 MIN_MARGIN: Final = 0.05
 
-#: Bound of the soft time-out, seconds: libtorrent's "short" time-out.
+#: The longest soft time-out, seconds: libtorrent's "short" time-out.
 MAX_SOFT_TIMEOUT: Final = 1.0
 
-#: Round trips after which the soft time-out is trusted: a bucketful.  Guess.
+#: Round trips after which the soft time-out is trusted: as many as a bucket has nodes.
+#: Guess.
 ENOUGH_ROUND_TRIPS: Final = 8
 
-#: Queries that one node can be sent at once, and seconds until one more: at
+#: The size of a burst to one node, and the seconds until one more query may follow: at
 #: most 20 in any 10 s (docs/protocol/dht.md section 2).
 BURST: Final = 10
 REFILL_INTERVAL: Final = 1.0
 
-#: Nodes whose budget is remembered.  One is forgotten 10 s after its last
-#: packet, so that is 1600 new nodes a second.  Guess.
+#: The most nodes whose budget is tracked. An entry expires 10 s after the node's last
+#: packet, so this allows 1600 new nodes per second. Guess.
 MAX_BUDGETS: Final = 16384
 
 
-#: Times this close are equal; absorbs rounding in "now + delay".
+#: Times this close count as equal; absorbs rounding in "now + delay".
 EPSILON: Final = 1e-6
 
 Address: TypeAlias = tuple[str, int]
@@ -47,7 +48,7 @@ Address: TypeAlias = tuple[str, int]
 
 class RoundTrips:
     """
-    The round trips seen, smoothed.
+    Smoothed round-trip statistics.
     """
 
     __slots__ = ("_measured", "_smoothed", "_variation")
@@ -59,7 +60,7 @@ class RoundTrips:
 
     def measured(self, seconds: float) -> None:
         """
-        A reply took so long.
+        Add a round trip of C{seconds}.
         """
         seconds = max(seconds, 0.0)
         self._measured += 1
@@ -73,15 +74,15 @@ class RoundTrips:
     @property
     def smoothed(self) -> float | None:
         """
-        SRTT, seconds; L{None} before the first.
+        The smoothed round trip (SRTT), seconds; C{None} before the first one.
         """
         return self._smoothed
 
     @property
     def soft_timeout(self) -> float:
         """
-        SRTT + max(4 RTTVAR, L{MIN_MARGIN}), at most L{MAX_SOFT_TIMEOUT}; seconds
-        (RFC 6298, section 2).
+        SRTT + max(4 RTTVAR, L{MIN_MARGIN}), at most L{MAX_SOFT_TIMEOUT}; seconds (RFC
+        6298, section 2).
         """
         if self._smoothed is None:
             return INITIAL_SOFT_TIMEOUT
@@ -90,14 +91,14 @@ class RoundTrips:
     @property
     def trusted(self) -> bool:
         """
-        Are enough round trips known for the soft time-out to fit the network?
+        Whether enough round trips are known for the soft time-out to suit the network.
         """
         return self._measured >= ENOUGH_ROUND_TRIPS
 
 
 class PacketBudgets:
     """
-    For each node a token bucket, kept as the time at which it is full again.
+    One token bucket per node, stored as the time at which it is full again.
     """
 
     __slots__ = ("_full",)
@@ -111,7 +112,7 @@ class PacketBudgets:
 
     def wait(self, address: Address, now: float) -> float:
         """
-        Seconds until one more packet may go to a node; 0 if it may go now.
+        Return the seconds until one more packet may be sent to a node; 0 if now.
         """
         full = self._full.get(address)
         if full is None:
@@ -121,7 +122,7 @@ class PacketBudgets:
 
     def spend(self, address: Address, now: float) -> None:
         """
-        A packet goes to a node, now or after its L{wait}.
+        Charge one packet, sent now or after its L{wait}.
         """
         budgets = self._full
         full = max(budgets.pop(address, now), now) + REFILL_INTERVAL
@@ -130,7 +131,7 @@ class PacketBudgets:
 
     def refund(self, address: Address) -> None:
         """
-        A packet that was waiting will not go.
+        Undo the charge for a packet that was waiting and won't be sent.
         """
         if address in self._full:
             self._full[address] -= REFILL_INTERVAL

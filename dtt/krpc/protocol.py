@@ -2,12 +2,12 @@
 KRPC over UDP (BEP5, "KRPC Protocol"): transactions, time-outs, packet budgets.
 
 Rules:
-  - A reply counts only if its transaction id I{and} its source address are
-    those of an open transaction (docs/protocol/dht.md section 2).
-  - Nothing that arrives raises, blocks or writes a log line; what is no
-    message is counted and gets no reply.
-  - No node is sent more than 20 queries in any 10 s; what is over waits.
-  - There is one timer, and none when no transaction is open.
+  - A reply counts only if both its transaction id I{and} its source address match an
+    open transaction (docs/protocol/dht.md section 2).
+  - No incoming datagram raises, blocks or writes a log line. An invalid one is counted
+    and not answered.
+  - No node is sent more than 20 queries in any 10 s; further queries wait.
+  - There is a single timer, which runs only while transactions are open.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from dtt.errors import DecodeError, QueryRefused, QueryTimeout
-from dtt.krpc.flood import FloodGate
+from dtt.krpc.flood import FloodLimiter
 from dtt.krpc.messages import CODES, TRANSACTION_SIZE, Error, Query, Response, decode, encode_query
 from dtt.krpc.pacing import EPSILON, PacketBudgets, RoundTrips
 
-#: Seconds until a query has failed: what mainline and bittorrent-dht wait
+#: Seconds until a query fails: the time-out of mainline and bittorrent-dht
 #: (docs/protocol/dht.md section 1).
 HARD_TIMEOUT: Final = 2.0
 
-#: Queries in all that wait for a budget, and the seconds that one may have to
-#: wait; beyond, it fails at once.  Guesses; without bursts a member held back
-#: up to 65 (docs/protocol/dht.md section 4).
+#: The most queries waiting for a budget, in total, and the most seconds one may wait;
+#: beyond either limit, a query fails immediately. Guesses; before bursts were allowed,
+#: a member held back up to 65 (docs/protocol/dht.md section 4).
 MAX_HELD_BACK: Final = 512
 MAX_HOLD: Final = 10.0
 
@@ -47,17 +47,25 @@ _METHODS: Final = (
     b"put",
     b"sample_infohashes",
 )
-_SENT: Final = {method: "sent." + method.decode("ascii") for method in _METHODS}
-_RECEIVED: Final = {method: "received." + method.decode("ascii") for method in _METHODS}
+_SENT: Final = {method: "sent_" + method.decode("ascii") for method in _METHODS}
+_RECEIVED: Final = {method: "received_" + method.decode("ascii") for method in _METHODS}
 
 _Key: TypeAlias = tuple[bytes, str, int]
+
+
+def _counter_name(error: DecodeError) -> str:
+    """
+    Return the name of the counter for datagrams dropped by an error, for instance
+    C{dropped_bencode_truncated}.
+    """
+    return "dropped_" + str(error).replace(": ", "_").replace(" ", "_")
 
 
 class _Transaction:
     """
     One open query.
 
-    @ivar sent: when it was sent, or L{None} while it is held back.
+    @ivar sent: when it was sent; C{None} while it is held back.
     """
 
     __slots__ = ("datagram", "deferred", "key", "on_slow", "sent")
@@ -74,16 +82,15 @@ class _Transaction:
 
 class KRPCProtocol(DatagramProtocol):
     """
-    Sends queries and matches their replies; hands queries of others to
-    C{answer}.
+    Sends queries and matches their replies; passes queries from others to C{answer}.
 
     @ivar node_id: our 20-byte id; may be changed.
-    @ivar read_only: say in our queries that we answer none (BEP43).
-    @ivar counters: C{sent.METHOD}, C{received.METHOD} (C{other} for unknown
-        ones), C{answered}, C{responses}, C{errors.CODE}
-        (C{other} for unknown ones), C{timeouts}, C{slow},
-        C{cancelled}, C{held back}, C{refused.hold}, C{write failed}, C{faults}
-        (mistakes of ours) and C{dropped.REASON}.
+    @ivar read_only: announce in our queries that we answer none (BEP43).
+    @ivar counters: C{sent_METHOD} and C{received_METHOD} (C{other} for unknown
+        methods), C{answered}, C{responses}, C{errors_CODE} (C{other} for unknown
+        codes), C{timeouts}, C{slow}, C{cancelled}, C{held_back}, C{refused_hold} (held
+        back too long), C{write_failed}, C{faults} (unexpected exceptions, that is,
+        bugs) and C{dropped_REASON}.
     """
 
     noisy = False
@@ -96,17 +103,19 @@ class KRPCProtocol(DatagramProtocol):
         *,
         answer: Callable[[Query, str, int], bytes | None] | None = None,
         seen: Callable[[Response, str, int], None] | None = None,
-        gate: FloodGate | None = None,
+        limiter: FloodLimiter | None = None,
         rng: Random | None = None,
     ) -> None:
         """
-        @param answer: makes the reply to a query from a host and port, or
-            L{None} to be silent.
-        @param seen: told every response to a query of ours, before the
-            query's Deferred fires.
-        @param gate: whose datagrams are ignored; L{None}: nobody's.
-        @param rng: where transaction ids come from; the system's by default,
-            since they must not be predictable.
+        @param reactor: the clock.
+        @param node_id: our 20-byte id.
+        @param answer: returns the reply to a query from a host and port, or C{None} to
+            send none.
+        @param seen: called with every response to our queries and the host and port it
+            came from, before the query's Deferred fires.
+        @param limiter: decides which datagrams are ignored; C{None}: none are.
+        @param rng: the source of transaction ids, which must be unpredictable; the
+            system's by default.
         """
         self.node_id = node_id
         self.read_only = False
@@ -114,52 +123,52 @@ class KRPCProtocol(DatagramProtocol):
         self._reactor = reactor
         self._answer = answer
         self._seen = seen
-        self._gate = gate
+        self._limiter = limiter
         self._rng = SystemRandom() if rng is None else rng
         self._open: dict[_Key, _Transaction] = {}
         self._held_back = 0
-        # What is to be done when: a serial number keeps the order of equals.
+        # Scheduled actions, by time. The serial number preserves the order of those at
+        # the same time.
         self._due: list[tuple[float, int, Callable[[_Transaction], None], _Transaction]] = []
         self._serial = 0
         self._timer: IDelayedCall | None = None
         self._budgets = PacketBudgets()
         self._round_trips = RoundTrips()
         self._closed = False
-        # Sends a datagram to where another one came from.
+        # Sends a reply to the address a datagram came from.
         self._send_back: Callable[[bytes, Any], object] | None = None
 
     @property
     def soft_timeout(self) -> float:
         """
-        Seconds after which a query is slow, from the round trips to all nodes.
+        Seconds after which a query is slow, derived from the round trips to all nodes.
         """
         return self._round_trips.soft_timeout
 
     @property
     def trusts_timeout(self) -> bool:
         """
-        Are enough round trips known for L{soft_timeout} to fit the network?
+        Whether enough round trips are known for L{soft_timeout} to suit the network.
         """
         return self._round_trips.trusted
 
     @property
     def round_trip(self) -> float | None:
         """
-        Seconds that a round trip takes, to whatever node, smoothed; L{None}
-        before the first.
+        The smoothed round trip over all nodes, seconds; C{None} before the first one.
         """
         return self._round_trips.smoothed
 
     @property
     def transactions(self) -> int:
         """
-        How many queries have no answer so far.
+        The number of open queries.
         """
         return len(self._open)
 
     def may_query(self, host: str, port: int) -> bool:
         """
-        Would a query to this node be sent at once?
+        Return whether a query to this node would be sent immediately.
         """
         return self._budgets.wait((host, port), self._reactor.seconds()) == 0
 
@@ -172,17 +181,18 @@ class KRPCProtocol(DatagramProtocol):
         on_slow: Callable[[], None] | None = None,
     ) -> Deferred[Response]:
         """
-        Ask a node; wait first, if its budget says so.
+        Send a query to a node, after a delay if its packet budget is spent.
 
-        @param host: an IP literal, as the socket writes it.
+        @param host: an IP literal, formatted as the socket formats it.
         @param arguments: without C{id}.
-        @param on_slow: called once if no reply has come L{soft_timeout}
-            seconds after sending; the query stays open.
-        @return: fires with the response; fails with L{QueryTimeout} after
-            L{HARD_TIMEOUT} seconds, or at once if it would have to wait too
-            long; with L{QueryRefused}; or with
-            L{CancelledError<twisted.internet.defer.CancelledError>} if it is
-            cancelled or this protocol is closed or not connected.
+        @param on_slow: called once if no reply has arrived L{soft_timeout} seconds
+            after sending; the query stays open.
+        @return: fires with the response. Fails with
+            L{QueryTimeout<dtt.errors.QueryTimeout>} after L{HARD_TIMEOUT} seconds, or
+            immediately if it would have to wait too long; with
+            L{QueryRefused<dtt.errors.QueryRefused>} if the reply is an error; or with
+            C{twisted.internet.defer.CancelledError} if it is cancelled
+            or this protocol is closed or not connected.
         """
         if self._closed or self.transport is None:
             return fail(CancelledError())
@@ -190,18 +200,18 @@ class KRPCProtocol(DatagramProtocol):
         address = (host, port)
         wait = self._budgets.wait(address, now)
         if wait > 0 and (self._held_back >= MAX_HELD_BACK or wait > MAX_HOLD):
-            self.counters["refused.hold"] += 1
-            return fail(QueryTimeout("over the packet budget"))
+            self.counters["refused_hold"] += 1
+            return fail(QueryTimeout("packet budget exceeded"))
         self._budgets.spend(address, now)
         key = self._new_key(address)
         datagram = encode_query(key[0], method, self.node_id, arguments, self.read_only)
         deferred: Deferred[Response] = Deferred(lambda _: self._cancelled(key))
         transaction = _Transaction(key, datagram, deferred, on_slow)
         self._open[key] = transaction
-        self.counters[_SENT.get(method, "sent.other")] += 1
+        self.counters[_SENT.get(method, "sent_other")] += 1
         if wait > 0:
             self._held_back += 1
-            self.counters["held back"] += 1
+            self.counters["held_back"] += 1
             self._schedule(now + wait, self._release, transaction)
         else:
             self._send(transaction, now)
@@ -210,7 +220,7 @@ class KRPCProtocol(DatagramProtocol):
 
     def close(self) -> None:
         """
-        Cancel all open queries; from now on nothing is sent or heard.
+        Cancel all open queries; from now on, send nothing and ignore all datagrams.
         """
         self._closed = True
         for transaction in list(self._open.values()):
@@ -219,40 +229,40 @@ class KRPCProtocol(DatagramProtocol):
 
     def startProtocol(self) -> None:
         """
-        The port is open.
+        Prepare to send replies: the port is open.
         """
-        # Port.write checks what kind of address it is given, for a third of
-        # the time that a whole answer takes (docs/protocol/dht.md section 6).  One
-        # that came from the socket needs no check.
+        # Port.write validates the address, which takes a third of the time of a whole
+        # answer (docs/protocol/dht.md section 6). An address that came from the socket
+        # needs no validation.
         handle = getattr(self.transport, "getHandle", None)
         self._send_back = None if handle is None else handle().sendto
 
     def stopProtocol(self) -> None:
         """
-        The port is closed, and so is this.
+        Close: the port is closed.
         """
         self.close()
 
     def connectionRefused(self) -> None:
         """
-        An ICMP message says that nobody listens there.  Anybody can forge
-        one, and it does not name the query: the time-out decides.
+        Ignore an ICMP "port unreachable" message: anyone can forge one, and it does not
+        identify the query. The time-out decides.
         """
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """
-        A reply to us, a query, or anything else.
+        Process a query or a reply; count and drop anything else.
         """
         if self._closed:
             return
         host, port = addr
-        if self._gate is not None and not self._gate.admits(host, self._reactor.seconds()):
-            self.counters["dropped.flood"] += 1
+        if self._limiter is not None and not self._limiter.admits(host, self._reactor.seconds()):
+            self.counters["dropped_flood"] += 1
             return
         try:
             message = decode(datagram)
         except DecodeError as error:
-            self.counters[f"dropped.{error}"] += 1
+            self.counters[_counter_name(error)] += 1
             return
         try:
             if isinstance(message, Query):
@@ -260,15 +270,17 @@ class KRPCProtocol(DatagramProtocol):
             else:
                 self._reply_received(message, host, port)
         except Exception:
-            # A mistake of ours must not cost more than this datagram, nor
-            # let a peer who has found it fill the log.
+            # A bug must not cost more than this datagram, nor allow a peer that
+            # triggers it to fill the log.
             self.counters["faults"] += 1
             if self.counters["faults"] == 1:
-                self._log.failure("A datagram could not be handled; later faults are only counted.")
+                self._log.failure(
+                    "Unexpected error while handling a datagram (a bug in dtt); more will only be counted."
+                )
 
     def _query_received(self, query: Query, host: str, port: int) -> None:
         counters = self.counters
-        counters[_RECEIVED.get(query.method, "received.other")] += 1
+        counters[_RECEIVED.get(query.method, "received_other")] += 1
         if self._answer is None:
             return
         reply = self._answer(query, host, port)
@@ -281,22 +293,22 @@ class KRPCProtocol(DatagramProtocol):
         try:
             self._send_back(reply, (host, port))
         except (OSError, OverflowError):
-            counters["write failed"] += 1
+            counters["write_failed"] += 1
 
     def _reply_received(self, reply: Response | Error, host: str, port: int) -> None:
         transaction = self._open.get((reply.transaction, host, port))
         if transaction is None or transaction.sent is None:
-            self.counters["dropped.unknown transaction"] += 1
+            self.counters["dropped_unknown_transaction"] += 1
             return
-        if self._gate is not None:
-            self._gate.refund(host)
+        if self._limiter is not None:
+            self._limiter.refund(host)
         now = self._reactor.seconds()
         self._round_trips.measured(now - transaction.sent)
         del self._open[transaction.key]
         try:
             if isinstance(reply, Error):
                 code = reply.code if reply.code in CODES else "other"
-                self.counters[f"errors.{code}"] += 1
+                self.counters[f"errors_{code}"] += 1
                 transaction.deferred.errback(QueryRefused(reply.code, reply.text))
             else:
                 self.counters["responses"] += 1
@@ -323,14 +335,14 @@ class KRPCProtocol(DatagramProtocol):
         self._schedule(now + HARD_TIMEOUT, self._timed_out, transaction)
 
     def _write(self, datagram: bytes, host: str, port: int) -> None:
-        # A datagram that can't be sent (no route, full buffer, port 0) is
-        # as good as lost on the way.
+        # A datagram that can't be sent (no route, full buffer, port 0) counts as lost
+        # in transit.
         if self.transport is None:
             return
         try:
             self.transport.write(datagram, (host, port))
         except (OSError, ValueError, OverflowError):
-            self.counters["write failed"] += 1
+            self.counters["write_failed"] += 1
 
     def _cancelled(self, key: _Key) -> None:
         transaction = self._open.pop(key, None)
@@ -388,5 +400,5 @@ class KRPCProtocol(DatagramProtocol):
                 action(transaction)
             except Exception:
                 self.counters["faults"] += 1
-                self._log.failure("A time-out could not be handled.")
+                self._log.failure("Unexpected error while handling a time-out (a bug in dtt).")
         self._arm(self._reactor.seconds())

@@ -1,3 +1,3 @@
 """
-IP networks, hosts and ports, this machine's addresses, bounded tables and requests.
+IP networks, hosts and ports, local addresses, bounded tables and HTTP requests.
 """

@@ -1,5 +1,5 @@
 """
-Hosts and ports as people write them.  Pure.
+Parsing of C{HOST:PORT} from the command line and the configuration. Pure.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from typing import TypeAlias
 
 from dtt.errors import UsageError
 
-#: A name or an IP literal, and a port.
+#: A host name or an IP literal, and a port.
 HostPort: TypeAlias = tuple[str, int]
 
 
 def parse_host_port(text: str) -> HostPort:
     """
-    C{host:port}, an IPv6 address in brackets; the port is 0..65535.
+    Parse C{host:port}; an IPv6 address is in brackets. The port is 0..65535.
 
-    @raise UsageError: it is not.
+    @raise UsageError: C{text} has another form.
     """
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):

@@ -1,9 +1,9 @@
 """
-HTTP with servers that can't be trusted: an agent whose connections are bounded.
+HTTP with untrusted servers: an agent whose connections are bounded.
 
-Rules: a connection serves one request; it is aborted when it is older than its
-time or has brought more bytes than it may, whether of headers, of a body, or
-of nothing that HTTP knows.  Certificates are checked as browsers do.
+Rules: a connection serves one request. It is aborted when it exceeds its lifetime or
+its number of received bytes, counting headers, body and anything that is not HTTP. TLS
+certificates are verified as in browsers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from dtt.net.networks import Scope, scope
 
 class _Limited(ProtocolWrapper):
     """
-    Stands between a connection and the HTTP protocol.
+    Enforces the limits between a transport and the HTTP protocol.
     """
 
     factory: _LimitedFactory
@@ -71,7 +71,7 @@ class _LimitedFactory(WrappingFactory[_Limited]):
 
     def __init__(self, reactor: Any, factory: Any, seconds: float, max_bytes: int) -> None:
         super().__init__(factory)
-        # Or each request would be two lines in the log.
+        # Without this, each request logs two lines.
         factory.noisy = False
         self.reactor = reactor
         self.seconds = seconds
@@ -89,7 +89,7 @@ class _LimitedEndpoint:
         max_bytes: int,
     ) -> None:
         """
-        @param creator: L{None}: without TLS.
+        @param creator: the TLS settings, or C{None} for plain TCP.
         """
         self._reactor = reactor
         self._endpoint = endpoint
@@ -99,13 +99,13 @@ class _LimitedEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
         """
-        See L{IStreamClientEndpoint.connect}.
+        Connect through the limits, and TLS if configured.
         """
         factory: IProtocolFactory = _LimitedFactory(
             self._reactor, protocolFactory, self._seconds, self._max_bytes
         )
         if self._creator is not None:
-            # Not wrapClientTLS: it takes its time from the global reactor.
+            # Not wrapClientTLS: it uses the clock of the global reactor.
             factory = TLSMemoryBIOFactory(self._creator, True, factory, self._reactor)
         connecting: Deferred[Any] = self._endpoint.connect(factory)
         return connecting.addCallback(self._innermost)
@@ -126,12 +126,14 @@ class _Endpoints:
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """
-        See L{IAgentEndpointFactory.endpointForURI}.
+        Return a limited endpoint for an C{http} or C{https} URI.
+
+        @raise SchemeNotSupported: the URI has another scheme.
         """
         host = uri.host.decode("ascii")
         timeout = int(self._seconds)
         endpoint: IStreamClientEndpoint
-        if scope(host) is Scope.NEVER:  # a name, then
+        if scope(host) is Scope.NEVER:  # a host name
             endpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=timeout)
         elif ":" in host:
             endpoint = TCP6ClientEndpoint(self._reactor, host, uri.port, timeout=timeout)
@@ -148,12 +150,13 @@ class _Endpoints:
 
 def limited_agent(reactor: Any, seconds: float, max_bytes: int) -> IAgent:
     """
-    An agent for C{http} and C{https}.
+    Return an agent for C{http} and C{https} whose connections are bounded.
 
-    @param reactor: provides IReactorTime, IReactorTCP and, for names,
-        IReactorPluggableNameResolver.
-    @param seconds: to connect, and again for the whole life of the connection.
-    @param max_bytes: that are read from the connection.
+    @param reactor: provides C{IReactorTime}, C{IReactorTCP} and, for host names,
+        C{IReactorPluggableNameResolver}.
+    @param seconds: the time limit for connecting, and again for the lifetime of the
+        connection.
+    @param max_bytes: the most bytes read from one connection.
     """
     agent: IAgent = Agent.usingEndpointFactory(
         reactor, _Endpoints(reactor, seconds, max_bytes), HTTPConnectionPool(reactor, persistent=False)
@@ -163,36 +166,39 @@ def limited_agent(reactor: Any, seconds: float, max_bytes: int) -> IAgent:
 
 class NoCookies(CookieJar):
     """
-    Takes none, gives none.
+    A cookie jar that neither stores nor sends cookies.
     """
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """
-        Nothing: they are not even parsed.
+        Ignore the response's cookies without parsing them.
         """
 
 
 @implementer(IBodyProducer)
 class WholeBody:
     """
-    A short body, sent at once: Twisted's own producer takes turns by way of the
-    global reactor.
+    A short request body, written in one call. Twisted's own producer schedules its
+    writes with the global reactor.
     """
 
     def __init__(self, data: bytes) -> None:
+        """
+        @param data: the body.
+        """
         self.length = len(data)
         self._data = data
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """
-        Write it.
+        Write the whole body.
         """
         consumer.write(self._data)
         return succeed(None)
 
     def pauseProducing(self) -> None:
         """
-        Nothing: it is over already.
+        Do nothing: the body is already written.
         """
 
     resumeProducing = stopProducing = pauseProducing
@@ -200,7 +206,7 @@ class WholeBody:
 
 class _Body(Protocol):
     """
-    Gathers at most C{limit} bytes, and hangs up at the next one.
+    Collects at most C{limit} bytes; closes the connection on any more.
     """
 
     def __init__(self, limit: int) -> None:
@@ -229,9 +235,11 @@ class _Body(Protocol):
 
 def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
     """
-    The body of a response, at most C{limit} bytes.
+    Read the body of a response.
 
-    @return: fails with L{RemoteError}; cancelling it closes the connection.
+    @param limit: the most bytes to accept.
+    @return: fires with the body; fails with L{RemoteError<dtt.errors.RemoteError>} if
+        the body is too large or incomplete. Cancelling it closes the connection.
     """
     body = _Body(limit)
     response.deliverBody(body)
@@ -240,6 +248,6 @@ def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
 
 def drop_body(response: IResponse) -> None:
     """
-    Close the connection of a response whose body is of no use.
+    Close the connection of a response without reading the body.
     """
     _ = read_body(response, -1).addErrback(lambda failure: failure.trap(RemoteError) and None)

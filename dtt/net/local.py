@@ -1,10 +1,10 @@
 """
-Which address this machine has, and what others should dial.
+The addresses of this machine, and those that others should dial.
 
-Rule: a UDP socket is "connected" to an address that nobody has; nothing is
-sent, but the kernel picks the address that it would send from.  That names
-the interface of the default route of each family, which is the one that others
-can reach if any; the standard library can't list interfaces portably.
+Method: connect a UDP socket to an address that belongs to no host. Nothing is sent, but
+the kernel selects the source address it would use: that of the interface of the default
+route, for each address family, which is the one most likely reachable from outside. The
+standard library can't list interfaces portably.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
 
-#: Documentation addresses (RFC 5737, RFC 3849): global, and nobody's.
+#: Documentation addresses (RFC 5737, RFC 3849): global, and assigned to no host.
 _PROBES = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 def local_addresses() -> tuple[str, ...]:
     """
-    IP literals of this machine, IPv4 before IPv6, without loopback, link-local
-    and unspecified ones; none without a network.
+    Return the IP literals of this machine, IPv4 before IPv6.
+
+    @return: at most one address of each family, never loopback, link-local or
+        unspecified; none without a network.
     """
     found = []
     for family, probe in _PROBES:
@@ -40,13 +42,16 @@ def listening_addresses(
     bound: Iterable[tuple[str, int]], external_host: str | None, interfaces: Sequence[str]
 ) -> list[tuple[str, int]]:
     """
-    How others should dial what we listen on (docs/protocol/addresses.md section 3): the
-    bound address, or of one that is bound to all the external address and those
-    of its interfaces; loopback only when there is nothing else.
+    Return the addresses at which others should dial our listening sockets
+    (docs/protocol/addresses.md section 3).
+
+    A specific bound address is returned as it is. A wildcard address stands for the
+    external address and those of the interfaces, of its family. Loopback addresses are
+    returned only if there are no others.
 
     @param bound: (IP literal, port) of each socket.
-    @param external_host: what others see as our address.
-    @param interfaces: IP literals of this machine.
+    @param external_host: our external address as others see it, or C{None}.
+    @param interfaces: the IP literals of this machine.
     """
     found: dict[tuple[str, int], None] = {}
     for host, port in bound:

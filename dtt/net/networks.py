@@ -1,12 +1,11 @@
 """
-What an IP address says about where it is: its scope, and the network that it
-shares with others.  Pure.
+Classification of IP addresses: their scope, and the network they belong to. Pure.
 
 Rules:
-  - One operator has a whole /24 of IPv4, or a /64 of IPv6, at least; limits and
-    places are per network, not per address.
-  - In local networks (BEP42, "Security Consideration of Local Network") there is
-    one operator anyway, so each address counts as a network of its own.
+  - One operator controls at least a whole IPv4 /24 or IPv6 /64. Limits and table places
+    are therefore per network, not per address.
+  - In local networks (BEP42, "Security Consideration of Local Network") all addresses
+    have one operator anyway, so each address counts as its own network.
   - An IPv4-mapped IPv6 address has the scope of its IPv4 address.
 """
 
@@ -19,33 +18,33 @@ from typing import TypeAlias
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# BEP42's local networks: the first byte of an IPv4 address, or the first two;
-# and the prefixes of IPv6.
+# BEP42's local networks: the first byte or the first two bytes of an IPv4 address, and
+# IPv6 prefixes.
 _LOCAL_FIRST = frozenset(("10", "127"))
 _LOCAL_SECOND = frozenset((("192", "168"), ("169", "254"), *(("172", str(byte)) for byte in range(16, 32))))
 _LOCAL6 = tuple(map(ipaddress.ip_network, ("::1/128", "fe80::/10", "fc00::/7")))
 
-# Not ipaddress.is_private: it changes between Python releases, and also counts
-# networks for documentation, which harm nobody.
+# Not ipaddress.is_private: it differs between Python releases and includes the
+# documentation networks, which are harmless.
 _PRIVATE = tuple(
     ipaddress.ip_network(network)
     for network in (
         "10.0.0.0/8",  # RFC 1918
         "172.16.0.0/12",
         "192.168.0.0/16",
-        "100.64.0.0/10",  # RFC 6598, between a provider's NAT and its customers
+        "100.64.0.0/10",  # RFC 6598, carrier-grade NAT
         "fc00::/7",  # RFC 4193
         "fec0::/10",  # RFC 3879, deprecated site-local addresses
     )
 )
-# "This network" (RFC 1122 3.2.1.3), reserved with the broadcast address (RFC
-# 1112 4), and IPv4-compatible IPv6 (RFC 4291 2.5.5.1): no peer lives there.
-_NOWHERE = tuple(ipaddress.ip_network(network) for network in ("0.0.0.0/8", "240.0.0.0/4", "::/96"))
+# "This network" (RFC 1122 3.2.1.3), reserved including the broadcast address (RFC 1112
+# 4), and IPv4-compatible IPv6 (RFC 4291 2.5.5.1): never the address of a peer.
+_UNUSABLE = tuple(ipaddress.ip_network(network) for network in ("0.0.0.0/8", "240.0.0.0/4", "::/96"))
 
 
 class Scope(Enum):
     """
-    From where an address can be reached.
+    From where an address is reachable. L{NEVER}: from nowhere.
     """
 
     LOOPBACK = "loopback"
@@ -57,8 +56,9 @@ class Scope(Enum):
 
 def canonical(host: str) -> IPAddress | None:
     """
-    An IP literal as an address, IPv4-mapped ones as IPv4; L{None} for anything
-    else.
+    Parse an IP literal; an IPv4-mapped IPv6 address becomes IPv4.
+
+    @return: C{None} if C{host} is not an IP literal.
     """
     try:
         ip = ipaddress.ip_address(host)
@@ -71,11 +71,13 @@ def canonical(host: str) -> IPAddress | None:
 
 def scope_of(ip: IPAddress) -> Scope:
     """
-    The scope of an address that is L{canonical}.
+    Return the scope of an address.
+
+    @param ip: as returned by L{canonical}.
     """
     if ip.is_loopback:
         return Scope.LOOPBACK
-    if ip.is_multicast or any(ip in network for network in _NOWHERE):
+    if ip.is_multicast or any(ip in network for network in _UNUSABLE):
         return Scope.NEVER
     if ip.is_link_local:
         return Scope.LINK_LOCAL
@@ -86,7 +88,7 @@ def scope_of(ip: IPAddress) -> Scope:
 
 def scope(host: str) -> Scope:
     """
-    The scope of an IP literal; anything else is L{Scope.NEVER}.
+    Return the scope of an IP literal; L{Scope.NEVER} for anything else.
     """
     ip = canonical(host)
     return Scope.NEVER if ip is None else scope_of(ip)
@@ -94,7 +96,8 @@ def scope(host: str) -> Scope:
 
 def is_loopback(ip: str) -> bool:
     """
-    Is this our own machine, where many nodes share an address?
+    Return whether an IP literal is a loopback address, which many nodes on this machine
+    may share.
 
     @param ip: an IP literal.
     """
@@ -103,12 +106,12 @@ def is_loopback(ip: str) -> bool:
 
 def is_exempt(ip: str) -> bool:
     """
-    Is an address in one of BEP42's local networks?
+    Return whether an address is in one of BEP42's local networks.
 
     @param ip: an IP literal.
     """
-    # One answer may name 32 addresses that were never seen: with ipaddress
-    # they would take half a millisecond.
+    # One response may contain 32 new addresses; parsing them with ipaddress would take
+    # half a millisecond.
     if ":" not in ip:
         first, second, _ = ip.split(".", 2)
         return first in _LOCAL_FIRST or (first, second) in _LOCAL_SECOND
@@ -124,8 +127,8 @@ def _is_exempt6(ip: str) -> bool:
 @lru_cache(maxsize=4096)
 def site(ip: str) -> str:
     """
-    What one host can't have many of: of IPv4 the address, of IPv6 its network
-    (/64), in which a host may take any address it likes.
+    Return the unit of which one host has few: the IPv4 address, or the IPv6 /64, in
+    which a host may use any address.
 
     @param ip: an IP literal.
     """
@@ -137,8 +140,8 @@ def site(ip: str) -> str:
 @lru_cache(maxsize=4096)
 def subnet(ip: str) -> str:
     """
-    What one operator can't have many of: the /24 of a public IPv4 address, the
-    /64 of an IPv6 address; in local networks (L{is_exempt}), the address.
+    Return the unit of which one operator has few: the /24 of a public IPv4 address, the
+    /64 of an IPv6 address, or, in local networks (L{is_exempt}), the address itself.
 
     @param ip: an IP literal.
     """
@@ -147,17 +150,18 @@ def subnet(ip: str) -> str:
 
 def packed_network(ip: bytes) -> bytes:
     """
-    The /24 or /64 of a packed address: 3 of its 4 bytes, or 8 of its 16.
+    Return the /24 or /64 of a packed address: the first 3 of 4 bytes, or the first 8 of
+    16.
     """
     return ip[:3] if len(ip) == 4 else ip[:8]
 
 
 def network_of(host: str) -> str | None:
     """
-    The /24 or /64 that C{host} is in; L{None} for loopback.
+    Return the /24 or /64 of C{host}; C{None} for loopback.
 
     @param host: an IP literal, with or without a zone.
-    @raise ValueError: it is something else.
+    @raise ValueError: C{host} is not an IP literal.
     """
     ip = canonical(host.partition("%")[0])
     if ip is None:

@@ -1,3 +1,3 @@
 """
-Topics, slots and records, and how records are sealed.  Pure.
+Topics, slots, and the encoding and encryption of records.  Pure.
 """

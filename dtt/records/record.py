@@ -1,11 +1,12 @@
 """
-Records: what a member says of itself in a slot.  Pure.
+Records: what a member publishes about itself in a slot.  Pure.
 
-Contract: docs/protocol/records.md sections 2 and 3.  A record is topic id, LE64 minute,
-publisher, content, signature over all before it.  Encrypted: LE32 length,
-the record sealed to a one-time key, the one-time seed sealed to the slot's
-key.  Content is bytes to L{Record}; L{GossipContent} is the codec that
-members of a swarm use, applications may have their own.
+Contract: docs/protocol/records.md sections 2 and 3.  A record consists of topic
+id, LE64 minute, publisher, content, and a signature of all of these.  An
+encrypted record consists of an LE32 length, the record sealed to a one-time key,
+and the one-time seed sealed to the slot's key.  The content is opaque to
+L{Record}; L{GossipContent} is the codec that members of a swarm use, and
+applications can use their own.
 """
 
 from __future__ import annotations
@@ -18,28 +19,29 @@ from dtt.records.hpke import OVERHEAD, KeyPair, open_, seal
 from dtt.records.topic import Slot
 from dtt.wire.addresses import PeerAddress, decode_extension, encode_extension
 
-#: A record without content: topic id, minute, publisher, signature.
+#: The size of a record without content: topic id, minute, publisher, signature.
 MIN_RECORD_BYTES = 32 + 8 + 32 + 64
 
-#: The longest body (sealed record) that readers take (docs/protocol/records.md section 3).
+#: The maximum size of the body (the sealed record) that readers accept
+#: (docs/protocol/records.md section 3).
 MAX_BODY_BYTES = 2048
 
-#: The longest byte string in a BEP44 value: 1000 bytes I{bencoded} (BEP44 and
-#: docs/protocol/records.md section 3).
+#: The maximum size of a byte string in a BEP44 value, which is 1000 bytes I{bencoded}
+#: (BEP44 and docs/protocol/records.md section 3).
 MAX_ENCRYPTED_BYTES = 996
 
 _LENGTH_BYTES = 4
 _WRAPPED_KEY_BYTES = OVERHEAD + 32
 _FRAME_BYTES = _LENGTH_BYTES + _WRAPPED_KEY_BYTES
 
-#: The most content that fits into a DHT value: 712 bytes.
+#: The maximum size of the content that fits into a DHT value: 712 bytes.
 MAX_CONTENT_BYTES = MAX_ENCRYPTED_BYTES - _FRAME_BYTES - OVERHEAD - MIN_RECORD_BYTES
 
-#: Random bytes that L{encrypt} uses up: the one-time seed and an ephemeral
-#: secret for each of the two sealed parts.
+#: The number of random bytes that L{encrypt} needs: the one-time seed, and an
+#: ephemeral secret for each of the two sealed parts.
 ENTROPY_BYTES = 3 * 32
 
-#: Upstream's fixed arrays (docs/protocol/records.md section 2).
+#: The sizes of upstream's fixed arrays (docs/protocol/records.md section 2).
 MAX_ACTIVE_PEERS = 5
 MAX_MESSAGE_HASHES = 5
 
@@ -65,16 +67,16 @@ def _decode_entries(data: bytes) -> tuple[bytes, ...]:
 @frozen(slots=True)
 class GossipContent:
     """
-    What a member of a swarm publishes: the content of its record.
+    The content of the records that members of a swarm publish.
 
-    Peers named here are hearsay, and may be no valid ids: ask
-    L{dtt.identity.is_valid_peer_id} before they are used.
+    The active peers of a decoded record are hearsay, and may be invalid: check
+    them with L{is_valid_peer_id<dtt.identity.is_valid_peer_id>} before use.
 
-    @ivar active_peers: peer ids of up to 5 neighbours, 32 bytes each.
-    @ivar last_message_hashes: hashes of the last 5 messages received, oldest
+    @ivar active_peers: the peer ids of up to 5 neighbours, 32 bytes each.
+    @ivar last_message_hashes: the hashes of the last 5 messages received, oldest
         first, 32 bytes each.
-    @ivar addresses: where the publisher says that it listens, at most 8
-        (docs/protocol/addresses.md section 3).
+    @ivar addresses: the addresses on which the publisher claims to listen, at
+        most 8 (docs/protocol/addresses.md section 3).
     """
 
     active_peers: tuple[bytes, ...] = ()
@@ -83,9 +85,10 @@ class GossipContent:
 
     def encode(self) -> bytes:
         """
-        320 bytes and the extension with the addresses, if there are any.
+        Encode the content: 320 bytes, and the extension with the addresses if there
+        are any.
 
-        @raise UsageError: too many entries, or one that is not 32 bytes.
+        @raise UsageError: there are too many entries, or one is not 32 bytes.
         """
         return (
             _encode_entries("active peers", self.active_peers, MAX_ACTIVE_PEERS)
@@ -96,8 +99,8 @@ class GossipContent:
     @classmethod
     def decode(cls, content: bytes) -> GossipContent:
         """
-        The gossip content at the front of C{content}, without unused entries;
-        bytes after it that are no extension are ignored.
+        Decode the content of a record, without its unused entries.  Bytes after it
+        that are not an extension are ignored.
 
         @raise DecodeError: C{content} is shorter than 320 bytes.
         """
@@ -112,7 +115,10 @@ class GossipContent:
 
 def check_content_size(size: int) -> None:
     """
-    @raise ContentTooLarge: content of C{size} bytes fits into no DHT value.
+    Check the size of a record's content.
+
+    @param size: in bytes.
+    @raise ContentTooLarge: it exceeds L{MAX_CONTENT_BYTES}.
     """
     if size > MAX_CONTENT_BYTES:
         raise ContentTooLarge(
@@ -124,13 +130,13 @@ def check_content_size(size: int) -> None:
 @frozen(slots=True)
 class Record:
     """
-    A signed record.  L{sign} makes one's own; L{decode} reads one that is not
-    yet verified.
+    A signed record.  L{sign} makes one; L{decode} reads one without verifying it.
 
     @ivar topic_id: 32 bytes.
     @ivar minute: the unix minute of its slot.
-    @ivar publisher: the peer id of its author, 32 bytes.
-    @ivar content: what the author says, 0 bytes or more.
+    @ivar publisher: the peer id of its publisher, 32 bytes.
+    @ivar content: its content, 0 to L{MAX_CONTENT_BYTES} bytes if it was made by
+        L{sign}.
     @ivar signature: 64 bytes.
     """
 
@@ -143,10 +149,13 @@ class Record:
     @classmethod
     def sign(cls, key: PeerKey, slot: Slot, content: bytes) -> Record:
         """
-        C{key}'s record for C{slot}.
+        Make a signed record for C{slot}.
 
-        @raise ContentTooLarge: more than L{MAX_CONTENT_BYTES}; no DHT node
-            would store the record.
+        @param key: the publisher's key pair.
+        @param slot: the slot.
+        @param content: at most L{MAX_CONTENT_BYTES} bytes.
+        @raise ContentTooLarge: C{content} is larger; no DHT node would store the
+            record.
         """
         check_content_size(len(content))
         signed = slot.topic_id + slot.minute.to_bytes(8, "little") + key.peer_id + content
@@ -155,9 +164,9 @@ class Record:
     @classmethod
     def decode(cls, data: bytes) -> Record:
         """
-        The record that C{data} is; nothing in it is checked.
+        Decode a record without verifying anything.
 
-        @raise RecordRefused: C{parse}, it is too short.
+        @raise RecordRefused: stage C{parse}: C{data} is too short.
         """
         if len(data) < MIN_RECORD_BYTES:
             raise RecordRefused("parse", "length")
@@ -168,7 +177,7 @@ class Record:
 
     def encode(self) -> bytes:
         """
-        The record as bytes: L{MIN_RECORD_BYTES} and the content.
+        Encode the record: L{MIN_RECORD_BYTES} and the content.
         """
         return self._signed_bytes() + self.signature
 
@@ -176,7 +185,8 @@ class Record:
         """
         Check that this is a record for C{slot}, signed by its publisher.
 
-        @raise RecordRefused: C{verify}, with C{topic}, C{minute} or C{signature}.
+        @raise RecordRefused: stage C{verify}, reason C{topic}, C{minute} or
+            C{signature}.
         """
         if self.topic_id != slot.topic_id:
             raise RecordRefused("verify", "topic")
@@ -188,11 +198,14 @@ class Record:
 
 def encrypt(record: Record, to: bytes, entropy: bytes) -> bytes:
     """
-    C{record} for the holders of the slot's key, as it is stored in the DHT.
+    Encrypt a record for the owners of the slot's key.
 
-    @param to: the public half of L{dtt.records.topic.encryption_key}.
-    @param entropy: L{ENTROPY_BYTES} fresh random bytes, never used twice.
-    @raise UsageError: C{entropy} has another length, or C{to} is no valid key.
+    @param record: the record.
+    @param to: the public key of
+        L{encryption_key<dtt.records.topic.encryption_key>}, 32 bytes.
+    @param entropy: L{ENTROPY_BYTES} fresh random bytes; never reuse them.
+    @return: the value to store in the DHT.
+    @raise UsageError: C{entropy} has a wrong length, or C{to} is not a valid key.
     """
     if len(entropy) != ENTROPY_BYTES:
         raise UsageError(f"encrypting a record takes {ENTROPY_BYTES} random bytes, not {len(entropy)}")
@@ -203,10 +216,13 @@ def encrypt(record: Record, to: bytes, entropy: bytes) -> bytes:
 
 def decrypt(data: bytes, key: KeyPair) -> bytes:
     """
-    The bytes of the record in the DHT value C{data}.
+    Decrypt a DHT value.
 
-    @param key: L{dtt.records.topic.encryption_key}.
-    @raise RecordRefused: C{parse} with C{length}, or C{decrypt}.
+    @param data: the value.
+    @param key: the slot's L{encryption_key<dtt.records.topic.encryption_key>}.
+    @return: the bytes of the record.
+    @raise RecordRefused: stage C{parse} with reason C{length}, or stage
+        C{decrypt}.
     """
     body_end = len(data) - _WRAPPED_KEY_BYTES
     body_length = body_end - _LENGTH_BYTES
@@ -224,10 +240,13 @@ def decrypt(data: bytes, key: KeyPair) -> bytes:
 
 def open_record(data: bytes, slot: Slot, key: KeyPair) -> Record:
     """
-    The verified record of C{slot} in the DHT value C{data}.
+    Decrypt and verify a DHT value.
 
-    @param key: L{dtt.records.topic.encryption_key} of C{slot}.
-    @raise RecordRefused: at the stage C{parse}, C{decrypt} or C{verify}.
+    @param data: the value.
+    @param slot: the slot.
+    @param key: its L{encryption_key<dtt.records.topic.encryption_key>}.
+    @return: the verified record.
+    @raise RecordRefused: stage C{parse}, C{decrypt} or C{verify}.
     """
     record = Record.decode(decrypt(data, key))
     record.verify(slot)

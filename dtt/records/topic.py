@@ -1,9 +1,9 @@
 """
 Topics, slots and their keys.  Pure.
 
-Contract: docs/protocol/records.md section 1.  H is SHA-512 cut to 32 bytes.  The minute is
-little-endian where slots are derived and big-endian in the default rotation:
-both are right.
+Contract: docs/protocol/records.md section 1.  H is SHA-512, truncated to 32
+bytes.  The minute is little-endian in the derivation of slots and big-endian in
+the default rotation; the difference is intended.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dtt.records.hpke import KeyPair
 #: Minutes are unsigned 64-bit integers (docs/protocol/records.md section 1).
 MAX_MINUTE = 2**64 - 1
 
-#: How a slot's encryption seed comes about: (topic id, minute, initial secret
-#: hash) -> 32 bytes.  Applications may use their own.
+#: Derives a slot's encryption seed: (topic id, unix minute, initial secret hash) -> 32
+#: bytes.  Applications can use their own.
 Rotation: TypeAlias = Callable[[bytes, int, bytes], bytes]
 
 _HASH_PREFIX = "hex:"
@@ -30,21 +30,23 @@ _HASH_PREFIX = "hex:"
 
 def truncated_sha512(data: bytes) -> bytes:
     """
-    H of docs/protocol/records.md: SHA-512, cut to 32 bytes.
+    Return H of docs/protocol/records.md: SHA-512, truncated to 32 bytes.
     """
     return hashlib.sha512(data).digest()[:32]
 
 
 class TopicId(bytes):
     """
-    The 32 bytes that a topic is known by; made of a ready hash.
+    The id of a topic: 32 bytes.
 
-    Being bytes, it can be given wherever a topic id is asked for; being a
-    class, it can't be mistaken for a topic I{name} of 32 bytes.
+    It is a subclass of C{bytes}, so that it can be used wherever a topic id is
+    expected, and a class of its own, so that it can't be mistaken for a topic
+    I{name} of 32 bytes.
     """
 
     def __new__(cls, topic_hash: bytes) -> Self:
         """
+        @param topic_hash: the id, 32 bytes.
         @raise UsageError: C{topic_hash} is not 32 bytes.
         """
         if len(topic_hash) != 32:
@@ -54,9 +56,10 @@ class TopicId(bytes):
     @classmethod
     def from_name(cls, name: str | bytes) -> Self:
         """
-        The id of a topic's name: text (as UTF-8) or any bytes, also 32 of them.
+        Derive the id from the name of a topic.
 
-        @raise UsageError: text that is no Unicode (a lone surrogate).
+        @param name: text, which is encoded as UTF-8, or bytes of any length.
+        @raise UsageError: the text is not valid Unicode (it has a lone surrogate).
         """
         if isinstance(name, str):
             try:
@@ -68,9 +71,9 @@ class TopicId(bytes):
     @classmethod
     def parse(cls, text: str) -> Self:
         """
-        The form of the command line: C{hex:} and 64 digits is a ready hash,
-        anything else a name.  Bytes of a command line that are no UTF-8, which
-        Python gives as lone surrogates, are taken as they were typed.
+        Parse a topic as given on the command line: C{hex:} and 64 hexadecimal
+        digits is an id, anything else a name.  Bytes of the command line that are
+        not UTF-8, which Python represents as lone surrogates, are used as typed.
 
         @raise UsageError: C{hex:} is not followed by 64 hexadecimal digits.
         """
@@ -92,9 +95,9 @@ class TopicId(bytes):
 
 def check_minute(minute: int) -> int:
     """
-    C{minute} itself.
+    Return C{minute} if it is valid.
 
-    @raise UsageError: it is not within 0..L{MAX_MINUTE}.
+    @raise UsageError: it is not in 0..L{MAX_MINUTE}.
     """
     if not 0 <= minute <= MAX_MINUTE:
         raise UsageError(f"a unix minute is 0..2^64-1, not {minute}")
@@ -117,17 +120,18 @@ def _derived(compute: Callable[[Slot], bytes]) -> bytes:
 @frozen(slots=True)
 class Slot:
     """
-    One topic's BEP44 mutable item for one minute.
+    The BEP44 mutable item of one topic for one minute.
 
-    Its signing key is public knowledge to whoever knows the topic, and so the
-    seed is not a secret.
+    Everyone who knows the topic can derive its signing key, so the seed is not a
+    secret.
 
     @ivar topic_id: 32 bytes.
     @ivar minute: the unix minute, 0..2^64-1.
     @ivar signing_seed: the Ed25519 seed of the item's key, 32 bytes.
     @ivar public_key: the item's key, 32 bytes.
     @ivar salt: the item's salt, 32 bytes.
-    @ivar target: where it lies in the DHT (BEP44: SHA-1 of key and salt), 20 bytes.
+    @ivar target: the item's target in the DHT (BEP44: SHA-1 of key and salt), 20
+        bytes.
     """
 
     topic_id: bytes = field(converter=TopicId, repr=bytes.hex)
@@ -141,30 +145,35 @@ class Slot:
 
 def unix_minute(seconds: float) -> int:
     """
-    The unix minute of a unix time in seconds.
+    Return the unix minute of a unix time in seconds.
     """
     return check_minute(int(seconds // 60))
 
 
 def initial_secret_hash(secret: bytes) -> bytes:
     """
-    H of the initial secret: what a member keeps instead of the secret, 32 bytes.
+    Return H of the initial secret, which a member stores instead of the secret; 32
+    bytes.
     """
     return truncated_sha512(secret)
 
 
 def default_rotation(topic_id: bytes, minute: int, secret_hash: bytes) -> bytes:
     """
-    Upstream's rotation: H(topic id, big-endian minute, initial secret hash).
+    Derive an encryption seed as upstream does: H(topic id, big-endian minute,
+    initial secret hash).
     """
     return truncated_sha512(topic_id + minute.to_bytes(8, "big") + secret_hash)
 
 
 def encryption_seed(slot: Slot, secret_hash: bytes, rotation: Rotation = default_rotation) -> bytes:
     """
-    The Ed25519 seed, 32 bytes, of the key that C{slot}'s records are sealed to.
+    Return the Ed25519 seed of the key that the records of C{slot} are encrypted
+    to; 32 bytes.
 
-    @param secret_hash: what L{initial_secret_hash} gave.
+    @param slot: the slot.
+    @param secret_hash: the result of L{initial_secret_hash}, 32 bytes.
+    @param rotation: derives the seed.
     @raise UsageError: the rotation did not return 32 bytes.
     """
     seed = rotation(slot.topic_id, slot.minute, secret_hash)
@@ -176,9 +185,12 @@ def encryption_seed(slot: Slot, secret_hash: bytes, rotation: Rotation = default
 
 def encryption_key(slot: Slot, secret_hash: bytes, rotation: Rotation = default_rotation) -> KeyPair:
     """
-    The key that C{slot}'s records are sealed to; worth keeping while the slot
-    is read, it costs a scalar multiplication.
+    Return the key pair that the records of C{slot} are encrypted to.  Computing it
+    costs a scalar multiplication: keep it while the slot is in use.
 
+    @param slot: the slot.
+    @param secret_hash: the result of L{initial_secret_hash}, 32 bytes.
+    @param rotation: derives the seed.
     @raise UsageError: as L{encryption_seed}.
     """
     return KeyPair.from_seed(encryption_seed(slot, secret_hash, rotation))

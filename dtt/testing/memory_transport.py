@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.interfaces import IListener, ITopicLinks, PeerId
-from dtt.transport.backpressure import WRITABLE, Link, short_reason
+from dtt.transport.backpressure import WRITABLE, Link, closed_counter, short_reason
 from dtt.transport.dialing import Dials
 from dtt.transport.streams.frames import FrameParser
 from dtt.transport.streams.multiplexer import Multiplexer
@@ -216,7 +216,7 @@ class _End:
         """Break the connection at both ends immediately."""
         if self.other is None:
             return
-        self._transport.counters[f"closed: {reason}"] += 1
+        self._transport.counters[closed_counter(reason)] += 1
         other, self.other = self.other, None
         other.other = None
         self._gone()
@@ -360,7 +360,7 @@ class MemoryPeerTransport:
         if listener is None:
             result.errback(DialFailed("connection refused"))
         elif listener.peer_id != peer_id:
-            result.errback(DialFailed("other key answered"))
+            result.errback(DialFailed("wrong peer key"))
         else:
             self._hub._count += 1
             exporter = hashlib.sha256(b"%d" % self._hub._count).digest()

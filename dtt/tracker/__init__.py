@@ -1,3 +1,4 @@
 """
-The tracker: topics and their services, which fetch, publish and merge.
+The tracker: topics, and the services that fetch and publish records and merge
+bubbles.
 """

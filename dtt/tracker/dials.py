@@ -1,12 +1,13 @@
 """
-Joining the members that were found, several at a time within a budget.
+Joins the members that were found, with limited concurrency.
 
-Rules: publishers go before those known from hearsay, and both in a random
-order; a member is joined once a round; a few may be joined at once, further
-ones one by one.  So a publisher that does not answer delays no other, and a
-slot full of made-up records does not make us dial them all at the same moment.
-An id without an address that may be dialled now takes no place: if its address
-is found later, it is joined then (docs/protocol/latency.md section 3, item 2).
+Rules: publishers come before members known from hearsay, and both are joined in
+random order; each member is joined once per round; a few are joined
+concurrently, further ones one at a time.  Thus a publisher that does not answer
+delays no other, and a slot full of forged records does not make us dial them
+all at the same moment.  An id without an address that may be dialled now does
+not count against the limit: if its address is found later, it is joined then
+(docs/protocol/latency.md section 3, item 2).
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from dtt.deferreds import cancel_if_active
 from dtt.errors import TopicLeft
 from dtt.interfaces import IAddressBook, IGossip
 
-#: Members that are joined at once; further ones follow one by one.  Guess: one
-#: less than the active view of HyParView has places.
-AT_ONCE: Final = 4
+#: Members that are joined concurrently; further ones follow one at a time.  Guess:
+#: one less than the size of HyParView's active view.
+BURST: Final = 4
 
-#: Publishers that wait, and others: more are only in slots full of made-up
-#: records, and are found again with a later read (guess).
+#: The maximum number of waiting publishers, and of waiting members from hearsay.
+#: More occur only in slots full of forged records, and later reads find them
+#: again (guess).
 MAX_WAITING: Final = 256
 
 
 class Dials:
     """
-    @ivar began: whether anybody was joined in this round.
+    The queue of members to join.
+
+    @ivar began: whether a member was joined in this round.
     """
 
     def __init__(
@@ -46,8 +50,11 @@ class Dials:
         finds_peers: bool = False,
     ) -> None:
         """
-        @param interval: seconds from one member to the next, once L{AT_ONCE}
-            have been joined.
+        @param rng: shuffles the members.
+        @param gossip: joins them.
+        @param book: resolves their addresses.
+        @param interval: seconds between two members, once L{BURST} have been
+            joined.
         @param finds_peers: whether members can be dialled without an address.
         """
         self.began = False
@@ -61,13 +68,13 @@ class Dials:
         self._hearsay: list[bytes] = []
         self._round: set[bytes] = set()
         self._looked_up: dict[bytes, Deferred[Any]] = {}
-        # When a token bucket of AT_ONCE would be full again.
+        # When a token bucket of BURST tokens would be full again.
         self._full_at = reactor.seconds()
         self._timer: IDelayedCall | None = None
 
     def next_round(self) -> None:
         """
-        Everybody may be joined once more, when all who wait have had their turn.
+        Begin a new round.  Members may be joined again once the queue is empty.
         """
         self.began = False
         if not self._publishers and not self._hearsay:
@@ -75,7 +82,10 @@ class Dials:
 
     def add(self, publishers: Iterable[bytes], hearsay: Iterable[bytes] = ()) -> None:
         """
-        Join these peer ids, unless they have been in this round.
+        Queue these peer ids, except those that were queued in this round.
+
+        @param publishers: members that have published a record.
+        @param hearsay: members that other members' records name.
         """
         for peers, waiting in ((publishers, self._publishers), (hearsay, self._hearsay)):
             new = [peer for peer in peers if peer not in self._round]
@@ -83,11 +93,11 @@ class Dials:
             self._round.update(new)
             waiting += new
             del waiting[MAX_WAITING:]
-        self._go_on()
+        self._join_waiting()
 
     def stop(self) -> None:
         """
-        Join nobody any more.
+        Clear the queue, and cancel the resolution of addresses.
         """
         self._publishers.clear()
         self._hearsay.clear()
@@ -97,12 +107,12 @@ class Dials:
         for looked_up in tuple(self._looked_up.values()):
             looked_up.cancel()
 
-    def _go_on(self) -> None:
+    def _join_waiting(self) -> None:
         if self._timer is not None:
             return
         while (waiting := self._publishers or self._hearsay) and not self._gossip.neighbors():
             now = self._reactor.seconds()
-            wait = self._full_at - (AT_ONCE - 1) * self._interval - now
+            wait = self._full_at - (BURST - 1) * self._interval - now
             if wait > 0:
                 self._timer = self._reactor.callLater(wait, self._tick)
                 return
@@ -112,31 +122,32 @@ class Dials:
 
     def _tick(self) -> None:
         self._timer = None
-        self._go_on()
+        self._join_waiting()
 
     def _join(self, peer: bytes) -> None:
         self.began = True
         try:
             self._gossip.join((peer,))
-        except TopicLeft:  # whoever is told of a record may have left
+        except TopicLeft:  # an event sink that was notified of a record may have left the topic
             self.stop()
 
     def _is_dialable(self, peer: bytes) -> bool:
         """
-        Whether C{peer} can be dialled now.  If an address has to be looked up
-        first, C{peer} is joined when it is found, if we are still alone.
+        Return whether C{peer} can be dialled now.  If its address must be looked
+        up first, C{peer} is joined when the address is found, if there is still
+        no neighbour.
         """
         if self._finds_peers:
             return True
         if peer in self._looked_up:
             return False
-        at_once = True
+        synchronous = True
         dialable = False
 
         def found(addresses: tuple[Any, ...]) -> None:
             nonlocal dialable
             self._looked_up.pop(peer, None)
-            if at_once:
+            if synchronous:
                 dialable = bool(addresses)
             elif addresses and not self._gossip.neighbors():
                 self._join(peer)
@@ -147,5 +158,5 @@ class Dials:
 
         resolving = self._looked_up[peer] = self._book.resolve(peer)
         resolving.addCallback(found).addErrback(failed)
-        at_once = False
+        synchronous = False
         return dialable

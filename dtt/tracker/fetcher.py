@@ -1,11 +1,12 @@
 """
-The fetcher: from knowing nobody to the first neighbour.
+The fetcher: searches for members while there is no neighbour.
 
-Rules (docs/protocol/records.md section 6, "Fetcher" and "dtt's pace"; docs/protocol/latency.md
-section 3): whenever we have no neighbour, read the slots of the last and the
-current minute, join the members named there, each as soon as the datagram with
-its record arrives, publish our own record, wait, again; the waits are short at
-first and grow.  After the last neighbour has gone it starts anew at once.
+Rules (docs/protocol/records.md section 6, "Fetcher" and "dtt's pace";
+docs/protocol/latency.md section 3): while there is no neighbour, read the slots
+of the previous and the current minute, join each member found there as soon as
+the datagram with its record arrives, publish our own record, wait, and repeat.
+The waits are short at first and grow.  When the last neighbour is lost, the
+search starts again immediately.
 """
 
 from __future__ import annotations
@@ -33,54 +34,56 @@ from dtt.records.topic import unix_minute
 from dtt.tracker.dials import Dials
 from dtt.tracker.loop import LoopService
 
-#: The first waits between two reads (docs/protocol/records.md section 6, "dtt's pace").
+#: The first waits between two reads, in seconds (docs/protocol/records.md section 6,
+#: "dtt's pace").
 FIRST_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
-#: (alone for at least this long, wait at least this long) (the same source; the
-#: last pair is a guess: at most 8 packets a second in the first ten minutes, 4
+#: (seconds without a neighbour, minimum wait in seconds) (the same source; the
+#: last pair is a guess: at most 8 packets per second in the first ten minutes, 4
 #: later, docs/protocol/latency.md section 4).
 SLOWER_WHEN_ALONE = ((600.0, 15.0), (60.0, 5.0), (10.0, 3.0))
 
-#: So long after a turn of the minute, the last minute is read with every poll.
+#: For this many seconds after a minute begins, every poll also reads the previous
+#: minute.
 TURN_OF_MINUTE = 5.0
 
-#: Later in a minute, the first read of the last minute begins when that of the
-#: current one has ended, or so many seconds after its start, unless somebody has
+#: Later in a minute, the first read of the previous minute begins when that of the
+#: current one has ended, or this many seconds after its start, unless a member has
 #: been found: a read costs a hundred datagrams, and most members have a record in
-#: both.  Guess: four round trips.
+#: both minutes.  Guess: four round trips.
 PREVIOUS_AFTER = 0.7
 
-#: Seconds alone after which the slot is looked up anew with the next poll, in
-#: place of asking the same nodes again: nearer ones may have become known
-#: (docs/protocol/latency.md section 3, item 7; the further ones: guesses).
+#: After this many seconds without a neighbour, the next poll does a new lookup
+#: instead of querying the same nodes again, because nearer nodes may have become
+#: known (docs/protocol/latency.md section 3, item 7; the later ones: guesses).
 LOOK_ANEW_AFTER = (2.0, 8.0, 25.0)
 
-#: A second put within a minute, which tops the copies up, comes this much
-#: after the one before (docs/protocol/dht.md section 4 says "later in the minute"; guess).
+#: Seconds between the first put in a minute and a second one, which replenishes the
+#: copies (docs/protocol/dht.md section 4 says "later in the minute"; guess).
 TOP_UP_AFTER = 10.0
 
-#: The first put, and the one that tops up (the same source).
+#: The first put and the one that replenishes the copies (the same source).
 PUTS_IN_A_MINUTE = 2
 
-#: A neighbour that was one for a shorter time does not end the search: else a
-#: member that takes us in and drops us at once would have us ask without any
-#: pause (guess).
+#: A neighbour that lasts fewer seconds does not end the search: otherwise a member
+#: that accepts us and drops us immediately would make us query without any pause
+#: (guess).
 FLAPPING = 1.0
 
-#: Seconds alone after which a lookup takes its time (guess).
+#: Seconds without a neighbour after which lookups are patient (guess).
 URGENT_FOR = 10.0
 
-#: Alone for so long though others were found and dialled: the operator is told
-#: (guess; two rounds of everything have failed by then).
+#: Seconds without a neighbour, although members were found and dialled, after which
+#: the operator is warned (guess; by then everything has failed twice).
 UNREACHABLE_AFTER = 60.0
 
 
 def wait_after(polls: int, alone_for: float, setting: float) -> float:
     """
-    How long to wait after a read that did not lead to a neighbour.
+    Return how many seconds to wait after a read that did not lead to a neighbour.
 
-    @param polls: how many reads there have been, including this one.
-    @param alone_for: seconds since we began to look.
+    @param polls: the number of reads, including this one.
+    @param alone_for: seconds since the search began.
     @param setting: the configured interval.
     """
     for threshold, wait in SLOWER_WHEN_ALONE:
@@ -91,11 +94,11 @@ def wait_after(polls: int, alone_for: float, setting: float) -> float:
 
 def minutes_to_read(now: float, polls: int, older_first: bool) -> tuple[int, ...]:
     """
-    Which slots the next read covers.
+    Return the unix minutes of the slots that the next read covers.
 
     @param now: unix seconds.
-    @param polls: how many reads there have been.
-    @param older_first: whether the first read begins a minute earlier.
+    @param polls: the number of reads so far.
+    @param older_first: whether the first read begins one minute earlier.
     """
     minute = int(now // 60)
     if polls == 0 and older_first:
@@ -107,10 +110,10 @@ def minutes_to_read(now: float, polls: int, older_first: bool) -> tuple[int, ...
 
 def effort_after(alone_for: float) -> Effort:
     """
-    How hard a read tries that is not the first one: after some time nobody is
-    missed by a lookup that takes longer.
+    Return the effort of every read but the first.  After some time without a
+    neighbour, a slower and cheaper lookup misses no member either.
 
-    @param alone_for: seconds since we began to look.
+    @param alone_for: seconds since the search began.
     """
     lifetime = next((after for after in LOOK_ANEW_AFTER if alone_for < 2 * after), LOOKUP_LIFETIME)
     if alone_for < URGENT_FOR:
@@ -121,15 +124,15 @@ def effort_after(alone_for: float) -> Effort:
 @define
 class _Search:
     """
-    One time of being without neighbours.
+    The state of one search: a period without neighbours.
 
     @ivar since: when it began.
-    @ivar polls: reads so far.
+    @ivar polls: the number of reads so far.
     @ivar minute: the minute of our last put.
-    @ivar puts: how often we put in that minute.
-    @ivar put_at: when the last time.
-    @ivar tried: whether anybody was there to be joined.
-    @ivar told: whether the operator was told that nobody can be reached.
+    @ivar puts: the number of puts in that minute.
+    @ivar put_at: the time of the last put.
+    @ivar tried: whether any member was joined.
+    @ivar warned: whether the operator was warned that no member can be reached.
     """
 
     since: float
@@ -138,17 +141,13 @@ class _Search:
     puts: int = 0
     put_at: float = 0.0
     tried: bool = False
-    told: bool = False
+    warned: bool = False
 
 
 @implementer(IGossipObserver)
 class Fetcher(LoopService):
     """
-    Looks for members whenever the topic has no neighbour.
-
-    @param content: makes the content of our record.
-    @param reachable: whether anybody has ever connected to us.
-    @param finds_peers: whether members can be dialled without an address.
+    Searches for members whenever the topic has no neighbour.
     """
 
     _log = Logger()
@@ -166,6 +165,17 @@ class Fetcher(LoopService):
         reachable: Callable[[], bool],
         finds_peers: bool = False,
     ) -> None:
+        """
+        @param rng: shuffles the members to join.
+        @param config: the intervals.
+        @param dht: the search begins once it is ready.
+        @param gossip: the gossip of the topic.
+        @param book: resolves addresses of members.
+        @param records: fetches and publishes records.
+        @param content: returns the current content of our record.
+        @param reachable: returns whether a member has ever connected to us.
+        @param finds_peers: whether members can be dialled without an address.
+        """
         self._reactor = reactor
         self._rng = rng
         self._config = config
@@ -180,7 +190,8 @@ class Fetcher(LoopService):
 
     async def run(self) -> None:
         """
-        Look; be joined until the last neighbour goes; again.
+        Search until there is a neighbour, wait until the last one is lost, and
+        repeat.
         """
         unsubscribe = self._gossip.subscribe(self)
         self._records.on_record = self._record_found
@@ -198,7 +209,7 @@ class Fetcher(LoopService):
                     else:
                         search = None
                 search = search or _Search(since=self._reactor.seconds())
-                await self._look(search)
+                await self._search(search)
         finally:
             unsubscribe()
             self._records.on_record = lambda _: None
@@ -206,9 +217,9 @@ class Fetcher(LoopService):
             if self._publishing is not None:
                 self._publishing.cancel()
 
-    async def _look(self, search: _Search) -> None:
+    async def _search(self, search: _Search) -> None:
         """
-        Read, join, publish, wait, until there is a neighbour.
+        Read, join, publish and wait, until there is a neighbour.
         """
         if self._config.publish_record_on_startup:
             self._publish(search)
@@ -221,7 +232,7 @@ class Fetcher(LoopService):
             self._dials.add(*candidates(found))
             search.tried = search.tried or self._dials.began
             self._publish(search)
-            self._tell_if_unreachable(search)
+            self._warn_if_unreachable(search)
             wait = self._wait(search, bool(found))
             if self._dials.began:
                 wait = max(wait, self._config.join_confirmation_wait_time)
@@ -243,36 +254,38 @@ class Fetcher(LoopService):
             earlier = () if self._dials.began else minutes[:-1]
             return [*await self._records.fetch(earlier, "fetcher", URGENT), *await reading]
         finally:
-            _give_up(reading, pause)
+            _abandon(reading, pause)
 
     def _record_found(self, record: FoundRecord) -> None:
         """
-        A record has arrived, in whosever read: join its publisher at once.
+        A record has arrived, by a read of any service: join its publisher
+        immediately.
         """
         if not self._gossip.neighbors():
             self._dials.add((record.publisher,))
 
-    def _wait(self, search: _Search, anybody_found: bool) -> float:
+    def _wait(self, search: _Search, member_found: bool) -> float:
         setting = (
-            self._config.discovery_poll_interval if anybody_found else self._config.no_peers_retry_interval
+            self._config.discovery_poll_interval if member_found else self._config.no_peers_retry_interval
         )
         now = self._reactor.seconds()
         wait = wait_after(search.polls, now - search.since, setting)
-        # A new slot begins with the minute: who waits long would be missed there.
+        # Don't wait past the beginning of a minute: it has a new slot, which needs our record.
         return min(wait, max(60 - now % 60, FIRST_WAITS[-1]))
 
     async def _until_joined(
         self, reading: Coroutine[Any, Any, list[FoundRecord]]
     ) -> list[FoundRecord] | None:
         """
-        What was read; L{None} as soon as there is a neighbour, which ends the read.
+        Return the records that were read; C{None} as soon as there is a neighbour,
+        which cancels the read.
         """
         read = Deferred.fromCoroutine(reading)
         joined = self._gossip.when_joined()
         try:
             return await read if await _first_of(read, joined) == 0 else None
         finally:
-            _give_up(read, joined)
+            _abandon(read, joined)
 
     async def _joined_within(self, seconds: float) -> bool:
         try:
@@ -283,14 +296,14 @@ class Fetcher(LoopService):
 
     def _publish(self, search: _Search) -> None:
         """
-        Put our record, in the background: once a minute, and once more to top
-        its copies up.
+        Put our record in the background: once per minute, and once more to
+        replenish its copies.
         """
         now = self._reactor.seconds()
         minute = unix_minute(now)
         if minute != search.minute:
             search.minute, search.puts = minute, 0
-            if self._publishing is not None:  # it tries again, for a minute that is over
+            if self._publishing is not None:  # it is retrying for a minute that is over
                 self._publishing.cancel()
         if self._publishing is not None or search.puts == PUTS_IN_A_MINUTE:
             return
@@ -305,32 +318,32 @@ class Fetcher(LoopService):
             except CancelledError:
                 pass
             except Exception:
-                self._log.failure("the record could not be published, by a mistake of ours")
+                self._log.failure("Publishing the record failed with an unexpected error (a bug)")
             self._publishing = None
 
         publishing = Deferred.fromCoroutine(publish())
         if not publishing.called:
             self._publishing = publishing
 
-    def _tell_if_unreachable(self, search: _Search) -> None:
+    def _warn_if_unreachable(self, search: _Search) -> None:
         alone_for = self._reactor.seconds() - search.since
-        if search.told or not search.tried or alone_for < UNREACHABLE_AFTER or self._reachable():
+        if search.warned or not search.tried or alone_for < UNREACHABLE_AFTER or self._reachable():
             return
-        search.told = True
+        search.warned = True
         self._log.warn(
-            "Other members are there, but none of them can be reached, and nobody has reached us: "
+            "There are other members, but none of them can be reached, and none has reached us: "
             "both sides are probably behind NATs or firewalls. One side must be reachable: open or "
             "forward the ports of --listen on one of the machines, or use iroh with a relay."
         )
 
     def neighbor_up(self, peer_id: bytes) -> None:
         """
-        Nothing: whoever looks waits for it with C{when_joined}.
+        Do nothing: a search waits for neighbours with C{when_joined}.
         """
 
     def neighbor_down(self, peer_id: bytes) -> None:
         """
-        Look again, if that was the last one.
+        Search again if this was the last neighbour.
         """
         if self._alone is not None and not self._gossip.neighbors():
             alone, self._alone = self._alone, None
@@ -338,15 +351,15 @@ class Fetcher(LoopService):
 
     def message_received(self, message: GossipMessage) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
 
 async def _first_of(*deferreds: Deferred[Any]) -> int:
     """
-    Wait until one of them has fired; raises what the first one fails with.
+    Wait until one of C{deferreds} has fired.  Raises its exception if it failed.
 
-    @return: which.
+    @return: the index of that one.
     """
     try:
         _, first = await DeferredList(deferreds, fireOnOneCallback=True, fireOnOneErrback=True)
@@ -355,9 +368,9 @@ async def _first_of(*deferreds: Deferred[Any]) -> int:
     return first
 
 
-def _give_up(*deferreds: Deferred[Any]) -> None:
+def _abandon(*deferreds: Deferred[Any]) -> None:
     """
-    Cancel what has not fired; how it ends is of no interest any more.
+    Cancel C{deferreds}, and ignore their failures.
     """
     for deferred in deferreds:
         deferred.addErrback(lambda _: None)

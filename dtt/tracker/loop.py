@@ -1,9 +1,9 @@
 """
-Services that are one coroutine.
+Services that run one coroutine.
 
 Rules: the coroutine starts with the service; C{stopService} cancels it and
-waits for its end, and so does the end of the topic; any other exception that
-leaves it is our own mistake and is logged.
+waits until it has ended.  The end of the topic ends it too.  Any other
+exception that it raises is a bug, and is logged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dtt.interfaces import IGossip
 
 class LoopService(Service):
     """
-    A service whose life is L{run}.
+    A service that runs the coroutine L{run}.
     """
 
     _log = Logger()
@@ -31,13 +31,13 @@ class LoopService(Service):
 
     async def run(self) -> None:
         """
-        What the service does until it is cancelled.
+        Do the work of the service until cancelled.
         """
         raise NotImplementedError
 
     def startService(self) -> None:
         """
-        Start L{run}.
+        Start the coroutine.
         """
         super().startService()
         self._running = Deferred.fromCoroutine(self.run())
@@ -45,7 +45,7 @@ class LoopService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Cancel L{run}.
+        Cancel the coroutine.
 
         @return: fires once it has ended.
         """
@@ -58,14 +58,16 @@ class LoopService(Service):
 
     def _ended(self, failure: Failure) -> None:
         if failure.check(CancelledError, TopicLeft) is None:
-            self._log.failure("{service} ended by a mistake of ours", failure, service=type(self).__name__)
+            self._log.failure(
+                "{service} stopped on an unexpected error (a bug)", failure, service=type(self).__name__
+            )
 
 
 class PeriodicService(LoopService):
     """
-    Once the topic is joined: L{tick}, again and again.
+    A service that calls L{tick} periodically once the topic is joined.
 
-    The time between two ticks is C{base} + uniform(0, C{jitter}) seconds
+    The interval is C{base} + uniform(0, C{jitter}) seconds
     (docs/protocol/records.md section 6).
     """
 
@@ -79,6 +81,13 @@ class PeriodicService(LoopService):
         base: float,
         jitter: float,
     ) -> None:
+        """
+        @param rng: draws the jitter.
+        @param gossip: the gossip of the topic.
+        @param initial: seconds between joining and the first tick.
+        @param base: the minimum interval between two ticks, in seconds.
+        @param jitter: the maximum random addition to it, in seconds.
+        """
         self._reactor = reactor
         self._rng = rng
         self._gossip = gossip
@@ -88,13 +97,13 @@ class PeriodicService(LoopService):
 
     async def tick(self) -> None:
         """
-        What is to be done each time.
+        Do the periodic work once.
         """
         raise NotImplementedError
 
     async def run(self) -> None:
         """
-        Wait until joined, then tick for ever.
+        Wait until the topic is joined, then tick until cancelled.
         """
         await self._gossip.when_joined()
         await deferLater(self._reactor, self._initial)

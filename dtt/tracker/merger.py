@@ -1,10 +1,10 @@
 """
-The mergers: they find the bubbles that a swarm has fallen into, and join them.
+The mergers: find and join the other bubbles of a partitioned swarm.
 
-Both read the slots of the last and the current minute and join a few of the
-members named there (docs/protocol/records.md section 6).  Bubble merge acts while there
-are few neighbours; message overlap merge when a record shows that its
-publisher hears other messages than we do.
+Both read the slots of the previous and the current minute, and join a few of
+the members found there (docs/protocol/records.md section 6).  Bubble merge acts
+while there are few neighbours, message overlap merge when a record shows that
+its publisher receives other messages than we do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dtt.tracker.loop import PeriodicService
 
 class _Merger(PeriodicService):
     """
-    What both mergers share.
+    The common base of both mergers.
     """
 
     def __init__(
@@ -35,6 +35,12 @@ class _Merger(PeriodicService):
         gossip: IGossip,
         records: RecordClient,
     ) -> None:
+        """
+        @param rng: draws the jitter, and chooses the members to join.
+        @param config: the intervals and limits.
+        @param gossip: the gossip of the topic.
+        @param records: reads the slots.
+        """
         super().__init__(
             reactor,
             rng,
@@ -51,7 +57,7 @@ class _Merger(PeriodicService):
 
     def _join_some(self, records: Sequence[FoundRecord]) -> None:
         """
-        Join a random few of the members that C{records} name.
+        Join a random selection of the members that C{records} name.
         """
         publishers, hearsay = candidates(records, without=self._gossip.neighbors())
         named = publishers + hearsay
@@ -60,7 +66,7 @@ class _Merger(PeriodicService):
 
 class BubbleMerge(_Merger):
     """
-    Joins members that the slots name, while there are few neighbours.
+    Bubble merge: joins members found in the slots while there are few neighbours.
     """
 
     def __init__(
@@ -71,14 +77,21 @@ class BubbleMerge(_Merger):
         gossip: IGossip,
         records: RecordClient,
     ) -> None:
+        """
+        @param rng: draws the jitter, and chooses the members to join.
+        @param config: the intervals and limits.
+        @param gossip: the gossip of the topic.
+        @param records: reads the slots.
+        """
         super().__init__(reactor, rng, config, gossip, records)
         self._min_neighbors = config.min_neighbors
 
     async def tick(self) -> None:
         """
-        Look once.
+        Read the slots, and join a few members, unless there are enough
+        neighbours.
         """
-        if self._has_enough():  # then the reads are not needed
+        if self._has_enough():  # saves the reads
             return
         records = await self._read("bubble merge")
         if not self._has_enough():
@@ -90,12 +103,13 @@ class BubbleMerge(_Merger):
 
 class MessageOverlapMerge(_Merger):
     """
-    Joins members that have heard messages, but none of ours.
+    Message overlap merge: joins members that have received messages, but none of
+    the ones that we have received.
     """
 
     async def tick(self) -> None:
         """
-        Look once.
+        Read the slots, and join a few members whose messages don't overlap ours.
         """
         if not self._gossip.message_hashes():
             return

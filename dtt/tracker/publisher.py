@@ -1,7 +1,7 @@
 """
-The publisher: a member that is joined stays visible to newcomers.
+The publisher: keeps a joined member visible to newcomers.
 
-Rule (docs/protocol/records.md section 6): on each tick, publish a record for the
+Rule (docs/protocol/records.md section 6): each tick publishes a record for the
 current minute with up to 5 neighbours and 5 message hashes.
 """
 
@@ -22,9 +22,7 @@ from dtt.tracker.loop import PeriodicService
 
 class Publisher(PeriodicService):
     """
-    Publishes our record.
-
-    @param content: makes the content of a record from what we know now.
+    Publishes our record periodically.
     """
 
     def __init__(
@@ -36,6 +34,13 @@ class Publisher(PeriodicService):
         records: RecordClient,
         content: Callable[[], GossipContent],
     ) -> None:
+        """
+        @param rng: draws the jitter.
+        @param config: the intervals.
+        @param gossip: the gossip of the topic.
+        @param records: publishes the records.
+        @param content: returns the current content of our record.
+        """
         super().__init__(
             reactor,
             rng,
@@ -49,6 +54,6 @@ class Publisher(PeriodicService):
 
     async def tick(self) -> None:
         """
-        Publish once.
+        Publish our record for the current minute.
         """
         await self._records.publish(unix_minute(self._reactor.seconds()), self._content(), "publisher")

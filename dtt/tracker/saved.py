@@ -1,5 +1,5 @@
 """
-The ports of a tracker, which it keeps over restarts.  Pure.
+The ports that a tracker reuses after a restart.  Pure.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from typing import Any
 
 from attrs import asdict, fields, frozen
 
-#: The format of the file; another one is not read.
+#: The version of the file format; files of other versions are not read.
 VERSION = 1
 
 
 @frozen(slots=True)
 class SavedPorts:
     """
-    0: none yet.
+    The ports that were bound last; 0: never bound.
 
-    @ivar dht: UDP, of the DHT node.
-    @ivar streams: TCP, of the streams transport.
-    @ivar iroh: UDP, of the iroh transport.
+    @ivar dht: the UDP port of the DHT node.
+    @ivar streams: the TCP port of the streams transport.
+    @ivar iroh: the UDP port of the iroh transport.
     """
 
     dht: int = 0
@@ -29,16 +29,16 @@ class SavedPorts:
 
     def to_json(self) -> dict[str, Any]:
         """
-        The object that is written.
+        Return the JSON object to write.
         """
         return {"version": VERSION, **asdict(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SavedPorts:
         """
-        What L{to_json} gave.
+        Read the JSON object that L{to_json} returned.
 
-        @raise ValueError: it is something else.
+        @raise ValueError: C{value} is not such an object.
         """
         if value.get("version") != VERSION:
             raise ValueError("unknown version")

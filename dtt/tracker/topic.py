@@ -1,9 +1,9 @@
 """
-One topic: its gossip, and the services that fill it with neighbours.
+One topic: its gossip, and the services that find neighbours for it.
 
-Data flow (docs/explanation/architecture.md, "A record becomes a neighbour"): the fetcher joins members
-whose records it finds; once there is a neighbour, the publisher keeps us
-visible and the mergers look for bubbles.
+Data flow (docs/explanation/architecture.md, "A record becomes a neighbour"): the
+fetcher joins the members whose records it finds; once there is a neighbour, the
+publisher keeps us visible and the mergers search for other bubbles.
 """
 
 from __future__ import annotations
@@ -35,9 +35,16 @@ from dtt.wire.addresses import PeerAddress
 @define
 class SharedServices:
     """
-    What all topics of a tracker share.
+    The services that all topics of a tracker share.
 
-    @ivar reachable: whether a connection of another member has ever reached us.
+    @ivar rng: an unpredictable random number generator.
+    @ivar config: the settings.
+    @ivar key: our key pair.
+    @ivar dht: the DHT node.
+    @ivar book: the address book.
+    @ivar transport: the transports, as one.
+    @ivar emit: called with each event.
+    @ivar reachable: returns whether a member has ever connected to us.
     """
 
     reactor: IReactorTime
@@ -53,7 +60,8 @@ class SharedServices:
 
 class TopicService(MultiService):
     """
-    A topic that we take part in; made by L{dtt.Tracker.join}.
+    A topic that we have joined.  Made by
+    L{Tracker.join<dtt.tracker.tracker.Tracker.join>}.
 
     @ivar topic_id: 32 bytes.
     """
@@ -67,8 +75,11 @@ class TopicService(MultiService):
         forget: Callable[[TopicService], None],
     ) -> None:
         """
+        @param shared: the services of the tracker.
+        @param topic_id: 32 bytes.
         @param secret_hash: the initial secret hash, 32 bytes.
-        @param forget: told when the topic is left.
+        @param rotation: derives the encryption seed of each minute.
+        @param forget: called with this service when the topic is left.
         @raise UsageError: C{rotation} does not return 32 bytes.
         """
         super().__init__()
@@ -102,7 +113,7 @@ class TopicService(MultiService):
             on_failed=lambda peer, reason: emit(PeerFailed(topic_id, peer, reason)),
             timeouts=config.timeouts,
         )
-        gossip.subscribe(_Reporter(topic_id, emit, gossip.neighbors))
+        gossip.subscribe(_EventEmitter(topic_id, emit, gossip.neighbors))
 
         def content() -> GossipContent:
             return GossipContent(
@@ -138,50 +149,54 @@ class TopicService(MultiService):
 
     def startService(self) -> None:
         """
-        Open the topic for other members, and begin to look for them.
+        Accept other members, and start searching for them.
         """
         self._gossip.start()
         super().startService()
 
     async def _stop(self) -> None:
         goodbye = self._gossip.leave().addCallback(lambda _: self._forget(self))
-        # A sink of events may have called us from within one of the loops,
-        # which can be cancelled only when it waits for something.
+        # An event sink may have called us from within one of the coroutines, which
+        # can be cancelled only while it waits.
         await deferLater(self._reactor, 0)
         await maybeDeferred(super().stopService)
         await goodbye
 
     def stopService(self) -> Deferred[None]:
         """
-        Say goodbye and stop all loops; whoever waits gets L{TopicLeft}.
+        Leave the topic, and stop all services.  Deferreds of L{when_joined} that
+        have not fired fail with L{TopicLeft<dtt.errors.TopicLeft>}.
+
+        @return: fires once all coroutines have ended.
         """
         return Deferred.fromCoroutine(self._stop())
 
     def when_joined(self) -> Deferred[None]:
         """
-        Fires once there is a neighbour.  Each caller gets a Deferred of its
-        own, which can be cancelled; it fails with L{TopicLeft}.
+        Return a new Deferred, which fires once there is a neighbour and fails
+        with L{TopicLeft<dtt.errors.TopicLeft>}.  It can be cancelled.
         """
         return self._gossip.when_joined()
 
     def subscribe(self, observer: IGossipObserver) -> Callable[[], None]:
         """
-        Tell C{observer} what happens, starting with the present neighbours.
+        Notify C{observer} from now on, starting with C{neighbor_up} for each
+        current neighbour.
 
-        @return: ends the subscription.
+        @return: a function that ends the subscription.
         """
         return self._gossip.subscribe(observer)
 
     def broadcast(self, content: bytes) -> Deferred[None]:
         """
-        Send C{content} to the whole swarm; nobody gets it while there is no
-        neighbour.
+        Send C{content} to the whole swarm.  Without a neighbour, no member
+        receives it.
 
         @return: fires when every eager neighbour has less than 256 KiB unsent
-            and no other one is far behind, after C{[timeouts] broadcast} in any
-            case: wait for it before the next one, when there is much to send.
-        @raise ContentTooLarge: more than 4055 bytes.
-        @raise DuplicateContent: equal to a message of the last 90 s.
+            and no other neighbour is far behind; after C{[timeouts] broadcast}
+            in any case.  When sending much, wait for it before the next message.
+        @raise ContentTooLarge: C{content} is more than 4055 bytes.
+        @raise DuplicateContent: it is equal to a message of the last 90 s.
         @raise TopicLeft: the topic was left.
         @raise UsageError: the tracker has not started.
         """
@@ -189,20 +204,21 @@ class TopicService(MultiService):
 
     def broadcast_neighbors(self, content: bytes) -> Deferred[None]:
         """
-        As L{broadcast}, to direct neighbours only.
+        Send C{content} to direct neighbours only; otherwise as L{broadcast}.
         """
         return self._gossip.broadcast_neighbors(content)
 
     def neighbors(self) -> tuple[bytes, ...]:
         """
-        The peer ids of the present neighbours.
+        Return the peer ids of the current neighbours.
         """
         return self._gossip.neighbors()
 
     def join_peers(self, peer_ids: Sequence[bytes]) -> None:
         """
-        Ask members that are known from elsewhere to take us in.
+        Join members that the application knows from another source.
 
+        @param peer_ids: their peer ids, 32 bytes each.
         @raise TopicLeft: the topic was left.
         @raise UsageError: the tracker has not started.
         """
@@ -210,10 +226,12 @@ class TopicService(MultiService):
 
     def leave(self) -> Deferred[None]:
         """
-        Leave the topic, also before the tracker has started; later calls that
-        need it raise L{TopicLeft}, this one does not.
+        Leave the topic.  Possible also before the tracker has started.  Later
+        calls of other methods raise L{TopicLeft<dtt.errors.TopicLeft>}; further
+        calls of this one don't.
 
-        @return: fires once all loops have ended and the goodbyes are sent.
+        @return: fires once all coroutines have ended and the disconnect messages
+            are sent.
         """
         if self._leaving is None:
             if self.running:
@@ -224,24 +242,24 @@ class TopicService(MultiService):
                 self._leaving = self.stopService()
         left: Deferred[None] = Deferred()
 
-        def tell(_: object) -> None:
+        def fire(_: object) -> None:
             if not left.called:
                 left.callback(None)
 
-        self._leaving.addCallback(tell)
+        self._leaving.addCallback(fire)
         return left
 
     def update_addresses(self) -> None:
         """
-        The transport's addresses may have changed: tell neighbours.
+        Notify neighbours if the addresses of the transport have changed.
         """
         self._gossip.update_addresses()
 
 
 @implementer(IGossipObserver)
-class _Reporter:
+class _EventEmitter:
     """
-    Turns what the gossip tells into events.
+    Turns notifications of the gossip into events.
     """
 
     def __init__(self, topic_id: bytes, emit: EventSink, neighbors: Callable[[], Sequence[bytes]]) -> None:

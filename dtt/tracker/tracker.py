@@ -1,17 +1,19 @@
 """
-The tracker: one DHT node, one listener, many topics.  All wiring is here.
+The tracker: assembles one DHT node, the transports and any number of topics.
+
+The services form a tree::
 
     Tracker
      +- Listeners               the transports
      +- DHTNode                 the DHT, as a service
-     +- AddressService          who is where
+     +- AddressService          publication and lookup of addresses
      +- TopicService            one for each topic
          +- Fetcher, Publisher, BubbleMerge, MessageOverlapMerge
 
 Lifecycle: the constructor reads the state directory; C{privilegedStartService}
-claims it and binds the ports; C{startService} begins to talk; C{stopService}
-leaves every topic, closes everything and writes the state.  A tracker that has
-stopped is done: make a new one.
+locks it and binds the ports; C{startService} starts all network traffic;
+C{stopService} leaves every topic, closes everything and writes the state.  A
+stopped tracker can't be restarted: make a new one.
 """
 
 from __future__ import annotations
@@ -44,13 +46,14 @@ _log = Logger()
 KEY_FILE = "peer.key"
 PORTS_FILE = "ports.json"
 
-#: The state is written so often, and when the tracker stops (guess).
+#: Seconds between two writes of the state, which is also written when the tracker
+#: stops (guess).
 SAVE_INTERVAL = 300.0
 
 
 def log_event(event: Event) -> None:
     """
-    The default of C{on_event}: a line in Twisted's log.
+    Log an event with Twisted's logger: the default of C{on_event}.
     """
     _log.info("{dtt_event_text}", dtt_event=event, dtt_event_text=event.text())
 
@@ -59,8 +62,8 @@ class Tracker(MultiService):
     """
     Finds the other members of topics, and connects to them.
 
-    @ivar peer_id: our id, 32 bytes.
-    @ivar config: as given.
+    @ivar peer_id: our peer id, 32 bytes.
+    @ivar config: the settings.
     """
 
     def __init__(
@@ -73,10 +76,13 @@ class Tracker(MultiService):
         """
         @param reactor: provides IReactorTime, IReactorTCP, IReactorUDP and
             IReactorPluggableNameResolver.
-        @param on_event: told of everything that happens; one that raises is
+        @param config: the settings; C{None}: the defaults.
+        @param on_event: called with each event.  An exception that it raises is
             logged.
-        @param rng: must not be predictable; the system's by default.
+        @param rng: an unpredictable random number generator; C{None}: the
+            system's.
         @raise StateError: the state directory or the key can't be used.
+        @raise UsageError: a transport is not installed.
         """
         super().__init__()
         self.config = config = config or Config()
@@ -140,22 +146,27 @@ class Tracker(MultiService):
         rotation: Rotation = default_rotation,
     ) -> TopicService:
         """
-        Take part in a topic.  Returns at once, also before the tracker has
-        started; L{TopicService.when_joined} waits.
+        Join a topic.  Possible also before the tracker has started.  Does not
+        wait for a neighbour;
+        L{TopicService.when_joined<dtt.tracker.topic.TopicService.when_joined>}
+        does.
 
-        @param name: text, any bytes, or a ready L{TopicId}.
-        @param secret: what the members share; without it whoever knows the
-            name can read the records and join.
-        @param rotation: how the records' key comes about, for all members alike.
-        @raise AlreadyJoined: we take part already.
+        @param name: a name, as text or any bytes, or a
+            L{TopicId<dtt.records.topic.TopicId>}.
+        @param secret: the secret that the members share.  If it is empty, anyone
+            who knows the name can read the records and join.
+        @param rotation: derives the encryption seed of each minute; the same for
+            all members.
+        @raise AlreadyJoined: the topic is already joined.
         @raise TopicLeft: the tracker has stopped.
-        @raise UsageError: the name is no text, or the rotation does not give 32 bytes.
+        @raise UsageError: the name is not Unicode text, or the rotation does not
+            return 32 bytes.
         """
         topic_id = name if isinstance(name, TopicId) else TopicId.from_name(name)
         if self._stopped:
             raise TopicLeft("the tracker has stopped; make a new one")
         if topic_id in self._topics:
-            raise AlreadyJoined(f"topic {topic_id.hex()} is joined already; leave it first")
+            raise AlreadyJoined(f"topic {topic_id.hex()} is already joined; leave it first")
         topic = TopicService(self._shared, topic_id, initial_secret_hash(secret), rotation, self._forget)
         self._topics[topic_id] = topic
         topic.setServiceParent(self)
@@ -163,7 +174,7 @@ class Tracker(MultiService):
 
     def privilegedStartService(self) -> None:
         """
-        Claim the state directory and bind the ports.
+        Lock the state directory and bind the ports.
 
         @raise StateError: another process uses the state directory.
         @raise ListenError: a port can't be bound.
@@ -173,10 +184,14 @@ class Tracker(MultiService):
 
     def startService(self) -> None:
         """
-        Begin to talk.
+        Start the DHT node and all topics.
+
+        @raise LocalError: the tracker has stopped.
+        @raise StateError: another process uses the state directory.
+        @raise ListenError: a port can't be bound.
         """
         self._bind()
-        self._emit(NodeStarted(self.peer_id, self._dht.port, self._listeners.places()))
+        self._emit(NodeStarted(self.peer_id, self._dht.port, self._listeners.listen_addresses()))
         self._dht.when_ready().addCallbacks(
             lambda nodes: self._emit(DHTReady(nodes)), lambda failure: failure.trap(CancelledError)
         )
@@ -186,9 +201,9 @@ class Tracker(MultiService):
 
     def stopService(self) -> Deferred[None]:
         """
-        Leave every topic, close everything, write the state.
+        Leave every topic, close everything and write the state.
 
-        @return: fires when it is done, within 2 s.
+        @return: fires when this is done, within 2 s.
         """
         return Deferred.fromCoroutine(self._stop())
 
@@ -205,7 +220,7 @@ class Tracker(MultiService):
 
     def _bind(self) -> None:
         if self._stopped:
-            raise LocalError("a tracker that has stopped can't start again; make a new one")
+            raise LocalError("a stopped tracker can't be restarted; make a new one")
         if self._bound:
             return
         if self._state is not None:
@@ -256,5 +271,5 @@ class Tracker(MultiService):
         try:
             self._state.write_json(PORTS_FILE, self._ports.to_json())
         except StateError as error:
-            _log.error("The state was not written: {error}", error=error)
+            _log.error("The state could not be saved: {error}", error=error)
         saved_dht.save(self._state, self._dht)

@@ -1,5 +1,5 @@
 """
-The transports of a tracker: which ones, on which ports, and as one.
+The transports of a tracker: chooses them, binds their ports, and combines them.
 """
 
 from __future__ import annotations
@@ -17,39 +17,44 @@ from dtt.identity import PeerKey
 from dtt.interfaces import IListener, IPeerTransport
 from dtt.net.host_port import HostPort
 from dtt.tracker.saved import SavedPorts
-from dtt.transport.combined import SeveralTransports
+from dtt.transport.combined import CombinedTransport
 from dtt.transport.iroh import bindings as iroh_bindings
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import IROH, STREAMS, PeerAddress
 
 _log = Logger()
 
-#: What the transports are called in settings and events.
+#: The names of the transports in settings and events.
 NAMES = {STREAMS: "streams", IROH: "iroh"}
 
 
 def transport_names(wanted: str | None) -> tuple[str, ...]:
     """
-    The transports that a setting stands for, the preferred one first.
+    Return the transports that a setting selects, the preferred one first.
 
-    @param wanted: C{streams}, C{iroh}, C{both}, or L{None}: what is installed.
-    @raise UsageError: iroh is wanted and not installed, or can't be used.
+    @param wanted: C{streams}, C{iroh}, C{both}, or C{None}: those that are
+        installed.
+    @raise UsageError: iroh is selected, but is not installed or can't be used.
     """
     if wanted == "streams":
         return ("streams",)
-    why = iroh_bindings.unavailable_reason()
-    if why is None:
+    reason = iroh_bindings.unavailable_reason()
+    if reason is None:
         return ("iroh",) if wanted == "iroh" else ("streams", "iroh")
     if wanted is None:
         return ("streams",)
-    raise UsageError(f"transport {wanted} needs the iroh package{why}: {iroh_bindings.HOW_TO_INSTALL}")
+    raise UsageError(f"transport {wanted} needs the iroh package{reason}: {iroh_bindings.HOW_TO_INSTALL}")
 
 
 def bind_port(wanted: int, kept: int, bind: Callable[[int], None]) -> None:
     """
-    Bind the port that is asked for, else the one of the last run, else any.
+    Bind the configured port; without one the port of the last run, or any port if
+    that is not free.
 
-    @raise ListenError: it can't be bound.
+    @param wanted: the configured port; 0: none.
+    @param kept: the port of the last run; 0: none.
+    @param bind: binds a port, or any port if it is 0.
+    @raise ListenError: the port can't be bound.
     """
     if wanted or not kept:
         bind(wanted)
@@ -57,30 +62,34 @@ def bind_port(wanted: int, kept: int, bind: Callable[[int], None]) -> None:
     try:
         bind(kept)
     except ListenError as error:
-        _log.warn("The port of the last run is not free: {error}. Taking another one.", error=error)
+        _log.warn("The port of the last run is not free: {error}. Using another one.", error=error)
         bind(0)
 
 
 class Listeners:
     """
-    All transports of a tracker.
+    The transports of a tracker.
 
-    @ivar transport: them as one, for the gossip.
+    @ivar transport: all of them combined into one, for the gossip.
     """
 
     def __init__(
         self, reactor: Any, key: PeerKey, config: Config, on_addresses_changed: Callable[[], None]
     ) -> None:
         """
-        @param on_addresses_changed: told when L{transport} lists other addresses.
+        @param reactor: provides IReactorTime, IReactorTCP and IReactorUDP.
+        @param key: our key pair.
+        @param config: the settings.
+        @param on_addresses_changed: called when the addresses of C{transport}
+            have changed.
         @raise UsageError: a transport is not installed.
         """
         self._on_addresses_changed = on_addresses_changed
         self._hosts: dict[IListener, HostPort] = {}
-        if config.transport is None and (why := iroh_bindings.unavailable_reason()):
+        if config.transport is None and (reason := iroh_bindings.unavailable_reason()):
             _log.warn(
-                "Without the iroh transport: it needs the iroh package{why}: {how}",
-                why=why,
+                "The iroh transport is disabled: it needs the iroh package{reason}: {how}",
+                reason=reason,
                 how=iroh_bindings.HOW_TO_INSTALL,
             )
         for name in transport_names(config.transport):
@@ -99,15 +108,17 @@ class Listeners:
                 self._hosts[iroh] = config.iroh.listen or (config.listen[0], 0)
         listeners = tuple(self._hosts)
         self.transport: IPeerTransport = (
-            listeners[0] if len(listeners) == 1 else SeveralTransports(reactor, listeners)
+            listeners[0] if len(listeners) == 1 else CombinedTransport(reactor, listeners)
         )
 
     def listen(self, saved: SavedPorts) -> None:
         """
-        Bind all; the ports of the last run where none is asked for.
+        Bind the ports of all transports; where none is configured, the port of the
+        last run.
 
-        @raise ListenError: one of them can't be bound; those before it stay
-            bound until L{stop}, and a later try goes on with it.
+        @param saved: the ports of the last run.
+        @raise ListenError: a port can't be bound.  Those before it stay bound
+            until L{stop}, and another call continues with it.
         """
         for listener, (host, port) in self._hosts.items():
             if listener.port is not None:
@@ -121,17 +132,18 @@ class Listeners:
 
     def ports_in(self, saved: SavedPorts) -> SavedPorts:
         """
-        C{saved} with the ports that are bound; of a transport that is not used
-        it stays as it was.
+        Return C{saved} updated with the bound ports.  The ports of transports that
+        are not used are unchanged.
         """
         for listener in self._hosts:
             port = listener.port or 0
             saved = evolve(saved, streams=port) if listener.kind == STREAMS else evolve(saved, iroh=port)
         return saved
 
-    def places(self) -> tuple[str, ...]:
+    def listen_addresses(self) -> tuple[str, ...]:
         """
-        What is listened on, C{transport:host:port} each.
+        Return the addresses that the transports listen on, each as
+        C{transport:host:port}.
         """
         return tuple(
             f"{NAMES[listener.kind]}:{PeerAddress(listener.kind, host, listener.port or 0)}"
@@ -140,7 +152,9 @@ class Listeners:
 
     def set_external_host(self, host: str) -> None:
         """
-        What others see as our address.
+        Set our external address, as others see it.
+
+        @param host: an IP literal.
         """
         for listener in self._hosts:
             listener.set_external_host(host)
@@ -148,12 +162,14 @@ class Listeners:
 
     def reachable(self) -> bool:
         """
-        Whether a connection of another member has ever reached us.
+        Return whether a member has ever connected to us.
         """
         return any(listener.counters["accepted"] for listener in self._hosts)
 
     def stop(self) -> Deferred[None]:
         """
-        Close everything; fires within 1.5 s.
+        Stop all transports.
+
+        @return: fires when everything is closed, within 1.5 s.
         """
         return gatherResults([listener.stop() for listener in self._hosts]).addCallback(lambda _: None)

@@ -1,8 +1,8 @@
 """
-Connections as the table of connections sees them, and who waits for them.
+Backpressure: unsent bytes per connection, slow readers, and callers waiting to write.
 
-Rule (docs/protocol/streams.md section 1): a peer is writable while less than 256 KiB
-are unsent on the connection that serves it, or when it has none.
+Rule (docs/protocol/streams.md section 1): a peer is writable while its current
+connection has less than 256 KiB unsent, or while it has no connection.
 """
 
 from __future__ import annotations
@@ -19,58 +19,71 @@ from dtt.errors import DecodeError, RemoteError
 from dtt.interfaces import PeerId
 from dtt.transport.streams.channels import Channels
 
-#: Unsent bytes below which a peer is writable (docs/protocol/streams.md section 1).
+#: A peer is writable below this many unsent bytes (docs/protocol/streams.md section 1).
 WRITABLE = 256 * 1024
 
-#: More unsent bytes than this for so many seconds end a connection (docs/protocol/streams.md section 1).
+#: A connection with more than SLOW_BYTES unsent for SLOW_SECONDS is closed
+#: (docs/protocol/streams.md section 1).
 SLOW_BYTES, SLOW_SECONDS = 1024 * 1024, 10.0
 
-#: So does a peer that takes nothing at all for so long while it is not writable:
-#: whoever waits for it sends no more, and it would never come to so many bytes.
-#: Guess: iroh's own idle time-out.  A slow link that lives takes something more
-#: often: what is taken shows 64 KiB (streams) or 256 KiB (iroh) at a time, every
-#: 16 s on 16 kB/s.
+#: Seconds without any progress after which a connection that is not writable is closed.  Callers
+#: that wait for it stop sending, so it would never reach SLOW_BYTES.  Guess: iroh's own idle
+#: timeout.  A working slow link makes progress more often: progress shows in steps of 64 KiB
+#: (streams) or 256 KiB (iroh), which is every 16 s at 16 kB/s.
 STALLED_SECONDS = 30.0
 
-#: So many unsent bytes end it at once: what others send through us in those
-#: 10 s must not take all memory (guess).
+#: Unsent bytes above which a connection is closed immediately: what other members relay through us
+#: within SLOW_SECONDS must not exhaust memory (guess).
 UNSENT_LIMIT = 16 * 1024 * 1024
 
 
 def short_reason(error: RemoteError) -> str:
     """
-    Why C{error} ends a connection, for the counters.
+    Return the reason for which C{error} closes a connection.
+
+    The set of possible reasons is small: a counter is kept for each
+    (L{closed_counter}).
     """
-    # Only the texts of DecodeErrors are known to be few.
+    # DecodeError has a fixed set of texts; other errors may have arbitrary ones.
     return str(error) if isinstance(error, DecodeError) else type(error).__name__
 
 
-class Patience:
+def closed_counter(reason: str) -> str:
     """
-    Ends a connection whose peer reads too slowly.
+    Return the name of the counter for connections closed with C{reason}, for example
+    C{"closed_slow_reader"} for C{"slow reader"}.
+    """
+    return "closed_" + reason.lower().replace(" ", "_")
+
+
+class SlowReaderTimeout:
+    """
+    Closes a connection whose peer reads too slowly.
     """
 
     def __init__(self, clock: IReactorTime, give_up: Callable[[], object]) -> None:
         """
-        @param give_up: called once, never within a call of ours.
+        @param clock: schedules the timeouts.
+        @param give_up: called once, without arguments, to close the connection; never
+            called from within a method of this object.
         """
         self._clock = clock
         self._give_up = give_up
         self._stalled: IDelayedCall | None = None
         self._slow: IDelayedCall | None = None
 
-    def waiting(self, unsent: int) -> None:
+    def queued(self, unsent: int) -> None:
         """
-        More has to wait, C{unsent} bytes now.
+        Note that bytes were queued; C{unsent} is the new number of unsent bytes.
         """
         if unsent >= WRITABLE and self._stalled is None:
-            self._stalled = self._clock.callLater(STALLED_SECONDS, self._over)
+            self._stalled = self._clock.callLater(STALLED_SECONDS, self._expire)
         if unsent > SLOW_BYTES and self._slow is None:
-            self._slow = self._clock.callLater(SLOW_SECONDS, self._over)
+            self._slow = self._clock.callLater(SLOW_SECONDS, self._expire)
 
-    def taken(self, unsent: int) -> None:
+    def drained(self, unsent: int) -> None:
         """
-        The peer has taken something, C{unsent} bytes are left.
+        Note that the peer read something; C{unsent} bytes remain.
         """
         if unsent <= SLOW_BYTES:
             cancel_if_active(self._slow)
@@ -81,72 +94,76 @@ class Patience:
         elif self._stalled is not None and self._stalled.active():
             self._stalled.reset(STALLED_SECONDS)
 
-    def lose(self) -> None:
+    def expire_soon(self) -> None:
         """
-        It is over: give up in the next turn.
+        Give up in the next reactor turn.
         """
-        self.end()
+        self.cancel()
         self._stalled = self._clock.callLater(0, self._give_up)
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         """
-        Wait for nothing any more.
+        Cancel the timeouts.
         """
         cancel_if_active(self._stalled)
         cancel_if_active(self._slow)
         self._stalled = self._slow = None
 
-    def _over(self) -> None:
-        self.end()
+    def _expire(self) -> None:
+        self.cancel()
         self._give_up()
 
 
-class Queue(Protocol):
+class SendQueue(Protocol):
     """
-    What L{Writers} want to know of a connection.
+    The part of a connection that L{Writers} uses.
     """
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait because the peer reads too slowly."""
+        """Bytes queued because the peer reads too slowly."""
 
 
-class Connection(Queue, Protocol):
+class Connection(SendQueue, Protocol):
     """
-    What a L{Multiplexer} needs of an authenticated connection.  Neither
-    L{send} nor L{close} calls the multiplexer back before it returns.
+    What L{dtt.transport.streams.multiplexer.Multiplexer} needs from an authenticated
+    connection.  Neither L{send} nor L{close} calls the multiplexer back before it
+    returns.
     """
 
     @property
     def peer_id(self) -> PeerId:
-        """Who is at the other end (32 bytes)."""
+        """Peer id of the remote end (32 bytes)."""
 
     @property
     def opened_by_us(self) -> bool:
-        """Whether we dialled."""
+        """Whether this side dialled."""
 
     @property
     def exporter(self) -> bytes:
-        """32 bytes that only both ends of this connection know."""
+        """Keying material known only to the two ends of this connection (32 bytes)."""
 
     def send(self, frame: bytes) -> None:
         """Send one encoded frame; dropped once the connection is closed."""
 
     def close(self) -> None:
-        """End the connection once everything sent is out."""
+        """Close the connection once everything sent has been written."""
 
     def abort(self, reason: str) -> None:
-        """End the connection now, tell the multiplexer, and count C{reason}."""
+        """Close the connection immediately, notify the multiplexer, and count C{reason}."""
 
 
 @define(slots=True, eq=False)
 class Link:
     """
-    A connection, as the multiplexer sees it.
+    The multiplexer's state for one connection.
 
-    @ivar opened_at: when it was authenticated, seconds.
-    @ivar closing: we do not send on it any more.
-    @ivar linger: the end that it is heading for.
+    @ivar connection: the connection itself.
+    @ivar peer_id: peer id of the remote end (32 bytes).
+    @ivar opened_at: time of authentication, in seconds.
+    @ivar channels: the topics opened on the connection, by both ends.
+    @ivar closing: whether nothing more is sent on it.
+    @ivar linger: the scheduled close, if any.
     """
 
     connection: Connection
@@ -159,18 +176,20 @@ class Link:
 
 class Writers:
     """
-    Those who wait for peers to be writable.
-
-    @param connection: the connection that serves a peer, if any.
+    The callers waiting for peers to become writable.
     """
 
-    def __init__(self, connection: Callable[[PeerId], Queue | None]) -> None:
+    def __init__(self, connection: Callable[[PeerId], SendQueue | None]) -> None:
+        """
+        @param connection: returns the current connection of a peer, or C{None}.
+        """
         self._connection = connection
         self._waiting: list[tuple[tuple[PeerId, ...], Deferred[None]]] = []
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
         """
-        As L{dtt.interfaces.IPeerTransport.when_writable}.
+        Return a Deferred that fires when all of C{peer_ids} are writable; it may be
+        cancelled.
         """
         if self._writable(peer_ids):
             return succeed(None)
@@ -184,7 +203,8 @@ class Writers:
 
     def check(self) -> None:
         """
-        Some connection has been read, replaced or lost.
+        Fire what has become writable; called when a connection was read, replaced or
+        lost.
         """
         waiting, self._waiting = self._waiting, []
         ready = []
@@ -194,7 +214,7 @@ class Writers:
             else:
                 self._waiting.append((peer_ids, result))
         for result in ready:
-            # The callback of one may have cancelled another.
+            # An earlier callback may have cancelled this one.
             if not result.called:
                 result.callback(None)
 

@@ -1,12 +1,12 @@
 """
-Several transports as one: a member has one id and one swarm over all of them.
+Several transports combined into one: a member has one id and one swarm over all of
+them.
 
-Rules (docs/protocol/streams.md section 4): a peer is dialled by the transports that its
-addresses belong to, side by side, 250 ms apart; the first authenticated
-connection wins.  While any transport has a connection to a peer it is
-connected: what breaks on one goes on over another.  A topic's messages to a
-peer take the first transport that is connected, unless the peer did not admit
-us there.
+Rules (docs/protocol/streams.md section 4): a peer is dialled concurrently by each
+transport that its addresses belong to, 250 ms apart; the first authenticated connection
+wins.  A peer is connected while any transport has a connection to it: when one
+connection breaks, traffic continues over another.  A topic's messages to a peer use the
+first connected transport on which the peer has admitted us to the topic.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from dtt.wire.addresses import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 @implementer(ITopicLinks)
 class _Links:
     """
-    What one transport tells one topic.
+    Receives one topic's events from one transport.
     """
 
-    def __init__(self, several: SeveralTransports, number: int, topic_id: bytes, links: ITopicLinks) -> None:
-        self._several = several
+    def __init__(self, combined: CombinedTransport, number: int, topic_id: bytes, links: ITopicLinks) -> None:
+        self._combined = combined
         self._number = number
         self._topic_id = topic_id
         self._links = links
@@ -44,11 +44,11 @@ class _Links:
         self._links.messages_received(peer_id, messages)
 
     def peer_connected(self, peer_id: PeerId) -> None:
-        self._several.connected(self._number, peer_id)
+        self._combined.connected(self._number, peer_id)
         self._links.peer_connected(peer_id)
 
     def peer_disconnected(self, peer_id: PeerId) -> None:
-        if not self._several.goes_on(self._number, peer_id, self._topic_id):
+        if not self._combined.still_connected(self._number, peer_id, self._topic_id):
             self._links.peer_disconnected(peer_id)
 
 
@@ -57,9 +57,12 @@ class _Race:
     """
     A dial of one peer.
 
-    @ivar todo: transports not tried yet, with what they shall dial.
-    @ivar running: dials under way.
-    @ivar reasons: why others failed.
+    @ivar peer_id: the peer (32 bytes).
+    @ivar todo: transports not tried yet, with the addresses for each.
+    @ivar result: fires when the peer is connected.
+    @ivar running: dials in progress.
+    @ivar reasons: why finished dials failed.
+    @ivar next_attempt: starts the next dial.
     """
 
     peer_id: PeerId
@@ -71,29 +74,30 @@ class _Race:
 
 
 @implementer(IPeerTransport)
-class SeveralTransports:
+class CombinedTransport:
     """
-    An L{IPeerTransport} made of others.
+    An L{IPeerTransport} that combines several L{IListener}s.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, transports: Sequence[IListener]) -> None:
         """
-        @param transports: of different kinds, the preferred one first.
+        @param clock: schedules the dials.
+        @param transports: transports of different kinds, in order of preference.
         """
         self._clock = clock
         self._transports = tuple(transports)
         self._by_kind = {transport.kind: transport for transport in transports}
         self.finds_peers = any(transport.finds_peers for transport in transports)
-        # Where a topic is not admitted, though the peer is connected.
-        self._closed_to_us: set[tuple[int, PeerId, bytes]] = set()
+        # (transport, peer, topic) where the peer is connected but has not admitted us to the topic.
+        self._not_admitted: set[tuple[int, PeerId, bytes]] = set()
         self._races: dict[_Race, None] = {}
 
     def addresses(self) -> tuple[Address, ...]:
         """
-        As L{IPeerTransport.addresses}: each transport's first ones first, so
-        that none of them is cut off.
+        Return at most 8 addresses and at most one relay.  The transports' addresses
+        alternate, so that none is cut off entirely.
         """
         listed = [transport.addresses() for transport in self._transports]
         relays = [a for a in chain.from_iterable(listed) if isinstance(a, RelayAddress)]
@@ -103,22 +107,23 @@ class SeveralTransports:
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
         """
-        As L{IPeerTransport.open_topic}.
+        Open the topic on all transports.
         """
         for number, transport in enumerate(self._transports):
             transport.open_topic(topic_id, secret_hash, _Links(self, number, topic_id, links))
 
     def close_topic(self, topic_id: bytes) -> None:
         """
-        As L{IPeerTransport.close_topic}.
+        Close the topic on all transports.
         """
-        self._closed_to_us = {entry for entry in self._closed_to_us if entry[2] != topic_id}
+        self._not_admitted = {entry for entry in self._not_admitted if entry[2] != topic_id}
         for transport in self._transports:
             transport.close_topic(topic_id)
 
     def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """
-        As L{IPeerTransport.dial}.
+        Dial the peer on every transport that C{addresses} belong to or that finds peers
+        by id.
         """
         if self.is_connected(peer_id):
             return succeed(None)
@@ -140,27 +145,27 @@ class SeveralTransports:
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """
-        As L{IPeerTransport.is_connected}.
+        Return whether any transport has a connection to the peer.
         """
         return any(transport.is_connected(peer_id) for transport in self._transports)
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
-        As L{IPeerTransport.send}.
+        Send over the first transport that carries the topic to the peer.
         """
-        return (self._way(peer_id, topic_id) or self._transports[0]).send(peer_id, topic_id, message)
+        return (self._carrier(peer_id, topic_id) or self._transports[0]).send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
-        As L{IPeerTransport.disconnect}.
+        End the topic's use of the peer's connections on all transports.
         """
         for number, transport in enumerate(self._transports):
-            self._closed_to_us.discard((number, peer_id, topic_id))
+            self._not_admitted.discard((number, peer_id, topic_id))
             transport.disconnect(peer_id, topic_id)
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
         """
-        As L{IPeerTransport.when_writable}.
+        Fire when the peers are writable on all transports.
         """
         waiting = [d for d in (t.when_writable(peer_ids) for t in self._transports) if not d.called]
         if not waiting:
@@ -173,51 +178,52 @@ class SeveralTransports:
 
         return gatherResults(waiting, consumeErrors=True).addCallbacks(lambda _: None, unwrap)
 
-    # What one transport tells
+    # Events from the transports
 
     def connected(self, number: int, peer_id: PeerId) -> None:
         """
-        Transport C{number} has a new connection to C{peer_id}.
+        Handle a new connection to C{peer_id} on transport C{number}.
         """
-        # Of a connection whose end was asked for nobody tells.
-        self._closed_to_us = {
+        # Transports do not report the end of a connection that was ended on request, so drop
+        # entries of connections that are gone.
+        self._not_admitted = {
             entry
-            for entry in self._closed_to_us
+            for entry in self._not_admitted
             if entry[:2] != (number, peer_id) and self._transports[entry[0]].is_connected(entry[1])
         }
         for race in [race for race in self._races if race.peer_id == peer_id]:
             self._won(race, self._transports[number])
 
-    def goes_on(self, number: int, peer_id: PeerId, topic_id: bytes) -> bool:
+    def still_connected(self, number: int, peer_id: PeerId, topic_id: bytes) -> bool:
         """
-        Transport C{number} has lost C{peer_id} for a topic.
+        Handle the loss of C{peer_id} on transport C{number} for one topic.
 
-        @return: whether another one still has it.
+        @return: whether another transport still carries the topic to the peer.
         """
         if self._transports[number].is_connected(peer_id):
-            self._closed_to_us.add((number, peer_id, topic_id))
+            self._not_admitted.add((number, peer_id, topic_id))
         else:
-            self._closed_to_us.discard((number, peer_id, topic_id))
-        if self._way(peer_id, topic_id) is not None:
+            self._not_admitted.discard((number, peer_id, topic_id))
+        if self._carrier(peer_id, topic_id) is not None:
             return True
         for each in range(len(self._transports)):
-            self._closed_to_us.discard((each, peer_id, topic_id))
+            self._not_admitted.discard((each, peer_id, topic_id))
         return False
 
-    # Inside
+    # Internals
 
-    def _way(self, peer_id: PeerId, topic_id: bytes) -> IListener | None:
+    def _carrier(self, peer_id: PeerId, topic_id: bytes) -> IListener | None:
         """
-        The transport that carries a message.
+        Return the transport that carries the topic's messages to the peer, if any.
         """
         for number, transport in enumerate(self._transports):
-            if transport.is_connected(peer_id) and (number, peer_id, topic_id) not in self._closed_to_us:
+            if transport.is_connected(peer_id) and (number, peer_id, topic_id) not in self._not_admitted:
                 return transport
         return None
 
     def _next(self, race: _Race) -> None:
         """
-        Start the next dial, if there is one.
+        Start the next dial of C{race}; fail it when no dial is left.
         """
         cancel_if_active(race.next_attempt)
         race.next_attempt = None
@@ -228,7 +234,7 @@ class SeveralTransports:
             return
         transport, addresses = race.todo.pop(0)
         if race.todo:
-            # Set before the dial: it may fail at once and come back here.
+            # Schedule this first: the dial may fail synchronously and re-enter this method.
             race.next_attempt = self._clock.callLater(ATTEMPT_DELAY, self._next, race)
         dial = race.running[transport] = transport.dial(race.peer_id, addresses)
         dial.addCallbacks(
@@ -236,7 +242,7 @@ class SeveralTransports:
         )
 
     def _won(self, race: _Race, transport: IListener) -> None:
-        # It may still be about to say that it has succeeded.
+        # The winning dial may not have fired yet; do not cancel it.
         race.running.pop(transport, None)
         if race in self._races:
             self._end(race)
@@ -249,13 +255,13 @@ class SeveralTransports:
         if failure.check(DialFailed):
             race.reasons.append(failure.getErrorMessage())
         else:
-            self._log.failure("a transport could not dial", failure)
+            self._log.failure("unexpected error while dialling", failure)
             race.reasons.append("internal error")
         self._next(race)
 
     def _end(self, race: _Race) -> None:
         """
-        Cancel what goes on.
+        Remove C{race} and cancel the dials in progress.
         """
         self._races.pop(race, None)
         cancel_if_active(race.next_attempt)

@@ -1,11 +1,11 @@
 """
-Dials: several addresses of one peer side by side, one result.
+Dials: several addresses of one peer attempted concurrently, with one result.
 
-Rules (RFC 8305, "Happy Eyeballs"; docs/protocol/streams.md section 4): an address is
-tried 250 ms after the one before it, or as soon as that one has failed; the
-first authenticated connection wins and the other attempts are cancelled.  A
-dial ends within 10 s.  Whoever dials a peer that is being dialled joins that
-dial, and adds the addresses that it does not know yet.
+Rules (RFC 8305, "Happy Eyeballs"; docs/protocol/streams.md section 4): each address is
+tried 250 ms after the previous one, or as soon as the previous attempt has failed; the
+first authenticated connection wins and the other attempts are cancelled.  A dial takes
+at most 10 s.  A second caller that dials the same peer joins the dial in progress and
+adds its new addresses to it.
 """
 
 from __future__ import annotations
@@ -24,26 +24,34 @@ from dtt.errors import DialFailed
 from dtt.interfaces import PeerId
 from dtt.wire.addresses import MAX_ADDRESSES
 
-#: Seconds between two attempts (RFC 8305 section 8, Connection Attempt Delay).
+#: Seconds between the starts of two attempts (RFC 8305 section 8, Connection Attempt Delay).
 ATTEMPT_DELAY = 0.25
 
-#: Seconds that a dial may take (docs/protocol/streams.md section 1: the handshake's bound).
+#: Seconds until a dial fails (docs/protocol/streams.md section 1: the handshake's limit).
 DIAL_TIMEOUT = 10.0
 
-#: Peers dialled at the same time (guess; the active and passive view hold 35).
+#: Peers dialled concurrently (guess; the active and passive view hold 35).
 MAX_DIALS = 32
 
 
-#: What one attempt is made at: usually an address.
+#: The target of one attempt: usually an address.
 A = TypeVar("A", bound=Hashable)
 
 
 @define(slots=True, eq=False)
 class _Dial(Generic[A]):
     """
+    The state of one dial.
+
+    @ivar peer_id: the peer (32 bytes).
+    @ivar timeout: fails the dial.
+    @ivar known: all addresses of the dial.
     @ivar todo: addresses not tried yet, in order.
-    @ivar running: attempts under way.
-    @ivar reasons: why attempts failed, each once.
+    @ivar running: attempts in progress.
+    @ivar callers: the Deferreds returned to callers.
+    @ivar reasons: why attempts failed, without duplicates.
+    @ivar next_attempt: starts the next attempt.
+    @ivar done: whether the dial has ended.
     """
 
     peer_id: PeerId
@@ -58,7 +66,7 @@ class _Dial(Generic[A]):
 
     def fail_reason(self, reason: str) -> str:
         """
-        All reasons so far, C{reason} among them.
+        Add C{reason} and return all reasons so far, separated by commas.
         """
         if reason not in self.reasons:
             self.reasons.append(reason)
@@ -67,23 +75,30 @@ class _Dial(Generic[A]):
 
 class Dials(Generic[A]):
     """
-    The running dials of a transport.
-
-    @param attempt: connects to a peer at one address; fires once it is
-        authenticated, fails with L{DialFailed}, can be cancelled.
+    The dials in progress of one transport.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, attempt: Callable[[PeerId, A], Deferred[None]]) -> None:
+        """
+        @param clock: schedules attempts and timeouts.
+        @param attempt: connects to a peer at one address.  Its Deferred fires once the
+            peer is authenticated, fails with L{DialFailed}, and can be cancelled.
+        """
         self._clock = clock
         self._attempt = attempt
         self._dials: dict[PeerId, _Dial[A]] = {}
 
     def dial(self, peer_id: PeerId, addresses: Sequence[A]) -> Deferred[None]:
         """
-        Fires when C{peer_id} is connected; a Deferred of its own for each
-        caller.  The dial ends when all of them are cancelled.
+        Dial C{peer_id}, or join the dial in progress.
+
+        @param peer_id: the peer (32 bytes).
+        @param addresses: the addresses to try, in order; a dial uses at most 8.
+        @return: a separate Deferred for each caller, which fires when the peer is
+            connected and fails with L{DialFailed}.  The dial is cancelled once all
+            callers have cancelled.
         """
         dial = self._dials.get(peer_id)
         if dial is None:
@@ -97,7 +112,7 @@ class Dials(Generic[A]):
         new = new[: MAX_ADDRESSES - len(dial.known)]
         dial.known += new
         dial.todo += new
-        result: Deferred[None] = Deferred(lambda result: self._left(dial, result))
+        result: Deferred[None] = Deferred(lambda result: self._caller_cancelled(dial, result))
         dial.callers.append(result)
         if dial.next_attempt is None:
             self._next(dial)
@@ -105,10 +120,11 @@ class Dials(Generic[A]):
 
     def connected(self, peer_id: PeerId) -> None:
         """
-        There is an authenticated connection to C{peer_id}, whoever opened it.
+        Fire the dial of C{peer_id}: an authenticated connection exists, opened by
+        either side.
         """
         for caller in self._end(peer_id):
-            # The callback of one may have cancelled another.
+            # An earlier callback may have cancelled this one.
             if not caller.called:
                 caller.callback(None)
 
@@ -121,7 +137,7 @@ class Dials(Generic[A]):
 
     def _next(self, dial: _Dial[A]) -> None:
         """
-        Start the next attempt, if there is one.
+        Start the next attempt; fail the dial when no attempt is left.
         """
         cancel_if_active(dial.next_attempt)
         dial.next_attempt = None
@@ -131,7 +147,7 @@ class Dials(Generic[A]):
             if not dial.running:
                 self._failed(dial.peer_id, ", ".join(dial.reasons))
             return
-        # Set before the attempt: it may fail at once and come back here.
+        # Schedule this first: the attempt may fail synchronously and re-enter this method.
         dial.next_attempt = self._clock.callLater(ATTEMPT_DELAY, self._next, dial)
         attempt = self._attempt(dial.peer_id, dial.todo.pop(0))
         dial.running.append(attempt)
@@ -146,7 +162,7 @@ class Dials(Generic[A]):
         if isinstance(failure.value, DialFailed):
             dial.fail_reason(failure.getErrorMessage())
         else:
-            self._log.failure("an attempt to connect failed in an unexpected way", failure)
+            self._log.failure("unexpected error while connecting", failure)
             dial.fail_reason("internal error")
         dial.running.remove(attempt)
         self._next(dial)
@@ -159,9 +175,9 @@ class Dials(Generic[A]):
     def _timed_out(self, peer_id: PeerId) -> None:
         self._failed(peer_id, self._dials[peer_id].fail_reason("timed out"))
 
-    def _left(self, dial: _Dial[A], result: Deferred[None]) -> None:
+    def _caller_cancelled(self, dial: _Dial[A], result: Deferred[None]) -> None:
         """
-        A caller has cancelled.
+        Remove a caller that has cancelled.
         """
         if result in dial.callers:
             dial.callers.remove(result)

@@ -1,13 +1,13 @@
 """
-How many strangers may be in a handshake with us.  Pure.
+Limits on unauthenticated inbound connections.  Pure.
 
-Rules (docs/protocol/streams.md section 1): 4 of one /24 (IPv4) or /64 (IPv6) at a
-time, loopback exempt; for iroh, those through relays count as one network.
-TCP's own backlog is one queue for all sources, so that one of them would hold
-up the others; instead a further connection is accepted and not read: its bytes
-stay in the kernel, it costs a descriptor, and it takes its turn when another of
-its network is through.  At most 12 of a network wait, and at most 64 are in a
-handshake or wait for one in all; the rest are refused.
+Rules (docs/protocol/streams.md section 1): at most 4 concurrent handshakes per /24
+(IPv4) or /64 (IPv6), loopback exempt; for iroh, all connections through relays count as
+one network.  The kernel's accept backlog is one queue for all sources, so one network
+could block the others there.  Therefore further connections are accepted but not read:
+their bytes stay in the kernel, each costs one descriptor, and each starts its handshake
+when another of its network has finished.  At most 12 connections per network wait, and
+at most 64 in total are in a handshake or waiting; further ones are refused.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from attrs import define
 
 from dtt.net.networks import network_of
 
-#: Handshakes of one network at a time (docs/protocol/streams.md section 1).
+#: Concurrent handshakes per network (docs/protocol/streams.md section 1).
 MAX_PER_NETWORK = 4
 
-#: Those of one network that wait for a handshake (guess; it must stay well
-#: below the number for all, or one network could hold up the others).
+#: Connections per network that wait for a handshake (guess; must stay well below
+#: MAX_UNAUTHENTICATED, or one network could block the others).
 MAX_WAITING_PER_NETWORK = 12
 
-#: Unauthenticated connections in all (guess; half of the authenticated ones).
+#: Unauthenticated connections in total (guess; half the limit of authenticated ones).
 MAX_UNAUTHENTICATED = 64
 
 
 @define(slots=True, eq=False)
-class Place:
+class HandshakeSlot:
     """
-    A connection's place in L{Handshakes}.
+    One connection's entry in L{Handshakes}.
 
-    @ivar running: it is in its handshake, not waiting for one.
+    @ivar network: the network it counts towards; C{None} if exempt.
+    @ivar proceed: called when its handshake may start.
+    @ivar running: whether it is in its handshake, as opposed to waiting for one.
     """
 
     network: str | None
@@ -44,43 +46,49 @@ class Place:
 
 class Handshakes:
     """
-    The unauthenticated connections of a listener.
+    The unauthenticated connections of one listener.
     """
 
     def __init__(self) -> None:
-        self._places: dict[Place, None] = {}
+        self._slots: dict[HandshakeSlot, None] = {}
 
     def __len__(self) -> int:
-        return len(self._places)
-
-    def enter(self, host: str | None, proceed: Callable[[], None]) -> Place | None:
         """
-        A connection from C{host}; L{None}: refuse it.
-
-        @param host: an IP literal; L{None}: it comes through a relay.  All of
-            those count as one network.
-        @param proceed: called when it may begin, if C{running} is not true yet.
+        Return the number of connections in a handshake or waiting for one.
         """
-        if len(self._places) >= MAX_UNAUTHENTICATED:
+        return len(self._slots)
+
+    def enter(self, host: str | None, proceed: Callable[[], None]) -> HandshakeSlot | None:
+        """
+        Register a connection from C{host}.
+
+        @param host: an IP literal, or C{None} for a connection through a relay; all of
+            these count as one network.
+        @param proceed: called when the handshake may start, unless C{running} is
+            already true.
+        @return: the connection's entry, or C{None} if the connection must be refused.
+        """
+        if len(self._slots) >= MAX_UNAUTHENTICATED:
             return None
         network = "relays" if host is None else network_of(host)
-        same = [] if network is None else [place for place in self._places if place.network == network]
+        same = [] if network is None else [slot for slot in self._slots if slot.network == network]
         if len(same) >= MAX_PER_NETWORK + MAX_WAITING_PER_NETWORK:
             return None
-        place = Place(network, proceed, sum(place.running for place in same) < MAX_PER_NETWORK)
-        self._places[place] = None
-        return place
+        slot = HandshakeSlot(network, proceed, sum(slot.running for slot in same) < MAX_PER_NETWORK)
+        self._slots[slot] = None
+        return slot
 
-    def leave(self, place: Place) -> None:
+    def leave(self, slot: HandshakeSlot) -> None:
         """
-        The connection is authenticated, or gone.
+        Remove a connection that is authenticated or gone, and start the next waiting
+        one of its network.
         """
-        if place not in self._places:
+        if slot not in self._slots:
             return
-        del self._places[place]
-        if not place.running:
+        del self._slots[slot]
+        if not slot.running:
             return
-        following = next((p for p in self._places if not p.running and p.network == place.network), None)
+        following = next((p for p in self._slots if not p.running and p.network == slot.network), None)
         if following is not None:
             following.running = True
             following.proceed()

@@ -1,3 +1,3 @@
 """
-Encodings that records, gossip and transports share.  Pure.
+Encodings shared by records, gossip and transports. Pure.
 """

@@ -1,9 +1,9 @@
 """
-Addresses of a peer, as records and PeerData carry them.  Pure.
+Peer addresses as carried in records and in PeerData. Pure.
 
-Contracts: docs/protocol/addresses.md section 3 (the extension behind a record's
-content) and section 5 (PeerData: iroh's AddrInfo, then the same extension).
-Rust peers ignore the extension; a malformed one counts as none.
+Formats: docs/protocol/addresses.md section 3 (the extension that follows a record's
+content) and section 5 (PeerData: iroh's AddrInfo followed by the same extension). Rust
+peers ignore the extension. A malformed extension is treated as absent.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dtt.wire.postcard import Reader, encode_bytes, encode_option, encode_varint
 STREAMS = 0
 IROH = 1
 
-#: At most this many addresses are written, read, or dialled for one peer; one
-#: relay may stand beside them (docs/protocol/gossip.md Q10).
+#: The most direct addresses written, read or dialled for one peer. One relay may
+#: accompany them (docs/protocol/gossip.md Q10).
 MAX_ADDRESSES = 8
 
-#: Characters of a relay's URL: with C{relay=} it must fit a string of DNS TXT
-#: (docs/protocol/addresses.md section 1).
+#: The most characters of a relay URL: with the prefix C{relay=} it must fit into one
+#: string of a DNS TXT record (docs/protocol/addresses.md section 1).
 MAX_RELAY_URL = 249
 
 _MAGIC = b"dtt1"
@@ -35,7 +35,7 @@ _MAGIC = b"dtt1"
 @frozen(slots=True)
 class PeerAddress:
     """
-    Where a transport may reach a peer.
+    A socket address at which a transport may reach a peer.
 
     @ivar transport: L{STREAMS} or L{IROH}.
     @ivar host: an IP literal.
@@ -53,9 +53,9 @@ class PeerAddress:
 @frozen(slots=True)
 class RelayAddress:
     """
-    The iroh relay through which a peer can be reached by its id.
+    An iroh relay through which a peer can be reached by its peer id.
 
-    @ivar url: as iroh writes it, for instance C{https://relay.example/}; at
+    @ivar url: the URL as iroh writes it, for instance C{https://relay.example/}; at
         most L{MAX_RELAY_URL} characters.
     """
 
@@ -71,7 +71,7 @@ Address: TypeAlias = PeerAddress | RelayAddress
 
 def direct_addresses(addresses: Iterable[Address], transport: int) -> list[PeerAddress]:
     """
-    Those of C{addresses} that C{transport} can dial without a relay.
+    Return those of C{addresses} that C{transport} can dial without a relay.
     """
     return [a for a in addresses if isinstance(a, PeerAddress) and a.transport == transport]
 
@@ -98,15 +98,17 @@ def _read_socket_address(reader: Reader) -> tuple[str, int]:
 
 def _direct(addresses: Iterable[Address]) -> list[PeerAddress]:
     """
-    The first L{MAX_ADDRESSES} of C{addresses} that are no relays.
+    Return the first L{MAX_ADDRESSES} of C{addresses} that are not relays.
     """
     return [address for address in addresses if isinstance(address, PeerAddress)][:MAX_ADDRESSES]
 
 
 def encode_extension(addresses: Iterable[Address]) -> bytes:
     """
-    The extension for the first L{MAX_ADDRESSES} of C{addresses}; C{b""} for
-    none.  It has no place for relays.
+    Encode the first L{MAX_ADDRESSES} direct addresses as an extension.
+
+    @return: the extension, or C{b""} if there are no direct addresses. Relays are left
+        out: the format has no field for them.
     """
     by_transport: dict[int, list[PeerAddress]] = {}
     for address in _direct(addresses):
@@ -124,8 +126,10 @@ def encode_extension(addresses: Iterable[Address]) -> bytes:
 
 def decode_extension(data: bytes) -> tuple[PeerAddress, ...]:
     """
-    The addresses in an extension, at most L{MAX_ADDRESSES}; none if C{data}
-    is not a well-formed extension.  Unknown transports are skipped.
+    Decode the addresses in an extension.
+
+    @return: at most L{MAX_ADDRESSES} addresses; none if C{data} is not a well-formed
+        extension. Addresses of unknown transports are skipped.
     """
     if not data.startswith(_MAGIC):
         return ()
@@ -146,8 +150,8 @@ def decode_extension(data: bytes) -> tuple[PeerAddress, ...]:
 
 def encode_peer_data(addresses: Sequence[Address]) -> bytes:
     """
-    PeerData for gossip: AddrInfo with the first relay and the iroh addresses,
-    then the extension with the addresses of all transports.
+    Encode PeerData for gossip: an AddrInfo with the first relay and the iroh addresses,
+    followed by the extension with the addresses of all transports.
     """
     limited = _direct(addresses)
     iroh = direct_addresses(limited, IROH)
@@ -161,10 +165,12 @@ def encode_peer_data(addresses: Sequence[Address]) -> bytes:
 
 def decode_peer_data(data: bytes) -> tuple[Address, ...]:
     """
-    The addresses of all transports in PeerData, each once, at most
-    L{MAX_ADDRESSES}; then the relay, if there is one whose URL is not too long.
+    Decode PeerData from gossip.
 
-    @raise DecodeError: AddrInfo is malformed.
+    @return: the distinct direct addresses of all transports, at most L{MAX_ADDRESSES},
+        followed by the relay if there is one with a URL of at most L{MAX_RELAY_URL}
+        characters.
+    @raise DecodeError: the AddrInfo is malformed.
     """
     if not data:
         return ()

@@ -1,8 +1,8 @@
 """
-Cuts a byte stream into pieces that tell their length first.  Pure.
+Length-prefixed framing of a byte stream. Pure.
 
-Rule (docs/protocol/streams.md section 2, docs/protocol/gossip.md section 4): C{length: u32
-big-endian} counts what follows it.
+Format (docs/protocol/streams.md section 2, docs/protocol/gossip.md section 4):
+C{length: u32 big-endian} is the number of bytes that follow it.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from struct import Struct
 
 _LENGTH = Struct(">I")
 
-#: Bytes of a length.
+#: Bytes of the length field.
 HEADER_SIZE = _LENGTH.size
 
-#: The length of what follows, as bytes.
+#: Encode a length as 4 bytes, big-endian.
 encode_length = _LENGTH.pack
 
 
 def prefix(body: bytes) -> bytes:
     """
-    C{body} with its length before it.
+    Return C{body} preceded by its length.
     """
     return encode_length(len(body)) + body
 
 
 class LengthPrefixed:
     """
-    The pieces of one byte stream, however it is cut.  It holds less than one
-    piece, and touches each byte a fixed number of times.
+    Splits one byte stream into frames, however the stream is chunked.
 
-    @ivar fault: why nothing after the pieces that were found can be read;
-        L{None}: it can.
+    It buffers less than one frame and copies each byte a bounded number of times.
+
+    @ivar fault: why the rest of the stream can't be parsed; C{None} while it can.
     """
 
     __slots__ = ("_largest", "_needed", "_partial", "fault")
 
     def __init__(self, largest: int) -> None:
         """
-        @param largest: the length that a piece may have; it has at least one byte.
+        @param largest: the most bytes a frame's body may have. The least is 1.
         """
         self.fault: str | None = None
         self._largest = largest
@@ -47,8 +47,10 @@ class LengthPrefixed:
 
     def feed(self, data: bytes) -> tuple[bytes, list[tuple[int, int]]]:
         """
-        The pieces that C{data} completes: bytes, and where in them each begins
-        and ends.
+        Parse the next chunk of the stream.
+
+        @return: a buffer, and the start and end offset in it of the body of each frame
+            that C{data} completes.
         """
         pieces: list[tuple[int, int]] = []
         partial = self._partial
@@ -77,7 +79,7 @@ class LengthPrefixed:
 
     def within(self) -> bool:
         """
-        Whether a piece has begun and not ended; one whose length is not
-        complete has not begun.
+        Return whether a frame has begun and not ended. A frame begins once its length
+        field is complete.
         """
         return len(self._partial) >= HEADER_SIZE

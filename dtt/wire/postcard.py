@@ -1,10 +1,10 @@
 """
-The subset of postcard that records, hints and gossip share.  Pure.
+The subset of postcard that records, hints and gossip share. Pure.
 
-Rules (docs/protocol/gossip.md section 2): integers are little-endian base-128
-varints, non-minimal ones are accepted within the type's byte count; a bool is
-00 or 01; byte strings, text and sequences carry a varint length; an option is
-00 or 01 and the value; bytes after a complete value are the caller's business.
+Rules (docs/protocol/gossip.md section 2): integers are little-endian base-128 varints;
+a non-minimal varint is accepted if it fits into the byte count of its type. A bool is
+00 or 01. Byte strings, text and sequences start with a varint length. An option is 00,
+or 01 and the value. The caller decides what to do with bytes after a complete value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BYTES = tuple(bytes((number,)) for number in range(0x80))
 
 def encode_varint(number: int) -> bytes:
     """
-    C{number} (not negative) in the fewest bytes.
+    Encode a non-negative C{number} in the fewest bytes.
     """
     if number < 0x80:
         return _BYTES[number]
@@ -40,42 +40,47 @@ def encode_varint(number: int) -> bytes:
 
 def encode_bytes(data: bytes) -> bytes:
     """
-    A byte string with its length before it.
+    Encode a byte string: its length, then its bytes.
     """
     return encode_varint(len(data)) + data
 
 
 def encode_option(data: bytes | None) -> bytes:
     """
-    An optional value that is encoded already.
+    Encode an option whose value, if any, is already encoded.
     """
     return b"\x00" if data is None else b"\x01" + data
 
 
 class Reader:
     """
-    Takes values off the front of C{data}.
+    Decodes consecutive values from C{data}.
 
-    Each method raises L{DecodeError} when the bytes are not such a value.
+    Each method raises L{DecodeError<dtt.errors.DecodeError>} if the next bytes are not
+    a value of its type.
 
-    @ivar offset: bytes consumed so far.
+    @ivar offset: the number of bytes consumed so far.
     """
 
     __slots__ = ("_data", "offset")
 
     def __init__(self, data: bytes, offset: int = 0) -> None:
+        """
+        @param data: the encoded values.
+        @param offset: the number of bytes to skip.
+        """
         self._data = data
         self.offset = offset
 
     def remaining(self) -> int:
         """
-        How many bytes are left.
+        Return the number of bytes left.
         """
         return len(self._data) - self.offset
 
     def raw(self, count: int) -> bytes:
         """
-        The next C{count} bytes.
+        Read C{count} bytes.
         """
         start = self.offset
         end = start + count
@@ -86,7 +91,7 @@ class Reader:
 
     def u8(self) -> int:
         """
-        One raw byte.
+        Read one byte as a number.
         """
         offset = self.offset
         if offset >= len(self._data):
@@ -96,7 +101,7 @@ class Reader:
 
     def boolean(self) -> bool:
         """
-        00 or 01.
+        Read a bool.
         """
         byte = self.u8()
         if byte > 1:
@@ -105,7 +110,9 @@ class Reader:
 
     def varint(self, bits: int) -> int:
         """
-        A varint of an unsigned type of 16, 32 or 64 C{bits}.
+        Read a varint of an unsigned type.
+
+        @param bits: the size of the type: 16, 32 or 64.
         """
         byte = self.u8()
         if byte < 0x80:
@@ -122,13 +129,13 @@ class Reader:
 
     def byte_string(self) -> bytes:
         """
-        A length and that many bytes.
+        Read a byte string.
         """
         return self.raw(self.varint(64))
 
     def text(self) -> str:
         """
-        A byte string that must be UTF-8.
+        Read a byte string that must be valid UTF-8.
         """
         try:
             return self.byte_string().decode("utf-8")
@@ -137,7 +144,9 @@ class Reader:
 
     def option(self, read: Callable[[], T]) -> T | None:
         """
-        Nothing, or the value that C{read} takes.
+        Read an option.
+
+        @param read: reads the value, if there is one.
         """
         tag = self.u8()
         if tag > 1:
@@ -146,8 +155,12 @@ class Reader:
 
     def sequence(self, read: Callable[[], T]) -> list[T]:
         """
-        A count and that many values.  A value takes at least one byte, so a
-        count beyond the remaining bytes is refused before anything is built.
+        Read a sequence.
+
+        A value takes at least one byte, so a count above the number of remaining bytes
+        is refused before anything is allocated.
+
+        @param read: reads one value.
         """
         count = self.varint(64)
         if count > self.remaining():

@@ -1,11 +1,11 @@
 """
-Values that are made by the thousand a second.
+C{frozen} for values that are created thousands of times a second.
 
-C{frozen} is attrs' own for the type checker, which so finds whoever changes one;
-at run time nothing is in the way, since setting attributes past such a guard
-takes a frozen class two to three times as long to make (attrs, "Frozen
-instances" in "How Does It Work?").  For what the machines take and give.  What
-applications get is a tuple with names, which nobody can change.
+The type checker sees attrs' own C{frozen} and reports assignments to attributes. At run
+time the class is mutable: attrs' guard makes the creation of an instance two to three
+times as slow (attrs, "Frozen instances" in "How Does It Work?"). Use it for the input
+and output of the protocol state machines. Applications get named tuples instead, which
+are immutable at run time too.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ __all__ = ["GossipMessage", "frozen"]
 
 class GossipMessage(NamedTuple):
     """
-    A message of a topic.
+    A message received in a topic.
 
     @ivar content: the bytes that were broadcast.
-    @ivar scope: C{"swarm"}, or C{"neighbors"} if it was for direct neighbours only.
-    @ivar delivered_from: the peer id of the I{last hop}, not of the author.
-    @ivar round: hops that it took so far, as received; 0 straight from its author,
-        and for the scope "neighbors".
+    @ivar scope: C{"swarm"}, or C{"neighbors"} if it was sent to direct neighbours only.
+    @ivar delivered_from: the 32-byte peer id of the I{last hop}, which need not be the
+        author.
+    @ivar round: the number of hops so far, as received: 0 directly from the author and
+        for the scope C{"neighbors"}.
     """
 
     content: bytes

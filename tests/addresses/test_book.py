@@ -87,10 +87,10 @@ class AddressBookTests(SynchronousTestCase):
         self.book.learn(PEER, [A], "record")
         self.clock.advance(10)
         self.book.learn(PEER, [B], "peer data")
-        known = {k.address: (k.source, k.named_at) for k in self.book.known(PEER)}
+        known = {k.address: (k.source, k.learned_at) for k in self.book.known(PEER)}
         self.assertEqual(known, {A: ("record", 0.0), B: ("peer data", 10.0)})
         self.book.learn(PEER, [A], "peer data")
-        known = {k.address: (k.source, k.named_at) for k in self.book.known(PEER)}
+        known = {k.address: (k.source, k.learned_at) for k in self.book.known(PEER)}
         self.assertEqual(known[A], ("record", 10.0))
         self.assertEqual(self.book.known(OTHER), ())
 
@@ -252,7 +252,7 @@ class AddressBookTests(SynchronousTestCase):
         """
         The number of failed places remembered is limited; the newest are kept.
         """
-        self.patch(held, "MAX_HELD_PLACES", 10)
+        self.patch(held, "MAX_HELD_ADDRESSES", 10)
         places = [PeerAddress(STREAMS, "192.0.2.1", port) for port in range(1, 21)]
         self.book.failed(OTHER, places)
         self.book.learn(PEER, places[8:12], "record")
@@ -403,7 +403,7 @@ class ReachedTests(SynchronousTestCase):
         self.book.succeeded(PEER)
         self.clock.advance(EXPIRY)
         self.assertEqual(self.resolve(), (A, B))
-        self.assertFalse(self.book.is_named(PEER))
+        self.assertFalse(self.book.has_current_address(PEER))
         self.book.learn(PEER, [C], RECORD)
         self.assertEqual(self.resolve(), (C,))
         self.clock.advance(REACHED_EXPIRY - EXPIRY)

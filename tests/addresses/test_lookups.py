@@ -125,7 +125,7 @@ class ResolverTests(SynchronousTestCase):
             self.found(self.dht, packet_of(ALICE, seq, address))
         self.over()
         self.assertEqual(self.successResultOf(self.resolve()), (B,))
-        self.assertEqual(self.counters["older packet"], 1)
+        self.assertEqual(self.counters["older_packet"], 1)
 
     def test_newest_wins_without_addresses(self) -> None:
         """
@@ -210,7 +210,7 @@ class ResolverTests(SynchronousTestCase):
         self.clock.advance(TIMEOUT)
         self.assertEqual(self.successResultOf(resolving), ())
         self.assertEqual(self.dht.cancelled, 1)
-        self.assertEqual(self.counters["dht: search timed out"], 1)
+        self.assertEqual(self.counters["dht: search_timed_out"], 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_remembered_nothing(self) -> None:
@@ -314,7 +314,7 @@ class ResolverTests(SynchronousTestCase):
         resolving = [self.resolve(key) for key in many]
         self.assertEqual(self.count(), MAX_RUNNING)
         self.assertEqual(self.successResultOf(resolving[-1]), ())
-        self.assertEqual(self.counters["too many searches"], 1)
+        self.assertEqual(self.counters["too_many_searches"], 1)
         self.assertEqual([each.called for each in resolving[:-1]], [False] * (len(many) - 1))
         self.over()
         self.assertEqual(self.count(), MAX_RUNNING + 1)

@@ -239,7 +239,7 @@ class PublisherTests(SynchronousTestCase):
         for number in range(MAX_ATTEMPTS):
             self.assertEqual(self.count(), number + 1)
             self.end(PublishFailed("newer packet", newer_seq=self.store.publishing[-1][0].seq))
-        self.assertEqual((self.count(), self.counters), (MAX_ATTEMPTS, {"store: newer packet": 1}))
+        self.assertEqual((self.count(), self.counters), (MAX_ATTEMPTS, {"store: newer_packet": 1}))
         self.advance(FIRST_RETRY + DEBOUNCE)
         self.assertEqual(self.count(), MAX_ATTEMPTS + 1)
 
@@ -251,7 +251,7 @@ class PublisherTests(SynchronousTestCase):
         self.start()
         self.end(PublishFailed("newer packet", newer_seq=2**63 - 1))
         self.assertEqual(self.count(), 1)
-        self.assertEqual(self.counters, {"store: no higher sequence number": 1})
+        self.assertEqual(self.counters, {"store: no_higher_sequence_number": 1})
 
     def test_failures(self) -> None:
         """
@@ -267,7 +267,7 @@ class PublisherTests(SynchronousTestCase):
             waits.append(self.clock.seconds() - before)
         self.assertEqual([round(wait) for wait in waits[:5]], [5, 10, 20, 40, 80])
         self.assertEqual({round(wait) for wait in waits[7:]}, {int(LONGEST_RETRY)})
-        self.assertEqual(self.counters, {"store: no node stored it": 12})
+        self.assertEqual(self.counters, {"store: no_node_stored_it": 12})
         self.assertEqual(len(self.warnings), 1)
         self.end()
         self.assertEqual(self.published, [("store", 1)])
@@ -307,7 +307,7 @@ class PublisherTests(SynchronousTestCase):
         """
         self.start()
         self.advance(TIMEOUT)
-        self.assertEqual((self.store.cancelled, self.counters), (1, {"store: timed out": 1}))
+        self.assertEqual((self.store.cancelled, self.counters), (1, {"store: timed_out": 1}))
         self.advance(FIRST_RETRY + DEBOUNCE)
         self.assertEqual(self.count(), 2)
 

@@ -134,7 +134,7 @@ class ServiceTests(SynchronousTestCase):
         bob = self.service(BOB, relays=(dead, URL))
         self.assertEqual(self.resolve(bob, ALICE), (A, STREAM))
         self.assertEqual(set(self.events[:2]), {AddressesPublished("dht", 2), AddressesPublished(URL, 2)})
-        self.assertEqual(bob.counters[f"{dead}: connection failed"], 1)
+        self.assertEqual(bob.counters[f"{dead}: connection_failed"], 1)
         self.assertEqual([entry[0] for entry in self.relay.log].count("PUT"), 1)
 
     def test_made_before_another_has_stopped(self) -> None:

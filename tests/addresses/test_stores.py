@@ -162,11 +162,11 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
         """
         An item that is not a packet is counted.
         """
-        for value, reason in ((b"", "truncated"), (bytes(12), "no answer"), (b"\xff" * 996, "no answer")):
+        for value, reason in ((b"", "truncated"), (bytes(12), "no_answer"), (b"\xff" * 996, "no_answer")):
             self.put(Packet(ALICE.peer_id, 5 + len(value), value))
             self.counters.clear()
             self.assertEqual(self.find(self.store), [])
-            self.assertEqual(self.counters, {f"dht: dns: {reason}": 1})
+            self.assertEqual(self.counters, {f"dht: dns_{reason}": 1})
 
     def test_goes_above_what_is_no_packet(self) -> None:
         """
@@ -224,7 +224,7 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
         error = LocalError("the DHT node has been stopped")
         self.patch(self.dht, "get_mutable", lambda *args: fail(error))
         self.assertEqual(self.find(self.store), [])
-        self.assertEqual(self.counters, {"dht: the DHT node has been stopped": 1})
+        self.assertEqual(self.counters, {"dht: the_dht_node_has_been_stopped": 1})
 
     def test_cancel(self) -> None:
         """
@@ -325,7 +325,7 @@ class RelayTests(ContractMixin, SynchronousTestCase):
             error = self.assertRaises(PublishFailed, lambda: self.wait(self.store.publish(ALICE, packet(5))))
             self.assertEqual((str(error), error.retry_after), ("status 429", expected))
         self.assertEqual(self.find(self.store), [])
-        self.assertEqual(self.counters, {"http://192.0.2.9/pkarr: left alone": 1})
+        self.assertEqual(self.counters, {"http://192.0.2.9/pkarr: rate_limited": 1})
         self.counters.clear()
 
     def test_cancel(self) -> None:

@@ -25,12 +25,12 @@ class StateDirTests(SynchronousTestCase):
     """
 
     def test_systemd(self) -> None:
-        """systemd's state directory comes first; of several, the first one."""
+        """systemd's directory has priority; of several, the first one."""
         environ = {"STATE_DIRECTORY": "/var/lib/dtt:/var/lib/other", "XDG_STATE_HOME": "/x"}
         self.assertEqual(default_state_dir(environ), Path("/var/lib/dtt"))
 
     def test_xdg(self) -> None:
-        """The XDG state directory is next if it is absolute, as XDG requires; else its default."""
+        """Next is the XDG state directory if it is absolute, as XDG requires; else its default."""
         self.assertEqual(default_state_dir({"XDG_STATE_HOME": "/x"}), Path("/x/dtt"))
         for environ in ({}, {"XDG_STATE_HOME": ""}, {"XDG_STATE_HOME": "relative"}, {"STATE_DIRECTORY": ""}):
             self.assertEqual(default_state_dir(environ), Path.home() / ".local/state/dtt")
@@ -43,12 +43,12 @@ class StateDirTests(SynchronousTestCase):
 
 
 def no_home(cls: type[Path]) -> Path:
-    """Fail like Path.home() for a user unknown to the system."""
+    """Raise, like Path.home() for a user that the system does not know."""
     raise RuntimeError("Could not determine home directory.")
 
 
 class Sample(CommandOptions):
-    """Options for these tests."""
+    """Sample options."""
 
     optFlags = [["flag", "f", "A flag."]]
     optParameters = [["value", "v", None, "A value."], ["number", None, 1, "A number.", int]]
@@ -73,7 +73,7 @@ class CommandOptionsTests(SynchronousTestCase):
         return options
 
     def test_options_may_follow(self) -> None:
-        """Options may stand before and after arguments, in all forms; -- ends them."""
+        """Options are accepted before and after arguments, in all forms; -- ends them."""
         for arguments in (
             ("--value", "x", "--flag", "a", "b"),
             ("a", "b", "--value=x", "--flag"),
@@ -92,7 +92,7 @@ class CommandOptionsTests(SynchronousTestCase):
         self.assertEqual(self.parse("-v", "").__getitem__("value"), "")
 
     def test_wrong(self) -> None:
-        """A wrong value is a usage error, also if dtt's own code detects it."""
+        """Errors are usage errors, including those of dtt's own code."""
         for arguments in (
             ("--nonsense",),
             ("a", "--nonsense"),
@@ -104,7 +104,7 @@ class CommandOptionsTests(SynchronousTestCase):
                 self.parse(*arguments)
 
     def test_version(self) -> None:
-        """--version prints dtt's version."""
+        """--version prints the version of dtt."""
         out = io.StringIO()
         self.patch(sys, "stdout", out)
         with self.assertRaises(SystemExit) as raised:
@@ -125,11 +125,11 @@ class TrackerOptionsTests(SynchronousTestCase):
         return options
 
     def load(self, *arguments: str, default: Path | None = None) -> Config:
-        """The resulting settings."""
+        """Return the settings."""
         return self.parse(*arguments).load(default)[0]
 
     def file(self, content: str | bytes, mode: int = 0o600) -> Path:
-        """Create a file with C{content}."""
+        """Write a file with C{content}."""
         path = Path(self.mktemp())
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         path.chmod(mode)
@@ -137,8 +137,8 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_defaults(self) -> None:
         """
-        Without options the settings are the defaults; without a default directory nothing
-        is kept on disk.
+        Without options the settings are the defaults; without a default state directory
+        nothing is stored on disk.
         """
         self.assertEqual(self.load(), Config())
         self.assertEqual(self.load(default=Path("/d")).state_dir, Path("/d"))
@@ -156,7 +156,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual(config.dht.bootstrap, (("a.example", 1), ("2001:db8::1", 2)))
 
     def test_switches(self) -> None:
-        """The services can be switched off one by one."""
+        """The services can be disabled individually."""
         config = self.load("--no-publish")
         self.assertEqual((config.bootstrap.max_bootstrap_records, config.publisher.enabled), (0, False))
         self.assertTrue(config.bubble_merge.enabled and config.message_overlap_merge.enabled)
@@ -166,7 +166,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.bubble_merge.enabled, config.message_overlap_merge.enabled), (True, False))
 
     def test_command_line_wins(self) -> None:
-        """The command line takes precedence over the file; other settings come from the file."""
+        """The command line takes precedence over the file; other settings are those of the file."""
         path = self.file(
             'state_dir = "/f"\nlisten = "192.0.2.1:1"\n'
             '[dht]\nport = 5\nbootstrap = ["f.example:1"]\nretries = 7\n'
@@ -188,7 +188,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.publisher.enabled, config.publisher.base_interval), (False, 20))
 
     def test_wrong(self) -> None:
-        """A wrong value is refused with the option's name and what it expects."""
+        """Invalid values are refused, with the option and what it expects."""
         for arguments, expected in (
             (("--dht-port", "65536"), "0..65535"),
             (("--dht-port", "-1"), "0..65535"),
@@ -209,8 +209,8 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_transports(self) -> None:
         """
-        Each transport has its own address; the iroh options set its table, and the
-        command line takes precedence over the file.
+        Each transport has its own address; the iroh options set its table, and the command
+        line takes precedence over the file.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "iroh"\n[iroh]\npreset = "n0"\nrelays = ["https://a.example/"]\n')
@@ -229,8 +229,7 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_transports_wrong(self) -> None:
         """
-        Contradictory options are refused, and so are unknown transports, presets and
-        invalid relays.
+        Contradictory options and invalid transports, presets and relays are refused.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         for arguments, expected in (
@@ -238,9 +237,9 @@ class TrackerOptionsTests(SynchronousTestCase):
             (("--transport", ""), "--transport: must be one of streams, iroh, both, not ''"),
             (("--iroh-preset", "n1"), "--iroh-preset: must be one of none, n0, not 'n1'"),
             (("--iroh-preset", ""), "--iroh-preset: must be one of none, n0, not ''"),
-            (("--relay", "relay.example"), "--relay: 'relay.example' is no URL of a relay"),
-            (("--relay", ""), "--relay: '' is no URL of a relay"),
-            (("--relay", "https://[/"), "no URL of a relay"),
+            (("--relay", "relay.example"), "--relay: 'relay.example' is not a relay URL"),
+            (("--relay", ""), "--relay: '' is not a relay URL"),
+            (("--relay", "https://[/"), "not a relay URL"),
             (("--transport", "streams", "--listen", "iroh:127.0.0.1:0"), "need --transport iroh or both"),
             (("--transport", "streams", "--relay", "https://a.example/"), "need --transport iroh or both"),
             (("--transport", "streams", "--iroh-preset", "none"), "need --transport iroh or both"),
@@ -253,12 +252,12 @@ class TrackerOptionsTests(SynchronousTestCase):
             self.assertIn(expected, str(raised.exception))
         with self.assertRaises(usage.UsageError) as twice:
             self.parse("--listen", "127.0.0.1:1", "--listen", "streams:127.0.0.1:2")
-        self.assertIn("two addresses for streams", str(twice.exception))
+        self.assertIn("more than one address for streams", str(twice.exception))
 
     def test_addresses(self) -> None:
         """
-        The DHT can be excluded from address lookups, and pkarr relays can be added; a
-        member that publishes nothing publishes no address either.
+        The DHT can be excluded from the publication and lookup of addresses, and pkarr
+        relays added; --no-publish also disables the publication of addresses.
         """
         path = self.file('[addresses]\nrelays = ["https://a.example/"]\npkarr_interval = 600\n')
         config = self.load("--config", str(path), "--no-pkarr").addresses
@@ -277,7 +276,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.publish, config.pkarr), (False, True))
         with self.assertRaises(usage.UsageError) as raised:
             self.load("--pkarr-relay", "relay.example")
-        self.assertIn("--pkarr-relay: 'relay.example' is no URL of a relay", str(raised.exception))
+        self.assertIn("--pkarr-relay: 'relay.example' is not a relay URL", str(raised.exception))
 
     def test_iroh_not_installed(self) -> None:
         """
@@ -300,8 +299,8 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_iroh_table_without_iroh(self) -> None:
         """
-        A file that configures iroh but excludes it contradicts itself; the command line
-        may exclude it.
+        A file that configures iroh but excludes it is refused; the command line may exclude
+        it.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "streams"\n[iroh]\npreset = "n0"\n')
@@ -312,8 +311,8 @@ class TrackerOptionsTests(SynchronousTestCase):
 
     def test_streams_port_without_streams(self) -> None:
         """
-        A file that sets a port for streams but excludes streams is refused, too; its host
-        alone also applies to iroh.
+        A file that sets a port of streams but excludes streams is refused; the host alone
+        is also used for iroh.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         path = self.file('transport = "iroh"\nlisten = "127.0.0.1:7000"\n')
@@ -321,7 +320,7 @@ class TrackerOptionsTests(SynchronousTestCase):
             self.load("--config", str(path))
         self.assertEqual(
             str(raised.exception),
-            f"{path}: listen: is for streams; with transport iroh write it under [iroh]",
+            f"{path}: listen: is for streams; with transport iroh set it under [iroh]",
         )
         for transport in ("both", "iroh"):
             self.assertEqual(
@@ -331,7 +330,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual(self.load("--config", str(path)).listen, ("127.0.0.1", 0))
 
     def test_listen_on_a_name(self) -> None:
-        """The address to listen on must be an IP address, because records contain it."""
+        """The address to listen on must be an IP, because our records contain it."""
         with self.assertRaises(UsageError) as raised:
             self.load("--listen", "localhost:0")
         self.assertIn("IP", str(raised.exception))
@@ -346,7 +345,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual(TrackerOptions()["bootstrap"], [])
 
     def test_secret_file(self) -> None:
-        """One final newline is removed, everything else is kept; without the option there is no secret."""
+        """One final newline is dropped, all other bytes are kept; without the option there is no secret."""
         for content, secret in (
             (b"s", b"s"),
             (b"s\n", b"s"),
@@ -372,7 +371,7 @@ class TrackerOptionsTests(SynchronousTestCase):
             self.parse("--secret-file", "/nonexistent/secret").read_secret()
 
     def test_secret_on_stdin(self) -> None:
-        """C{-} means standard input; input too long for a secret is refused, not cut."""
+        """C{-} is standard input; an input that is too large is refused, not truncated."""
         for given, secret in ((b"s\n", b"s"), (b"x" * MAX_SECRET_BYTES, b"x" * MAX_SECRET_BYTES)):
             self.patch(sys, "stdin", _Stdin(given))
             self.assertEqual(self.parse("--secret-file", "-").read_secret(), secret)
@@ -391,12 +390,12 @@ class TrackerOptionsTests(SynchronousTestCase):
             self.assertRegex(text, rf"--{option}=? \w+", option)
 
     def test_help_has_no_gaps(self) -> None:
-        """A help text that takes several lines of code is one paragraph."""
+        """An explanation that spans several lines of code is one paragraph."""
         self.assertNotRegex(str(TrackerOptions()), r"[.,;)] {2,}\w")
 
 
 class _Stdin:
-    """Standard input with fixed bytes."""
+    """Standard input with the given bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.buffer: Any = io.BytesIO(data)

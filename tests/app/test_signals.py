@@ -19,13 +19,13 @@ class HangupTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """Reset SIGHUP to its default."""
+        """Restore the default action of SIGHUP."""
         self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL))
         self.in_reactor: list[Any] = []
         self.reactor = SimpleNamespace(callFromThread=self.in_reactor.append, stop=object())
 
     def test_stops(self) -> None:
-        """SIGHUP stops the reactor, in its thread, and only once: stopping it twice is an error."""
+        """The reactor is stopped in its thread, and only once, because stopping it twice is an error."""
         stop_on_hangup(self.reactor)
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGHUP)

@@ -30,7 +30,7 @@ TOPIC, ME, PEER = b"t" * 32, b"\x11" * 32, b"\x22" * 32
 
 class LineTests(SynchronousTestCase):
     """
-    Chat lines, on the wire and on the screen.
+    Tests for lines of chat, on the wire and on the screen.
     """
 
     def test_encode(self) -> None:
@@ -41,7 +41,7 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(ChatLine.decode(content), ChatLine("ab", 7, "grüße"))
 
     def test_no_line(self) -> None:
-        """Any other content is not a chat line."""
+        """Anything else is not a line."""
         for content in (
             b"",
             b"hello",
@@ -59,22 +59,19 @@ class LineTests(SynchronousTestCase):
             self.assertIsNone(ChatLine.decode(content), content[:50])
 
     def test_more_keys(self) -> None:
-        """Unknown keys are ignored."""
+        """Additional keys are ignored."""
         self.assertEqual(
             ChatLine.decode(b'{"from": "ab", "n": 7, "text": "x", "color": "red"}'), ChatLine("ab", 7, "x")
         )
 
     def test_printable(self) -> None:
-        """Everything that controls a terminal is replaced: escapes, newlines, changes of direction."""
+        """Characters that control a terminal are replaced: escapes, newlines, changes of direction."""
         self.assertEqual(printable("Grüße, 世界 👋"), "Grüße, 世界 👋")
         for character in "\x1b\r\n\t\b\x00\x7f\x9b\u202e\u2028\ud800":
             self.assertEqual(printable(f"a{character}b"), "a\ufffdb", repr(character))
 
     def test_describe(self) -> None:
-        """
-        A line is shown with its claimed author; other contents as they are, with the peer
-        that delivered them.
-        """
+        """A line is shown with its claimed sender, anything else as it is with the last hop."""
 
         def shown(content: bytes) -> str | None:
             return describe(Message(TOPIC, PEER, "swarm", content))
@@ -87,7 +84,7 @@ class LineTests(SynchronousTestCase):
         )
 
     def test_describe_others(self) -> None:
-        """Neighbours that come and go are shown; other events are not."""
+        """Joining and leaving members are shown; events without interest to a person are not."""
         self.assertEqual(describe(NeighborUp(TOPIC, PEER)), "* 2222222222 is here")
         self.assertEqual(describe(NeighborDown(TOPIC, PEER)), "* 2222222222 is gone")
         self.assertEqual(describe(DHTReady(8)), "* The DHT answers; 8 nodes known.")
@@ -101,7 +98,7 @@ class ChatTests(SynchronousTestCase):
     """
 
     def chat(self, as_json: bool = False, stay: bool = False) -> Chat:
-        """A chat that has started."""
+        """Return a started chat."""
         self.gossip = FakeGossip()
         self.console = Console()
         self.clock = Clock()
@@ -114,20 +111,20 @@ class ChatTests(SynchronousTestCase):
         return chat
 
     def type(self, text: str | bytes) -> None:
-        """Simulate input, typed or piped."""
+        """Feed the input."""
         self.console.dataReceived(text if isinstance(text, bytes) else text.encode())
 
     def said(self) -> list[str]:
-        """The text that was broadcast."""
+        """Return what was broadcast, as text."""
         lines = [ChatLine.decode(content) for content in self.gossip.broadcasts]
         return [line.text for line in lines if line is not None]
 
     def shown(self) -> str:
-        """The text on the screen."""
+        """Return what was printed."""
         return str(self.transport.value().decode())
 
     def test_waits_until_joined(self) -> None:
-        """Lines wait until there is a neighbour, then they are sent in order."""
+        """Lines wait until there is a neighbour, and are then sent in order."""
         chat = self.chat()
         self.type("one\ntw")
         self.type("o\n")
@@ -138,14 +135,14 @@ class ChatTests(SynchronousTestCase):
         self.assertNoResult(chat.done)
 
     def test_lines(self) -> None:
-        """Empty lines are not sent; carriage returns and invalid UTF-8 do no harm."""
+        """Empty lines are not sent; carriage returns and bytes that are not text are handled."""
         self.chat()
         self.gossip.up(PEER)
         self.type(b"\n\r\na\r\n\xff\n\n")
         self.assertEqual(self.said(), ["a", "\ufffd"])
 
     def test_same_line_twice(self) -> None:
-        """The counter makes equal lines different, also across restarts; the author is the member itself."""
+        """The counter makes equal lines differ, also across restarts; we are the sender."""
         self.chat()
         self.gossip.up(PEER)
         self.type("a\na\n")
@@ -158,7 +155,7 @@ class ChatTests(SynchronousTestCase):
 
     def test_end_of_input(self) -> None:
         """
-        At the end of input the waiting lines are sent, including a last line without
+        At the end of the input, waiting lines are sent, including a last one without a
         newline; then the chat ends.
         """
         chat = self.chat()
@@ -171,7 +168,7 @@ class ChatTests(SynchronousTestCase):
         self.assertEqual(said_when_done, [["one", "two"]])
 
     def test_end_of_input_waits_for_sending(self) -> None:
-        """The chat does not end before the neighbours have accepted what was sent."""
+        """The chat does not end before the neighbours have accepted all lines."""
         chat = self.chat()
         sending: Deferred[None] = Deferred()
         self.gossip.broadcast = lambda content: sending  # type: ignore[method-assign]
@@ -183,13 +180,13 @@ class ChatTests(SynchronousTestCase):
         self.successResultOf(chat.done)
 
     def test_end_of_empty_input(self) -> None:
-        """Without any input it ends immediately."""
+        """With an empty input the chat ends immediately."""
         chat = self.chat()
         self.console.readConnectionLost()
         self.successResultOf(chat.done)
 
     def test_stay(self) -> None:
-        """With --stay it keeps listening after the end of input."""
+        """With --stay it keeps listening after the end of the input."""
         chat = self.chat(stay=True)
         self.type("one\n")
         self.console.readConnectionLost()
@@ -201,14 +198,14 @@ class ChatTests(SynchronousTestCase):
         self.successResultOf(chat.done)
 
     def test_nobody_reads(self) -> None:
-        """If its output is closed, or both ends are, it ends, even with --stay."""
+        """When the output or both ends are closed, the chat ends, even with --stay."""
         for end in ("writeConnectionLost", "connectionLost"):
             chat = self.chat(stay=True)
             getattr(self.console, end)()
             self.successResultOf(chat.done)
 
     def test_topic_left(self) -> None:
-        """If the topic is left before it is joined, it ends silently."""
+        """If the topic is left before it is joined, the chat ends silently."""
         chat = self.chat()
         self.gossip.leave()
         self.successResultOf(chat.done)
@@ -223,8 +220,8 @@ class ChatTests(SynchronousTestCase):
 
     def test_far_too_long(self) -> None:
         """
-        An endless line does not fill memory, is reported once, and no part of it is sent;
-        the next line is.
+        An endless line does not exhaust the memory, is reported once, and no part of it is
+        sent; the next line is.
         """
         self.chat()
         self.gossip.up(PEER)
@@ -238,8 +235,8 @@ class ChatTests(SynchronousTestCase):
 
     def test_many_wait(self) -> None:
         """
-        If many lines wait, reading pauses, and no line is dropped; it resumes when they
-        are sent.
+        If many lines wait, reading the input pauses and none is dropped; it resumes when
+        they are sent.
         """
         self.chat()
         self.type("".join(f"{number}\n" for number in range(MAX_WAITING - 1)))
@@ -276,7 +273,7 @@ class ChatTests(SynchronousTestCase):
         self.successResultOf(chat.done)
 
     def test_finished(self) -> None:
-        """Lines that wait at the end are neither sent nor reported."""
+        """Lines that still wait at the end are not sent, and not reported."""
         chat = self.chat()
         sending: Deferred[None] = Deferred()
         self.gossip.broadcast = lambda content: sending  # type: ignore[method-assign]
@@ -290,8 +287,8 @@ class ChatTests(SynchronousTestCase):
 
     def test_output_not_read(self) -> None:
         """
-        Output that is not read does not fill memory; the number of dropped lines is
-        reported when it is read again.
+        Unread output does not exhaust the memory; the number of dropped events is reported
+        when it is read again.
         """
         chat = self.chat()
         self.patch(chat_module, "MAX_UNREAD", 50)
@@ -303,10 +300,12 @@ class ChatTests(SynchronousTestCase):
         self.transport.clear()
         self.console.resumeProducing()
         chat.show("after")
-        self.assertEqual(self.shown(), "! 2 events were not shown: the output was not read\nafter\n")
+        self.assertEqual(
+            self.shown(), "! 2 events were dropped: the output was not read fast enough\nafter\n"
+        )
 
     def test_events(self) -> None:
-        """Events are shown as text, or as JSON lines with --json; then notes go to standard error."""
+        """Events are shown as text, or as JSON lines with --json; notices then go to standard error."""
         chat = self.chat()
         chat.on_event(DHTReady(8))
         chat.on_event(RecordPublished(TOPIC, 1, 2))
@@ -337,23 +336,23 @@ class OptionsTests(SynchronousTestCase):
         return options
 
     def test_topic(self) -> None:
-        """One topic is accepted, before or after options."""
+        """There is one topic, before or after options."""
         for arguments in (("x", "--json", "--stay"), ("--json", "x", "--stay"), ("--json", "--stay", "x")):
             options = self.parse(*arguments)
             self.assertEqual((options["topic"], options["json"], options["stay"]), ("x", 1, 1))
 
     def test_no_topic(self) -> None:
-        """No topic, two topics, and an empty one are refused."""
+        """No topic, two topics and an empty one are refused."""
         for arguments in ((), ("x", "y")):
             self.assertRaises(usage.UsageError, self.parse, *arguments)
         self.assertIn("empty", str(self.assertRaises(UsageError, self.parse("").run)))
 
     def test_no_state_by_default(self) -> None:
-        """Without --state-dir nothing is kept on disk."""
+        """Without --state-dir nothing is stored on disk."""
         self.assertIsNone(self.parse("x").load(None)[0].state_dir)
 
     def test_secret_of_the_file(self) -> None:
-        """A topic of the configuration file has its secret from there; --secret-file takes precedence."""
+        """The configuration file provides the secret of its topic; --secret-file takes precedence."""
         secrets = []
         for text in ("theirs", "ours"):
             secret = Path(self.mktemp())
@@ -369,7 +368,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertRaises(StateError, self.parse("x").secret_of, topic_id, tables)
 
     def test_wrong(self) -> None:
-        """No topic, two topics, an unknown option, and a secret on standard input are refused."""
+        """No topic, two topics, an unknown option and a secret on standard input are refused."""
         for arguments, expected in (
             ((), "one TOPIC"),
             (("x", "y"), "one TOPIC"),

@@ -23,32 +23,29 @@ IDS = ["a" * 64, "b" * 64, "c" * 64]
 
 class MemberTests(SynchronousTestCase):
     """
-    Tests for L{Member.trouble}.
+    Tests for L{Member.problem}.
     """
 
-    def test_trouble(self) -> None:
-        """
-        The first problem, in words; empty if the member has joined and has received a
-        line from every other member.
-        """
+    def test_problem(self) -> None:
+        """The first problem is described; there is none if the member has joined and heard all others."""
         everybody = frozenset(IDS)
         member = Member(1, 0.0)
-        self.assertEqual(member.trouble(everybody), "member 1 did not start")
+        self.assertEqual(member.problem(everybody), "member 1 did not start")
         member.peer_id = IDS[0]
-        self.assertIn("member 1 did not join", member.trouble(everybody))
+        self.assertIn("member 1 did not join", member.problem(everybody))
         member.joined = 1.0
-        self.assertEqual(member.trouble(everybody), "member 1 heard nothing of bbbbbbbbbb, cccccccccc")
+        self.assertEqual(member.problem(everybody), "member 1 heard nothing from bbbbbbbbbb, cccccccccc")
         member.heard = {IDS[1], IDS[2]}
-        self.assertEqual(member.trouble(everybody), "")
+        self.assertEqual(member.problem(everybody), "")
         member.heard.add(IDS[0])
-        self.assertEqual(member.trouble(everybody), "")
+        self.assertEqual(member.problem(everybody), "")
         member.ended = "exit code 1"
-        self.assertEqual(member.trouble(everybody), "member 1 ended early (exit code 1)")
+        self.assertEqual(member.problem(everybody), "member 1 ended early (exit code 1)")
 
     def test_errors(self) -> None:
-        """If there is a problem, the end of the process's standard error is added."""
+        """If there is a problem, the last lines of standard error are added."""
         member = Member(2, 0.0, errors=["one", "two", "three", "four"])
-        self.assertEqual(member.trouble(frozenset()), "member 2 did not start | two | three | four")
+        self.assertEqual(member.problem(frozenset()), "member 2 did not start | two | three | four")
 
 
 class MemberProcessTests(SynchronousTestCase):
@@ -57,7 +54,7 @@ class MemberProcessTests(SynchronousTestCase):
     """
 
     def test_lines(self) -> None:
-        """Output is split into whole lines, however it arrives."""
+        """Output is split into lines, however it is chunked."""
         lines: list[bytes] = []
         errors: list[str] = []
         process = MemberProcess(lines.append, errors.append)
@@ -67,7 +64,7 @@ class MemberProcessTests(SynchronousTestCase):
         self.assertEqual((lines, errors), ([b'{"a": 1}', b"{}", b"{}"], ["warning", "\ufffd"]))
 
     def test_end(self) -> None:
-        """The exit status is reported."""
+        """The exit is reported."""
         process = MemberProcess(lambda line: None, lambda error: None)
         process.processEnded(Failure(ProcessTerminated(1)))
         self.assertIn("exit code 1", self.successResultOf(process.ended))
@@ -78,7 +75,7 @@ class MemberProcessTests(SynchronousTestCase):
 
 class Quiet(Demo):
     """
-    A demo whose members' events come from the test.
+    A demo in which the test simulates the members.
     """
 
     def __init__(self, members: int, keep: bool = False) -> None:
@@ -98,24 +95,24 @@ class Quiet(Demo):
         self.written: list[tuple[int, bytes]] = []
 
     def begin(self, number: int) -> Member:
-        """Start a member."""
+        """Add a started member."""
         member = Member(number, self.clock.seconds())
         member.process = SimpleNamespace(write=lambda data: self.written.append((number, data)))
         self._members.append(member)
         return member
 
     def report(self, member: Member, name: str, **fields: Any) -> None:
-        """Report an event of a member."""
+        """Simulate an event of a member."""
         self._event(member, json.loads(json.dumps({"event": name, "time": self.clock.seconds(), **fields})))
 
     def started(self, member: Member) -> None:
-        """Report that a member has started, with its id."""
+        """Simulate that a member has started."""
         self.report(
             member, "node.started", peer_id=IDS[member.number - 1], dht_port=5, listen=["127.0.0.1:6"]
         )
 
     def hears(self, member: Member, *numbers: int) -> None:
-        """Let a member receive lines of others."""
+        """Simulate that a member receives lines of others."""
         for number in numbers:
             line = ChatLine(IDS[number - 1], 1, f"hello from {number}")
             self.report(member, "message", content=line.encode().decode())
@@ -123,11 +120,11 @@ class Quiet(Demo):
 
 class DemoTests(SynchronousTestCase):
     """
-    The timeline and the result.
+    Tests for the timeline and the result.
     """
 
     def joined(self, demo: Quiet) -> list[Member]:
-        """Start as many members as wanted, all joined."""
+        """Return a demo with all members joined."""
         members = [demo.begin(number) for number in range(1, demo._wanted + 1)]
         for member in members:
             demo.started(member)
@@ -137,8 +134,8 @@ class DemoTests(SynchronousTestCase):
 
     def test_all_well(self) -> None:
         """
-        When all have joined they send; when all have received from all, the summary says
-        so and the exit code is 0.
+        When all members have joined they speak; when every member has heard every other,
+        the summary says so, with exit code 0.
         """
         demo = Quiet(3)
         members = self.joined(demo)
@@ -152,7 +149,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(demo.shown[-1], "3 of 3 joined, first after 0.25 s; every member heard every other")
 
     def test_timeline(self) -> None:
-        """Each event is a line with the time since the start; text from other members is made harmless."""
+        """Each event is a line with the time since the start; text from others is sanitised."""
         demo = Quiet(2)
         one, two = demo.begin(1), demo.begin(2)
         demo.started(one)
@@ -176,21 +173,21 @@ class DemoTests(SynchronousTestCase):
                 f"   1.500 s  member 1  {what}"
                 for what in (
                     "DHT ready, 8 nodes known",
-                    "1 addresses published, dht",
+                    "1 addresses published at dht",
                     "record stored on 2 nodes",
                     "found the record of member 2",
                     "dialled member 2",
                     "could not reach ffffffffff: timed out",
                     "neighbour up: member 2",
                     "neighbour down: member 2",
-                    "message of member 2 received: \ufffd[2J",
+                    "received a message from member 2: \ufffd[2J",
                     "something.new",
                 )
             ],
         )
 
     def test_speaks_again(self) -> None:
-        """All members send again until all have received from all."""
+        """All members speak again until every member has heard every other."""
         demo = Quiet(2)
         members = self.joined(demo)
         self.assertEqual(len(demo.written), 2)
@@ -202,7 +199,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(len(demo.written), 4)
 
     def test_time_is_up(self) -> None:
-        """On a timeout it says which members failed and why; the exit code is 1."""
+        """After the time limit, the demo reports which members failed and why, with exit code 1."""
         demo = Quiet(3)
         one, two = demo.begin(1), demo.begin(2)
         demo.started(one)
@@ -221,7 +218,7 @@ class DemoTests(SynchronousTestCase):
         )
 
     def test_member_ends(self) -> None:
-        """A member that stops early ends the demo."""
+        """If a member ends early, the demo ends."""
         demo = Quiet(2)
         members = self.joined(demo)
         demo._gone(members[1], "exit code 3")
@@ -230,7 +227,7 @@ class DemoTests(SynchronousTestCase):
         self.successResultOf(members[1].gone)
 
     def test_keep(self) -> None:
-        """With --keep it continues after the summary until Ctrl-C, and says how to join."""
+        """With --keep it continues after the summary until Ctrl-C, and shows how to add a member."""
         demo = Quiet(2, keep=True)
         members = self.joined(demo)
         demo.hears(members[0], 2)
@@ -245,8 +242,8 @@ class DemoTests(SynchronousTestCase):
 
     def test_interrupted(self) -> None:
         """
-        Ctrl-C before success gives exit code 1, with or without --keep, and the problem
-        is reported once.
+        Ctrl-C before success yields exit code 1, with or without --keep, and the problems
+        are reported once.
         """
         for keep in (False, True):
             demo = Quiet(2, keep)
@@ -254,10 +251,10 @@ class DemoTests(SynchronousTestCase):
             demo.stop()
             demo.stop()
             self.assertEqual(self.successResultOf(demo._verdict), 1)
-            self.assertIn("member 2 heard nothing of aaaaaaaaaa", demo.shown[-1])
+            self.assertIn("member 2 heard nothing from aaaaaaaaaa", demo.shown[-1])
 
     def test_keep_and_a_member_ends(self) -> None:
-        """A member that stops after the summary is reported, and the exit code is 1."""
+        """A member that ends after the summary is reported, and yields exit code 1."""
         demo = Quiet(2, keep=True)
         members = self.joined(demo)
         demo.hears(members[0], 2)
@@ -268,7 +265,7 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(demo._verdict), 1)
 
     def test_options(self) -> None:
-        """Numeric options must be numbers and have a minimum."""
+        """The options are numbers with a minimum."""
         options = DemoOptions()
         options.parseOptions(["--members", "5", "--dht-nodes", "2", "--keep"])
         self.assertEqual((options["members"], options["dht-nodes"], options["keep"]), (5, 2, 1))

@@ -46,8 +46,8 @@ class MainTests(SynchronousTestCase):
 
     def test_exit_codes(self) -> None:
         """
-        The exit code is the command's own; 2 for wrong usage, 1 for other dtt errors,
-        each with a one-line message.
+        The exit code is the command's own, 2 for wrong usage, and 1 for other errors of
+        dtt; each error is one line.
         """
         self.command(code=0)
         self.assertEqual(run(["do"]), 0)
@@ -62,8 +62,8 @@ class MainTests(SynchronousTestCase):
 
     def test_wrong_usage(self) -> None:
         """
-        No command, an unknown command or option, and a wrong value give a one-line
-        message and exit code 2.
+        A missing or unknown command, an unknown option and an invalid value yield one line
+        and exit code 2.
         """
         self.command()
         for arguments in ([], ["nonsense"], ["--nonsense"], ["do", "--nonsense"], ["do", "--number", "x"]):
@@ -84,7 +84,7 @@ class MainTests(SynchronousTestCase):
             self.assertIn(f"Usage: dtt {name}", text)
 
     def names(self) -> list[str]:
-        """All commands."""
+        """Return the names of all commands."""
         names = [str(command[0]) for command in MainOptions.subCommands]
         self.assertLessEqual({"demo", "chat", "slot", "open", "seal"}, set(names))
         return names
@@ -98,7 +98,7 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(raised.exception.code, 1)
 
     def test_closed_descriptors(self) -> None:
-        """If standard input or output is closed at the start, no socket takes their descriptors."""
+        """If it is started with standard input or output closed, no socket takes their place."""
         script = (
             "import os; from dtt.cli.main import fill_standard_descriptors as fill; fill(); "
             "null = os.stat(os.devnull).st_rdev; "

@@ -15,12 +15,12 @@ from dtt.cli.node import NodeOptions, _without_tls
 
 class NodeOptionsTests(SynchronousTestCase):
     """
-    L{NodeOptions}.
+    Tests for L{NodeOptions}.
     """
 
     def test_options(self) -> None:
         """
-        Each option has a default and can be set.
+        Every option has a default and can be set.
         """
         options = NodeOptions()
         options.parseOptions([])
@@ -35,21 +35,21 @@ class NodeOptionsTests(SynchronousTestCase):
 
     def test_no_address(self) -> None:
         """
-        At least one address is required.
+        A node without any address is refused.
         """
         options = NodeOptions()
         self.assertRaises(UsageError, options.parseOptions, ["--bind", "none"])
 
     def test_refused(self) -> None:
         """
-        A wrong port, a wrong address, and an unknown option are named in the message.
+        Invalid ports, invalid addresses and unexpected arguments are named.
         """
         for arguments, expected in (
             (["--port", "x"], "--port: 'x'"),
             (["--bind", "nowhere"], "--bind: 'nowhere'"),
             (["--bind", "::1"], "--bind: '::1'"),
             (["--bind6", "10.0.0.1"], "--bind6: '10.0.0.1'"),
-            (["x"], "what is 'x'?"),
+            (["x"], "unexpected argument 'x'"),
         ):
             error = self.assertRaises(UsageError, NodeOptions().parseOptions, arguments)
             self.assertIn(expected, str(error))
@@ -57,12 +57,12 @@ class NodeOptionsTests(SynchronousTestCase):
 
 class TLSTests(SynchronousTestCase):
     """
-    The node does not load OpenSSL.
+    Tests that TLS is not loaded.
     """
 
     def test_without_tls(self) -> None:
         """
-        The import of OpenSSL is blocked, unless it is already loaded.
+        OpenSSL can no longer be imported, unless it already was.
         """
         modules = dict(sys.modules)
         self.patch(sys, "modules", modules)
@@ -75,7 +75,7 @@ class TLSTests(SynchronousTestCase):
 
     def test_not_loaded_before(self) -> None:
         """
-        Nothing loads OpenSSL before the command runs.
+        OpenSSL is not loaded before the command runs.
         """
         words = "import sys, dtt.cli.main, dtt.cli.node; sys.exit('OpenSSL' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", words], check=False, timeout=60)

@@ -36,7 +36,7 @@ class WireTestCase(SynchronousTestCase):
 
     def run_bytes(self, options: Options, *arguments: str, stdin: bytes = b"") -> tuple[int, bytes]:
         """
-        The exit code and the output, as bytes.
+        Return the exit code and the output.
         """
         printed = io.BytesIO()
         options.stdin = io.TextIOWrapper(io.BytesIO(stdin))
@@ -47,7 +47,7 @@ class WireTestCase(SynchronousTestCase):
 
     def run_json(self, options: Options, *arguments: str, stdin: bytes = b"") -> tuple[int, dict[str, Any]]:
         """
-        The exit code and the JSON on the single line of output.
+        Return the exit code and the JSON on the only line of output.
         """
         code, printed = self.run_bytes(options, *arguments, stdin=stdin)
         self.assertEqual(printed.count(b"\n"), 1)
@@ -55,7 +55,7 @@ class WireTestCase(SynchronousTestCase):
 
     def secret_file(self, secret: bytes, mode: int = 0o600) -> str:
         """
-        Create a file with C{secret} and return its path.
+        Return the path of a file with C{secret}.
         """
         path = self.directory / "secret"
         path.write_bytes(secret)
@@ -64,7 +64,7 @@ class WireTestCase(SynchronousTestCase):
 
     def file(self, data: bytes) -> str:
         """
-        Create a file with C{data} and return its path.
+        Return the path of a file with C{data}.
         """
         path = self.directory / "record"
         path.write_bytes(data)
@@ -78,8 +78,7 @@ class SlotTests(WireTestCase):
 
     def test_vectors(self) -> None:
         """
-        The slots match those of the Rust crate, by name if it is text, and by hash in any
-        case.
+        The slots are those of the Rust crate, by name if it is text, and by id for all.
         """
         for case in SLOTS:
             topics = [f"hex:{case['topic_id']}"]
@@ -102,7 +101,7 @@ class SlotTests(WireTestCase):
 
     def test_present_minute(self) -> None:
         """
-        Without --minute the current minute is used.
+        The default minute is the current one.
         """
         options = SlotOptions()
         self.patch(options, "now", lambda: 60 * 29_000_000 + 59.9)
@@ -110,8 +109,7 @@ class SlotTests(WireTestCase):
 
     def test_wrong_options(self) -> None:
         """
-        A missing topic, wrong digits, wrong minutes and unknown options are named in the
-        message.
+        A missing topic, invalid digits, invalid minutes and unknown options are named.
         """
         for arguments, word in (
             ([], "--topic"),
@@ -153,8 +151,8 @@ class OpenTests(WireTestCase):
 
     def test_vectors(self) -> None:
         """
-        Records of the Rust crate can be read raw, in hex and in JSON, from a file and
-        from stdin; unused entries are omitted.
+        Records of the Rust crate are read raw, in hex and in JSON, from a file and from
+        stdin; unused entries are omitted.
         """
         unused = "00" * 32
         for case in RECORDS["gossip"]:
@@ -222,7 +220,7 @@ class OpenTests(WireTestCase):
 
     def test_unusable_files(self) -> None:
         """
-        A missing record, a secret that others can read, and two inputs from stdin are
+        A missing record, a secret file that others can read, and two inputs on stdin are
         refused with a clear message.
         """
         arguments = ("--topic", "x", "--minute", "1")
@@ -254,7 +252,7 @@ class SealTests(WireTestCase):
 
     def test_round_trip(self) -> None:
         """
-        C{dtt open} returns everything passed to C{dtt seal}, using a secret.
+        C{dtt open} reads everything that C{dtt seal} was given, with a secret.
         """
         peers, hashes = ["ab" * 32, "cd" * 32], ["ef" * 32]
         addresses = ["streams:192.0.2.1:4433", "streams:[2001:db8::1]:1", "iroh:192.0.2.1:65535"]
@@ -281,7 +279,7 @@ class SealTests(WireTestCase):
 
     def test_raw(self) -> None:
         """
-        C{--raw} writes the bytes stored in the DHT, and nothing else.
+        C{--raw} writes exactly the bytes that are stored in the DHT.
         """
         code, raw = self.run_bytes(SealOptions(), *self.arguments, "--key-file", self.key_file, "--raw")
         self.assertEqual((code, len(raw)), (0, 604))
@@ -299,7 +297,7 @@ class SealTests(WireTestCase):
 
     def test_full(self) -> None:
         """
-        The largest record fits into a DHT item; one more entry is refused.
+        A record with all entries used fits into a DHT item; one more entry is refused.
         """
         options = ["--active-peer", "ab" * 32] * 5 + ["--message-hash", "cd" * 32] * 5
         options += [word for n in range(8) for word in ("--address", f"streams:[2001:db8::{n}]:65535")]
@@ -315,7 +313,7 @@ class SealTests(WireTestCase):
 
     def test_wrong_options(self) -> None:
         """
-        Wrong digits, addresses and key files are refused with the option's name.
+        Invalid digits, addresses and key files are refused with the option's name.
         """
         for option, value in (
             ("--active-peer", "ab"),

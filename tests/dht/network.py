@@ -26,7 +26,8 @@ SALT = b"x" * 32
 
 def classify(value: bytes) -> bytes | None:
     """
-    Test records begin with their publisher's id; C{junk...} is junk.
+    Return the publisher of a test record: values begin with the publisher's id;
+    C{junk...} is junk.
     """
     return None if value.startswith(b"junk") else value[:32]
 
@@ -40,7 +41,7 @@ def record(number: int) -> bytes:
 
 def outcome(deferred: Deferred[T]) -> list[Any]:
     """
-    A list that receives the result or the L{Failure}.
+    Return a list that receives the result or the C{Failure}.
     """
     results: list[Any] = []
 
@@ -62,7 +63,7 @@ class Network:
 
     def __init__(self, count: int, *, seed: int = 0, closed: bool = False, families: str = "4") -> None:
         """
-        @param families: the nodes' address families: C{"4"}, C{"6"} or C{"46"}.
+        @param families: the families of the nodes: C{"4"}, C{"6"} or C{"46"}.
         """
         self.clock = HeapClock()
         self.udp = MemoryUDPNetwork(self.clock, rng=Random(seed))
@@ -76,13 +77,13 @@ class Network:
 
     def host(self, number: int) -> str:
         """
-        The IPv4 address of the node with this number.
+        Return the IPv4 address of the node with this number.
         """
         return "10.9.9.9" if self._closed else f"10.0.{number}.1"
 
     def host6(self, number: int) -> str:
         """
-        The IPv6 address of the node with this number.
+        Return its IPv6 address.
         """
         return f"2001:db8:0:{number + 1:x}::1"
 
@@ -95,7 +96,7 @@ class Network:
         **more: Any,
     ) -> DHTNode:
         """
-        Start another node, which knows the first one.
+        Add a node that knows the first one.
         """
         number = len(self.nodes)
         if bootstrap is None:
@@ -121,7 +122,7 @@ class Network:
 
     def result(self, deferred: Deferred[T], seconds: float = 5.0) -> T:
         """
-        Advance the clock until C{deferred} fires.
+        Advance time until C{deferred} fires.
         """
         results = outcome(deferred)
         end = self.clock.seconds() + seconds

@@ -28,13 +28,13 @@ TARGET = bytes(20)
 
 class Swarm:
     """
-    Nodes that each know the nodes near them, and some others. Queries go through a clock:
-    an answer takes 10 ms, a query counts as slow after 50 ms, a dead node's query fails
+    Nodes that know the nodes near them and some others. A clock drives the queries: a
+    response takes 10 ms, a query is slow after 50 ms, a query to a dead node fails
     after 2 s.
 
-    @ivar open: the number of queries in flight, not counting slow ones.
-    @ivar most_open: the maximum of C{open} so far.
-    @ivar slow: the nodes that are slow now.
+    @ivar open: the queries in flight, slow ones excluded.
+    @ivar most_open: the most queries in flight so far.
+    @ivar slow: the nodes that are currently slow.
     """
 
     def __init__(self, count: int, seed: int = 0) -> None:
@@ -57,20 +57,20 @@ class Swarm:
 
     def near(self, target: bytes, count: int) -> list[Contact]:
         """
-        The nodes nearest to the target.
+        Return the nearest of all nodes.
         """
         return nsmallest(count, self.contacts, key=lambda contact: distance(contact.node_id, target))
 
     def alive(self, count: int) -> list[Contact]:
         """
-        The nearest nodes that answer.
+        Return the responsive nodes nearest to the target.
         """
         nearest = self.near(TARGET, len(self.contacts))
         return [contact for contact in nearest if contact not in self.dead][:count]
 
     def honest(self, contact: Contact, target: bytes) -> list[Contact]:
         """
-        The 8 nearest nodes.
+        Return the 8 nearest nodes.
         """
         return self.near(target, 8)
 
@@ -115,7 +115,7 @@ class Swarm:
 
     def lookup(self, starts: Iterable[Contact], /, **more: Any) -> Lookup[Contact]:
         """
-        A lookup of L{TARGET} whose results are the contacts that answered.
+        Create a lookup of L{TARGET} with the contacts that answer as results.
         """
         starts = list(starts)
         arguments: dict[str, Any] = {
@@ -130,7 +130,7 @@ class Swarm:
 
     def run(self, deferred: Deferred[list[Contact]], seconds: float = 5.0) -> tuple[list[Any], float]:
         """
-        The outcome and the duration.
+        Run a lookup; return its outcome and duration.
         """
         results: list[Any] = []
         start = self.clock.seconds()
@@ -142,18 +142,18 @@ class Swarm:
 
 class LargeSwarm(Swarm):
     """
-    Nodes whose tables have 8 random nodes of each subtree, as in the real DHT; with
-    hostile ones among them.
+    Nodes whose tables have 8 random nodes of each subtree other than their own, as in
+    the real DHT, and hostile nodes among them.
 
-    @ivar nodes_per_answer: the number of nodes in an answer.
-    @ivar hostile: nodes that return nonexistent nodes near the target, each nearer than
-        the previous.
-    @ivar invented: the nonexistent nodes, and which node named each.
+    @ivar returned: the number of nodes in a response.
+    @ivar hostile: nodes that name instead nodes near the target that do not exist, each
+        nearer than the last.
+    @ivar invented: these nodes, and the hostile node that named each.
     """
 
-    def __init__(self, count: int, seed: int = 0, *, nodes_per_answer: int = K) -> None:
+    def __init__(self, count: int, seed: int = 0, *, returned: int = K) -> None:
         super().__init__(count, seed)
-        self.nodes_per_answer = nodes_per_answer
+        self.returned = returned
         self.hostile: set[Contact] = set()
         self.invented: dict[Contact, Contact] = {}
         self._serial = numbers()
@@ -164,13 +164,13 @@ class LargeSwarm(Swarm):
 
     def some(self, count: int) -> list[Contact]:
         """
-        Random nodes.
+        Return random nodes.
         """
         return self.rng.sample(self.contacts, count)
 
     def table(self, contact: Contact) -> list[Contact]:
         """
-        A node's routing table.
+        Return the nodes that a node knows.
         """
         if contact not in self._tables:
             rng = Random(contact.node_id)
@@ -178,24 +178,22 @@ class LargeSwarm(Swarm):
             for bits in reversed(range(160)):
                 start = (int.from_bytes(contact.node_id) >> bits ^ 1) << bits
                 first, last = (bisect_left(self._ids, limit) for limit in (start, start + (1 << bits)))
-                beside = self.contacts[first:last]
-                known += rng.sample(beside, K) if len(beside) > K else beside
+                others = self.contacts[first:last]
+                known += rng.sample(others, K) if len(others) > K else others
             self._tables[contact] = known
         return self._tables[contact]
 
     def from_table(self, contact: Contact, target: bytes) -> list[Contact]:
         """
-        The nearest nodes that it knows, or claims to know.
+        Return the nearest nodes that a node knows, or claims to know.
         """
         if contact in self.hostile:
             return self.invent(contact)
-        return nsmallest(
-            self.nodes_per_answer, self.table(contact), key=lambda each: distance(each.node_id, target)
-        )
+        return nsmallest(self.returned, self.table(contact), key=lambda each: distance(each.node_id, target))
 
     def invent(self, informant: Contact, count: int = 20) -> list[Contact]:
         """
-        Nonexistent nodes, nearer than all others.
+        Return nodes that do not exist, nearer than all others.
         """
         made = [
             Contact((1 << 140 - number % 100).to_bytes(20), f"80.{number >> 8}.{number & 255}.1", 1)

@@ -19,7 +19,7 @@ from tests.tracker.common import collect_warnings
 
 class BootstrapTests(SynchronousTestCase):
     """
-    The hosts queried, and when they are queried again.
+    Which nodes are queried, and when they are queried again.
     """
 
     def setUp(self) -> None:
@@ -35,10 +35,10 @@ class BootstrapTests(SynchronousTestCase):
             Random(1),
         )
 
-    def test_side_by_side(self) -> None:
+    def test_concurrent(self) -> None:
         """
         Literals and known nodes are queried immediately, names as soon as each is
-        resolved, independent of the others.
+        resolved, whatever happens to the others.
         """
         self.network.names = {"good": ["10.1.0.1", "10.1.0.2"], "never": None}
         bootstrap = self.make(("never", 1), ("bad", 2), ("good", 3), ("10.2.0.1", 4))
@@ -49,7 +49,7 @@ class BootstrapTests(SynchronousTestCase):
 
     def test_addresses_of_a_name(self) -> None:
         """
-        The number of addresses queried for a name is bounded.
+        A bounded number of a name's addresses is queried.
         """
         self.network.names = {"big": [f"10.1.0.{number}" for number in range(99)]}
         self.make(("big", 1)).start([])
@@ -58,7 +58,8 @@ class BootstrapTests(SynchronousTestCase):
 
     def test_ipv6(self) -> None:
         """
-        Nodes of one family are queried; literals are converted to the form a socket uses.
+        Only nodes of the given family are queried; literals are formatted as a socket
+        formats them.
         """
         self.network.names = {"both": ["10.1.0.1", "2001:db8::1"]}
         hosts = (("both", 1), ("10.2.0.1", 2), ("2001:DB8:0::2", 3))
@@ -80,7 +81,8 @@ class BootstrapTests(SynchronousTestCase):
 
     def test_rounds(self) -> None:
         """
-        Rounds repeat with a pause that grows to a minute; further known nodes take turns.
+        Rounds repeat at intervals that grow to a minute; further known nodes take their
+        turn.
         """
         known = [Contact(bytes(20), f"10.3.{number}.1", 5) for number in range(KNOWN_PER_ROUND + 1)]
         bootstrap = self.make(("10.2.0.1", 4))
@@ -98,7 +100,8 @@ class BootstrapTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        After stopping nothing is queried, resolved or scheduled; it can be started again.
+        After stopping nothing is queried, resolved or scheduled; it can be started
+        again.
         """
         self.network.names = {"good": ["10.1.0.1"]}
         bootstrap = self.make(("good", 3))
@@ -114,8 +117,8 @@ class BootstrapTests(SynchronousTestCase):
     def test_unresolvable(self) -> None:
         """
         A name without an address is logged once, however often it is tried, even if
-        others have answered meanwhile; a cancelled resolution, or a name that only lacks
-        IPv6 addresses, is not logged.
+        others have answered in the meantime. A name whose resolution was cancelled is
+        not logged, nor one without an IPv6 address.
         """
         warnings: list[str] = []
         collect_warnings(self, warnings)

@@ -1,5 +1,6 @@
 """
-The contract of L{IDHT}, for L{DHTNode} over an in-memory network and for L{FakeDHT}.
+The behaviour of every provider of L{IDHT}: L{DHTNode} on an in-memory network, and
+L{FakeDHT}.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ class ContractMixin:
 
     def test_ready(self) -> None:
         """
-        It becomes ready, with a number of nodes; each caller's Deferred fires.
+        It becomes ready, with a number of nodes; each caller is notified.
         """
         self.assertGreaterEqual(self.wait(self.one.when_ready()), 1)
         self.assertGreaterEqual(self.wait(self.one.when_ready()), 1)
 
     def test_empty_slot(self) -> None:
         """
-        Reading an empty slot returns up to 32 responsive nodes with tokens, the nearest
+        A read of an empty slot returns up to 32 responsive nodes with tokens, nearest
         first, and no value.
         """
         read = self.get(self.one)
@@ -88,7 +89,7 @@ class ContractMixin:
 
     def test_on_answer(self) -> None:
         """
-        Answers are reported one by one, including values.
+        The observer is called with each answer, values included.
         """
         self.put(self.one, 1, self.get(self.one))
         answers: list[NodeAnswer] = []
@@ -98,8 +99,8 @@ class ContractMixin:
 
     def test_on_inner(self) -> None:
         """
-        The answers of the nearest nodes are reported once, before the end: at least 5
-        answers, with tokens and values, which can be used for a put.
+        The observer is called once, before the end, with the answers of the nearest
+        nodes: at least 5, with tokens and values, suitable for a put.
         """
         self.put(self.one, 1, self.get(self.one))
         reported: list[MutableRead] = []
@@ -128,7 +129,7 @@ class ContractMixin:
 
     def test_known(self) -> None:
         """
-        With an earlier read the slot is read again, and values put since are found.
+        A read that starts from an earlier read finds what was put since.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -139,7 +140,7 @@ class ContractMixin:
 
     def test_alpha(self) -> None:
         """
-        The result does not depend on the number of queries in flight.
+        Any alpha yields the same read.
         """
         self.put(self.one, 1, self.get(self.one))
         for alpha in (1, 4, 40):
@@ -149,8 +150,8 @@ class ContractMixin:
 
     def test_width(self) -> None:
         """
-        The given number of nearest nodes is read, and perhaps the 20 that mainline reads,
-        but not all nodes.
+        The requested number of nearest nodes is read, possibly with the 20 that
+        mainline reads, but not all.
         """
         everybody = [answer.contact for answer in self.get(self.two).answers]
         read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, width=12))
@@ -159,9 +160,10 @@ class ContractMixin:
         self.assertEqual(nearest, everybody[: len(nearest)])
         self.assertTrue(len(nearest) <= 20 < len(everybody))
 
-    def test_refresh_tells(self) -> None:
+    def test_refresh_observer(self) -> None:
         """
-        A refresh reports its answers one by one, and only those that have arrived.
+        The observer of a refresh is called once for each answer that arrives, and for
+        no others.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -173,8 +175,8 @@ class ContractMixin:
 
     def test_refresh_nearest(self) -> None:
         """
-        Only the given number of nearest nodes is queried again; the others stay
-        unchanged.
+        Only the given number of nearest nodes is queried; the others keep their
+        answers.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -188,8 +190,8 @@ class ContractMixin:
 
     def test_read_back(self) -> None:
         """
-        A node that acknowledges the value but does not keep it only counts as
-        acknowledged, and others are tried, unless read-back is disabled.
+        Nodes that accept a value without storing it have only acknowledged it, and
+        others are tried; unless reading back is off.
         """
         read = self.get(self.one)
         for read_back in (True, False):
@@ -205,7 +207,7 @@ class ContractMixin:
 
     def test_refresh(self) -> None:
         """
-        Querying the same nodes again returns values put since.
+        The same nodes queried again return what was put since.
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -214,10 +216,9 @@ class ContractMixin:
         self.assertEqual([a.contact for a in after.answers][:count], [a.contact for a in before.answers])
         self.assertEqual(list(after.values()), [record(1)])
 
-    def test_nobody_is_overwritten(self) -> None:
+    def test_records_are_not_overwritten(self) -> None:
         """
-        With a read from before another member's put, both records are in the slot in the
-        end.
+        With a read from before another member's put, both records end up in the slot.
         """
         old = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
@@ -251,8 +252,8 @@ class ContractMixin:
 
     def test_put_latest(self) -> None:
         """
-        The highest sequence number wins on the 8 nearest nodes; an acknowledgement counts
-        as stored, because the nodes are known to have had no value or an older one.
+        The highest sequence number wins on the 8 nearest nodes; an acceptance counts as
+        stored, since the nodes had no value or an older one.
         """
         first = self.wait(self.one.put_latest(SEED, b"old", 1_700_000_000_000_000))
         self.assertEqual(len(first.stored), 8)
@@ -286,8 +287,8 @@ class ContractMixin:
 
     def test_latest(self) -> None:
         """
-        Of different values, the latest is the one with the highest sequence number, and
-        each has its number.
+        Of different values the one with the highest sequence number is the latest, and
+        each is returned with its number.
         """
         read = self.wait(self.one.get_mutable(PUBLIC_KEY))
         self.assertIsNone(read.latest())
@@ -301,8 +302,8 @@ class ContractMixin:
 
     def test_sample_infohashes(self) -> None:
         """
-        Nodes return the info hashes for which they have peers, once per interval; also
-        through the callback.
+        Nodes report the info hashes that they have peers for, once per interval, and to
+        the observer.
         """
         info_hash = b"i" * 20
         holders = self.wait(self.one.announce_peer(info_hash, 4321)).stored
@@ -318,7 +319,7 @@ class ContractMixin:
 
     def test_wrong_arguments(self) -> None:
         """
-        Sizes are checked immediately.
+        Invalid arguments are rejected at the call.
         """
         read = self.get(self.one)
         placement = Placement(bytes(32), classify)
@@ -354,7 +355,8 @@ class ContractMixin:
 
     def test_immutable(self) -> None:
         """
-        A bencoded value is found by others under its SHA-1, and under no other target.
+        A bencoded value is found by its SHA-1 by other nodes; another hash is not
+        found.
         """
         value = b"d3:agei7e4:name3:Idae"
         result = self.wait(self.one.put_immutable(value))
@@ -364,8 +366,8 @@ class ContractMixin:
 
     def test_peers(self) -> None:
         """
-        An announced port is found by others, once, and through the callback; 0 stands for
-        the port of the query.
+        Other nodes find an announced port, once, and report it to the observer; port 0
+        announces the source port.
         """
         info_hash = b"i" * 20
         self.assertEqual(self.wait(self.two.get_peers(info_hash)), frozenset())
@@ -390,7 +392,7 @@ class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
 
     def forgetting(self) -> FakeDHT:
         """
-        The DHT of a member whose nodes no longer store anything.
+        Return the DHT of a member whose nodes all stop storing.
         """
         dht: FakeDHT = self.one
         for responder in dht._nodes.values():
@@ -417,7 +419,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def forgetting(self) -> DHTNode:
         """
-        The DHT of a member whose nodes no longer store anything.
+        Return the DHT of a member whose nodes all stop storing.
         """
         for node in self.network.nodes:
             self.patch(node.responder.items, "put", lambda *_: None)
@@ -426,8 +428,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def test_alpha_bounds(self) -> None:
         """
-        The number of queries in flight is at most alpha, apart from pings of the routing
-        table.
+        At most alpha queries are in flight, except pings of the routing table.
         """
         krpc = self.one.krpc
         query = krpc.query
@@ -456,7 +457,7 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def test_known_nodes_are_asked(self) -> None:
         """
-        The nodes of an earlier read are queried even by a member that does not know them.
+        The nodes of an earlier read are queried even by a node that does not know them.
         """
         read = self.get(self.two)
         newcomer = self.network.node()
@@ -495,16 +496,16 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
             deferred.cancel()
             assert isinstance(results[0], Failure)
             results[0].trap(CancelledError)
-            sent = sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent."))
+            sent = sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent_"))
             self.network.udp.advance(1.0)
             self.assertEqual(
-                sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent.")), sent
+                sum(n for name, n in self.one.krpc.counters.items() if name.startswith("sent_")), sent
             )
 
 
 class IPv6NodeContractTests(NodeContractTests):
     """
-    The contract over IPv6 only.
+    The same over IPv6 only.
     """
 
     families = "6"
@@ -517,7 +518,7 @@ class FakeDHTTests(SynchronousTestCase):
 
     def test_latency(self) -> None:
         """
-        With a latency, each round trip takes that long and can be cancelled.
+        With a latency each round trip takes that long and can be cancelled.
         """
         clock = Clock()
         dht = FakeDHT(clock, latency=0.5)
@@ -543,7 +544,7 @@ class FakeDHTTests(SynchronousTestCase):
 
     def test_dead(self) -> None:
         """
-        Dead nodes are not among the answers, and do not make a refresh fail.
+        Dead nodes are missing from reads, and do not break a refresh.
         """
         dht = FakeDHT(Clock(), nodes=10)
         read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT))

@@ -1,5 +1,5 @@
 """
-The example in docs/explanation/dht-node.md works.
+The code in docs/explanation/dht-node.md works as documented.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class DocumentTests(SynchronousTestCase):
 
     def test_program(self) -> None:
         """
-        The program accepts a host and a port, stores and finds everything as described,
-        and ends.
+        The program takes a host and a port, stores and finds everything documented, and
+        ends.
         """
         if not DOCUMENT.exists():
-            raise SkipTest("the documents are not beside an installed package")
+            raise SkipTest("the documentation is not installed with the package")
         (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
         network = Network(16)
         out = io.StringIO()
@@ -51,4 +51,4 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(lines[1:3], ["b'5:hello'", "b'version 1' from 8 nodes"])
         self.assertIn("frozenset({('10.0.99.1', 6881)})", lines)
         self.assertTrue(any("b'iiiiiiiiiiiiiiiiiiii'" in line for line in lines))
-        self.assertIn("'ipv4.sent.put': ", lines[-1])
+        self.assertIn("'ipv4_sent_put': ", lines[-1])

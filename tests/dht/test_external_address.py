@@ -25,7 +25,7 @@ class AddressVotesTests(SynchronousTestCase):
 
     def test_enough_voters(self) -> None:
         """
-        No address is elected before enough hosts have voted; then it is elected once.
+        Nothing is elected until enough hosts have voted, and then once.
         """
         self.assertEqual(self.elect(OURS, 0, MIN_VOTERS - 1), [False] * (MIN_VOTERS - 1))
         self.assertIsNone(self.votes.elected)
@@ -34,8 +34,8 @@ class AddressVotesTests(SynchronousTestCase):
 
     def test_one_vote_each(self) -> None:
         """
-        Repeated votes of a host count once, and so do those of all hosts in a network
-        (/24, or /64 of IPv6).
+        A host that votes repeatedly has one vote, and so have all hosts of a network
+        (/24, or /64 of IPv6) together.
         """
         for number in range(100):
             self.assertFalse(self.votes.vote(bytes((10, 0, 0, number)), LIE))
@@ -46,7 +46,7 @@ class AddressVotesTests(SynchronousTestCase):
 
     def test_majority(self) -> None:
         """
-        More than half of the votes are required.
+        Half of the votes is not enough; more than half is.
         """
         self.elect(LIE, 0, MIN_VOTERS // 2)
         self.assertEqual(self.elect(OURS, 10, MIN_VOTERS // 2), [False] * (MIN_VOTERS // 2))
@@ -54,7 +54,7 @@ class AddressVotesTests(SynchronousTestCase):
 
     def test_change(self) -> None:
         """
-        If the address changes, the latest votes win in the end.
+        When the address changes, the latest votes eventually prevail.
         """
         self.elect(OURS, 0, MAX_VOTERS)
         changed = self.elect(LIE, 100, MAX_VOTERS)

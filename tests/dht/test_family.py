@@ -11,7 +11,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.client.placement import Placement
-from dtt.dht.families import merge_puts, merge_reads, part_of, side_by_side
+from dtt.dht.families import gather_until, merge_puts, merge_reads, restrict_to_family
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.ids import distance, is_valid
 from dtt.errors import ListenError
@@ -42,15 +42,15 @@ class LifeTests(SynchronousTestCase):
 
     def test_no_interface(self) -> None:
         """
-        A node without any address is refused.
+        A node without an interface is an error.
         """
         with self.assertRaises(ValueError):
             DHTNode(self.network.udp.reactor("10.0.0.1"), interface=None)
 
     def test_ports(self) -> None:
         """
-        Both families use the same port; if one port is free to choose, it is adapted to
-        the other.
+        Both families get the same port; if any port will do and it is taken on IPv6,
+        another is used there.
         """
         node = self.network.node(families="46")
         self.assertEqual(node.port, node.port6)
@@ -68,7 +68,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port_taken(self) -> None:
         """
-        If the wanted port is taken in one family, none is bound; it can be tried again.
+        If the given port is taken in one family, none is bound; binding can be retried.
         """
         taken = self.network.udp.reactor(self.network.host6(0)).listenUDP(6881, DatagramProtocol())
         node = self.network.node(families="46", port=6881, start=False)
@@ -80,7 +80,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_family_without_network(self) -> None:
         """
-        A dual-stack node whose IPv6 does not work is ready over IPv4, and as fast as
+        A dual-stack node without IPv6 connectivity is ready over IPv4 and as fast as
         without IPv6; IPv6 joins later.
         """
         for _ in range(4):
@@ -128,7 +128,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_stop_and_restart(self) -> None:
         """
-        Stopping closes both ports and leaves no pending call; the next start uses the
+        Stopping closes both ports and leaves no delayed call; the next start uses the
         same ports.
         """
         self.network.node(families="46")
@@ -151,7 +151,7 @@ class LifeTests(SynchronousTestCase):
 
 class BothTests(SynchronousTestCase):
     """
-    8 IPv4 nodes, 8 IPv6 nodes, and one dual-stack node.
+    8 IPv4 nodes, 8 IPv6 nodes, and a dual-stack one.
     """
 
     def setUp(self) -> None:
@@ -175,7 +175,7 @@ class BothTests(SynchronousTestCase):
 
     def test_families_stay_apart(self) -> None:
         """
-        A table contains only nodes of its own family.
+        A table has only nodes of its own family.
         """
         for node in self.network.nodes:
             for side in node.sides:
@@ -185,7 +185,7 @@ class BothTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        A read has the nodes of both families, the nearest first, and can be refreshed.
+        A read has the nodes of both families, nearest first, and can be refreshed.
         """
         read = self.slot(self.dual)
         self.assertEqual(len(read.answers), 16)
@@ -197,8 +197,8 @@ class BothTests(SynchronousTestCase):
 
     def test_put(self) -> None:
         """
-        A value put by a dual-stack node is found in each family; values put in each
-        family are found by a dual-stack node.
+        A value put by a dual-stack node is found in each family; a value put in one
+        family is found by a dual-stack node.
         """
         self.assertEqual(len(self.put(self.dual, 1).stored), 4)
         self.put(self.four, 2)
@@ -241,8 +241,8 @@ class BothTests(SynchronousTestCase):
 
     def test_one_store(self) -> None:
         """
-        A value stored over one family can be read over the other, from a node that has
-        both.
+        A value stored over one family can be read over the other, from a dual-stack
+        node.
         """
         one, two = (side.neighbourhood.responder for side in self.dual.sides)
         self.assertIs(one.items, two.items)
@@ -267,8 +267,8 @@ class BothTests(SynchronousTestCase):
 
     def test_want(self) -> None:
         """
-        A reply contains nodes of the query's family, or of those in C{want}; C{ip} is of
-        the sender's family.
+        A query over one family is answered with nodes of that family, or of the wanted
+        ones; C{ip} is the querier's address in its family.
         """
         port = self.dual.port
         for host, there, size in (
@@ -291,7 +291,7 @@ class BothTests(SynchronousTestCase):
     def test_bridge(self) -> None:
         """
         A dual-stack node that knows nodes of one family only finds those of the other
-        with C{want}.
+        by C{want}.
         """
         for host in (self.network.host(0), self.network.host6(0)):
             node = self.network.node(families="46", bootstrap=[(host, self.dual.port)])
@@ -300,7 +300,7 @@ class BothTests(SynchronousTestCase):
 
     def test_want_is_rare(self) -> None:
         """
-        Only a dual-stack node that lacks nodes asks for those of both families.
+        Nodes of both families are requested only by dual-stack nodes that lack nodes.
         """
         self.network.node(families="46")
         self.network.udp.advance(5.0)
@@ -312,7 +312,7 @@ class BothTests(SynchronousTestCase):
 
     def test_external_address(self) -> None:
         """
-        Each family votes on its own address, with one vote per network (/64), and then
+        Each family elects its own address, with one vote per network (/64), and then
         has its own id.
         """
         reported: list[str] = []
@@ -352,7 +352,7 @@ class TableTests(SynchronousTestCase):
     def test_one_of_a_network(self) -> None:
         """
         A /64 has one place in the table; another address with the same port does not
-        displace the node there.
+        displace its holder.
         """
         network = Network(1, families="6")
         self.addCleanup(network.stop)
@@ -371,10 +371,10 @@ class MergingTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        The result arrives with the last Deferred, in order.
+        It fires with the results in order after the last one.
         """
         deferreds: list[Deferred[int]] = [Deferred(), Deferred()]
-        both = side_by_side(deferreds)
+        both = gather_until(deferreds)
         deferreds[1].callback(1)
         self.assertNoResult(both)
         deferreds[0].callback(0)
@@ -382,26 +382,26 @@ class MergingTests(SynchronousTestCase):
 
     def test_enough(self) -> None:
         """
-        Once one result is sufficient, the other Deferreds are cancelled.
+        A sufficient result cancels the others.
         """
         cancelled: list[object] = []
         slow: Deferred[int] = Deferred(cancelled.append)
         quick: Deferred[int] = Deferred()
-        both = side_by_side([slow, quick], lambda result: result > 0)
+        both = gather_until([slow, quick], lambda result: result > 0)
         quick.callback(1)
         self.assertEqual(self.successResultOf(both), [1])
         self.assertEqual(cancelled, [slow])
 
     def test_failure(self) -> None:
         """
-        It fails as the first Deferred that fails, and cancels the others; so does
-        cancelling it.
+        It fails with the first failure and cancels the others; cancelling it does the
+        same.
         """
         for kind in (ValueError, CancelledError):
             cancelled: list[object] = []
             one: Deferred[int] = Deferred()
             two: Deferred[int] = Deferred(cancelled.append)
-            both = side_by_side([one, two])
+            both = gather_until([one, two])
             if kind is ValueError:
                 one.errback(ValueError())
             else:
@@ -426,9 +426,11 @@ class MergingTests(SynchronousTestCase):
         )
         both = merge_reads([four, six])
         self.assertEqual(len(both.answers), 8)
-        self.assertEqual(set(part_of(both, IPV4).answers), set(four.answers))
-        self.assertEqual(set(part_of(both, IPV6).answers), set(six.answers))
-        self.assertEqual((part_of(both, IPV4).silent, part_of(both, IPV6).silent), (four.silent, ()))
+        self.assertEqual(set(restrict_to_family(both, IPV4).answers), set(four.answers))
+        self.assertEqual(set(restrict_to_family(both, IPV6).answers), set(six.answers))
+        self.assertEqual(
+            (restrict_to_family(both, IPV4).silent, restrict_to_family(both, IPV6).silent), (four.silent, ())
+        )
 
     def test_puts(self) -> None:
         """

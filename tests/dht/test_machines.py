@@ -1,6 +1,6 @@
 """
-Random sequences of events for the pure parts of L{dtt.dht}: state machines driven by
-Hypothesis, compared with simple, slow models.
+Stateful tests of the pure modules of L{dtt.dht}: Hypothesis drives them through any
+sequence of events and compares them with simple, slow models.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from dtt.net.networks import packed_network, subnet
 
 OWN = bytes(20)
 
-#: Irrelevant here: all peers are returned.
+#: Irrelevant: all peers are returned.
 RNG = Random(1)
 
-#: A few ids and addresses, so that they collide.
+#: Few ids and places, so that they collide.
 IDS = st.builds(
     lambda first, rest: bytes((first,)) + bytes(18) + bytes((rest,)),
     st.sampled_from((0x80, 0x81, 0x40, 1, 0)),
@@ -54,7 +54,7 @@ SECONDS = st.floats(0, 2000)
 
 class RoutingMachine(RuleBasedStateMachine):
     """
-    A table, with the last node that answered at each address and its failures since.
+    A table; the model has the last response and the failures since, per node.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,9 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @rule(contact=CONTACTS)
     def responded(self, contact: Contact) -> None:
-        """A node answers."""
+        """
+        A node answers.
+        """
         self.answered[contact] = self.now
         self.failures[contact] = 0
         doubtful = self.table.responded(contact, self.now)
@@ -74,13 +76,17 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @rule(contact=CONTACTS)
     def failed(self, contact: Contact) -> None:
-        """A node does not answer."""
+        """
+        A node does not answer.
+        """
         self.failures[contact] = self.failures.get(contact, 0) + 1
         self.table.failed(contact)
 
     @rule(contact=CONTACTS)
     def heard(self, contact: Contact) -> None:
-        """A node sends a query."""
+        """
+        A node sends a query.
+        """
         known = contact in self.table.contacts()
         worth = self.table.heard(contact.node_id, contact.host, contact.port, self.now)
         assert not (known and worth)
@@ -92,14 +98,18 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @rule(own_id=IDS)
     def move(self, own_id: bytes) -> None:
-        """The own id changes."""
+        """
+        Our id changes.
+        """
         alive = len(self.table)
         self.table = self.table.with_id(own_id, self.now)
         assert len(self.table) <= alive
 
     @invariant()
     def bounded(self) -> None:
-        """A node has one place, and so do an address, and a network in a bucket."""
+        """
+        There is one place per node, per address, and per network in a bucket.
+        """
         table = self.table
         contacts = table.contacts()
         assert table.own_id not in {contact.node_id for contact in contacts}
@@ -120,7 +130,7 @@ class RoutingMachine(RuleBasedStateMachine):
     def honest(self) -> None:
         """
         Only nodes that have answered are in the table, and only those that have not
-        failed since are returned.
+        failed since are handed out.
         """
         contacts = set(self.table.contacts())
         assert contacts <= set(self.answered)
@@ -129,7 +139,9 @@ class RoutingMachine(RuleBasedStateMachine):
 
     @invariant()
     def exact(self) -> None:
-        """The nearest nodes are the nearest of all living ones."""
+        """
+        The nearest nodes are the nearest of all that are alive.
+        """
         alive = self.table.nearest(OWN, 1000)
         assert len(alive) == len(self.table)
         for target in (bytes(20), b"\x80" * 20, b"\x01" + bytes(19)):
@@ -146,7 +158,7 @@ NETWORKS = st.sampled_from((b"aaa", b"bbb", b"ccc"))
 
 class StoreMachine(RuleBasedStateMachine):
     """
-    Items and peers in small stores, with the last value put at each target.
+    Items and peers in small stores; the model has the last put per key.
     """
 
     CAPACITY, SHARE, LIFETIME = 12, 6, 100.0
@@ -161,7 +173,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(where=TARGETS, seq=st.integers(0, 3), value=st.sampled_from((b"1:a", b"1:b")), net=NETWORKS)
     def put(self, where: bytes, seq: int, value: bytes, net: bytes) -> None:
-        """Put a mutable item that BEP44 allows."""
+        """
+        A node puts what BEP44 allows.
+        """
         item = MutableItem(b"k" * 32, b"", seq, Encoded(value), b"s" * 64)
         stored = self.items.get(where, self.now)
         if stored is not None and self.items.conflict(stored, item, None) is not None:
@@ -172,7 +186,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(where=TARGETS)
     def refresh(self, where: bytes) -> None:
-        """Repeat a put."""
+        """
+        A node repeats a put.
+        """
         stored = self.items.get(where, self.now)
         if stored is not None:
             self.items.refresh(where, self.now)
@@ -180,7 +196,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(info_hash=TARGETS, number=st.integers(0, 5), net=NETWORKS)
     def announce(self, info_hash: bytes, number: int, net: bytes) -> None:
-        """Announce a peer."""
+        """
+        A node announces a peer.
+        """
         peer = b"peer-%d" % number
         self.peers.announce(info_hash, peer, net, self.now)
         self.announced[info_hash, peer] = self.now
@@ -193,20 +211,26 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 20))
     def sample(self, count: int) -> None:
-        """Sample the info hashes."""
+        """
+        A node requests info hashes.
+        """
         sample, total = self.peers.sample(count, self.now)
         assert len(set(sample)) == len(sample) <= min(count, total)
         assert all(self.peers.peers(each, 6, 500, RNG, self.now) for each in sample)
 
     @rule(most=st.integers(0, 20))
     def expire(self, most: int) -> None:
-        """Run the periodic clean-up."""
+        """
+        The upkeep runs.
+        """
         self.items.expire(self.now, most)
         self.peers.expire(self.now, most)
 
     @invariant()
     def bounded(self) -> None:
-        """The bounds for the total and for each network hold."""
+        """
+        Neither the total nor any network's share is exceeded.
+        """
         for store in (self.items, self.peers):
             assert len(store) <= self.CAPACITY
             shares = [len(keys) for keys in store._networks.values()]
@@ -216,7 +240,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def honest(self) -> None:
-        """A value found is the last one put there, and has not expired."""
+        """
+        A value found is the last one put, within its lifetime.
+        """
         for target, (item, since) in self.put_at.items():
             found = self.items.get(target, self.now)
             assert found is None or (found == item and self.now - since < self.LIFETIME)
@@ -230,7 +256,8 @@ IPS = st.builds(lambda net, host: bytes((80, 0, net, host)), st.integers(0, 9), 
 
 class LimitsMachine(RuleBasedStateMachine):
     """
-    Answers of any size to any address, with a record of what was sent.
+    Answers of any size to any address; the model has what was sent, when and to which
+    address.
     """
 
     def __init__(self) -> None:
@@ -242,7 +269,9 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @rule(ip=IPS, size=st.integers(50, 1500), count=st.integers(1, 30))
     def answer(self, ip: bytes, size: int, count: int) -> None:
-        """An address sends several queries."""
+        """
+        An address sends a number of queries.
+        """
         for _ in range(count):
             if self.limits.allows(ip, self.now):
                 if not self.limits.is_proven(ip, self.now):
@@ -262,7 +291,9 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """No more is sent, in total and to each network, than rates and bursts allow."""
+        """
+        Neither the total nor a network gets more than rates and bursts allow.
+        """
         passed = self.now - 1000.0
         assert self.sent <= UPLOAD_RATE * (passed + UPLOAD_BURST_SECONDS + RESERVE_SECONDS) + 1500
         for sent in self.unproven.values():
@@ -273,7 +304,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
 class TokenMachine(RuleBasedStateMachine):
     """
-    Tokens issued to any address at any time.
+    Tokens for any address at any time.
     """
 
     def __init__(self) -> None:
@@ -284,7 +315,9 @@ class TokenMachine(RuleBasedStateMachine):
 
     @rule(ip=IPS, where=TARGETS)
     def give(self, ip: bytes, where: bytes) -> None:
-        """Issue a token."""
+        """
+        An address gets a token.
+        """
         self.given.append((self.tokens.token(ip, where, self.now), ip, where, self.now))
 
     @rule(seconds=st.floats(0, 400))
@@ -294,7 +327,9 @@ class TokenMachine(RuleBasedStateMachine):
 
     @invariant()
     def valid(self) -> None:
-        """Each token is valid for at least 5 and at most 10 minutes, only for its address and target."""
+        """
+        Each token is valid for 5 to 10 minutes, for no other address and target.
+        """
         for token, ip, target, since in self.given[-20:]:
             good = self.tokens.is_valid(token, ip, target, self.now)
             if self.now - since < ROTATION_INTERVAL:
@@ -312,7 +347,7 @@ class MachineTests(SynchronousTestCase):
 
     def run_machine(self, machine: type[RuleBasedStateMachine]) -> None:
         """
-        Run a machine; a failing sequence is printed in its shortest form.
+        Run one; a failing sequence is printed in its shortest form.
         """
         run_state_machine_as_test(
             machine, settings=settings(max_examples=60, stateful_step_count=60, deadline=None)

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dtt.dht.client.placement import FirstCopy, Placement
-from dtt.dht.maintenance import MAX_PINGS, SETTLE
+from dtt.dht.maintenance import MAX_PINGS, OWN_LOOKUP_DELAY
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import is_valid
@@ -38,7 +38,7 @@ class LifeTests(SynchronousTestCase):
 
     def warnings(self) -> list[str]:
         """
-        The warnings logged from now on.
+        Return a list of what is logged from now on.
         """
         lines: list[str] = []
 
@@ -53,7 +53,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port(self) -> None:
         """
-        C{privilegedStartService} binds the port; 0 is replaced by the actual port.
+        C{privilegedStartService} binds the port; 0 becomes the actual port.
         """
         node = self.network.node(start=False)
         node.privilegedStartService()
@@ -63,7 +63,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_port_taken(self) -> None:
         """
-        A port in use gives a one-line message that says what to do.
+        A taken port is reported in one line that says what to do.
         """
         self.network.udp.reactor("10.0.0.1").listenUDP(6881, DatagramProtocol())
         node = self.network.node(start=False, port=6881)
@@ -75,7 +75,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_ready_after_one_round_trip(self) -> None:
         """
-        A node is ready with the first answer; dead and unresolvable hosts cause no delay.
+        A node is ready with the first response; dead and unresolvable hosts delay
+        nothing.
         """
         first = self.network.node()
         self.network.udp.names = {"never": None, "good": ["10.0.0.1"]}
@@ -90,8 +91,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_known_nodes(self) -> None:
         """
-        The nodes of an earlier run suffice; they can be saved again even before any of
-        them has answered.
+        The nodes of an earlier run suffice to start; they can be saved again even
+        before any node has answered.
         """
         first = self.network.node()
         known = [
@@ -112,8 +113,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_unreachable(self) -> None:
         """
-        After 10 s without an answer there is one warning that names the hosts; the node
-        keeps trying, and becomes ready when one answers.
+        After 10 s without a response there is one warning that names the hosts; the
+        node keeps trying, and is ready once a host responds.
         """
         lines = self.warnings()
         node = self.network.node(bootstrap=[("10.0.1.1", 6881)])
@@ -130,8 +131,8 @@ class LifeTests(SynchronousTestCase):
 
     def test_first_node_is_not_unreachable(self) -> None:
         """
-        A node without any host to query waits without a warning, and becomes ready when
-        another node queries it.
+        A node without hosts to query waits for others without a warning, and is ready
+        when one has come.
         """
         lines = self.warnings()
         first = self.network.node()
@@ -154,7 +155,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_operations_wait_until_ready(self) -> None:
         """
-        A read started before the node is performed with the first answer.
+        A read requested before the start runs with the first response.
         """
         self.network.node()
         node = self.network.node(start=False)
@@ -167,7 +168,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopping cancels all operations and leaves no pending call and no port.
+        Stopping cancels everything and leaves no delayed call and no port.
         """
         for _ in range(5):
             self.network.node()
@@ -208,7 +209,7 @@ class LifeTests(SynchronousTestCase):
 
 class NeighbourhoodTests(SynchronousTestCase):
     """
-    Maintenance of the routing table, BEP42 and BEP43.
+    The upkeep of the routing table, BEP42 and BEP43.
     """
 
     def setUp(self) -> None:
@@ -216,7 +217,7 @@ class NeighbourhoodTests(SynchronousTestCase):
         self.addCleanup(lambda: self.network.stop())
         self.node = self.network.nodes[1]
 
-    def test_everybody_knows_everybody(self) -> None:
+    def test_full_mesh(self) -> None:
         """
         In a small network all nodes enter all tables.
         """
@@ -224,8 +225,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_lookups_are_not_starved(self) -> None:
         """
-        If answers have exhausted the upload, a lookup still queries as many nodes as
-        before, immediately.
+        When answers have more than used up the upload, a lookup still queries as many
+        nodes, immediately.
         """
         limits = self.node.responder.limits
         read = self.network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
@@ -250,8 +251,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_table_empties(self) -> None:
         """
-        If all nodes have died, the node keeps looking for others, and finds the first one
-        that returns.
+        When all nodes have died the node bootstraps again, and finds the first one that
+        returns.
         """
         self.network.udp.dead = {self.network.host(number) for number in (0, 2, 3, 4, 5)}
         for _ in range(3):
@@ -267,7 +268,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def asked_again(self) -> set[str]:
         """
-        The hosts that C{node} queries within the next second.
+        Return the hosts that C{node} queries within the next second.
         """
         self.network.udp.log.clear()
         self.network.udp.advance(1.0)
@@ -276,8 +277,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_sleep(self) -> None:
         """
-        After the machine was suspended, or its clock jumped, all known nodes and
-        bootstrap hosts are queried concurrently; known nodes stay usable.
+        When the machine was suspended, or its clock jumps, all known nodes and
+        bootstrap hosts are queried concurrently, and the known nodes are kept.
         """
         everybody = {self.network.host(number) for number in (0, 2, 3, 4, 5)}
         self.network.udp.advance(60.0)
@@ -290,8 +291,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_silence(self) -> None:
         """
-        If no node answers any more, the node queries its bootstrap hosts before each node
-        of the table has failed twice; an answer ends that.
+        When responses stop, the node bootstraps again before each node of the table has
+        failed twice; a response ends that.
         """
         network = Network(40, seed=9)
         node = network.nodes[1]
@@ -317,15 +318,15 @@ class NeighbourhoodTests(SynchronousTestCase):
         network = Network(10)
         self.addCleanup(network.stop)
         sent = network.nodes[1].krpc.counters
-        before = sent["sent.find_node"]
+        before = sent["sent_find_node"]
         network.udp.advance(FRESH - 61)
-        self.assertEqual(sent["sent.find_node"], before)
+        self.assertEqual(sent["sent_find_node"], before)
         network.udp.advance(122.0)
-        self.assertGreater(sent["sent.find_node"], before)
+        self.assertGreater(sent["sent_find_node"], before)
 
     def test_few_nodes(self) -> None:
         """
-        A node whose neighbours were too busy to answer at first has a full bucket of them
+        A node whose neighbours were too busy to answer at first has a bucketful of them
         a little later.
         """
         network = Network(10)
@@ -341,15 +342,15 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_ever_fewer_searches(self) -> None:
         """
-        In a network of few nodes, the search for further ones becomes rarer, down to once
-        in 15 minutes.
+        In a network of few nodes, the node looks for more at growing intervals, up to
+        15 minutes.
         """
         sent = self.node.krpc.counters
-        before = sent["sent.find_node"]
+        before = sent["sent_find_node"]
         searches = []
         for _ in range(3600 // 10):
             self.network.udp.advance(10.0)
-            searches.append(sent["sent.find_node"] - before)
+            searches.append(sent["sent_find_node"] - before)
         at = [10 * number for number, (a, b) in enumerate(pairwise([0, *searches]), 1) if b > a]
         pauses = [b - a for a, b in pairwise([0, *at])]
         for pause, expected in zip(pauses, (10, 20, 40, 80, 160, 320), strict=False):
@@ -359,7 +360,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_read_only_nodes_stay_out(self) -> None:
         """
-        A read-only node is answered, but neither pinged nor remembered.
+        A read-only node is answered, but neither pinged nor added to the table.
         """
         stranger = self.network.udp.reactor("10.50.0.1")
         replies: list[bytes] = []
@@ -380,19 +381,19 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_pings_are_bounded(self) -> None:
         """
-        A flood of unknown nodes causes a bounded number of pings.
+        A flood of queries from unknown nodes triggers a bounded number of pings.
         """
-        before = self.node.krpc.counters["sent.ping"]
+        before = self.node.krpc.counters["sent_ping"]
         rng = Random(3)
         for number in range(200):
             query = Query(b"tttt", b"ping", rng.randbytes(20), {}, False, b"")
             self.node._neighbourhood.answer(query, f"10.60.{number}.1", 1)
-        self.assertEqual(self.node.krpc.counters["sent.ping"] - before, MAX_PINGS)
+        self.assertEqual(self.node.krpc.counters["sent_ping"] - before, MAX_PINGS)
 
     def test_read_only_rule(self) -> None:
         """
-        Without a query from an unknown node for 5 minutes the node is read-only; the
-        first one ends that. Nodes configured as plain are never read-only.
+        After 5 minutes without an unsolicited query we are read-only; the next such
+        query ends that. Plain nodes never are.
         """
         plain = self.network.node(plain=True)
         self.network.udp.advance(0.1)
@@ -408,8 +409,8 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_external_address(self) -> None:
         """
-        If the hosts agree on an external address, the node changes to an id that is valid
-        there, and keeps its nodes.
+        When the hosts agree on our external address, we adopt an id that is valid
+        there, and keep our nodes.
         """
         reported: list[str] = []
         self.node = self.network.node(on_external_host=reported.append)
@@ -437,7 +438,7 @@ class NeighbourhoodTests(SynchronousTestCase):
 
     def test_hostile_responses(self) -> None:
         """
-        A node that sends nonsense does no harm.
+        A node that answers with nonsense does no harm.
         """
         network = self.network
         nonsense: list[dict[bytes, Any]] = [
@@ -456,7 +457,7 @@ class NeighbourhoodTests(SynchronousTestCase):
         network.udp.reactor("10.90.0.1").listenUDP(1, Hostile())
         self.node.add_node("10.90.0.1", 1)
         network.udp.advance(1.0)
-        # A bootstrap host that returns so many nodes is not in the table.
+        # A bootstrap host that names this many nodes does not enter the table.
         self.assertEqual(len(self.node.table), 5)
         for _ in range(3):
             read = network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
@@ -478,8 +479,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_cold_start(self) -> None:
         """
-        From the start to the first stored copy takes at most five round trips; to the
-        second one, after the complete read, another four.
+        The first stored copy takes at most five round trips from the start; the second,
+        after the full read, another four.
         """
         node = self.network.node()
         start = self.network.clock.seconds()
@@ -505,8 +506,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_cold_read_is_wide(self) -> None:
         """
-        A new node looks up its own id next to its first read, if the read needs more
-        nodes than the nearest ones return; otherwise a little later.
+        A newcomer looks up its own id in parallel with its first read, which needs more
+        nodes than the nearest ones name; without a read, a little later.
         """
         for reads in (True, False):
             node = self.network.node()
@@ -530,12 +531,12 @@ class SlotTests(SynchronousTestCase):
             ready = self.network.result(node.when_ready().addCallback(lambda _: self.network.clock.seconds()))
             self.network.udp.advance(1)
             self.assertEqual(len(looked_up), 1)
-            self.assertEqual(looked_up[0] - ready < SETTLE / 2, reads)
+            self.assertEqual(looked_up[0] - ready < OWN_LOOKUP_DELAY / 2, reads)
 
     def test_dead_nodes(self) -> None:
         """
-        With 20 % dead nodes, a new node reads and puts without waiting for a time-out of
-        2 s; a lost packet does no harm either.
+        With 20 % of the nodes dead a newcomer reads and puts without waiting for a
+        time-out of 2 s; a lost packet does no harm either.
         """
         self.network.udp.dead = {self.network.host(number) for number in range(24, 30)}
         self.network.udp.loss = 0.02
@@ -551,7 +552,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_on_answer_that_raises(self) -> None:
         """
-        An exception in the application's callback is logged; the read continues.
+        An exception of the application is logged; the read continues.
         """
 
         def on_answer(answer: NodeAnswer) -> None:
@@ -563,7 +564,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_own_store(self) -> None:
         """
-        Values that others have put on this very node are in its reads, and reported.
+        Values that others have put on this very node are in its reads, and reported to
+        the observer.
         """
         node, other = self.network.nodes[:2]
         read = self.network.result(other.get_mutable(PUBLIC_KEY, SALT))
@@ -584,8 +586,8 @@ class SlotTests(SynchronousTestCase):
 
     def test_packet_limits(self) -> None:
         """
-        Fifty refreshes within a second send no node more than 20 packets in 10 s, and
-        nodes that can't be queried keep their answers.
+        Fifty refreshes within a second send no node more than 20 packets in 10 s; nodes
+        that can't be queried keep their answers.
         """
         node = self.network.nodes[5]
         read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
@@ -603,7 +605,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_put_sender_id(self) -> None:
         """
-        A put has the node's own id as sender, a target and C{cas=0}.
+        A put has our own id as sender, a target and C{cas=0}.
         """
         node = self.network.nodes[5]
         read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))

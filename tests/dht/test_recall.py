@@ -1,5 +1,5 @@
 """
-Whether a node's operations end at the nodes nearest to their targets, in a DHT of
+Whether the operations of a node reach the nodes nearest to their targets, in a DHT of
 realistic size (docs/protocol/latency.md section 1).
 """
 
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 class VastTestCase(SynchronousTestCase):
     """
-    Nodes on a DHT of 2^22 others.
+    Nodes on a DHT of 2^22 other nodes.
     """
 
     def build(self, links: Links | None = None, **dht: Any) -> None:
         """
-        Create another DHT, without members.
+        Create another DHT, without nodes under test.
         """
         self.clock = HeapClock()
         self.clock.rightNow = 1e9
@@ -50,7 +50,7 @@ class VastTestCase(SynchronousTestCase):
 
     def node(self) -> DHTNode:
         """
-        Start another node.
+        Add a node under test.
         """
         host = member_host(len(self.nodes))
         node = DHTNode(
@@ -63,7 +63,7 @@ class VastTestCase(SynchronousTestCase):
 
     def wait(self, deferred: Deferred[T], seconds: float = 60.0) -> T:
         """
-        Advance the clock until C{deferred} fires.
+        Advance time until C{deferred} fires.
         """
         results = outcome(deferred)
         end = self.clock.seconds() + seconds
@@ -75,9 +75,9 @@ class VastTestCase(SynchronousTestCase):
 
     def sent(self, node: DHTNode) -> int:
         """
-        The queries that a node has sent.
+        Return the number of queries a node has sent.
         """
-        return sum(count for name, count in node.krpc.counters.items() if name.startswith("sent."))
+        return sum(count for name, count in node.krpc.counters.items() if name.startswith("sent_"))
 
 
 class SlotReadTests(VastTestCase):
@@ -89,7 +89,7 @@ class SlotReadTests(VastTestCase):
         self, targets: int, alpha: int, links: Links | None = None, **dht: Any
     ) -> tuple[list[float], list[float]]:
         """
-        The shares of the 12 and the 32 nearest living nodes that reads found.
+        Return the fractions of the 12 and the 32 nearest living nodes that reads found.
         """
         self.build(links, **dht)
         node = self.node()
@@ -113,10 +113,10 @@ class SlotReadTests(VastTestCase):
             all_of_them.append(sum(hits) / 32)
         return inner, all_of_them
 
-    def test_nobody_is_silent(self) -> None:
+    def test_none_is_silent(self) -> None:
         """
-        Without silent nodes, all of the 12 nearest are found, and 99 % of the 32, 92 % at
-        worst.
+        Without silent nodes: all of the 12 nearest are found, and 99 % of the 32, 92 %
+        at worst.
         """
         inner, all_of_them = self.recall(100, URGENT_ALPHA)
         self.assertEqual(min(inner), 1.0)
@@ -142,22 +142,22 @@ class SlotReadTests(VastTestCase):
 
     def test_patient(self) -> None:
         """
-        With few queries in flight, the 12 nearest are found just as well.
+        With few queries in flight the 12 nearest are still found.
         """
         inner, _ = self.recall(40, PATIENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
     def test_constant_round_trips(self) -> None:
         """
-        With constant round-trip times nothing is missed.
+        If round trips do not vary, nothing is missed.
         """
         inner, _ = self.recall(40, URGENT_ALPHA, Links(2, low=0.05, high=0.05), silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
     def test_lacking_tables(self) -> None:
         """
-        Tables with a fifth of their entries missing, and a fifth of dead ones, cost few
-        of the 12 nearest.
+        Tables in which a fifth of the entries are missing and a fifth dead cost few of
+        the 12 nearest.
         """
         inner, _ = self.recall(40, URGENT_ALPHA, missing=0.2, dead=0.2)
         self.assertGreaterEqual(sum(inner) / 40, 0.97)
@@ -177,7 +177,7 @@ class FoundByAnotherTests(VastTestCase):
 
     def check_slot(self, rng: Random, where: str) -> None:
         """
-        Check a slot's record, whose first copy is put early.
+        Check a slot's record whose first copy is put early.
         """
         one, two = self.node(), self.node()
         seed, salt = rng.randbytes(32), rng.randbytes(32)
@@ -198,7 +198,7 @@ class FoundByAnotherTests(VastTestCase):
 
     def check_others(self, rng: Random, where: str) -> None:
         """
-        Check pkarr's items, immutable items and peers.
+        Check pkarr items, immutable items and peers.
         """
         one, two = self.node(), self.node()
         seed = rng.randbytes(32)
@@ -213,11 +213,15 @@ class FoundByAnotherTests(VastTestCase):
         self.assertEqual(self.wait(two.get_peers(info_hash)), {(member_host(2), 4433)}, where)
 
     def test_healthy(self) -> None:
-        """All nodes answer."""
+        """
+        No node is silent.
+        """
         self.check()
 
     def test_silent(self) -> None:
-        """35 and 60 % of the nodes never answer."""
+        """
+        35 and 60 % of the nodes never answer.
+        """
         for silent in (0.35, 0.6):
             self.check(silent=silent)
 
@@ -227,7 +231,9 @@ class FoundByAnotherTests(VastTestCase):
             self.check(silent=0.35, secure=secure)
 
     def test_crowded_networks(self) -> None:
-        """There are 50 nodes in each /24, two on each address; one of ten ids is valid."""
+        """
+        50 nodes in each /24, two on each address; one of ten ids is valid.
+        """
         self.check(secure=0.1, per_network=50, ports_per_ip=2)
 
     def test_mixed(self) -> None:
@@ -238,18 +244,18 @@ class FoundByAnotherTests(VastTestCase):
 
 class CrowdTests(VastTestCase):
     """
-    Several publishers in one slot, on nodes that behave as libtorrent's.
+    Several publishers in one slot, on nodes like libtorrent's.
     """
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """
-        Start a node.
+        Run the publishers.
         """
         Deferred.fromCoroutine(coroutine)
 
     def recovered(self, publishers: int) -> float:
         """
-        The share of records that a fresh reader finds.
+        Return the fraction of records that a fresh reader finds.
         """
         self.build(silent=0.35)
         seed, salt = b"s" * 32, b"x" * 32
@@ -294,8 +300,8 @@ class CrowdTests(VastTestCase):
 
 class Doubtful:
     """
-    Hosts whose answers arrive twice. Before each, the neighbouring host also sends one,
-    with another node and another value.
+    Hosts whose responses arrive twice. The neighbouring address sends a forged one
+    first, which names another node and holds another value.
     """
 
     def __init__(self, dht: VastDHT, net: MachineNetwork) -> None:
@@ -305,7 +311,7 @@ class Doubtful:
 
     def has(self, host: str) -> bool:
         """
-        As in the DHT.
+        Delegate to the DHT.
         """
         return self.dht.has(host)
 
@@ -313,27 +319,27 @@ class Doubtful:
         self, datagram: bytes, source: tuple[str, int], destination: tuple[str, int], now: float
     ) -> bytes | None:
         """
-        Return the DHT's answer, and send the others separately.
+        Return the DHT's response, and send the others.
         """
         reply = self.dht.answer(datagram, source, destination, now)
         if reply is not None:
             head, _, last = destination[0].rpartition(".")
-            beside = f"{head}.{int(last) ^ 1}", destination[1]
+            neighbour = f"{head}.{int(last) ^ 1}", destination[1]
             forged = encode({**decode(reply), b"r": {**decode(reply)[b"r"], b"id": b"\0" * 20}})
             self.forged += 1
-            self.net.udp._write(Datagram(beside, source, forged))
+            self.net.udp._write(Datagram(neighbour, source, forged))
             self.net.udp._write(Datagram(destination, source, reply))
         return reply
 
 
 class DoubtfulAnswerTests(VastTestCase):
     """
-    Duplicate answers, and answers from addresses that were not queried.
+    Responses that arrive twice, or from addresses that were not queried.
     """
 
     def test_read_and_put(self) -> None:
         """
-        They change nothing: each node counts once, answers from other addresses are
+        They change nothing: each node counts once, responses from other addresses are
         ignored, and a put finds its nodes.
         """
         self.build()

@@ -32,14 +32,14 @@ class SavedNodeTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """
-        A state that was written can be read.
+        A written state can be read.
         """
         for saved in (SAVED, SavedNode()):
             self.assertEqual(SavedNode.from_json(json.loads(json.dumps(saved.to_json()))), saved)
 
     def test_refused(self) -> None:
         """
-        Another version, and any invalid value, is refused.
+        A state of another version, or a malformed one, is refused.
         """
         wrong: dict[str, tuple[Any, ...]] = {
             "version": (0, 2, None, "1"),
@@ -74,13 +74,13 @@ class FileTests(SynchronousTestCase):
 
     def test_nothing(self) -> None:
         """
-        Without a file there is no saved state.
+        Without a file the state is empty.
         """
         self.assertEqual(load(self.directory), SavedNode())
 
     def test_unusable(self) -> None:
         """
-        A file of another version is moved aside with a warning.
+        A file of another version is set aside with a warning.
         """
         warnings: list[str] = []
 
@@ -100,7 +100,7 @@ class FileTests(SynchronousTestCase):
 
     def test_saver(self) -> None:
         """
-        The state is written at the start, periodically, and at the end; a node restored
+        The state is written at the start, periodically, and at the end; a node created
         from it has the same id and queries the same nodes.
         """
         node = self.network.nodes[3]
@@ -120,7 +120,7 @@ class FileTests(SynchronousTestCase):
 
     def test_disk_full(self) -> None:
         """
-        A write error is logged, and the node continues.
+        A failed write is logged, and the node continues.
         """
         self.path.rmdir()
         logged: list[object] = []
@@ -153,8 +153,8 @@ class ExternalHostTests(SynchronousTestCase):
 
     def test_new_id(self) -> None:
         """
-        A node without an id takes one that is valid for the address; one with an id keeps
-        it.
+        A node without an id gets one that is valid for the address; a node with an id
+        keeps it.
         """
         node = self.network.node(external_host="203.0.113.9", start=False)
         self.assertTrue(is_valid(node.node_id, "203.0.113.9"))
@@ -164,7 +164,7 @@ class ExternalHostTests(SynchronousTestCase):
 
     def test_other_family(self) -> None:
         """
-        An address of the other family has no effect.
+        An address of the other family is ignored.
         """
         node = self.network.node(external_host="2001:db8::1", start=False, node_id=b"i" * 20)
         self.assertIsNone(node.external_host)
@@ -178,12 +178,12 @@ class StatisticsTests(SynchronousTestCase):
 
     def test_statistics(self) -> None:
         """
-        The statistics contain queries by kind, answers, errors by code, drops by reason,
-        stored items, the tables, round trips and open transactions.
+        Queries by method, answers, errors by code, drops by reason, stored values,
+        tables, round trips and open transactions.
         """
         network = Network(10, seed=3, families="46")
         node, other = network.nodes[:2]
-        self.assertEqual(network.node(start=False).statistics()["ipv4.nodes.alive"], 0)
+        self.assertEqual(network.node(start=False).statistics()["ipv4_nodes_alive"], 0)
         network.result(other.put_immutable(b"5:value"))
         network.result(other.announce_peer(node.node_id, 1))
         contact = Contact(node.node_id, network.host(0), node.port)
@@ -194,17 +194,17 @@ class StatisticsTests(SynchronousTestCase):
         other.krpc.query("10.77.0.1", 1, b"ping", {}).addErrback(lambda _: None)
         found, theirs = node.statistics(), other.statistics()
         for name in (
-            "ipv4.received.find_node", "ipv6.received.find_node", "ipv4.received.get", "ipv4.sent.find_node",
-            "ipv4.answered", "ipv4.responses", "ipv6.responses",
+            "ipv4_received_find_node", "ipv6_received_find_node", "ipv4_received_get", "ipv4_sent_find_node",
+            "ipv4_answered", "ipv4_responses", "ipv6_responses",
         ):  # fmt: skip
             self.assertGreater(found[name], 0, name)
-        self.assertEqual(found["ipv4.answer.error.204"], 1)
-        self.assertEqual(theirs["ipv4.errors.204"], 1)
-        self.assertEqual(sum(count for name, count in found.items() if "ipv4.dropped." in name), 1)
-        self.assertEqual((found["items"], found["peers"], found["info hashes"]), (1, 2, 1))
-        self.assertEqual((found["ipv4.nodes.alive"], found["ipv6.nodes.alive"]), (9, 9))
-        self.assertEqual((found["ipv4.nodes.bad"], theirs["ipv4.transactions"]), (0, 1))
-        self.assertTrue(0 < found["ipv4.round trip"] < found["ipv4.soft timeout"])
+        self.assertEqual(found["ipv4_answer_errors_204"], 1)
+        self.assertEqual(theirs["ipv4_errors_204"], 1)
+        self.assertEqual(sum(count for name, count in found.items() if "ipv4_dropped_" in name), 1)
+        self.assertEqual((found["items"], found["peers"], found["info_hashes"]), (1, 2, 1))
+        self.assertEqual((found["ipv4_nodes_alive"], found["ipv6_nodes_alive"]), (9, 9))
+        self.assertEqual((found["ipv4_nodes_bad"], theirs["ipv4_transactions"]), (0, 1))
+        self.assertTrue(0 < found["ipv4_round_trip"] < found["ipv4_soft_timeout"])
         self.assertTrue(all(type(value) in (int, float) for value in found.values()))
         network.stop()
         self.assertEqual(node.statistics()["items"], 1)
@@ -217,7 +217,7 @@ class RandomTests(SynchronousTestCase):
 
     def test_any(self) -> None:
         """
-        200 nodes, the maximum, survive a round trip.
+        200 nodes, the most that are kept, survive a round trip.
         """
         rng = Random(1)
         nodes = tuple(Contact(rng.randbytes(20), f"10.0.{n}.1", rng.randrange(1, 65536)) for n in range(200))

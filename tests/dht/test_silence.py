@@ -1,6 +1,6 @@
 """
-Tests of how L{dtt.dht.maintenance} interprets time-outs: are the other nodes gone, or is
-this node offline?
+Tests for how L{dtt.dht.maintenance} interprets time-outs: are other nodes dead, or are
+we cut off?
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class SilenceTests(SynchronousTestCase):
 
     def build(self, count: int, seed: int = 0) -> None:
         """
-        A network in which the node under test counts its searches for first nodes.
+        Create a network whose node under test counts how often it bootstraps.
         """
         self.network = Network(count, seed=seed)
         self.addCleanup(self.network.stop)
@@ -57,8 +57,8 @@ class SilenceTests(SynchronousTestCase):
 
     def test_one_lookups_dead_nodes(self) -> None:
         """
-        Queries that time out together mean nothing if an answer has arrived since they
-        were sent.
+        Time-outs of concurrent queries do not count if a response has arrived since
+        they were sent.
         """
         self.build(6)
         self.ask_dead(40)
@@ -68,10 +68,10 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual(self.node.krpc.counters["timeouts"], 40)
         self.assertEqual(self.lost, 0)
 
-    def test_nobody_answers(self) -> None:
+    def test_no_answers(self) -> None:
         """
-        A certain number of time-outs of queries sent after the last answer triggers a
-        search; one fewer does not.
+        L{SILENCE} time-outs of queries sent after the last response trigger
+        bootstrapping, one fewer does not.
         """
         for count, lost in ((SILENCE - 1, 0), (SILENCE, 1), (40, 1)):
             self.build(6)
@@ -82,7 +82,7 @@ class SilenceTests(SynchronousTestCase):
 
     def test_answer_between(self) -> None:
         """
-        An answer restarts the count: of the queries sent before and after it only the
+        A response resets the count: of the queries sent before and after it, only the
         latter count, even if the former have already timed out.
         """
         for wait in (0.5, HARD_TIMEOUT + 0.01):
@@ -97,8 +97,8 @@ class SilenceTests(SynchronousTestCase):
 
     def test_lookups_with_dead_nodes(self) -> None:
         """
-        Lookups in a network in which most nodes have died do not trigger a search for
-        first nodes; if the others die, too, they do.
+        Lookups in a network most of whose nodes are dead do not trigger bootstrapping;
+        the death of the rest does.
         """
         for seed in range(3):
             self.build(60, seed)

@@ -164,7 +164,7 @@ class FetchTests(RecordClientTestCase):
             found = self.successResultOf(reader.fetch())
             self.assertEqual([record.publisher for record in found], [IDS[6]])
         self.assertEqual(
-            dict(reader.client.counters), {"opened": 1, **{f"refused.{reason}": 1 for reason in values}}
+            dict(reader.client.counters), {"opened": 1, **{f"refused_{reason}": 1 for reason in values}}
         )
 
     def test_other_secret(self) -> None:
@@ -272,7 +272,7 @@ class ReadTests(RecordClientTestCase):
         self.counting.instead["get_mutable"] = lambda *args, **kw: fail(QueryTimeout("no reply"))
         for _ in range(2):
             self.assertEqual(self.successResultOf(self.reader.fetch()), [])
-        self.assertEqual(self.reader.client.counters, {"read failed": 2})
+        self.assertEqual(self.reader.client.counters, {"read_failed": 2})
 
     def test_timeout(self) -> None:
         """A read that takes too long is given up and counts as empty; the other slot is unaffected."""
@@ -291,7 +291,7 @@ class ReadTests(RecordClientTestCase):
         self.clock.advance(0.2)
         self.assertEqual(len(self.successResultOf(read)), 1)
         self.assertEqual(silent.cancelled, ["get_mutable"])
-        self.assertEqual(reader.client.counters["read failed"], 1)
+        self.assertEqual(reader.client.counters["read_failed"], 1)
 
     def test_cancel(self) -> None:
         """Cancelling a fetch cancels its reads and leaves nothing behind."""
@@ -477,7 +477,7 @@ class PublishTests(RecordClientTestCase):
         reported = len(member.events)
         self.assertEqual(self.successResultOf(member.publish(GossipContent((IDS[1],)))), 6)
         self.assertEqual((len(self.stored()), len(member.events)), (1, reported))
-        self.assertEqual(member.client.counters["publish failed"], 0)
+        self.assertEqual(member.client.counters["publish_failed"], 0)
 
     def test_cap(self) -> None:
         """A slot with enough records of others gets none of this member's; its own record does not count."""
@@ -489,7 +489,7 @@ class PublishTests(RecordClientTestCase):
         before = self.stored()
         self.assertEqual(self.successResultOf(full.publish()), 0)
         self.assertEqual(self.stored(), before)
-        self.assertEqual(full.client.counters["slot full"], 1)
+        self.assertEqual(full.client.counters["slot_full"], 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_never(self) -> None:
@@ -503,6 +503,15 @@ class PublishTests(RecordClientTestCase):
         for number in range(6):
             store(self.dht, b"junk %d" % number)
         self.assertGreater(self.successResultOf(self.member(0).publish()), 0)
+
+    def test_fresh_read(self) -> None:
+        """A read that has just ended serves the put, with its tokens."""
+        counting = CountingDHT(self.dht)
+        member = self.member(0, counting)
+        self.successResultOf(member.fetch())
+        self.clock.advance(record_client.FRESH)
+        self.successResultOf(member.publish())
+        self.assertEqual(counting.calls, ["get_mutable", "put_mutable"])
 
     def test_stale_read(self) -> None:
         """The tokens of a read older than 5 s are not used: the nodes are queried again."""
@@ -531,7 +540,7 @@ class PublishTests(RecordClientTestCase):
         self.assertEqual(len(waits), 3)
         self.assertTrue(all(5.0 <= wait <= 15.2 for wait in waits), waits)
         self.assertGreater(max(waits) - min(waits), 0.5, waits)
-        self.assertEqual(member.client.counters["publish failed"], 4)
+        self.assertEqual(member.client.counters["publish_failed"], 4)
         self.assertEqual(member.events, [])
 
     def test_retry_after_errors(self) -> None:

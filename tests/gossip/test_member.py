@@ -55,15 +55,15 @@ class Recorder:
         self.messages: list[GossipMessage] = []
 
     def neighbor_up(self, peer_id: PeerId) -> None:
-        """Record the event."""
+        """Record it."""
         self.ups.append(peer_id)
 
     def neighbor_down(self, peer_id: PeerId) -> None:
-        """Record the event."""
+        """Record it."""
         self.downs.append(peer_id)
 
     def message_received(self, message: GossipMessage) -> None:
-        """Record the event."""
+        """Record it."""
         self.messages.append(message)
 
 
@@ -80,7 +80,7 @@ class Broken(Recorder):
 
 
 class Peer:
-    """A member on an in-memory transport, with its own address book."""
+    """A member on a memory transport, with its own address book."""
 
     def __init__(self, hub: MemoryHub, clock: Clock, peer_id: PeerId) -> None:
         self.peer_id = peer_id
@@ -124,7 +124,7 @@ class MembersCase(SynchronousTestCase):
         return made
 
     def joined(self, count: int) -> list[Peer]:
-        """Create members that form one swarm."""
+        """Return C{count} members that form one swarm."""
         made = [self.peer() for _ in range(count)]
         for other in made[1:]:
             other.book.learn(made[0].peer_id, made[0].transport.addresses(), "record")
@@ -151,14 +151,17 @@ class JoinTests(MembersCase):
         verifyObject(IGossipObserver, Recorder())
 
     def test_two(self) -> None:
-        """Join dials the peer; both become neighbours, and an event reports the dial."""
+        """Join dials the peer; both become neighbours, and the dial is reported."""
         a, b = self.joined(2)
         self.assertEqual((a.member.neighbors(), b.member.neighbors()), ((b.peer_id,), (a.peer_id,)))
         self.assertEqual((a.recorder.ups, b.recorder.ups), ([b.peer_id], [a.peer_id]))
         self.assertEqual((a.events, b.events), ([], [("dialled", a.peer_id)]))
 
     def test_addresses_travel(self) -> None:
-        """Three members find each other although two know only the first: PeerData carries the addresses."""
+        """
+        Three members find each other although two know only the first: PeerData carries
+        the addresses.
+        """
         a, b, c = self.joined(3)
         for one in (a, b, c):
             others = {IDS[0], IDS[1], IDS[2]} - {one.peer_id}
@@ -166,7 +169,7 @@ class JoinTests(MembersCase):
         self.assertTrue(b.book.known(c.peer_id) or c.book.known(b.peer_id))
 
     def test_larger_swarm(self) -> None:
-        """Eight members form a swarm in which a broadcast reaches each member once."""
+        """Eight members form a swarm in which a broadcast reaches all, once."""
         peers = self.joined(8)
         peers[3].member.broadcast(b"hello")
         self.advance(2.0)
@@ -175,7 +178,7 @@ class JoinTests(MembersCase):
             self.assertEqual([m.content for m in one.recorder.messages], expected)
 
     def test_left_out(self) -> None:
-        """The member itself and invalid ids are not dialled."""
+        """Our own id and invalid ids are not dialled."""
         a = self.peer()
         a.member.join([a.peer_id, b"\0" * 32, b"\xff" * 32, b"short"])
         self.advance(1.0)
@@ -192,7 +195,7 @@ class JoinTests(MembersCase):
         self.assertEqual(b.member.neighbors(), (a.peer_id,))
 
     def test_unreachable(self) -> None:
-        """A dial that does not end is given up after the timeout for a peer."""
+        """A dial that does not end is cancelled after the timeout for a peer."""
         a, b = self.peer(), self.peer()
         address = a.transport.addresses()[0]
         self.hub.unreachable.add((address.host, address.port))
@@ -202,7 +205,10 @@ class JoinTests(MembersCase):
         self.assertEqual(b.events, [("failed", a.peer_id, "timed out")])
 
     def test_before_the_topic_is_open(self) -> None:
-        """Q12: a Join to a peer that has not opened the topic has no effect; repeated later it works."""
+        """
+        Q12: a Join to a peer that has not opened the topic is dropped; repeated later
+        it works.
+        """
         a, b = self.peer(start=False), self.peer()
         b.book.learn(a.peer_id, a.transport.addresses(), "record")
         b.member.join([a.peer_id])
@@ -214,7 +220,7 @@ class JoinTests(MembersCase):
         self.assertEqual(b.member.neighbors(), (a.peer_id,))
 
     def test_lost_connection(self) -> None:
-        """A broken connection removes the neighbour, on both sides."""
+        """A broken connection removes the neighbour on both sides."""
         a, b = self.joined(2)
         self.hub.cut(a.peer_id, b.peer_id)
         self.assertEqual((a.recorder.downs, b.recorder.downs), ([b.peer_id], [a.peer_id]))
@@ -267,7 +273,10 @@ class BroadcastTests(MembersCase):
         self.assertEqual(len(b.recorder.messages), 2)
 
     def test_states(self) -> None:
-        """A broadcast before the start is the caller's mistake; after leaving, the topic is left."""
+        """
+        Broadcasting before the start is a usage error; after leaving it fails with
+        L{TopicLeft}.
+        """
         a = self.peer(start=False)
         self.assertRaises(UsageError, a.member.broadcast, b"x")
         self.assertRaises(UsageError, a.member.join, [])
@@ -297,7 +306,7 @@ class BroadcastTests(MembersCase):
         self.successResultOf(result)
 
     def test_pacing_times_out(self) -> None:
-        """The result fires after its timeout in any case."""
+        """The result fires after the timeout in any case."""
         _, result = self.slow()
         self.advance(4.9)
         self.assertNoResult(result)
@@ -305,7 +314,7 @@ class BroadcastTests(MembersCase):
         self.successResultOf(result)
 
     def test_pacing_cancelled(self) -> None:
-        """The result can be cancelled; leaving fires pending ones."""
+        """The result can be cancelled; leaving fires the remaining ones."""
         a, result = self.slow()
         result.cancel()
         self.failureResultOf(result, CancelledError)
@@ -316,8 +325,8 @@ class BroadcastTests(MembersCase):
 
     def test_pacing_when_pruned(self) -> None:
         """
-        If all neighbours have pruned the member, a broadcast waits until one requests the
-        content; a content for neighbours only is not announced, so it waits for no peer.
+        When all neighbours have pruned us, a broadcast waits until one requests the
+        content; a content for neighbours only is not announced, and does not wait.
         """
         a, b = self.joined(2)
         a.member.messages_received(b.peer_id, [encode(Prune())])
@@ -331,7 +340,7 @@ class BroadcastTests(MembersCase):
 
     def test_pacing_when_pruned_ends(self) -> None:
         """
-        That wait ends after its timeout, on cancellation, when the neighbour leaves, and
+        That wait ends after the timeout, when cancelled, when the neighbour goes, and
         with the topic.
         """
         for end in ("time", "cancel", "neighbour", "leave"):
@@ -380,7 +389,10 @@ class BroadcastTests(MembersCase):
             self.successResultOf(result)
 
     def test_pacing_behind_and_slow(self) -> None:
-        """After one that is far behind, the broadcast waits for the eager neighbours as usual."""
+        """
+        After waiting for one that is far behind, a broadcast waits for the eager
+        neighbours as usual.
+        """
         a, b, c = self.joined(3)
         a.member.messages_received(c.peer_id, [encode(Prune())])
         for other in (b, c):
@@ -422,8 +434,8 @@ class ObserverTests(MembersCase):
 
     def test_replay_and_end(self) -> None:
         """
-        A later observer is notified of the current neighbours first, and of nothing after
-        it unsubscribed.
+        A later observer is notified of the current neighbours first, and of nothing
+        after its end.
         """
         a, b = self.joined(2)
         late = Recorder()
@@ -447,7 +459,7 @@ class ObserverTests(MembersCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_observer_subscribes(self) -> None:
-        """An observer that is subscribed during a notification does not get that notification twice."""
+        """An observer subscribed during a notification is not notified twice."""
         a, b = self.peer(), self.peer()
         second = Recorder()
 
@@ -479,7 +491,10 @@ class ObserverTests(MembersCase):
         self.assertEqual(b.member.neighbors(), ())
 
     def test_when_joined(self) -> None:
-        """Each caller gets its own Deferred, before and after joining; one can be cancelled alone."""
+        """
+        Each caller gets a separate Deferred, before and after; each can be cancelled
+        alone.
+        """
         a, b = self.peer(), self.peer(start=False)
         first, second = b.member.when_joined(), b.member.when_joined()
         self.assertIsNot(first, second)
@@ -494,7 +509,7 @@ class ObserverTests(MembersCase):
         self.successResultOf(b.member.when_joined())
 
     def test_when_joined_fails(self) -> None:
-        """Pending and later calls fail with L{TopicLeft} once the topic is left."""
+        """Waiting when the topic is left, or afterwards, fails with L{TopicLeft}."""
         a = self.peer()
         waiting = a.member.when_joined()
         a.member.leave()
@@ -508,7 +523,7 @@ class LeaveTests(MembersCase):
     """
 
     def test_goodbye(self) -> None:
-        """Neighbours see the member leave immediately; the connection ends; the member has no neighbours."""
+        """Neighbours see us leave immediately; the connection ends; we have no neighbours."""
         a, b = self.joined(2)
         self.successResultOf(a.member.leave())
         self.assertEqual(a.member.neighbors(), ())
@@ -518,7 +533,10 @@ class LeaveTests(MembersCase):
         self.assertFalse(b.transport.is_connected(a.peer_id))
 
     def test_nothing_left(self) -> None:
-        """After leaving no delayed call remains, even with a pending dial or broadcast."""
+        """
+        After leaving no delayed call remains, even with a dial in progress or a
+        broadcast waiting.
+        """
         a, b = self.joined(2)
         address = PeerAddress(STREAMS, "10.99.0.1", 1)
         self.hub.unreachable.add((address.host, address.port))
@@ -550,7 +568,7 @@ class LeaveTests(MembersCase):
 
 class HostileTests(MembersCase):
     """
-    Malicious messages from peers.
+    Invalid or abusive input from peers.
     """
 
     def test_malformed(self) -> None:
@@ -560,14 +578,17 @@ class HostileTests(MembersCase):
             self.assertRaises(DecodeError, member.messages_received, IDS[5], [message])
 
     def test_before_a_malformed_one(self) -> None:
-        """Of messages that arrive together, only those before a malformed one are handled."""
+        """
+        Messages before a malformed one in the same batch are handled, those after it
+        are not.
+        """
         a, b = self.joined(2)
         one, two = (encode(Gossip(message_id(content), content, 0)) for content in (b"one", b"two"))
         self.assertRaises(DecodeError, a.member.messages_received, b.peer_id, [one, b"\x07", two])
         self.assertEqual([message.content for message in a.recorder.messages], [b"one"])
 
     def test_left_between_messages(self) -> None:
-        """A member that leaves while several messages are delivered gets no more of them."""
+        """After leaving while a batch of messages is delivered, the rest is not delivered."""
         a, b = self.joined(2)
         remember = a.recorder.message_received
 
@@ -582,7 +603,7 @@ class HostileTests(MembersCase):
         self.assertEqual([message.content for message in a.recorder.messages], [b"one"])
 
     def test_bad_peer_data(self) -> None:
-        """PeerData that can't be decoded do no harm."""
+        """PeerData that can't be decoded has no effect."""
         a = self.peer()
         self.patch(a.transport, "is_connected", lambda peer_id: True)
         a.member.messages_received(IDS[5], [encode(Join(b"\xff\xff"))])
@@ -590,7 +611,7 @@ class HostileTests(MembersCase):
         self.assertEqual(a.book.known(IDS[5]), ())
 
     def test_strangers_are_not_dialled_for_contents(self) -> None:
-        """Q7: messages that control the flow of contents do not dial a peer that is not a neighbour."""
+        """Q7: flow control messages do not dial a peer that is not a neighbour."""
         a = self.peer()
         a.book.learn(IDS[5], [PeerAddress(STREAMS, "10.99.0.1", 1)], "record")
         gossip = encode(Gossip(message_id(b"x"), b"x", 0))
@@ -601,7 +622,10 @@ class HostileTests(MembersCase):
         self.assertEqual(len(a.recorder.messages), 1)
 
     def test_courtesy_is_bounded(self) -> None:
-        """Shuffles with unknown peers as their origin start a bounded number of dials."""
+        """
+        Shuffles that name arbitrary peers as their origin start a bounded number of
+        dials.
+        """
         a = self.peer()
         address = PeerAddress(STREAMS, "10.99.0.1", 1)
         self.hub.unreachable.add((address.host, address.port))
@@ -612,7 +636,7 @@ class HostileTests(MembersCase):
         self.assertLessEqual(len(a.member._outbox._dials), 8)
 
     def test_after_leaving(self) -> None:
-        """After leaving, all calls from the transport are ignored."""
+        """Events from a transport after leaving are ignored."""
         a = self.peer()
         a.member.leave()
         a.member.peer_connected(IDS[5])
@@ -621,7 +645,7 @@ class HostileTests(MembersCase):
         self.assertEqual((a.member.neighbors(), self.clock.getDelayedCalls()), ((), []))
 
     def test_failing_output(self) -> None:
-        """An output that fails is logged; the next ones are performed."""
+        """An error in performing an output is logged; the next ones are performed."""
         a = self.peer()
         self.patch(a.transport, "is_connected", lambda peer_id: True)
         self.patch(a.book, "learn", lambda *args: 1 / 0)
@@ -638,13 +662,13 @@ class TimerTests(MembersCase):
     """
 
     def test_one_call(self) -> None:
-        """However many timers the machine has, there is one delayed call, for the next timer."""
+        """One delayed call serves all timers of the machine."""
         a, _ = self.joined(2)
         own = [c for c in self.clock.getDelayedCalls() if getattr(c, "func", None) == a.member._on_timer]
         self.assertEqual(len(own), 1)
 
     def test_rounding_error(self) -> None:
-        """A call that comes early by a rounding error does what is due, and is not repeated."""
+        """A call that is early by a rounding error does what is due, and is not repeated."""
         a = self.peer()
         a.member.broadcast(b"x")
         when, timer = a.member._swarm.next_timer(), a.member._timer
@@ -658,7 +682,7 @@ class TimerTests(MembersCase):
         self.assertGreater(after, when + 0.5)
 
     def test_encoded_once(self) -> None:
-        """A message for several peers is encoded as by C{encode}."""
+        """Several peers get the same encoded message."""
         peers = self.joined(4)
         seen: list[bytes] = []
         original = peers[0].transport.send

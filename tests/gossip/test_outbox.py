@@ -24,7 +24,7 @@ ADDRESS = PeerAddress(STREAMS, "192.0.2.1", 4433)
 
 @implementer(IPeerTransport)
 class ManualTransport:
-    """A transport whose dials are completed by the test."""
+    """A transport whose dials the test completes."""
 
     def __init__(self) -> None:
         self.finds_peers = False
@@ -51,7 +51,7 @@ class ManualTransport:
         return result
 
     def is_connected(self, peer_id: PeerId) -> bool:
-        """Return what the test has set."""
+        """Return what the test says."""
         return peer_id in self.connected
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
@@ -61,7 +61,7 @@ class ManualTransport:
         return peer_id in self.connected
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
-        """Record C{None}."""
+        """Record it as C{None}."""
         self.done.append((peer_id, None))
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
@@ -77,7 +77,7 @@ class ManualTransport:
 
 @implementer(IAddressBook)
 class ManualBook:
-    """An address book that knows one address of every peer."""
+    """A book that knows one address of every peer."""
 
     def __init__(self) -> None:
         self.answer: tuple[Address, ...] | Deferred[tuple[Address, ...]] = (ADDRESS,)
@@ -87,7 +87,7 @@ class ManualBook:
         """Do nothing."""
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
-        """Return the prepared answer."""
+        """Return the answer."""
         if isinstance(self.answer, Deferred):
             return self.answer
         result: Deferred[tuple[Address, ...]] = Deferred()
@@ -95,27 +95,27 @@ class ManualBook:
         return result
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
-        """Record the failure, which has no effect."""
+        """Record it, unless there are no addresses."""
         if addresses:
             self.heard.append(("failed", peer_id))
 
     def succeeded(self, peer_id: PeerId) -> None:
-        """Record the success."""
+        """Record it."""
         self.heard.append(("succeeded", peer_id))
 
 
-class CourierTests(SynchronousTestCase):
+class OutboxTests(SynchronousTestCase):
     """
     Tests for L{Outbox}.
     """
 
     def setUp(self) -> None:
-        """Create an outbox, and record its notifications."""
+        """Create an outbox, and record its callbacks."""
         self.clock = Clock()
         self.transport = ManualTransport()
         self.book = ManualBook()
         self.reported: list[tuple[str, ...]] = []
-        self.courier = Outbox(
+        self.outbox = Outbox(
             self.clock,
             TOPIC,
             self.transport,
@@ -127,25 +127,28 @@ class CourierTests(SynchronousTestCase):
         )
 
     def test_doubles(self) -> None:
-        """The test doubles provide the interfaces."""
+        """The test doubles provide their interfaces."""
         verifyObject(IPeerTransport, self.transport)
         verifyObject(IAddressBook, self.book)
 
     def test_connected(self) -> None:
         """Messages to a connected peer are sent immediately."""
         self.transport.connected.add(PEER)
-        self.courier.send(PEER, b"1")
-        self.courier.disconnect(PEER)
+        self.outbox.send(PEER, b"1")
+        self.outbox.disconnect(PEER)
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, None)])
         self.assertEqual(self.reported, [])
 
     def test_dials_once_and_flushes_in_order(self) -> None:
-        """There is one dial for all queued messages; a disconnection keeps its position in the queue."""
-        self.courier.send(PEER, b"1")
-        self.courier.send(PEER, b"2")
-        self.courier.disconnect(PEER)
-        self.courier.disconnect(PEER)
-        self.courier.send(PEER, b"3")
+        """
+        One dial serves everything that waits; a request to end the connection keeps its
+        position.
+        """
+        self.outbox.send(PEER, b"1")
+        self.outbox.send(PEER, b"2")
+        self.outbox.disconnect(PEER)
+        self.outbox.disconnect(PEER)
+        self.outbox.send(PEER, b"3")
         self.assertEqual((len(self.transport.dials), self.transport.done), (1, []))
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, b"2"), (PEER, None), (PEER, b"3")])
@@ -158,47 +161,47 @@ class CourierTests(SynchronousTestCase):
         A failed dial drops the queue and is reported with its reason; the next message
         dials again (Q1).
         """
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.transport.dials[0][1].errback(DialFailed("connection refused"))
         self.assertEqual(self.reported, [("started",), ("failed", "connection refused")])
         self.assertEqual(self.book.heard, [("failed", PEER)])
-        self.courier.send(PEER, b"2")
+        self.outbox.send(PEER, b"2")
         self.transport.succeed(1)
         self.assertEqual(self.transport.done, [(PEER, b"2")])
 
     def test_no_address(self) -> None:
         """Without an address nothing is dialled, and no failure is reported to the book."""
         self.book.answer = ()
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.assertEqual(self.reported, [("started",), ("failed", "no address")])
         self.assertEqual((self.transport.dials, self.book.heard), ([], []))
 
     def test_found_by_id(self) -> None:
-        """A transport that finds peers by their ids is used even without an address."""
+        """A transport that finds peers by their ids dials even without an address."""
         self.book.answer = ()
         self.transport.finds_peers = True
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def test_not_found_in_time(self) -> None:
-        """Such a transport need not wait for a slow lookup."""
+        """Such a transport does not wait for a slow look-up."""
         self.book.answer = Deferred()
         self.transport.finds_peers = True
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.clock.advance(RESOLVE_SHARE)
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def search_that_lasts(self) -> Deferred[tuple[Address, ...]]:
         """
-        Dial by the id alone, while the lookup continues.
+        Dial by the id alone, while the look-up continues.
 
-        @return: a Deferred that completes the lookup.
+        @return: completes the look-up.
         """
         self.book.answer = Deferred()
         self.transport.finds_peers = True
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         search: Deferred[tuple[Address, ...]] = Deferred()
         self.book.answer = search
         self.clock.advance(RESOLVE_SHARE)
@@ -206,7 +209,7 @@ class CourierTests(SynchronousTestCase):
         return search
 
     def test_found_meanwhile(self) -> None:
-        """An address found while the peer is dialled by its id replaces that dial."""
+        """Addresses found while the peer is dialled by its id are dialled instead."""
         search = self.search_that_lasts()
         by_id = self.transport.dials[0][1]
         search.callback((ADDRESS,))
@@ -219,7 +222,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_not_found_by_id(self) -> None:
-        """A peer that can't be found by its id may still be found by the lookup."""
+        """A peer that can't be reached by its id may still be found by the look-up."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         self.assertEqual(self.reported, [("started",)])
@@ -228,7 +231,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.transport.done, [(PEER, b"1")])
 
     def test_reached_by_id(self) -> None:
-        """If the dial by the id succeeds, the lookup is no longer waited for."""
+        """When the dial by the id succeeds, the look-up is no longer awaited."""
         search = self.search_that_lasts()
         self.transport.succeed()
         self.assertTrue(search.called)
@@ -236,7 +239,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.reported, [("started",), ("reached",)])
 
     def test_comes_to_us_meanwhile(self) -> None:
-        """A peer that connects before the lookup ends is not dialled."""
+        """A peer that connects to us before the look-up ends is no longer dialled."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         self.transport.connected.add(PEER)
@@ -245,7 +248,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual((self.reported, self.transport.done), ([("started",)], [(PEER, b"1")]))
 
     def test_found_in_vain(self) -> None:
-        """A dial of an address found after the dial by id failed may fail as well."""
+        """Addresses found after the dial by id failed may fail as well."""
         search = self.search_that_lasts()
         self.transport.dials[0][1].errback(DialFailed("no address"))
         search.callback((ADDRESS,))
@@ -254,7 +257,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_nothing_found(self) -> None:
-        """The same reason is reported once."""
+        """Equal reasons are reported once."""
         search = self.search_that_lasts()
         search.callback(())
         self.transport.dials[0][1].errback(DialFailed("no address"))
@@ -262,7 +265,7 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.book.heard, [])
 
     def test_timeout_of_both(self) -> None:
-        """Lookup and dial by id end after the timeout."""
+        """Both ways end after the timeout."""
         search = self.search_that_lasts()
         self.clock.advance(5.0)
         self.assertEqual((search.called, self.transport.dials[0][1].called), (True, True))
@@ -278,8 +281,8 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_timeout(self) -> None:
-        """Lookup and dial end after the timeout."""
-        self.courier.send(PEER, b"1")
+        """Look-up and dial end after the timeout."""
+        self.outbox.send(PEER, b"1")
         self.clock.advance(4.9)
         self.assertEqual(self.reported, [("started",)])
         self.clock.advance(0.2)
@@ -287,17 +290,17 @@ class CourierTests(SynchronousTestCase):
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_unexpected_error(self) -> None:
-        """An unexpected error is logged and counts as a failed dial."""
+        """An unexpected error is logged, and fails the dial."""
         self.book.answer = fail(ZeroDivisionError())
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.assertEqual(self.reported, [("started",), ("failed", "internal error")])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_peer_dials_us(self) -> None:
-        """If the peer connects during the lookup, its queue is sent in order."""
-        self.courier.send(PEER, b"1")
+        """When the peer connects while we look it up, its queue is sent in order."""
+        self.outbox.send(PEER, b"1")
         self.transport.connected.add(PEER)
-        self.courier.send(PEER, b"2")
+        self.outbox.send(PEER, b"2")
         self.assertEqual(self.transport.done, [(PEER, b"1"), (PEER, b"2")])
         self.transport.dials[0][1].errback(DialFailed("connection refused"))
         self.assertEqual(self.reported, [("started",)])
@@ -306,43 +309,49 @@ class CourierTests(SynchronousTestCase):
         """A peer that connected during the lookup is not dialled."""
         looked_up: Deferred[tuple[Address, ...]] = Deferred()
         self.book.answer = looked_up
-        self.courier.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
         self.transport.connected.add(PEER)
         looked_up.callback((ADDRESS,))
         self.assertEqual((self.transport.dials, self.transport.done), ([], [(PEER, b"1")]))
 
     def test_bounds(self) -> None:
         """
-        The numbers of queued messages per peer and of dialled peers are limited; the rest
-        is dropped and counted.
+        Waiting messages per peer and concurrent dials are limited; the rest is dropped
+        and counted.
         """
         for number in range(MAX_QUEUE + 5):
-            self.courier.send(PEER, b"%d" % number)
-        self.assertEqual(self.courier.dropped, 5)
+            self.outbox.send(PEER, b"%d" % number)
+        self.assertEqual(self.outbox.dropped, 5)
         for number in range(MAX_DIALS + 2):
-            self.courier.send(b"%32d" % number, b"hi")
-        self.assertEqual((len(self.transport.dials), self.courier.dropped), (MAX_DIALS, 8))
+            self.outbox.send(b"%32d" % number, b"hi")
+        self.assertEqual((len(self.transport.dials), self.outbox.dropped), (MAX_DIALS, 8))
 
     def test_without_dial(self) -> None:
-        """A message that is not worth a dial is dropped, unless others are queued."""
-        self.courier.send(PEER, b"1", max_dials=0)
+        """
+        A message that may not start a dial is dropped, but waits if a dial is in
+        progress.
+        """
+        self.outbox.send(PEER, b"1", max_dials=0)
         self.assertEqual(self.transport.dials, [])
-        self.courier.send(PEER, b"2")
-        self.courier.send(PEER, b"3", max_dials=0)
+        self.outbox.send(PEER, b"2")
+        self.outbox.send(PEER, b"3", max_dials=0)
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"2"), (PEER, b"3")])
 
     def test_repeated_message(self) -> None:
         """The same message twice in a row is queued once."""
         for _ in range(3):
-            self.courier.send(PEER, b"join")
+            self.outbox.send(PEER, b"join")
         self.transport.succeed()
         self.assertEqual(self.transport.done, [(PEER, b"join")])
 
     def test_stop(self) -> None:
-        """After C{stop} no dial and no delayed call is left, and no failure is reported."""
-        self.courier.send(PEER, b"1")
-        self.courier.stop()
-        self.courier.send(b"q" * 32, b"2")
+        """
+        After the stop no dial is in progress, no delayed call is left, and no failure
+        is reported.
+        """
+        self.outbox.send(PEER, b"1")
+        self.outbox.stop()
+        self.outbox.send(b"q" * 32, b"2")
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual((self.reported, self.book.heard, self.transport.done), ([("started",)], [], []))

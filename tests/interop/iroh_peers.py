@@ -99,7 +99,7 @@ class RawPeer:
         builder.alpns([alpn])
         builder.bind_addr(f"{LOOPBACK}:0")
         self.endpoint: Any = self._calls.wait(builder.bind(), 10)
-        self._calls.last_call = self.endpoint.close
+        self._calls.exit_call = self.endpoint.close
         self.address = PeerAddress(IROH, *split_address(self.endpoint.bound_sockets()[0]))
 
     async def call(self, coroutine: Any) -> Any:
@@ -159,7 +159,7 @@ class RawPeer:
         """
         Close the endpoint.
         """
-        self._calls.last_call = None
+        self._calls.exit_call = None
         self._calls.cancel_all()
         await self.call(self.endpoint.close())
 

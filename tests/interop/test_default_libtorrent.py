@@ -67,7 +67,7 @@ class DefaultLibtorrentTests(TestCase):
         copies = [event.stored for event in self.member.events if isinstance(event, RecordPublished)]
         self.assertTrue(copies, "nothing was published")
         sent = self.member.node.krpc.counters
-        gets = sent["sent.get"]
+        gets = sent["sent_get"]
         self.assertGreaterEqual(gets, 3 * NODES, sent)
         answers: list[NodeAnswer] = []
         for _ in range(ATTEMPTS):

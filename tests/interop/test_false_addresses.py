@@ -60,7 +60,7 @@ class FalseAddressTests(IrohTestCase):
         transport, _ = self.transport(1)
         raw = self.impostor()
         nobody = PeerKey.from_seed(b"n" * 32).peer_id
-        self.assertEqual(await self.dial_error(transport, nobody, raw), "other key answered")
+        self.assertEqual(await self.dial_error(transport, nobody, raw), "wrong peer key")
         await self.assertFailure(Deferred.fromCoroutine(raw.connect(transport, nobody)), IrohFailure)
         self.assertFalse(transport.is_connected(nobody))
         await transport.dial(raw.peer_id, [raw.address])
@@ -108,7 +108,7 @@ class FalseAddressTests(IrohTestCase):
         raw = self.impostor()
         for number in range(2, 2 + PEERS):
             other, _ = self.transport(number)
-            self.assertEqual(await self.dial_error(transport, other.peer_id, raw), "other key answered")
+            self.assertEqual(await self.dial_error(transport, other.peer_id, raw), "wrong peer key")
             await self.dial(transport, other, *self.places(other))
 
     async def test_members(self) -> None:

@@ -20,6 +20,7 @@ from dtt.errors import ListenError
 from dtt.gossip.proto.messages import Join, Neighbor, Priority, encode
 from dtt.identity import PeerKey
 from dtt.testing.memory_transport import RecordingLinks
+from dtt.transport.backpressure import closed_counter
 from dtt.transport.iroh import connections as quic_peers
 from dtt.transport.iroh import receiving as quic_receiving
 from dtt.transport.iroh.calls import IrohFailure
@@ -123,7 +124,7 @@ class MemberTests(IrohTestCase):
         await until(reactor, member.member.neighbors)
         os.kill(process.pid, signal.SIGKILL)
         await until(reactor, lambda: not member.member.neighbors())
-        self.assertEqual(member.transport.counters["closed: timed out"], 1)
+        self.assertEqual(member.transport.counters["closed_timed_out"], 1)
 
     test_vanishing.timeout = 90  # type: ignore[attr-defined]
 
@@ -164,7 +165,7 @@ class BadInputTests(IrohTestCase):
             (b"GET / HTTP/1.1\r\n\r\n", False, "bad frame length"),
             (header + b"\x00\x00\x00\x05abc", True, "stream ended within a frame"),
         ):
-            self.assertEqual(await self.reason(transport, raw, data, finish), f"closed: {reason}")
+            self.assertEqual(await self.reason(transport, raw, data, finish), closed_counter(reason))
         self.assertEqual(links.messages, [])
         # Honest peers are served as before.
         connection = await raw.connect(transport)
@@ -180,7 +181,7 @@ class BadInputTests(IrohTestCase):
         raw = self.raw(2)
         for message in (b"\x02", b"\x00\x06", b"\x01\x00" + bytes(31), os.urandom(1) + b"\xff" * 4000):
             reason = await self.reason(member.transport, raw, prefix(TOPIC) + prefix(message))
-            self.assertTrue(reason.startswith("closed: "), reason)
+            self.assertTrue(reason.startswith("closed_"), reason)
 
     async def test_peer_data(self) -> None:
         """
@@ -213,7 +214,7 @@ class BadInputTests(IrohTestCase):
         await deferLater(reactor, 0.1)
         await raw.call(stream.reset(7))
         await raw.closed(connection)
-        self.assertEqual(transport.counters["closed: stream reset"], 1)
+        self.assertEqual(transport.counters["closed_stream_reset"], 1)
 
         connection = await raw.connect(transport)
         await until(reactor, lambda: transport.is_connected(raw.peer_id))
@@ -223,14 +224,14 @@ class BadInputTests(IrohTestCase):
         await deferLater(reactor, 0.1)
         transport.send(raw.peer_id, TOPIC, b"hello")
         await raw.closed(connection)
-        self.assertEqual(transport.counters["closed: stream stopped"], 1)
+        self.assertEqual(transport.counters["closed_stream_stopped"], 1)
 
         connection = await raw.connect(transport)
         opened: Any = connection
         both = await raw.call(opened.open_bi())
         await raw.call(both.send().write_all(b"hello"))
         await raw.closed(connection)
-        self.assertEqual(transport.counters["closed: bidirectional stream"], 1)
+        self.assertEqual(transport.counters["closed_bidirectional_stream"], 1)
 
     async def test_late_header(self) -> None:
         """
@@ -242,7 +243,7 @@ class BadInputTests(IrohTestCase):
         transport, links = self.transport(1)
         raw = self.raw(2)
         reason = await self.reason(transport, raw, prefix(TOPIC)[:20])
-        self.assertEqual(reason, "closed: no stream header")
+        self.assertEqual(reason, "closed_no_stream_header")
         connection = await raw.connect(transport)
         await raw.closed(connection)
         self.assertEqual(links.disconnected, [])
@@ -254,9 +255,9 @@ class BadInputTests(IrohTestCase):
         transport, _ = self.transport(1)
         raw = self.raw(2, b"/iroh-gossip/0")
         await self.assertFailure(Deferred.fromCoroutine(raw.connect(transport)), IrohFailure)
-        await until(reactor, lambda: transport.counters["closed: handshake failed"])
+        await until(reactor, lambda: transport.counters["closed_handshake_failed"])
         raw.listen()
-        self.assertEqual(await self.dial_error(transport, raw.peer_id, raw), "other protocol")
+        self.assertEqual(await self.dial_error(transport, raw.peer_id, raw), "protocol mismatch")
 
     async def test_unknown_topic(self) -> None:
         """
@@ -266,7 +267,7 @@ class BadInputTests(IrohTestCase):
         raw = self.raw(2)
         connection = await raw.connect(transport)
         stream = await raw.write(connection, prefix(b"u" * 32) + prefix(b"too early"))
-        await until(reactor, lambda: transport.counters["received: unknown topic"])
+        await until(reactor, lambda: transport.counters["received_unknown_topic"])
         links = RecordingLinks()
         transport.open_topic(b"u" * 32, SECRET_HASH, links)
         await raw.call(stream.write_all(prefix(b"in time")))
@@ -289,7 +290,7 @@ class BadInputTests(IrohTestCase):
         for _ in range(5000):
             transport.send(raw.peer_id, TOPIC, bytes(4095))
         await writable
-        self.assertEqual(transport.counters["closed: slow reader"], 1)
+        self.assertEqual(transport.counters["closed_slow_reader"], 1)
         self.assertEqual(links.disconnected, [raw.peer_id])
         await raw.closed(connection)
 

@@ -110,7 +110,7 @@ class AddressTests(StageCase):
         ours.say("learn", f"{theirs.peer_id}@{other.address}")
         ours.say("join", theirs.peer_id)
         await stage.become("the dial has failed", lambda: ours.reported("peer.failed"))
-        assert "other key answered" in ours.reported("peer.failed")[0]["reason"]
+        assert "wrong peer key" in ours.reported("peer.failed")[0]["reason"]
         for address in (other.address, "127.0.0.1:9", theirs.address):
             ours.say("learn", f"{theirs.peer_id}@{address}")
         ours.say("join", theirs.peer_id)

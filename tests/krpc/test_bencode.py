@@ -43,7 +43,7 @@ class CodecTests(SynchronousTestCase):
     @given(_NEARLY | st.binary(max_size=40))
     def test_canonical(self, data: bytes) -> None:
         """
-        Any bytes are either refused or the canonical encoding of their value.
+        Any bytes are either rejected or the only encoding of their value.
         """
         try:
             value = decode(data)
@@ -73,13 +73,13 @@ class CodecTests(SynchronousTestCase):
 
     def test_encoded(self) -> None:
         """
-        L{Encoded} bytes are written unchanged.
+        L{Encoded} bytes are copied verbatim.
         """
         self.assertEqual(encode({b"v": Encoded(b"i1e"), b"k": b"i1e"}), b"d1:k3:i1e1:vi1ee")
 
     def test_foreign_types(self) -> None:
         """
-        A type that bencode does not support raises L{TypeError}, at any depth.
+        A type that bencode does not have is a C{TypeError}, at any depth.
         """
         for value in (None, "text", 1.0, True, [("a",)], {b"a": None}):
             self.assertRaises(TypeError, encode, value)
@@ -87,7 +87,7 @@ class CodecTests(SynchronousTestCase):
 
 class RefusalTests(SynchronousTestCase):
     """
-    L{decode} refuses everything but the canonical encoding.
+    L{decode} rejects everything but the canonical encoding of a value.
     """
 
     def test_reasons(self) -> None:
@@ -121,7 +121,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_digits(self) -> None:
         """
-        64-bit numbers are accepted, signed and unsigned; 21 digits are not.
+        64-bit integers fit, signed and unsigned; 21 digits do not.
         """
         for number in (2**63 - 1, -(2**63), 2**64 - 1):
             self.assertEqual(decode(b"i%de" % number), number)
@@ -130,7 +130,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_depth(self) -> None:
         """
-        The nesting depth is limited, for lists and dictionaries alike.
+        The nesting of containers is limited, for lists and dictionaries alike.
         """
         deepest = b"l" * MAX_DEPTH + b"e" * MAX_DEPTH
         self.assertEqual(encode(decode(deepest)), deepest)
@@ -140,7 +140,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_elements(self) -> None:
         """
-        The number of elements is limited, whatever their type.
+        The number of elements of any kind is limited.
         """
         for one, each in ((b"0:", 1), (b"i1e", 1), (b"le", 1), (b"de", 1), (b"l0:e", 2), (b"d0:0:e", 3)):
             most = (MAX_ELEMENTS - 1) // each

@@ -25,7 +25,8 @@ class AddressTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """
-        IP and port are big-endian, and decode to the form that a socket uses.
+        IP and port are big-endian, and decoded addresses are formatted as a socket
+        formats them.
         """
         for host, port, data in (
             ("192.0.2.255", 0x1234, b"\xc0\x00\x02\xff\x12\x34"),
@@ -44,7 +45,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_bad_literals(self) -> None:
         """
-        An invalid IP literal or port raises L{ValueError}.
+        An invalid IP literal or port is a C{ValueError}.
         """
         for host, port in (
             ("example.com", 1),
@@ -53,6 +54,10 @@ class AddressTests(SynchronousTestCase):
             ("1.2.3.4.5", 1),
             ("1.2.3.256", 1),
             ("1.2.3.-4", 1),
+            ("1.2.3.+4", 1),
+            (" 1.2.3.4", 1),
+            ("1.2.3.04", 1),
+            ("1.2.3.\u0661", 1),
             ("::x", 1),
             ("1.2.3.4", -1),
             ("1.2.3.4", 65536),
@@ -74,7 +79,7 @@ class NodesTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """
-        Nodes decode in order, 26 bytes each, or 38 for IPv6.
+        Nodes are decoded in order, 26 bytes each, or 38 of IPv6.
         """
         four = [Contact(bytes([i]) * 20, f"10.0.0.{i}", 1000 + i) for i in range(8)]
         self.assertEqual(len(encode_nodes(four)), 8 * 26)
@@ -85,8 +90,8 @@ class NodesTests(SynchronousTestCase):
 
     def test_skipped(self) -> None:
         """
-        A node with port 0, or with an IPv4 address in C{nodes6}, is skipped; the others
-        are kept.
+        A node with port 0, or with an IPv4-mapped address in C{nodes6}, is skipped;
+        those around it are kept.
         """
         good = Contact(b"g" * 20, "10.0.0.1", 1)
         self.assertEqual(decode_nodes(encode_nodes([Contact(b"b" * 20, "10.0.0.2", 0), good])), [good])
@@ -96,7 +101,7 @@ class NodesTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        Other lengths and other types are refused.
+        Other lengths and other types are rejected.
         """
         for value in (bytes(25), bytes(27), bytes(38), None, 26, [bytes(26)]):
             self.assertRaises(DecodeError, decode_nodes, value)
@@ -119,7 +124,7 @@ class PeersTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        Anything else is refused.
+        Anything else is rejected.
         """
         for value in (None, b"123456", {b"a": 1}, [1], [b"12345"], [b"123456", []]):
             self.assertRaises(DecodeError, decode_peers, value)

@@ -12,109 +12,109 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.krpc import flood
-from dtt.krpc.flood import MAX_IN_WINDOW, MAX_SOURCES, PENALTY, WINDOW, FloodGate
+from dtt.krpc.flood import MAX_IN_WINDOW, MAX_SOURCES, PENALTY, WINDOW, FloodLimiter
 from dtt.krpc.messages import decode, encode_query, encode_response
 from dtt.krpc.protocol import KRPCProtocol
 from tests.krpc.test_protocol import RecordingTransport
 
 
-class FloodGateTests(SynchronousTestCase):
+class FloodLimiterTests(SynchronousTestCase):
     """
-    A gate, with time controlled by the tests.
+    One limiter, with simulated time.
     """
 
     def setUp(self) -> None:
-        self.gate = FloodGate()
+        self.limiter = FloodLimiter()
 
     def send(self, host: str, rate: float, begin: float, seconds: float) -> list[float]:
         """
-        Send datagrams from C{host}. Returns the times of those that were admitted.
+        Send datagrams from C{host}; return the times of those admitted.
         """
         times = [begin + number / rate for number in range(int(rate * seconds))]
-        return [time for time in times if self.gate.admits(host, time)]
+        return [time for time in times if self.limiter.admits(host, time)]
 
     def test_honest(self) -> None:
         """
-        A source below the limit is never cut off.
+        A source below the limit is never restricted.
         """
         rate = (MAX_IN_WINDOW - 1) / WINDOW
         self.assertEqual(len(self.send("a", rate, 0, 100)), int(rate * 100))
 
     def test_flood(self) -> None:
         """
-        500 datagrams a second are cut off within 10 s, for as long as they continue.
+        500 datagrams per second are cut off within 10 s, for as long as they continue.
         """
         admitted = self.send("a", 500, 0, 300)
         self.assertEqual(len(admitted), MAX_IN_WINDOW)
         self.assertLess(max(admitted), 10)
 
-    def test_let_in_again(self) -> None:
+    def test_admitted_again(self) -> None:
         """
-        A source is admitted again some time after it has stopped.
+        Some time after it has stopped, a source is admitted again.
         """
         self.send("a", 500, 0, 20)
-        self.assertFalse(self.gate.admits("a", 21))
-        self.assertTrue(self.gate.admits("a", 21 + PENALTY))
+        self.assertFalse(self.limiter.admits("a", 21))
+        self.assertTrue(self.limiter.admits("a", 21 + PENALTY))
 
     def test_replies_are_free(self) -> None:
         """
-        Expected replies do not count: many nodes may share an address.
+        Replies to our queries do not count: many nodes may share an address.
         """
         for number in range(10 * MAX_IN_WINDOW):
-            self.assertTrue(self.gate.admits("a", number / 10_000))
-            self.gate.refund("a")
+            self.assertTrue(self.limiter.admits("a", number / 10_000))
+            self.limiter.refund("a")
 
     def test_networks(self) -> None:
         """
-        The definition of a source is configurable, for instance a /64 of IPv6.
+        The definition of a source is configurable, for instance an IPv6 /64.
         """
-        gate = FloodGate(lambda host: host.split("::")[0])
+        limiter = FloodLimiter(lambda host: host.split("::")[0])
         admitted = [
-            gate.admits(f"2001:db8:0:{number % 2}::{number}", 0.0) for number in range(3 * MAX_IN_WINDOW)
+            limiter.admits(f"2001:db8:0:{number % 2}::{number}", 0.0) for number in range(3 * MAX_IN_WINDOW)
         ]
         self.assertEqual(sum(admitted), 2 * MAX_IN_WINDOW)
 
-    def test_others_are_not_touched(self) -> None:
+    def test_others_are_unaffected(self) -> None:
         """
         A thousand honest sources are unaffected by a flood.
         """
         for second in range(30):
             self.send("flood", 500, second, 1)
             for number in range(1000):
-                self.assertTrue(self.gate.admits(f"honest {number}", second + 0.5))
+                self.assertTrue(self.limiter.admits(f"honest {number}", second + 0.5))
 
     def test_fixed_size(self) -> None:
         """
-        Memory is bounded for any number of sources.
+        Any number of sources takes a fixed amount of memory.
         """
         self.patch(flood, "MAX_SOURCES", 64)
         for number in range(1000):
-            self.gate.admits(f"source {number}", number / 1000)
-        self.assertEqual(len(self.gate), 64)
+            self.limiter.admits(f"source {number}", number / 1000)
+        self.assertEqual(len(self.limiter), 64)
         self.assertLess(64, MAX_SOURCES)
 
     def test_least_recent_is_forgotten(self) -> None:
         """
-        A source that sends constantly is remembered, however many others appear.
+        A source that sends constantly stays tracked, however many others come.
         """
         self.patch(flood, "MAX_SOURCES", 64)
         admitted = 0
         for number in range(5000):
-            admitted += self.gate.admits("flood", number / 500)
-            self.gate.admits(f"source {number}", number / 500)
+            admitted += self.limiter.admits("flood", number / 500)
+            self.limiter.admits(f"source {number}", number / 500)
         self.assertEqual(admitted, MAX_IN_WINDOW)
 
 
-class GatedProtocolTests(SynchronousTestCase):
+class LimitedProtocolTests(SynchronousTestCase):
     """
-    L{KRPCProtocol} with a gate.
+    L{KRPCProtocol} with a limiter.
     """
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.transport = RecordingTransport()
         self.protocol = KRPCProtocol(
-            self.clock, b"m" * 20, answer=lambda *_: b"reply", gate=FloodGate(), rng=Random(1)
+            self.clock, b"m" * 20, answer=lambda *_: b"reply", limiter=FloodLimiter(), rng=Random(1)
         )
         self.protocol.makeConnection(cast(IUDPTransport, self.transport))
 
@@ -126,13 +126,13 @@ class GatedProtocolTests(SynchronousTestCase):
         for _ in range(2 * MAX_IN_WINDOW):
             self.protocol.datagramReceived(query, ("10.0.0.1", 7))
         self.assertEqual(len(self.transport.sent), MAX_IN_WINDOW)
-        self.assertEqual(self.protocol.counters["dropped.flood"], MAX_IN_WINDOW)
+        self.assertEqual(self.protocol.counters["dropped_flood"], MAX_IN_WINDOW)
         self.protocol.datagramReceived(query, ("10.0.0.2", 7))
         self.assertEqual(len(self.transport.sent), MAX_IN_WINDOW + 1)
 
     def test_junk_counts_and_replies_do_not(self) -> None:
         """
-        Datagrams that can't be decoded count; expected replies do not.
+        Invalid datagrams count; replies to our queries do not.
         """
         for number in range(2 * MAX_IN_WINDOW):
             response = self.protocol.query("10.0.0.1", number + 1, b"ping", {})
@@ -143,4 +143,4 @@ class GatedProtocolTests(SynchronousTestCase):
             self.successResultOf(response)
         for _ in range(2 * MAX_IN_WINDOW):
             self.protocol.datagramReceived(b"junk", ("10.0.0.1", 7))
-        self.assertGreaterEqual(self.protocol.counters["dropped.flood"], MAX_IN_WINDOW)
+        self.assertGreaterEqual(self.protocol.counters["dropped_flood"], MAX_IN_WINDOW)

@@ -48,7 +48,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_bep44_buffers(self) -> None:
         """
-        The signed bytes match, without and with a salt.
+        The signed bytes, without and with a salt.
         """
         self.assertEqual(signature_buffer(b"", 1, _HELLO), b"3:seqi1e1:v12:Hello World!")
         self.assertEqual(signature_buffer(b"foobar", 1, _HELLO), b"4:salt6:foobar3:seqi1e1:v12:Hello World!")
@@ -64,7 +64,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_bep44_signatures(self) -> None:
         """
-        Each signature is valid only for its own salt.
+        The signatures are valid, each for its own salt only.
         """
         self.assertTrue(verify(_KEY, b"", 1, _HELLO, _SIGNATURE_1))
         self.assertTrue(verify(_KEY, b"foobar", 1, _HELLO, _SIGNATURE_2))
@@ -92,7 +92,7 @@ class SignTests(SynchronousTestCase):
 
     def test_genuine(self) -> None:
         """
-        A signed item is valid, including at the limits, and has the right target.
+        Our signatures are valid, at the limits too, and the target is right.
         """
         item = sign_item(b"s" * 32, b"x" * 64, MAX_SEQ, b"v" * 996)
         self.assertTrue(item.is_genuine())
@@ -102,7 +102,7 @@ class SignTests(SynchronousTestCase):
 
     def test_forged(self) -> None:
         """
-        Changing any part makes the signature invalid; wrong sizes are always invalid.
+        A change of any part invalidates the signature; wrong sizes are never valid.
         """
         good = sign_item(b"s" * 32, b"salt", 7, b"value")
         parts = (good.public_key, good.salt, good.seq, good.encoded, good.signature)
@@ -119,7 +119,7 @@ class SignTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        A value that no node would store raises L{ValueError} immediately.
+        A value that no node would store is a C{ValueError} at the call.
         """
         for salt, seq, value in (
             (b"", 1, b"v" * 997),
@@ -173,7 +173,7 @@ class ReadItemTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        Without a value there is no item, whatever else the response has.
+        Without a value there is no item, whatever the other keys.
         """
         del self.values[b"v"]
         self.assertIsNone(self.read())
@@ -190,7 +190,7 @@ class ReadItemTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        Another key, salt or value, and wrong types and sizes are refused.
+        Another key, salt or value, wrong types and sizes are rejected.
         """
         large = b"v" * 997
         for changes in (

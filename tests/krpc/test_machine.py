@@ -1,6 +1,6 @@
 """
-Random sequences of events for L{dtt.krpc.protocol} and L{dtt.krpc.flood}: state machines
-driven by Hypothesis.
+Stateful tests of L{dtt.krpc.protocol} and L{dtt.krpc.flood}: Hypothesis drives them
+through any sequence of events.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import QueryRefused, QueryTimeout
-from dtt.krpc.flood import MAX_IN_WINDOW, PENALTY, WINDOW, FloodGate
+from dtt.krpc.flood import MAX_IN_WINDOW, PENALTY, WINDOW, FloodLimiter
 from dtt.krpc.messages import Response, decode, encode_error, encode_response
 from dtt.krpc.protocol import HARD_TIMEOUT, MAX_HOLD, KRPCProtocol
 from tests.krpc.test_protocol import RecordingTransport
@@ -34,7 +34,7 @@ PORTS = st.integers(1, 3)
 
 class TransactionMachine(RuleBasedStateMachine):
     """
-    Queries to three nodes, with all possible outcomes.
+    Queries to three nodes, and all their possible outcomes.
     """
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class TransactionMachine(RuleBasedStateMachine):
         self.protocol.makeConnection(cast(IUDPTransport, self.transport))
         self.open: dict[Deferred[Response], float] = {}
         self.outcomes: list[object] = []
-        # The unanswered queries by node, and the times of all datagrams.
+        # The unanswered queries per address, and the times of all sends.
         self.unanswered: list[tuple[bytes, tuple[str, int]]] = []
         self.times: dict[tuple[str, int], list[float]] = {}
 
     def collect(self) -> None:
         """
-        Collect what was sent.
+        Collect the datagrams sent since the last call.
         """
         for datagram, address in self.transport.sent:
             self.unanswered.append((decode(datagram).transaction, address))
@@ -60,7 +60,9 @@ class TransactionMachine(RuleBasedStateMachine):
 
     @rule(port=PORTS)
     def ask(self, port: int) -> None:
-        """Send a query."""
+        """
+        A query is sent.
+        """
         query = self.protocol.query("10.0.0.1", port, b"ping", {})
         self.open[query] = self.clock.seconds()
 
@@ -77,7 +79,9 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.unanswered)
     @rule(data=st.data(), refuse=st.booleans(), twice=st.booleans())
     def reply(self, data: st.DataObject, refuse: bool, twice: bool) -> None:
-        """Deliver a reply, or the same one twice."""
+        """
+        A reply arrives, once or twice.
+        """
         transaction, address = self.unanswered.pop(data.draw(st.integers(0, len(self.unanswered) - 1)))
         make = encode_error(transaction, 203, "no", None) if refuse else None
         reply = make or encode_response(transaction, b"r" * 20, {}, None)
@@ -90,7 +94,9 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.unanswered)
     @rule(data=st.data())
     def forge(self, data: st.DataObject) -> None:
-        """Deliver a reply from another address."""
+        """
+        A reply arrives from another address.
+        """
         transaction, (host, port) = data.draw(st.sampled_from(self.unanswered))
         before = len(self.outcomes)
         self.protocol.datagramReceived(
@@ -101,7 +107,9 @@ class TransactionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        """Cancel a query."""
+        """
+        A query is cancelled.
+        """
         list(self.open)[data.draw(st.integers(0, len(self.open) - 1))].cancel()
         self.collect()
 
@@ -114,7 +122,10 @@ class TransactionMachine(RuleBasedStateMachine):
 
     @invariant()
     def consistent(self) -> None:
-        """Each query is open until it has an outcome, which comes in time; there is at most one timer."""
+        """
+        Each query is open until it has an outcome, and has one in time; there is at
+        most one timer.
+        """
         assert self.protocol.transactions == len(self.open)
         assert len(self.clock.getDelayedCalls()) == (1 if self.open else 0)
         now = self.clock.seconds()
@@ -130,32 +141,34 @@ class TransactionMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """
-        Closing ends all queries.
+        Closing cancels everything.
         """
         self.protocol.close()
         assert not self.open
         assert not self.clock.getDelayedCalls()
 
 
-class GateMachine(RuleBasedStateMachine):
+class LimiterMachine(RuleBasedStateMachine):
     """
-    Sources that send at any rate, with a record of what was admitted.
+    Sources that send at any rate; the model has the times of the admitted datagrams.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.gate = FloodGate()
+        self.limiter = FloodLimiter()
         self.admitted: dict[str, list[float]] = {}
         self.last: dict[str, float] = {}
 
     @rule(source=st.sampled_from("abc"), count=st.integers(1, 1500), seconds=st.floats(0, 20))
     def send(self, source: str, count: int, seconds: float) -> None:
-        """Send several datagrams within some seconds."""
+        """
+        A source sends a number of datagrams in a number of seconds.
+        """
         silent = self.now - self.last.get(source, -1e9)
         first = True
         for number in range(count):
-            admitted = self.gate.admits(source, self.now + seconds * number / count)
+            admitted = self.limiter.admits(source, self.now + seconds * number / count)
             if admitted:
                 self.admitted.setdefault(source, []).append(self.now + seconds * number / count)
             if first and silent > PENALTY:
@@ -171,7 +184,10 @@ class GateMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        """Within the length of a window, no source is admitted more often than in two windows."""
+        """
+        Within the length of a window no source has more datagrams admitted than in two
+        windows.
+        """
         for times in self.admitted.values():
             for first, later in zip(times, times[2 * MAX_IN_WINDOW :], strict=False):
                 assert later - first >= WINDOW
@@ -184,7 +200,7 @@ class MachineTests(SynchronousTestCase):
 
     def run_machine(self, machine: type[RuleBasedStateMachine], steps: int) -> None:
         """
-        Run a machine; a failing sequence is printed in its shortest form.
+        Run one; a failing sequence is printed in its shortest form.
         """
         run_state_machine_as_test(
             machine, settings=settings(max_examples=60, stateful_step_count=steps, deadline=None)
@@ -192,12 +208,12 @@ class MachineTests(SynchronousTestCase):
 
     def test_transactions(self) -> None:
         """
-        L{KRPCProtocol} fires each Deferred once, in time, and respects its limits.
+        L{KRPCProtocol} fires each Deferred once, in time, and respects its budgets.
         """
         self.run_machine(TransactionMachine, 60)
 
-    def test_gate(self) -> None:
+    def test_limiter(self) -> None:
         """
-        L{FloodGate} admits the right sources.
+        L{FloodLimiter} admits the datagrams it should.
         """
-        self.run_machine(GateMachine, 15)
+        self.run_machine(LimiterMachine, 15)

@@ -34,7 +34,7 @@ _IP = b"\x0a\x00\x00\x01\x12\x34"
 
 class EncodeTests(SynchronousTestCase):
     """
-    Messages that dtt sends.
+    Messages that we send.
     """
 
     def test_query(self) -> None:
@@ -52,7 +52,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_response(self) -> None:
         """
-        A response has C{ip}, if it is known, and all values.
+        A response has C{ip}, if known, and all values.
         """
         for ip in (_IP, None):
             data = encode_response(b"xy", _ID, {b"token": b"tok", b"a": 1}, ip)
@@ -79,12 +79,12 @@ class EncodeTests(SynchronousTestCase):
 
 class DecodeTests(SynchronousTestCase):
     """
-    Messages that dtt receives.
+    Messages that we receive.
     """
 
     def query(self, **changes: Any) -> bytes:
         """
-        A ping with some keys changed; C{None} removes a key.
+        Return a ping with some keys changed; C{None} removes one.
         """
         message: dict[str, Any] = {"a": {b"id": _ID}, "q": b"ping", "t": b"aa", "y": b"q", **changes}
         return bencode({key.encode(): value for key, value in message.items() if value is not None})
@@ -108,8 +108,8 @@ class DecodeTests(SynchronousTestCase):
 
     def test_answerable(self) -> None:
         """
-        A faulty query with a transaction id can be answered with an error: id and method
-        are empty if they are invalid.
+        A faulty query with a transaction can be answered: an invalid id or method is
+        decoded as empty.
         """
         without_id: tuple[Any, ...] = (None, 1, {}, {b"id": b"short"}, {b"id": 1})
         for arguments in without_id:
@@ -138,19 +138,19 @@ class DecodeTests(SynchronousTestCase):
 
     def test_lenient(self) -> None:
         """
-        An invalid C{v} or C{ip} is ignored, and so are unknown keys.
+        An invalid C{v} or C{ip} counts as absent; other keys are ignored.
         """
         data = bencode({b"r": {b"id": _ID}, b"t": b"a", b"y": b"r", b"v": 1, b"ip": b"abc", b"zz": []})
         self.assertEqual(decode(data), Response(b"a", _ID, {}, b"", None))
 
     def test_refused(self) -> None:
         """
-        A message that can be neither answered nor used is refused, with a reason.
+        A message that can be neither answered nor used is rejected with a reason.
         """
         for reason, data in (
             ("bencode: bad type", b"hello"),
-            ("no dictionary", b"le"),
-            ("no dictionary", b"4:spam"),
+            ("not a dictionary", b"le"),
+            ("not a dictionary", b"4:spam"),
             ("bad message type", self.query(y=None)),
             ("bad message type", self.query(y=b"x")),
             ("bad message type", self.query(y=[])),
@@ -187,7 +187,7 @@ class DecodeTests(SynchronousTestCase):
     )
     def test_any(self, message: dict[bytes, Any]) -> None:
         """
-        Any values under the known keys decode to a message or raise L{DecodeError}.
+        Any values under the known keys yield a message or L{DecodeError}.
         """
         try:
             decoded = decode(bencode(message))
@@ -198,7 +198,7 @@ class DecodeTests(SynchronousTestCase):
 
 def _arguments(rng: Random) -> dict[bytes, Any]:
     """
-    Arguments as other implementations send them, and invalid ones.
+    Arguments as other implementations send them, and some that none sends.
     """
     numbers: list[Any] = [0, 7, 2**63 - 1, 2**64, -1]
     choices: dict[bytes, list[Any]] = {
@@ -225,7 +225,7 @@ def _arguments(rng: Random) -> dict[bytes, Any]:
             tuple(key for key in choices if rng.random() < 0.5),
         ]
     )
-    # The first choices are the usual ones.
+    # The first choices are the common ones.
     arguments = {
         key: choices[key][0 if rng.random() < 0.7 else rng.randrange(len(choices[key]))] for key in usual
     }
@@ -234,14 +234,14 @@ def _arguments(rng: Random) -> dict[bytes, Any]:
     return arguments
 
 
-class UsualQueryTests(SynchronousTestCase):
+class CommonQueryTests(SynchronousTestCase):
     """
-    Queries of the usual forms bypass the decoder.
+    Queries of the common shapes bypass the decoder.
     """
 
     def outcome(self, data: bytes) -> object:
         """
-        The message, or the text of the error.
+        Return the message, or the text of the error.
         """
         try:
             return decode(data)
@@ -250,7 +250,7 @@ class UsualQueryTests(SynchronousTestCase):
 
     def test_taken(self) -> None:
         """
-        Queries as sent by libtorrent, mainline and dtt have such a form.
+        Queries as libtorrent, mainline and we send them have such a shape.
         """
         put = {b"k": b"k" * 32, b"salt": b"s", b"seq": 1, b"sig": b"g" * 64, b"token": b"t" * 8, b"v": b"v"}
         for method, arguments in (
@@ -268,8 +268,8 @@ class UsualQueryTests(SynchronousTestCase):
 
     def test_same(self) -> None:
         """
-        For any input the result is the same as the decoder's: usual queries, unusual
-        ones, and both with a byte or two changed, inserted or removed.
+        The result always equals the decoder's: for common queries, uncommon ones, and
+        both with a byte or two changed, inserted or removed.
         """
         seed = Random().getrandbits(32)
         rng = Random(seed)
@@ -285,8 +285,8 @@ class UsualQueryTests(SynchronousTestCase):
                 data = data[:at] + middle + data[at + 1 :]
             fast = self.outcome(data)
             with (
-                patch("dtt.krpc.messages._usual_read", return_value=None),
-                patch("dtt.krpc.messages._usual_put", return_value=None),
+                patch("dtt.krpc.messages._common_read", return_value=None),
+                patch("dtt.krpc.messages._common_put", return_value=None),
             ):
                 slow = self.outcome(data)
             self.assertEqual(fast, slow, f"seed {seed}: {data!r}")

@@ -29,7 +29,7 @@ class RoundTripsTests(SynchronousTestCase):
 
     def test_initial(self) -> None:
         """
-        Before any round trip there is a fixed initial value.
+        Before any round trip there is a fixed soft time-out.
         """
         self.assertEqual(RoundTrips().soft_timeout, INITIAL_SOFT_TIMEOUT)
 
@@ -46,7 +46,7 @@ class RoundTripsTests(SynchronousTestCase):
 
     def test_bounds(self) -> None:
         """
-        It stays within bounds, even if the clock was set back.
+        The soft time-out stays within bounds, even if the clock goes back.
         """
         for seconds, expected in (
             (0.001, 0.001 + MIN_MARGIN),
@@ -61,8 +61,8 @@ class RoundTripsTests(SynchronousTestCase):
 
     def test_margin(self) -> None:
         """
-        It exceeds the smoothed round trip by four times the variation, or by a margin if
-        that is larger.
+        The soft time-out exceeds the smoothed round trip by four times the variation,
+        or by a margin if that is larger.
         """
         for seed in range(50):
             rng = Random(seed)
@@ -80,7 +80,7 @@ class RoundTripsTests(SynchronousTestCase):
 
     def test_trusted(self) -> None:
         """
-        It is trusted after a bucketful of round trips.
+        After as many round trips as a bucket has nodes, the soft time-out is trusted.
         """
         trips = RoundTrips()
         for number in range(ENOUGH_ROUND_TRIPS):
@@ -96,7 +96,7 @@ class PacketBudgetsTests(SynchronousTestCase):
 
     def test_burst(self) -> None:
         """
-        Ten packets may be sent immediately, then one per second.
+        Ten packets may be sent in a burst, then one per second.
         """
         budgets = PacketBudgets()
         waits = []
@@ -108,8 +108,8 @@ class PacketBudgetsTests(SynchronousTestCase):
 
     def test_any_window(self) -> None:
         """
-        For any sequence of requests and refunds, no node gets more than 20 packets in
-        less than 10 s.
+        However packets are requested and refunded, no node gets more than 20 in less
+        than 10 s.
         """
         for seed in range(20):
             rng = Random(seed)
@@ -132,7 +132,7 @@ class PacketBudgetsTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        Budgets that are full again are forgotten, and their number is limited.
+        Full budgets are removed, and the number of budgets is bounded.
         """
         budgets = PacketBudgets()
         for port in range(MAX_BUDGETS + 100):

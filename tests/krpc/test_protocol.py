@@ -26,10 +26,10 @@ _NODE = ("10.0.0.1", 1000)
 
 class RecordingTransport:
     """
-    A transport that records what is sent.
+    Records what is sent.
 
     @ivar sent: datagrams and addresses, in order.
-    @ivar error: raised instead, if it is set.
+    @ivar error: if set, raised instead.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class RecordingTransport:
 
     def queries(self) -> list[Query]:
         """
-        The queries that were sent.
+        Return the queries that were sent.
         """
         return [message for data, _ in self.sent if isinstance(message := decode(data), Query)]
 
@@ -58,7 +58,7 @@ class ProtocolTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        A protocol that admits everything and answers nothing.
+        Create a protocol with prepared replies.
         """
         self.clock = Clock()
         self.clock.advance(1000.0)
@@ -96,7 +96,7 @@ class ProtocolTestCase(SynchronousTestCase):
 
     def respond(self, index: int = -1, node: tuple[str, int] | None = None) -> None:
         """
-        Respond to one of the queries that were sent, optionally from another address.
+        Respond to one of the sent queries, optionally from another address.
         """
         data, address = self.transport.sent[index]
         reply = encode_response(decode(data).transaction, _THEM, {b"x": 1}, None)
@@ -105,12 +105,12 @@ class ProtocolTestCase(SynchronousTestCase):
 
 class QueryTests(ProtocolTestCase):
     """
-    Outgoing queries.
+    Our queries.
     """
 
     def test_sent(self) -> None:
         """
-        A query is sent immediately, with the own id, and with C{ro} if the node is
+        A query is sent to the node immediately, with our id, and C{ro} if we are
         read-only.
         """
         deferreds = [self.protocol.query(*_NODE, b"get", {b"target": b"x" * 20})]
@@ -125,14 +125,14 @@ class QueryTests(ProtocolTestCase):
         self.assertEqual((second.node_id, second.read_only), (b"n" * 20, True))
         self.assertEqual([len(query.transaction) for query in (first, second)], [4, 4])
         self.assertEqual([address for _, address in self.transport.sent], [_NODE, ("10.0.0.2", 7)])
-        self.assertEqual(self.protocol.counters["sent.get"], 1)
+        self.assertEqual(self.protocol.counters["sent_get"], 1)
         self.protocol.close()
         for deferred in deferreds:
             self.failureResultOf(deferred, CancelledError)
 
     def test_response(self) -> None:
         """
-        The response is the result; C{seen} is called first, and nothing is left behind.
+        The response is the result; C{seen} is called before, and nothing stays open.
         """
         heard_before: list[int] = []
 
@@ -163,8 +163,8 @@ class QueryTests(ProtocolTestCase):
 
     def test_foreign_reply(self) -> None:
         """
-        A reply from another host or port, or to another transaction, changes nothing; the
-        right one still counts, once.
+        A reply from another host or port, or to another transaction, changes nothing;
+        the right one still counts, once.
         """
         deferred = self.ping()
         self.respond(node=("10.0.0.1", 1001))
@@ -176,7 +176,7 @@ class QueryTests(ProtocolTestCase):
         self.respond()
         self.successResultOf(deferred)
         self.respond()
-        self.assertEqual(self.protocol.counters["dropped.unknown transaction"], 5)
+        self.assertEqual(self.protocol.counters["dropped_unknown_transaction"], 5)
         self.assertEqual(len(self.seen), 1)
 
     def test_timeout(self) -> None:
@@ -195,7 +195,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_one_timer(self) -> None:
         """
-        All open queries share one delayed call, and each has its own deadline.
+        Many open queries share one delayed call, and each has its own deadline.
         """
         first = self.ping(("10.0.0.1", 1), on_slow=lambda: None)
         self.clock.advance(1.0)
@@ -223,7 +223,7 @@ class QueryTests(ProtocolTestCase):
 
     def test_query_from_callback(self) -> None:
         """
-        The errback of a query can send the next one.
+        A query can be sent from the errback of the previous one.
         """
         deferred = self.ping()
         again: list[Deferred[Response]] = []
@@ -243,11 +243,11 @@ class QueryTests(ProtocolTestCase):
             deferred = self.ping()
             self.clock.advance(HARD_TIMEOUT)
             self.failureResultOf(deferred, QueryTimeout)
-        self.assertEqual(self.protocol.counters["write failed"], 2)
+        self.assertEqual(self.protocol.counters["write_failed"], 2)
 
     def test_connection_refused(self) -> None:
         """
-        An ICMP message, which can be spoofed, changes nothing.
+        An ICMP message, which anyone can forge, changes nothing.
         """
         deferred = self.ping()
         self.protocol.connectionRefused()
@@ -256,8 +256,8 @@ class QueryTests(ProtocolTestCase):
 
     def test_transactions_differ(self) -> None:
         """
-        Open queries to one node have different transaction ids, even if the random source
-        repeats itself.
+        Open queries to one node have different transaction ids, even if the random
+        source repeats itself.
         """
 
         class Repeating(Random):
@@ -286,8 +286,8 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_slow(self) -> None:
         """
-        It is called once, when the soft timeout has passed; the query stays open and may
-        succeed.
+        C{on_slow} is called once when the soft time-out has passed; the query stays
+        open and may succeed.
         """
         slow: list[float] = []
         deferred = self.ping(on_slow=lambda: slow.append(self.clock.seconds()))
@@ -303,7 +303,7 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_not_slow(self) -> None:
         """
-        It is not called after a reply or a cancellation.
+        C{on_slow} is not called after a reply or a cancellation.
         """
         slow: list[None] = []
         self.ping(on_slow=lambda: slow.append(None))
@@ -318,7 +318,7 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_adapts(self) -> None:
         """
-        Observed round trips shorten it, for later queries.
+        Round trips shorten the soft time-out of later queries.
         """
         self.assertEqual(self.protocol.soft_timeout, 0.25)
         for port in range(30):
@@ -335,8 +335,8 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_constant_round_trips(self) -> None:
         """
-        If all round trips take the same time, no query counts as slow just before its
-        answer arrives.
+        If all round trips take the same time, no query becomes slow just before its
+        response.
         """
         for seconds in (0.001, 0.03, 0.1, 0.5):
             self.setUp()
@@ -351,7 +351,8 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_trusted(self) -> None:
         """
-        It is trusted once enough round trips are known; timeouts do not count.
+        The soft time-out is trusted once enough round trips are known; time-outs do not
+        count as such.
         """
         for number in range(ENOUGH_ROUND_TRIPS):
             self.assertFalse(self.protocol.trusts_timeout, number)
@@ -364,7 +365,7 @@ class SoftTimeoutTests(ProtocolTestCase):
 
     def test_faulty_callback(self) -> None:
         """
-        An exception in the callback is logged, and timeouts still work.
+        An exception in C{on_slow} is logged, and other time-outs still work.
         """
         deferred = self.ping(on_slow=lambda: 1 // 0)
         self.clock.advance(0.25)
@@ -381,14 +382,14 @@ class BudgetTests(ProtocolTestCase):
     def test_held_back(self) -> None:
         """
         Ten queries are sent immediately, the next ones one per second, in order, each
-        with its full timeout; others are not delayed.
+        with its full time-out; queries to other nodes are not held back.
         """
         self.assertTrue(self.protocol.may_query(*_NODE))
         deferreds = [self.protocol.query(*_NODE, b"get", {b"n": number}) for number in range(12)]
         self.assertEqual(len(self.transport.sent), 10)
         self.assertFalse(self.protocol.may_query(*_NODE))
         self.assertTrue(self.protocol.may_query("10.0.0.1", 1001))
-        self.assertEqual(self.protocol.counters["held back"], 2)
+        self.assertEqual(self.protocol.counters["held_back"], 2)
         self.clock.advance(1.0)
         self.assertEqual(len(self.transport.sent), 11)
         self.clock.advance(1.0)
@@ -418,7 +419,7 @@ class BudgetTests(ProtocolTestCase):
 
     def test_cancel_held_back(self) -> None:
         """
-        A query that is cancelled while queued is never sent, and does not use the budget.
+        A query cancelled while held back is never sent, and does not use the budget.
         """
         for _ in range(10):
             self.ping()
@@ -436,22 +437,22 @@ class BudgetTests(ProtocolTestCase):
 
     def test_too_long(self) -> None:
         """
-        A query that would be queued for longer than ten seconds fails immediately.
+        A query that would wait longer than ten seconds fails immediately.
         """
         deferreds = [self.ping() for _ in range(21)]
         self.failureResultOf(deferreds.pop(), QueryTimeout)
-        self.assertEqual(self.protocol.counters["refused.hold"], 1)
+        self.assertEqual(self.protocol.counters["refused_hold"], 1)
         self.protocol.close()
         for deferred in deferreds:
             self.failureResultOf(deferred, CancelledError)
 
     def test_too_many(self) -> None:
         """
-        The number of queued queries is limited, over all nodes.
+        The number of queries held back, over all nodes, is bounded.
         """
         deferreds = [self.ping(("10.0.0.1", port)) for port in range(60) for _ in range(20)]
-        self.assertEqual(self.protocol.counters["held back"], MAX_HELD_BACK)
-        self.assertEqual(self.protocol.counters["refused.hold"], 600 - MAX_HELD_BACK)
+        self.assertEqual(self.protocol.counters["held_back"], MAX_HELD_BACK)
+        self.assertEqual(self.protocol.counters["refused_hold"], 600 - MAX_HELD_BACK)
         self.clock.pump([1.0] * 13)
         for deferred in deferreds:
             self.failureResultOf(deferred, QueryTimeout)
@@ -461,23 +462,22 @@ class BudgetTests(ProtocolTestCase):
 
 class AnswerTests(ProtocolTestCase):
     """
-    Incoming queries.
+    Queries from others.
     """
 
     def test_answered(self) -> None:
         """
-        A query is passed to C{answer}, and the reply is sent to where the query came
-        from.
+        A query is passed to C{answer}, and its reply is sent to the query's source.
         """
         self.protocol.datagramReceived(encode_query(b"aa", b"ping", _THEM, {}, False), _NODE)
         ((query, host, port),) = self.answers
         self.assertEqual((query.method, query.transaction, host, port), (b"ping", b"aa", *_NODE))
         self.assertEqual(self.transport.sent, [(b"reply", _NODE)])
-        self.assertEqual(self.protocol.counters["received.ping"], 1)
+        self.assertEqual(self.protocol.counters["received_ping"], 1)
 
     def test_silent(self) -> None:
         """
-        Nothing is sent if there is no reply, or no C{answer} function.
+        Nothing is sent if there is no reply or no C{answer}.
         """
         query = encode_query(b"aa", b"ping", _THEM, {}, False)
         self.reply = None
@@ -489,32 +489,32 @@ class AnswerTests(ProtocolTestCase):
 
     def test_unknown_methods(self) -> None:
         """
-        Unknown methods do not create counters.
+        Invented methods do not add counters.
         """
         for number in range(100):
             self.protocol.datagramReceived(encode_query(b"aa", b"m%d" % number, _THEM, {}, False), _NODE)
-        self.assertEqual(self.protocol.counters, {"received.other": 100, "answered": 100})
+        self.assertEqual(self.protocol.counters, {"received_other": 100, "answered": 100})
 
     def test_undecodable(self) -> None:
         """
-        A datagram that is not a message is counted by reason; nothing is sent.
+        An invalid datagram is counted by reason; nothing is sent.
         """
         for data in (b"", b"hello", b"d", b"le", b"d1:t2:aa1:y1:xe"):
             self.protocol.datagramReceived(data, _NODE)
         self.assertEqual(
             self.protocol.counters,
             {
-                "dropped.bencode: truncated": 2,
-                "dropped.bencode: bad type": 1,
-                "dropped.no dictionary": 1,
-                "dropped.bad message type": 1,
+                "dropped_bencode_truncated": 2,
+                "dropped_bencode_bad_type": 1,
+                "dropped_not_a_dictionary": 1,
+                "dropped_bad_message_type": 1,
             },
         )
         self.assertEqual((self.transport.sent, self.answers), ([], []))
 
     def test_garbage(self) -> None:
         """
-        Whatever arrives, nothing is raised, and no open query is affected.
+        No datagram raises an exception or affects an open query.
         """
         deferred = self.ping()
         good = encode_query(b"aaaa", b"get", _THEM, {b"target": b"x" * 20, b"want": [b"n4"]}, False)
@@ -533,7 +533,7 @@ class AnswerTests(ProtocolTestCase):
 
     def test_fault(self) -> None:
         """
-        An exception in C{answer} is logged the first time and counted each time.
+        An unexpected exception is logged the first time and counted each time.
         """
         self.protocol = KRPCProtocol(self.clock, _ME, answer=lambda *_: 1 // 0)  # type: ignore[arg-type]
         self.connect()
@@ -544,7 +544,7 @@ class AnswerTests(ProtocolTestCase):
 
     def test_faulty_seen(self) -> None:
         """
-        An exception in C{seen} does not affect the response.
+        An exception in C{seen} does not keep the response from the caller.
         """
         self.protocol = KRPCProtocol(self.clock, _ME, seen=lambda *_: 1 // 0)  # type: ignore[arg-type]
         self.connect()
@@ -562,7 +562,7 @@ class SocketTests(ProtocolTestCase):
 
     def test_answer(self) -> None:
         """
-        A reply is sent to where the query came from; a send error is counted.
+        A reply is sent to the query's source; one that can't be sent is counted.
         """
         sent: list[tuple[bytes, tuple[str, int]]] = []
 
@@ -579,7 +579,7 @@ class SocketTests(ProtocolTestCase):
         self.protocol.datagramReceived(query, _NODE)
         self.assertEqual(sent, [(b"reply", _NODE)])
         self.assertEqual(self.transport.sent, [])
-        self.assertEqual(self.protocol.counters["write failed"], 1)
+        self.assertEqual(self.protocol.counters["write_failed"], 1)
         self.assertEqual(self.protocol.counters["faults"], 0)
 
 
@@ -590,8 +590,8 @@ class CloseTests(ProtocolTestCase):
 
     def test_close(self) -> None:
         """
-        All open and queued queries are cancelled; no delayed call is left; nothing is
-        received or sent afterwards.
+        All open queries are cancelled, including those held back; no delayed call
+        remains; later queries are not sent and later datagrams are ignored.
         """
         deferreds = [self.ping(on_slow=lambda: None) for _ in range(15)]
         self.protocol.close()
@@ -606,7 +606,7 @@ class CloseTests(ProtocolTestCase):
 
     def test_close_answers_with_query(self) -> None:
         """
-        A query sent because another one was cancelled is cancelled, too.
+        A query sent because another was cancelled is cancelled too.
         """
         again: list[Deferred[Response]] = []
         self.ping().addErrback(lambda failure: again.append(self.ping()))

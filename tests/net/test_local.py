@@ -14,7 +14,7 @@ from dtt.net.local import local_addresses
 
 class FakeSocket:
     """
-    A UDP socket whose kernel routes are set by the test.
+    A UDP socket whose kernel behaves as the test says.
     """
 
     answers: dict[int, str | None]
@@ -31,14 +31,14 @@ class FakeSocket:
 
     def connect(self, address: tuple[str, int]) -> None:
         """
-        Raise an error if there is no route.
+        Fail if there is no route.
         """
         if self.answer is None:
             raise OSError(101, "Network is unreachable")
 
     def getsockname(self) -> tuple[str | None, int]:
         """
-        The source address that the kernel would use.
+        Return the source address that the kernel selects.
         """
         return self.answer, 40000
 
@@ -50,7 +50,7 @@ class LocalAddressesTests(SynchronousTestCase):
 
     def addresses(self, ipv4: str | None, ipv6: str | None) -> tuple[str, ...]:
         """
-        The addresses found with these routes.
+        Return the local addresses, given the kernel's answers.
         """
         answers = {socket.AF_INET: ipv4, socket.AF_INET6: ipv6}
         fake = type("Fake", (FakeSocket,), {"answers": answers})

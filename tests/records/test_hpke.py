@@ -24,12 +24,12 @@ AAD = b"arbitrary_seal_bytes"
 
 class VectorTests(SynchronousTestCase):
     """
-    Messages sealed by the Rust crate.
+    Tests with messages that the Rust crate sealed.
     """
 
     def test_open(self) -> None:
         """
-        Everything that Rust sealed and can open is opened.
+        Every message that Rust sealed and can open is opened.
         """
         self.assertEqual(len(CASES), 7)
         for case in CASES:
@@ -53,7 +53,7 @@ class VectorTests(SynchronousTestCase):
 
 class OracleTests(SynchronousTestCase):
     """
-    Both ways against C{pyhpke}.
+    Compares both directions with C{pyhpke}.
     """
 
     def setUp(self) -> None:
@@ -62,7 +62,7 @@ class OracleTests(SynchronousTestCase):
 
     def test_seal(self) -> None:
         """
-        With the same ephemeral key, both implementations produce the same bytes.
+        With the same ephemeral key, both seal to the same bytes.
         """
         for size in (0, 1, 32, 456, 848):
             pair = KeyPair.from_seed(self.rng.randbytes(32))
@@ -84,7 +84,7 @@ class OracleTests(SynchronousTestCase):
 
     def test_open(self) -> None:
         """
-        C{pyhpke} opens what dtt seals.
+        The oracle opens messages that we seal.
         """
         pair = KeyPair.from_seed(self.rng.randbytes(32))
         data = self.rng.randbytes(100)
@@ -96,7 +96,7 @@ class OracleTests(SynchronousTestCase):
 
 class RefusalTests(SynchronousTestCase):
     """
-    Messages that can't be opened or sealed.
+    Tests with messages and keys that are refused.
     """
 
     def setUp(self) -> None:
@@ -118,7 +118,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_other_recipient(self) -> None:
         """
-        Only the holder of the key opens it.
+        Only the owner of the key can open a message.
         """
         self.assertRaises(DecodeError, open_, KeyPair.from_seed(b"t" * 32), self.sealed)
 
@@ -131,7 +131,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_caller_mistakes(self) -> None:
         """
-        Wrong recipients and ephemeral secrets are refused immediately.
+        Invalid recipients and ephemeral secrets are refused.
         """
         self.assertRaises(UsageError, seal, bytes(32), b"", b"e" * 32)
         self.assertRaises(UsageError, seal, self.pair.public[:-1], b"", b"e" * 32)
@@ -141,7 +141,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_secret_not_in_repr(self) -> None:
         """
-        The repr of a key pair does not contain the secret.
+        The repr of a key pair does not show the secret.
         """
         self.assertNotIn(repr(self.pair.secret), repr(self.pair))
         self.assertNotIn(self.pair.secret.hex(), repr(self.pair))

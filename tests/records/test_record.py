@@ -39,26 +39,26 @@ SLOT_KEY = encryption_key(SLOT, initial_secret_hash(b"secret"))
 
 def gossip_slot(case: dict[str, str]) -> Slot:
     """
-    The slot of a gossip test case.
+    Return the slot of a gossip case.
     """
     return Slot(TopicId(bytes.fromhex(case["topic_id"])), int(case["unix_minute"]))
 
 
 def used(entries: list[str]) -> tuple[bytes, ...]:
     """
-    The entries of a test case that are not zero.
+    Return the entries of a case that are not zero.
     """
     return tuple(bytes.fromhex(entry) for entry in entries if entry != "00" * 32)
 
 
 class GossipVectorTests(SynchronousTestCase):
     """
-    Gossip records made by the Rust crate.
+    Tests with gossip records made by the Rust crate.
     """
 
     def test_same_bytes(self) -> None:
         """
-        The same key and content give the same record as Rust's.
+        The same key and content yield the record that Rust signed.
         """
         self.assertEqual(len(GOSSIP), 5)
         for case in GOSSIP:
@@ -72,7 +72,7 @@ class GossipVectorTests(SynchronousTestCase):
 
     def test_open(self) -> None:
         """
-        Every encryption of a record by Rust is opened, and unused entries are omitted.
+        Every encryption of a record by Rust is opened; unused entries are omitted.
         """
         for case in GOSSIP:
             slot = gossip_slot(case)
@@ -101,7 +101,7 @@ class GossipVectorTests(SynchronousTestCase):
 
     def test_extensions(self) -> None:
         """
-        Bytes after the first 320 are signed and kept; only a well-formed extension gives
+        Bytes after the 320 are signed and preserved; only a well-formed extension yields
         addresses.
         """
         found = []
@@ -117,7 +117,7 @@ class GossipVectorTests(SynchronousTestCase):
 
     def test_custom_content(self) -> None:
         """
-        A record with application-defined content is read and verified, but is not gossip
+        A record with application-specific content is read and verified; it is not gossip
         content.
         """
         case = RECORDS["custom"]
@@ -130,7 +130,7 @@ class GossipVectorTests(SynchronousTestCase):
 
 class RejectVectorTests(SynchronousTestCase):
     """
-    Records that Rust refuses are refused at the same stage.
+    Tests that records which Rust refuses are refused at the same stage.
     """
 
     def _stage(self, data: bytes, slot: Slot, key: KeyPair) -> str:
@@ -152,7 +152,7 @@ class RejectVectorTests(SynchronousTestCase):
 
     def test_records(self) -> None:
         """
-        Malformed records with correct encryption are refused.
+        Malformed records that are encrypted correctly are refused.
         """
         self.assertEqual(len(REJECTS["records"]), 9)
         for case in REJECTS["records"]:
@@ -164,7 +164,7 @@ class RejectVectorTests(SynchronousTestCase):
 
 def enclose(record: bytes, key: KeyPair) -> bytes:
     """
-    Encrypt any bytes as if they were a record.
+    Encrypt any bytes like a record.
     """
     body = seal(KeyPair.from_seed(b"o" * 32).public, record, b"a" * 32)
     return len(body).to_bytes(4, "little") + body + seal(key.public, b"o" * 32, b"b" * 32)
@@ -181,7 +181,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """
-        Content of any size that fits survives a round trip.
+        Content of any size that fits is read back.
         """
         seed = random.randrange(2**32)
         rng = random.Random(seed)
@@ -192,8 +192,8 @@ class RecordTests(SynchronousTestCase):
 
     def test_largest(self) -> None:
         """
-        The largest content fills a BEP44 value exactly; one byte more is refused, and the
-        message has the sizes.
+        The largest content fills a BEP44 value exactly; one byte more is refused, with the
+        sizes.
         """
         record = Record.sign(KEY, SLOT, bytes(MAX_CONTENT_BYTES))
         data = encrypt(record, SLOT_KEY.public, bytes(range(96)))
@@ -205,8 +205,8 @@ class RecordTests(SynchronousTestCase):
 
     def test_entropy(self) -> None:
         """
-        Only the entropy distinguishes two encryptions, and its three parts have different
-        uses.
+        Two encryptions differ only by the entropy, and its three parts are used for
+        different purposes.
         """
         record = Record.sign(KEY, SLOT, b"")
         entropy = bytes(range(96))
@@ -220,7 +220,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_reasons(self) -> None:
         """
-        A refusal names the counter: length, decrypt, topic, minute, signature.
+        A refusal has the reason length, decrypt, topic, minute or signature.
         """
         record = Record.sign(KEY, SLOT, b"content")
         data = encrypt(record, SLOT_KEY.public, bytes(range(96)))
@@ -235,8 +235,8 @@ class RecordTests(SynchronousTestCase):
 
     def test_body_limit(self) -> None:
         """
-        A body of up to 2048 bytes is accepted, although dtt does not write such; a longer
-        one is refused before decryption.
+        A body of up to 2048 bytes is read, although we never write such; a larger one is
+        refused before anything is decrypted.
         """
 
         def signed(content_size: int) -> bytes:
@@ -250,7 +250,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_other_secret(self) -> None:
         """
-        A record can't be decrypted with another secret.
+        A member with another secret can't decrypt the record.
         """
         data = encrypt(Record.sign(KEY, SLOT, b""), SLOT_KEY.public, bytes(range(96)))
         other = encryption_key(SLOT, initial_secret_hash(b"other"))
@@ -259,14 +259,14 @@ class RecordTests(SynchronousTestCase):
 
     def test_wrapped_to_slot_key(self) -> None:
         """
-        The end of an encrypted record is the one-time seed, encrypted for the slot's key.
+        An encrypted record ends with the one-time seed, sealed to the slot's key.
         """
         data = encrypt(Record.sign(KEY, SLOT, b""), SLOT_KEY.public, bytes(range(96)))
         self.assertEqual(open_(SLOT_KEY, data[-88:]), bytes(range(32)))
 
     def test_signature_covers_all(self) -> None:
         """
-        The publisher's signature covers everything before it.
+        The signature is the publisher's, of everything before it.
         """
         data = Record.sign(KEY, SLOT, b"content").encode()
         self.assertTrue(verify(KEY.peer_id, data[:-64], data[-64:]))
@@ -274,7 +274,7 @@ class RecordTests(SynchronousTestCase):
 
     def test_garbage(self) -> None:
         """
-        Garbage of any length is refused, without other errors.
+        Garbage of any length is refused without another error.
         """
         seed = random.randrange(2**32)
         rng = random.Random(seed)
@@ -298,7 +298,7 @@ class GossipContentTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        Addresses of both transports survive a round trip, after exactly 320 bytes.
+        Addresses of both transports are read back, after exactly 320 bytes.
         """
         addresses = (PeerAddress(STREAMS, "192.0.2.1", 1), PeerAddress(IROH, "2001:db8::1", 2))
         content = GossipContent((b"p" * 32,), (b"h" * 32, b"i" * 32), addresses)
@@ -318,7 +318,7 @@ class GossipContentTests(SynchronousTestCase):
 
     def test_holes(self) -> None:
         """
-        Unused entries are skipped wherever they are; trailing bytes that are not an
+        Unused entries are omitted at any position; bytes after the content that are not an
         extension are ignored.
         """
         data = bytes(32) + b"p" * 32 + bytes(96) + b"h" * 32 + bytes(128) + b"dtt9 something else"

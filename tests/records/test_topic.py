@@ -28,7 +28,7 @@ CASES = json.loads((Path(__file__).parent.parent / "vectors" / "slots.json").rea
 
 class VectorTests(SynchronousTestCase):
     """
-    All derivations agree with the Rust crate.
+    Tests that everything is derived as in the Rust crate.
     """
 
     def test_slots(self) -> None:
@@ -68,7 +68,7 @@ class TopicIdTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """
-        Text stands for its UTF-8 bytes; a name of 32 bytes is hashed like any other.
+        Text is encoded as UTF-8; a name of 32 bytes is hashed like any other.
         """
         self.assertEqual(TopicId.from_name("gr\u00fcn"), TopicId.from_name(b"gr\xc3\xbcn"))
         self.assertNotEqual(TopicId.from_name(b"a" * 32), b"a" * 32)
@@ -76,7 +76,7 @@ class TopicIdTests(SynchronousTestCase):
 
     def test_ready_hash(self) -> None:
         """
-        A hash is used unchanged, and must be 32 bytes long.
+        An id is used as it is, and must be 32 bytes.
         """
         self.assertEqual(TopicId(b"a" * 32), b"a" * 32)
         for size in (0, 31, 33):
@@ -84,7 +84,7 @@ class TopicIdTests(SynchronousTestCase):
 
     def test_command_line(self) -> None:
         """
-        C{hex:} and 64 digits is a hash, anything else a name.
+        C{hex:} and 64 digits is an id, anything else a name.
         """
         self.assertEqual(TopicId.parse("hex:" + "aB" * 32), b"\xab" * 32)
         self.assertEqual(TopicId.parse("ab" * 32), TopicId.from_name("ab" * 32))
@@ -92,15 +92,14 @@ class TopicIdTests(SynchronousTestCase):
 
     def test_undecodable_command_line(self) -> None:
         """
-        A name that is not UTF-8 stands for the bytes that were typed.
+        A name that is not UTF-8 is used as the bytes that were typed.
         """
         typed = b"caf\xe9"
         self.assertEqual(TopicId.parse(typed.decode("utf-8", "surrogateescape")), TopicId.from_name(typed))
 
     def test_refused(self) -> None:
         """
-        C{hex:} with anything but 64 digits, and text that is not valid Unicode, are
-        refused.
+        C{hex:} with anything but 64 digits, and text that is not Unicode, are refused.
         """
         for text in ("hex:", "hex:" + "a" * 63, "hex:" + "a" * 65, "hex:" + "g" * 64, "hex:" + " a" * 32):
             self.assertIn("64 hexadecimal digits", str(self.assertRaises(UsageError, TopicId.parse, text)))
@@ -115,7 +114,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_equality(self) -> None:
         """
-        Slots are equal if topic and minute are, and can be dictionary keys.
+        Slots with equal topic and minute are equal, and slots are hashable.
         """
         topic_id = TopicId.from_name("x")
         self.assertEqual({Slot(topic_id, 1): "a"}[Slot(bytes(topic_id), 1)], "a")
@@ -133,7 +132,7 @@ class SlotTests(SynchronousTestCase):
 
     def test_unix_minute(self) -> None:
         """
-        A minute includes its first second; times before the epoch are refused.
+        A minute begins with its first second; a time before the epoch is refused.
         """
         self.assertEqual([unix_minute(seconds) for seconds in (0, 59.99, 60, 119.9)], [0, 0, 1, 1])
         self.assertRaises(UsageError, unix_minute, -1.0)
@@ -141,13 +140,12 @@ class SlotTests(SynchronousTestCase):
 
 class RotationTests(SynchronousTestCase):
     """
-    Tests for pluggable rotations.
+    Tests for custom rotations.
     """
 
     def test_arguments(self) -> None:
         """
-        A rotation is called with topic id, minute and secret hash; its result is the
-        seed.
+        A rotation is called with topic id, minute and secret hash; its result is the seed.
         """
         slot = Slot(TopicId.from_name("x"), 7)
         calls: list[tuple[bytes, int, bytes]] = []
@@ -161,7 +159,7 @@ class RotationTests(SynchronousTestCase):
 
     def test_wrong_result(self) -> None:
         """
-        A rotation that does not return 32 bytes is the caller's mistake.
+        A rotation that does not return 32 bytes is a usage error.
         """
         slot = Slot(TopicId.from_name("x"), 7)
         for wrong in (b"", bytes(31), bytes(33), "a" * 32, None):

@@ -1,5 +1,5 @@
 """
-Shared by the tests of the tracker.
+Helpers for the tests of the tracker.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ IDS = [key.peer_id for key in KEYS]
 
 
 def address(number: int, port: int = 4433) -> PeerAddress:
-    """The public address of member C{number}."""
+    """Return the public address of member C{number}."""
     return PeerAddress(STREAMS, f"198.18.0.{number + 1}", port)
 
 
 @implementer(IAddressBook)
 class Book:
     """
-    An L{IAddressBook} that accepts everything.
+    An L{IAddressBook} that trusts all sources.
 
-    @ivar slow: ids whose lookups are completed by the test.
-    @ivar asked: the ids that were looked up.
+    @ivar slow: ids whose lookups the test completes.
+    @ivar asked: the ids that were resolved.
     """
 
     def __init__(self) -> None:
@@ -80,12 +80,12 @@ class Book:
 
 
 def without_iroh(case: SynchronousTestCase) -> None:
-    """Simulate a missing iroh package, which has no in-memory network."""
+    """Simulate that the iroh package is not installed: it can't use the memory network."""
     case.patch(iroh_bindings, "unavailable_reason", lambda: "")
 
 
 def start_clock() -> Clock:
-    """A clock that starts at L{START}."""
+    """Return a clock set to L{START}."""
     clock = HeapClock()
     clock.rightNow = START
     return clock
@@ -127,13 +127,13 @@ class Member:
         self.content = GossipContent(addresses=(address(number),))
 
     def fetch(self, *minutes: int) -> Deferred[Any]:
-        """Call C{RecordClient.fetch}."""
+        """Call L{RecordClient.fetch}."""
         return self._start(self.client.fetch(minutes or (MINUTE,), "test", Effort(ALPHA)))
 
     def publish(
         self, content: GossipContent | None = None, minute: int = MINUTE, urgent: bool = False
     ) -> Deferred[int]:
-        """Call C{RecordClient.publish}."""
+        """Call L{RecordClient.publish}."""
         return self._start(self.client.publish(minute, content or self.content, "test", urgent))
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
@@ -142,7 +142,7 @@ class Member:
         return started
 
     def end(self) -> None:
-        """Cancel what still runs: otherwise the garbage collector would end it during other tests."""
+        """Cancel what still runs, so that the garbage collector does not end it within another test."""
         for started in self._started:
             started.addErrback(lambda failure: failure.trap(CancelledError))
             started.cancel()
@@ -151,7 +151,7 @@ class Member:
 def store(
     dht: IDHT, value: bytes, minute: int = MINUTE, own_id: bytes = b"nobody", topic: bytes = TOPIC
 ) -> None:
-    """Put any value into the slot, twice, as an outsider could; with a C{dht} without latency."""
+    """Store a value in the slot twice, as an outsider can; requires a C{dht} without latency."""
     slot = Slot(topic, minute)
     read: list[Any] = []
     dht.get_mutable(slot.public_key, slot.salt).addCallback(read.append)
@@ -160,7 +160,7 @@ def store(
 
 class CountingDHT:
     """
-    Counts the calls of a L{FakeDHT}, and can override their results.
+    Records the calls of a L{FakeDHT}, and can change its answers.
 
     @ivar calls: the names of the calls.
     """
@@ -179,7 +179,7 @@ class CountingDHT:
 
 
 class SilentDHT:
-    """An L{IDHT} that never answers and records cancellations."""
+    """An L{IDHT} that never answers, and records what is cancelled."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.testing.fake_gossip import FakeGossip
 from dtt.testing.net.clock import advance
-from dtt.tracker.dials import AT_ONCE, MAX_WAITING, Dials
+from dtt.tracker.dials import BURST, MAX_WAITING, Dials
 from dtt.wire.addresses import Address
 from tests.tracker.common import IDS, START, Book, address, start_clock
 
@@ -22,7 +22,7 @@ class DialsTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        """All members have an address, and none answers."""
+        """Give every member an address; no member answers."""
         self.clock = start_clock()
         self.gossip = FakeGossip()
         self.book = Book()
@@ -32,13 +32,13 @@ class DialsTests(SynchronousTestCase):
         self.dials = self.make()
 
     def make(self, finds_peers: bool = False) -> Dials:
-        """Create one with an interval of 0.1 s between members."""
+        """Make a L{Dials} with an interval of 0.1 s."""
         dials = Dials(self.clock, Random(1), self.gossip, self.book, 0.1, finds_peers)
         self.addCleanup(self.stopped, dials)
         return dials
 
     def stopped(self, dials: Dials) -> None:
-        """It can be stopped at any time, and leaves nothing behind."""
+        """Check that it can be stopped at any time, and leaves nothing behind."""
         dials.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -47,18 +47,18 @@ class DialsTests(SynchronousTestCase):
         advance(self.clock, seconds)
 
     def joined(self) -> list[bytes]:
-        """The members that were joined, in order."""
+        """Return all members that were joined, in order."""
         return [peer for (peer,) in self.gossip.joins]
 
     def slow(self, number: int) -> Deferred[tuple[Address, ...]]:
-        """A lookup of a member's addresses, completed by the test."""
+        """Return the lookup of a member's addresses, which the test completes."""
         looking_up: Deferred[tuple[Address, ...]] = Deferred()
         self.book.slow[IDS[number]] = looking_up
         return looking_up
 
     def test_some_at_once(self) -> None:
-        """Four members are joined immediately, the others one by one, after an interval each."""
-        self.assertEqual(AT_ONCE, 4)
+        """Four members are joined concurrently, further ones one at a time at the interval."""
+        self.assertEqual(BURST, 4)
         self.dials.add(IDS[1:8])
         self.assertEqual(self.times, [0.0] * 4)
         self.advance(10)
@@ -67,8 +67,8 @@ class DialsTests(SynchronousTestCase):
 
     def test_budget_of_several_rounds(self) -> None:
         """
-        The budget for immediate joins is not reset by a new round or call: it refills
-        with time, one per interval, up to four.
+        Neither a new round nor another call resets the budget; it refills by one member per
+        interval, up to four.
         """
         self.dials.add(IDS[1:4])
         self.dials.next_round()
@@ -87,8 +87,8 @@ class DialsTests(SynchronousTestCase):
 
     def test_publishers_before_hearsay(self) -> None:
         """
-        Publishers come before members known from hearsay, even before those that have
-        waited longer; the order within each group is random.
+        Publishers are joined before members from hearsay, even if those have waited longer;
+        each group is in random order.
         """
         self.dials.add((), IDS[10:18])
         self.dials.add(IDS[1:6])
@@ -101,7 +101,7 @@ class DialsTests(SynchronousTestCase):
         self.assertNotEqual(joined[4:9], IDS[1:6])
 
     def test_once_a_round(self) -> None:
-        """A member is joined once per round, whether it is known as publisher or from hearsay."""
+        """A member is joined once per round, whether it is known as a publisher or from hearsay."""
         self.dials.add(IDS[1:3], IDS[2:4])
         self.dials.add(IDS[1:4])
         self.advance(1)
@@ -115,9 +115,9 @@ class DialsTests(SynchronousTestCase):
 
     def test_round_that_is_not_over(self) -> None:
         """
-        If a round begins while members of the previous one still wait, no member is
-        joined again before these: otherwise members that are found in each read would
-        keep out the others forever.
+        If a round begins while members of the previous one still wait, no member is joined
+        again before they have been: otherwise the members that every read finds would
+        exclude the others for ever.
         """
         self.dials.add(IDS[1:11], IDS[11:13])
         for _ in range(10):
@@ -129,18 +129,18 @@ class DialsTests(SynchronousTestCase):
 
     def test_made_up_members(self) -> None:
         """
-        However many members are invented, the number waiting is limited, and they are
-        joined one by one.
+        The number of waiting members is bounded, however many are forged, and they are
+        joined one at a time.
         """
         dials = self.make(finds_peers=True)
         for number in range(10):
             dials.add(bytes((number, other)) * 16 for other in range(100))
         self.advance(1000)
-        self.assertEqual(len(self.joined()), AT_ONCE + MAX_WAITING)
+        self.assertEqual(len(self.joined()), BURST + MAX_WAITING)
         self.assertEqual(self.times[4:7], [0.1, 0.2, 0.3])
 
     def test_joined_meanwhile(self) -> None:
-        """With a neighbour no more members are joined."""
+        """With a neighbour, no further member is joined."""
         self.dials.add(IDS[1:8])
         self.gossip.up(IDS[20])
         self.advance(10)
@@ -149,13 +149,13 @@ class DialsTests(SynchronousTestCase):
         self.assertEqual(len(self.joined()), 4)
 
     def test_joined_at_once(self) -> None:
-        """If a join immediately makes the member a neighbour, it is the last one."""
+        """If a member becomes a neighbour while it is joined, no further one is joined."""
         self.gossip.on_join = lambda peers: self.gossip.up(peers[0])
         self.dials.add(IDS[1:4])
         self.assertEqual(len(self.joined()), 1)
 
     def test_stop(self) -> None:
-        """After C{stop} no member is joined, neither waiting ones nor those being looked up."""
+        """After the stop no member is joined, neither from the queue nor after a lookup."""
         looking_up = self.slow(1)
         self.dials.add(IDS[1:2])
         self.dials.add(IDS[2:10])
@@ -166,7 +166,7 @@ class DialsTests(SynchronousTestCase):
         self.assertTrue(looking_up.called)
 
     def test_topic_left(self) -> None:
-        """Once the topic was left no member is joined, and nothing fails, even if others wait."""
+        """After the topic was left no member is joined, and nothing fails although others wait."""
         self.dials.add(IDS[1:8])
         self.gossip.leave()
         self.advance(10)
@@ -175,13 +175,13 @@ class DialsTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_left_while_joining(self) -> None:
-        """A callback of a join may leave the topic."""
+        """The topic may be left during a join."""
         self.gossip.on_join = lambda _: self.gossip.leave()
         self.dials.add(IDS[1:4])
         self.assertEqual(len(self.joined()), 1)
 
     def test_back_off(self) -> None:
-        """Members that can't be dialled now take neither budget nor time."""
+        """Members that can't be dialled now do not count against the limit, and cause no delay."""
         self.book.backing_off = set(IDS[1:7])
         self.dials.add(IDS[1:11])
         self.assertEqual((set(self.joined()), self.times), (set(IDS[7:11]), [0.0] * 4))
@@ -189,15 +189,15 @@ class DialsTests(SynchronousTestCase):
         self.assertEqual(len(self.joined()), 4)
 
     def test_nobody_can_be_dialled(self) -> None:
-        """If no member can be dialled, nothing has started."""
+        """If no member can be dialled, C{began} stays false."""
         self.book.backing_off = set(IDS[1:7])
         self.dials.add(IDS[1:7])
         self.assertFalse(self.dials.began)
 
     def test_look_up(self) -> None:
         """
-        A member whose address has to be looked up takes no budget, is joined when it is
-        found, and has one lookup at a time.
+        A member whose address must be looked up does not count against the limit, is joined
+        when the address is found, and has one lookup at a time.
         """
         looking_up = self.slow(1)
         self.dials.add(IDS[1:2])
@@ -213,7 +213,7 @@ class DialsTests(SynchronousTestCase):
         self.assertTrue(self.dials.began)
 
     def test_look_up_in_vain(self) -> None:
-        """A member that is not found is not joined, and looked up again in the next round."""
+        """A member whose address is not found is not joined, and is looked up again in the next round."""
         looking_up = self.slow(1)
         self.dials.add(IDS[1:2])
         looking_up.callback(())
@@ -224,7 +224,7 @@ class DialsTests(SynchronousTestCase):
         self.assertEqual(self.joined(), [IDS[1]])
 
     def test_look_up_ends_late(self) -> None:
-        """With a neighbour, or after leaving the topic, a member whose lookup ends is not joined."""
+        """If there is a neighbour or the topic was left, a member that was looked up is not joined."""
         looking_up = [self.slow(number) for number in (1, 2)]
         self.dials.add(IDS[1:3])
         self.gossip.up(IDS[20])
@@ -235,7 +235,7 @@ class DialsTests(SynchronousTestCase):
         self.assertEqual(self.joined(), [])
 
     def test_finds_peers(self) -> None:
-        """If members can be dialled without an address none is looked up; the budget is the same."""
+        """If members can be dialled without an address, none is looked up; the budget is the same."""
         self.book.known.clear()
         self.make(finds_peers=True).add(IDS[1:7])
         self.assertEqual((self.book.asked, self.times), ([], [0.0] * 4))

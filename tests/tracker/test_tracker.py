@@ -540,7 +540,7 @@ class StateTests(TrackerTestCase):
         ]
         second = self.tracker(state_dir=path)
         self.assertNotIn(second._dht.port, (0, ports["udp"]))
-        place = second._listeners.places()[0]
+        place = second._listeners.listen_addresses()[0]
         self.assertNotIn(int(place.rpartition(":")[2]), (0, ports["tcp"]))
         self.assertEqual(len(self.warnings), 2)
         for port in taken:

@@ -18,7 +18,7 @@ from dtt.identity import PeerKey
 from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.tracker.saved import SavedPorts
 from dtt.tracker.transports import Listeners, transport_names
-from dtt.transport.combined import SeveralTransports
+from dtt.transport.combined import CombinedTransport
 from dtt.transport.iroh import bindings as iroh_bindings
 from dtt.transport.iroh import transport as quic
 from dtt.transport.streams.transport import StreamsTransport
@@ -117,7 +117,7 @@ class ListenersTests(SynchronousTestCase):
         """A single transport is used without a wrapper."""
         self.assertIsInstance(self.make(transport="streams").transport, StreamsTransport)
         self.assertIsInstance(self.make(transport="iroh").transport, Iroh)
-        self.assertIsInstance(self.make().transport, SeveralTransports)
+        self.assertIsInstance(self.make().transport, CombinedTransport)
 
     def test_settings(self) -> None:
         """The iroh transport gets its settings, and reports address changes."""
@@ -132,17 +132,17 @@ class ListenersTests(SynchronousTestCase):
         made = self.make(listen=(HOST, 7000))
         made.listen(SavedPorts())
         self.assertEqual(self.iroh(made).heard, [(HOST, 0)])
-        self.assertEqual(made.places(), (f"streams:{HOST}:7000", f"iroh:{HOST}:5000"))
+        self.assertEqual(made.listen_addresses(), (f"streams:{HOST}:7000", f"iroh:{HOST}:5000"))
         other = self.make(iroh=IrohConfig(("::1", 8000)))
         other.listen(SavedPorts())
         self.assertEqual(self.iroh(other).heard, [("::1", 8000)])
-        self.assertEqual(other.places()[1], "iroh:[::1]:8000")
+        self.assertEqual(other.listen_addresses()[1], "iroh:[::1]:8000")
 
     def test_ports_are_kept(self) -> None:
         """Each transport gets the port of its last run, which is kept even while it is not used."""
         made = self.make()
         made.listen(SavedPorts(1, 7001, 7002))
-        self.assertEqual(made.places(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
+        self.assertEqual(made.listen_addresses(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
         self.assertEqual(made.ports_in(SavedPorts(1)), SavedPorts(1, 7001, 7002))
         alone = self.make(transport="streams", listen=(HOST, 7003))
         alone.listen(SavedPorts(1, 7001, 7002))
@@ -165,7 +165,7 @@ class ListenersTests(SynchronousTestCase):
         self.assertRaises(ListenError, made.listen, SavedPorts())
         self.patch(Iroh, "taken", ())
         made.listen(SavedPorts())
-        self.assertEqual(made.places(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
+        self.assertEqual(made.listen_addresses(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
         self.successResultOf(made.stop())
         self.assertEqual(self.reactor.listenTCP(7001, Factory()).getHost().port, 7001)
 

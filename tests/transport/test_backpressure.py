@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.backpressure} that do not need a transport.
+Tests for L{dtt.transport.backpressure}: what is easier to test without a transport.
 """
 
 from __future__ import annotations
@@ -7,57 +7,60 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.transport.backpressure import SLOW_BYTES, SLOW_SECONDS, STALLED_SECONDS, WRITABLE, Patience
+from dtt.transport.backpressure import SLOW_BYTES, SLOW_SECONDS, STALLED_SECONDS, WRITABLE, SlowReaderTimeout
 
 
-class PatienceTests(SynchronousTestCase):
+class SlowReaderTimeoutTests(SynchronousTestCase):
     """
-    Tests for L{Patience}.
+    Tests for L{SlowReaderTimeout}.
     """
 
     def setUp(self) -> None:
-        """Create one that reports when it has given up."""
+        """A timeout that records when it gives up."""
         self.clock = Clock()
         self.given_up: list[float] = []
-        self.patience = Patience(self.clock, lambda: self.given_up.append(self.clock.seconds()))
+        self.timeout = SlowReaderTimeout(self.clock, lambda: self.given_up.append(self.clock.seconds()))
 
     def test_nothing_taken(self) -> None:
-        """A peer is given up half a minute after others began to wait for it, if it reads nothing."""
-        self.patience.waiting(WRITABLE - 1)
+        """It gives up 30 s after the peer stopped being writable."""
+        self.timeout.queued(WRITABLE - 1)
         self.clock.advance(5)
-        self.patience.waiting(WRITABLE)
+        self.timeout.queued(WRITABLE)
         self.clock.advance(5)
-        self.patience.waiting(WRITABLE + 1)
+        self.timeout.queued(WRITABLE + 1)
         self.clock.advance(STALLED_SECONDS - 5.1)
         self.assertEqual(self.given_up, [])
         self.clock.advance(0.1)
         self.assertEqual(len(self.given_up), 1)
-        self.patience.taken(WRITABLE)
+        self.timeout.drained(WRITABLE)
         self.clock.advance(100)
         self.assertEqual(len(self.given_up), 1)
 
     def test_slow_but_steady(self) -> None:
-        """It is not given up while it reads occasionally, with up to 1 MiB unsent."""
-        self.patience.waiting(SLOW_BYTES)
+        """
+        It does not give up while up to 1 MiB is unsent and the peer reads something now
+        and then.
+        """
+        self.timeout.queued(SLOW_BYTES)
         for _ in range(10):
             self.clock.advance(STALLED_SECONDS - 1)
-            self.patience.taken(SLOW_BYTES)
+            self.timeout.drained(SLOW_BYTES)
         self.assertEqual(self.given_up, [])
         self.clock.advance(STALLED_SECONDS)
         self.assertEqual(len(self.given_up), 1)
 
     def test_too_much(self) -> None:
         """
-        With more unsent data, reading is not sufficient: it is given up ten seconds after
-        exceeding the limit.
+        With more than 1 MiB unsent, it gives up after 10 s even if the peer reads
+        something.
         """
-        self.patience.waiting(WRITABLE)
+        self.timeout.queued(WRITABLE)
         self.clock.advance(9)
-        self.patience.waiting(SLOW_BYTES + 1)
+        self.timeout.queued(SLOW_BYTES + 1)
         for _ in range(9):
             self.clock.advance(1)
-            self.patience.waiting(2 * SLOW_BYTES)
-            self.patience.taken(SLOW_BYTES + 1)
+            self.timeout.queued(2 * SLOW_BYTES)
+            self.timeout.drained(SLOW_BYTES + 1)
         self.assertEqual(self.given_up, [])
         self.clock.advance(1)
         self.assertEqual(self.given_up, [9.0 + SLOW_SECONDS])
@@ -66,29 +69,29 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_not_too_much_any_more(self) -> None:
-        """A peer that gets below 1 MiB in between has another ten seconds."""
+        """Dropping to 1 MiB or less in between restarts the 10 s."""
         for _ in range(5):
-            self.patience.waiting(SLOW_BYTES + 1)
+            self.timeout.queued(SLOW_BYTES + 1)
             self.clock.advance(9)
-            self.patience.taken(SLOW_BYTES)
+            self.timeout.drained(SLOW_BYTES)
         self.assertEqual(self.given_up, [])
 
     def test_writable_again(self) -> None:
-        """When no writer waits any more, the state is reset."""
+        """Once the peer is writable both timeouts are cancelled; later they start again."""
         for _ in range(2):
-            self.patience.waiting(SLOW_BYTES + 1)
+            self.timeout.queued(SLOW_BYTES + 1)
             self.clock.advance(9)
-            self.patience.taken(WRITABLE - 1)
+            self.timeout.drained(WRITABLE - 1)
             self.clock.advance(STALLED_SECONDS)
             self.assertEqual(self.given_up, [])
-        self.patience.waiting(SLOW_BYTES + 1)
-        self.patience.end()
+        self.timeout.queued(SLOW_BYTES + 1)
+        self.timeout.cancel()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_lose(self) -> None:
-        """It can be given up earlier; this is reported later, and once."""
-        self.patience.waiting(WRITABLE)
-        self.patience.lose()
+        """It can be made to give up early; the callback runs later, and once."""
+        self.timeout.queued(WRITABLE)
+        self.timeout.expire_soon()
         self.assertEqual(self.given_up, [])
         self.clock.advance(0)
         self.clock.advance(100)

@@ -13,7 +13,7 @@ from dtt.errors import DialFailed
 from dtt.interfaces import IPeerTransport
 from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport, RecordingLinks
 from dtt.testing.net.tcp import MemoryTCPNetwork
-from dtt.transport.combined import SeveralTransports
+from dtt.transport.combined import CombinedTransport
 from dtt.transport.streams.multiplexer import MAX_WAIT
 from dtt.wire.addresses import IROH, STREAMS, Address, PeerAddress, RelayAddress
 
@@ -29,7 +29,7 @@ class Peer:
         self.id = bytes((number,)) * 32
         self.streams = hub.transport(self.id, STREAMS)
         self.iroh = hub.transport(self.id, IROH)
-        self.transport = SeveralTransports(hub.clock, [self.streams, self.iroh])
+        self.transport = CombinedTransport(hub.clock, [self.streams, self.iroh])
         self.links = RecordingLinks()
 
     def open(self, topic: bytes = TOPIC, secret: bytes = SECRET) -> None:
@@ -39,9 +39,9 @@ class Peer:
         self.transport.open_topic(topic, secret, self.links)
 
 
-class SeveralTransportsTests(SynchronousTestCase):
+class CombinedTransportTests(SynchronousTestCase):
     """
-    Tests for L{SeveralTransports}.
+    Tests for L{CombinedTransport}.
     """
 
     def setUp(self) -> None:
@@ -65,7 +65,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def connected(self) -> tuple[bool, bool]:
         """
-        Whether C{a} is connected to C{b} over streams, and over iroh.
+        Whether C{a} has a connection to C{b} over streams, and over iroh.
         """
         return self.a.streams.is_connected(self.b.id), self.a.iroh.is_connected(self.b.id)
 
@@ -81,7 +81,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def exchange(self, message: bytes) -> None:
         """
-        Send a message from C{a} to C{b}, and one back.
+        Check that C{a} and C{b} can send messages to each other.
         """
         self.a.transport.send(self.b.id, TOPIC, message)
         self.b.transport.send(self.a.id, TOPIC, message)
@@ -91,16 +91,16 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        The class provides the interface.
+        The interface is provided completely.
         """
         self.assertTrue(verifyObject(IPeerTransport, self.a.transport))
         self.assertFalse(self.a.transport.finds_peers)
         self.a.iroh.finds_peers = True
-        self.assertTrue(SeveralTransports(self.clock, [self.a.streams, self.a.iroh]).finds_peers)
+        self.assertTrue(CombinedTransport(self.clock, [self.a.streams, self.a.iroh]).finds_peers)
 
     def test_addresses(self) -> None:
         """
-        The first addresses of each transport come first, eight in all, then a relay.
+        The transports' addresses alternate, eight in total, followed by a relay.
         """
         own = self.a.transport.addresses()
         self.assertEqual(own, (*self.a.streams.addresses(), *self.a.iroh.addresses()))
@@ -127,8 +127,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_first_address_first(self) -> None:
         """
-        The transport of the first address is tried first, and the other one is not tried
-        if it connects in time.
+        The transport of the first address is tried first; the other one is not used if
+        it connects in time.
         """
         result = self.dial(*self.b.iroh.addresses(), *self.b.streams.addresses())
         self.advance(0.1)
@@ -139,8 +139,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_side_by_side(self) -> None:
         """
-        If a transport does not answer within 250 ms the next one is started concurrently;
-        the loser is cancelled.
+        A transport that does not connect within 250 ms is joined by the next one; the
+        loser is cancelled.
         """
         (silent,) = self.b.streams.addresses()
         self.hub.unreachable.add((silent.host, silent.port))
@@ -156,7 +156,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_next_at_once_after_a_failure(self) -> None:
         """
-        If a transport fails the next one follows without a wait.
+        When a transport fails, the next one is tried immediately.
         """
         result = self.dial(PeerAddress(STREAMS, "10.9.9.9", 1), *self.b.iroh.addresses())
         self.advance(0.1)
@@ -164,7 +164,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_all_fail(self) -> None:
         """
-        If all fail, the failure lists each reason once.
+        When all transports fail, the error lists the reasons without duplicates.
         """
         result = self.dial(PeerAddress(STREAMS, "10.9.9.9", 1), PeerAddress(IROH, "10.9.9.9", 1))
         self.advance(0.2)
@@ -172,13 +172,13 @@ class SeveralTransportsTests(SynchronousTestCase):
         other = self.dial(PeerAddress(STREAMS, "10.9.9.9", 1), *Peer(self.hub, 3).iroh.addresses())
         self.advance(0.2)
         reason = str(self.failureResultOf(other, DialFailed).value)
-        self.assertEqual(reason, "connection refused, other key answered")
+        self.assertEqual(reason, "connection refused, wrong peer key")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_no_address(self) -> None:
         """
         Without an address nothing is dialled, unless a transport finds peers by their
-        ids; that one is also tried in addition to addresses.
+        ids; such a transport is also tried when there are addresses.
         """
         self.failureResultOf(self.dial(), DialFailed)
         asked = []
@@ -196,7 +196,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        A cancelled dial leaves nothing behind.
+        A cancelled dial leaves no connection and no timer.
         """
         for wait in (0.0, 0.1, 0.3):
             silent = [*self.b.streams.addresses(), *self.b.iroh.addresses()]
@@ -209,7 +209,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_dialled_by_the_peer_meanwhile(self) -> None:
         """
-        A dial succeeds if the peer connects through another transport.
+        A dial succeeds when the peer connects to us over another transport.
         """
         (silent,) = self.b.streams.addresses()
         self.hub.unreachable.add((silent.host, silent.port))
@@ -222,7 +222,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_connected_already(self) -> None:
         """
-        A peer connected through one transport is not dialled by another.
+        A peer connected over one transport is not dialled by another.
         """
         self.connect(self.b.iroh)
         self.successResultOf(self.dial(*self.b.streams.addresses()))
@@ -230,14 +230,14 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_one_of_two_breaks(self) -> None:
         """
-        While one connection is left there is no notification, and messages use it; when
-        the last one breaks the topic is notified once.
+        While one connection remains no disconnection is reported, and messages use it;
+        when the last one breaks it is reported once.
         """
         self.connect(self.b.streams, self.b.iroh)
         self.exchange(b"over streams")
         for one, other in ((self.a, self.b), (self.b, self.a)):
             one.streams.multiplexer.disconnect(other.id, TOPIC)
-        # This was not requested: the streams connection is cut.
+        # An unexpected end: the streams connection is cut.
         self.hub._connections[0].abort("cut")
         self.advance(0.1)
         self.assertEqual(self.connected(), (False, True))
@@ -249,8 +249,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_not_admitted(self) -> None:
         """
-        If a peer does not admit the topic over one transport, messages go over the other,
-        until the first has a new connection; if neither admits it the topic is notified.
+        If a peer does not admit us over one transport, messages use the other until
+        there is a new connection; when neither admits us a disconnection is reported.
         """
         self.a.open(OTHER)
         self.b.iroh.open_topic(OTHER, SECRET, self.b.links)
@@ -272,7 +272,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_not_admitted_and_gone(self) -> None:
         """
-        A refused admission is forgotten when the peer is gone, for whatever reason.
+        The record that a peer did not admit us is dropped with its connection, however
+        that ends.
         """
         self.a.open(OTHER)
         self.b.iroh.open_topic(OTHER, SECRET, self.b.links)
@@ -282,8 +283,8 @@ class SeveralTransportsTests(SynchronousTestCase):
         self.advance(MAX_WAIT + 0.2)
         self.a.transport.send(self.b.id, OTHER, b"over iroh")
         self.advance(0.2)
-        self.assertEqual(len(self.a.transport._closed_to_us), 1)
-        # There is no notification of an end that the topic requested.
+        self.assertEqual(len(self.a.transport._not_admitted), 1)
+        # An end that was requested is not reported.
         for transport in (self.a.streams, self.a.iroh):
             transport.disconnect(self.b.id, TOPIC)
             transport.disconnect(self.b.id, OTHER)
@@ -294,11 +295,12 @@ class SeveralTransportsTests(SynchronousTestCase):
         self.a.transport.dial(c.id, c.iroh.addresses())
         self.advance(0.2)
         self.assertTrue(self.a.iroh.is_connected(c.id))
-        self.assertEqual(self.a.transport._closed_to_us, set())
+        self.assertEqual(self.a.transport._not_admitted, set())
 
     def test_disconnect(self) -> None:
         """
-        A topic's use of a peer ends on all transports, without a notification.
+        Disconnecting ends the topic's use of a peer on all transports; no disconnection
+        is reported.
         """
         self.connect(self.b.streams, self.b.iroh)
         self.exchange(b"here")
@@ -313,7 +315,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_close_topic(self) -> None:
         """
-        A topic is left on all transports, and can be opened again.
+        A topic is closed on all transports, and can be opened again.
         """
         self.connect(self.b.streams)
         self.exchange(b"here")
@@ -324,7 +326,8 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_when_writable(self) -> None:
         """
-        A writer waits for the congested transport; the wait can be cancelled.
+        A caller waits for the transport that is not writable; the wait can be
+        cancelled.
         """
         self.connect(self.b.streams, self.b.iroh)
         self.exchange(b"here")
@@ -342,7 +345,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_when_writable_on_two(self) -> None:
         """
-        If both are congested, a writer waits for both.
+        If neither transport is writable, a caller waits for both.
         """
         ways: list[Deferred[None]] = [Deferred(), Deferred()]
         for transport, way in zip((self.a.streams, self.a.iroh), ways, strict=True):
@@ -355,7 +358,7 @@ class SeveralTransportsTests(SynchronousTestCase):
 
     def test_cancel_wait_on_two(self) -> None:
         """
-        Cancelling a wait for both gives CancelledError itself.
+        Cancelling a wait for both fails with a plain CancelledError.
         """
         for transport in (self.a.streams, self.a.iroh):
             self.patch(transport, "when_writable", lambda peer_ids: Deferred())

@@ -1,6 +1,6 @@
 """
-The contract of L{IPeerTransport}: the same tests for L{StreamsTransport} over an
-in-memory TCP network, for L{IrohTransport} over an in-memory QUIC network, and for
+The L{IPeerTransport} contract: the same tests for L{StreamsTransport} over an in-memory
+TCP network, for L{IrohTransport} over an in-memory QUIC network, and for
 L{MemoryPeerTransport}.
 """
 
@@ -47,12 +47,12 @@ JOIN = b"\x00\x00\x00"
 
 class Network(Protocol):
     """
-    The operations of the tests on a network of any kind.
+    The operations that the tests need from a network of either kind.
     """
 
     @property
     def clock(self) -> Clock:
-        """The network's clock."""
+        """The clock of the network."""
 
     kind: int
     """Of its transports."""
@@ -66,13 +66,13 @@ class Network(Protocol):
     """Bytes of the largest message."""
 
     def transport(self, n: int) -> Transport:
-        """A listening transport; the larger C{n}, the larger its peer id."""
+        """Return a listening transport; a larger C{n} gives a larger peer id."""
 
     def advance(self, seconds: float) -> None:
         """Advance the clock."""
 
     def silence(self, transport: Transport) -> None:
-        """Make connections to C{transport} time out."""
+        """Let connects to C{transport} go unanswered."""
 
     def cut(self, one: Transport, other: Transport) -> None:
         """Break all connections between two transports."""
@@ -81,10 +81,10 @@ class Network(Protocol):
         """Stop C{transport} from reading."""
 
     def resume(self, transport: Transport) -> None:
-        """Let it read again."""
+        """Let C{transport} read again."""
 
     def connections(self, transport: Transport) -> int:
-        """The number of its connections."""
+        """Return its number of connections."""
 
 
 class StreamsNetwork:
@@ -227,7 +227,7 @@ class ContractMixin(_Base):
 
     def network(self) -> Network:
         """
-        Create a network.
+        Return a new network.
         """
         raise NotImplementedError
 
@@ -250,7 +250,7 @@ class ContractMixin(_Base):
 
     def connect(self, one: Transport, other: Transport) -> None:
         """
-        Let C{one} dial C{other}; both are notified.
+        C{one} dials C{other}; both report the connection.
         """
         result = one.dial(other.peer_id, other.addresses())
         self.net.advance(0.1)
@@ -264,7 +264,7 @@ class ContractMixin(_Base):
 
     def test_interface(self) -> None:
         """
-        The transport provides the interface.
+        The interface is provided completely.
         """
         self.assertTrue(verifyObject(IPeerTransport, self.a))
         self.assertEqual(self.a.kind, self.net.kind)
@@ -274,7 +274,7 @@ class ContractMixin(_Base):
 
     def test_dial(self) -> None:
         """
-        A dial connects both sides, and each topic on each side is notified once.
+        A dial connects both sides; every topic on each side is notified once.
         """
         on_a, on_b = self.open(self.a, self.b)
         (also_on_a,) = self.open(self.a, topic=OTHER)
@@ -307,8 +307,8 @@ class ContractMixin(_Base):
 
     def test_dial_fails(self) -> None:
         """
-        No address, no listener, another peer, the own id and no answer: each gives its
-        own reason.
+        A dial fails with a specific reason for: no address, connection refused, wrong
+        peer key, own key, no answer.
         """
         c = self.net.transport(3)
         a, b = self.a.peer_id, self.b.peer_id
@@ -322,7 +322,7 @@ class ContractMixin(_Base):
         self.assertEqual(self.reason(refused), "connection refused" if self.net.refuses else "timed out")
         wrong = self.a.dial(b, c.addresses())
         self.net.advance(0.1)
-        self.assertEqual(self.reason(wrong), "other key answered")
+        self.assertEqual(self.reason(wrong), "wrong peer key")
         self.assertFalse(self.a.is_connected(c.peer_id))
         self.net.silence(c)
         silent = self.a.dial(c.peer_id, c.addresses())
@@ -333,7 +333,7 @@ class ContractMixin(_Base):
 
     def test_one_of_several_addresses(self) -> None:
         """
-        The working address is found among others that don't work.
+        One working address among several is enough.
         """
         c = self.net.transport(3)
         addresses = [PeerAddress(self.net.kind, "10.0.0.200", 1), *c.addresses(), *self.b.addresses()]
@@ -344,7 +344,7 @@ class ContractMixin(_Base):
 
     def test_cancelled_dial(self) -> None:
         """
-        A cancelled dial leaves nothing behind, at any stage; the next one works.
+        A dial cancelled at any time leaves nothing behind; the next one works.
         """
         for milliseconds in range(0, 60, 7):
             result = self.a.dial(self.b.peer_id, self.b.addresses())
@@ -363,7 +363,7 @@ class ContractMixin(_Base):
 
     def test_dialled_by_the_peer_meanwhile(self) -> None:
         """
-        A dial succeeds if the peer connects first.
+        A dial succeeds when the peer connects to us first.
         """
         c = self.net.transport(3)
         self.net.silence(c)
@@ -402,8 +402,8 @@ class ContractMixin(_Base):
 
     def test_not_connected(self) -> None:
         """
-        Messages to a peer that is not connected, or on a topic that is not open, are
-        dropped; a message that is too large is the caller's mistake.
+        A message to an unconnected peer is dropped, and so is one on a topic that is
+        not open; a message that is too large is an error.
         """
         (on_a,) = self.open(self.a)
         self.a.send(self.b.peer_id, TOPIC, b"lost")
@@ -416,7 +416,7 @@ class ContractMixin(_Base):
 
     def test_topic_twice(self) -> None:
         """
-        A topic can be opened only once.
+        An open topic can't be opened again.
         """
         self.open(self.a)
         self.assertRaises(ValueError, self.a.open_topic, TOPIC, SECRET, RecordingLinks())
@@ -425,8 +425,8 @@ class ContractMixin(_Base):
 
     def test_disconnect(self) -> None:
         """
-        After L{IPeerTransport.disconnect} messages sent before still arrive, the
-        connection ends, and there is no notification.
+        After L{IPeerTransport.disconnect} earlier messages still arrive, the connection
+        is closed, and no disconnection is reported.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -443,7 +443,7 @@ class ContractMixin(_Base):
 
     def test_disconnect_by_both(self) -> None:
         """
-        Both sides may disconnect at the same time.
+        Both sides may disconnect simultaneously.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -513,7 +513,7 @@ class ContractMixin(_Base):
 
     def test_cut_while_waiting(self) -> None:
         """
-        A connection that breaks before the peer has admitted the topic is reported
+        A connection that breaks before the peer has admitted us is reported
         immediately, and not again 5 s later.
         """
         (on_a,) = self.open(self.a)
@@ -527,8 +527,8 @@ class ContractMixin(_Base):
 
     def test_close_topic(self) -> None:
         """
-        A topic that was closed gets no more notifications; the peer is not notified of a
-        lost connection, and the connection ends.
+        A closed topic receives no more events; the peer reports no disconnection, and
+        the connection is closed.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -546,7 +546,7 @@ class ContractMixin(_Base):
 
     def test_topic_opened_again(self) -> None:
         """
-        A topic that is left and opened again works on the same connection, without an
+        A topic that is closed and opened again works on the same connection, without an
         endless exchange of OPEN and CLOSE.
         """
         _, on_b = self.open(self.a, self.b)
@@ -567,7 +567,7 @@ class ContractMixin(_Base):
 
     def test_peer_misbehaves(self) -> None:
         """
-        A message that its topic refuses ends the connection, for all topics; the reason
+        A message that its topic rejects ends the connection for all topics; the reason
         is counted.
         """
         on_a, on_b = self.open(self.a, self.b)
@@ -581,7 +581,7 @@ class ContractMixin(_Base):
         self.a.send(self.b.peer_id, TOPIC, b"more")
         self.net.advance(1)
         self.assertEqual(len(on_b.messages), 1)
-        self.assertEqual(self.b.counters["closed: nonsense"], 1)
+        self.assertEqual(self.b.counters["closed_nonsense"], 1)
         self.assertEqual(on_a.disconnected, [self.b.peer_id])
         self.assertEqual(on_b.disconnected, [self.a.peer_id])
         self.assertEqual(self.net.connections(self.b), 0)
@@ -600,12 +600,12 @@ class ContractMixin(_Base):
         self.a.send(self.b.peer_id, TOPIC, b"hello")
         self.net.advance(1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.b.counters["closed: internal error"], 1)
+        self.assertEqual(self.b.counters["closed_internal_error"], 1)
         self.assertEqual(self.net.connections(self.b), 0)
 
     def test_everything_within_a_callback(self) -> None:
         """
-        A topic may make any call when a message arrives.
+        A topic may call any method while it handles a message.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -630,8 +630,8 @@ class ContractMixin(_Base):
 
     def test_when_writable(self) -> None:
         """
-        A peer that does not read is not writable until it has read; others, and peers
-        that are not connected, are.
+        A peer that does not read is not writable until it has read; other peers are,
+        connected or not.
         """
         _, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -655,7 +655,7 @@ class ContractMixin(_Base):
 
     def test_writable_when_gone(self) -> None:
         """
-        A disconnected peer does not delay writers.
+        A disconnected peer is writable.
         """
         self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -673,8 +673,8 @@ class ContractMixin(_Base):
 
     def test_too_many_connections(self) -> None:
         """
-        At the limit the oldest connection without a topic is closed; if all have topics,
-        the new one is refused.
+        At the limit the oldest connection that serves no topic is closed; if all serve
+        one, the new one is refused.
         """
         self.patch(multiplex, "MAX_CONNECTIONS", 2)
         self.patch(quic_peers, "MAX_CONNECTIONS", 2)
@@ -684,7 +684,7 @@ class ContractMixin(_Base):
             self.connect(other, self.b)
         self.net.advance(1)
         self.assertEqual([self.b.is_connected(o.peer_id) for o in others], [False, True, True, False])
-        self.assertEqual(self.b.counters["closed: made room"], 1)
+        self.assertEqual(self.b.counters["closed_made_room"], 1)
         for other in others[1:3]:
             other.send(self.b.peer_id, TOPIC, b"hello")
         self.net.advance(1)
@@ -692,14 +692,14 @@ class ContractMixin(_Base):
         self.net.advance(1)
         self.assertEqual([self.b.is_connected(o.peer_id) for o in others], [False, True, True, False])
         self.assertFalse(others[3].is_connected(self.b.peer_id))
-        self.assertEqual(self.b.counters["refused: too many connections"], 1)
+        self.assertEqual(self.b.counters["refused_too_many_connections"], 1)
 
     # Stopping
 
     def test_stop(self) -> None:
         """
-        Stopping says goodbye: the peer is not notified of a lost connection; later calls
-        fail, and no timer is left.
+        Stopping closes cleanly: the peer reports no disconnection; later calls fail,
+        and no timer is left.
         """
         on_a, on_b = self.open(self.a, self.b)
         self.connect(self.a, self.b)
@@ -722,8 +722,8 @@ class ContractMixin(_Base):
 
     def test_random_use(self) -> None:
         """
-        For any actions of four peers, nothing is logged, both sides agree on the state
-        once it is quiet, and nothing is left at the end.
+        With four peers used at random nothing is logged, both sides agree once it is
+        quiet, and nothing is left at the end.
         """
         for seed in range(self.random_runs):
             self.run_randomly(seed)
@@ -773,27 +773,27 @@ class ContractMixin(_Base):
         self.net.advance(10)
         self.assertEqual(self.net.clock.getDelayedCalls(), [], f"seed {seed}")
         for transport in transports:
-            closed = {reason for reason in transport.counters if reason.startswith("closed: ")}
+            closed = {reason for reason in transport.counters if reason.startswith("closed_")}
             allowed = {
-                "closed: by the peer",
-                "closed: cut",
-                "closed: timed out",
-                "closed: handshake failed",
-                "closed: replaced",
+                "closed_by_peer",
+                "closed_cut",
+                "closed_timed_out",
+                "closed_handshake_failed",
+                "closed_replaced",
             }
             self.assertEqual(closed - allowed, set(), f"seed {seed}")
 
 
 class AdmissionMixin(ContractMixin):
     """
-    Tests for transports that admit peers to topics, and keep one connection for each peer
+    Tests for transports that admit peers to topics, and keep one connection per peer
     (docs/protocol/streams.md sections 1 and 3).
     """
 
     def test_simultaneous_dials(self) -> None:
         """
         Of two simultaneous connections, the one opened by the larger peer id stays;
-        messages arrive meanwhile and there is no notification of an end.
+        messages arrive meanwhile and no disconnection is reported.
         """
         on_a, on_b = self.open(self.a, self.b)
         for one, other in ((self.a, self.b), (self.b, self.a)):
@@ -801,7 +801,7 @@ class AdmissionMixin(ContractMixin):
                 partial(lambda one, other, _: one.send(other.peer_id, TOPIC, b"first"), one, other)
             )
         self.net.advance(0.3)
-        self.assertEqual(self.a.counters["duplicate connections"], 1)
+        self.assertEqual(self.a.counters["duplicate_connections"], 1)
         for number in range(20):
             self.a.send(self.b.peer_id, TOPIC, b"%d" % number)
             self.b.send(self.a.peer_id, TOPIC, b"%d" % number)
@@ -817,13 +817,13 @@ class AdmissionMixin(ContractMixin):
 
     def opened_by(self, transport: Transport) -> list[bool]:
         """
-        For each connection of C{transport}, whether it has dialled.
+        For each connection of C{transport}: whether it dialled.
         """
         return [link.connection.opened_by_us for link in self.multiplexer(transport)._links]
 
     def multiplexer(self, transport: Transport) -> multiplex.Multiplexer:
         """
-        The transport's table of connections.
+        Return the transport's multiplexer.
         """
         assert not isinstance(transport, IrohTransport)
         return transport.multiplexer
@@ -846,8 +846,8 @@ class AdmissionMixin(ContractMixin):
 
     def test_peer_opens_later_joined(self) -> None:
         """
-        A Join waits with them, although it is sent immediately; it arrives first and
-        once, and not before the topic is open.
+        A waiting Join is sent immediately, but delivered first and once, and only after
+        the topic is open.
         """
         (on_a,) = self.open(self.a)
         self.connect(self.a, self.b)
@@ -863,8 +863,7 @@ class AdmissionMixin(ContractMixin):
 
     def test_join_of_who_is_gone(self) -> None:
         """
-        A Join from a peer that has given up is not delivered to a topic opened
-        afterwards.
+        The Join of a peer that has given up is not delivered to a topic opened later.
         """
         (on_a,) = self.open(self.a)
         self.open(self.a, self.b, topic=OTHER)
@@ -879,8 +878,8 @@ class AdmissionMixin(ContractMixin):
 
     def test_join_again_on_the_same_connection(self) -> None:
         """
-        A peer that leaves and joins again, with or without the other's OPEN, is received
-        each time.
+        A peer that leaves and joins again is heard each time, whether or not the
+        other's OPEN stands.
         """
         (on_a,), (on_b,) = self.open(self.a), self.open(self.b)
         self.open(self.a, self.b, topic=OTHER)
@@ -898,8 +897,8 @@ class AdmissionMixin(ContractMixin):
 
     def test_early_join_refused(self) -> None:
         """
-        A topic that refuses a Join ends the connection, whether it arrived before the
-        topic was opened or after.
+        A topic that rejects a Join ends the connection, whether the Join came before or
+        after the topic was opened.
         """
 
         def refuse(peer_id: bytes, message: bytes) -> None:
@@ -918,7 +917,7 @@ class AdmissionMixin(ContractMixin):
             if late:
                 self.b.open_topic(TOPIC, SECRET, on_b)
             self.net.advance(1)
-            self.assertEqual(self.b.counters["closed: nonsense"], 1)
+            self.assertEqual(self.b.counters["closed_nonsense"], 1)
             self.assertEqual(on_a.disconnected, [self.b.peer_id])
             self.assertEqual(self.net.connections(self.b), 0)
 
@@ -938,13 +937,13 @@ class AdmissionMixin(ContractMixin):
         on_b.on_message = fail
         self.net.advance(1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual(self.b.counters["closed: internal error"], 1)
+        self.assertEqual(self.b.counters["closed_internal_error"], 1)
         self.assertEqual(self.net.connections(self.b), 0)
 
     def test_not_admitted(self) -> None:
         """
-        A peer that has not opened the topic within 5 s is given up, once, and an
-        otherwise unused connection ends.
+        A peer that has not opened the topic within 5 s is reported as disconnected
+        once, and an otherwise unused connection is closed.
         """
         (on_a,) = self.open(self.a)
         self.open(self.b, topic=OTHER)
@@ -961,7 +960,7 @@ class AdmissionMixin(ContractMixin):
 
     def test_other_secret(self) -> None:
         """
-        A peer with the topic but without its secret can neither receive nor send.
+        A peer with the topic but another secret neither receives nor delivers messages.
         """
         (on_a,) = self.open(self.a)
         (on_b,) = self.open(self.b, secret=b"x" * 32)
@@ -975,7 +974,7 @@ class AdmissionMixin(ContractMixin):
 
     def test_sixteen_wait(self) -> None:
         """
-        Sixteen messages are queued, the rest is dropped.
+        Sixteen messages wait, further ones are dropped.
         """
         self.open(self.a)
         self.connect(self.a, self.b)
@@ -984,12 +983,12 @@ class AdmissionMixin(ContractMixin):
         (on_b,) = self.open(self.b)
         self.net.advance(1)
         self.assertEqual([message for _, message in on_b.messages], [b"%d" % number for number in range(16)])
-        self.assertEqual(self.a.counters["send: too many waiting"], 4)
+        self.assertEqual(self.a.counters["send_too_many_waiting"], 4)
 
     def test_seventeenth_topic(self) -> None:
         """
-        A topic for which there is no channel is given up like one that the peer does not
-        admit; the others continue.
+        A topic without a free channel is treated like one to which the peer does not
+        admit us; the others are not affected.
         """
         topics = [bytes((n,)) * 32 for n in range(17)]
         links = [self.open(self.a, self.b, topic=topic) for topic in topics]
@@ -1011,7 +1010,7 @@ class StreamsContractTests(AdmissionMixin, SynchronousTestCase):
 
     def network(self) -> Network:
         """
-        An in-memory TCP network.
+        Return an in-memory TCP network.
         """
         return StreamsNetwork()
 
@@ -1025,7 +1024,7 @@ class MemoryContractTests(AdmissionMixin, SynchronousTestCase):
 
     def network(self) -> Network:
         """
-        A hub.
+        Return a hub.
         """
         return HubNetwork()
 
@@ -1039,6 +1038,6 @@ class IrohContractTests(ContractMixin, SynchronousTestCase):
 
     def network(self) -> Network:
         """
-        An in-memory QUIC network.
+        Return an in-memory QUIC network.
         """
         return IrohNetwork()

@@ -17,7 +17,7 @@ PEER = b"p" * 32
 
 def address(n: int) -> PeerAddress:
     """
-    One of many addresses.
+    Return one of many addresses.
     """
     return PeerAddress(STREAMS, f"192.0.2.{n}", 4433)
 
@@ -35,7 +35,7 @@ class DialsTests(SynchronousTestCase):
 
     def attempt(self, peer_id: bytes, where: PeerAddress) -> Deferred[None]:
         """
-        An attempt that the test completes.
+        An attempt whose result the test determines.
         """
         result: Deferred[None] = Deferred(lambda _: self.cancelled.append(where.host))
         self.attempts.append((peer_id, where.host, result))
@@ -43,7 +43,7 @@ class DialsTests(SynchronousTestCase):
 
     def hosts(self) -> list[str]:
         """
-        The addresses tried.
+        The hosts that were tried.
         """
         return [host for _, host, _ in self.attempts]
 
@@ -69,8 +69,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_next_after_a_failure(self) -> None:
         """
-        After a failed attempt the next one follows immediately, and the delay starts
-        again.
+        A failed attempt is followed by the next immediately, and the delay restarts.
         """
         result = self.dials.dial(PEER, [address(1), address(2), address(3)])
         self.attempts[0][2].errback(DialFailed("connection refused"))
@@ -83,7 +82,8 @@ class DialsTests(SynchronousTestCase):
 
     def test_first_wins(self) -> None:
         """
-        The first success ends the dial; the others are cancelled and no more are started.
+        The first success ends the dial; the other attempts are cancelled and no more
+        are started.
         """
         result = self.dials.dial(PEER, [address(1), address(2), address(3)])
         self.clock.advance(ATTEMPT_DELAY)
@@ -96,13 +96,13 @@ class DialsTests(SynchronousTestCase):
 
     def test_all_fail(self) -> None:
         """
-        If all attempts fail the dial fails, with each reason once.
+        When all attempts fail the dial fails, with the reasons without duplicates.
         """
         result = self.dials.dial(PEER, [address(1), address(2), address(3)])
-        for n, reason in enumerate(("connection refused", "other key answered", "connection refused")):
+        for n, reason in enumerate(("connection refused", "wrong peer key", "connection refused")):
             self.assertNoResult(result)
             self.attempts[n][2].errback(DialFailed(reason))
-        self.assertEqual(self.reason(result), "connection refused, other key answered")
+        self.assertEqual(self.reason(result), "connection refused, wrong peer key")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_timeout(self) -> None:
@@ -119,14 +119,14 @@ class DialsTests(SynchronousTestCase):
 
     def test_no_address(self) -> None:
         """
-        Without an address the dial fails.
+        A dial without an address fails.
         """
         self.assertEqual(self.reason(self.dials.dial(PEER, [])), "no address")
 
     def test_joined(self) -> None:
         """
         A second dial of a peer joins the first and adds new addresses, up to 8; each
-        caller has its own Deferred.
+        caller has a separate Deferred.
         """
         first = self.dials.dial(PEER, [address(1)])
         second = self.dials.dial(PEER, [address(1), *(address(n) for n in range(2, 12))])
@@ -144,7 +144,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_joined_after_the_last_attempt_began(self) -> None:
         """
-        An address added when all others have been started is tried immediately.
+        An address added when all others are in progress is tried immediately.
         """
         self.dials.dial(PEER, [address(1)])
         self.clock.advance(ATTEMPT_DELAY)
@@ -153,7 +153,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_cancelled_by_all(self) -> None:
         """
-        When the last caller cancels, the dial ends; the next one starts again.
+        When the last caller cancels, the dial ends; the next dial starts afresh.
         """
         results = [self.dials.dial(PEER, [address(1), address(2)]) for _ in range(2)]
         for result in results:
@@ -167,7 +167,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_connected_otherwise(self) -> None:
         """
-        A connection from the peer ends the dial, and only that one.
+        A connection opened by the peer fires the dial of that peer, and no other.
         """
         result = self.dials.dial(PEER, [address(1)])
         other = self.dials.dial(b"q" * 32, [address(2)])
@@ -199,7 +199,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        L{Dials.stop} fails the running dials.
+        L{Dials.stop} fails the dials in progress.
         """
         result = self.dials.dial(PEER, [address(1)])
         self.dials.stop()
@@ -207,7 +207,7 @@ class DialsTests(SynchronousTestCase):
 
     def test_our_own_fault(self) -> None:
         """
-        An attempt that fails with an unexpected error is logged, and counts as failed.
+        An unexpected error in an attempt is logged and fails the attempt.
         """
         result = self.dials.dial(PEER, [address(1)])
         self.attempts[0][2].errback(ZeroDivisionError())

@@ -12,7 +12,7 @@ from dtt.transport.handshakes import (
     MAX_UNAUTHENTICATED,
     MAX_WAITING_PER_NETWORK,
     Handshakes,
-    Place,
+    HandshakeSlot,
 )
 
 
@@ -47,18 +47,18 @@ class HandshakesTests(SynchronousTestCase):
         self.handshakes = Handshakes()
         self.proceeded: list[str] = []
 
-    def enter(self, host: str) -> Place:
+    def enter(self, host: str) -> HandshakeSlot:
         """
-        A connection from C{host}.
+        Register a connection from C{host}.
         """
-        place = self.handshakes.enter(host, lambda: self.proceeded.append(host))
-        assert place is not None
-        return place
+        slot = self.handshakes.enter(host, lambda: self.proceeded.append(host))
+        assert slot is not None
+        return slot
 
     def test_four_of_a_network(self) -> None:
         """
-        The fifth connection of a network waits for one of the four to leave; other
-        networks do not.
+        The fifth connection of a network waits until one of the four leaves; other
+        networks do not wait.
         """
         first = [self.enter(f"192.0.2.{n}") for n in range(MAX_PER_NETWORK)]
         fifth, sixth = self.enter("192.0.2.5"), self.enter("192.0.2.6")
@@ -76,7 +76,7 @@ class HandshakesTests(SynchronousTestCase):
 
     def test_waiting_one_leaves(self) -> None:
         """
-        A waiting connection that leaves admits no other, and is not admitted.
+        A connection that leaves while it waits starts no other, and is not started.
         """
         first = [self.enter("192.0.2.1") for _ in range(MAX_PER_NETWORK)]
         fifth, _ = self.enter("192.0.2.5"), self.enter("192.0.2.6")
@@ -87,7 +87,7 @@ class HandshakesTests(SynchronousTestCase):
 
     def test_waiting_of_a_network(self) -> None:
         """
-        One network can't fill the queue.
+        One network can't occupy all slots by waiting.
         """
         for n in range(MAX_PER_NETWORK + MAX_WAITING_PER_NETWORK):
             self.enter(f"192.0.2.{n}")
@@ -96,10 +96,10 @@ class HandshakesTests(SynchronousTestCase):
 
     def test_all(self) -> None:
         """
-        There is a limit for all connections, including loopback.
+        The total is limited, including loopback.
         """
         places = [self.enter("127.0.0.1") for _ in range(MAX_UNAUTHENTICATED)]
-        self.assertTrue(all(place.running for place in places))
+        self.assertTrue(all(slot.running for slot in places))
         self.assertIsNone(self.handshakes.enter("192.0.2.1", self.fail))
         self.handshakes.leave(places[0])
         self.assertIsNotNone(self.handshakes.enter("192.0.2.1", self.fail))

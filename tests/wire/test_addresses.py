@@ -59,8 +59,8 @@ class ExtensionTests(SynchronousTestCase):
 
     def test_vector(self) -> None:
         """
-        The well-formed extension that Rust peers sent is streams 127.0.0.1:4433, in both
-        directions; the other vectors are not extensions.
+        The well-formed extension that Rust peers carried encodes and decodes streams
+        127.0.0.1:4433; the other vectors yield no address.
         """
         well_formed = bytes.fromhex(EXTENSIONS[1]["extension"])
         self.assertEqual(decode_extension(well_formed), (V4,))
@@ -71,7 +71,7 @@ class ExtensionTests(SynchronousTestCase):
     @given(addresses)
     def test_round_trip(self, given_addresses: list[PeerAddress]) -> None:
         """
-        The first eight addresses survive a round trip, grouped by transport, in order.
+        The first eight addresses survive a round trip, in order, grouped by transport.
         """
         limited = given_addresses[:MAX_ADDRESSES]
         decoded = decode_extension(encode_extension(given_addresses) + b"what follows is ignored")
@@ -91,14 +91,14 @@ class ExtensionTests(SynchronousTestCase):
 
     def test_unknown_transport(self) -> None:
         """
-        An unknown transport is skipped, and the next one is read.
+        An unknown transport is skipped; the next one is read.
         """
         group = bytes.fromhex("01007f000001d122")
         self.assertEqual(decode_extension(b"dtt1\x02\x07" + group + b"\x00" + group), (V4,))
 
     def test_truncated(self) -> None:
         """
-        A malformed extension is ignored, wherever it breaks.
+        A malformed extension counts as absent, wherever it breaks off.
         """
         whole = encode_extension([V4, V6])
         for end in range(len(whole)):
@@ -106,7 +106,7 @@ class ExtensionTests(SynchronousTestCase):
 
     def test_at_most_eight(self) -> None:
         """
-        At most eight addresses are read, however many transports the extension has.
+        At most eight addresses are read, however many transports there are.
         """
         many = b"\x05" + bytes.fromhex("007f000001d122") * 5
         self.assertEqual(
@@ -116,7 +116,7 @@ class ExtensionTests(SynchronousTestCase):
     @given(binary(max_size=80))
     def test_garbage(self, data: bytes) -> None:
         """
-        Garbage gives addresses or nothing, but no error.
+        Garbage yields some addresses or none, never an error.
         """
         decode_extension(b"dtt1" + data)
 
@@ -128,7 +128,7 @@ class PeerDataTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """
-        Empty PeerData contain no addresses.
+        Empty PeerData has no addresses.
         """
         self.assertEqual(decode_peer_data(b""), ())
 
@@ -149,7 +149,7 @@ class PeerDataTests(SynchronousTestCase):
 
     def test_relay_besides_eight(self) -> None:
         """
-        Eight addresses leave room for a relay; a URL that is too long is dropped.
+        Eight addresses leave room for a relay; a relay with too long a URL is ignored.
         """
         eight = tuple(PeerAddress(IROH, "192.0.2.1", port) for port in range(1, 9))
         self.assertEqual(decode_peer_data(encode_peer_data([RELAY, *eight])), (*eight, RELAY))
@@ -158,14 +158,14 @@ class PeerDataTests(SynchronousTestCase):
 
     def test_malformed_extension(self) -> None:
         """
-        AddrInfo is used even if the rest is not a valid extension.
+        AddrInfo counts even if it is not followed by an extension.
         """
         self.assertEqual(decode_peer_data(encode_peer_data([V6])[:25]), (V6,))
 
     @given(addresses)
     def test_round_trip(self, given_addresses: list[PeerAddress]) -> None:
         """
-        Each of the first eight addresses survives a round trip, once.
+        Each of the first eight addresses is decoded once.
         """
         decoded = decode_peer_data(encode_peer_data(given_addresses))
         self.assertEqual(set(decoded), set(given_addresses[:MAX_ADDRESSES]))
@@ -174,7 +174,7 @@ class PeerDataTests(SynchronousTestCase):
     @given(binary(min_size=1, max_size=80))
     def test_garbage(self, data: bytes) -> None:
         """
-        Garbage is read or refused, without other errors.
+        Garbage is decoded or rejected, never another error.
         """
         with contextlib.suppress(DecodeError):
             decode_peer_data(data)

@@ -22,7 +22,7 @@ class VarintTests(SynchronousTestCase):
     @given(integers(0, 2**64 - 1))
     def test_round_trip(self, number: int) -> None:
         """
-        Every 64-bit number survives a round trip, in at most ten bytes.
+        Every 64-bit number survives a round trip, from at most ten bytes.
         """
         encoded = encode_varint(number)
         self.assertLessEqual(len(encoded), 10)
@@ -39,14 +39,14 @@ class VarintTests(SynchronousTestCase):
 
     def test_not_minimal(self) -> None:
         """
-        Longer forms are accepted within the type's byte count.
+        Non-minimal forms are accepted within the type's byte count.
         """
         self.assertEqual(Reader(bytes.fromhex("8000")).varint(16), 0)
         self.assertEqual(Reader(bytes.fromhex("818000")).varint(16), 1)
 
     def test_refused(self) -> None:
         """
-        Values too large for the type, too many bytes and missing bytes are refused.
+        Numbers beyond the type, too many bytes and missing ones are rejected.
         """
         for bits, encoded in (
             (16, "808004"),
@@ -88,7 +88,7 @@ class ReaderTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        Wrong tags, text that is not UTF-8 and missing bytes are refused.
+        Wrong tags, invalid UTF-8 and missing bytes are rejected.
         """
         self.assertRaises(DecodeError, Reader(b"\x02").boolean)
         reader = Reader(b"\x02\x00")
@@ -100,7 +100,7 @@ class ReaderTests(SynchronousTestCase):
 
     def test_huge_counts(self) -> None:
         """
-        A count or length beyond the data is refused before anything is built.
+        A count or length beyond the data is rejected before anything is allocated.
         """
         huge = encode_varint(2**63)
         self.assertRaises(DecodeError, Reader(huge + bytes(20)).byte_string)
@@ -111,7 +111,7 @@ class ReaderTests(SynchronousTestCase):
     @given(binary(max_size=64))
     def test_garbage(self, data: bytes) -> None:
         """
-        Garbage is read or refused, without other errors.
+        Garbage is decoded or rejected, never another error.
         """
         for name in ("boolean", "text", "byte_string"):
             with contextlib.suppress(DecodeError):

@@ -1,3 +1,3 @@
 """
-What a DHT node asks of others: lookups, reads and puts, and the placement of records.
+The client side of a DHT node: lookups, reads and puts, and the placement of records.
 """

@@ -1,10 +1,9 @@
 """
-What a node asks of others: lookups, and the reads and writes upon them.
+The queries of a node: lookups, and the reads and writes based on them.
 
-Rules: a client asks nodes of one address family; every query goes through
-L{Client.ask}, where the routing table learns who does not answer; plain
-operations use the 8 nearest nodes (BEP5, BEP44), slots the 32 nearest
-(docs/protocol/dht.md section 4).
+Rules: a client queries nodes of one address family. Every query goes through
+L{Client.ask}, which informs the routing table of time-outs. Plain operations use the 8
+nearest nodes (BEP5, BEP44), slots the 32 nearest (docs/protocol/dht.md section 4).
 """
 
 from __future__ import annotations
@@ -35,31 +34,34 @@ from dtt.krpc.protocol import KRPCProtocol
 
 T = TypeVar("T")
 
-#: Peers of one info hash that are collected.  Guess.
+#: The most peers collected for one info hash. Guess.
 MAX_PEERS: Final = 2000
 
-#: Queries whose answers have nodes, and what asks for those of both families
-#: (BEP32).
+#: Methods whose responses contain nodes, and the argument that requests nodes of both
+#: families (BEP32).
 _WITH_NODES: Final = frozenset((b"find_node", b"get_peers", b"get"))
 _WANT_BOTH: Final = [b"n4", b"n6"]
 
-#: Nodes that we were told of while our table is all but empty.  Guess: eight
-#: answers of libtorrent.
-MAX_HEARSAY: Final = 64
+#: The most unverified nodes kept while the table is nearly empty. Guess: eight
+#: responses from libtorrent.
+MAX_UNVERIFIED: Final = 64
 
 
-#: A slot with more values than this is read to its last place: a member that has
-#: one to spare for them puts up to 6 copies on 20 nodes (docs/protocol/dht.md section 4,
-#: rule 4), so many publishers of two copies each fit into the inner ranks.
+#: A slot with more values than this is read to its full width: up to this many
+#: publishers with two copies each fit into the inner ranks. Where few publish, a member
+#: puts up to 6 copies, on 20 nodes in total (docs/protocol/dht.md section 4, rule 4).
 FEW_VALUES: Final = 5
 
 
 class Client:
     """
+    Sends queries to the nodes of one address family.
+
     @ivar table: the routing table.
-    @ivar hearsay: contacts to begin with while the table has fewer than 8.
-    @ivar saved: the same, from the last run: one of them may be near a target
-        (docs/protocol/latency.md section 3, item 8).
+    @ivar unverified: contacts named by others, used as starting points while the table
+        has fewer than 8 nodes.
+    @ivar saved: contacts from the last run, used likewise: one of them may be near a
+        target (docs/protocol/latency.md section 3, item 8).
     """
 
     _log = Logger()
@@ -78,16 +80,18 @@ class Client:
         later: Callable[[Callable[[], None]], Delayed],
     ) -> None:
         """
-        @param family: of the nodes to ask.
-        @param closed: as in L{RoutingTable}.
-        @param wants_both: should others tell us nodes of both families?
-        @param asking: told whom a query is sent to.
-        @param timed_out: told who did not answer.
-        @param seconds: what time it is.
-        @param later: calls something in the next turn of the reactor.
+        @param krpc: the protocol that sends the queries.
+        @param table: the initial L{table}.
+        @param family: the address family of the nodes.
+        @param closed: as in L{RoutingTable<dtt.dht.routing.table.RoutingTable>}.
+        @param wants_both: returns whether to request nodes of both families.
+        @param asking: called with each contact that a query is sent to.
+        @param timed_out: called with each contact that did not respond in time.
+        @param seconds: returns the current time, seconds.
+        @param later: schedules a call in the next reactor turn.
         """
         self.table = table
-        self.hearsay: list[Contact] = []
+        self.unverified: list[Contact] = []
         self.saved: Sequence[Contact] = ()
         self._krpc = krpc
         self._family = family
@@ -107,22 +111,22 @@ class Client:
         on_slow: Callable[[], None] | None = None,
     ) -> Deferred[Response]:
         """
-        One query; see L{KRPCProtocol.query}.
+        Send one query; see L{KRPCProtocol.query<dtt.krpc.protocol.KRPCProtocol.query>}.
         """
         self._asking(contact)
         if method in _WITH_NODES and self._wants_both():
             arguments = {**arguments, b"want": _WANT_BOTH}
         host, port = contact.host, contact.port
-        # A query that waits for its budget may fail without having been sent.
-        at_once = self._krpc.may_query(host, port)
+        # A query waiting for its packet budget may fail without having been sent.
+        immediate = self._krpc.may_query(host, port)
         query = self._krpc.query(host, port, method, arguments, on_slow)
-        if at_once:
+        if immediate:
             query.addErrback(self._failed, contact)
         return query
 
     def may_ask(self, contact: Contact) -> bool:
         """
-        Would a query be sent now?
+        Return whether a query to C{contact} would be sent immediately.
         """
         return self._krpc.may_query(contact.host, contact.port)
 
@@ -131,22 +135,22 @@ class Client:
             self._timed_out(contact)
         return failure
 
-    def heard_of(self, contacts: Iterable[Contact]) -> None:
+    def learn_unverified(self, contacts: Iterable[Contact]) -> None:
         """
-        Contacts for the first lookups, also for those that are under way.
+        Add starting points for the first lookups, including running ones.
         """
         contacts = list(contacts)
         for lookup in list(self._lookups):
             lookup.learn(contacts)
-        self.hearsay = [*self.hearsay, *contacts][:MAX_HEARSAY]
+        self.unverified = [*self.unverified, *contacts][:MAX_UNVERIFIED]
 
-    def moved(self, table: RoutingTable) -> None:
+    def id_changed(self, table: RoutingTable) -> None:
         """
-        We have another id, and a table around it.
+        Switch to a new own id and the table built around it.
         """
         self.table = table
         for lookup in list(self._lookups):
-            lookup.moved(table.own_id)
+            lookup.id_changed(table.own_id)
 
     def lookup(
         self,
@@ -162,13 +166,17 @@ class Client:
         on_inner: Callable[[list[T]], None] | None = None,
     ) -> Lookup[T]:
         """
-        A lookup, not yet started.
+        Create a lookup without starting it.
 
-        @param width: how many of the nearest have to answer.
-        @param mainline: have the nearest in mainline's order answer, too.
-        @param alpha: queries in flight.
-        @param known: contacts to begin with, beside those of the table.
-        @param on_inner: see L{Lookup}.
+        @param target: 20 bytes.
+        @param method: the method of the queries.
+        @param arguments: the arguments of the queries, without C{id}.
+        @param interpret: converts a response to a result.
+        @param width: how many of the nearest nodes have to answer.
+        @param mainline: the nearest nodes in mainline's order have to answer too.
+        @param alpha: the most queries in flight.
+        @param known: starting points in addition to those of the table.
+        @param on_inner: see L{Lookup<dtt.dht.client.lookup.Lookup>}.
         """
         lookup = Lookup(
             target,
@@ -193,11 +201,11 @@ class Client:
 
     def _starts(self, target: bytes) -> list[Contact]:
         starts = self.table.nearest(target, SLOT_WIDTH)
-        return [*starts, *self.hearsay, *self.saved] if len(starts) < K else starts
+        return [*starts, *self.unverified, *self.saved] if len(starts) < K else starts
 
     def find_node(self, target: bytes) -> Deferred[list[Contact]]:
         """
-        Look the nodes near C{target} up.
+        Look up the nodes nearest to C{target}.
         """
         lookup = self.lookup(target, b"find_node", {b"target": target}, lambda contact, _: contact)
         return lookup.start()
@@ -214,17 +222,17 @@ class Client:
         width: int,
     ) -> MutableRead:
         """
-        See L{dtt.interfaces.IDHT.get_mutable}.
+        Read a mutable item; see L{IDHT.get_mutable<dtt.interfaces.IDHT.get_mutable>}.
         """
 
-        def tell_inner(answers: list[NodeAnswer]) -> None:
-            self.tell(on_inner, MutableRead(public_key, salt, tuple(answers)))
+        def notify_inner(answers: list[NodeAnswer]) -> None:
+            self.notify(on_inner, MutableRead(public_key, salt, tuple(answers)))
 
         return await self._read(
             public_key,
             salt,
             on_answer,
-            on_inner=tell_inner,
+            on_inner=notify_inner,
             known=known,
             alpha=alpha,
             width=width,
@@ -247,7 +255,7 @@ class Client:
                 values.add(answer.value)
                 if len(values) > FEW_VALUES:
                     lookup.widen(SLOT_WIDTH)
-            self.tell(on_answer, answer)
+            self.notify(on_answer, answer)
             return answer
 
         lookup = self.lookup(target, b"get", read_arguments(target), interpret, **how)
@@ -258,7 +266,8 @@ class Client:
         self, item: MutableItem, value: bytes, read: MutableRead | None, cas: int | None, copies: int
     ) -> PutResult:
         """
-        See L{dtt.interfaces.IDHT.put_latest}.
+        Put a mutable item on the nearest nodes, after reading it if C{read} is C{None};
+        see L{IDHT.put_latest<dtt.interfaces.IDHT.put_latest>}.
         """
         if read is None:
             read = await self._read(item.public_key, item.salt, width=max(K, copies))
@@ -266,7 +275,8 @@ class Client:
 
     async def get_immutable(self, target: bytes) -> bytes | None:
         """
-        See L{dtt.interfaces.IDHT.get_immutable}.
+        Get an immutable item from the first node that has it; see
+        L{IDHT.get_immutable<dtt.interfaces.IDHT.get_immutable>}.
         """
         found: list[bytes] = []
 
@@ -283,18 +293,20 @@ class Client:
 
     async def put_immutable(self, value: bytes) -> PutResult:
         """
-        See L{dtt.interfaces.IDHT.put_immutable}.
+        Put an immutable item on the nearest nodes; see
+        L{IDHT.put_immutable<dtt.interfaces.IDHT.put_immutable>}.
         """
         target = immutable_target(value)
         holders = await self._holders(target, b"get", {b"target": target})
-        # The target says it all to BEP44, but mainline reads it (section 2).
+        # BEP44 does not require the target, but mainline reads it (section 2).
         return await store_on(self.ask, holders, b"put", {b"target": target, b"v": Encoded(value)})
 
     async def get_peers(
         self, info_hash: bytes, on_peer: Callable[[str, int], None] | None
     ) -> frozenset[tuple[str, int]]:
         """
-        See L{dtt.interfaces.IDHT.get_peers}.
+        Collect the peers of an info hash; see
+        L{IDHT.get_peers<dtt.interfaces.IDHT.get_peers>}.
         """
         peers: set[tuple[str, int]] = set()
 
@@ -306,7 +318,7 @@ class Client:
             for peer in found:
                 if peer not in peers and len(peers) < MAX_PEERS:
                     peers.add(peer)
-                    self.tell(on_peer, *peer)
+                    self.notify(on_peer, *peer)
 
         lookup = self.lookup(info_hash, b"get_peers", {b"info_hash": info_hash}, interpret)
         await lookup.start()
@@ -314,13 +326,14 @@ class Client:
 
     async def announce_peer(self, info_hash: bytes, port: int) -> PutResult:
         """
-        See L{dtt.interfaces.IDHT.announce_peer}.
+        Announce a peer to the nearest nodes; see
+        L{IDHT.announce_peer<dtt.interfaces.IDHT.announce_peer>}.
         """
         holders = await self._holders(info_hash, b"get_peers", {b"info_hash": info_hash})
         arguments: dict[bytes, Any] = {b"info_hash": info_hash, b"port": port}
         if port == 0:
-            # BEP5: the node then takes the port that it sees; the number must
-            # still be one to those that look at it.
+            # BEP5: the node then uses the source port of the query. The number must
+            # still be valid for nodes that check it.
             arguments.update({b"implied_port": 1, b"port": 1})
         return await store_on(self.ask, holders, b"announce_peer", arguments)
 
@@ -328,10 +341,11 @@ class Client:
         self, target: bytes, on_sample: Callable[[InfohashSample], None] | None
     ) -> tuple[InfohashSample, ...]:
         """
-        See L{dtt.interfaces.IDHT.sample_infohashes}.
+        Sample the info hashes of the nearest nodes; see
+        L{IDHT.sample_infohashes<dtt.interfaces.IDHT.sample_infohashes>}.
         """
         contacts = await self.find_node(target)
-        return await self._sampler.sample(contacts, lambda sample: self.tell(on_sample, sample))
+        return await self._sampler.sample(contacts, lambda sample: self.notify(on_sample, sample))
 
     async def _holders(self, target: bytes, method: bytes, arguments: dict[bytes, Any]) -> list[Holder]:
         lookup = self.lookup(
@@ -339,15 +353,15 @@ class Client:
         )
         return await lookup.start()
 
-    def tell(self, observer: Callable[..., None] | None, *args: Any) -> None:
+    def notify(self, observer: Callable[..., None] | None, *args: Any) -> None:
         """
-        Call an application's C{observer}, whose faults are its own.
+        Call C{observer}, if any, and log its exceptions.
         """
         try:
             if observer is not None:
                 observer(*args)
         except Exception:
-            self._log.failure("An observer of a lookup failed; the lookup goes on.")
+            self._log.failure("An observer of a lookup raised an exception; the lookup continues.")
 
 
 def _is_secure(contact: Contact) -> bool:

@@ -1,20 +1,21 @@
 """
-Which of the nodes near a slot keep our record.  Pure.
+Placement: which of the nodes near a slot store our record. Pure.
 
-Rules (docs/protocol/dht.md section 4, writer rules 2-6): every member of a topic
-writes to the same target, so a writer takes free nodes only, few of them, and
-each writer others.  Candidates are the 32 nearest responsive nodes in three
-bands of ranks: inner (1-12), middle (13-20), outer (21-32).  Within a band
-they are ordered by the rendezvous hash H(own id, node id), those whose id is
-valid (BEP42) first until one of them holds a copy, then last: the crate mainline
-looks at valid ones before all others.  First one inner
-and one outer copy; later, with our record seen in the slot, more; in a slot of
-many publishers, one copy each, so that 20 find a place.  Only a
-writer that has fewer than two copies and finds no free node overwrites: junk
-first, then one record of the publisher that has the most.
-The first copy may be placed before the read has ended, on one of the nearest
-nodes that have answered by then (L{FirstCopy}; docs/protocol/latency.md section 3,
-item 4).
+Rules (docs/protocol/dht.md section 4, writer rules 2-6): all members of a topic write
+to the same target, so a writer uses only free nodes, few of them, and different ones
+from other writers. Candidates are the 32 nearest responsive nodes in three bands of
+ranks: inner (1-12), middle (13-20), outer (21-32). Within a band they are ordered by
+the rendezvous hash H(own id, node id). Nodes with a valid id (BEP42) come first until
+one of them holds a copy, then last: the crate mainline looks at valid ones before all
+others.
+
+At first there is one inner and one outer copy; later, with our record seen in the slot,
+more; in a slot with many publishers, one copy each, so that 20 find a place. Only a
+writer with fewer than two copies and no free node overwrites: junk first, then one
+record of the publisher with the most copies.
+
+The first copy may be placed before the read has ended, on one of the nearest nodes that
+have answered by then (L{FirstCopy}; docs/protocol/latency.md section 3, item 4).
 """
 
 from __future__ import annotations
@@ -30,34 +31,35 @@ from zope.interface import implementer
 from dtt.dht.routing.ids import is_valid
 from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
 
-#: Candidates, and the last ranks of the inner and the middle band
+#: The number of candidates, and the last ranks of the inner and the middle band
 #: (docs/protocol/dht.md section 4, rules 2 and 3).
 CANDIDATES: Final = 32
 INNER: Final = 12
 MIDDLE: Final = 20
 
-#: With more publishers than this each has one copy: two of ten and one of twelve
-#: more fill the 32 nodes.
+#: With more publishers than this each has one copy: two copies of ten publishers, and
+#: one of twelve more, fill the 32 nodes.
 CROWD: Final = 10
 
-#: Below this many copies a writer may overwrite (rules 5 and 6).
+#: With fewer copies than this a writer may overwrite (rules 5 and 6).
 FEW: Final = 2
 
-#: A publisher with this many copies can lose one (rule 6).
+#: A publisher with at least this many copies can lose one (rule 6).
 MANY: Final = 3
 
-#: The highest sequence number (BEP44): what every record is written with.
+#: The highest sequence number (BEP44), which every record has.
 MAX_SEQ: Final = 2**63 - 1
 
-#: How the Rust crate mainline starts its C{v}: with an equal C{seq} it
-#: replaces the value, as no other does (docs/protocol/dht.md section 1).
+#: The first bytes of C{v} of the Rust crate mainline: unlike other implementations, it
+#: replaces a value of equal C{seq} (docs/protocol/dht.md section 1).
 _MAINLINE: Final = b"RS"
 
 
 def default_copies(publishers: int) -> int:
     """
-    How many copies each of C{publishers} (at least 1) should have
-    (docs/protocol/dht.md section 4, rule 4).
+    Return the number of copies per publisher (docs/protocol/dht.md section 4, rule 4).
+
+    @param publishers: at least 1.
     """
     return 1 if publishers > CROWD else max(2, min(6, 20 // publishers))
 
@@ -72,8 +74,8 @@ def _is_valid(answer: NodeAnswer) -> bool:
 
 def _valid(answers: Sequence[NodeAnswer], first: bool) -> list[NodeAnswer]:
     """
-    The answers of nodes whose ids are valid (BEP42) before the others, or
-    behind them; else in their order.
+    Sort the answers of nodes with valid ids (BEP42) before the others, or after them;
+    otherwise keep their order.
     """
     return sorted(answers, key=lambda answer: _is_valid(answer) is not first)
 
@@ -81,13 +83,13 @@ def _valid(answers: Sequence[NodeAnswer], first: bool) -> list[NodeAnswer]:
 @frozen(slots=True)
 class _Survey:
     """
-    What a read says.
+    The evaluation of a read.
 
-    @ivar bands: the answers of each band, in order of preference.
-    @ivar publishers: of each node id that holds one's record, the publisher.
-    @ivar junk: node ids that hold something that is no record.
-    @ivar copies: how many nodes hold our record.
-    @ivar has_valid: whether the id of one of these is valid (BEP42).
+    @ivar bands: the answers of each band, most preferred first.
+    @ivar publishers: the publisher of each record, by the id of the node that holds it.
+    @ivar junk: the ids of the nodes that hold a value that is not a record.
+    @ivar copies: the number of nodes that hold our record.
+    @ivar has_valid: whether any of these has a valid id (BEP42).
     """
 
     bands: tuple[list[NodeAnswer], list[NodeAnswer], list[NodeAnswer]]
@@ -102,7 +104,7 @@ class Placement:
     """
     The placement of one member's records.
 
-    @ivar own_id: what C{classify} returns for our own records.
+    @ivar own_id: the result of C{classify} for our own records.
     """
 
     def __init__(
@@ -112,10 +114,11 @@ class Placement:
         copies: Callable[[int], int] = default_copies,
     ) -> None:
         """
-        @param classify: the publisher of a value found in the slot, or
-            L{None} if it is junk (can't be decrypted or verified).
-        @param copies: from the number of publishers in the slot, ours
-            included, to the copies that each should have.
+        @param own_id: the initial L{own_id}, our peer id.
+        @param classify: returns the publisher of a value found in the slot, or C{None}
+            if it is junk (can't be decrypted or verified).
+        @param copies: returns the number of copies per publisher, given the number of
+            publishers in the slot, including us.
         """
         self.own_id = own_id
         self._classify = classify
@@ -123,7 +126,7 @@ class Placement:
 
     def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
         """
-        See L{IPlacement.plan}: rules 2, 3 and 4.
+        Plan the missing copies by rules 2, 3 and 4.
         """
         survey = self._survey(read, value)
         free = [
@@ -133,13 +136,13 @@ class Placement:
         from_inside = [answer for band in free for answer in _valid(band, not survey.has_valid)]
         if not from_inside:
             return []
-        # Where the first copy will be, if there is none yet.
+        # The first copy counts, if it is about to be placed.
         has_valid = survey.has_valid or (survey.copies == 0 and _is_valid(from_inside[0]))
         outer = _valid(free[-1], not has_valid)
         wanted = self._wanted(len({*survey.publishers.values(), self.own_id}))
         if survey.copies < FEW:
-            # The second copy leaves the inner ranks to the first ones of
-            # others, unless there is no outer rank at all, or none is left.
+            # The second copy leaves the inner ranks to other members' first copies,
+            # unless there is no outer band, or nothing is free in it.
             spread = outer if len(read.answers) > MIDDLE else from_inside
             first_two = [from_inside, spread if survey.copies == 0 else spread or from_inside]
             return first_two[survey.copies : wanted]
@@ -147,38 +150,38 @@ class Placement:
 
     def copies(self, read: MutableRead, value: bytes) -> int:
         """
-        On how many nodes a record of ours lies.
+        Return the number of nodes that hold our record.
 
-        @param value: our present one.
+        @param value: our current record.
         """
         return self._survey(read, value).copies
 
     def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
         """
-        See L{IPlacement.overwrite}: rules 5 and 6.  The first ones are to be
-        tried first; one is enough for each copy that is missing.
+        Choose the values to overwrite by rules 5 and 6, the first to try first. One
+        success per missing copy is enough.
         """
         survey = self._survey(read, value)
         answers = [answer for band in survey.bands for answer in band if answer.token is not None]
         if survey.copies >= FEW or any(answer.value is None for answer in answers):
             return []
         junk = [answer for answer in answers if answer.contact.node_id in survey.junk]
-        # What can't work on libtorrent, a replacement at equal seq, may work
-        # on a client that we do not know: last.
+        # Last those that hold a value of equal seq: replacing it has no effect on
+        # libtorrent, but may work on an unknown client.
         junk.sort(key=lambda answer: not _can_be_overwritten(answer))
-        return [*junk, *self._from_the_richest(survey, answers)]
+        return [*junk, *self._from_largest_publishers(survey, answers)]
 
-    def _from_the_richest(self, survey: _Survey, answers: list[NodeAnswer]) -> list[NodeAnswer]:
+    def _from_largest_publishers(self, survey: _Survey, answers: list[NodeAnswer]) -> list[NodeAnswer]:
         left = Counter(survey.publishers.values())
         del left[self.own_id]
         chosen: list[NodeAnswer] = []
         candidates = [answer for answer in answers if _can_be_overwritten(answer)]
         for _ in range(FEW - survey.copies):
-            rich = [publisher for publisher, copies in left.items() if copies >= MANY]
-            rich.sort(key=lambda publisher: (-left[publisher], self._rendezvous(publisher)))
+            largest = [publisher for publisher, copies in left.items() if copies >= MANY]
+            largest.sort(key=lambda publisher: (-left[publisher], self._rendezvous(publisher)))
             for answer in (
                 answer
-                for publisher in rich
+                for publisher in largest
                 for answer in candidates
                 if survey.publishers.get(answer.contact.node_id) == publisher
             ):
@@ -217,26 +220,26 @@ class Placement:
 @implementer(IPlacement)
 class FirstCopy:
     """
-    The placement of a first copy, from what the nearest nodes have answered so
-    far: on one of them that is free, by the same preference.  Nothing is
-    overwritten: that is for who knows all of them.
+    The placement of a first copy, based on what the nearest nodes have answered so far:
+    on a free one of them, by the same order of preference. It never overwrites, which
+    requires the answers of all nodes.
     """
 
     def __init__(self, placement: Placement) -> None:
         """
-        @param placement: that of the other copies.
+        @param placement: the placement of the other copies.
         """
         self._placement = placement
 
     def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
         """
-        See L{IPlacement.plan}: none if a copy of ours is there.
+        Plan one copy on the inner nodes; none if they already hold one.
         """
         inner = evolve(read, answers=read.answers[:INNER])
         return [] if self._placement.copies(inner, value) else self._placement.plan(inner, value)[:1]
 
     def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
         """
-        See L{IPlacement.overwrite}: nothing.
+        Return nothing.
         """
         return []

@@ -1,19 +1,18 @@
 """
-Writing to nodes that gave tokens; above all a mutable item where a placement
-says (docs/protocol/dht.md section 4).
+Writes to nodes that gave tokens, above all puts of a mutable item according to a
+placement (docs/protocol/dht.md section 4).
 
-Rules: a plain put goes to the nearest nodes, all at once.  With a placement,
-each sequence of its plan is tried in order by put-if-absent (C{cas=0}) until
-one node stores, the first sequence alone, then all others side by side; a node
-is used once.  Who met others' records on the way to the first copy is one of
-many who write at this moment, and leaves the places that are left to those who
-have none yet.
-A copy counts when it has been read back: a node's word proves nothing
-(docs/protocol/dht.md section 4, rule 7), least of all in answer to a put without
-C{cas}.
-A slow node is left to answer in its own time, and the next one is tried: what
-it says still counts while the put runs.  With fewer than two copies, what the
-placement allows is overwritten by a put without C{cas}.
+Rules: a plain put goes to the nearest nodes, concurrently. With a placement, each
+sequence of its plan is tried in order by put-if-absent (C{cas=0}) until one node
+stores: the first sequence alone, then all others concurrently. A node is used once. A
+writer that met others' records on the way to its first copy is one of many writing at
+this moment, and leaves the remaining places to those without a copy.
+
+A copy counts once it has been read back: a node's reply proves nothing
+(docs/protocol/dht.md section 4, rule 7), least of all to a put without C{cas}. When a
+node is slow the next one is tried; the slow one's reply still counts while the put
+runs. With fewer than two copies, the values that the placement allows are overwritten
+by puts without C{cas}.
 """
 
 from __future__ import annotations
@@ -34,24 +33,24 @@ from dtt.interfaces import Contact, IPlacement, MutableRead, NodeAnswer, PutResu
 from dtt.krpc.items import MutableItem
 from dtt.krpc.messages import CAS_MISMATCH, Response
 
-#: With fewer copies than this a placement is asked what may be overwritten
+#: With fewer copies than this the placement is asked what to overwrite
 #: (docs/protocol/dht.md section 4, rules 5 and 6).
 ENOUGH: Final = 2
 
-#: So many refusals, and the slot is crowded: of 20 who write at once on 12 inner
-#: nodes, about ten are refused less often, so that 32 nodes hold a record of
-#: each; of five, one in ten is refused so often.
+#: This many refusals mean that the slot is crowded: of 20 members writing
+#: simultaneously on 12 inner nodes, about ten are refused less often, so that 32 nodes
+#: hold a record of each; of five, one in ten is refused this often.
 CROWDED: Final = 2
 
-#: Nodes that one put tries to overwrite.  Guess: most of them will not be
-#: mainline's, and a later put tries again.
+#: The most nodes that one put tries to overwrite. Guess: most of them will not run
+#: mainline, and a later put tries again.
 MAX_OVERWRITES: Final = 8
 
 
 @frozen(slots=True)
 class Holder:
     """
-    A node that answered, and its write token.
+    A node that responded, and its write token, if any.
     """
 
     contact: Contact
@@ -62,14 +61,17 @@ def store_on(
     ask: Ask, holders: Iterable[Holder], method: bytes, arguments: dict[bytes, Any]
 ) -> Deferred[PutResult]:
     """
-    Send the same write to all nodes that gave a token, at once.
+    Send the same write to all nodes that gave a token, concurrently.
 
-    @return: fires when each has answered or is slow, and one has stored; or
-        when it is known that none did.  Cancelling it ends all queries.
+    @param ask: sends a query.
+    @param method: the method of the write.
+    @param arguments: its arguments, without C{id} and C{token}.
+    @return: fires when each node has answered or is slow and one has stored, or once
+        all have answered or timed out. Cancelling it cancels all queries.
     """
     stored: list[Contact] = []
     refused: list[tuple[Contact, int]] = []
-    # Without an answer yet, and whether it is slow.
+    # Nodes that have not answered yet, and whether they are slow.
     waiting: dict[Contact, bool] = {}
     queries: list[Deferred[Response]] = []
 
@@ -87,12 +89,12 @@ def store_on(
         waiting[contact] = True
         check()
 
-    def said_yes(_: Response, contact: Contact) -> None:
+    def accepted(_: Response, contact: Contact) -> None:
         del waiting[contact]
         stored.append(contact)
         check()
 
-    def said_no(failure: Failure, contact: Contact) -> None:
+    def rejected(failure: Failure, contact: Contact) -> None:
         del waiting[contact]
         if isinstance(failure.value, QueryRefused):
             refused.append((contact, failure.value.code))
@@ -108,7 +110,7 @@ def store_on(
     for contact, token in targets.items():
         query = ask(contact, method, {**arguments, b"token": token}, partial(slow, contact))
         queries.append(query)
-        query.addCallbacks(said_yes, said_no, callbackArgs=(contact,), errbackArgs=(contact,))
+        query.addCallbacks(accepted, rejected, callbackArgs=(contact,), errbackArgs=(contact,))
     check()
     return done
 
@@ -117,8 +119,8 @@ async def put_latest(
     ask: Ask, item: MutableItem, value: bytes, read: MutableRead, cas: int | None, copies: int
 ) -> PutResult:
     """
-    Put C{value}, signed, on the nearest nodes of C{read}; see
-    L{dtt.interfaces.IDHT.put_latest}.
+    Put C{value}, signed as C{item}, on the nearest nodes of C{read}; see
+    L{IDHT.put_latest<dtt.interfaces.IDHT.put_latest>}.
     """
     answers = [answer for answer in read.answers if answer.token is not None][:copies]
     arguments: dict[bytes, Any] = {**item.arguments(), b"target": item.target}
@@ -126,7 +128,7 @@ async def put_latest(
         arguments[b"cas"] = cas
     holders = [Holder(answer.contact, answer.token) for answer in answers]
     result = await store_on(ask, holders, b"put", arguments)
-    # libtorrent says yes to an equal seq, and keeps what it has (section 1).
+    # libtorrent accepts an equal seq but keeps its value (section 1).
     doubtful = {
         answer.contact
         for answer in answers
@@ -141,7 +143,7 @@ async def put_latest(
 
 class Put:
     """
-    One put of one mutable item.
+    One put of one mutable item according to a placement.
     """
 
     def __init__(
@@ -154,9 +156,12 @@ class Put:
         read_back: bool = True,
     ) -> None:
         """
-        @param read: where its tokens come from.
+        @param ask: sends a query.
+        @param read: the read that the tokens come from.
         @param item: C{value}, signed.
-        @param read_back: whether a copy counts only when it has been read back.
+        @param value: the byte string to store.
+        @param placement: chooses the nodes.
+        @param read_back: whether a copy counts only once it has been read back.
         """
         self._read_back = read_back
         self._ask = ask
@@ -164,7 +169,7 @@ class Put:
         self._item = item
         self._value = value
         self._placement = placement
-        # Dictionaries for their order.
+        # Dictionaries, used as ordered sets.
         self._stored = dict.fromkeys(answer.contact for answer in read.answers if answer.value == value)
         self._acknowledged: dict[Contact, None] = {}
         self._refused: dict[Contact, int] = {}
@@ -174,7 +179,9 @@ class Put:
 
     def run(self) -> Deferred[PutResult]:
         """
-        Do it.  Cancelling the Deferred ends all queries.
+        Run the put.
+
+        @return: fires with the result. Cancelling it cancels all queries.
         """
         return Deferred.fromCoroutine(self._run())
 
@@ -183,16 +190,15 @@ class Put:
             used: set[Contact] = set()
             first, *others = self._placement.plan(self._read, self._value) or ((),)
             await self._place(first, used)
-            await self._side_by_side(self._place(sequence, used, CROWDED) for sequence in others)
+            await self._concurrently(self._place(sequence, used, CROWDED) for sequence in others)
             while not self._stored and self._open:
-                # Every node is slow: then it is our own network, and it is
-                # worth waiting for.
-                await self._answers()
+                # All nodes are slow: probably our own network is, so wait.
+                await self._all_ended()
             missing = ENOUGH - len(self._stored)
             if missing > 0:
-                answers = self._placement.overwrite(self._as_it_is_now(used), self._value)
+                answers = self._placement.overwrite(self._current_read(used), self._value)
                 candidates = iter([a for a in answers if a.contact not in used][:MAX_OVERWRITES])
-                await self._side_by_side(self._overwrite(candidates) for _ in range(missing))
+                await self._concurrently(self._overwrite(candidates) for _ in range(missing))
         except BaseException:
             for query in list(self._open.values()):
                 query.cancel()
@@ -206,7 +212,7 @@ class Put:
             tuple(self._unanswered),
         )
 
-    async def _side_by_side(self, tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
+    async def _concurrently(self, tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
         try:
             await gatherResults([Deferred.fromCoroutine(task) for task in tasks], consumeErrors=True)
         except FirstError as error:
@@ -215,7 +221,8 @@ class Put:
     async def _place(
         self, sequence: Iterable[NodeAnswer], used: set[Contact], patience: float = math.inf
     ) -> None:
-        # One more copy; not if so many nodes turned out to hold another's.
+        # Place one more copy; stop when this many nodes turned out to hold another
+        # member's record.
         for answer in sequence:
             if list(self._refused.values()).count(CAS_MISMATCH) >= patience:
                 return
@@ -229,8 +236,8 @@ class Put:
             if await self._put(answer, {}, True):
                 return
 
-    def _as_it_is_now(self, used: set[Contact]) -> MutableRead:
-        # Who refused or did not answer is neither free nor junk any more.
+    def _current_read(self, used: set[Contact]) -> MutableRead:
+        # A node that refused or did not answer is neither free nor junk.
         answers = (
             evolve(answer, value=self._value) if answer.contact in self._stored else answer
             for answer in self._read.answers
@@ -242,31 +249,31 @@ class Put:
         """
         Put the item on one node.
 
-        @return: fires with whether it is stored, with L{False} as soon as the
+        @return: fires with whether the node stores it; with C{False} as soon as the
             node is slow.
         """
         contact = answer.contact
         outcome: Deferred[bool] = Deferred(lambda _: self._open[contact].cancel())
 
-        def settle(stored: bool) -> None:
+        def finish(stored: bool) -> None:
             if not outcome.called:
                 outcome.callback(stored)
 
         def ask(method: bytes, arguments: dict[bytes, Any], succeeded: Callable[[Response], None]) -> None:
-            query = self._ask(contact, method, arguments, lambda: settle(False))
+            query = self._ask(contact, method, arguments, lambda: finish(False))
             self._open[contact] = query
             query.addCallbacks(succeeded, failed)
 
-        def said_yes(_: Response) -> None:
+        def accepted(_: Response) -> None:
             del self._open[contact], self._unanswered[contact]
             if read_back:
                 self._acknowledged[contact] = None
-                # When all is over, nobody wants to know any more.
+                # After the end of the put, the outcome no longer matters.
                 if self._running:
                     ask(b"get", read_arguments(self._item.target), read)
             else:
                 self._stored[contact] = None
-                settle(True)
+                finish(True)
 
         def read(response: Response) -> None:
             del self._open[contact]
@@ -274,7 +281,7 @@ class Put:
             if held.value == self._value:
                 del self._acknowledged[contact]
                 self._stored[contact] = None
-            settle(held.value == self._value)
+            finish(held.value == self._value)
 
         def failed(failure: Failure) -> None:
             del self._open[contact]
@@ -283,15 +290,15 @@ class Put:
                     self._refused[contact] = failure.value.code
             elif not isinstance(failure.value, QueryTimeout) and not outcome.called:
                 outcome.errback(failure)
-            settle(False)
+            finish(False)
 
         self._unanswered[contact] = None
         arguments = {**self._item.arguments(), b"target": self._item.target, b"token": answer.token, **more}
-        ask(b"put", arguments, said_yes)
+        ask(b"put", arguments, accepted)
         return outcome
 
-    async def _answers(self) -> None:
-        # What a query says was dealt with by L{_put}; its end is enough here.
+    async def _all_ended(self) -> None:
+        # _put handles the replies; here only the end of each query matters.
         waiting: list[Deferred[None]] = []
         for query in self._open.values():
             ended: Deferred[None] = Deferred()

@@ -1,9 +1,10 @@
 """
-Reading one mutable item from the nodes near its target (docs/protocol/dht.md section 4).
+Reading one mutable item from the nodes near its target (docs/protocol/dht.md section
+4).
 
-Rules: a read asks with C{seq=0}, so that an immutable item that was put under
-the same target does not hide the real one; what a node says is verified before
-anybody sees it; a node with a wrong item is not written to either.
+Rules: a read has C{seq=0}, so that an immutable item put under the same target does not
+hide the real one. Values are verified before they are reported. A node that returns an
+invalid item is not written to either.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from dtt.krpc.compact import IPV4, Family, decode_nodes, decode_nodes6
 from dtt.krpc.items import mutable_target, read_item
 from dtt.krpc.messages import Response
 
-#: Bytes of the longest write token that is kept; the longest seen has 20.  Guess.
+#: The most bytes of a write token; longer ones are ignored. The longest observed has
+#: 20. Guess.
 MAX_TOKEN_SIZE = 64
 
 
 def contacts_in(response: Response, family: Family = IPV4) -> list[Contact]:
     """
-    The nodes of a family in a response; none if there are none or they are
-    malformed.
+    Return the nodes of a family in a response; none if they are missing or malformed.
     """
     nodes = response.values.get(family.nodes)
     if not nodes:
@@ -45,7 +46,7 @@ def contacts_in(response: Response, family: Family = IPV4) -> list[Contact]:
 
 def token_in(response: Response) -> bytes | None:
     """
-    The write token in a response.
+    Return the write token in a response, or C{None}.
     """
     token = response.values.get(b"token")
     return token if type(token) is bytes and len(token) <= MAX_TOKEN_SIZE else None
@@ -53,15 +54,15 @@ def token_in(response: Response) -> bytes | None:
 
 def read_arguments(target: bytes) -> dict[bytes, Any]:
     """
-    The arguments of a C{get} for a mutable item.
+    Return the arguments of a C{get} for a mutable item.
     """
     return {b"target": target, b"seq": 0}
 
 
 def answer_in(contact: Contact, response: Response, public_key: bytes, salt: bytes) -> NodeAnswer:
     """
-    What a response to C{get} says of a mutable item.  A value that is no byte
-    string is given as its encoding: nobody's record, but the place is taken.
+    Interpret a response to C{get} for a mutable item. A value other than a byte string
+    is returned in its encoded form: it is not a record, but occupies the node.
     """
     try:
         item = read_item(response.values, public_key, salt)
@@ -78,7 +79,7 @@ def answer_in(contact: Contact, response: Response, public_key: bytes, salt: byt
 
 def _placed(target: bytes, answers: list[NodeAnswer], late: Iterable[NodeAnswer]) -> tuple[NodeAnswer, ...]:
     """
-    Late answers among the others, each before the first that is farther.
+    Insert late answers into the others, each before the first that is farther.
     """
     for answer in late:
         own = distance(target, answer.contact.node_id)
@@ -91,7 +92,7 @@ def _placed(target: bytes, answers: list[NodeAnswer], late: Iterable[NodeAnswer]
 
 def contacts_of(read: MutableRead, own_id: bytes) -> list[Contact]:
     """
-    The nodes of a read, ourselves apart.
+    Return the nodes of a read except ourselves.
     """
     return [answer.contact for answer in read.answers if answer.contact.node_id != own_id]
 
@@ -104,12 +105,15 @@ def read_again(
     nearest: int | None = None,
 ) -> Deferred[MutableRead]:
     """
-    Ask the nodes of C{read} once more, all at once, also those that were
-    silent.  Ends when each has answered or is slow; who did not answer, or may
-    not be asked now, keeps its earlier answer.
+    Query the nodes of C{read} again, including the silent ones, concurrently. A node
+    that does not answer, or may not be queried now, keeps its earlier answer.
 
-    @param on_answer: told each answer as it arrives.
-    @param nearest: ask so many of the nearest only, and none that was silent.
+    @param may_ask: returns whether a query would be sent immediately.
+    @param on_answer: called with each answer as it arrives.
+    @param nearest: query only this many of the nearest, and none of the silent ones;
+        C{None}: query all.
+    @return: fires when each node has answered or is slow. Cancelling it cancels all
+        queries.
     """
     answers = {answer.contact: answer for answer in read.answers}
     target = mutable_target(read.public_key, read.salt)

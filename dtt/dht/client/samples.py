@@ -1,9 +1,9 @@
 """
-Asking nodes which info hashes they have peers for (BEP51).
+Sampling the info hashes that nodes have peers for (BEP51).
 
-Rules: the nodes near a target are looked up by C{find_node}, which all of them
-know, and are then asked one query each; who said when there will be others is
-not asked before.
+Rules: the nodes near a target are looked up by C{find_node}, which all nodes support,
+and then queried once each. A node is not queried again before the interval that it
+announced has passed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from dtt.interfaces import Contact, InfohashSample
 from dtt.krpc.messages import Response
 from dtt.net.bounded import make_room
 
-#: Seconds of the longest interval (BEP51).
+#: The longest interval, seconds (BEP51).
 MAX_INTERVAL: Final = 21600
 
-#: Info hashes taken from one answer: what fits into an MTU.
+#: The most info hashes taken from one response: what fits into an MTU.
 MAX_SAMPLES: Final = 70
 
-#: Nodes whose interval is remembered.  Guess.
+#: The most nodes whose interval is remembered. Guess.
 MAX_REMEMBERED: Final = 4096
 
 _SIZE: Final = 20
@@ -36,7 +36,8 @@ _SIZE: Final = 20
 
 def sample_in(contact: Contact, response: Response) -> InfohashSample | None:
     """
-    What a response to C{sample_infohashes} says; L{None} if it is none.
+    Interpret a response to C{sample_infohashes}; return C{None} if it is not a valid
+    one.
     """
     values = response.values
     samples, total, interval = values.get(b"samples"), values.get(b"num"), values.get(b"interval")
@@ -52,27 +53,28 @@ def sample_in(contact: Contact, response: Response) -> InfohashSample | None:
 
 class Sampler:
     """
-    Remembers who may be asked when.
+    Queries nodes for samples, respecting their intervals.
     """
 
     def __init__(self, ask: Ask, seconds: Callable[[], float]) -> None:
         """
-        @param seconds: what time it is.
+        @param ask: sends a query.
+        @param seconds: returns the current time, seconds.
         """
         self._ask = ask
         self._seconds = seconds
-        # By address; who was asked first comes first.
+        # When each address may be queried again, least recently queried first.
         self._not_before: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     def sample(
         self, contacts: list[Contact], on_sample: Callable[[InfohashSample], None]
     ) -> Deferred[tuple[InfohashSample, ...]]:
         """
-        Ask those of C{contacts} that may be asked, all at once.
+        Query those of C{contacts} that may be queried now, concurrently.
 
         @param on_sample: called with each answer as it arrives.
-        @return: fires with the answers in the order of C{contacts}, when each
-            has answered or is slow.  Cancelling it ends all queries.
+        @return: fires with the answers in the order of C{contacts} when each node has
+            answered or is slow. Cancelling it cancels all queries.
         """
         now = self._seconds()
         found: dict[Contact, InfohashSample] = {}

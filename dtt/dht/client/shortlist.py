@@ -1,21 +1,20 @@
 """
-The nodes that a lookup knows, in one or two orders.  Pure.
+The candidates of a lookup, in one or two orders. Pure.
 
 Rules:
-  - A lookup of slots has a second order, that of the crate mainline:
-    BEP42-valid nodes first, then by distance.
-  - A bounded number of candidates is kept, the nearest ones.  A nearer one
-    always replaces the farthest, whatever has become of that: a lookup in a
-    DHT of millions hears of thousands of nodes on its way to the target.  But
-    those that nobody who is believed has named go first.
-  - A network (/24; of IPv6, /64) has one place among the nearest, that of its
-    nearest node, and few candidates to fill it, outside closed networks and
-    our own machine.
-  - Who failed makes room.
-  - Most nodes that an honest node names answer.  A node that names silent ones
-    is not believed any more: the others that it named are not asked, unless an
-    other node names them, too.  So invented nodes, however near, cost few
-    queries and keep no real ones out.
+  - A lookup of a slot has a second order, that of the crate mainline: BEP42-valid nodes
+    first, then by distance.
+  - A bounded number of candidates is kept, the nearest. A nearer one always replaces
+    the farthest, whatever the state of that one: in a DHT of millions of nodes, a
+    lookup learns of thousands on its way to the target. Candidates named only by
+    informants that are not credible go first.
+  - Outside closed networks and loopback, a network (/24; IPv6: /64) has one place among
+    the nearest, that of its nearest node, and few candidates to fill it.
+  - A failed candidate makes room.
+  - Most nodes that an honest node names answer. An informant that names silent ones
+    loses its credibility: the other nodes that it named are not queried, unless another
+    informant names them too. Invented nodes, however near, therefore cost few queries
+    and keep no real ones out.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from dtt.net.networks import is_loopback, subnet
 
 T = TypeVar("T")
 
-#: Nodes that mainline looks at (docs/protocol/dht.md section 1, k).
+#: The width of a read by mainline (docs/protocol/dht.md section 1, k).
 MAINLINE_WIDTH: Final = 20
 
-#: Candidates kept, the nearest.  Guess: as many as could be asked.
+#: The most candidates kept. Guess: as many as could be queried.
 MAX_CANDIDATES: Final = 256
 
-#: Candidates of one network outside closed ones: should the first fail, another
-#: takes its place.  More would let one network fill the lookup.  Guess.
+#: The most candidates of one network, outside closed networks: if the first fails,
+#: another takes its place. More would let one network fill the lookup. Guess.
 MAX_PER_NETWORK: Final = 4
 
-#: So many silent nodes named by one node, and this many times as many silent
-#: ones as answers: it is not believed any more.  With 60 % silent nodes, an
-#: honest informant of 20 gets there in 3 of 100 cases, one of 8 in 2.
+#: An informant that has named at least this many silent nodes, and more than this many
+#: times as many silent as responsive ones, is not credible. With 60 % silent nodes, an
+#: honest informant of 20 nodes gets there in 3 of 100 cases, one of 8 in 2.
 MAX_SILENT: Final = 8
 SILENT_SHARE: Final = 4
 
@@ -56,7 +55,8 @@ BITS: Final = 160
 
 class State(Enum):
     """
-    Where a candidate stands.  C{SLOW}: its query is open, but nobody waits.
+    The state of a candidate. L{SLOW}: its query is open, but the lookup does not wait
+    for it.
     """
 
     NEW = auto()
@@ -69,18 +69,23 @@ class State(Enum):
 @define(slots=True, eq=False)
 class Candidate(Generic[T]):
     """
-    @ivar distance: from the target (XOR).
-    @ivar network: what has one place among the nearest; L{None}: no matter.
-    @ivar held_back: its query waits for the packet budget.
-    @ivar query: the open query, a Deferred.
-    @ivar result: what the lookup's user made of its answer.
-    @ivar knows_more: whether it told of as many nodes as fit into an answer.
-    @ivar asked_around: how often it was asked for nodes elsewhere.
-    @ivar places: where it stands in each order; none once it was dropped.
-    @ivar informants: who named it; none: we knew it.
-    @ivar informant: on whose word it was asked; L{None}: on our own.
-    @ivar answers: how many of those that it named have answered.
-    @ivar silences: how many have not, in time.
+    A node that a lookup may query.
+
+    @ivar contact: its id and address.
+    @ivar distance: its XOR distance from the target.
+    @ivar network: the network of which one candidate counts among the nearest; C{None}:
+        no such limit.
+    @ivar informants: the candidates that named it; empty if we knew it ourselves.
+    @ivar informant: the informant on whose word it was queried; C{None}: on our own.
+    @ivar state: where its query stands.
+    @ivar held_back: its query is waiting for the packet budget.
+    @ivar query: the Deferred of its open query.
+    @ivar result: the caller's interpretation of its response.
+    @ivar knows_more: it returned as many nodes as fit into a response.
+    @ivar subtree_queries: how often it was queried for nodes of other subtrees.
+    @ivar places: its place in each order; empty once dropped.
+    @ivar answers: how many nodes that it named have answered.
+    @ivar silences: how many nodes that it named have not answered in time.
     """
 
     contact: Contact
@@ -93,30 +98,30 @@ class Candidate(Generic[T]):
     query: Any = None
     result: T | None = None
     knows_more: bool = False
-    asked_around: int = 0
+    subtree_queries: int = 0
     places: tuple[Any, ...] = ()
     answers: int = 0
     silences: int = 0
 
     @property
-    def believed(self) -> bool:
+    def credible(self) -> bool:
         """
-        Are the nodes that it names worth asking?
+        Whether the nodes that it names are worth querying.
         """
         return self.silences < MAX_SILENT or self.silences <= SILENT_SHARE * self.answers
 
     @property
     def vouched_for(self) -> bool:
         """
-        Did we know it, or has somebody named it who is believed?
+        Whether we knew it, or a credible informant has named it.
         """
-        return not self.informants or any(informant.believed for informant in self.informants)
+        return not self.informants or any(informant.credible for informant in self.informants)
 
     def named_by(self, informant: Candidate[T] | None) -> None:
         """
-        One more has named it.
+        Record one more informant.
 
-        @param informant: L{None}: we know it ourselves.
+        @param informant: the informant; C{None}: we know the node ourselves.
         """
         if informant is None:
             self.informants.clear()
@@ -128,8 +133,9 @@ class Order(Generic[T]):
     """
     One order of the candidates.
 
-    @ivar width: how many of the first, silent ones apart, have to answer.
-    @ivar ranked: key, serial number and candidate, sorted.
+    @ivar width: how many of the first responsive candidates have to answer.
+    @ivar key: maps a candidate to its sort key.
+    @ivar ranked: sorted tuples of key, serial number and candidate.
     """
 
     __slots__ = ("key", "ranked", "width")
@@ -142,10 +148,12 @@ class Order(Generic[T]):
 
 class Candidates(Generic[T]):
     """
-    @ivar orders: that of the distance, and mainline's if it is wanted.
-    @ivar added: how many have come in so far.
-    @ivar own_id: never a candidate; may be changed.
-    @ivar crowded: whether a network has more than one.
+    The candidates of one lookup.
+
+    @ivar orders: the order by distance, and mainline's if requested.
+    @ivar added: the number of candidates added so far.
+    @ivar own_id: our id, never a candidate; may be changed.
+    @ivar crowded: whether a network has more than one candidate.
     """
 
     def __init__(
@@ -157,8 +165,12 @@ class Candidates(Generic[T]):
         own_id: bytes,
     ) -> None:
         """
-        @param is_secure: BEP42; if given, mainline's order is wanted.
+        @param target: 20 bytes.
+        @param width: how many of the nearest have to answer.
+        @param is_secure: returns whether an id is BEP42-valid; if given, there is
+            mainline's order too.
         @param closed: many nodes share an IP address.
+        @param own_id: our id.
         """
         self.added = 0
         self.crowded = False
@@ -175,35 +187,35 @@ class Candidates(Generic[T]):
         self.own_id = own_id
         self._known: dict[tuple[str, int], Candidate[T]] = {}
         self._per_network: Counter[str] = Counter()
-        # Has anybody turned out not to be believed?
+        # Whether any informant has lost its credibility.
         self._doubts = False
 
     def all(self) -> list[Candidate[T]]:
         """
-        All that have not failed, the nearest first.
+        Return all candidates that have not failed, nearest first.
         """
         return [candidate for _, _, candidate in self.orders[0].ranked]
 
     def answered(self) -> list[Candidate[T]]:
         """
-        The nearest that have answered, no more than have to.
+        Return the nearest candidates that have answered, at most as many as have to.
         """
-        answered = [each for each in self.alone(self.orders[0]) if each.state is State.ANSWERED]
+        answered = [each for each in self.one_per_network(self.orders[0]) if each.state is State.ANSWERED]
         return answered[: self.orders[0].width]
 
     def silent(self) -> list[Contact]:
         """
-        Those as near as the ones that had to answer, who have not done so yet.
+        Return slow candidates that are as near as those that had to answer.
         """
         answered = self.answered()
         last = answered[-1].distance if len(answered) == self.orders[0].width else 1 << BITS
         slow = [each for each in self.all() if each.state is State.SLOW and each.distance < last]
         return [candidate.contact for candidate in slow[: self.orders[0].width]]
 
-    def alone(self, order: Order[T]) -> Iterator[Candidate[T]]:
+    def one_per_network(self, order: Order[T]) -> Iterator[Candidate[T]]:
         """
-        In an order, those that are not silent, each network's first only;
-        without new ones that nobody who is believed has named.
+        Iterate over the candidates in an order: of each network up to its first
+        responsive one, and no new ones without a credible informant.
         """
         networks: set[str] = set()
         for _, _, candidate in order.ranked:
@@ -214,17 +226,18 @@ class Candidates(Generic[T]):
                 self._doubts = True
                 continue
             yield candidate
-            # As it is now: it may just have been asked.
+            # Use the current state: the consumer may just have queried it.
             if network is not None and candidate.state not in (State.SLOW, State.FAILED):
                 networks.add(network)
 
     def learn(self, contacts: Iterable[Contact], informant: Candidate[T] | None = None) -> None:
         """
-        Take in whom there is room for.
+        Add those of C{contacts} for which there is room.
 
-        @param informant: who named them; L{None}: they are our own.
+        @param informant: the candidate that named them; C{None}: we know them
+            ourselves.
         """
-        if informant is not None and not informant.believed:
+        if informant is not None and not informant.credible:
             return
         for contact in contacts:
             address = (contact.host, contact.port)
@@ -232,7 +245,7 @@ class Candidates(Generic[T]):
             if candidate is not None:
                 if candidate.state is State.NEW:
                     candidate.named_by(informant)
-                # One that had to go before it was asked may come back.
+                # A candidate dropped before it was queried may return.
                 if candidate.state is State.NEW and not candidate.places and self._has_room(candidate):
                     self._rank(candidate)
                 continue
@@ -267,7 +280,7 @@ class Candidates(Generic[T]):
 
     def drop(self, candidate: Candidate[T]) -> None:
         """
-        Make room: it failed, or is too far.
+        Remove a candidate that failed or is too far.
         """
         for order, place in zip(self.orders, candidate.places, strict=False):
             del order.ranked[bisect_left(order.ranked, place)]
@@ -275,7 +288,7 @@ class Candidates(Generic[T]):
 
     def renamed(self, candidate: Candidate[T], node_id: bytes) -> None:
         """
-        It has another id than we were told: its rank is by its own.
+        Re-rank a candidate that responded with another id than it was named with.
         """
         if not candidate.places:
             return
@@ -287,11 +300,11 @@ class Candidates(Generic[T]):
 
     def inner(self, asked: int, answered: int) -> list[T] | None:
         """
-        The results of the nearest that have answered, as soon as the C{asked}
-        nearest known ones that are not silent have all been asked and
-        C{answered} of them have answered; until then, L{None}.
+        Return the results of the nearest candidates that have answered, or C{None}
+        unless the C{asked} nearest responsive ones have all been queried and
+        C{answered} of them have answered.
         """
-        heard = (each for each in self.alone(self.orders[0]) if each.state is not State.SLOW)
+        heard = (each for each in self.one_per_network(self.orders[0]) if each.state is not State.SLOW)
         nearest = list(islice(heard, asked))
         if any(each.state is State.NEW for each in nearest):
             return None
@@ -300,12 +313,13 @@ class Candidates(Generic[T]):
 
     def results(self) -> list[T]:
         """
-        Of those that had to answer and did, in any order; the nearest first.
+        Return the results of the candidates that had to answer and did, in any order;
+        nearest first.
         """
         found: dict[int, T] = {}
         for order in self.orders:
             left = order.width
-            for candidate in self.alone(order):
+            for candidate in self.one_per_network(order):
                 if left and candidate.state is State.ANSWERED:
                     left -= 1
                     if candidate.result is not None:

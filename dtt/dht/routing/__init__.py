@@ -1,3 +1,3 @@
 """
-The routing table, its buckets, and node ids (BEP42).  Pure.
+The routing table, its buckets, and node ids (BEP42). Pure.
 """

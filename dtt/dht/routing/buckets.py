@@ -1,8 +1,8 @@
 """
-The buckets of a routing table (BEP5).  Pure.
+The k-buckets of a routing table (BEP5). Pure.
 
-Rules: a bucket holds k nodes; of what is known of one, its compact form is all
-that is kept; a full bucket's compact node info is ready to be sent.
+Rules: a bucket holds k nodes. A node is stored in compact form only, and the compact
+node info of a full bucket is kept ready to be sent.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from dtt.dht.routing.ids import ID_SIZE
 from dtt.interfaces import Contact
 from dtt.krpc.compact import decode_address
 
-#: Nodes in a bucket (BEP5, k).
+#: The most nodes in a bucket (BEP5, k).
 K: Final = 8
 
-#: Unanswered queries in a row that make a node bad (BEP5 says "multiple").
+#: Consecutive unanswered queries that make a node bad (BEP5 says "multiple").
 MAX_FAILURES: Final = 2
 
 
 @define(slots=True, eq=False, weakref_slot=False)
 class Entry:
     """
-    A node.  Its L{Contact} is made when it is asked for: a table has hundreds,
-    and this takes half the memory.
+    A node in a bucket. Its L{Contact<dtt.interfaces.Contact>} is created on demand: a
+    table has hundreds of nodes, and this halves their memory.
 
-    @ivar compact: id and address (BEP5, BEP32).
-    @ivar seen: when it last gave a sign of life.
+    @ivar compact: id and address (BEP5, BEP32), 26 or 38 bytes.
+    @ivar seen: when we last heard from it, seconds.
     @ivar secure: whether its id is valid for its address (BEP42).
-    @ivar failures: queries in a row that it did not answer.
+    @ivar failures: the number of consecutive queries that it did not answer.
     """
 
     compact: bytes
@@ -42,51 +42,58 @@ class Entry:
     @property
     def number(self) -> int:
         """
-        Its id, as a number.
+        Its id as a number.
         """
         return int.from_bytes(self.compact[:ID_SIZE])
 
     @property
     def address(self) -> bytes:
         """
-        6 or 18 bytes.
+        Its compact address, 6 or 18 bytes.
         """
         return self.compact[ID_SIZE:]
 
     @property
     def contact(self) -> Contact:
         """
-        For others.
+        Its contact.
         """
         return contact_of(self.compact)
 
     @property
     def bad(self) -> bool:
         """
-        It failed too often.
+        Whether it has failed too often.
         """
         return self.failures >= MAX_FAILURES
 
 
 def contact_of(compact: bytes) -> Contact:
     """
-    A node in compact form.
+    Decode a node in compact form.
     """
     return Contact(compact[:ID_SIZE], *decode_address(compact[ID_SIZE:]))
 
 
 class Bucket:
     """
-    @ivar entries: at most L{K}.
-    @ivar waiting: nodes that answered while the bucket was full, in compact form, and when; the latest last.
-    @ivar changed: when a node in it last gave a sign of life.
-    @ivar compact: the compact form of all entries while there are L{K} and none is bad.
+    One k-bucket.
+
+    @ivar entries: at most L{K} entries.
+    @ivar waiting: the replacement cache: nodes that responded while the bucket was
+        full, as (compact form, time), latest last.
+    @ivar changed: when we last heard from a node in it.
+    @ivar compact: the compact form of all entries if there are L{K} and none is bad;
+        otherwise C{None}.
     @ivar secure: whether the ids of all entries are valid (BEP42).
     """
 
     __slots__ = ("changed", "compact", "entries", "secure", "waiting")
 
     def __init__(self, changed: float) -> None:
+        """
+        @param changed: the current time, seconds.
+        """
         self.entries: list[Entry] = []
         self.waiting: list[tuple[bytes, float]] = []
         self.changed = changed
@@ -95,7 +102,7 @@ class Bucket:
 
     def update(self) -> None:
         """
-        Make C{compact} and C{secure} true again.
+        Recompute C{compact} and C{secure}.
         """
         self.secure = all(entry.secure for entry in self.entries)
         alive = [entry.compact for entry in self.alive()]
@@ -103,10 +110,10 @@ class Bucket:
 
     def find(self, node_id: bytes) -> Entry | None:
         """
-        The entry with an id.
+        Return the entry with an id, or C{None}.
         """
         if self.compact is not None:
-            # The usual case: as fast as a dictionary, and without one.
+            # The common case: as fast as a dictionary, without its memory.
             at = self.compact.find(node_id)
             if at < 0:
                 return None
@@ -117,6 +124,6 @@ class Bucket:
 
     def alive(self) -> list[Entry]:
         """
-        The entries that are not bad.
+        Return the entries that are not bad.
         """
         return [entry for entry in self.entries if entry.failures < MAX_FAILURES]

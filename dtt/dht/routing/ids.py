@@ -1,9 +1,9 @@
 """
-Node ids, their distance, and the ids that an address may have (BEP42).  Pure.
+Node ids, their distance, and the ids valid for an address (BEP42). Pure.
 
-Rules: an id is 20 bytes; the distance of two is their XOR as a number.  By
-BEP42 the first 21 bits of an id follow from a CRC32-C of the node's address
-and three bits of the id's last byte; addresses of local networks are exempt.
+Rules: an id has 20 bytes. The distance between two ids is their XOR as a number. By
+BEP42 the first 21 bits of an id are derived from a CRC32-C of the node's address and
+three bits of the id's last byte. Addresses of local networks are exempt.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CRC32C = _crc32c_table()
 
 def crc32c(data: bytes) -> int:
     """
-    CRC32-C (Castagnoli; RFC 3720, appendix B.4).
+    Return the CRC32-C (Castagnoli; RFC 3720, appendix B.4) of C{data}.
     """
     crc = 0xFFFFFFFF
     for byte in data:
@@ -48,20 +48,20 @@ def crc32c(data: bytes) -> int:
 
 def distance(a: bytes, b: bytes) -> int:
     """
-    How far two ids are from each other (Kademlia's XOR metric).
+    Return the distance between two ids (Kademlia's XOR metric).
     """
     return int.from_bytes(a, "big") ^ int.from_bytes(b, "big")
 
 
 def random_id(rng: Random) -> bytes:
     """
-    Any id.
+    Return a random id.
     """
     return rng.randbytes(ID_SIZE)
 
 
 def _prefix(ip: str, seed: int) -> int:
-    # The 21 bits for an address and the last byte of the id.
+    # The first 21 bits of an id, for an address and the last byte of the id.
     packed = encode_address(ip, 0)[:-2]
     mask = _MASK4 if len(packed) == 4 else _MASK6
     masked = bytearray(a & b for a, b in zip(packed, mask, strict=False))
@@ -71,7 +71,7 @@ def _prefix(ip: str, seed: int) -> int:
 
 def generate(ip: str, rng: Random) -> bytes:
     """
-    An id that is valid for an address.
+    Return a random id that is valid for an address.
 
     @param ip: our external address, an IP literal.
     """
@@ -83,7 +83,7 @@ def generate(ip: str, rng: Random) -> bytes:
 
 def is_valid(node_id: bytes, ip: str) -> bool:
     """
-    May the node at an address have this id?
+    Return whether an id is valid for the address of its node.
 
     @param ip: an IP literal.
     """

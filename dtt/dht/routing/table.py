@@ -1,20 +1,20 @@
 """
-The routing table: k-buckets of nodes that have answered us.  Pure.
+The routing table: k-buckets of nodes that have responded to us. Pure.
 
-Rules (BEP5, "Routing Table"; Kademlia section 2.4): a bucket holds k nodes;
-only the bucket that our own id falls in is split; a node enters after it has
-answered a query.  Good: it answered, or having answered once it asked us
-something, within 15 minutes.  Bad: it failed to answer two queries in a row.
-A bad node is handed out no more and is the first to be replaced, but it stays
-while nobody waits for its place: when it was our own network that was down,
-it answers again.  In a full bucket a node whose id is valid for its address
-(BEP42) takes the place of one whose id is not; where there is room, both are
-welcome.  Read-only nodes (BEP43) are the caller's to keep out.
-
-Outside closed networks an IP address (of IPv6, a /64) has one place in the
-whole table, and a /24 one in a bucket, so that one host can't fill the table,
-nor one network the nearest nodes.  A table has nodes of one address family
-(BEP32).
+Rules (BEP5, "Routing Table"; Kademlia section 2.4):
+  - A bucket holds k nodes. Only the bucket that contains our own id is split. A node
+    enters after it has answered a query.
+  - A node is good if within 15 minutes it has answered, or, having answered once,
+    queried us. It is bad if it has failed to answer two consecutive queries. A bad node
+    is not handed out and is the first to be replaced, but it stays while no other node
+    needs its place: if our own network was down, it will answer again.
+  - In a full bucket, a node whose id is valid for its address (BEP42) replaces one
+    whose id is not. Where there is room, both are accepted.
+  - The caller keeps read-only nodes (BEP43) out.
+  - Outside closed networks an IP address (IPv6: a /64) has one place in the whole
+    table, and a /24 one place in a bucket, so that neither one host can fill the table
+    nor one network the nearest nodes.
+  - A table contains nodes of one address family (BEP32).
 """
 
 from __future__ import annotations
@@ -31,31 +31,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from random import Random
 
-#: Seconds that a node stays good without a sign of life, and a bucket fresh
-#: without a change (BEP5).
+#: Seconds that a node stays good after we last heard from it, and a bucket fresh after
+#: its last change (BEP5).
 FRESH: Final = 15 * 60.0
 
-#: Nodes that wait for a place in a full bucket (Kademlia section 4.1; as many
-#: as places: guess).
+#: The most nodes in a bucket's replacement cache (Kademlia section 4.1; as many as a
+#: bucket has: guess).
 MAX_WAITING: Final = K
 
 _BITS: Final = 160
 
-# How compact addresses of our own machine begin.
+# The first bytes of compact loopback addresses.
 _LOOPBACK4: Final = 127
 _LOOPBACK6: Final = bytes(15) + b"\x01"
 
 
 class RoutingTable:
     """
-    The nodes of one address family that we know.
+    The known nodes of one address family.
 
-    @ivar own_id: 20 bytes; never enters the table.
-    @ivar closed: whether many nodes may share an IP address (a network on
-        loopback).
+    @ivar own_id: our 20-byte id, which never enters the table.
+    @ivar closed: whether many nodes may share an IP address (a network on loopback).
     """
 
     def __init__(self, own_id: bytes, now: float, *, closed: bool = False) -> None:
+        """
+        @param own_id: our 20-byte id.
+        @param now: the current time, seconds.
+        @param closed: whether many nodes may share an IP address.
+        """
         self.own_id = own_id
         self.closed = closed
         self._own = int.from_bytes(own_id)
@@ -65,14 +69,14 @@ class RoutingTable:
 
     def __len__(self) -> int:
         """
-        How many nodes are not bad.
+        Return the number of nodes that are not bad.
         """
         return self._alive
 
     @property
     def bad(self) -> int:
         """
-        How many are.
+        The number of bad nodes.
         """
         return len(self._by_place) - self._alive
 
@@ -85,8 +89,8 @@ class RoutingTable:
         return self._buckets[self._index(int.from_bytes(node_id))]
 
     def _place(self, address: bytes) -> bytes:
-        # What has one place in the table, of a compact address: in a closed
-        # network and on loopback the address, else the IP, or its /64.
+        # The key of which the table has one node: the compact address in a closed
+        # network and on loopback, otherwise the IP, or its /64.
         if len(address) == ADDRESS_SIZE:
             return address if self.closed or address[0] == _LOOPBACK4 else address[:4]
         return address if self.closed or address.startswith(_LOOPBACK6) else address[:8]
@@ -101,11 +105,11 @@ class RoutingTable:
 
     def responded(self, contact: Contact, now: float) -> Contact | None:
         """
-        C{contact} answered a query of ours.  It enters the table if there is
+        Record that C{contact} answered one of our queries. It enters the table if there is
         a place for it.
 
-        @return: a questionable node that should be pinged because C{contact}
-            waits for its place (BEP5), or L{None}.
+        @return: a questionable node to ping because C{contact} is waiting for its place
+            (BEP5), or C{None}.
         """
         entry = self._entry(contact)
         if entry is not None:
@@ -119,28 +123,28 @@ class RoutingTable:
                     self._alive += 1
                     bucket.update()
             return None
-        if contact.node_id == self.own_id or not self._make_way(contact):
+        if contact.node_id == self.own_id or not self._claim_place(contact):
             return None
         bucket = self._bucket(contact.node_id)
         while len(bucket.entries) >= K and bucket is self._buckets[-1] and len(self._buckets) < _BITS:
             self._split()
             bucket = self._bucket(contact.node_id)
         if len(bucket.entries) >= K:
-            yielding = self._yielding(bucket, contact)
-            if yielding is None:
+            replaced = self._to_replace(bucket, contact)
+            if replaced is None:
                 return self._wait(bucket, encode_nodes((contact,)), now)
-            self._remove(yielding)
-            if not yielding.bad:
-                self._wait(bucket, yielding.compact, yielding.seen)
+            self._remove(replaced)
+            if not replaced.bad:
+                self._wait(bucket, replaced.compact, replaced.seen)
         self._add(bucket, contact, now)
         return None
 
     def _is_secure(self, contact: Contact) -> bool:
         return self.closed or is_valid(contact.node_id, contact.host)
 
-    def _yielding(self, bucket: Bucket, contact: Contact) -> Entry | None:
+    def _to_replace(self, bucket: Bucket, contact: Contact) -> Entry | None:
         """
-        Who leaves a full bucket for C{contact}?
+        Return the entry that C{contact} replaces in a full bucket, or C{None}.
         """
         bad = next((entry for entry in bucket.entries if entry.bad), None)
         if bad is not None or bucket.secure or not self._is_secure(contact):
@@ -149,15 +153,15 @@ class RoutingTable:
 
     def heard(self, node_id: bytes, host: str, port: int, now: float) -> bool:
         """
-        A node, which is not read-only, asked us something.
+        Record a query from a node that is not read-only.
 
-        @return: whether it should be pinged: it is new, and there is room for
-            it if it answers.
+        @return: whether to ping the node: it is new, and there is a place for it if it
+            answers.
         """
         bucket = self._buckets[self._index(int.from_bytes(node_id))]
         entry = bucket.find(node_id)
         full = bucket.compact is not None and bucket is not self._buckets[-1]
-        if entry is None and full and bucket.secure:  # the usual case
+        if entry is None and full and bucket.secure:  # the common case
             return False
         if entry is not None and entry.address == encode_address(host, port):
             entry.seen = now
@@ -165,14 +169,14 @@ class RoutingTable:
         contact = Contact(node_id, host, port)
         if full and (bucket.secure or not self._is_secure(contact)):
             return False
-        for holder in (entry, *self._in_place(contact)):
+        for holder in (entry, *self._holders(contact)):
             if holder is not None and not holder.bad:
                 return False
         return node_id != self.own_id
 
     def failed(self, contact: Contact) -> None:
         """
-        C{contact} did not answer a query in time.
+        Record that C{contact} did not answer a query in time.
         """
         entry = self._entry(contact)
         if entry is None:
@@ -183,21 +187,21 @@ class RoutingTable:
         self._alive -= 1
         bucket = self._bucket(contact.node_id)
         bucket.update()
-        # The latest whose ids are valid, then the latest of the others.
+        # The latest with a valid id, otherwise the latest.
         bucket.waiting.sort(key=lambda place: (self._is_secure(contact_of(place[0])), place[1]))
         while bucket.waiting:
             compact, seen = bucket.waiting.pop()
             candidate = contact_of(compact)
-            if self._make_way(candidate):
+            if self._claim_place(candidate):
                 if entry in bucket.entries:
                     self._remove(entry)
                 self._add(bucket, candidate, seen)
                 return
 
-    def _in_place(self, contact: Contact) -> tuple[Entry | None, Entry | None]:
+    def _holders(self, contact: Contact) -> tuple[Entry | None, Entry | None]:
         """
-        Who has the place of C{contact}'s address in the table, and that of its
-        network in its bucket?
+        Return the entries that hold the place of C{contact}'s address in the table and
+        the place of its network in its bucket.
         """
         address = encode_address(contact.host, contact.port)
         there = self._by_place.get(self._place(address))
@@ -208,14 +212,14 @@ class RoutingTable:
         network = address[:size]
         return there, next((each for each in entries if each.address.startswith(network)), None)
 
-    def _make_way(self, contact: Contact) -> bool:
-        # Whether neither id nor address is taken; what gives way is removed.
-        # A good node keeps its id against a claim from elsewhere (BEP5); a
-        # node that came back with a new id replaces itself.
+    def _claim_place(self, contact: Contact) -> bool:
+        # Return whether id and address are available, after removing what they replace.
+        # A good node keeps its id against a claim from another address (BEP5). A node
+        # that returns with a new id replaces its old entry.
         same_id = self._bucket(contact.node_id).find(contact.node_id)
         if same_id is not None and not same_id.bad:
             return False
-        there, neighbour = self._in_place(contact)
+        there, neighbour = self._holders(contact)
         moved = there is not None and there.address != encode_address(contact.host, contact.port)
         if there is not None and not there.bad and moved:
             return False
@@ -259,20 +263,20 @@ class RoutingTable:
         old.update()
         new.update()
 
-    # Questions
+    # Queries
 
     def nearest(self, target: bytes, count: int = K) -> list[Contact]:
         """
-        The C{count} known nodes nearest to C{target} (20 bytes), the nearest
-        first; without bad ones.
+        Return the C{count} nodes nearest to C{target} (20 bytes) that are not bad,
+        nearest first.
         """
         return [entry.contact for entry in self._nearest(target, count)]
 
     def nearest_compact(self, target: bytes) -> bytes:
         """
-        The 8 nearest nodes as compact node info (BEP5, BEP32; 26 or 38 bytes
-        each), in no particular order: a full bucket's are kept ready
-        (docs/protocol/dht.md section 6).
+        Return the 8 nodes nearest to C{target} as compact node info (BEP5, BEP32;
+        26 or 38 bytes each), in no particular order. For a full bucket it is prepared
+        in advance (docs/protocol/dht.md section 6).
         """
         compact = self._buckets[self._index(int.from_bytes(target))].compact
         if compact is not None:
@@ -293,10 +297,10 @@ class RoutingTable:
         return found[:count]
 
     def _from(self, number: int) -> Iterator[Bucket]:
-        # All buckets, the nearest to an id first.  The nodes of a bucket differ
-        # from us in its bit: where the id does, too, they are nearer than all
-        # deeper ones, else farther.  Hostile nodes can fill 160 buckets: to
-        # sort the nodes of all would take a millisecond.
+        # Yield all buckets, nearest to an id first. The nodes of a bucket differ from
+        # us in the bucket's bit. If the id differs there too, they are nearer than
+        # those of all deeper buckets, otherwise farther. Hostile nodes can fill 160
+        # buckets; sorting the nodes of all would take a millisecond.
         last = len(self._buckets) - 1
         home = self._index(number)
         same = []
@@ -311,15 +315,15 @@ class RoutingTable:
 
     def contacts(self) -> list[Contact]:
         """
-        All nodes, those that were heard of last first, bad ones at the end.
+        Return all nodes, most recently heard from first, bad ones last.
         """
         entries = sorted(self._by_place.values(), key=lambda entry: (entry.bad, -entry.seen))
         return [entry.contact for entry in entries]
 
     def refresh_targets(self, now: float, rng: Random) -> list[bytes]:
         """
-        A random id in each bucket that did not change for L{FRESH} seconds,
-        to be looked up (BEP5); the buckets count as changed now.
+        Return a random id in each bucket unchanged for L{FRESH} seconds, to be looked
+        up (BEP5), and mark these buckets as changed.
         """
         targets = []
         for index, bucket in enumerate(self._buckets):
@@ -337,8 +341,8 @@ class RoutingTable:
 
     def with_id(self, own_id: bytes, now: float) -> RoutingTable:
         """
-        A table with the same nodes around another C{own_id} (BEP42: our
-        external address became known).
+        Return a table with the same nodes for another C{own_id} (BEP42: our external
+        address became known).
         """
         table = RoutingTable(own_id, now, closed=self.closed)
         for entry in sorted(self._by_place.values(), key=lambda entry: -entry.seen):

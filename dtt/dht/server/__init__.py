@@ -1,3 +1,3 @@
 """
-What a DHT node answers: storage, write tokens and upload limits.
+The server side of a DHT node: storage, write tokens and upload limits.
 """

@@ -1,19 +1,18 @@
 """
-Answers one query (BEP5, 32, 42, 44, 51).
+Answers queries (BEP5, 32, 42, 44, 51).
 
 Rules (docs/protocol/dht.md section 3):
-  - C{ip} is in every reply, C{nodes} beside every value.
-  - A put is checked in the order of the costs: types and sizes, token,
-    C{cas} and C{seq}, signature; one that repeats what is stored needs no
-    second verification.
-  - An unknown method with a C{target} or C{info_hash} is answered like
-    C{find_node}, any other by 204.
-  - The upload is limited, above all that to addresses that may be forged; a
-    valid token proves an address.
+  - C{ip} is in every reply, and C{nodes} accompanies every value.
+  - A put is checked in order of cost: types and sizes, token, C{cas} and C{seq},
+    signature. A put that repeats the stored item is not verified again.
+  - An unknown method with a C{target} or C{info_hash} is answered like C{find_node},
+    any other with error 204.
+  - The upload is limited, above all to addresses that may be forged. A valid token
+    proves an address.
 
-What a query of a kind is answered with is made as it is sent, bencoded, keys
-in order: a dictionary and its encoding would take longer than all the rest
-(docs/protocol/dht.md section 6).
+Responses are assembled directly in bencoded form, with sorted keys: building and
+encoding a dictionary would take longer than everything else (docs/protocol/dht.md
+section 6).
 """
 
 from __future__ import annotations
@@ -56,17 +55,17 @@ from dtt.krpc.messages import (
 )
 from dtt.net.networks import packed_network
 
-#: Peers in an answer to C{get_peers}: of IPv4, 400 bytes; of IPv6, 1000.
-#: Guess: libtorrent gives up to 100.
+#: The most peers in a response to C{get_peers}: 400 bytes of IPv4 peers, 1000 of IPv6.
+#: Guess: libtorrent returns up to 100.
 MAX_PEERS_ANSWERED: Final = 50
 
-#: Info hashes in an answer to C{sample_infohashes} (libtorrent's number), and
-#: the seconds until there are others (BEP51, "interval": up to 21600).  Guess.
+#: The most info hashes in a response to C{sample_infohashes} (libtorrent's number), and
+#: the seconds until the sample changes (BEP51, "interval": up to 21600). Guess.
 MAX_SAMPLES: Final = 20
 SAMPLE_INTERVAL: Final = 300
 
-#: Items, and peers, that one call of L{Responder.expire} removes: less than a
-#: millisecond.  Guess.
+#: The most items, and the most peers, removed by one call of L{Responder.expire}: it
+#: takes less than a millisecond. Guess.
 EXPIRE_AT_ONCE: Final = 512
 
 _TEXTS: Final = {
@@ -77,7 +76,7 @@ _TEXTS: Final = {
 
 class _Refusal(Exception):
     """
-    The query is answered with an error.
+    Answer the query with an error.
     """
 
     def __init__(self, code: int, text: str) -> None:
@@ -87,7 +86,7 @@ class _Refusal(Exception):
 
 
 def _address(host: str, port: int) -> bytes:
-    # Every reply has one; inet_aton takes an eighth of the time.
+    # Every reply contains an address; inet_aton takes an eighth of the time.
     if ":" in host:
         return encode_address(host, port)
     return inet_aton(host) + port.to_bytes(2, "big")
@@ -109,15 +108,16 @@ def _integer(arguments: dict[bytes, Any], name: bytes, low: int, high: int) -> i
 
 class Responder:
     """
-    A node as others see it.  L{answer} is made for
-    L{KRPCProtocol<dtt.krpc.protocol.KRPCProtocol>}.  A handler, one for each
-    kind of query, returns the entries of C{r} that follow C{id}.
+    Answers the queries of other nodes.
 
-    @ivar items: what is stored by BEP44.
-    @ivar peers: what is announced by BEP5.
-    @ivar limits: who may be answered now.
-    @ivar counters: C{stored}, C{refreshed}, C{verified}, C{announced},
-        C{limited}, C{faults} and C{error.CODE}.
+    L{answer} is the callback for L{KRPCProtocol<dtt.krpc.protocol.KRPCProtocol>}. Each
+    method has a handler that returns the entries of C{r} after C{id}, bencoded.
+
+    @ivar items: the BEP44 items stored.
+    @ivar peers: the BEP5 peers announced.
+    @ivar limits: the upload limits.
+    @ivar counters: C{stored}, C{refreshed}, C{verified}, C{announced}, C{limited},
+        C{faults} (unexpected exceptions, that is, bugs) and C{errors_CODE}.
     """
 
     _log = Logger()
@@ -135,10 +135,15 @@ class Responder:
         peers: PeerStore | None = None,
     ) -> None:
         """
+        @param reactor: the clock.
         @param node_id: our 20-byte id.
-        @param nearest: compact info of up to 8 IPv4 nodes for a target.
-        @param nearest6: the same of IPv6 nodes, if we know any.
-        @param rng: must not be predictable; the system's by default.
+        @param nearest: returns the compact info of up to 8 IPv4 nodes for a target.
+        @param nearest6: the same for IPv6 nodes; C{None}: no IPv6.
+        @param rng: the source of tokens, which must be unpredictable; the system's by
+            default.
+        @param limits: the upload limits; by default its own.
+        @param items: the store of items; by default its own.
+        @param peers: the store of peers; by default its own.
         """
         self._reactor = reactor
         self._node_id = node_id
@@ -176,9 +181,10 @@ class Responder:
 
     def answer(self, query: Query, host: str, port: int) -> bytes | None:
         """
-        The reply to a query, or L{None} if there shall be none.
+        Return the reply to a query, or C{None} to send none.
 
-        @param host: the querier's IP.
+        @param host: the querier's IP address.
+        @param port: the querier's port.
         """
         now = self._reactor.seconds()
         try:
@@ -188,7 +194,7 @@ class Responder:
         ip = address[:-2]
         limits = self.limits
         limited = not limits.closed
-        # A put or an announcement may prove the address by its token.
+        # A put or an announcement may prove its address by the token.
         if limited and not limits.allows(ip, now) and query.method not in (b"put", b"announce_peer"):
             self.counters["limited"] += 1
             return None
@@ -200,7 +206,9 @@ class Responder:
         except Exception:
             self.counters["faults"] += 1
             if self.counters["faults"] == 1:
-                self._log.failure("A query could not be answered; later faults are only counted.")
+                self._log.failure(
+                    "Unexpected error while answering a query (a bug in dtt); more will only be counted."
+                )
             reply = self._error(query, SERVER_ERROR, "server error", address)
         if limited:
             if not limits.allows(ip, now):
@@ -211,13 +219,13 @@ class Responder:
 
     def expire(self, now: float) -> None:
         """
-        Free the memory of what has expired: to be called now and then.
+        Free the memory of expired entries; to be called periodically.
         """
         self.items.expire(now, EXPIRE_AT_ONCE)
         self.peers.expire(now, EXPIRE_AT_ONCE)
 
     def _error(self, query: Query, code: int, text: str, address: bytes) -> bytes:
-        self.counters[f"error.{code}"] += 1
+        self.counters[f"errors_{code}"] += 1
         return encode_error(query.transaction, code, text, address)
 
     def _entries(self, query: Query, ip: bytes, port: int, now: float) -> bytes:
@@ -236,7 +244,7 @@ class Responder:
         raise _Refusal(METHOD_UNKNOWN, "method unknown")
 
     def _nodes(self, target: bytes, arguments: dict[bytes, Any], ip: bytes) -> bytes:
-        # BEP32: without "want", those of the family that was asked by.
+        # BEP32: without "want", the nodes of the query's own family.
         want = arguments.get(b"want")
         if want is None and len(ip) == 4:
             nodes = self._nearest(target)
@@ -331,7 +339,7 @@ class Responder:
             if self.items.get(target, now) is None:
                 self._store(target, encoded, ip, now)
             else:
-                # The same, or a mutable item that has a key to match: that stays.
+                # The same item, or a mutable item with this target, which stays.
                 self._refresh(target, now)
         return b""
 

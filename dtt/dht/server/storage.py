@@ -1,15 +1,15 @@
 """
-What others have stored with us: BEP44 items and BEP5 peers.  Pure.
+Storage for other nodes: BEP44 items and BEP5 peers. Pure.
 
 Rules (docs/protocol/dht.md section 3):
-  - Everything is bounded by count, and, since the size of an item is, by bytes;
-    no network (/24, or /64 of IPv6) has more than its share; over its share a
-    network loses its own oldest entry.
+  - Stores are bounded by the number of entries, and therefore, since item sizes are
+    bounded, by bytes. No network (/24, or /64 of IPv6) has more than its share; a
+    network over its share loses its own oldest entry.
   - Items live 2 h, peers 45 min, since they were last put or announced.
-  - When all is full, of the oldest few entries that which is farthest from
-    our id goes: the nearest are those that only we and few others keep.
-  - BEP44's order: a wrong C{cas} is 301; a lower C{seq}, or an equal one with
-    another value, is 302; an equal one with the same value refreshes.
+  - When a store is full, the entry farthest from our id among the oldest few is
+    removed: the nearest ones are kept by only us and a few others.
+  - BEP44's order: a wrong C{cas} is error 301. A lower C{seq}, or an equal one with
+    another value, is error 302. An equal one with the same value refreshes the item.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from dtt.krpc.messages import CAS_MISMATCH, SEQ_TOO_LOW
 if TYPE_CHECKING:
     from random import Random
 
-#: Items in all: mainline's and bittorrent-dht's number (docs/protocol/dht.md section
-#: 1); about 1.5 MB.
+#: The most items in total: the number of mainline and bittorrent-dht
+#: (docs/protocol/dht.md section 1); about 1.5 MB.
 MAX_ITEMS: Final = 1000
 
-#: Items that one network may keep here.  Guess.
+#: The most items of one network. Guess.
 MAX_ITEMS_OF_NETWORK: Final = 100
 
-#: Seconds that an item lives (BEP44, "Expiration").
+#: The lifetime of an item, seconds (BEP44, "Expiration").
 ITEM_LIFETIME: Final = 7200.0
 
-#: Peers in all, for one info hash (libtorrent's C{max_peers}), and of one
-#: network.  The first and the last are guesses; about 6 MB.
+#: The most peers in total, of one info hash (libtorrent's C{max_peers}), and of one
+#: network. The first and the last are guesses; about 6 MB.
 MAX_PEERS: Final = 20000
 MAX_PEERS_OF_TORRENT: Final = 500
 MAX_PEERS_OF_NETWORK: Final = 1000
 
-#: Seconds that a peer lives: libtorrent announces every 15 to 30 minutes and
-#: forgets after 45.
+#: The lifetime of a peer, seconds: libtorrent announces every 15 to 30 minutes and
+#: expires after 45.
 PEER_LIFETIME: Final = 2700.0
 
-# How many of the oldest entries are looked at for the farthest.
+# How many of the oldest entries are considered for removal.
 _CANDIDATES = 8
 
-# Expired entries that one query may have to remove: when thousands expire
-# together, no datagram shall wait for all of them.
+# The most expired entries removed per query: when thousands expire together, no single
+# datagram should be delayed by all of them.
 _SWEEP = 8
 
 K = TypeVar("K", bound=Hashable)
@@ -67,22 +67,23 @@ class _Entry(Generic[V]):
 
 class ExpiringStore(Generic[K, V]):
     """
-    A bounded mapping of targets, or keys that have one, whose entries expire.
+    A bounded mapping whose entries expire. Each key has a DHT target.
 
     @ivar node_id: our 20-byte id; may be changed.
     """
 
     def __init__(self, node_id: bytes, capacity: int, share: int, lifetime: float) -> None:
         """
-        @param capacity: entries in all.
-        @param share: entries of one network.
-        @param lifetime: seconds since an entry was last put.
+        @param node_id: our 20-byte id.
+        @param capacity: the most entries in total.
+        @param share: the most entries of one network.
+        @param lifetime: seconds from the last put of an entry to its expiry.
         """
         self.node_id = node_id
         self._capacity = capacity
         self._share = share
         self._lifetime = lifetime
-        # Both have the oldest first.
+        # Both are ordered from oldest to newest.
         self._entries: dict[K, _Entry[V]] = {}
         self._networks: dict[bytes, dict[K, None]] = {}
 
@@ -101,8 +102,8 @@ class ExpiringStore(Generic[K, V]):
 
     def expire(self, now: float, most: int) -> None:
         """
-        Remove what has expired, the oldest first, C{most} entries at a time.
-        An expired one that is still there is found by nobody.
+        Remove at most C{most} expired entries, oldest first. Expired entries that
+        remain are invisible.
         """
         expired = []
         for key, entry in islice(self._entries.items(), most):
@@ -117,7 +118,7 @@ class ExpiringStore(Generic[K, V]):
         return None if entry is None or now - entry.since >= self._lifetime else entry.value
 
     def _refresh(self, key: K, now: float) -> None:
-        # Youngest again, in both; who puts it does not matter.
+        # The entry becomes the newest in both, regardless of who puts it.
         entry = self._entries.pop(key)
         entry.since = now
         self._entries[key] = entry
@@ -131,7 +132,7 @@ class ExpiringStore(Generic[K, V]):
             self._remove(key)
         theirs = self._networks.get(network)
         if theirs is not None:
-            # One object for all of its entries.
+            # Share one object among all entries of the network.
             network = self._entries[next(reversed(theirs))].network
             if len(theirs) >= self._share:
                 self._remove(next(iter(theirs)))
@@ -151,8 +152,8 @@ def _same_value(old: MutableItem | bytes, new: MutableItem | bytes) -> bool:
 
 class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
     """
-    BEP44 items by target.  A mutable item is a L{MutableItem}, an immutable
-    one its bencoded value.
+    BEP44 items by target: a L{MutableItem<dtt.krpc.items.MutableItem>}, or the bencoded
+    value of an immutable item.
     """
 
     def __init__(
@@ -162,6 +163,12 @@ class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
         share: int = MAX_ITEMS_OF_NETWORK,
         lifetime: float = ITEM_LIFETIME,
     ) -> None:
+        """
+        @param node_id: our 20-byte id.
+        @param capacity: the most items in total.
+        @param share: the most items of one network.
+        @param lifetime: the lifetime of an item, seconds.
+        """
         super().__init__(node_id, capacity, share, lifetime)
 
     def _target(self, key: bytes) -> bytes:
@@ -169,17 +176,17 @@ class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
 
     def get(self, target: bytes, now: float) -> MutableItem | bytes | None:
         """
-        The item at a target, or L{None}.
+        Return the item with a target, or C{None}.
         """
         return self._find(target, now)
 
     @staticmethod
     def conflict(stored: MutableItem | bytes, item: MutableItem, cas: int | None) -> int | None:
         """
-        Why may C{item} not take the place of what is stored: 301, 302, or
-        L{None} if it may.
+        Return the error code if C{item} may not replace C{stored}, 301 or 302; C{None}
+        if it may.
 
-        @param cas: the sequence number that the writer expects to replace.
+        @param cas: the sequence number that the writer expects to replace, or C{None}.
         """
         if not isinstance(stored, MutableItem):
             return None
@@ -191,11 +198,11 @@ class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
 
     def refresh(self, target: bytes, now: float) -> None:
         """
-        The item that is stored at a target was put again.
+        Restart the lifetime of a stored item that was put again.
 
-        Anybody can repeat a put.  It stays in the share of the network that
-        it came from: otherwise one could draw items into one's own share and
-        push them out there.
+        Anyone can repeat a put, so the item stays in the share of the network that it
+        came from. Otherwise a network could draw items into its own share and evict
+        them there.
         """
         self._refresh(target, now)
 
@@ -203,18 +210,18 @@ class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
         """
         Store an item that is genuine and has no L{conflict}, or refresh it.
 
-        @param network: of the writer, L{dtt.net.networks.packed_network}.
+        @param network: the writer's L{packed_network<dtt.net.networks.packed_network>}.
         """
         entry = self._entries.get(target)
         if entry is not None and _same_value(entry.value, item):
-            # The same under another signature: as in refresh.
+            # The same item with another signature: as in refresh.
             network = entry.network
         self._put(target, item, network, now)
 
 
 class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
     """
-    BEP5 peers (compact addresses, 6 or 18 bytes) by info hash.
+    BEP5 peers by info hash, as compact addresses of 6 or 18 bytes.
     """
 
     def __init__(
@@ -224,12 +231,18 @@ class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
         share: int = MAX_PEERS_OF_NETWORK,
         lifetime: float = PEER_LIFETIME,
     ) -> None:
+        """
+        @param node_id: our 20-byte id.
+        @param capacity: the most peers in total.
+        @param share: the most peers of one network.
+        @param lifetime: the lifetime of a peer, seconds.
+        """
         super().__init__(node_id, capacity, share, lifetime)
-        # A plain dictionary has to step over all that was removed in front to
-        # find its first entry: little with a thousand items, for which the memory
-        # counts, but twice the time of an announcement with all these peers.
+        # To find its first entry, a plain dictionary scans over all entries removed
+        # before it. That is cheap with a thousand items, where memory matters more, but
+        # doubles the time of an announcement with this many peers.
         self._entries = OrderedDict()
-        # The peers of each info hash, and when they were announced; the oldest first.
+        # The peers of each info hash and when they were announced, oldest first.
         self._torrents: dict[bytes, dict[bytes, float]] = {}
 
     def _target(self, key: tuple[bytes, bytes]) -> bytes:
@@ -247,7 +260,7 @@ class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
         """
         Store or refresh a peer.
 
-        @param network: of the peer, L{dtt.net.networks.packed_network}.
+        @param network: the peer's L{packed_network<dtt.net.networks.packed_network>}.
         """
         peers = self._torrents.get(info_hash, {})
         if peer not in peers and len(peers) >= MAX_PEERS_OF_TORRENT:
@@ -257,10 +270,10 @@ class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
 
     def peers(self, info_hash: bytes, size: int, count: int, rng: Random, now: float) -> list[bytes]:
         """
-        Some of the peers for an info hash, in no order.
+        Return some of the peers of an info hash, in no particular order.
 
-        @param size: bytes of an address: 6 for IPv4, 18 for IPv6.
-        @param count: at most so many.
+        @param size: the bytes of an address: 6 for IPv4, 18 for IPv6.
+        @param count: the most peers to return.
         """
         announced = self._torrents.get(info_hash)
         if announced is None:
@@ -271,16 +284,17 @@ class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
 
     def sample(self, count: int, now: float) -> tuple[list[bytes], int]:
         """
-        Some of the info hashes, those that were given out least recently, and
-        how many there are (BEP51).
+        Return some of the info hashes, least recently returned first, and the total
+        number of info hashes (BEP51).
 
-        @param count: at most so many.
+        @param count: the most info hashes to return.
         """
         self.expire(now, count)
         oldest = now - self._lifetime
         chosen = list(islice(self._torrents, count))
         for info_hash in chosen:
-            # Behind all others: a choice from a list of all takes a millisecond.
+            # Move it behind all others. A random choice from a list of all takes a
+            # millisecond.
             self._torrents[info_hash] = self._torrents.pop(info_hash)
         alive = [each for each in chosen if next(reversed(self._torrents[each].values())) > oldest]
         return alive, len(self._torrents)
@@ -288,6 +302,6 @@ class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
     @property
     def info_hashes(self) -> int:
         """
-        How many there are with peers.
+        The number of info hashes with peers.
         """
         return len(self._torrents)

@@ -1,9 +1,10 @@
 """
-Write tokens (BEP5, "announce_peer"; BEP44, "put").  Pure.
+Write tokens (BEP5, "announce_peer"; BEP44, "put"). Pure.
 
-Rules (docs/protocol/dht.md section 3): a token is a keyed hash of the asker's IP and
-the target, so it can't be forged or carried over; the secret changes every
-5 minutes and the previous one is still good, so a token lives 5 to 10 minutes.
+Rules (docs/protocol/dht.md section 3): a token is a keyed hash of the querier's IP
+address and the target, so it can be neither forged nor reused elsewhere. The secret
+changes every 5 minutes and the previous one remains valid, so a token lives 5 to 10
+minutes.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ def _token(secret: blake2b, ip: bytes, target: bytes) -> bytes:
 
 class Tokens:
     """
-    Makes tokens and recognises its own.
+    Creates and validates tokens.
     """
 
     __slots__ = ("_previous", "_rng", "_secret", "_since")
 
     def __init__(self, rng: Random, now: float) -> None:
         """
-        @param rng: where the secrets come from; must not be predictable.
-        @param now: seconds.
+        @param rng: the source of the secrets; must be unpredictable.
+        @param now: the current time, seconds.
         """
         self._rng = rng
         self._secret = self._new_secret()
@@ -48,7 +49,7 @@ class Tokens:
         self._since = now
 
     def _new_secret(self) -> blake2b:
-        # A hash that has its key, to be copied: half the work.
+        # A keyed hash to copy: half the work per token.
         return blake2b(digest_size=TOKEN_SIZE, key=self._rng.randbytes(_SECRET_SIZE))
 
     def _rotate(self, now: float) -> None:
@@ -58,22 +59,22 @@ class Tokens:
         stale = age >= 2 * ROTATION_INTERVAL
         self._previous = self._new_secret() if stale else self._secret
         self._secret = self._new_secret()
-        # As if it had been changed in time, though nobody asked then.
+        # As if it had been rotated on time, even without queries then.
         self._since += age // ROTATION_INTERVAL * ROTATION_INTERVAL
 
     def token(self, ip: bytes, target: bytes, now: float) -> bytes:
         """
-        The token for an asker.
+        Return the token for a querier.
 
-        @param ip: the asker's address, 4 or 16 bytes.
-        @param target: 20 bytes: a target or an info hash.
+        @param ip: the querier's IP address, 4 or 16 bytes.
+        @param target: a target or an info hash, 20 bytes.
         """
         self._rotate(now)
         return _token(self._secret, ip, target)
 
     def is_valid(self, token: bytes, ip: bytes, target: bytes, now: float) -> bool:
         """
-        Did we give this token to this asker in the last minutes?
+        Return whether this is the querier's token from the last 5 to 10 minutes.
         """
         self._rotate(now)
         return compare_digest(token, _token(self._secret, ip, target)) or compare_digest(

@@ -1,14 +1,13 @@
 """
-How much we send in answers.  Pure.
+Upload limits for answers. Pure.
 
-Rules (docs/protocol/dht.md section 3): all answers together have an upload limit.  An
-address is proven by a completed round trip, that is, by a reply to a query of
-ours or by a valid token; answers to all others, whose addresses may be forged,
-are limited for each packed_network (/24, or /64 of IPv6), so that nobody can use us
-to flood a third party.  A proven address may have half of the upload.  When
-that is short, answers to proven addresses go first.  Bytes are charged after
-an answer was made, so the first answers always fit, whatever their size.  Our
-own queries are not limited by this.
+Rules (docs/protocol/dht.md section 3): all answers together have an upload limit. An
+address is proven by a completed round trip: a response to one of our queries or a valid
+token. Answers to other addresses, which may be forged, are limited per network (/24, or
+/64 of IPv6), so that our node is useless for flooding a third party. A proven address
+may use half of the upload. When the upload is short, answers to proven addresses have
+priority. Bytes are charged after an answer was created, so the first answers always
+fit, whatever their size. Our own queries are not limited here.
 """
 
 from __future__ import annotations
@@ -19,19 +18,18 @@ from typing import Final
 from dtt.net.bounded import make_room
 from dtt.net.networks import packed_network
 
-#: Bytes a second to one packed_network of unproven addresses, and in all
-#: (docs/protocol/dht.md section 3; libtorrent's upload limit is 8 kB/s, too).
+#: Bytes per second to the unproven addresses of one network, and in total
+#: (docs/protocol/dht.md section 3; libtorrent's upload limit is 8 kB/s too).
 NETWORK_RATE: Final = 2000.0
 UPLOAD_RATE: Final = 8000.0
 
-#: What one proven address may have of all.  Guess.
+#: The fraction of the total for one proven address. Guess.
 PROVEN_SHARE: Final = 0.5
 
-#: A limit may run ahead by this many seconds' worth of bytes: that of one
-#: address or packed_network (guess); that of the upload, as libtorrent's (its
-#: C{dht_tracker::has_quota}), or few neighbours who all look something up in the
-#: same second leave nothing for one who comes then; and the latter, for proven
-#: addresses, by so many more (guess).
+#: The burst of each limit, in seconds' worth of bytes: of one address or network
+#: (guess); of the total, as in libtorrent (its C{dht_tracker::has_quota}), since
+#: otherwise a few neighbours that all look something up in the same second leave
+#: nothing for a newcomer; and the addition to the latter for proven addresses (guess).
 BURST_SECONDS: Final = 1.0
 UPLOAD_BURST_SECONDS: Final = 3.0
 RESERVE_SECONDS: Final = 1.0
@@ -39,17 +37,17 @@ RESERVE_SECONDS: Final = 1.0
 #: Seconds that an address stays proven: the lifetime of a token.
 PROVEN_SECONDS: Final = 600.0
 
-#: Proven addresses, and those and networks that are charged, that are
-#: remembered.  Guesses.
+#: The most proven addresses, and the most charged addresses and networks, remembered.
+#: Guesses.
 MAX_PROVEN: Final = 8192
 MAX_CHARGED: Final = 4096
 
 
 class AnswerLimits:
     """
-    Who may be answered now.
+    Decides which queriers may be answered now.
 
-    @ivar closed: everybody may: a packed_network of our own machines, or a test.
+    @ivar closed: there are no limits: this is a network of our own machines, or a test.
     """
 
     __slots__ = ("_charged", "_network_rate", "_proven", "_proven_rate", "_upload", "_upload_rate", "closed")
@@ -58,23 +56,23 @@ class AnswerLimits:
         self, network_rate: float = NETWORK_RATE, upload_rate: float = UPLOAD_RATE, closed: bool = False
     ) -> None:
         """
-        @param network_rate: bytes a second to the unproven addresses of one
-            packed_network.
-        @param upload_rate: bytes a second in all.
+        @param network_rate: bytes per second to the unproven addresses of one network.
+        @param upload_rate: bytes per second in total.
+        @param closed: apply no limits.
         """
         self.closed = closed
         self._network_rate = network_rate
         self._upload_rate = upload_rate
         self._proven_rate = max(network_rate, upload_rate * PROVEN_SHARE)
-        # When all that was sent will have been earned: in all, and by each
-        # packed_network and proven address, the least recently charged first.
+        # The time at which everything sent will be paid off: in total, and per network
+        # and proven address, least recently charged first.
         self._upload = 0.0
         self._charged: OrderedDict[bytes, float] = OrderedDict()
         self._proven: OrderedDict[bytes, float] = OrderedDict()
 
     def prove(self, ip: bytes, now: float) -> None:
         """
-        The node at this address has completed a round trip.
+        Record a completed round trip with an address.
 
         @param ip: 4 or 16 bytes.
         """
@@ -86,14 +84,15 @@ class AnswerLimits:
 
     def is_proven(self, ip: bytes, now: float) -> bool:
         """
-        Has this address completed a round trip lately?
+        Return whether an address has completed a round trip in the last
+        L{PROVEN_SECONDS} seconds.
         """
         since = self._proven.get(ip)
         return since is not None and now - since < PROVEN_SECONDS
 
     def allows(self, ip: bytes, now: float) -> bool:
         """
-        May this address be answered now?
+        Return whether an address may be answered now.
         """
         if self.closed:
             return True
@@ -107,7 +106,7 @@ class AnswerLimits:
 
     def charge(self, ip: bytes, size: int, now: float) -> None:
         """
-        An answer of C{size} bytes goes to this address.
+        Charge an answer of C{size} bytes to an address.
         """
         if self.closed:
             return

@@ -1,3 +1,3 @@
 """
-HyParView and PlumTree as state machines, and iroh-gossip's messages.  Pure.
+HyParView and PlumTree as state machines, and the messages of iroh-gossip.  Pure.
 """

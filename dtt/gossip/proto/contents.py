@@ -1,11 +1,11 @@
 """
-What a topic remembers of contents.  Pure.
+The contents of a topic: received, cached and awaited.  Pure.
 
-Rules (docs/protocol/gossip.md section 7): ids are known for a while after a
-content was seen, so that duplicates are noticed; payloads are kept for a
-shorter while, as long as somebody may ask for them; what is announced but has
-not arrived is awaited from those who announced it, in order.  All of it is
-bounded in number and bytes, whatever peers send (L{GossipConfig}).
+Rules (docs/protocol/gossip.md section 7): message ids are kept for a while after a
+content was seen, to recognise duplicates; payloads are kept for a shorter time, while a
+neighbour may request them; announced contents that have not arrived are awaited from
+the peers that announced them, in order.  Everything is limited in number and bytes,
+whatever peers send (L{GossipConfig}).
 """
 
 from __future__ import annotations
@@ -18,36 +18,40 @@ from dtt.gossip.proto.messages import Gossip
 
 class Contents:
     """
-    Contents that were seen.  Entries live equally long, so the dicts' order is
-    that of expiry, and the oldest go first when there are too many.  (To find
-    the first key of a plain dict takes time in proportion to how many were
-    deleted before it.)  Payloads are kept as tuples of plain values, which the
-    garbage collector looks at once.
+    Contents that were seen.  All entries have the same lifetime, so the dicts are
+    ordered by expiry, and the oldest entries are dropped first when there are too
+    many.  (C{OrderedDict}, because finding the first key of a plain dict takes time
+    proportional to the deletions before it.) Payloads are kept as tuples of plain
+    values, which the garbage collector scans only once.
 
-    @ivar received: the ids that are known, and until when; read only.
-    @ivar behind: how many contents are kept for each peer that may ask for some;
-        read only.
+    @ivar received: the known message ids, and when each expires; read-only.
+    @ivar behind: for each peer that may request contents, how many are kept for it;
+        read-only.
     """
 
     __slots__ = ("_cache", "_cached_bytes", "_config", "behind", "received")
 
     def __init__(self, config: GossipConfig) -> None:
+        """
+        @param config: the limits and retention times.
+        """
         self._config = config
         self.received: OrderedDict[bytes, float] = OrderedDict()
         self.behind: dict[bytes, int] = {}
-        # Content, round, when it expires, and who may ask for it.
+        # Content, round, expiry time, and the peers that may request it.
         self._cache: OrderedDict[bytes, tuple[bytes, int, float, tuple[bytes, ...]]] = OrderedDict()
         self._cached_bytes = 0
 
     def sizes(self) -> tuple[int, int, int]:
         """
-        How many ids, payloads, and bytes of payloads are kept.
+        Return the number of ids, the number of payloads, and the total bytes of
+        payloads.
         """
         return len(self.received), len(self._cache), self._cached_bytes
 
     def remember(self, identity: bytes, now: float) -> None:
         """
-        The content of C{identity} was seen for the first time.
+        Record that the content of C{identity} was seen for the first time.
         """
         received = self.received
         if len(received) >= self._config.max_received:
@@ -56,8 +60,10 @@ class Contents:
 
     def keep(self, identity: bytes, content: bytes, hops: int, peers: tuple[bytes, ...], now: float) -> None:
         """
-        Keep a content, to be sent with C{hops} as its round, until all of
-        C{peers} have it.
+        Cache a content until all of C{peers} have it.
+
+        @param identity: its message id (32 bytes).
+        @param hops: the round with which to send it.
         """
         config, cache = self._config, self._cache
         if identity in cache:
@@ -69,9 +75,9 @@ class Contents:
         while self._cached_bytes > config.max_cached_bytes or len(cache) > config.max_cached:
             self._drop(next(iter(cache)))
 
-    def has(self, peer: bytes, identity: bytes) -> None:
+    def peer_has(self, peer: bytes, identity: bytes) -> None:
         """
-        C{peer} has the content: it won't ask for it.
+        Record that C{peer} has the content, and will not request it.
         """
         cached = self._cache.get(identity)
         if cached is None or peer not in cached[3]:
@@ -81,27 +87,27 @@ class Contents:
         else:
             others = tuple([other for other in cached[3] if other != peer])
             self._cache[identity] = (*cached[:3], others)
-            self._less_behind(peer)
+            self._decrement_behind(peer)
 
     def forget_peer(self, peer: bytes) -> None:
         """
-        C{peer} is gone: it won't ask for anything.
+        Record that C{peer} is gone, and will not request anything.
         """
         for identity in tuple(self._cache):
             if peer not in self.behind:
                 break
-            self.has(peer, identity)
+            self.peer_has(peer, identity)
 
     def get(self, identity: bytes) -> Gossip | None:
         """
-        The message that is kept for C{identity}.
+        Return the cached message for C{identity}, or C{None}.
         """
         cached = self._cache.get(identity)
         return None if cached is None else Gossip(identity, cached[0], cached[1])
 
     def evict(self, now: float) -> None:
         """
-        Forget what has expired.
+        Drop everything that has expired.
         """
         while self.received:
             identity = next(iter(self.received))
@@ -116,7 +122,7 @@ class Contents:
 
     def clear(self) -> None:
         """
-        Forget all.
+        Drop everything.
         """
         self.received.clear()
         self._cache.clear()
@@ -127,9 +133,9 @@ class Contents:
         content, _, _, peers = self._cache.pop(identity)
         self._cached_bytes -= len(content)
         for peer in peers:
-            self._less_behind(peer)
+            self._decrement_behind(peer)
 
-    def _less_behind(self, peer: bytes) -> None:
+    def _decrement_behind(self, peer: bytes) -> None:
         if (count := self.behind[peer] - 1) > 0:
             self.behind[peer] = count
         else:
@@ -138,13 +144,16 @@ class Contents:
 
 class Announcements:
     """
-    Contents that are awaited, and the peers that have announced each, with
-    their rounds, the first first.  A content nobody is left for is forgotten.
+    The contents that are awaited: for each, the peers that have announced it, with
+    their rounds, in order of arrival.  A content without a remaining peer is dropped.
     """
 
     __slots__ = ("_by_peer", "_config", "_sources")
 
     def __init__(self, config: GossipConfig) -> None:
+        """
+        @param config: the limits.
+        """
         self._config = config
         self._sources: dict[bytes, dict[bytes, int]] = {}
         self._by_peer: dict[bytes, dict[bytes, None]] = {}
@@ -157,15 +166,15 @@ class Announcements:
 
     def count_by(self, peer: bytes) -> int:
         """
-        How many are awaited from C{peer}.
+        Return how many contents are awaited from C{peer}.
         """
         return len(self._by_peer.get(peer, ()))
 
     def add(self, identity: bytes, peer: bytes, hops: int) -> bool:
         """
-        C{peer} has announced C{identity}, for the first time or again.
+        Record that C{peer} has announced C{identity}.
 
-        @return: L{False} if there is no room for it.
+        @return: C{False} if there is no room for it.
         """
         sources = self._sources.get(identity)
         if sources is not None and peer in sources:
@@ -180,7 +189,7 @@ class Announcements:
 
     def pop(self, identity: bytes) -> tuple[bytes, int] | None:
         """
-        Remove and return the first peer and round for C{identity}.
+        Remove and return the first peer and round for C{identity}, or return C{None}.
         """
         sources = self._sources.get(identity)
         if sources is None:
@@ -202,14 +211,14 @@ class Announcements:
 
     def forget_peer(self, peer: bytes) -> None:
         """
-        Nothing is awaited from C{peer} any more.
+        Await nothing from C{peer} any longer.
         """
         for identity in tuple(self._by_peer.get(peer, ())):
             self._remove(identity, peer)
 
     def clear(self) -> None:
         """
-        Forget all.
+        Drop everything.
         """
         self._sources.clear()
         self._by_peer.clear()

@@ -1,8 +1,8 @@
 """
-What goes into a topic's machine besides messages, and what comes out.  Pure.
+Inputs of a topic's state machine other than messages, and its outputs.  Pure.
 
-The shell performs the outputs in their order: an event
-before a message means that the application hears of it first.
+The shell performs the outputs in order: an event before a message means that the
+application is notified before the message is sent.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from dtt.wire.values import GossipMessage, frozen
 @frozen(slots=True)
 class JoinPeers:
     """
-    Command: ask each of C{peers} to take us in.  Ourselves, neighbours and ids
-    that are no valid points are left out.  Nothing is repeated: a peer that
-    has not opened the topic yet drops a Join without an answer
-    (docs/protocol/gossip.md Q12), so give the command again until joined.
+    Command: send a Join to each of C{peers}.  Our own id, neighbours and ids that are
+    not valid curve points are skipped.  Joins are not repeated: a peer that has not
+    opened the topic yet drops a Join without an answer (docs/protocol/gossip.md Q12),
+    so issue the command again until joined.
+
+    @ivar peers: peer ids (32 bytes each).
     """
 
     peers: tuple[bytes, ...]
@@ -30,7 +32,10 @@ class JoinPeers:
 @frozen(slots=True)
 class Broadcast:
     """
-    Command: send C{content} to the swarm, or to the neighbours only.
+    Command: send a content to the swarm.
+
+    @ivar content: the bytes.
+    @ivar neighbors_only: send it to neighbours only.
     """
 
     content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
@@ -40,7 +45,9 @@ class Broadcast:
 @frozen(slots=True)
 class UpdateData:
     """
-    Command: our PeerData from now on; goes out with later messages.
+    Command: set our PeerData, which is sent with later messages.
+
+    @ivar data: the PeerData, or C{None}.
     """
 
     data: bytes | None
@@ -49,15 +56,15 @@ class UpdateData:
 @frozen(slots=True)
 class Quit:
     """
-    Command: say goodbye.  The machine does nothing any more afterwards.
+    Command: say goodbye to all neighbours and stop.
     """
 
 
 @frozen(slots=True)
 class DialStarted:
     """
-    A message that the machine sent needs a new connection to C{peer}: the
-    time for an answer does not run before L{PeerConnected}.
+    A message from the machine needs a new connection to C{peer}: the timeout for an
+    answer starts only at L{PeerConnected}.
     """
 
     peer: bytes
@@ -66,7 +73,7 @@ class DialStarted:
 @frozen(slots=True)
 class PeerConnected:
     """
-    A connection to C{peer} is authenticated, whoever opened it.
+    A connection to C{peer} is authenticated, opened by either side.
     """
 
     peer: bytes
@@ -87,7 +94,7 @@ Input: TypeAlias = JoinPeers | Broadcast | UpdateData | Quit | DialStarted | Pee
 @frozen(slots=True)
 class SendMessage:
     """
-    Send C{message} to C{peer}; dial it if it is not connected.
+    Send C{message} to C{peer}; dial the peer if it is not connected.
     """
 
     peer: bytes
@@ -97,8 +104,8 @@ class SendMessage:
 @frozen(slots=True)
 class DisconnectPeer:
     """
-    The topic needs no connection to C{peer} any more; what was sent before
-    still goes out.
+    The topic no longer needs the connection to C{peer}; messages sent before are still
+    delivered.
     """
 
     peer: bytes
@@ -125,7 +132,7 @@ class NeighborDown:
 @frozen(slots=True)
 class PeerDataLearned:
     """
-    C{peer} can be reached as C{data} says.
+    C{peer} can be reached at the addresses in its PeerData C{data}.
     """
 
     peer: bytes

@@ -1,9 +1,9 @@
 """
-Makes a message small enough to be sent.  Pure.
+Shrinks messages that are too large to be sent.  Pure.
 
-PeerData come from others: a message that is passed on, or that names many
-peers, can grow beyond what a Rust peer reads, and its send loop would die of
-it (docs/protocol/gossip.md sections 4 and 11, Q3 and Q10).
+PeerData come from other members: a message that is forwarded, or that names many peers,
+can exceed the size that a Rust peer accepts; that would terminate its send loop
+(docs/protocol/gossip.md sections 4 and 11, Q3 and Q10).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from dtt.gossip.proto.messages import (
     encode_peer_info,
 )
 
-#: More than a membership message takes besides its nodes: two discriminants, an
-#: origin, a count and a ttl.
+#: Upper bound for a membership message without its nodes: two discriminants, an origin, a count and
+#: a ttl.
 _OTHERS = 2 + ID_SIZE + 5 + 3
 
 
 def fit(message: Message, limit: int) -> Message | None:
     """
-    C{message}, made to take at most C{limit} bytes: first PeerData are dropped,
-    the longest first, then nodes from the front, because an origin names
-    itself last (docs/protocol/gossip.md Q10).  L{None} if nothing helps.
+    Return C{message} shrunk to at most C{limit} bytes: first PeerData are dropped, the
+    longest first, then nodes from the front, because an origin names itself last
+    (docs/protocol/gossip.md Q10).  Returns C{None} if it can't be shrunk enough.
     """
     if _at_most(message) <= limit:
         return message
@@ -55,8 +55,8 @@ def fit(message: Message, limit: int) -> Message | None:
 
 def _at_most(message: Message) -> int:
     """
-    Bytes that C{message} takes at most: nearly always few enough, and found
-    without encoding it.
+    Return an upper bound for the encoded size of C{message}, mostly without encoding
+    it; usually it is small enough.
     """
     match message:
         case Join(data=data) | Neighbor(data=data):

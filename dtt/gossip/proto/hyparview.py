@@ -1,23 +1,24 @@
 """
-HyParView: who are my neighbours.  Pure.
+HyParView: membership, the choice of neighbours.  Pure.
 
-Contract: docs/protocol/gossip.md section 6, with the cures of section 11: Q4
-(never ourselves), Q6 (an answer is not tracked as a request), Q9 (ttl
-clamped), Q10 (messages fit) and Q11 (a Join is sent at once).
+Contract: docs/protocol/gossip.md section 6, with the fixes of section 11: Q4 (never
+ourselves), Q6 (an answer is not tracked as a request), Q9 (ttl clamped), Q10 (messages
+fit) and Q11 (a Join is sent immediately).
 
-Where we differ from upstream, all of it invisible on the wire:
- - Every request that awaits an answer times out, not only those of refill;
-   the time runs from the end of a dial (docs/protocol/streams.md section 4), and its
-   end lets the connection go.
- - A dial that failed while we waited for the answer makes us try the next
-   passive peer at once.
- - A sender whose answer we wait for is not disconnected: a refusal comes as
-   ShuffleReply and Disconnect, and the second would be lost.
- - An unasked Neighbor of a neighbour is answered every few seconds at most:
-   two nodes would answer each other for ever when an answer comes late (Q6).
-   One of a former neighbour so soon after an answer counts as Low: it may be
-   the answer to an answer, to a node that has been evicted since.  When a
-   thousand join one node at once, it would else evict and be evicted for minutes.
+Differences from upstream, all invisible on the wire:
+ - Every request that awaits an answer times out, not only those made to refill the
+   active view; the timeout starts at the end of a dial (docs/protocol/streams.md
+   section 4), and when it expires the topic no longer needs the connection.
+ - When a dial fails while we wait for the answer, the next passive peer is tried
+   immediately.
+ - A sender whose answer we await is not disconnected: a refusal consists of a
+   ShuffleReply and a Disconnect, and the second would be lost.
+ - An unsolicited Neighbor from a neighbour is answered at most every few seconds:
+   otherwise two nodes would answer each other forever when an answer is late (Q6).  An
+   unsolicited Neighbor from a former neighbour within that time counts as Low: it may
+   be the answer to an answer, sent to a node that has been evicted since.  Otherwise,
+   when a thousand nodes join one node simultaneously, it would evict and be evicted for
+   minutes.
  - PeerData and "alive" marks are kept only for peers in a view.
 """
 
@@ -60,7 +61,7 @@ from dtt.gossip.proto.views import Views
 if TYPE_CHECKING:
     from random import Random
 
-#: The name of the shuffle timer; a request's timer is named by its peer id.
+#: Name of the shuffle timer; a request's timer is named after its peer id.
 _SHUFFLE = b""
 
 
@@ -68,9 +69,9 @@ class HyParView:
     """
     The membership machine of one topic.
 
-    @ivar views: who is known; read only.
-    @ivar timers: when L{handle_timer} wants to be called; read only.
-    @ivar pending: peers whose answer to our Neighbor is awaited; read only.
+    @ivar views: the known peers; read-only.
+    @ivar timers: the deadlines for L{handle_timer}; read-only.
+    @ivar pending: peers whose answer to our Neighbor is awaited; read-only.
     """
 
     def __init__(
@@ -82,10 +83,12 @@ class HyParView:
         config: GossipConfig | None = None,
     ) -> None:
         """
-        @param me: our peer id.
-        @param is_valid_peer_id: whether 32 bytes can be a peer's key
+        @param me: our peer id (32 bytes).
+        @param rng: the source of randomness.
+        @param is_valid_peer_id: returns whether 32 bytes can be a peer's key
             (docs/protocol/addresses.md section 4).
-        @param data: our PeerData.
+        @param data: our PeerData, or C{None}.
+        @param config: the protocol parameters.
         @raise ValueError: C{data} is too long.
         """
         self._config = config or GossipConfig()
@@ -100,7 +103,8 @@ class HyParView:
 
     def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
         """
-        Take a message of the authenticated C{peer} that is for this part.
+        Handle a membership message from the authenticated C{peer}, and return the
+        outputs.
         """
         out = self._begin(now)
         self._on_message(peer, message)
@@ -108,7 +112,8 @@ class HyParView:
 
     def handle(self, event: Input, now: float) -> list[Output]:
         """
-        Take one input (commands for the broadcast part are ignored).
+        Handle another input, and return the outputs (commands for the broadcast machine
+        are ignored).
         """
         out = self._begin(now)
         match event:
@@ -132,7 +137,7 @@ class HyParView:
 
     def handle_timer(self, now: float) -> list[Output]:
         """
-        Do what is due at C{now}.
+        Handle the timers due at C{now}, and return the outputs.
         """
         self._now = now
         out = self._out = []
@@ -203,7 +208,7 @@ class HyParView:
     def _on_neighbor(self, peer: bytes, priority: Priority, data: bytes | None) -> None:
         asked = self._forget_request(peer)
         known = peer in self.views.active
-        again = not asked and self._answered_lately(peer)
+        again = not asked and self._answered_recently(peer)
         if again:
             priority = Priority.LOW
         if not self._add_active(peer, data, priority):
@@ -277,7 +282,7 @@ class HyParView:
 
     def _update_data(self, data: bytes | None) -> None:
         if data is not None and len(data) > self._config.max_peer_data:
-            raise ValueError(f"PeerData of {len(data)} bytes, at most {self._config.max_peer_data}")
+            raise ValueError(f"PeerData of {len(data)} bytes; the maximum is {self._config.max_peer_data}")
         self._data = data
 
     # Views
@@ -319,8 +324,10 @@ class HyParView:
 
     def _keep_passive(self, peer: bytes, *, keep: bool, alive: bool) -> None:
         """
-        What becomes of a former neighbour; C{alive}: it will end its
-        connection, which is to be no reason to forget it.
+        Move a former neighbour to the passive view, or forget it.
+
+        @param alive: whether it will close its connection, which is then no reason to
+            forget it.
         """
         data = self.views.data_of(peer)
         self.views.forget(peer)
@@ -353,7 +360,7 @@ class HyParView:
         self.timers.start(peer, self._now + self._config.neighbor_request_timeout)
         self._send(peer, Neighbor(priority, self._data))
 
-    def _answered_lately(self, peer: bytes) -> bool:
+    def _answered_recently(self, peer: bytes) -> bool:
         answered_at = self.views.answered.get(peer)
         return answered_at is not None and self._now - answered_at < self._config.neighbor_answer_interval
 

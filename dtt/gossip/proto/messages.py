@@ -1,11 +1,11 @@
 """
-The messages of one topic, and their bytes.  Pure.
+The messages of one topic, and their encoding.  Pure.
 
-Rules (docs/protocol/gossip.md sections 2 and 3): a message is a postcard enum,
-Swarm (HyParView) or Gossip (PlumTree); neither topic nor sender is inside.
-Bytes after a complete message are ignored.  That a peer id is a valid curve
-point is not checked here but where the id is used (docs/protocol/addresses.md
-section 4): so one bad id does not spoil the message around it.
+Rules (docs/protocol/gossip.md sections 2 and 3): a message is a postcard enum, Swarm
+(HyParView) or Gossip (PlumTree); it contains neither topic nor sender.  Bytes after a
+complete message are ignored.  Peer ids are not validated as curve points here but where
+they are used (docs/protocol/addresses.md section 4), so that one invalid id does not
+invalidate the whole message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ID_SIZE = 32
 
 class Priority(Enum):
     """
-    How much the sender of a L{Neighbor} needs us: L{HIGH} is never refused.
+    The urgency of a L{Neighbor} request: C{HIGH} is never refused.
     """
 
     HIGH = 0
@@ -36,10 +36,11 @@ class Priority(Enum):
 @frozen(slots=True)
 class PeerInfo:
     """
-    A peer, and how to reach it.
+    A peer and its PeerData.
 
     @ivar peer_id: 32 bytes.
-    @ivar data: its PeerData (docs/protocol/addresses.md section 5), opaque here.
+    @ivar data: its PeerData (docs/protocol/addresses.md section 5), opaque here;
+        C{None} if unknown.
     """
 
     peer_id: bytes
@@ -49,9 +50,9 @@ class PeerInfo:
 @frozen(slots=True)
 class Join:
     """
-    The sender wants to enter the swarm.
+    The sender wants to join the swarm.
 
-    @ivar data: the sender's PeerData.
+    @ivar data: the sender's PeerData, or C{None}.
     """
 
     data: bytes | None = None
@@ -60,9 +61,10 @@ class Join:
 @frozen(slots=True)
 class ForwardJoin:
     """
-    A joining peer on its random walk.
+    A joining peer, forwarded on a random walk.
 
-    @ivar ttl: steps left, 0..65535 on the wire.
+    @ivar peer: the joining peer.
+    @ivar ttl: remaining hops, 0..65535 on the wire.
     """
 
     peer: PeerInfo
@@ -72,10 +74,11 @@ class ForwardJoin:
 @frozen(slots=True)
 class Shuffle:
     """
-    A sample of the origin's views on its random walk.
+    A sample of the origin's views, forwarded on a random walk.
 
-    @ivar origin: the peer id that a L{ShuffleReply} goes to.
-    @ivar ttl: steps left, 0..65535 on the wire.
+    @ivar origin: the peer id (32 bytes) to send a L{ShuffleReply} to.
+    @ivar nodes: the sample.
+    @ivar ttl: remaining hops, 0..65535 on the wire.
     """
 
     origin: bytes
@@ -87,6 +90,8 @@ class Shuffle:
 class ShuffleReply:
     """
     A sample of the sender's views.
+
+    @ivar nodes: the sample.
     """
 
     nodes: tuple[PeerInfo, ...] = ()
@@ -96,6 +101,9 @@ class ShuffleReply:
 class Neighbor:
     """
     The sender has us, or wants us, in its active view.
+
+    @ivar priority: the urgency.
+    @ivar data: the sender's PeerData, or C{None}.
     """
 
     priority: Priority
@@ -105,10 +113,10 @@ class Neighbor:
 @frozen(slots=True)
 class Disconnect:
     """
-    The sender has dropped us from its active view.  (The obsolete C{respond}
-    of the wire is written as 00 and ignored.)
+    The sender has dropped us from its active view.  (The obsolete field C{respond} is
+    encoded as 00 and ignored.)
 
-    @ivar alive: it stays in the swarm and may be asked again.
+    @ivar alive: whether it stays in the swarm and may be asked again.
     """
 
     alive: bool
@@ -117,11 +125,12 @@ class Disconnect:
 @frozen(slots=True)
 class Gossip:
     """
-    Content that is broadcast.
+    A broadcast content.
 
-    @ivar message_id: L{message_id} of the content, if the sender is honest.
-    @ivar round: hops so far, 0 from the author, 0..65535; L{None} for the
-        scope "neighbors".
+    @ivar message_id: L{message_id} of the content (32 bytes), if the sender is honest.
+    @ivar content: the bytes.
+    @ivar round: hops so far, 0 from the author, 0..65535; C{None} for the scope
+        "neighbors".
     """
 
     message_id: bytes
@@ -132,16 +141,17 @@ class Gossip:
 @frozen(slots=True)
 class Prune:
     """
-    Send me announcements in place of contents.
+    Requests announcements instead of contents from now on.
     """
 
 
 @frozen(slots=True)
 class Graft:
     """
-    Send me contents again, and this one now.
+    Requests contents again from now on, and one missing content immediately.
 
-    @ivar message_id: the content that is missing, or L{None}.
+    @ivar message_id: the id of the missing content (32 bytes), or C{None}.
+    @ivar round: the round of its announcement, 0..65535.
     """
 
     message_id: bytes | None
@@ -151,7 +161,7 @@ class Graft:
 @frozen(slots=True)
 class IHave:
     """
-    The sender can be asked for these contents.
+    Announces contents that can be requested from the sender.
 
     @ivar entries: (message id, round) pairs.
     """
@@ -166,7 +176,7 @@ Message: TypeAlias = _SwarmMessage | _GossipMessage
 
 def message_id(content: bytes) -> bytes:
     """
-    The MessageId of C{content}: its BLAKE3-256.
+    Return the message id of C{content}: its BLAKE3-256 hash (32 bytes).
     """
     return blake3(content).digest()
 
@@ -181,14 +191,14 @@ def _encode_data(data: bytes | None) -> bytes:
 
 def encode_peer_info(peer: PeerInfo) -> bytes:
     """
-    A L{PeerInfo} as it stands inside messages.
+    Return the encoding of a L{PeerInfo} inside messages.
     """
     return peer.peer_id + _encode_data(peer.data)
 
 
 def encode(message: Message) -> bytes:
     """
-    The body of the frame that carries C{message}.
+    Return the body of the frame for C{message}.
     """
     match message:
         case Gossip(message_id=identity, content=content, round=hops):
@@ -287,8 +297,8 @@ def _read_gossip(reader: Reader) -> _GossipMessage:
 
 def _read_usual_gossip(data: bytes) -> Gossip | None:
     """
-    What a content usually looks like, read in one go: scope "swarm", a minimal
-    length of one or two bytes, a round of one.  L{None}: it is something else.
+    Fast path for the usual L{Gossip}: scope "swarm", a minimal length of one or two
+    bytes, a round of one byte.  Returns C{None} for anything else.
     """
     size = len(data)
     if size < 2 + ID_SIZE + 3 or not data.startswith(b"\x01\x00"):
@@ -308,7 +318,8 @@ def _read_usual_gossip(data: bytes) -> Gossip | None:
 
 def _read_usual_ihave(data: bytes) -> IHave | None:
     """
-    The same for announcements: their number and their rounds take a byte each.
+    Fast path for the usual L{IHave}: its count and rounds take one byte each.  Returns
+    C{None} for anything else.
     """
     entry = ID_SIZE + 1
     if len(data) < 3 or not data.startswith(b"\x01\x03"):
@@ -322,9 +333,9 @@ def _read_usual_ihave(data: bytes) -> IHave | None:
 
 def decode(data: bytes) -> Message:
     """
-    The message at the start of C{data}.
+    Decode the message at the start of C{data}.
 
-    @raise DecodeError: there is none.
+    @raise DecodeError: there is no valid message.
     """
     usual = _read_usual_gossip(data) or _read_usual_ihave(data)
     return _read(data) if usual is None else usual

@@ -1,20 +1,21 @@
 """
-PlumTree: broadcast over the neighbours.  Pure.
+PlumTree: broadcast to the neighbours.  Pure.
 
-Contract: docs/protocol/gossip.md section 7, with the cures of section 11: Q3
-(nothing is forwarded that could not be read), Q7 (only neighbours are eager or
-lazy), Q8 (no empty entries), Q9 (no round beyond 65535).
+Contract: docs/protocol/gossip.md section 7, with the fixes of section 11: Q3 (nothing
+is forwarded that a peer could not read), Q7 (only neighbours are eager or lazy), Q8 (no
+empty entries), Q9 (no round beyond 65535).
 
-Where we differ from upstream, all of it invisible on the wire or only earlier:
- - An IHave leaves when it is full, not only after the dispatch timeout.
- - The dispatch timer runs only when something is queued.
- - A peer stands once in the list of sources of a content, and a bounded number
-   is awaited; what is announced beyond it is asked for at once, without being
-   remembered.
- - A content is kept only while a neighbour that it was announced to may ask for
-   it: until that one has announced or sent it too, or has asked.  (Nobody asks
-   for what was not announced to it, nor twice.)
- - What is kept is bounded in number and bytes; the oldest goes first.
+Differences from upstream, all invisible on the wire or only earlier:
+ - An IHave is sent when it is full, not only after the dispatch timeout.
+ - The dispatch timer runs only while something is queued.
+ - A peer appears only once in the list of sources of a content, and the number of
+   awaited contents is bounded; an announced content beyond the limit is requested
+   immediately, without being tracked.
+ - A content is kept only while a neighbour to which it was announced may request it:
+   until that neighbour has announced, sent or requested it.  (No peer requests a
+   content that was not announced to it, or requests it twice.)
+ - Everything that is kept is bounded in number and bytes; the oldest entries are
+   dropped first.
 """
 
 from __future__ import annotations
@@ -39,26 +40,30 @@ from dtt.gossip.proto.messages import Gossip, Graft, IHave, Message, Prune, enco
 from dtt.gossip.proto.timers import Timers
 from dtt.wire.values import GossipMessage
 
-#: Names of timers; a Graft's timer is named by its message id.
+#: Names of timers; a Graft's timer is named after its message id.
 _EVICT = b"evict"
 _DISPATCH = b"dispatch"
 
-_LAST_ROUND = 0xFFFF
+_MAX_ROUND = 0xFFFF
 
 
 class PlumTree:
     """
     The broadcast machine of one topic.
 
-    @ivar eager: neighbours that get contents; read only.
-    @ivar lazy: neighbours that get announcements, and when each has announced or
-        sent something, or has become lazy; read only.
-    @ivar timers: when L{handle_timer} wants to be called; read only.
-    @ivar counters: C{spoofed} messages whose id was not that of the content,
-        C{asked_at_once}: announced contents that could not be awaited.
+    @ivar eager: neighbours that contents are pushed to; read-only.
+    @ivar lazy: neighbours that receive announcements, and when each last announced or
+        sent something or became lazy; read-only.
+    @ivar timers: the deadlines for L{handle_timer}; read-only.
+    @ivar counters: C{gossip_spoofed}: messages whose id did not match their content;
+        C{ihave_untracked}: announced contents that could not be tracked and were
+        requested immediately.
     """
 
     def __init__(self, config: GossipConfig | None = None) -> None:
+        """
+        @param config: the protocol parameters.
+        """
         self.eager: dict[bytes, None] = {}
         self.lazy: dict[bytes, float] = {}
         self.counters: Counter[str] = Counter()
@@ -75,8 +80,8 @@ class PlumTree:
 
     def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
         """
-        Take a message of the authenticated C{peer} (those for the membership
-        part are ignored).
+        Handle a message from the authenticated C{peer}, and return the outputs
+        (membership messages are ignored).
         """
         out = self._begin(now)
         match message:
@@ -92,10 +97,11 @@ class PlumTree:
 
     def handle(self, event: Input | NeighborUp | NeighborDown, now: float) -> list[Output]:
         """
-        Take one input (commands for the membership part are ignored).
+        Handle another input, and return the outputs (commands for the membership
+        machine are ignored).
 
-        @raise ContentTooLarge: from L{Broadcast}.
-        @raise DuplicateContent: from L{Broadcast}: it is known already.
+        @raise ContentTooLarge: by L{Broadcast}.
+        @raise DuplicateContent: by L{Broadcast}: the content is already known.
         """
         out = self._begin(now)
         match event:
@@ -112,7 +118,7 @@ class PlumTree:
 
     def handle_timer(self, now: float) -> list[Output]:
         """
-        Do what is due at C{now}.
+        Handle the timers due at C{now}, and return the outputs.
         """
         self._now = now
         out = self._out = []
@@ -129,9 +135,9 @@ class PlumTree:
 
     def is_ahead(self) -> bool:
         """
-        Whether a lazy neighbour has neither got nor asked for more than
-        C{max_behind} contents that were announced to it, but goes on
-        announcing or sending: it is slow, not gone.
+        Return whether a lazy neighbour has neither received nor requested more than
+        C{max_behind} contents that were announced to it, but keeps announcing or
+        sending: it is slow, not gone.
         """
         heard = self._now - self._config.max_silence
         return any(
@@ -154,7 +160,11 @@ class PlumTree:
             raise ContentTooLarge(f"{len(content)} bytes; at most {self._max_content} can be sent")
         identity = message_id(content)
         if identity in self._contents.received:
-            raise DuplicateContent("the same content was broadcast or received lately")
+            period = self._config.message_id_retention
+            raise DuplicateContent(
+                f"the same content was broadcast or received in the last {period:g} s;"
+                " make each message unique"
+            )
         if not neighbors_only:
             self._contents.remember(identity, self._now)
             self._announce(identity, content, 0, None, ())
@@ -164,12 +174,12 @@ class PlumTree:
     def _on_gossip(self, sender: bytes, message: Gossip) -> None:
         identity, content, hops = message.message_id, message.content, message.round
         if message_id(content) != identity:
-            self.counters["spoofed"] += 1
+            self.counters["gossip_spoofed"] += 1
             return
         if sender in self.lazy:
             self.lazy[sender] = self._now
         if identity in self._contents.received:
-            self._contents.has(sender, identity)
+            self._contents.peer_has(sender, identity)
             self._make_lazy(sender)
             self._send(sender, Prune())
             return
@@ -179,7 +189,7 @@ class PlumTree:
         self._contents.remember(identity, self._now)
         sources = self._missing.take(identity)
         self.timers.stop(identity)
-        if hops < _LAST_ROUND:
+        if hops < _MAX_ROUND:
             self._forward(sender, identity, content, hops + 1, sources)
         if sources:
             self._optimise(sender, hops + 1, sources)
@@ -198,10 +208,10 @@ class PlumTree:
 
     def _optimise(self, sender: bytes, hops: int, sources: dict[bytes, int]) -> None:
         """
-        Take the path of the best announcement if it is much shorter than the
-        one by which the content came.
+        Switch to the path of the best announcement if it is much shorter than the path
+        by which the content arrived.
 
-        @param hops: the round with which we forward.
+        @param hops: the round with which we forward the content.
         """
         known = [peer for peer in sources if peer in self.eager or peer in self.lazy]
         if not known:
@@ -219,22 +229,22 @@ class PlumTree:
         self._make_eager(peer)
         if identity is not None and (kept := self._contents.get(identity)) is not None:
             self._send(peer, kept)
-            self._contents.has(peer, identity)
+            self._contents.peer_has(peer, identity)
 
     def _on_ihave(self, peer: bytes, entries: tuple[tuple[bytes, int], ...]) -> None:
         if entries and peer in self.lazy:
             self.lazy[peer] = self._now
         for identity, hops in entries:
             if identity in self._contents.received:
-                self._contents.has(peer, identity)
+                self._contents.peer_has(peer, identity)
             elif not self._missing.add(identity, peer, hops):
-                self._ask_at_once(identity, peer, hops)
+                self._graft_immediately(identity, peer, hops)
             elif identity not in self.timers:
                 self.timers.start(identity, self._now + self._config.graft_timeout_1)
 
-    def _ask_at_once(self, identity: bytes, peer: bytes, hops: int) -> None:
+    def _graft_immediately(self, identity: bytes, peer: bytes, hops: int) -> None:
         if identity not in self._missing:
-            self.counters["asked_at_once"] += 1
+            self.counters["ihave_untracked"] += 1
             self._make_eager(peer)
             self._send(peer, Graft(identity, hops))
 
@@ -281,8 +291,8 @@ class PlumTree:
         self, identity: bytes, content: bytes, hops: int, sender: bytes | None, sources: Container[bytes]
     ) -> None:
         """
-        Tell the lazy neighbours but C{sender}, and keep the content for those
-        that have not announced it themselves.
+        Announce a content to the lazy neighbours except C{sender}, and keep it for
+        those that have not announced it themselves.
         """
         asking: list[bytes] = []
         for peer in self.lazy:

@@ -1,10 +1,10 @@
 """
-One topic's swarm: membership and broadcast put together.  Pure.
+The state machine of one topic: membership and broadcast combined.  Pure.
 
-Contract: docs/protocol/gossip.md section 8.  Each message or other input goes to
-the part that it is for; neighbours that the membership part wins or loses are
-then told to the broadcast part.  The shell performs the outputs in order and
-calls L{Swarm.handle_timer} at L{Swarm.next_timer}.
+Contract: docs/protocol/gossip.md section 8.  Each message or other input is passed to
+the machine responsible for it; changes of neighbours in the membership machine are then
+passed to the broadcast machine.  The shell performs the outputs in order and calls
+L{Swarm.handle_timer} at L{Swarm.next_timer}.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from random import Random
 
 
-#: Messages for the broadcast part.
+#: Messages for the broadcast machine.
 _FOR_BROADCAST = (Gossip, IHave, Prune, Graft)
 
 
 class Swarm:
     """
-    The machine of one topic.
+    The state machine of one topic.
     """
 
     def __init__(
@@ -49,11 +49,13 @@ class Swarm:
         config: GossipConfig | None = None,
     ) -> None:
         """
-        @param me: our peer id.
-        @param is_valid_peer_id: whether 32 bytes can be a peer's key; ids that
-            can't are neither stored, nor dialled, nor forwarded
+        @param me: our peer id (32 bytes).
+        @param rng: the source of randomness.
+        @param is_valid_peer_id: returns whether 32 bytes can be a peer's key; invalid
+            ids are neither stored, nor dialled, nor forwarded
             (docs/protocol/addresses.md section 4).
-        @param data: our PeerData.
+        @param data: our PeerData, or C{None}.
+        @param config: the protocol parameters.
         @raise ValueError: C{data} is too long.
         """
         self._membership = HyParView(me, rng, is_valid_peer_id, data, config)
@@ -62,24 +64,26 @@ class Swarm:
 
     def receive(self, peer: bytes, message: Message, now: float) -> list[Output]:
         """
-        Take a message of the authenticated C{peer}; nothing comes out after L{Quit}.
+        Handle a message from the authenticated C{peer}.
 
-        @param now: seconds, never less than before.
+        @param now: seconds, monotonic.
+        @return: the outputs; none after L{Quit}.
         """
         if self._over:
             return []
         if isinstance(message, _FOR_BROADCAST):
             return self._broadcast.receive(peer, message, now)
-        return self._tell(self._membership.receive(peer, message, now), now)
+        return self._notify(self._membership.receive(peer, message, now), now)
 
     def handle(self, event: Input, now: float) -> list[Output]:
         """
-        Take one other input; nothing comes out after L{Quit}.
+        Handle another input.
 
-        @param now: seconds, never less than before.
-        @raise ContentTooLarge: from L{Broadcast}.
-        @raise DuplicateContent: from L{Broadcast}: it was broadcast or received
-            lately, so that the swarm would drop it.
+        @param now: seconds, monotonic.
+        @return: the outputs; none after L{Quit}.
+        @raise ContentTooLarge: by L{Broadcast}.
+        @raise DuplicateContent: by L{Broadcast}: the content was broadcast or received
+            within C{message_id_retention}, so the swarm would drop it.
         """
         if self._over:
             return []
@@ -89,14 +93,14 @@ class Swarm:
             self._over = True
             self._broadcast.handle(event, now)
             return self._membership.handle(event, now)
-        out = self._tell(self._membership.handle(event, now), now)
+        out = self._notify(self._membership.handle(event, now), now)
         if isinstance(event, PeerDisconnected):
             out += self._broadcast.handle(event, now)
         return out
 
     def next_timer(self) -> float | None:
         """
-        When L{handle_timer} wants to be called.
+        Return when L{handle_timer} must be called, in seconds, or C{None}.
         """
         membership = self._membership.timers.next
         broadcast = self._broadcast.timers.next
@@ -106,39 +110,40 @@ class Swarm:
 
     def handle_timer(self, now: float) -> list[Output]:
         """
-        Do what is due at C{now}; harmless if nothing is.
+        Handle the timers due at C{now}, and return the outputs; harmless if none is
+        due.
         """
-        out = self._tell(self._membership.handle_timer(now), now)
+        out = self._notify(self._membership.handle_timer(now), now)
         return out + self._broadcast.handle_timer(now)
 
     def neighbors(self) -> tuple[bytes, ...]:
         """
-        The active view, the oldest first.
+        Return the active view, the oldest neighbour first.
         """
         return tuple(self._membership.views.active)
 
     def is_neighbor(self, peer: bytes) -> bool:
         """
-        Whether C{peer} is in the active view.
+        Return whether C{peer} is in the active view.
         """
         return peer in self._membership.views.active
 
     def known_peers(self) -> tuple[bytes, ...]:
         """
-        The passive view, the oldest first.
+        Return the passive view, the oldest peer first.
         """
         return tuple(self._membership.views.passive)
 
     def eager_peers(self) -> tuple[bytes, ...]:
         """
-        The neighbours that get contents without asking.
+        Return the neighbours that contents are pushed to.
         """
         return tuple(self._broadcast.eager)
 
     def needs_backpressure(self) -> bool:
         """
-        Whether who broadcasts should wait: all neighbours have pruned us, or one
-        of them is far behind.
+        Return whether broadcasts should wait: all neighbours have pruned us, or one of
+        them is far behind.
         """
         if not self._membership.views.active:
             return False
@@ -147,11 +152,11 @@ class Swarm:
     @property
     def counters(self) -> Counter[str]:
         """
-        What was dropped, by reason.
+        Counters of dropped messages, see L{PlumTree}.
         """
         return self._broadcast.counters
 
-    def _tell(self, out: list[Output], now: float) -> list[Output]:
+    def _notify(self, out: list[Output], now: float) -> list[Output]:
         for output in out:
             if isinstance(output, NeighborUp | NeighborDown):
                 self._broadcast.handle(output, now)

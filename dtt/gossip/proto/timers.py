@@ -1,8 +1,8 @@
 """
-Named timers inside a machine.  Pure: time comes in as an argument.
+Named timers inside a state machine.  Pure: the time is passed in as an argument.
 
-A timer that is started again replaces the one of the same name.  Timers due
-at the same time fire in the order of their starting.
+Starting a timer replaces the one with the same name.  Timers due at the same time fire
+in the order in which they were started.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 Name = TypeVar("Name", bound=Hashable)
 
-#: Replaced entries stay in the heap until it holds this many more than there
-#: are timers (guess), so that stopping a timer is cheap and memory is bounded.
+#: Replaced entries stay in the heap until it exceeds twice the number of timers by this much
+#: (guess), so that stopping a timer is cheap and memory is bounded.
 _SLACK = 64
 
 
@@ -22,7 +22,7 @@ class Timers(Generic[Name]):
     """
     A heap of deadlines.
 
-    @ivar next: when the next one fires; L{None}: none does.
+    @ivar next: the next deadline, in seconds; C{None} if there is none.
     """
 
     __slots__ = ("_heap", "_live", "_serial", "next")
@@ -41,7 +41,7 @@ class Timers(Generic[Name]):
 
     def start(self, name: Name, when: float) -> None:
         """
-        Let C{name} fire at C{when}, and not at the time it was to fire before.
+        Start or restart the timer C{name}, to fire at C{when}.
         """
         self._serial += 1
         self._live[name] = self._serial
@@ -49,18 +49,18 @@ class Timers(Generic[Name]):
         if len(self._heap) > 2 * len(self._live) + _SLACK:
             self._heap = [entry for entry in self._heap if self._live.get(entry[2]) == entry[1]]
             heapify(self._heap)
-        self._look()
+        self._update_next()
 
     def stop(self, name: Name) -> None:
         """
-        Do not let C{name} fire.
+        Stop the timer C{name}, if it is running.
         """
         if self._live.pop(name, None) is not None:
-            self._look()
+            self._update_next()
 
     def clear(self) -> None:
         """
-        Stop all.
+        Stop all timers.
         """
         self._live.clear()
         self._heap.clear()
@@ -68,18 +68,18 @@ class Timers(Generic[Name]):
 
     def pop(self, now: float) -> Name | None:
         """
-        The first timer that is due at C{now}; it is stopped.
+        Stop and return the first timer that is due at C{now}, or return C{None}.
         """
         if self.next is None or self.next > now:
             return None
         name = heappop(self._heap)[2]
         del self._live[name]
-        self._look()
+        self._update_next()
         return name
 
-    def _look(self) -> None:
+    def _update_next(self) -> None:
         """
-        What has changed may have been the first one.
+        Drop stale entries from the top of the heap, and update L{next}.
         """
         heap = self._heap
         while heap and self._live.get(heap[0][2]) != heap[0][1]:

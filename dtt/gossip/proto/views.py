@@ -1,10 +1,9 @@
 """
-The peers that a member knows: active view, passive view, and their PeerData.
-Pure.
+The peers that a member knows: active view, passive view, and their PeerData.  Pure.
 
-Rules (docs/protocol/gossip.md section 6): the views are disjoint, bounded and
-without ourselves; random means uniform.  What is kept besides - PeerData, and
-who said that it stays alive - is bounded too, and goes with its peer.
+Rules (docs/protocol/gossip.md section 6): the views are disjoint, bounded and never
+contain ourselves; random choices are uniform.  Additional state - PeerData, and which
+peers said that they stay alive - is bounded too, and is dropped with its peer.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
 
 class Views:
     """
-    Who is known.
+    The known peers.
 
     @ivar active: the neighbours.
-    @ivar passive: known others.
-    @ivar alive: peers of either view that said, or were told, "alive" at a
-        disconnection: the end of their connection is no reason to forget them.
-    @ivar answered: when peers, of either view or not, were last sent a Neighbor
-        as an answer; the oldest first.
+    @ivar passive: other known peers.
+    @ivar alive: peers of either view that sent or received "alive" in a Disconnect: the
+        end of their connection is no reason to forget them.
+    @ivar answered: when peers, in either view or not, were last sent a Neighbor as an
+        answer; the oldest first.
     """
 
     __slots__ = (
@@ -46,6 +45,12 @@ class Views:
     def __init__(
         self, me: bytes, rng: Random, is_valid_peer_id: Callable[[bytes], bool], config: GossipConfig
     ) -> None:
+        """
+        @param me: our peer id (32 bytes).
+        @param rng: the source of randomness.
+        @param is_valid_peer_id: returns whether 32 bytes can be a peer's key.
+        @param config: the capacities.
+        """
         self.active: dict[bytes, None] = {}
         self.passive: dict[bytes, None] = {}
         self.alive: set[bytes] = set()
@@ -58,7 +63,7 @@ class Views:
 
     def is_usable(self, peer: bytes) -> bool:
         """
-        Whether C{peer} may be stored, dialled or named to others
+        Return whether C{peer} may be stored, dialled or named to others
         (docs/protocol/addresses.md section 4).
         """
         if peer == self._me:
@@ -67,9 +72,9 @@ class Views:
 
     def learn(self, peer: bytes, data: bytes | None) -> bool:
         """
-        C{peer} comes with C{data}.
+        Store the PeerData C{data} of C{peer}.
 
-        @return: whether they are news to be told.
+        @return: whether it is new and should be reported.
         """
         if data is None:
             return False
@@ -83,26 +88,27 @@ class Views:
 
     def count_data(self) -> int:
         """
-        Of how many peers PeerData are kept.
+        Return the number of peers whose PeerData is kept.
         """
         return len(self._data)
 
     def data_of(self, peer: bytes) -> bytes | None:
         """
-        The PeerData of C{peer}.
+        Return the PeerData of C{peer}, or C{None}.
         """
         return self._data.get(peer)
 
     def add_active(self, peer: bytes) -> None:
         """
-        C{peer} becomes a neighbour.
+        Move C{peer} to the active view.
         """
         self.passive.pop(peer, None)
         self.active[peer] = None
 
     def add_passive(self, peer: bytes) -> None:
         """
-        Know C{peer}, unless it is known already; a random one makes room.
+        Add C{peer} to the passive view unless it is known; if the view is full, a
+        random peer is dropped.
         """
         if peer == self._me or peer in self.active or peer in self.passive:
             return
@@ -112,7 +118,8 @@ class Views:
 
     def drop_passive(self, peer: bytes) -> None:
         """
-        Know C{peer} no more, unless it is a neighbour.
+        Remove C{peer} from the passive view, and forget its state unless it is a
+        neighbour.
         """
         self.passive.pop(peer, None)
         if peer not in self.active:
@@ -120,44 +127,44 @@ class Views:
 
     def forget(self, peer: bytes) -> None:
         """
-        Forget what was kept about C{peer}.
+        Forget the PeerData and the alive mark of C{peer}.
         """
         self.alive.discard(peer)
         self._data.pop(peer, None)
 
     def random_active(self, *excluded: bytes) -> bytes | None:
         """
-        A random neighbour that is none of C{excluded}.
+        Return a random neighbour that is not in C{excluded}, or C{None}.
         """
         return self._choice(peer for peer in self.active if peer not in excluded)
 
     def random_passive(self, excluded: Iterable[bytes]) -> bytes | None:
         """
-        A random member of the passive view that is none of C{excluded}.
+        Return a random peer of the passive view that is not in C{excluded}, or C{None}.
         """
         return self._choice(peer for peer in self.passive if peer not in excluded)
 
     def sample_active(self, count: int, excluded: bytes | None = None) -> list[bytes]:
         """
-        Up to C{count} random neighbours other than C{excluded}.
+        Return up to C{count} random neighbours other than C{excluded}.
         """
         return self._sample(self.active, count, excluded)
 
     def sample_passive(self, count: int, excluded: bytes | None = None) -> list[bytes]:
         """
-        Up to C{count} random members of the passive view other than C{excluded}.
+        Return up to C{count} random peers of the passive view other than C{excluded}.
         """
         return self._sample(self.passive, count, excluded)
 
     def infos(self, peers: Iterable[bytes]) -> tuple[PeerInfo, ...]:
         """
-        C{peers} with their PeerData.
+        Return C{peers} with their PeerData.
         """
         return tuple(PeerInfo(peer, self._data.get(peer)) for peer in peers)
 
     def clear(self) -> None:
         """
-        Forget all.
+        Forget everything.
         """
         self.active.clear()
         self.passive.clear()

@@ -1,11 +1,10 @@
 """
-Who connects to our iroh endpoint.
+Inbound connections to the iroh endpoint.
 
-Rules: a handshake ends within 10 s; how many go on at a time is bounded for each
-network and in all (L{dtt.transport.handshakes}); those through relays count as
-one network.  When many go on, a peer must prove its address before it costs us
-anything (QUIC Retry, RFC 9000 section 8.1.2), so that invented addresses can't
-take all places.
+Rules: a handshake takes at most 10 s; concurrent handshakes are limited per network and
+in total (L{dtt.transport.handshakes}); those through relays count as one network.  When
+many are in progress, a peer must validate its address before it can occupy a slot (QUIC
+Retry, RFC 9000 section 8.1.2), so that spoofed addresses can't occupy all of them.
 """
 
 from __future__ import annotations
@@ -26,29 +25,33 @@ from dtt.transport.iroh.bindings import IrohConnection, IrohEndpoint, IrohIncomi
 from dtt.transport.iroh.calls import Calls, IrohFailure
 from dtt.transport.streams.connection import HANDSHAKE_TIMEOUT
 
-#: Handshakes at a time from which on addresses must be proved (guess: a quarter
-#: of the places).
-MANY_HANDSHAKES = 16
+#: Concurrent handshakes from which on addresses must be validated (guess: a quarter of the slots).
+RETRY_THRESHOLD = 16
 
-#: Incoming connections after which the reactor gets its turn, though more may be
-#: there (guess).
+#: Inbound connections handled before the reactor gets a turn (guess).
 MAX_ACCEPTS = 16
 
 
-async def take_incoming(
+async def serve_incoming(
     endpoint: IrohEndpoint,
     calls: Calls,
     clock: IReactorTime,
-    meet: Callable[[IrohIncoming], Coroutine[Any, Any, None]],
+    handle: Callable[[IrohIncoming], Coroutine[Any, Any, None]],
 ) -> None:
     """
-    C{meet} one after the other whoever comes to C{endpoint}, until it is closed.
+    Call C{handle} for each inbound connection of C{endpoint}, one after another, until
+    the endpoint is closed.
+
+    @param endpoint: a bound endpoint.
+    @param calls: runs the bindings' coroutines.
+    @param clock: the reactor.
+    @param handle: handles one connection request.
     """
-    met = 0
+    served = 0
     while (incoming := await calls.call(endpoint.accept_next())) is not None:
-        await meet(incoming)
-        met += 1
-        if met % MAX_ACCEPTS == 0:
+        await handle(incoming)
+        served += 1
+        if served % MAX_ACCEPTS == 0:
             await deferLater(clock, 0)
 
 
@@ -56,7 +59,7 @@ class Acceptor:
     """
     Accepts connections.
 
-    @ivar handshakes: those that are not authenticated.
+    @ivar handshakes: the connections that are not authenticated.
     """
 
     _log = Logger()
@@ -69,7 +72,10 @@ class Acceptor:
         on_connection: Callable[[IrohConnection], None],
     ) -> None:
         """
-        @param on_connection: given each authenticated connection.
+        @param clock: the reactor.
+        @param calls: runs the bindings' coroutines.
+        @param counters: incremented for each event.
+        @param on_connection: called with each authenticated connection.
         """
         self._clock = clock
         self._calls = calls
@@ -81,13 +87,15 @@ class Acceptor:
 
     def start(self, endpoint: IrohEndpoint) -> None:
         """
-        Accept what comes to C{endpoint}, until it is closed.
+        Accept connections to C{endpoint} until it is closed.
         """
-        self._run(Deferred.fromCoroutine(take_incoming(endpoint, self._calls, self._clock, self._meet)))
+        self._run(
+            Deferred.fromCoroutine(serve_incoming(endpoint, self._calls, self._clock, self._start_handshake))
+        )
 
     def stop(self) -> None:
         """
-        Accept nothing more, and give up what is in its handshake.
+        Accept no more connections, and cancel the handshakes in progress.
         """
         self._stopped = True
         for running in tuple(self._running):
@@ -103,37 +111,37 @@ class Acceptor:
             if self._stopped:
                 result.cleanFailure()
             elif result.check(IrohFailure, DeferredTimeoutError, CancelledError):
-                self._counters["closed: handshake failed"] += 1
+                self._counters["closed_handshake_failed"] += 1
                 result.cleanFailure()
             else:
-                self._log.failure("a connection could not be accepted", result)
+                self._log.failure("unexpected error while accepting a connection", result)
 
         running.addBoth(over)
 
-    async def _meet(self, incoming: IrohIncoming) -> None:
-        admitting = Deferred.fromCoroutine(self._admit(incoming))
-        self._run(admitting.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
+    async def _start_handshake(self, incoming: IrohIncoming) -> None:
+        handshake = Deferred.fromCoroutine(self._handshake(incoming))
+        self._run(handshake.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
 
-    async def _admit(self, incoming: IrohIncoming) -> None:
+    async def _handshake(self, incoming: IrohIncoming) -> None:
         source = await self._calls.call(incoming.remote_addr())
-        if len(self.handshakes) >= MANY_HANDSHAKES and not await self._calls.call(
+        if len(self.handshakes) >= RETRY_THRESHOLD and not await self._calls.call(
             incoming.remote_addr_validated()
         ):
-            self._counters["handshakes: address to be proved"] += 1
+            self._counters["handshake_retried"] += 1
             await self._calls.call(incoming.retry())
             return
         turn: Deferred[None] = Deferred()
         host = split_address(source.addr)[0] if source.is_ip() else None
-        place = self.handshakes.enter(host, lambda: turn.callback(None))
-        if place is None:
-            self._counters["closed: too many handshakes"] += 1
+        slot = self.handshakes.enter(host, lambda: turn.callback(None))
+        if slot is None:
+            self._counters["closed_too_many_handshakes"] += 1
             await self._calls.call(incoming.refuse())
             return
         try:
-            if not place.running:
+            if not slot.running:
                 await turn
             accepting = await self._calls.call(incoming.accept())
             connection = await self._calls.call(accepting.connect())
         finally:
-            self.handshakes.leave(place)
+            self.handshakes.leave(slot)
         self._on_connection(connection)

@@ -1,11 +1,10 @@
 """
-The Python bindings of iroh, as far as we use them.
+The Python bindings of iroh, as far as dtt uses them.
 
-Rules (docs/protocol/gossip.md section 14): the package C{iroh} (extra C{iroh})
-is imported when its transport is asked for and not before: without it all else
-works.  Its objects are described here as protocols, so that
-L{dtt.testing.iroh.network} can take their place.  What is C{async} is called through
-L{dtt.transport.iroh.calls} alone.
+Rules (docs/protocol/gossip.md section 14): the package C{iroh} (extra C{iroh}) is
+imported only when its transport is requested; everything else works without it.  Its
+objects are described here as protocols, so that L{dtt.testing.iroh.network} can replace
+them.  C{async} functions are called only through L{dtt.transport.iroh.calls}.
 """
 
 from __future__ import annotations
@@ -16,32 +15,38 @@ from typing import Any, Final, Protocol, cast, get_type_hints
 
 from dtt.errors import UsageError
 
-#: What helps whoever asks for the transport without the package.
+#: Advice for users who request the transport without having the package.
 HOW_TO_INSTALL: Final = "pip install 'distributed-topic-tracker[iroh]' (in a checkout: pip install '.[iroh]')"
 
 
 class IrohSendStream(Protocol):
     """
-    The sending half of a stream.  To drop it sends FIN.
+    The sending half of a stream.  Dropping it sends FIN.
     """
 
     async def write_all(self, buf: bytes) -> None:
-        """Fires when the library has taken all of C{buf}; what was taken when it is cancelled is unknown."""
+        """
+        Return when the library has accepted all of C{buf}; after cancellation it is
+        unknown how much was accepted.
+        """
 
     async def finish(self) -> None:
-        """Send FIN; blocks while a C{write_all} runs."""
+        """Send FIN; blocks while a C{write_all} is in progress."""
 
     async def stopped(self) -> int | None:
-        """Wait until all is acknowledged (C{None}), or until the peer stops the stream (its code)."""
+        """
+        Wait until all is acknowledged (C{None}), or until the peer stops the stream
+        (its code).
+        """
 
 
 class IrohRecvStream(Protocol):
     """
-    The receiving half of a stream.  To drop it sends STOP_SENDING.
+    The receiving half of a stream.  Dropping it sends STOP_SENDING.
     """
 
     async def read(self, size_limit: int) -> bytes:
-        """Between 1 and C{size_limit} bytes; C{b""}: FIN."""
+        """Return between 1 and C{size_limit} bytes, or C{b""} at FIN."""
 
 
 class IrohEndpointId(Protocol):
@@ -50,85 +55,85 @@ class IrohEndpointId(Protocol):
     """
 
     def to_bytes(self) -> bytes:
-        """The 32 bytes."""
+        """Return the 32 bytes."""
 
 
 class IrohConnection(Protocol):
     """
-    An authenticated connection.  To drop it and its streams closes it.
+    An authenticated connection.  Dropping it and its streams closes it.
     """
 
     async def accept_uni(self) -> IrohRecvStream:
-        """The next unidirectional stream that the peer opens."""
+        """Return the next unidirectional stream that the peer opens."""
 
     async def accept_bi(self) -> object:
-        """The next bidirectional stream that the peer opens."""
+        """Return the next bidirectional stream that the peer opens."""
 
     async def open_uni(self) -> IrohSendStream:
-        """A new unidirectional stream; waits while the peer allows none."""
+        """Open a unidirectional stream; waits while the peer's stream limit is reached."""
 
     def close(self, error_code: int, reason: bytes) -> None:
-        """Close it at once; what is unsent or not acknowledged is lost."""
+        """Close immediately; bytes that are unsent or not acknowledged are lost."""
 
     def close_reason(self) -> str | None:
-        """Why it is closed, in the library's words; C{None} while it is open."""
+        """Return the library's description of why it is closed; C{None} while it is open."""
 
     def remote_id(self) -> IrohEndpointId:
-        """Who is at the other end."""
+        """Return the id of the remote end."""
 
 
 class IrohAccepting(Protocol):
     """
-    A connection that somebody opens, in its handshake.
+    An inbound connection in its handshake.
     """
 
     async def connect(self) -> IrohConnection:
-        """The connection once it is authenticated."""
+        """Return the connection once it is authenticated."""
 
 
 class IrohIncoming(Protocol):
     """
-    Somebody's wish for a connection.
+    A request for a connection.
     """
 
     async def accept(self) -> IrohAccepting:
-        """Begin the handshake."""
+        """Start the handshake."""
 
     async def refuse(self) -> None:
-        """Refuse it."""
+        """Refuse the connection."""
 
     async def retry(self) -> None:
-        """Have the peer prove its address first (RFC 9000 section 8.1.2)."""
+        """Require the peer to validate its address first (RFC 9000 section 8.1.2)."""
 
     async def remote_addr(self) -> Any:
-        """Where it comes from: an C{IncomingAddr}."""
+        """Return the source address: an C{IncomingAddr}."""
 
     async def remote_addr_validated(self) -> bool:
-        """Whether that address is proved."""
+        """Return whether that address is validated."""
 
 
 class IrohEndpointAddr(Protocol):
     """
-    Where an endpoint can be reached.
+    The addresses of an endpoint.
     """
 
     def direct_addresses(self) -> list[str]:
-        """C{host:port} of each known address."""
+        """Return C{host:port} of each known address."""
 
     def relay_url(self) -> str | None:
-        """Its home relay."""
+        """Return the URL of its home relay, or C{None}."""
 
 
 class IrohEndpoint(Protocol):
     """
-    Our sockets.
+    A local endpoint: its sockets and connections.
     """
 
     async def accept_next(self) -> IrohIncoming | None:
-        """The next connection that is wanted; C{None} once closed."""
+        """Return the next inbound connection request; C{None} once closed."""
 
     async def connect(self, addr: Any, alpn: bytes) -> IrohConnection:
-        """An authenticated connection to the endpoint that C{addr} names."""
+        """Return an authenticated connection to the endpoint that C{addr} names."""
 
     async def online(self) -> None:
         """Wait for a home relay."""
@@ -137,15 +142,15 @@ class IrohEndpoint(Protocol):
         """Close all connections and sockets."""
 
     def addr(self) -> IrohEndpointAddr:
-        """Where we can be reached."""
+        """Return the addresses of this endpoint."""
 
     def bound_sockets(self) -> list[str]:
-        """C{host:port} of each of our sockets."""
+        """Return C{host:port} of each bound socket."""
 
 
 class Bindings(Protocol):
     """
-    The module.
+    The names that dtt uses from the module C{iroh}.
     """
 
     IrohError: type[Exception]
@@ -157,8 +162,8 @@ class Bindings(Protocol):
 
 def unavailable_reason() -> str | None:
     """
-    Why the module C{iroh} can't be used, to follow the words "needs the iroh
-    package": C{""} if it is not installed; L{None}: it can.
+    Return why the module C{iroh} can't be used, as the continuation of the words "needs
+    the iroh package": C{""} if it is not installed.  C{None} if it can be used.
     """
     try:
         module: Any = importlib.import_module("iroh")
@@ -166,36 +171,36 @@ def unavailable_reason() -> str | None:
         return ""
     except Exception as error:
         words = str(error).partition("\n")[0]
-        return f", and the one that is installed can't be loaded ({type(error).__name__}: {words})"
-    if getattr(module, "__file__", None) is None:  # just a folder of that name
+        return f", and the installed one can't be loaded ({type(error).__name__}: {words})"
+    if getattr(module, "__file__", None) is None:  # a namespace package: just a folder of that name
         return ""
     usable = all(hasattr(module, name) for name in get_type_hints(Bindings))
-    # Of all that is called this was the last to come, in 1.1.
+    # The most recent of the names that dtt uses; added in 1.1.
     if not (usable and hasattr(module.EndpointBuilder, "bind")):
-        return ", and the one that is installed is of a version that can't be used"
+        return ", and the version of the installed one is not supported"
     return None
 
 
 def load_bindings() -> Bindings:
     """
-    The module C{iroh}.
+    Import and return the module C{iroh}.
 
     @raise UsageError: it is not installed, or can't be used.
     """
     if (why := unavailable_reason()) is not None:
         raise UsageError(f"the iroh transport needs the iroh package{why}: {HOW_TO_INSTALL}")
     module = importlib.import_module("iroh")
-    _copy_at_once(module)
+    _copy_with_memmove(module)
     return cast(Bindings, module)
 
 
-def _copy_at_once(module: Any) -> None:
+def _copy_with_memmove(module: Any) -> None:
     """
-    Have bytes given to the library copied at once.
+    Make the bindings copy byte strings with C{memmove}.
 
-    iroh 1.2 copies them in a loop of Python, 0.1 microseconds a byte: 10 MB/s
-    and all of the processor's time.  What is replaced does the same; if a
-    later version has it no more, nothing is.
+    iroh 1.2 copies them in a Python loop, at 0.1 microseconds per byte: 10 MB/s at full
+    CPU load.  The replacement does the same work.  If a later version no longer has the
+    replaced class, nothing is changed.
     """
     builder: Any = getattr(getattr(module, "iroh_ffi", None), "_UniffiRustBufferBuilder", None)
     if not (hasattr(builder, "write") and hasattr(builder, "_reserve")):
@@ -212,8 +217,8 @@ def _copy_at_once(module: Any) -> None:
 
 def split_address(text: str) -> tuple[str, int]:
     """
-    Host and port of an address in the library's spelling, C{1.2.3.4:5} or
-    C{[::1]:5}; a scope (C{%eth0}) is left out.
+    Return host and port of an address in the library's notation, C{1.2.3.4:5} or
+    C{[::1]:5}; a scope (C{%eth0}) is dropped.
     """
     host, _, port = text.rpartition(":")
     return host.strip("[]").partition("%")[0], int(port)
@@ -221,6 +226,6 @@ def split_address(text: str) -> tuple[str, int]:
 
 def join_address(host: str, port: int) -> str:
     """
-    The library's spelling of an address.
+    Return an address in the library's notation.
     """
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,19 +1,18 @@
 """
 Calls of the iroh bindings as Deferreds, on any reactor and without asyncio.
 
-Rules: the bindings' C{async} functions want three things of the running asyncio
-loop: a future to wait for, and a way to set its result from a thread of the
-library.  A L{_Call} is both, loop and future of one coroutine, which waits for
-one thing at a time; it is the running loop just while its coroutine is stepped,
-so that an asyncio loop of the host is not disturbed.  A result that is there at
-once costs no turn of the reactor.  Results that come from threads wait in one
-queue, and however many there are, the reactor is woken once.
+Rules: the bindings' C{async} functions need two things from the running asyncio loop: a
+future to wait for, and a way to set its result from one of the library's threads.  A
+L{_Call} is both the loop and the future of one coroutine, which waits for one thing at
+a time.  It is the running loop only while its coroutine is stepped, so that an asyncio
+loop of the host application is not disturbed.  A result that is available immediately
+costs no reactor turn.  Results from threads go through one queue, and the reactor is
+woken once for all that are queued.
 
-To cancel a call closes its coroutine, which frees the library's future.  A call
-that is pending when the interpreter ends crashes it (docs/protocol/gossip.md
-section 14), and so does a thread of the library that is just about to tell a
-result.  So at exit everything is cancelled, and what threads still owe us is
-waited for.
+Cancelling a call closes its coroutine, which frees the library's future.  A call that
+is pending when the interpreter exits crashes it (docs/protocol/gossip.md section 14),
+and so does a library thread that is just about to deliver a result.  So at exit
+everything is cancelled, and the outstanding results of threads are awaited.
 """
 
 from __future__ import annotations
@@ -39,22 +38,26 @@ _log = Logger()
 
 T = TypeVar("T")
 
-#: Seconds that each step of the end may take at exit.  Guess: it takes milliseconds.
+#: Seconds for each step of the shutdown at exit.  Guess: it takes milliseconds.
 EXIT_TIMEOUT = 1.0
 
-#: Seconds from a thread's last word to its return into the library (guess).
+#: Seconds for a thread to return into the library after delivering its result (guess).
 _RETURN = 0.01
 
 
 class IrohFailure(RemoteError):
     """
-    The library could not do it.
+    A call of the library failed.
 
-    @ivar kind: the name of its C{IrohErrorKind}, for instance C{"CONNECT"}.
-    @ivar text: its words.
+    @ivar kind: the name of its C{IrohErrorKind}, for example C{"CONNECT"}.
+    @ivar text: the library's message.
     """
 
     def __init__(self, kind: str, text: str) -> None:
+        """
+        @param kind: the name of the C{IrohErrorKind}.
+        @param text: the library's message.
+        """
         super().__init__(kind, text)
         self.kind = kind
         self.text = text
@@ -64,16 +67,16 @@ class IrohFailure(RemoteError):
 
     def connection_lost(self) -> bool:
         """
-        Whether it failed because its connection has ended.
+        Return whether the call failed because its connection has ended.
         """
         return self.kind == "CONNECTION" or "ConnectionLost" in self.text
 
 
 class _Future:
     """
-    What the bindings wait for, and the loop that they take it from.
+    The future that the bindings wait for, and the loop that creates it.
 
-    @ivar code: the result; L{None}: there is none yet.
+    @ivar code: the result; C{None} until there is one.
     """
 
     __slots__ = ("code",)
@@ -82,16 +85,19 @@ class _Future:
         self.code: object = None
 
     def create_future(self) -> _Future:
-        """As of a loop: there is but one future at a time."""
+        """
+        Loop method: reset and return this object, since there is only one future at a
+        time.
+        """
         self.code = None
         return self
 
     def cancelled(self) -> bool:
-        """As of a future."""
+        """Future method: never cancelled."""
         return False
 
     def set_result(self, code: object) -> None:
-        """As of a future."""
+        """Future method: store the result."""
         self.code = code
 
     def __await__(self) -> Generator[None, None, object]:
@@ -103,6 +109,12 @@ class _Future:
 class _Call(_Future):
     """
     One coroutine of the bindings.
+
+    @ivar calls: the owner.
+    @ivar coroutine: the coroutine.
+    @ivar result: fires with the coroutine's result.
+    @ivar stepping: whether the coroutine is running right now.
+    @ivar done: whether the coroutine has ended or was cancelled.
     """
 
     __slots__ = ("calls", "coroutine", "done", "result", "stepping")
@@ -116,33 +128,33 @@ class _Call(_Future):
         self.done = False
 
     def create_future(self) -> _Future:
-        """As of a loop; the result is owed to us from now on."""
-        self.calls.owed[self] = None
+        """Loop method: as in the base class; the library owes a result from now on."""
+        self.calls.outstanding[self] = None
         self.code = None
         return self
 
     def call_soon_threadsafe(self, function: Callable[..., object], *args: object) -> None:
-        """As of a loop; called in whatever thread."""
-        self.calls.owed.pop(self, None)
-        # Within our own step it is the library saying "ready" at once.
+        """Loop method: run C{function} in the reactor's thread; called from any thread."""
+        self.calls.outstanding.pop(self, None)
+        # During a step, the library reports synchronously that the result is ready.
         if self.stepping and get_ident() == self.calls.thread:
             function(*args)
         elif not self.done:
-            self.calls.later(function, args)
+            self.calls.call_in_reactor(function, args)
 
     def cancelled(self) -> bool:
-        """As of a future."""
+        """Future method: whether the call has ended."""
         return self.done
 
     def set_result(self, code: object) -> None:
-        """As of a future."""
+        """Future method: store the result and continue the coroutine."""
         self.code = code
         if not self.stepping:
             self.step()
 
     def step(self) -> None:
         """
-        Go on until the coroutine waits again or is over.
+        Run the coroutine until it waits again or ends.
         """
         self.stepping = True
         self.calls.thread = get_ident()
@@ -159,7 +171,7 @@ class _Call(_Future):
 
     def cancel(self) -> None:
         """
-        Give it up.
+        Close the coroutine.
         """
         self._end()
         self.coroutine.close()
@@ -172,7 +184,7 @@ class _Call(_Future):
 
 def _step(coroutine: Coroutine[Any, Any, Any], loop: _Future) -> None:
     """
-    One step of a coroutine that believes to run on C{loop}.
+    Run one step of C{coroutine}, with C{loop} as the running asyncio loop.
     """
     previous = asyncio._get_running_loop()
     asyncio._set_running_loop(loop)  # type: ignore[arg-type]
@@ -186,16 +198,16 @@ class Calls:
     """
     The calls of one endpoint.
 
-    @ivar pending: those that are not over.
-    @ivar owed: those of which the library will tell something, also when they
-        were cancelled.
-    @ivar last_call: makes the call that is to be waited for at exit.
-    @ivar thread: the reactor's.
+    @ivar pending: calls that have not ended.
+    @ivar outstanding: calls for which the library will still deliver something, including
+        cancelled ones.
+    @ivar exit_call: creates the coroutine to run to its end at exit, if any.
+    @ivar thread: the id of the reactor's thread.
     """
 
     def __init__(self, reactor: Any, error_class: type[Exception]) -> None:
         """
-        @param reactor: provides L{twisted.internet.interfaces.IReactorFromThreads}.
+        @param reactor: provides C{IReactorFromThreads}.
         @param error_class: the bindings' C{IrohError}.
         """
         self._reactor = reactor
@@ -204,15 +216,17 @@ class Calls:
         self._woken = False
         self._process = os.getpid()
         self.pending: dict[_Call, None] = {}
-        self.owed: dict[_Call, None] = {}
-        self.last_call: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.outstanding: dict[_Call, None] = {}
+        self.exit_call: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.thread = 0
         _alive.add(self)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         """
-        Run a coroutine of the bindings.  Fails with L{IrohFailure}; can be
-        cancelled at any time.
+        Run a coroutine of the bindings.
+
+        @return: fires with its result and fails with L{IrohFailure}; can be cancelled
+            at any time.
         """
         call = _Call(self, coroutine)
         self.pending[call] = None
@@ -221,12 +235,13 @@ class Calls:
 
     def wait(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         """
-        Run a coroutine of the bindings to its end while the whole thread
-        waits: for the start and the end of the program.
+        Run a coroutine of the bindings to its end and block the thread meanwhile; for
+        use at startup and at exit.
 
-        @raise IrohFailure: it failed, or took longer than C{timeout} seconds.
+        @param timeout: seconds.
+        @raise IrohFailure: it failed, or took longer than C{timeout}.
         """
-        loop = _Waiting()
+        loop = _BlockingLoop()
         deadline = monotonic() + timeout
         try:
             while True:
@@ -242,7 +257,7 @@ class Calls:
 
     def cancel_all(self) -> None:
         """
-        Cancel all calls that are pending.
+        Cancel all pending calls.
         """
         while self.pending:
             call = next(iter(self.pending))
@@ -250,35 +265,36 @@ class Calls:
 
     def end(self) -> None:
         """
-        The interpreter ends.
+        Shut down before the interpreter exits.
         """
-        # A child that was forked has none of the library's threads.
+        # A forked child has none of the library's threads.
         if os.getpid() != self._process:
             return
         self.cancel_all()
-        last_call, self.last_call = self.last_call, None
-        if last_call is not None:
+        exit_call, self.exit_call = self.exit_call, None
+        if exit_call is not None:
             with suppress(IrohFailure):
-                self.wait(last_call(), EXIT_TIMEOUT)
+                self.wait(exit_call(), EXIT_TIMEOUT)
         deadline = monotonic() + EXIT_TIMEOUT
-        while self.owed and monotonic() < deadline:
+        while self.outstanding and monotonic() < deadline:
             sleep(_RETURN)
         sleep(_RETURN)
 
-    def later(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
+    def call_in_reactor(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
         """
-        Call C{function} in the reactor's thread.
+        Call C{function} in the reactor's thread; may be called from any thread.
         """
         self._queue.append((function, args))
         if not self._woken:
             self._woken = True
-            # One on an asyncio loop that is closed can't be woken: what is pending ends at exit.
+            # A reactor on a closed asyncio loop can't be woken; pending calls end at exit.
             with suppress(RuntimeError):
                 self._reactor.callFromThread(self._run)
 
     def failure(self, error: Exception) -> Exception:
         """
-        What the bindings raised, in our words.
+        Convert the bindings' exception to L{IrohFailure}; return any other exception
+        unchanged.
         """
         if isinstance(error, self._error_class):
             described: Any = error
@@ -286,7 +302,7 @@ class Calls:
         return error
 
     def _run(self) -> None:
-        # First this: what is queued from now on wakes the reactor again.
+        # Reset first, so that anything queued from now on wakes the reactor again.
         self._woken = False
         for _ in range(len(self._queue)):
             function, args = self._queue.popleft()
@@ -296,9 +312,9 @@ class Calls:
             self._reactor.callFromThread(self._run)
 
 
-class _Waiting(_Future):
+class _BlockingLoop(_Future):
     """
-    The loop of a coroutine that a thread waits for.
+    The loop of a coroutine for which a thread blocks.
     """
 
     __slots__ = ("_queue",)
@@ -308,20 +324,21 @@ class _Waiting(_Future):
         self._queue: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]] = SimpleQueue()
 
     def call_soon_threadsafe(self, function: Callable[..., object], *args: object) -> None:
-        """As of a loop; called in whatever thread."""
+        """Loop method: queue C{function} for L{wait}; called from any thread."""
         self._queue.put((function, args))
 
     def wait(self, timeout: float) -> None:
         """
-        Wait for one result.
+        Block until one result is available, and deliver it.
 
-        @raise Empty: there was none in time.
+        @param timeout: seconds.
+        @raise queue.Empty: no result arrived in time.
         """
         function, args = self._queue.get(timeout=timeout)
         function(*args)
 
 
-#: All that were made and may have calls.
+#: All instances that may have calls.
 _alive: WeakSet[Calls] = WeakSet()
 
 
@@ -330,7 +347,7 @@ def _end_all() -> None:
         try:
             calls.end()
         except Exception:
-            _log.failure("an iroh endpoint could not be ended")
+            _log.failure("unexpected error while shutting down an iroh endpoint")
 
 
 atexit.register(_end_all)

@@ -1,10 +1,10 @@
 """
-One iroh connection: its two halves, and its end.
+One iroh connection: its two halves, and its close.
 
-Rules (docs/protocol/gossip.md sections 5 and 14): to close a connection discards
-what is unsent, so its streams are finished first and given 5 s to be
-acknowledged; then it is closed with code 0 and the reason C{close from
-disconnect}.  When a peer misbehaves it is closed at once, for a counted reason.
+Rules (docs/protocol/gossip.md sections 5 and 14): closing a connection discards unsent
+bytes, so its streams are finished first and given 5 s to be acknowledged; then it is
+closed with code 0 and the reason C{close from disconnect}.  When a peer violates the
+protocol, the connection is closed immediately, for a reason that is counted.
 """
 
 from __future__ import annotations
@@ -23,34 +23,37 @@ from dtt.transport.iroh.loops import Loops
 from dtt.transport.iroh.receiving import ReceiveStreams
 from dtt.transport.iroh.sending import FINISH_TIMEOUT, SendStreams
 
-#: What a peer is told (docs/protocol/gossip.md section 5; informational).
+#: The reason sent with a close (docs/protocol/gossip.md section 5; informational).
 GOODBYE = b"close from disconnect"
 
 
 class Owner(Protocol):
     """
-    What a connection tells.
+    Receives the events of a connection.
     """
 
     def header_received(self, connection: QuicConnection, topic_id: bytes) -> None:
-        """A stream for C{topic_id} was opened by the peer."""
+        """The peer has opened a stream for C{topic_id}."""
 
     def messages_received(self, connection: QuicConnection, topic_id: bytes, messages: list[bytes]) -> None:
-        """Encoded gossip C{Message}s, at least one; what this raises ends the connection."""
+        """
+        Handle encoded gossip messages, at least one; an exception closes the
+        connection.
+        """
 
     def writable(self) -> None:
         """The connection has fewer than 256 KiB unsent again."""
 
     def connection_lost(self, connection: QuicConnection, reason: str) -> None:
-        """It has ended; C{""} if we asked for that."""
+        """The connection has ended; C{reason} is C{""} if we requested that."""
 
 
 class QuicConnection:
     """
     An authenticated connection.
 
-    @ivar peer_id: who is at the other end (32 bytes).
-    @ivar opened_by_us: whether we dialled.
+    @ivar peer_id: peer id of the remote end (32 bytes).
+    @ivar opened_by_us: whether this side dialled.
     """
 
     def __init__(
@@ -63,7 +66,13 @@ class QuicConnection:
         on_closed: Callable[[], None] = lambda: None,
     ) -> None:
         """
-        @param on_closed: told once it is closed, before C{owner}.
+        @param clock: the reactor.
+        @param calls: runs the bindings' coroutines.
+        @param connection: the bindings' connection.
+        @param opened_by_us: whether this side dialled.
+        @param owner: receives the events.
+        @param on_closed: called once the connection is closed, before C{owner} is
+            notified.
         """
         self.peer_id: PeerId = connection.remote_id().to_bytes()
         self.opened_by_us = opened_by_us
@@ -91,33 +100,34 @@ class QuicConnection:
     @property
     def unsent(self) -> int:
         """
-        Bytes that wait because the peer reads too slowly.
+        Bytes queued because the peer reads too slowly.
         """
         return 0 if self._lost else self._sending.unsent
 
     def start(self) -> None:
         """
-        Read.  The owner may be told anything from now on.
+        Start reading.  The owner may receive any event from now on.
         """
         self._receiving.start()
 
     def send(self, topic_id: bytes, message: bytes) -> None:
         """
-        Send one encoded gossip C{Message}; dropped once the connection is closed.
+        Send one encoded gossip message; dropped once the connection is closed.
         """
         if not self._lost:
             self._sending.send(topic_id, message)
 
     def finish(self, topic_id: bytes) -> None:
         """
-        End the topic's stream after what was sent.
+        Finish the topic's stream after what was sent.
         """
         if not self._lost:
             self._sending.finish(topic_id)
 
     def close(self) -> None:
         """
-        End the connection once everything sent is acknowledged.
+        Close the connection once everything sent is acknowledged, after 5 s in any
+        case.
         """
         if self._closing or self._lost:
             return
@@ -128,18 +138,18 @@ class QuicConnection:
 
     def abort(self, reason: str) -> None:
         """
-        End the connection now.
+        Close the connection immediately.
 
-        @param reason: a short one, for the counters.
+        @param reason: a short reason, used for the counter and sent to the peer.
         """
         self._end(reason)
 
     def _ended(self) -> None:
         """
-        The connection has ended, not by us.
+        Handle an end of the connection that we did not cause.
         """
         words = self._connection.close_reason() or ""
-        self._end("" if self._closing else "timed out" if "timed out" in words.lower() else "by the peer")
+        self._end("" if self._closing else "timed out" if "timed out" in words.lower() else "by peer")
 
     def _end(self, reason: str) -> None:
         if self._lost:
@@ -150,7 +160,7 @@ class QuicConnection:
         self._loops.stop()
         self._sending.stop()
         self._connection.close(1 if reason else 0, reason.encode("ascii") or GOODBYE)
-        # They know us, and the library keeps the socket for as long as a connection is known.
+        # They refer to this object, and the library keeps the socket while a connection is referenced.
         del self._sending, self._receiving
         self._on_closed()
         self._owner.connection_lost(self, reason)

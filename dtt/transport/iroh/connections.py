@@ -1,18 +1,17 @@
 """
-Which iroh connection serves a peer, and which topics use it.
+The table of iroh connections: which one serves a peer, and which topics use it.
 
-Rules (docs/protocol/gossip.md sections 5 and 11): of several connections to a peer
-the newest is the I{current} one, which all is sent on; all of them are read
-until they end, for the peer may see another one as the newest.  A message for a
-topic that we have not opened is dropped.  When a topic has ended with a
-C{Disconnect} and no other one is shared, the connection is closed a second
-later, unless it is used again.  One that is not used and saw no C{Disconnect}
-stays for 5 minutes: Rust does not dial again a peer that closed it (Q13).  One
-that was replaced is closed when the peer, too, has been sending on a newer one
-for a while.  As many as are served may be closing; of more the oldest are ended
-at once.
+Rules (docs/protocol/gossip.md sections 5 and 11): of several connections to a peer the
+newest is the I{current} one, on which everything is sent; all of them are read until
+they end, because the peer may consider another one the newest.  A message for a topic
+that we have not opened is dropped.  When a topic has ended with a C{Disconnect} and no
+other topic uses the connection, it is closed one second later, unless it is used
+again.  An unused connection without a C{Disconnect} is kept for 5 minutes: Rust does
+not redial a peer that closed one (Q13).  A replaced connection is closed when the peer,
+too, has been sending on a newer one for a while.  At most as many connections may be
+closing as are served; beyond that the oldest are aborted.
 
-There is no admission: who knows the topic id may talk.
+There is no admission: any peer that knows the topic id may take part.
 """
 
 from __future__ import annotations
@@ -26,36 +25,37 @@ from twisted.logger import Logger
 
 from dtt.deferreds import cancel_if_active
 from dtt.interfaces import ITopicLinks, PeerId
-from dtt.transport.backpressure import Writers
+from dtt.transport.backpressure import Writers, closed_counter
 from dtt.transport.iroh.connection import QuicConnection
 from dtt.transport.iroh.stream_parser import DISCONNECT, MAX_SENT
 from dtt.transport.streams.multiplexer import LINGER, MAX_CONNECTIONS
 
-#: Seconds that a new connection has to show what it is for (guess).
+#: Seconds for a new connection to be used for a topic (guess).
 FIRST_USE = 10.0
 
-#: Seconds that an unused connection is kept (docs/protocol/gossip.md section 1,
-#: address retention).
+#: Seconds for which an unused connection is kept (docs/protocol/gossip.md section 1, address
+#: retention).
 UNUSED = 300.0
 
-#: Seconds after which a replaced connection that the peer does not use is closed,
-#: if the peer uses the current one (guess: far more than messages are under way).
+#: Seconds after which a replaced connection that the peer does not use is closed, if the peer uses
+#: the current one (guess: far longer than messages are in flight).
 REPLACED = 30.0
 
-#: Connections of one peer; further ones replace the oldest (guess: two from
-#: simultaneous dials, and as many from before a restart or a change of network).
+#: Connections per peer; a further one replaces the oldest (guess: two from simultaneous dials, and
+#: two more from before a restart or a change of network).
 MAX_PER_PEER = 4
 
 
 @define(slots=True, eq=False)
 class _Link:
     """
-    A connection, as the table sees it.
+    The state of one connection.
 
-    @ivar used: topics that messages went for, either way, and that have not ended.
-    @ivar fresh: nothing has come or gone yet.
-    @ivar heard: when the peer last sent a message on it, seconds.
-    @ivar linger: the end that it is heading for.
+    @ivar connection: the connection itself.
+    @ivar heard: when the peer last sent a message on it, in seconds.
+    @ivar used: topics with messages in either direction that have not ended.
+    @ivar fresh: whether nothing has been sent or received yet.
+    @ivar linger: the scheduled close, if any.
     """
 
     connection: QuicConnection
@@ -68,8 +68,8 @@ class _Link:
 @define(slots=True, eq=False)
 class _Peer:
     """
-    @ivar links: the oldest first; the last one is current.
-    @ivar replaced: looks after those that are not.
+    @ivar links: the peer's connections, the oldest first; the last one is current.
+    @ivar replaced: schedules the check of replaced connections.
     """
 
     links: list[_Link]
@@ -78,17 +78,19 @@ class _Peer:
 
 class Peers:
     """
-    The table of connections and topics of one iroh transport.
+    The connections and topics of one iroh transport.
 
-    @ivar counters: what happened, by reason.
-    @ivar writers: who waits for slow readers.
+    @ivar counters: events by name.
+    @ivar writers: callers waiting for slow readers.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, counters: Counter[str], on_gone: Callable[[], None]) -> None:
         """
-        @param on_gone: told when the last connection has ended.
+        @param clock: schedules timeouts.
+        @param counters: incremented for each event.
+        @param on_gone: called when the last connection has ended.
         """
         self._clock = clock
         self.counters = counters
@@ -96,7 +98,7 @@ class Peers:
         self._topics: dict[bytes, ITopicLinks] = {}
         self._peers: dict[PeerId, _Peer] = {}
         self._links: dict[QuicConnection, _Link] = {}
-        # All that have not ended; those that are closing serve nobody.
+        # All connections that have not ended; those that are closing serve no peer.
         self._open: dict[QuicConnection, None] = {}
         self.writers = Writers(self._current)
 
@@ -104,71 +106,77 @@ class Peers:
 
     def open_topic(self, topic_id: bytes, links: ITopicLinks) -> None:
         """
-        As L{dtt.interfaces.IPeerTransport.open_topic}.
+        Open a topic.
+
+        @param topic_id: 32 bytes.
+        @param links: receives the topic's events.
+        @raise ValueError: the topic is already open.
         """
         if topic_id in self._topics:
-            raise ValueError("the topic is open already")
+            raise ValueError("the topic is already open")
         self._topics[topic_id] = links
 
     def close_topic(self, topic_id: bytes) -> None:
         """
-        As L{dtt.interfaces.IPeerTransport.close_topic}; nothing if it is not open.
+        Close a topic on all connections; does nothing if it is not open.
         """
         if self._topics.pop(topic_id, None) is None:
             return
         for link in tuple(self._links.values()):
             link.connection.finish(topic_id)
-            self._unuse(link, topic_id, LINGER)
+            self._end_use(link, topic_id, LINGER)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
-        As L{dtt.interfaces.IPeerTransport.disconnect}.
+        End the topic's use of all connections to the peer.
         """
         peer = self._peers.get(peer_id)
         if peer is not None:
             for link in tuple(peer.links):
                 link.connection.finish(topic_id)
-                self._unuse(link, topic_id, UNUSED)
+                self._end_use(link, topic_id, UNUSED)
 
     # Sending
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """
-        As L{dtt.interfaces.IPeerTransport.is_connected}.
+        Return whether the peer has a current connection.
         """
         return peer_id in self._peers
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
-        As L{dtt.interfaces.IPeerTransport.send}.
+        Send a message on the peer's current connection.
 
+        @return: whether the peer is connected and the topic is open; otherwise the
+            message is dropped.
         @raise ValueError: the message has more than 4095 bytes.
         """
         if len(message) > MAX_SENT:
-            raise ValueError(f"a message has at most {MAX_SENT} bytes, not {len(message)}")
+            raise ValueError(f"message of {len(message)} bytes; the maximum is {MAX_SENT}")
         peer = self._peers.get(peer_id)
         if peer is None or topic_id not in self._topics:
             return False
         link = peer.links[-1]
-        self._note(link, topic_id, message)
+        self._message_passed(link, topic_id, message)
         link.connection.send(topic_id, message)
         return True
 
-    # What happens on connections
+    # Connection events
 
     def connection_made(self, connection: QuicConnection) -> bool:
         """
-        C{connection} is authenticated, and not started yet.
+        Add an authenticated connection that has not been started.
 
         @return: whether there is room for it.
         """
         peer_id = connection.peer_id
         peer = self._peers.get(peer_id)
         if peer is not None and len(peer.links) >= MAX_PER_PEER:
-            self.counters["closed: replaced"] += 1
+            self.counters["closed_replaced"] += 1
             self._close(peer.links[0])
         elif not self._make_room():
-            self.counters["refused: too many connections"] += 1
+            self.counters["refused_too_many_connections"] += 1
             return False
         link = self._links[connection] = _Link(connection, self._clock.seconds())
         self._open[connection] = None
@@ -177,60 +185,60 @@ class Peers:
         if peer is None:
             self._peers[peer_id] = _Peer([link])
         else:
-            self.counters["duplicate connections"] += 1
+            self.counters["duplicate_connections"] += 1
             peer.links.append(link)
             self._watch(peer)
-        self._settle(link, FIRST_USE)
+        self._schedule_close(link, FIRST_USE)
         if peer is None:
-            self._tell(lambda links: links.peer_connected(peer_id), tuple(self._topics))
+            self._notify(lambda links: links.peer_connected(peer_id), tuple(self._topics))
         else:
             self.writers.check()
         return True
 
     def header_received(self, connection: QuicConnection, topic_id: bytes) -> None:
         """
-        The peer has opened a stream.
+        Note that the peer uses the connection: it has opened a stream.
         """
         link = self._links.get(connection)
         if link is not None and link.fresh:
             link.fresh = False
-            self._settle(link, UNUSED)
+            self._schedule_close(link, UNUSED)
 
     def messages_received(self, connection: QuicConnection, topic_id: bytes, messages: list[bytes]) -> None:
         """
-        Messages of the peer, at least one.
+        Pass messages to their topic, or drop them if it is not open.
 
-        @raise dtt.errors.RemoteError: one is malformed.
+        @raise dtt.errors.RemoteError: a message is malformed.
         """
         last = messages[-1]
         if len(messages) > 1 and last.startswith(DISCONNECT):
-            # The answers to those before it are not to outlive it.
+            # Handle the messages before it first: replies to them must not follow the Disconnect.
             self.messages_received(connection, topic_id, messages[:-1])
             messages = [last]
         links = self._topics.get(topic_id)
         if links is None:
-            self.counters["received: unknown topic"] += len(messages)
+            self.counters["received_unknown_topic"] += len(messages)
             return
         link = self._links.get(connection)
         if link is not None:
             link.heard = self._clock.seconds()
-            self._note(link, topic_id, last)
+            self._message_passed(link, topic_id, last)
         links.messages_received(connection.peer_id, messages)
 
     def writable(self) -> None:
         """
-        A slow reader has read.
+        Notify waiting callers that a connection may be writable.
         """
         self.writers.check()
 
     def connection_lost(self, connection: QuicConnection, reason: str) -> None:
         """
-        C{connection} has ended.
+        Remove a connection that has ended.
 
-        @param reason: C{""} or C{"cancelled"} if we asked for it.
+        @param reason: C{""} or C{"cancelled"} if we requested the end.
         """
         if reason not in ("", "cancelled"):
-            self.counters[f"closed: {reason}"] += 1
+            self.counters[closed_counter(reason)] += 1
         link = self._links.get(connection)
         if link is not None:
             self._remove(link)
@@ -240,7 +248,7 @@ class Peers:
 
     def close_all(self) -> None:
         """
-        Leave all topics and close all connections.
+        Close all topics and all connections.
         """
         for topic_id in tuple(self._topics):
             self.close_topic(topic_id)
@@ -249,70 +257,70 @@ class Peers:
 
     def abort_all(self) -> None:
         """
-        End all connections now.
+        Abort all connections.
         """
         for connection in tuple(self._open):
             connection.abort("cancelled")
 
     def connections(self) -> tuple[QuicConnection, ...]:
         """
-        All that have not ended.
+        Return all connections that have not ended.
         """
         return tuple(self._open)
 
-    # Inside
+    # Internals
 
     def _current(self, peer_id: PeerId) -> QuicConnection | None:
         peer = self._peers.get(peer_id)
         return None if peer is None else peer.links[-1].connection
 
-    def _tell(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
+    def _notify(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
         for topic_id in topic_ids:
-            # A callee may close a topic.
+            # An earlier call may have closed this topic.
             if (links := self._topics.get(topic_id)) is None:
                 continue
             try:
                 call(links)
             except Exception:
-                self._log.failure("a topic could not handle what happened to a connection")
+                self._log.failure("unexpected error while handling a connection event")
 
-    def _note(self, link: _Link, topic_id: bytes, message: bytes) -> None:
+    def _message_passed(self, link: _Link, topic_id: bytes, message: bytes) -> None:
         """
-        A message went over C{link}, either way.
+        Track the use of C{link} by a message in either direction.
         """
         if message.startswith(DISCONNECT):
-            self._unuse(link, topic_id, LINGER)
+            self._end_use(link, topic_id, LINGER)
         elif topic_id not in link.used:
             link.used.add(topic_id)
             link.fresh = False
-            self._keep(link)
+            self._cancel_close(link)
 
-    def _unuse(self, link: _Link, topic_id: bytes, seconds: float) -> None:
+    def _end_use(self, link: _Link, topic_id: bytes, seconds: float) -> None:
         """
         End the topic's use of C{link}.
 
-        @param seconds: how long it may be without any.
+        @param seconds: how long the connection is kept without any topic.
         """
         if topic_id in link.used:
             link.used.discard(topic_id)
-            self._settle(link, seconds)
+            self._schedule_close(link, seconds)
 
-    def _settle(self, link: _Link, seconds: float) -> None:
+    def _schedule_close(self, link: _Link, seconds: float) -> None:
         """
-        Close C{link} after so many seconds, unless a topic uses it.
+        Close C{link} after C{seconds}, unless a topic uses it.
         """
         if not link.used:
-            self._keep(link)
+            self._cancel_close(link)
             link.linger = self._clock.callLater(seconds, self._close, link)
 
-    def _keep(self, link: _Link) -> None:
+    def _cancel_close(self, link: _Link) -> None:
         if link.linger is not None:
             cancel_if_active(link.linger)
             link.linger = None
 
     def _close(self, link: _Link) -> None:
         """
-        Serve nobody with C{link} any more, and close it once all is out.
+        Remove C{link} from the table, and close the connection once everything is sent.
         """
         self._remove(link)
         link.connection.close()
@@ -321,31 +329,31 @@ class Peers:
         connection = link.connection
         if self._links.pop(connection, None) is None:
             return
-        self._keep(link)
+        self._cancel_close(link)
         peer = self._peers[connection.peer_id]
         peer.links.remove(link)
         if peer.links:
-            # What it served goes on over those that are left.
+            # Its topics continue on the remaining connections.
             peer.links[-1].used |= link.used
             if link.used:
-                self._keep(peer.links[-1])
+                self._cancel_close(peer.links[-1])
         else:
             del self._peers[connection.peer_id]
             cancel_if_active(peer.replaced)
-            self._tell(lambda links: links.peer_disconnected(connection.peer_id), tuple(link.used))
+            self._notify(lambda links: links.peer_disconnected(connection.peer_id), tuple(link.used))
         self.writers.check()
 
     def _make_room(self) -> bool:
         """
-        Whether one more connection may be had; at the limit the oldest one
-        that no topic uses makes way.
+        Return whether one more connection is allowed.  At the limit, the oldest
+        connection that no topic uses is closed first.
         """
         if len(self._links) < MAX_CONNECTIONS:
             return True
         idle = next((link for link in self._links.values() if not link.used), None)
         if idle is None:
             return False
-        self.counters["closed: made room"] += 1
+        self.counters["closed_made_room"] += 1
         self._close(idle)
         return True
 
@@ -355,15 +363,15 @@ class Peers:
 
     def _close_replaced(self, peer: _Peer, since: float) -> None:
         """
-        Close what the peer does not use any more.
+        Close replaced connections that the peer no longer uses.
 
-        @param since: when it was looked at last.
+        @param since: when the check was scheduled, in seconds.
         """
         current = peer.links[-1]
         if current.heard > since + REPLACED / 2:
             for link in peer.links[:-1]:
                 if link.heard <= since + REPLACED / 2:
-                    self.counters["closed: replaced"] += 1
+                    self.counters["closed_replaced"] += 1
                     self._close(link)
         if len(peer.links) > 1:
             self._watch(peer)

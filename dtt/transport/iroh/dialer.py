@@ -1,10 +1,10 @@
 """
 Dials over iroh.
 
-Rules: the library tries all addresses of a peer and its relay side by side, and
-checks its id; to us that is one attempt.  A relay whose URL it can't read does not
-spoil the other addresses.  Nor does an address where somebody else answers
-(L{dtt.transport.iroh.suspects}): then each is an attempt of its own, made by an
+Rules: the library tries all addresses of a peer and its relay concurrently, and
+verifies its id; for us this is one attempt.  If the library can't parse a relay's URL,
+the other addresses are tried without it.  If another key answers at one address
+(L{dtt.transport.iroh.suspects}), each address becomes an attempt of its own, made by an
 endpoint of its own (L{dtt.transport.iroh.spare_endpoints}).
 """
 
@@ -25,37 +25,37 @@ from dtt.transport.dialing import DIAL_TIMEOUT, Dials
 from dtt.transport.iroh.bindings import Bindings, IrohConnection, IrohEndpoint
 from dtt.transport.iroh.calls import Calls, IrohFailure
 from dtt.transport.iroh.endpoint import ALPN
-from dtt.transport.iroh.spare_endpoints import Spares
+from dtt.transport.iroh.spare_endpoints import SpareEndpoints
 from dtt.transport.iroh.suspects import Suspects
 from dtt.wire.addresses import Address, PeerAddress, RelayAddress
 
-#: Why a dial failed that met somebody else.
-OTHER_KEY = "other key answered"
+#: Reason of a dial that was answered by another peer key.
+WRONG_KEY = "wrong peer key"
 
 _BAD_RELAY = "bad relay"
 
-#: Pieces of what the library says when a dial fails, and what we say.
+#: Fragments of the library's error messages, and the reason reported for each.
 _REASONS = (
-    ("UnknownIssuer", OTHER_KEY),
-    ("known protocol", "other protocol"),
+    ("UnknownIssuer", WRONG_KEY),
+    ("known protocol", "protocol mismatch"),
     ("timed out", "timed out"),
     ("No addressing", "no address"),
     ("relay URL", _BAD_RELAY),
 )
 
-#: What one attempt is given: usually all that is known of a peer.
+#: The target of one attempt: usually all known addresses of a peer.
 _Target: TypeAlias = tuple[Address, ...]
 
 
 def _nothing() -> None:
     """
-    What is to be done at the end of a connection of the endpoint that listens.
+    Do nothing when a connection of the listening endpoint closes.
     """
 
 
 class QuicDialing:
     """
-    Connects.
+    Dials peers over iroh.
     """
 
     _log = Logger()
@@ -65,17 +65,22 @@ class QuicDialing:
         clock: IReactorTime,
         calls: Calls,
         bindings: Bindings,
-        spares: Spares,
+        spares: SpareEndpoints,
         by_id: bool,
         is_connected: Callable[[PeerId], bool],
         on_connection: Callable[[IrohConnection, Callable[[], None]], bool],
     ) -> None:
         """
+        @param clock: the reactor.
+        @param calls: runs the bindings' coroutines.
+        @param bindings: the module C{iroh}, or a replacement.
         @param spares: endpoints that know no addresses.
-        @param by_id: the library may find peers without any address.
-        @param is_connected: whether a peer is connected, whoever dialled.
-        @param on_connection: given each authenticated connection, and what is to
-            be called when that is closed; returns whether there is room for it.
+        @param by_id: whether the library may find peers without any address.
+        @param is_connected: returns whether a peer is connected, whichever side
+            dialled.
+        @param on_connection: called with each authenticated connection, and with a
+            function to call when the connection is closed; returns whether there is
+            room for it.
         """
         self._clock = clock
         self._calls = calls
@@ -92,19 +97,21 @@ class QuicDialing:
 
     def start(self, endpoint: IrohEndpoint) -> None:
         """
-        Dial by C{endpoint} from now on.
+        Dial from C{endpoint} from now on.
         """
         self._endpoint = endpoint
 
     def dial(self, peer_id: PeerId, addresses: _Target) -> Deferred[None]:
         """
-        Fires when C{peer_id} is connected; fails with L{DialFailed}.
+        Dial C{peer_id}, or join the dial in progress.
+
+        @return: fires when the peer is connected; fails with L{DialFailed}.
         """
         return self._dials.dial(peer_id, [addresses] if addresses or self._by_id else [])
 
     def connected(self, peer_id: PeerId) -> None:
         """
-        C{peer_id} has got through to us.
+        Fire the dials of C{peer_id}: it has connected to us.
         """
         self._alone.connected(peer_id)
         self._dials.connected(peer_id)
@@ -128,8 +135,9 @@ class QuicDialing:
 
     def _run(self, peer_id: PeerId, attempt: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
         def cancel(_: Deferred[None]) -> None:
-            # When the peer got through to us meanwhile, it may see this one as
-            # its newest, and the end of that as ours: it is left to go on.
+            # If the peer has connected to us meanwhile, it may consider the connection of this
+            # attempt its newest, and would take its end for a disconnection: let the attempt
+            # continue.
             if not self._is_connected(peer_id):
                 running.cancel()
 
@@ -142,7 +150,7 @@ class QuicDialing:
             if not result.called:
                 result.callback(outcome)
             elif isinstance(outcome, Failure) and not outcome.check(DialFailed):
-                self._log.failure("a connection could not be opened", outcome)
+                self._log.failure("unexpected error while opening a connection", outcome)
 
         running = Deferred.fromCoroutine(attempt)
         running.addBoth(over)
@@ -151,30 +159,30 @@ class QuicDialing:
     async def _connect(self, peer_id: PeerId, target: _Target) -> None:
         if not target or not self._suspects.has(peer_id, self._clock.seconds()):
             try:
-                self._made(await self._at_once(peer_id, target))
+                self._hand_over(await self._try_all(peer_id, target))
                 return
             except DialFailed as error:
-                if str(error) != OTHER_KEY or not target:
+                if str(error) != WRONG_KEY or not target:
                     raise
             self._suspects.add(peer_id, self._clock.seconds())
-            # An attempt that was given up goes on at times, see L{_run}.
+            # A cancelled attempt may continue, see L{_run}.
             if self._stopped or self._is_connected(peer_id):
-                raise DialFailed(OTHER_KEY)
+                raise DialFailed(WRONG_KEY)
         each: list[_Target] = [(address,) for address in self._suspects.order(peer_id, target)]
         await self._alone.dial(peer_id, [*each, ()] if self._by_id else each)
 
     async def _connect_alone(self, peer_id: PeerId, target: _Target) -> None:
         try:
             if target and isinstance(target[0], PeerAddress):
-                await self._by_spare(peer_id, target)
+                await self._connect_from_spare(peer_id, target)
             else:
-                self._made(await self._try(self._endpoint, peer_id, target))
+                self._hand_over(await self._try(self._endpoint, peer_id, target))
         except DialFailed:
             if target:
                 self._suspects.failed(peer_id, target[0])
             raise
 
-    async def _by_spare(self, peer_id: PeerId, target: _Target) -> None:
+    async def _connect_from_spare(self, peer_id: PeerId, target: _Target) -> None:
         spare = await self._spares.bind()
         connection = None
         try:
@@ -182,9 +190,9 @@ class QuicDialing:
         finally:
             if connection is None:
                 self._spares.close(spare)
-        self._made(connection, lambda: self._spares.close(spare))
+        self._hand_over(connection, lambda: self._spares.close(spare))
 
-    async def _at_once(self, peer_id: PeerId, target: _Target) -> IrohConnection:
+    async def _try_all(self, peer_id: PeerId, target: _Target) -> IrohConnection:
         direct = tuple(address for address in target if isinstance(address, PeerAddress))
         try:
             return await self._try(self._endpoint, peer_id, target)
@@ -201,7 +209,9 @@ class QuicDialing:
         timeout: float | None = None,
     ) -> IrohConnection:
         """
-        @raise DialFailed: it was not reached.
+        Connect from C{endpoint} to one target.
+
+        @raise DialFailed: the peer was not reached.
         """
         if endpoint is None:
             raise DialFailed("stopped")
@@ -215,7 +225,7 @@ class QuicDialing:
                 connecting.addTimeout(timeout, self._clock)
             return await connecting
         except bindings.IrohError:
-            raise DialFailed("not a key") from None
+            raise DialFailed("invalid peer id") from None
         except DeferredTimeoutError:
             raise DialFailed("timed out") from None
         except IrohFailure as error:
@@ -223,6 +233,6 @@ class QuicDialing:
             reason = next((reason for piece, reason in _REASONS if piece in words), "connection failed")
             raise DialFailed(reason) from None
 
-    def _made(self, connection: IrohConnection, on_closed: Callable[[], None] = _nothing) -> None:
+    def _hand_over(self, connection: IrohConnection, on_closed: Callable[[], None] = _nothing) -> None:
         if not self._on_connection(connection, on_closed):
             raise DialFailed("too many connections")

@@ -1,11 +1,11 @@
 """
-Our sockets: an iroh endpoint, from its binding to its end.
+The iroh endpoint that listens, from binding to closing.
 
-Rules (docs/protocol/gossip.md section 14): an endpoint has a socket for each
-family, and one that is not asked for is bound to all addresses; so when we are
-to listen on a certain address only, the other family's is bound to loopback.  Beside
-the endpoint that listens there may be spare ones (L{dtt.transport.iroh.spare_endpoints}).
-What nobody has closed is closed at exit (L{dtt.transport.iroh.calls}).
+Rules (docs/protocol/gossip.md section 14): an endpoint has one socket per address
+family, and a family without an explicit address is bound to all addresses; so when we
+are to listen on one address only, the other family is bound to loopback.  Spare
+endpoints may exist in addition (L{dtt.transport.iroh.spare_endpoints}).  An endpoint
+that was not closed is closed at exit (L{dtt.transport.iroh.calls}).
 """
 
 from __future__ import annotations
@@ -22,29 +22,28 @@ from dtt.errors import ListenError, UsageError
 from dtt.identity import PeerKey
 from dtt.transport.iroh.bindings import Bindings, IrohEndpoint, join_address, split_address
 from dtt.transport.iroh.calls import Calls, IrohFailure
-from dtt.transport.iroh.spare_endpoints import Spares
+from dtt.transport.iroh.spare_endpoints import SpareEndpoints
 from dtt.wire.addresses import MAX_RELAY_URL, RelayAddress
 
-#: What iroh-gossip speaks (docs/protocol/gossip.md section 1).
+#: The ALPN protocol of iroh-gossip (docs/protocol/gossip.md section 1).
 ALPN = b"/iroh-gossip/1"
 
-#: Nothing of anybody's, or n0's relays, DNS and pkarr publishing.
+#: C{none}: no third-party servers; C{n0}: n0's relays, DNS and pkarr publishing.
 PRESETS = ("none", "n0")
 
-#: Seconds that binding may take; the thread waits for it.  Guess: it takes
-#: milliseconds.
+#: Seconds for binding, during which the thread blocks.  Guess: it takes milliseconds.
 BIND_TIMEOUT = 10.0
 
 
 class QuicEndpoint:
     """
-    One endpoint.
+    One listening endpoint.
 
-    @ivar bound: (IP literal, port) of the sockets that others may reach, that
-        of the family that was asked for first.
+    @ivar bound: (IP literal, port) of the sockets that others can reach; the requested
+        family comes first.
     @ivar has_relays: whether it uses relays.
     @ivar finds_peers: whether it finds peers by their ids alone.
-    @ivar spares: others with our key.
+    @ivar spares: spare endpoints with the same key.
     """
 
     def __init__(
@@ -57,12 +56,16 @@ class QuicEndpoint:
         relay_urls: Sequence[str],
     ) -> None:
         """
+        @param clock: the reactor.
+        @param bindings: the module C{iroh}, or a replacement.
+        @param calls: runs the bindings' coroutines.
+        @param key: the peer key.
         @param preset: one of L{PRESETS}.
-        @param relay_urls: relays to use in place of the preset's.
-        @raise UsageError: there is no such preset, or a URL can't be a relay's.
+        @param relay_urls: relays to use instead of the preset's.
+        @raise UsageError: there is no such preset, or a relay URL is invalid.
         """
         if preset not in PRESETS:
-            raise UsageError(f"the iroh preset is one of {', '.join(PRESETS)}, not {preset!r}")
+            raise UsageError(f"unknown iroh preset {preset!r}; choose one of: {', '.join(PRESETS)}")
         self.bound: list[tuple[str, int]] = []
         self.has_relays = bool(relay_urls) or preset == "n0"
         self.finds_peers = preset == "n0"
@@ -73,54 +76,57 @@ class QuicEndpoint:
         self._relay_urls = list(relay_urls)
         self._endpoint: IrohEndpoint | None = None
         self._hosts: list[str] = []
-        self.spares = Spares(clock, calls, self._spare_builder)
+        self.spares = SpareEndpoints(clock, calls, self._spare_builder)
         try:
             self._relay_mode()
         except bindings.IrohError as error:
-            raise UsageError(f"the URL of a relay is wrong: {_words(error)}") from None
+            raise UsageError(f"invalid relay URL: {_first_line(error)}") from None
 
     def bind(self, host: str, port: int) -> IrohEndpoint:
         """
-        Bind now, while the thread waits.
+        Bind immediately; the thread blocks meanwhile.
 
         @param host: an IP literal.
-        @raise ListenError: it can't be bound.
+        @param port: a UDP port; 0 for any free one.
+        @raise ListenError: the address can't be bound, or the endpoint is already
+            bound.
         """
         where = f"can't listen on UDP {host} port {port}"
         if self._endpoint is not None:
-            raise ListenError(f"{where}: iroh listens already")
+            raise ListenError(f"{where}: iroh is already listening")
         own = ipaddress.ip_address(host)
         other = "[::1]:0" if own.version == 4 else "127.0.0.1:0"
-        wishes = [[join_address(host, port)]]
+        candidates = [[join_address(host, port)]]
         if not own.is_unspecified:
-            wishes.insert(0, [*wishes[0], other])
-        for addresses in wishes:
+            candidates.insert(0, [*candidates[0], other])
+        for addresses in candidates:
             try:
                 endpoint: IrohEndpoint = self._calls.wait(self._builder(addresses).bind(), BIND_TIMEOUT)
                 break
             except (IrohFailure, self._bindings.IrohError) as error:
-                # The library does not say what is wrong; or there is no other family.
+                # The library does not report the cause; the other family may also be unavailable.
                 reason = _unavailable_reason(host, port)
-                if reason is not None or addresses is wishes[-1]:
-                    raise ListenError(f"{where}: {reason or _words(error)}") from None
+                if reason is not None or addresses is candidates[-1]:
+                    raise ListenError(f"{where}: {reason or _first_line(error)}") from None
         self._endpoint = endpoint
         self._hosts = [split_address(address)[0] for address in addresses]
         sockets = self.sockets()
         ours = [pair for pair in sockets if (":" in pair[0]) == (own.version == 6)]
         self.bound = [*ours, *(pair for pair in sockets if own.is_unspecified and pair not in ours)]
-        self._calls.last_call = self._close_at_exit
+        self._calls.exit_call = self._close_at_exit
         return endpoint
 
     def sockets(self) -> list[tuple[str, int]]:
         """
-        All that are bound.
+        Return (IP literal, port) of all bound sockets.
         """
         bound = [] if self._endpoint is None else self._endpoint.bound_sockets()
         return [split_address(each) for each in bound]
 
     def known_addresses(self) -> list[tuple[str, int]]:
         """
-        Where the library believes that it can be reached directly.
+        Return the direct addresses at which the library expects this endpoint to be
+        reachable.
         """
         if self._endpoint is None:
             return []
@@ -128,24 +134,26 @@ class QuicEndpoint:
 
     def relay(self) -> RelayAddress | None:
         """
-        The relay through which we can be reached, once there is one.
+        Return the relay through which this endpoint can be reached, or C{None} while
+        there is none.
         """
         url = None if self._endpoint is None else self._endpoint.addr().relay_url()
         return None if url is None or len(url) > MAX_RELAY_URL else RelayAddress(url)
 
     def close(self) -> Deferred[Any]:
         """
-        Close all connections and sockets; nothing if it is not bound.
+        Close all connections and sockets, including spare endpoints; does nothing if
+        not bound.
         """
         endpoint, self._endpoint = self._endpoint, None
         self.bound = []
         if endpoint is None:
             return succeed(None)
-        self._calls.last_call = None
+        self._calls.exit_call = None
         closing = [self._calls.call(endpoint.close()), self.spares.close_all()]
         return DeferredList(closing, consumeErrors=True)
 
-    # Inside
+    # Internals
 
     def _relay_mode(self) -> Any:
         if self._relay_urls:
@@ -183,22 +191,22 @@ class QuicEndpoint:
 
 def _unavailable_reason(host: str, port: int) -> str | None:
     """
-    Why a UDP socket can't be bound; L{None}: it can.
+    Return why a UDP socket can't be bound to the address, or C{None} if it can.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as trying:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             if family == socket.AF_INET6:
-                trying.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            trying.bind((host, port))
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((host, port))
     except OSError as error:
         return error.strerror or str(error)
     return None
 
 
-def _words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """
-    The first line of what the library says.
+    Return the first line of the library's error message.
     """
     described: Any = error
     text = error.text if isinstance(error, IrohFailure) else described.message()

@@ -1,10 +1,10 @@
 """
-The loops that serve one iroh connection, and end together.
+The coroutines that serve one iroh connection, and that stop together.
 
-Rules: to stop them cancels what they wait for, not they themselves: the one that
-is running right now (it may be the one that stops) ends at its next wait.  All
-together they do so much in one turn of the reactor, however many they are and
-whatever has come: then they wait in line for the next one.
+Rules: stopping cancels what the coroutines wait for, not the coroutines themselves: the
+one that is running (possibly the one that calls L{Loops.stop}) ends at its next wait.
+Together they do a bounded amount of work per reactor turn, however many they are and
+however much has arrived; then they queue for the next turn.
 """
 
 from __future__ import annotations
@@ -22,34 +22,40 @@ from dtt.transport.iroh.calls import Calls
 
 T = TypeVar("T")
 
-#: Pieces of work in a turn of the reactor: a message, a read, a new stream (guess: a
-#: turn takes some milliseconds, and what is written in one is written together).
-SHARE = 512
+#: Units of work per reactor turn: a message, a read, a new stream (guess: a turn takes some
+#: milliseconds, and everything written in one turn is written together).
+WORK_PER_TURN = 512
 
 
 class Loops:
     """
-    Coroutines, and what they wait for.
+    Coroutines of one connection, and what they wait for.
 
-    @ivar clock: time.
-    @ivar stopped: after L{stop}.
+    @ivar clock: the reactor's clock.
+    @ivar stopped: whether L{stop} was called.
     """
 
     def __init__(self, clock: IReactorTime, calls: Calls) -> None:
+        """
+        @param clock: schedules reactor turns.
+        @param calls: runs the bindings' coroutines.
+        """
         self.clock = clock
         self.stopped = False
         self._calls = calls
         self._waiting: dict[Deferred[Any], None] = {}
-        self._left = SHARE
-        self._line: deque[Deferred[None]] = deque()
-        self._called = False
+        self._budget = WORK_PER_TURN
+        self._queue: deque[Deferred[None]] = deque()
+        self._scheduled = False
 
     def run(self, loop: Coroutine[Any, Any, None], on_failed: Callable[[Failure], None]) -> Deferred[None]:
         """
         Start a coroutine.
 
-        @param on_failed: told what it raised, but not that it was stopped.
-        @return: fires at its end, however it comes; not to be cancelled.
+        @param loop: the coroutine.
+        @param on_failed: called with the failure if it raises; not called when it was
+            stopped.
+        @return: fires when the coroutine ends, for any reason; must not be cancelled.
         """
 
         def failed(failure: Failure) -> None:
@@ -62,13 +68,15 @@ class Loops:
 
     async def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """
-        Wait for a call of the bindings.
+        Wait for a call of the bindings and return its result.
         """
         return await self.wait(self._calls.call(coroutine))
 
     async def wait(self, what: Deferred[T]) -> T:
         """
-        Wait for whatever it is.
+        Wait for a Deferred and return its result.
+
+        @raise CancelledError: after L{stop}.
         """
         if self.stopped:
             what.addErrback(lambda _: None).cancel()
@@ -84,38 +92,39 @@ class Loops:
             raise CancelledError
         return result
 
-    async def take(self, wanted: int = 1) -> int:
+    async def take_work(self, wanted: int = 1) -> int:
         """
-        Take pieces of work of this turn, or of a later one: wait in line until
-        something is left.
+        Reserve units of work in this reactor turn; if none are left, queue for a later
+        turn.
 
+        @param wanted: how many to reserve at most.
         @return: how many may be done now, 1..C{wanted}.
         """
-        while not self._left:
-            turn: Deferred[None] = Deferred(self._line.remove)
-            self._line.append(turn)
-            self._call()
+        while not self._budget:
+            turn: Deferred[None] = Deferred(self._queue.remove)
+            self._queue.append(turn)
+            self._schedule_turn()
             await self.wait(turn)
-        taken = min(wanted, self._left)
-        self._left -= taken
+        taken = min(wanted, self._budget)
+        self._budget -= taken
         return taken
 
-    def _call(self) -> None:
-        if not self._called:
-            self._called = True
+    def _schedule_turn(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
             self.clock.callLater(0, self._next_turn)
 
     def _next_turn(self) -> None:
-        self._called = False
-        self._left = SHARE
-        while self._line and self._left:
-            self._line.popleft().callback(None)
-        if self._line:
-            self._call()
+        self._scheduled = False
+        self._budget = WORK_PER_TURN
+        while self._queue and self._budget:
+            self._queue.popleft().callback(None)
+        if self._queue:
+            self._schedule_turn()
 
     def stop(self) -> None:
         """
-        End all loops.
+        Stop all coroutines.
         """
         self.stopped = True
         for what in tuple(self._waiting):

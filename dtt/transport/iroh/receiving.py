@@ -1,12 +1,12 @@
 """
-What one iroh connection receives.
+The receiving half of an iroh connection.
 
 Rules (docs/protocol/gossip.md sections 4, 5 and 11): unidirectional streams are
-accepted until the connection ends, and each is read to its end, however slow
-the application is.  A stream is never stopped on a connection that lives on
-(docs/protocol/gossip.md section 11, Q3): whatever is wrong with one ends the connection.  A header must be
-complete 10 s after its stream was opened; a bidirectional stream is an error.
-What has arrived before the connection ended is still read.
+accepted until the connection ends, and each is read to its end, however slow the
+application is.  A stream is never stopped on a connection that stays open
+(docs/protocol/gossip.md section 11, Q3): any protocol violation ends the whole
+connection.  A header must be complete 10 s after its stream was opened; a bidirectional
+stream is an error.  What arrived before the connection ended is still read.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from twisted.python.failure import Failure
 
 from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, RemoteError
+from dtt.transport.backpressure import short_reason
 from dtt.transport.iroh.bindings import IrohConnection, IrohRecvStream
 from dtt.transport.iroh.calls import IrohFailure
 from dtt.transport.iroh.loops import Loops
 from dtt.transport.iroh.stream_parser import StreamParser
 
-#: Bytes of one read, and of the next one when they were all there (measured: the
-#: calls of one cost as much as several messages).  The library holds a buffer of
-#: that size while it waits, for each stream.
+#: Bytes of one read, and of the next read after a full one (measured: the overhead of one read
+#: equals that of several messages).  While a read waits, the library holds a buffer of that size
+#: for each stream.
 READ_SIZE, NEXT_READ_SIZE = 64 * 1024, 256 * 1024
 
-#: Seconds from a stream's opening to the end of its header (guess; a stream
-#: exists for us once its first bytes are there).
+#: Seconds from a stream's opening to the end of its header (guess; a stream becomes visible to us
+#: with its first bytes).
 HEADER_TIMEOUT = 10.0
 
-#: Streams that a peer may have open (iroh allows 100; docs/protocol/gossip.md section 5).
+#: Concurrently open streams per peer (iroh allows 100; docs/protocol/gossip.md section 5).
 MAX_STREAMS = 100
 
 
@@ -54,11 +55,13 @@ class ReceiveStreams:
         on_end: Callable[[], None],
     ) -> None:
         """
-        @param on_header: told the topic id of a new stream.
-        @param on_messages: told topic id and encoded messages; may raise.
-        @param on_failed: told what is wrong with the peer.
-        @param on_end: told that the connection has ended, after all that had
-            arrived before.
+        @param loops: runs the readers.
+        @param connection: the bindings' connection.
+        @param on_header: called with the topic id of a new stream.
+        @param on_messages: called with topic id and encoded messages; may raise.
+        @param on_failed: called with a reason when the peer violated the protocol.
+        @param on_end: called when the connection has ended, after everything that
+            arrived before was read.
         """
         self._loops = loops
         self._connection = connection
@@ -71,7 +74,7 @@ class ReceiveStreams:
 
     def start(self) -> None:
         """
-        Accept streams.
+        Start accepting streams.
         """
         self._running = 1
         self._run(self._accept())
@@ -93,15 +96,14 @@ class ReceiveStreams:
             if not error.connection_lost():
                 self._on_failed("stream reset")
         elif isinstance(error, RemoteError):
-            # Only the texts of DecodeErrors are known to be few.
-            self._on_failed(str(error) if isinstance(error, DecodeError) else type(error).__name__)
+            self._on_failed(short_reason(error))
         else:
-            self._log.failure("a message could not be handled", failure)
+            self._log.failure("unexpected error while handling a message", failure)
             self._on_failed("internal error")
 
     async def _accept(self) -> None:
         while True:
-            await self._loops.take()
+            await self._loops.take_work()
             stream = await self._loops.call(self._connection.accept_uni())
             if self._reading >= MAX_STREAMS:
                 raise DecodeError("too many streams")
@@ -113,7 +115,7 @@ class ReceiveStreams:
 
     async def _read(self, stream: IrohRecvStream) -> None:
         """
-        The life of a stream.
+        Read one stream to its end.
         """
         loops = self._loops
         parser = StreamParser()
@@ -123,10 +125,10 @@ class ReceiveStreams:
             size = READ_SIZE
             while data := await loops.call(stream.read(size)):
                 size = NEXT_READ_SIZE if len(data) == size else READ_SIZE
-                await loops.take()
+                await loops.take_work()
                 messages = parser.feed(data)
                 while messages:
-                    count = await loops.take(len(messages))
+                    count = await loops.take_work(len(messages))
                     assert parser.topic_id is not None
                     self._on_messages(parser.topic_id, messages[:count])
                     if loops.stopped:

@@ -1,12 +1,12 @@
 """
-What one iroh connection sends: a stream for each topic.
+The sending half of an iroh connection: one stream per topic.
 
 Rules (docs/protocol/gossip.md sections 4 and 5): a topic's stream is opened for its
-first message; its header goes out in the same write.  What is sent in one turn
-of the reactor is written at once, and what waits for a write is written
-together.  After a C{Disconnect} the stream is finished, and the next message of
-the topic opens a new one.  A peer with more than 1 MiB unsent for 10 s, or that
-takes nothing for 30 s while others wait for it, is cut off (docs/protocol/streams.md section 1).
+first message; its header is part of the same write.  Messages sent in one reactor turn
+are written together, and so are messages that wait for a write to finish.  After a
+C{Disconnect} the stream is finished, and the next message of the topic opens a new
+one.  The connection is closed if the peer has more than 1 MiB unsent for 10 s, or reads
+nothing for 30 s while callers wait for it (docs/protocol/streams.md section 1).
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.deferreds import cancel_if_active
-from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, Patience
+from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, SlowReaderTimeout
 from dtt.transport.iroh.bindings import IrohConnection
 from dtt.transport.iroh.calls import IrohFailure
 from dtt.transport.iroh.loops import Loops
 from dtt.transport.iroh.stream_parser import MAX_SENT
 from dtt.wire.length_prefix import HEADER_SIZE, encode_length, prefix
 
-#: Bytes of one write, and what the last frame in it may have beyond them (guess:
-#: large enough that its cost per byte does not matter).
+#: Bytes of one write, and by how much its last frame may exceed them (guess: large enough that the
+#: cost per byte is negligible).
 MAX_WRITE, _BEYOND = 256 * 1024, HEADER_SIZE + MAX_SENT
 
-#: Seconds that finished streams have to be acknowledged (docs/protocol/gossip.md
-#: section 1, stream finishing timeout).
+#: Seconds for finished streams to be acknowledged (docs/protocol/gossip.md section 1, stream
+#: finishing timeout).
 FINISH_TIMEOUT = 5.0
 
-#: Streams that a peer may leave unacknowledged, of topics that have ended (guess;
-#: it may have 100 of ours open).
+#: Finished streams that a peer may leave unacknowledged (guess; it may have 100 of our streams
+#: open).
 MAX_FINISHING = 64
 
 
 @define(slots=True, eq=False)
 class _Stream:
     """
-    @ivar queue: what waits: of each frame its length, then its body (joined here,
-        the body would be copied once more).
-    @ivar finishing: nothing is added any more.
-    @ivar idle: what its writer waits for while it has nothing to do.
+    @ivar queue: unwritten bytes: for each frame its length, then its body (joining them
+        here would copy the body once more).
+    @ivar finishing: whether no more messages are added.
+    @ivar idle: what the writer waits for while the queue is empty.
     """
 
     queue: list[bytes] = field(factory=list, repr=False)
@@ -59,7 +59,7 @@ class SendStreams:
     """
     The sending half of a connection.
 
-    @ivar unsent: bytes that the library has not taken yet.
+    @ivar unsent: bytes that the library has not accepted yet.
     """
 
     _log = Logger()
@@ -72,9 +72,11 @@ class SendStreams:
         on_writable: Callable[[], None],
     ) -> None:
         """
-        @param on_failed: told why the connection is of no use any more; never
-            within a call of ours.
-        @param on_writable: told when fewer than L{WRITABLE} bytes are unsent again.
+        @param loops: runs the writers.
+        @param connection: the bindings' connection.
+        @param on_failed: called with a reason when the connection is unusable; never
+            called from within a method of this object.
+        @param on_writable: called when fewer than L{WRITABLE} bytes are unsent again.
         """
         self.unsent = 0
         self._loops = loops
@@ -87,13 +89,13 @@ class SendStreams:
         self._to_wake: list[Deferred[None]] = []
         self._wake: IDelayedCall | None = None
         self._failing: IDelayedCall | None = None
-        self._patience = Patience(self._clock, lambda: on_failed("slow reader"))
+        self._slow_reader = SlowReaderTimeout(self._clock, lambda: on_failed("slow reader"))
         self._finished: list[Deferred[None]] = []
         self._stopped = False
 
     def send(self, topic_id: bytes, message: bytes) -> None:
         """
-        Send one encoded gossip C{Message}; dropped after L{stop}.
+        Send one encoded gossip message; dropped after L{stop}.
         """
         if self._stopped:
             return
@@ -103,13 +105,13 @@ class SendStreams:
         if stream.idle is not None:
             self._later(stream)
         if self.unsent >= WRITABLE:
-            self._patience.waiting(self.unsent)
+            self._slow_reader.queued(self.unsent)
             if self.unsent > UNSENT_LIMIT:
                 self._give_up("slow reader")
 
     def finish(self, topic_id: bytes) -> None:
         """
-        End the topic's stream after what was sent; nothing if there is none.
+        Finish the topic's stream after what was sent; does nothing if there is none.
         """
         stream = self._streams.pop(topic_id, None)
         if stream is None:
@@ -122,15 +124,15 @@ class SendStreams:
 
     def finish_all(self) -> None:
         """
-        End all streams.
+        Finish all streams.
         """
         for topic_id in tuple(self._streams):
             self.finish(topic_id)
 
     def when_finished(self) -> Deferred[None]:
         """
-        Fires when all streams that were finished are acknowledged, given up, or
-        stopped.
+        Return a Deferred that fires when every finished stream is acknowledged, or when
+        L{stop} was called.
         """
         result: Deferred[None] = Deferred()
         self._finished.append(result)
@@ -139,22 +141,23 @@ class SendStreams:
 
     def stop(self) -> None:
         """
-        Send nothing any more; the loops are stopped elsewhere.
+        Drop everything unsent and send nothing more; the owner stops the loops.
         """
         self._stopped = True
         self.unsent = 0
-        self._patience.end()
+        self._slow_reader.cancel()
         for call in (self._wake, self._failing):
             cancel_if_active(call)
         self._streams.clear()
         self._finishing.clear()
         self._check_finished()
 
-    # Inside
+    # Internals
 
     def _give_up(self, reason: str) -> None:
         """
-        Say so in the next turn: the caller is in the middle of something.
+        Stop, and report the reason in the next turn: the caller is in the middle of an
+        operation.
         """
         self.stop()
         self._failing = self._clock.callLater(0, self._on_failed, reason)
@@ -168,7 +171,8 @@ class SendStreams:
 
     def _later(self, stream: _Stream) -> None:
         """
-        Go on in the next turn, with all that is sent in this one.
+        Wake the writer in the next turn, so that messages sent in this turn are written
+        together.
         """
         if stream.idle is None:
             return
@@ -181,13 +185,13 @@ class SendStreams:
         self._wake = None
         waiting, self._to_wake = self._to_wake, []
         for idle in waiting:
-            # One of them may have stopped all.
+            # An earlier writer may have stopped all.
             if not idle.called:
                 idle.callback(None)
 
     async def _write(self, stream: _Stream) -> None:
         """
-        The life of a stream.
+        Open, write and finish one stream.
         """
         await self._idle(stream)
         out = await self._loops.call(self._connection.open_uni())
@@ -221,13 +225,13 @@ class SendStreams:
     def _written(self, size: int) -> None:
         before = self.unsent
         self.unsent -= size
-        self._patience.taken(self.unsent)
+        self._slow_reader.drained(self.unsent)
         if self.unsent < WRITABLE <= before:
             self._on_writable()
 
     def _failed(self, failure: Failure) -> None:
         if not isinstance(failure.value, IrohFailure):
-            self._log.failure("a stream could not be written", failure)
+            self._log.failure("unexpected error while writing a stream", failure)
             self._on_failed("internal error")
         elif not failure.value.connection_lost():
             self._on_failed("stream stopped")

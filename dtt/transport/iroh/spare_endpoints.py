@@ -1,11 +1,12 @@
 """
-Endpoints beside the one that listens, each for one connection.
+Spare endpoints: additional iroh endpoints, each for one outbound connection.
 
-Rules: an iroh endpoint goes on to use what it was told of a peer a minute ago, and
-can't be made to forget (L{dtt.transport.iroh.suspects}).  A fresh one knows
-nothing.  It has our key, refuses whoever comes (the library keeps those that nobody
-takes), uses no relay (there it would take the place of the other one), and costs
-four descriptors and half a megabyte; it is closed with its connection.
+Rules: an iroh endpoint keeps using the addresses that it was given for a peer within
+the last minute, and can't be made to forget them (L{dtt.transport.iroh.suspects}).  A
+fresh endpoint knows no addresses.  It has our key; refuses inbound connections (the
+library keeps those that are not accepted); uses no relay (there it would replace the
+listening endpoint); costs four descriptors and half a megabyte; and is closed with its
+connection.
 """
 
 from __future__ import annotations
@@ -18,25 +19,27 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from dtt.errors import DialFailed
-from dtt.transport.iroh.acceptor import take_incoming
+from dtt.transport.iroh.acceptor import serve_incoming
 from dtt.transport.iroh.bindings import IrohEndpoint, IrohIncoming
 from dtt.transport.iroh.calls import Calls, IrohFailure
 
-#: How many there may be (guess: suspect peers are few, and each is dialled at eight
-#: addresses for 10 s at most).
+#: Maximum number of spare endpoints (guess: suspect peers are few, and each is dialled at eight
+#: addresses for at most 10 s).
 MAX_SPARES = 32
 
 
-class Spares:
+class SpareEndpoints:
     """
-    Those of one transport.
+    The spare endpoints of one transport.
 
-    @ivar open: they, and L{None} for each that is being bound.
+    @ivar open: the endpoints, with C{None} for each that is being bound.
     """
 
     def __init__(self, clock: IReactorTime, calls: Calls, builder: Callable[[], Any]) -> None:
         """
-        @param builder: makes the bindings' C{EndpointBuilder} of one.
+        @param clock: the reactor.
+        @param calls: runs the bindings' coroutines.
+        @param builder: creates the bindings' C{EndpointBuilder} for one endpoint.
         """
         self.open: list[IrohEndpoint | None] = []
         self._clock = clock
@@ -46,7 +49,7 @@ class Spares:
 
     async def bind(self) -> IrohEndpoint:
         """
-        One more.
+        Bind and return a new endpoint.
 
         @raise DialFailed: there are too many, or it can't be bound.
         """
@@ -60,14 +63,14 @@ class Spares:
         finally:
             self.open.remove(None)
         self.open.append(endpoint)
-        # It fails only when it is given up.
-        refusing = take_incoming(endpoint, self._calls, self._clock, self._refuse)
+        # This fails only when it is cancelled.
+        refusing = serve_incoming(endpoint, self._calls, self._clock, self._refuse)
         Deferred.fromCoroutine(refusing).addErrback(Failure.cleanFailure)
         return endpoint
 
     def close(self, endpoint: IrohEndpoint) -> None:
         """
-        Close one; nothing if it is closed.
+        Close one endpoint; does nothing if it is already closed.
         """
         if endpoint not in self.open:
             return
@@ -81,7 +84,7 @@ class Spares:
 
     def close_all(self) -> Deferred[Any]:
         """
-        Close all.
+        Close all endpoints; the result fires when all are closed.
         """
         for endpoint in tuple(self.open):
             if endpoint is not None:

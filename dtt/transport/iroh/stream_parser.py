@@ -1,9 +1,9 @@
 """
-What iroh-gossip writes on its streams, read.  Pure.
+Parser for iroh-gossip streams.  Pure.
 
-Rules (docs/protocol/gossip.md section 4): a frame is C{len: u32 big-endian} and
-the body; the first frame of a stream is its header, the 32 bytes of the topic id;
-all others are gossip C{Message}s of that topic.
+Rules (docs/protocol/gossip.md section 4): a frame is C{len: u32 big-endian} and the
+body; the first frame of a stream is its header, the 32 bytes of the topic id; all
+others are gossip C{Message}s of that topic.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from __future__ import annotations
 from dtt.errors import DecodeError
 from dtt.wire.length_prefix import LengthPrefixed
 
-#: The largest body that is written, and that is read (docs/protocol/gossip.md section 4).
+#: The largest body that we write, and that we accept (docs/protocol/gossip.md section 4).
 MAX_SENT, MAX_RECEIVED = 4095, 4096
 
-#: Bytes of a header's body.
+#: Bytes in the body of a header.
 TOPIC_SIZE = 32
 
-#: How a C{Disconnect} begins: the last message of a topic on a stream
+#: The first bytes of a C{Disconnect}, the last message of a topic on a stream
 #: (docs/protocol/gossip.md section 3).
 DISCONNECT = b"\x00\x05"
 
 
 class StreamParser:
     """
-    Reads one stream.
+    Parses one stream.
 
-    @ivar topic_id: what its header says; L{None} before.
-    @ivar fault: why nothing after the messages that were found can be read;
-        L{None}: it can.
+    @ivar topic_id: the topic that the header names (32 bytes); C{None} before the
+        header.
+    @ivar fault: why the rest of the stream is unreadable; C{None} if it is readable.
     """
 
     __slots__ = ("_pieces", "fault", "topic_id")
@@ -40,8 +40,8 @@ class StreamParser:
 
     def feed(self, data: bytes) -> list[bytes]:
         """
-        The messages that C{data} completes.  The parser must not be used again
-        once it has a L{fault}.
+        Return the encoded messages that C{data} completes.  The parser must not be used
+        after it has set L{fault}.
         """
         data, pieces = self._pieces.feed(data)
         self.fault = self._pieces.fault
@@ -56,9 +56,9 @@ class StreamParser:
 
     def end(self) -> None:
         """
-        The stream has ended.
+        Note the end of the stream.
 
-        @raise DecodeError: within a body.
+        @raise DecodeError: it ended within a frame.
         """
         if self._pieces.within():
             raise DecodeError("stream ended within a frame")

@@ -1,13 +1,13 @@
 """
-Peers at one of whose addresses somebody else answers.  Pure.
+Suspect peers: those for which another key answered at one of the addresses.  Pure.
 
-Rules (seen with iroh 1.4.1): an endpoint sends the first packet of a dial to all
-addresses that it was given for a peer, also by earlier dials of the last minute,
-and whoever answers first decides: if that is somebody else the dial fails,
-whatever the other addresses are.  Anybody can name a false address for a peer.
-So once that has happened the peer is dialled at one address at a time, each by an
-endpoint that knows no other one (L{dtt.transport.iroh.dialer}): those first at
-which nothing has failed yet, then those at which it is longest ago.
+Rules (observed with iroh 1.4.1): an endpoint sends the first packet of a dial to all
+addresses that it was given for a peer, including those of dials within the last
+minute.  The first answer decides: if it comes from another key, the dial fails,
+whatever the other addresses are.  Anyone can name a false address for a peer.  So once
+this has happened, the peer is dialled at one address at a time, each from an endpoint
+that knows no other address (L{dtt.transport.iroh.dialer}).  Addresses without a
+recorded failure come first, then those whose last failure is oldest.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from attrs import define, field
 from dtt.interfaces import PeerId
 from dtt.wire.addresses import Address
 
-#: Seconds for which a peer is dialled so, and a false address remembered (guess:
-#: longer than the longest pause between its dials, 5 minutes, times two).
+#: Seconds for which a peer stays suspect and its failed addresses are remembered (guess: twice the
+#: longest pause between its dials, 5 minutes).
 SUSPECT_TIME = 600.0
 
-#: Peers that are remembered, and addresses of each (guess: a few swarms; what is
-#: named for a peer at a time, twice).
+#: Suspect peers, and failed addresses of each (guess: a few swarms; twice the addresses named for a
+#: peer at a time).
 MAX_SUSPECTS, MAX_FAILED = 256, 16
 
 
 @define(slots=True)
 class _Suspect:
     """
-    @ivar until: when it is forgotten.
-    @ivar failed: where it was not reached, the longest ago first.
+    @ivar until: when the peer is no longer suspect, in seconds.
+    @ivar failed: addresses at which it was not reached; the oldest failure first.
     """
 
     until: float
@@ -43,21 +43,21 @@ class _Suspect:
 @define(slots=True)
 class Suspects:
     """
-    The peers, and where they were not reached.
+    The suspect peers, and the addresses at which they were not reached.
     """
 
     _peers: OrderedDict[PeerId, _Suspect] = field(factory=OrderedDict)
 
     def has(self, peer_id: PeerId, now: float) -> bool:
         """
-        Whether C{peer_id} is to be dialled at one address at a time.
+        Return whether C{peer_id} must be dialled at one address at a time.
         """
         suspect = self._peers.get(peer_id)
         return suspect is not None and now < suspect.until
 
     def order(self, peer_id: PeerId, addresses: Iterable[Address]) -> list[Address]:
         """
-        C{addresses} as they are to be tried.
+        Return C{addresses} in the order in which to try them.
         """
         suspect = self._peers.get(peer_id)
         failed = [] if suspect is None else list(suspect.failed)
@@ -65,7 +65,7 @@ class Suspects:
 
     def add(self, peer_id: PeerId, now: float) -> None:
         """
-        A dial of C{peer_id} met somebody else.
+        Mark C{peer_id} as suspect: another key answered a dial.
         """
         suspect = self._peers.pop(peer_id, None) or _Suspect(now)
         if now >= suspect.until:
@@ -77,7 +77,7 @@ class Suspects:
 
     def failed(self, peer_id: PeerId, address: Address) -> None:
         """
-        C{peer_id} was not reached at C{address}.
+        Record that C{peer_id} was not reached at C{address}.
         """
         suspect = self._peers.get(peer_id)
         if suspect is not None:

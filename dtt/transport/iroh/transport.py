@@ -1,14 +1,14 @@
 """
-The transport that Rust peers speak: iroh-gossip over QUIC (extra C{iroh}).
+The iroh transport: iroh-gossip over QUIC, compatible with Rust peers (extra C{iroh}).
 
 Rules: docs/protocol/gossip.md sections 4, 5, 11 and 14.  The parts:
-L{dtt.transport.iroh.calls} calls the bindings, L{dtt.transport.iroh.endpoint}
-holds the sockets, L{dtt.transport.iroh.acceptor} bounds what strangers cost,
+L{dtt.transport.iroh.calls} calls the bindings, L{dtt.transport.iroh.endpoint} owns the
+sockets, L{dtt.transport.iroh.acceptor} limits unauthenticated connections,
 L{dtt.transport.iroh.connection} carries streams, L{dtt.transport.iroh.connections}
-decides which connection serves which peer and topic.  Here they are put together.
+decides which connection serves which peer and topic.  This module combines them.
 
-There is no admission as over streams: iroh-gossip lets everybody talk who knows
-the topic id.
+Unlike the streams transport, iroh-gossip has no admission: any peer that knows the
+topic id may take part.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ from dtt.transport.iroh.dialer import QuicDialing
 from dtt.transport.iroh.endpoint import QuicEndpoint
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 
-#: Seconds that connections, and then the endpoint, may take to end; with
-#: L{dtt.transport.streams.transport.STOP_TIMEOUT} for both (docs/protocol/streams.md section 4).
+#: Seconds for connections to close, and for connections and endpoint together; the total is
+#: L{dtt.transport.streams.transport.STOP_TIMEOUT} (docs/protocol/streams.md section 4).
 GOODBYE_TIMEOUT, STOP_TIMEOUT = 1.0, 1.5
 
-#: Seconds between two looks at our own addresses (guess).  The library would
-#: tell changes, but to an asyncio loop of the whole process only.
+#: Seconds between two checks of our own addresses (guess).  The library could report changes, but
+#: only to a process-wide asyncio loop.
 WATCH_INTERVAL = 5.0
 
 
 @implementer(IListener)
 class IrohTransport:
     """
-    An L{IPeerTransport} over the iroh bindings.
+    An L{IListener} over the iroh bindings.
 
     @ivar kind: L{IROH}.
-    @ivar peer_id: who we are (32 bytes).
-    @ivar port: what we are bound to, or L{None}.
+    @ivar peer_id: our peer id (32 bytes).
+    @ivar port: the bound UDP port; C{None} before L{listen}.
     @ivar finds_peers: whether L{dial} may find a peer by its id alone.
-    @ivar counters: what happened, by reason.
+    @ivar counters: events by name.
     @ivar peers: the table of connections.
     """
 
@@ -76,16 +76,15 @@ class IrohTransport:
         bindings: Bindings | None = None,
     ) -> None:
         """
-        @param reactor: provides L{twisted.internet.interfaces.IReactorTime} and
-            L{twisted.internet.interfaces.IReactorFromThreads}.
-        @param key: the peer key; nothing of it is written anywhere.
-        @param preset: C{none}: no server of anybody's; C{n0}: n0's relays, DNS
-            and pkarr publishing.
-        @param relay_urls: relays to use in place of the preset's.
-        @param on_addresses_changed: told when L{addresses} has changed.
-        @param interface_addresses: the IP literals of this machine.
-        @param bindings: the module C{iroh}, or what takes its place.
-        @raise UsageError: it is not installed, or an argument is wrong.
+        @param reactor: provides C{IReactorTime} and C{IReactorFromThreads}.
+        @param key: the peer key; it is never written anywhere.
+        @param preset: C{none}: no third-party servers; C{n0}: n0's relays, DNS and
+            pkarr publishing.
+        @param relay_urls: relays to use instead of the preset's.
+        @param on_addresses_changed: called when the result of L{addresses} has changed.
+        @param interface_addresses: returns the IP literals of this machine.
+        @param bindings: the module C{iroh}, or a replacement.
+        @raise UsageError: the package is not installed, or an argument is invalid.
         """
         bindings = bindings or load_bindings()
         self.peer_id = key.peer_id
@@ -104,14 +103,14 @@ class IrohTransport:
             self._endpoint.spares,
             self.finds_peers,
             self.peers.is_connected,
-            lambda connection, on_closed: self._made(connection, True, on_closed),
+            lambda connection, on_closed: self._add_connection(connection, True, on_closed),
         )
         self._bound: IrohEndpoint | None = None
         self._interface_addresses = interface_addresses
         self._external_host: str | None = None
         self._on_addresses_changed = on_addresses_changed
-        self._watch: IDelayedCall | None = None
-        self._watched: tuple[Address, ...] = ()
+        self._address_poll: IDelayedCall | None = None
+        self._last_addresses: tuple[Address, ...] = ()
         self._stopped = False
         self._at_shutdown: Any = None
         self._gone: Deferred[None] = Deferred()
@@ -124,11 +123,11 @@ class IrohTransport:
 
     def listen(self, host: str, port: int) -> None:
         """
-        Bind now, and accept connections.  May be called once.
+        Bind immediately and accept connections.  May be called once.
 
-        @param host: an IP literal; C{""}, C{"0.0.0.0"} or C{"::"} is every address.
-        @param port: UDP; 0 for a free one.
-        @raise ListenError: it can't be bound.
+        @param host: an IP literal; C{""}, C{"0.0.0.0"} and C{"::"} mean every address.
+        @param port: a UDP port; 0 for any free one.
+        @raise ListenError: the address can't be bound.
         """
         self._bound = self._endpoint.bind(host or "0.0.0.0", port)
         self.port = self._endpoint.bound[0][1]
@@ -136,29 +135,30 @@ class IrohTransport:
         self._dialing.start(self._bound)
         if IReactorCore.providedBy(self._reactor):
             self._at_shutdown = self._reactor.addSystemEventTrigger("during", "shutdown", self.stop)
-        self._watched = self.addresses()
-        self._watch = self._reactor.callLater(WATCH_INTERVAL, self._look)
+        self._last_addresses = self.addresses()
+        self._address_poll = self._reactor.callLater(WATCH_INTERVAL, self._poll_addresses)
         if self._endpoint.has_relays:
             online = self._calls.call(self._bound.online())
-            online.addCallbacks(lambda _: self._compare(), lambda _: None)
+            online.addCallbacks(lambda _: self._check_addresses(), lambda _: None)
 
     def set_external_host(self, host: str | None) -> None:
         """
-        What others see as our address.
+        Set the address at which other members see us.
 
-        @param host: an IP literal, for instance what DHT nodes agree on.
+        @param host: an IP literal, for example the one that DHT nodes agree on; C{None}
+            if unknown.
         """
         self._external_host = host
 
     def addresses(self) -> tuple[Address, ...]:
         """
-        Where we listen, as others should dial it (docs/protocol/addresses.md section
-        3): at most 8 addresses, and our relay.
+        Return at most 8 addresses at which other members can dial us, and our relay
+        (docs/protocol/addresses.md section 3).
         """
         bound = self._endpoint.bound
         pairs = listening_addresses(bound, self._external_host, self._interface_addresses())
         if any(ipaddress.ip_address(host).is_unspecified for host, _ in bound):
-            # The library may know the port that a NAT has given us.
+            # The library may know the external port assigned by a NAT.
             pairs += [
                 p for p in self._endpoint.known_addresses() if not ipaddress.ip_address(p[0]).is_loopback
             ]
@@ -168,10 +168,12 @@ class IrohTransport:
 
     def stop(self) -> Deferred[None]:
         """
-        Say goodbye on all topics, close everything, listen no more.  Fires when
-        all is gone; after 1.5 s, or when cancelled, what is left is aborted.
-        Who asks again waits for the same end.  The port is free then; if dials
-        were under way the library keeps it for 2.5 s more (seen with iroh 1.4.1).
+        Close all topics, connections and sockets.  May be called again.
+
+        @return: a separate Deferred for each caller, which fires when everything is
+            closed; after 1.5 s, or when cancelled, the rest is aborted.  The port is
+            free then; but if dials were in progress, the library keeps it for another
+            2.5 s (observed with iroh 1.4.1).
         """
         if self._ending is None:
             self._ending = self._end()
@@ -184,10 +186,10 @@ class IrohTransport:
         self._stopped = True
         if self._at_shutdown is not None:
             trigger, self._at_shutdown = self._at_shutdown, None
-            # While the trigger runs there is nothing to remove.
+            # The trigger is already removed while it runs.
             with suppress(ValueError, TypeError, KeyError):
                 self._reactor.removeSystemEventTrigger(trigger)
-        cancel_if_active(self._watch)
+        cancel_if_active(self._address_poll)
         self._dialing.stop()
         self._acceptor.stop()
         self.peers.close_all()
@@ -214,20 +216,20 @@ class IrohTransport:
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
         """
-        As L{IPeerTransport.open_topic}; the secret is of no use here.
+        Open a topic; C{secret_hash} is not used.  Raises C{ValueError} if it is already
+        open.
         """
         self.peers.open_topic(topic_id, links)
 
     def close_topic(self, topic_id: bytes) -> None:
         """
-        As L{IPeerTransport.close_topic}; nothing if the topic is not open.
+        Close a topic on all connections; does nothing if it is not open.
         """
         self.peers.close_topic(topic_id)
 
     def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """
-        As L{IPeerTransport.dial}: one attempt at all addresses, which the
-        library tries side by side.
+        Make one attempt at all addresses, which the library tries concurrently.
         """
         if peer_id == self.peer_id:
             return fail(DialFailed("own key"))
@@ -241,41 +243,44 @@ class IrohTransport:
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """
-        As L{IPeerTransport.is_connected}.
+        Return whether an authenticated connection to the peer exists.
         """
         return self.peers.is_connected(peer_id)
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
-        As L{IPeerTransport.send}.
+        Send one encoded gossip message on the topic's stream.
 
+        @return: whether the peer is connected; otherwise the message is dropped.
         @raise ValueError: the message has more than 4095 bytes.
         """
         return self.peers.send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
-        As L{IPeerTransport.disconnect}.
+        End the topic's use of the peer's connections.
         """
         self.peers.disconnect(peer_id, topic_id)
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
         """
-        As L{IPeerTransport.when_writable}.
+        Fire when each of the peers has less than 256 KiB unsent or no connection.
         """
         return self.peers.writers.when_writable(peer_ids)
 
-    # Inside
+    # Internals
 
     def _accepted(self, connection: IrohConnection) -> None:
-        self._made(connection, False)
+        self._add_connection(connection, False)
 
-    def _made(
+    def _add_connection(
         self, raw: IrohConnection, opened_by_us: bool, on_closed: Callable[[], None] = lambda: None
     ) -> bool:
         """
-        @param on_closed: told when the connection is closed.
-        @return: whether there is room for one more connection.
+        Add a new connection to the table.
+
+        @param on_closed: called when the connection is closed.
+        @return: whether there was room for it.
         """
         connection = QuicConnection(self._reactor, self._calls, raw, opened_by_us, self.peers, on_closed)
         if self._stopped or connection.peer_id == self.peer_id:
@@ -294,15 +299,15 @@ class IrohTransport:
         if self._ending is not None and not self._gone.called:
             self._gone.callback(None)
 
-    def _look(self) -> None:
-        self._watch = self._reactor.callLater(WATCH_INTERVAL, self._look)
-        self._compare()
+    def _poll_addresses(self) -> None:
+        self._address_poll = self._reactor.callLater(WATCH_INTERVAL, self._poll_addresses)
+        self._check_addresses()
 
-    def _compare(self) -> None:
+    def _check_addresses(self) -> None:
         """
-        Tell if our addresses have changed.
+        Call C{on_addresses_changed} if our addresses have changed.
         """
         addresses = self.addresses()
-        if addresses != self._watched and not self._stopped:
-            self._watched = addresses
+        if addresses != self._last_addresses and not self._stopped:
+            self._last_addresses = addresses
             self._on_addresses_changed()

@@ -1,25 +1,25 @@
 """
-Who may speak on which topic over one connection.  Pure.
+Topics on one connection: which are open in each direction.  Pure.
 
-Rules (docs/protocol/streams.md section 3): an OPEN names its topic by a tag that only
-holders of the topic's secret can make, and that is worth nothing on another
-connection or in the other direction.  Gossip for a topic flows to a peer once
-we have sent OPEN for it and the peer's OPEN has matched.  A tag that matches
-no topic of ours is kept, and tried again when we open a topic.
+Rules (docs/protocol/streams.md section 3): an OPEN names its topic by a tag.  Only
+holders of the topic's secret can compute the tag, and it is valid only on this
+connection and in this direction.  Gossip for a topic flows to a peer once we have sent
+OPEN for it and the peer's OPEN has matched.  A tag that matches none of our topics is
+kept, and is tried again when we open a topic.
 
-Additions to the specification, so that two sides whose frames cross agree in
-the end: an OPEN stands until its sender closes it, whatever the other side does;
-only a matched OPEN is answered (when ours does not stand), a CLOSE never is;
-and who wants to speak on a topic that the peer has closed renews its own OPEN,
-by CLOSE and OPEN, for the peer to answer.  A tag stands on one channel at a time.
+Additions to the specification, so that both sides agree in the end when their frames
+cross: an OPEN stands until its sender closes it, whatever the other side does; only a
+matched OPEN is answered (if ours does not stand), a CLOSE never is; and a side that
+wants to send on a topic that the peer has closed renews its own OPEN, by CLOSE and
+OPEN, for the peer to answer.  A tag is open on at most one channel at a time.
 
-A Join that waits for the peer's OPEN goes beside ours, as EARLY
-(docs/protocol/latency.md section 3, L{dtt.transport.streams.early}).  From an OPEN to its CLOSE a
-peer may send one EARLY, before any DATA.  On a channel whose tag matches no topic
-of ours it is kept, as the tag is, until it matches or the channel is closed: so a
-Join is not lost because it came before we opened its topic.  On one connection we
-send one EARLY for a topic, however often we open the topic there: a second one
-would use key and nonce again.
+A Join that waits for the peer's OPEN is sent together with our OPEN, as EARLY
+(docs/protocol/latency.md section 3, L{dtt.transport.streams.early}).  Between an OPEN
+and its CLOSE a peer may send one EARLY, before any DATA.  On a channel whose tag
+matches none of our topics, the EARLY is kept like the tag, until the tag matches or the
+channel is closed: this way a Join is not lost when it arrives before we open its
+topic.  On one connection we send at most one EARLY per topic, however often we open the
+topic there: a second one would reuse key and nonce.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from dtt.transport.streams.frames import Close, Early, Open
 #: Channels in each direction of one connection, matched or not (docs/protocol/streams.md section 1).
 MAX_CHANNELS = 16
 
-#: Topics for which we send an EARLY on one connection; Joins for further ones wait for
-#: the peer's OPEN (guess: more than an application opens while a connection lasts).
+#: Topics for which we send an EARLY on one connection; Joins for further ones wait for the peer's
+#: OPEN (guess: more than an application opens during one connection).
 MAX_EARLY = 1024
 
 
 def topic_key(topic_id: bytes, secret_hash: bytes) -> bytes:
     """
-    The key of a topic's tags (32 bytes).
+    Return the key of a topic's admission tags (32 bytes).
 
     @param topic_id: 32 bytes.
     @param secret_hash: the initial secret hash (32 bytes).
@@ -54,10 +54,10 @@ def topic_key(topic_id: bytes, secret_hash: bytes) -> bytes:
 
 def admission_tag(key: bytes, exporter: bytes, sender: bytes, receiver: bytes) -> bytes:
     """
-    The tag (32 bytes) that C{sender} puts into its OPEN.
+    Return the tag that C{sender} puts into its OPEN (32 bytes).
 
     @param key: the L{topic_key}.
-    @param exporter: 32 bytes that only this TLS connection has.
+    @param exporter: keying material of this TLS connection (32 bytes).
     @param sender: peer id (32 bytes).
     @param receiver: peer id (32 bytes).
     """
@@ -67,12 +67,14 @@ def admission_tag(key: bytes, exporter: bytes, sender: bytes, receiver: bytes) -
 @define(slots=True)
 class _Incoming:
     """
-    A channel of the peer.
+    A channel opened by the peer.
 
-    @ivar topic_id: L{None} while its tag matches no topic of ours.
-    @ivar used: whether an EARLY or DATA has come.
-    @ivar early: the content of an EARLY that came while the tag matched no topic,
-        at most 4112 bytes.
+    @ivar tag: the admission tag of its OPEN (32 bytes).
+    @ivar topic_id: the matching topic (32 bytes); C{None} if the tag matches none of
+        our topics.
+    @ivar used: whether an EARLY or DATA has arrived.
+    @ivar early: the content of an EARLY that arrived while the tag matched no topic, at
+        most 4112 bytes.
     """
 
     tag: bytes = field(repr=False)
@@ -86,7 +88,10 @@ class Channels:
     """
     The channels of one connection, ours and the peer's.
 
-    @ivar ours: topics for which our OPEN stands, and its channel number.
+    Constructor arguments: the connection's exporter (32 bytes), our peer id and the
+    remote peer id (32 bytes each).
+
+    @ivar ours: topics for which our OPEN stands, and the channel number of each.
     @ivar admitted: topics for which the peer's OPEN stands and has matched.
     """
 
@@ -101,26 +106,30 @@ class Channels:
 
     def shared(self) -> set[bytes]:
         """
-        Topics for which both OPENs stand.
+        Return the topics for which both OPENs stand.
         """
         return self.admitted & self.ours.keys()
 
     def idle(self) -> bool:
         """
-        Whether no topic is shared and no tag waits for a topic that we may open.
+        Return whether no topic is shared and no unmatched tag waits for a topic that we
+        may open.
         """
         return not self.shared() and all(i.topic_id is not None for i in self._theirs.values())
 
     def sending(self, topic_id: bytes) -> int | None:
         """
-        The channel on which DATA for the topic may leave now, if any.
+        Return the channel on which DATA for the topic may be sent now, or C{None}.
         """
         return self.ours.get(topic_id) if topic_id in self.admitted else None
 
     def open(self, topic_id: bytes, key: bytes) -> tuple[Open | Close, ...]:
         """
-        The frames to send so that the peer answers with its OPEN; none if ours
-        stands already, or if all numbers are taken.
+        Return the frames to send so that the peer answers with its OPEN.  Empty if ours
+        stands already, or if all channel numbers are in use.
+
+        @param topic_id: 32 bytes.
+        @param key: the L{topic_key}.
         """
         frames: list[Open | Close] = []
         if topic_id in self.ours and topic_id not in self._stale:
@@ -141,9 +150,11 @@ class Channels:
 
     def early(self, topic_id: bytes, key: bytes, message: bytes) -> Early | None:
         """
-        The frame that carries C{message} beside the OPEN that was just made, or
-        L{None}: it has to wait for the peer's OPEN, or need not wait at all.
+        Return the EARLY that carries C{message} together with the OPEN just made, or
+        C{None} if the message must wait for the peer's OPEN or may be sent as DATA.
 
+        @param topic_id: 32 bytes.
+        @param key: the L{topic_key}.
         @param message: an encoded gossip message, at most 4096 bytes.
         """
         if topic_id in self.admitted or topic_id in self._sent_early or not is_join(message):
@@ -156,7 +167,7 @@ class Channels:
 
     def close(self, topic_id: bytes) -> Close | None:
         """
-        The CLOSE to send, or L{None} if our OPEN does not stand.
+        Return the CLOSE to send, or C{None} if our OPEN does not stand.
         """
         self._stale.discard(topic_id)
         number = self.ours.pop(topic_id, None)
@@ -164,7 +175,7 @@ class Channels:
 
     def forget(self, topic_id: bytes) -> None:
         """
-        We do not hold the topic any more: the peer's tag for it is an unknown one.
+        Treat the peer's tag for a topic that we have closed as an unmatched one.
         """
         self.admitted.discard(topic_id)
         for incoming in self._theirs.values():
@@ -173,10 +184,13 @@ class Channels:
 
     def peer_opened(self, frame: Open, topics: Mapping[bytes, bytes]) -> bytes | None:
         """
-        The topic that the peer's OPEN names, or L{None} if we hold none such.
+        Handle the peer's OPEN.
 
+        @param frame: the OPEN.
         @param topics: the L{topic_key} of each of our topics.
-        @raise DecodeError: the number or the tag is in use, or too many are.
+        @return: the topic that the OPEN names, or C{None} if it is not one of ours.
+        @raise DecodeError: the channel number or the tag is in use, or too many
+            channels are open.
         """
         if frame.channel in self._theirs:
             raise DecodeError("channel opened twice")
@@ -192,25 +206,27 @@ class Channels:
 
     def topic_opened(self, topic_id: bytes, key: bytes) -> bool:
         """
-        Whether a remembered tag matches the topic that we hold from now on.
+        Return whether a kept tag matches the topic that we have just opened.
         """
         unknown = (incoming for incoming in self._theirs.values() if incoming.topic_id is None)
         return any(self._match(incoming, topic_id, key) for incoming in unknown)
 
     def peer_early(self, frame: Early, topics: Mapping[bytes, bytes]) -> bytes | None:
         """
-        The encoded Join in the peer's EARLY, or L{None}: the channel's tag
-        matches no topic of ours, so it is kept for L{take_early}.
+        Handle the peer's EARLY.
 
+        @param frame: the EARLY.
         @param topics: the L{topic_key} of each of our topics.
-        @raise DecodeError: the channel is not open, an EARLY or DATA has come on
-            it before, or the content is not a sealed Join.
+        @return: the encoded Join inside, or C{None} if the channel's tag matches none
+            of our topics; it is then kept for L{take_early}.
+        @raise DecodeError: the channel is not open, an EARLY or DATA has arrived on it
+            before, or the content is not a sealed Join.
         """
         incoming = self._theirs.get(frame.channel)
         if incoming is None:
             raise DecodeError("channel not open")
         if incoming.used:
-            raise DecodeError("early is late")
+            raise DecodeError("unexpected early")
         incoming.used = True
         if incoming.topic_id is None:
             incoming.early = frame.sealed
@@ -219,10 +235,11 @@ class Channels:
 
     def take_early(self, topic_id: bytes, key: bytes) -> tuple[int, bytes] | None:
         """
-        The kept EARLY of a topic that we hold now, if there is one: channel and
-        encoded Join.  It is kept no longer.
+        Remove the kept EARLY of a topic that we have opened since.
 
+        @param topic_id: 32 bytes.
         @param key: the L{topic_key}.
+        @return: channel number and encoded Join, or C{None} if no EARLY was kept.
         @raise DecodeError: the content is not a sealed Join.
         """
         for channel, incoming in self._theirs.items():
@@ -233,8 +250,10 @@ class Channels:
 
     def peer_closed(self, frame: Close) -> bytes | None:
         """
-        The topic that the peer has left, if we hold it.
+        Handle the peer's CLOSE.
 
+        @return: the topic that the peer has closed, or C{None} if it is not one of
+            ours.
         @raise DecodeError: the channel is not open.
         """
         incoming = self._theirs.pop(frame.channel, None)
@@ -249,7 +268,8 @@ class Channels:
 
     def topic_of(self, channel: int) -> bytes | None:
         """
-        The topic of DATA that came on the peer's C{channel}; L{None}: drop them.
+        Return the topic of DATA that arrived on the peer's C{channel}, or C{None} if
+        the DATA must be dropped.
 
         @raise DecodeError: the channel is not open.
         """

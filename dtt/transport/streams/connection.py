@@ -1,11 +1,11 @@
 """
 One connection: TCP, TLS, frames.
 
-Rules (docs/protocol/streams.md section 1): a handshake ends within 10 s; after 30 s
-without a byte from the peer a PING goes out, after 75 s the connection is
-closed.  What the peer does not read waits here, not in the transport's buffer,
-so that it can be counted: more than 1 MiB for 10 s, and the peer is cut off; so
-it is when it takes nothing for 30 s while others wait for it.
+Rules (docs/protocol/streams.md section 1): a handshake takes at most 10 s; after 30 s
+without a byte from the peer a PING is sent, after 75 s the connection is closed.  Bytes
+that the peer does not read are queued here rather than in the transport's buffer, so
+that they can be counted.  The connection is closed when more than 1 MiB stay queued for
+10 s, or when the peer reads nothing for 30 s while callers wait for it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,15 @@ from zope.interface import implementer
 from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.interfaces import PeerId
-from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, Link, Patience, short_reason
-from dtt.transport.handshakes import Handshakes, Place
+from dtt.transport.backpressure import (
+    UNSENT_LIMIT,
+    WRITABLE,
+    Link,
+    SlowReaderTimeout,
+    closed_counter,
+    short_reason,
+)
+from dtt.transport.handshakes import Handshakes, HandshakeSlot
 from dtt.transport.streams.frames import PING_SIZE, FrameParser, Ping, encode_frame
 from dtt.transport.streams.multiplexer import Multiplexer
 from dtt.transport.streams.tls import ALPN, connection_peer_id, export_key
@@ -41,40 +48,41 @@ from dtt.transport.streams.tls import ALPN, connection_peer_id, export_key
 if TYPE_CHECKING:
     from OpenSSL import SSL
 
-#: Seconds from connect to the end of the handshake (docs/protocol/streams.md section 1).
+#: Seconds from connecting to the end of the handshake (docs/protocol/streams.md section 1).
 HANDSHAKE_TIMEOUT = 10.0
 
-#: Seconds without a byte until a PING, and until the end (docs/protocol/streams.md section 1).
+#: Seconds without a byte from the peer until a PING is sent, and until the connection is closed
+#: (docs/protocol/streams.md section 1).
 PING_AFTER, SILENCE_LIMIT = 30.0, 75.0
 
-#: Seconds that a closed connection may take to write what is queued and to
-#: hear the peer's goodbye (docs/protocol/gossip.md section 1, stream finishing timeout).
+#: Seconds for a closing connection to write what is queued and to receive the peer's goodbye
+#: (docs/protocol/gossip.md section 1, stream finishing timeout).
 CLOSE_TIMEOUT = 5.0
 
-#: Bytes that the system may keep of what we send besides what is under way, and
-#: that may be under way or wait for us to read them.  By itself it takes megabytes
-#: of each, half a second at full speed, and announcements of other peers would be
-#: so far ahead of the contents that all are asked for again
-#: (docs/protocol/gossip.md section 1: graft_timeout_1 is 80 ms).  The second one
-#: bounds what a long way carries: 10 MB/s when a round trip takes 100 ms, as
-#: iroh's own (1.25 MB for a stream).  Measured: docs/benchmarks.md.
+#: Socket options: bytes that the kernel may buffer beyond what is in flight, and bytes that may be
+#: in flight or wait for us to read them.  By default the kernel buffers megabytes of each, half a
+#: second at full speed: announcements from other peers would be so far ahead of the contents that
+#: all contents would be requested again (docs/protocol/gossip.md section 1: graft_timeout_1 is 80
+#: ms).  WINDOW limits the throughput of a path with high latency: 10 MB/s at a round-trip time of
+#: 100 ms, like iroh's own limit (1.25 MB per stream).  Measured: docs/benchmarks.md.
 NOT_SENT, WINDOW = 128 * 1024, 1024 * 1024
 
-#: Bytes handed to TLS at once when the peer reads again (the transport's own buffer size).
+#: Bytes handed to TLS in one write when the peer reads again (the size of the transport's own
+#: buffer).
 _CHUNK = 65536
 
-_BY_PEER = "by the peer"
+_BY_PEER = "by peer"
 
 
 class ConnectionOwner(typing.Protocol):
     """
-    Whose connections they are: what a L{StreamsConnection} needs of its transport.
+    What a L{StreamsConnection} needs from its transport.
 
-    @ivar peer_id: who we are, 32 bytes.
-    @ivar counters: C{closed: REASON} is counted here.
-    @ivar connections: all that exist, authenticated or not.
-    @ivar handshakes: the inbound ones that are not authenticated.
-    @ivar multiplexer: takes authenticated ones, and their frames.
+    @ivar peer_id: our peer id (32 bytes).
+    @ivar counters: closed connections, by L{dtt.transport.backpressure.closed_counter}.
+    @ivar connections: all connections, authenticated or not.
+    @ivar handshakes: the inbound connections that are not authenticated.
+    @ivar multiplexer: receives authenticated connections, and their frames.
     """
 
     peer_id: PeerId
@@ -85,28 +93,29 @@ class ConnectionOwner(typing.Protocol):
 
     def authenticated(self, connection: StreamsConnection) -> None:
         """
-        C{connection} is in the multiplexer.
+        Handle a connection that has been added to the multiplexer.
         """
 
     def connection_lost(self, connection: StreamsConnection) -> None:
         """
-        C{connection} has ended.
+        Handle the end of C{connection}.
         """
 
 
 @implementer(IHandshakeListener, IPushProducer)
 class StreamsConnection(Protocol):
     """
-    A connection of a transport, from TCP's connect to its end.  As a
-    L{dtt.transport.backpressure.Connection} it is used once it is authenticated.
+    A connection of the streams transport, from the TCP connect to its end.  Once
+    authenticated, it is a L{dtt.transport.backpressure.Connection}.
 
-    @ivar peer_id: who is at the other end; the id that we dialled, or C{b""},
-        until the handshake is complete.
-    @ivar opened_by_us: whether we dialled.
-    @ivar exporter: 32 bytes that only both ends know.
-    @ivar unsent: bytes that wait because the peer reads too slowly.
-    @ivar closing: nothing is sent any more.
-    @ivar tls: the OpenSSL side.
+    @ivar peer_id: peer id of the remote end (32 bytes).  Until the handshake is
+        complete: the id that we dialled, or C{b""}.
+    @ivar opened_by_us: whether this side dialled.
+    @ivar exporter: keying material known only to the two ends (32 bytes); C{b""} until
+        the handshake is complete.
+    @ivar unsent: bytes queued because the peer reads too slowly.
+    @ivar closing: whether nothing more is sent.
+    @ivar tls: the OpenSSL connection.
     """
 
     _log = Logger()
@@ -116,7 +125,10 @@ class StreamsConnection(Protocol):
 
     def __init__(self, reactor: IReactorTime, owner: ConnectionOwner, dialled: PeerId | None) -> None:
         """
-        @param dialled: whom we expect at the other end; L{None}: it dialled us.
+        @param reactor: schedules the timeouts.
+        @param owner: the transport.
+        @param dialled: the expected peer id (32 bytes); C{None} for an inbound
+            connection.
         """
         self._reactor = reactor
         self._owner = owner
@@ -129,10 +141,10 @@ class StreamsConnection(Protocol):
         self._lost = False
         self._parser = FrameParser()
         self._link: Link | None = None
-        self._place: Place | None = None
+        self._slot: HandshakeSlot | None = None
         self._last_received = 0.0
         self._timer: IDelayedCall | None = None
-        self._patience = Patience(reactor, lambda: self.abort("slow reader"))
+        self._slow_reader = SlowReaderTimeout(reactor, lambda: self.abort("slow reader"))
         self._authenticated: Deferred[None] | None = None
 
     def __repr__(self) -> str:
@@ -140,18 +152,18 @@ class StreamsConnection(Protocol):
 
     def when_authenticated(self) -> Deferred[None]:
         """
-        Fires once the peer that we dialled has proved its id and is in the
-        multiplexer; fails with L{DialFailed}.  To cancel it ends the
-        connection.  Asked for once, before the connection is made.
+        Return a Deferred that fires once the dialled peer has proved its id and the
+        connection is in the multiplexer; it fails with L{DialFailed}.  Cancelling it
+        closes the connection.  Call this at most once, before the connection is made.
         """
         self._authenticated = Deferred(lambda _: self.abort("cancelled"))
         return self._authenticated
 
-    # The transport's side
+    # Called by the TLS transport
 
     def connectionMade(self) -> None:
         """
-        TCP is there; TLS begins, or waits for its turn.
+        TCP is connected: start the handshake, or wait for a free slot.
         """
         self._owner.connections[self] = None
         transport = cast(ITCPTransport, self.transport)
@@ -160,10 +172,10 @@ class StreamsConnection(Protocol):
         self._timer = self._reactor.callLater(HANDSHAKE_TIMEOUT, self.abort, "handshake timed out")
         if self.opened_by_us:
             return
-        self._place = self._owner.handshakes.enter(transport.getPeer().host, self._proceed)
-        if self._place is None:
+        self._slot = self._owner.handshakes.enter(transport.getPeer().host, self._proceed)
+        if self._slot is None:
             self.abort("too many handshakes")
-        elif not self._place.running:
+        elif not self._slot.running:
             cast(Any, transport).pauseProducing()
 
     def _proceed(self) -> None:
@@ -172,7 +184,8 @@ class StreamsConnection(Protocol):
 
     def handshakeCompleted(self) -> None:
         """
-        TLS is there: see who it is, and hand the connection over.
+        TLS is established: verify the peer id, and hand the connection to the
+        multiplexer.
         """
         if self._lost:
             return
@@ -187,7 +200,7 @@ class StreamsConnection(Protocol):
             self.abort("own key")
             return
         if self.opened_by_us and peer_id != self.peer_id:
-            self.abort("other key answered")
+            self.abort("wrong peer key")
             return
         self.peer_id = peer_id
         self.exporter = export_key(self.tls)
@@ -206,7 +219,7 @@ class StreamsConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Bytes of frames.
+        Parse frames and pass them to the multiplexer.
         """
         self._last_received = self._reactor.seconds()
         if self._link is None:
@@ -219,18 +232,18 @@ class StreamsConnection(Protocol):
         except RemoteError as error:
             self.abort(short_reason(error))
         except Exception:
-            self._log.failure("{connection}: a frame could not be handled", connection=self)
+            self._log.failure("{connection}: unexpected error while handling a frame", connection=self)
             self.abort("internal error")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        TCP is gone.
+        TCP is disconnected: clean up and notify the owner.
         """
         self._owner.connection_lost(self)
         if not self._lost:
             self._end(_BY_PEER if self.exporter else "handshake failed")
 
-    # The multiplexer's side
+    # Called by the multiplexer
 
     def send(self, frame: bytes) -> None:
         """
@@ -243,22 +256,22 @@ class StreamsConnection(Protocol):
             return
         self._queue.append(frame)
         self.unsent += len(frame)
-        self._patience.waiting(self.unsent)
+        self._slow_reader.queued(self.unsent)
         if self.unsent > UNSENT_LIMIT:
             self.closing = True
             self._drop_queue()
-            self._patience.lose()
+            self._slow_reader.expire_soon()
 
     def close(self) -> None:
         """
-        End the connection once everything sent is out.
+        Close the connection once everything sent has been written.
         """
         if self.closing or self._lost:
             return
         self.closing = True
         transport = cast(Any, self.transport)
         cancel_if_active(self._timer)
-        self._patience.end()
+        self._slow_reader.cancel()
         self._timer = self._reactor.callLater(CLOSE_TIMEOUT, self.abort, "did not close in time")
         while self._queue:
             transport.write(self._queue.popleft())
@@ -268,25 +281,26 @@ class StreamsConnection(Protocol):
 
     def abort(self, reason: str) -> None:
         """
-        End the connection now.
+        Close the connection immediately.
 
-        @param reason: a short one, for the counters and for who dialled.
+        @param reason: a short reason, used for the counter and for the caller that
+            dialled.
         """
         if not self._lost:
             self._end(reason)
             cast(Any, self.transport).abortConnection()
 
-    # A push producer, so that the transport's buffer stays small
+    # IPushProducer: backpressure keeps the transport's buffer small
 
     def pauseProducing(self) -> None:
         """
-        The transport has as much as it wants.
+        The transport's buffer is full: queue frames from now on.
         """
         self._paused = True
 
     def resumeProducing(self) -> None:
         """
-        The transport wants more.
+        The transport's buffer has drained: write queued frames.
         """
         self._paused = False
         before = self.unsent
@@ -298,20 +312,20 @@ class StreamsConnection(Protocol):
             self.unsent -= size
             cast(Any, self.transport).write(b"".join(chunk))
         if not self.closing:
-            self._patience.taken(self.unsent)
+            self._slow_reader.drained(self.unsent)
         if self.unsent < WRITABLE <= before:
             self._owner.multiplexer.writers.check()
 
     def stopProducing(self) -> None:
         """
-        The transport is gone: L{connectionLost} follows.
+        The transport is gone; L{connectionLost} follows.
         """
         self._paused = True
 
-    # Inside
+    # Internals
 
     def _check_silence(self) -> None:
-        # Rounded, or a remainder of 1e-15 s would be waited for again and again.
+        # Rounded: otherwise a remainder of 1e-15 s would be scheduled again and again.
         silence = round(self._reactor.seconds() - self._last_received, 3)
         if silence >= SILENCE_LIMIT:
             self.abort("silent")
@@ -325,9 +339,9 @@ class StreamsConnection(Protocol):
 
     def _leave_handshake(self) -> None:
         cancel_if_active(self._timer)
-        place, self._place = self._place, None
-        if place is not None:
-            self._owner.handshakes.leave(place)
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._owner.handshakes.leave(slot)
 
     def _drop_queue(self) -> None:
         self._queue.clear()
@@ -335,15 +349,16 @@ class StreamsConnection(Protocol):
 
     def _end(self, reason: str) -> None:
         """
-        Nothing more happens on this connection.
+        Mark the connection as lost, release its resources and notify everyone who waits
+        for it.
         """
         self._lost = True
         self._leave_handshake()
-        self._patience.end()
+        self._slow_reader.cancel()
         self._drop_queue()
-        wanted = reason == "cancelled" or (self.closing and reason == _BY_PEER)
-        if not wanted:
-            self._owner.counters[f"closed: {reason}"] += 1
+        requested = reason == "cancelled" or (self.closing and reason == _BY_PEER)
+        if not requested:
+            self._owner.counters[closed_counter(reason)] += 1
         link, self._link = self._link, None
         if link is not None:
             self._owner.multiplexer.connection_lost(link)
@@ -354,14 +369,14 @@ class StreamsConnection(Protocol):
 
 def limit_buffers(transport: Any) -> None:
     """
-    See to it that little waits in the system, in either direction.
+    Limit what the kernel buffers in either direction (L{NOT_SENT}, L{WINDOW}).
     """
-    # In memory there is no socket.
+    # In-memory transports have no socket.
     tcp: socket.socket | None = getattr(transport, "socket", None)
     if tcp is None:
         return
     for name, size in (("TCP_NOTSENT_LOWAT", NOT_SENT), ("TCP_WINDOW_CLAMP", WINDOW)):
-        # Not every system has them.
+        # Not every platform has these options.
         if (option := getattr(socket, name, None)) is not None:
             with suppress(OSError):
                 tcp.setsockopt(socket.IPPROTO_TCP, option, size)

@@ -1,13 +1,12 @@
 """
-The Join that travels beside an OPEN, sealed.  Pure.
+EARLY: the Join that is sent together with an OPEN, encrypted.  Pure.
 
-Rules (docs/protocol/streams.md section 3, docs/protocol/latency.md section 3): the key is
-HMAC-SHA256 with the topic key, so whoever does not know the topic's secret can
-neither read an EARLY nor make one.  The key depends on the connection and the
-direction, so that no EARLY can be replayed or reflected.  The nonce is zero: a
-key seals one message and no other.  There is no associated data: the key binds
-all that matters, and the channel number means nothing outside of the connection,
-on which nobody but the sender writes.
+Rules (docs/protocol/streams.md section 3, docs/protocol/latency.md section 3): the key
+is an HMAC-SHA256 with the topic key, so only holders of the topic's secret can read or
+make an EARLY.  The key depends on the connection and the direction, so an EARLY can be
+neither replayed nor reflected.  The nonce is zero: each key encrypts exactly one
+message.  There is no associated data: the key binds everything that matters, and the
+channel number has no meaning outside the connection, on which only the sender writes.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ _NONCE = bytes(12)
 
 def early_key(topic_key: bytes, exporter: bytes, sender: bytes, receiver: bytes) -> bytes:
     """
-    The key (32 bytes) of what C{sender} sends early.
+    Return the key for the EARLY of C{sender} (32 bytes).
 
     @param topic_key: see L{dtt.transport.streams.channels.topic_key}.
-    @param exporter: 32 bytes that only this TLS connection has.
+    @param exporter: keying material of this TLS connection (32 bytes).
     @param sender: peer id (32 bytes).
     @param receiver: peer id (32 bytes).
     """
@@ -41,7 +40,7 @@ def early_key(topic_key: bytes, exporter: bytes, sender: bytes, receiver: bytes)
 
 def is_join(message: bytes) -> bool:
     """
-    Whether C{message} is an encoded L{Join}.
+    Return whether C{message} is an encoded L{Join}.
     """
     try:
         return isinstance(decode(message), Join)
@@ -51,9 +50,9 @@ def is_join(message: bytes) -> bool:
 
 def seal(key: bytes, join: bytes) -> bytes:
     """
-    C{join} for the receiver: L{SEAL_SIZE} bytes longer.
+    Encrypt C{join} for the receiver; the result is L{SEAL_SIZE} bytes longer.
 
-    @param key: the L{early_key}; it must not seal another message, ever.
+    @param key: the L{early_key}; it must never be used for another message.
     @param join: an encoded L{Join}.
     """
     return crypto_aead_chacha20poly1305_ietf_encrypt(join, None, _NONCE, key)
@@ -61,17 +60,18 @@ def seal(key: bytes, join: bytes) -> bytes:
 
 def unseal(key: bytes, sealed: bytes) -> bytes:
     """
-    What L{seal} was given.
+    Decrypt the content of an EARLY and return the encoded L{Join}.
 
     @param key: the L{early_key}.
-    @raise DecodeError: it was not sealed with C{key}, or is no L{Join}.
+    @param sealed: the content, at least L{SEAL_SIZE} bytes.
+    @raise DecodeError: it was not encrypted with C{key}, or is not a L{Join}.
     """
     if len(sealed) < SEAL_SIZE:
-        raise DecodeError("early is not authentic")
+        raise DecodeError("early not authentic")
     try:
         message = crypto_aead_chacha20poly1305_ietf_decrypt(sealed, None, _NONCE, key)
     except CryptoError:
-        raise DecodeError("early is not authentic") from None
+        raise DecodeError("early not authentic") from None
     if not is_join(message):
-        raise DecodeError("early is no join")
+        raise DecodeError("early not a join")
     return message

@@ -1,12 +1,12 @@
 """
-Frames of a streams connection, as bytes.  Pure.
+Encoding and decoding of frames.  Pure.
 
 Rules (docs/protocol/streams.md section 2): C{length: u32 big-endian} counts what
-follows it, 1..8192; then one byte of kind, then the body.  A body that is
-shorter or longer than its kind demands and a message above 4096 bytes, sealed
-or not, are L{DecodeError}s: the connection is not usable any more.  A frame of unknown kind
-is skipped, whatever its body is, so that new kinds need no new ALPN.  Reserved:
-05 for rendezvous, 07 to 0b for streams of applications.
+follows it, 1..8192 bytes: one byte of kind, then the body.  A body shorter or longer
+than its kind requires and a message above 4096 bytes, encrypted or not, are
+L{DecodeError}s: the connection is then unusable.  A frame of unknown kind is skipped,
+whatever its body, so that new kinds need no new ALPN.  Reserved: 05 for rendezvous, 07
+to 0b for application streams.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ MAX_MESSAGE = 4096
 #: Bytes of an admission tag (HMAC-SHA256).
 TAG_SIZE = 32
 
-#: Bytes that a PING carries.
+#: Payload bytes of a PING.
 PING_SIZE = 8
 
-#: Bytes that the sealing of an EARLY adds: the tag of Poly1305 (RFC 8439 section 2.8).
+#: Bytes that encryption adds to an EARLY: the tag of Poly1305 (RFC 8439 section 2.8).
 SEAL_SIZE = 16
 
 _OPEN, _DATA, _CLOSE, _PING, _PONG = range(5)
 _EARLY = 6
 
-#: Length, kind and channel of a L{Data} on one of the channels that take a byte.
+#: Length, kind and channel of a L{Data} whose channel number takes one byte.
 _DATA_HEADER = Struct(">IBB")
 
 
@@ -53,7 +53,7 @@ class Open:
     The sender takes part in a topic.
 
     @ivar channel: the number that its later L{Data} for the topic carry, 0..65535.
-    @ivar tag: names the topic to those who hold it (32 bytes).
+    @ivar tag: names the topic to holders of its secret (32 bytes).
     """
 
     channel: int
@@ -63,7 +63,10 @@ class Open:
 @frozen(slots=True)
 class Data:
     """
-    One encoded gossip message, at most L{MAX_MESSAGE} bytes.
+    One encoded gossip message.
+
+    @ivar channel: the number of the sender's L{Open} for the topic, 0..65535.
+    @ivar message: at most L{MAX_MESSAGE} bytes.
     """
 
     channel: int
@@ -73,7 +76,9 @@ class Data:
 @frozen(slots=True)
 class Close:
     """
-    The sender has left the topic of C{channel}; the number is free again.
+    The sender has left a topic.
+
+    @ivar channel: the number of its L{Open}, which is free again.
     """
 
     channel: int
@@ -82,7 +87,9 @@ class Close:
 @frozen(slots=True)
 class Ping:
     """
-    Asks for a L{Pong} with the same 8 bytes.
+    Asks for a L{Pong} with the same payload.
+
+    @ivar payload: 8 bytes.
     """
 
     payload: bytes
@@ -92,6 +99,8 @@ class Ping:
 class Pong:
     """
     The answer to a L{Ping}.
+
+    @ivar payload: the 8 bytes of the L{Ping}.
     """
 
     payload: bytes
@@ -100,9 +109,10 @@ class Pong:
 @frozen(slots=True)
 class Early:
     """
-    The sender's C{Join}, straight after its L{Open} of the channel: see
+    The sender's C{Join}, directly after its L{Open} of the channel: see
     L{dtt.transport.streams.early}.
 
+    @ivar channel: the number of the L{Open}, 0..65535.
     @ivar sealed: L{SEAL_SIZE} to L{MAX_MESSAGE} + L{SEAL_SIZE} bytes.
     """
 
@@ -113,7 +123,7 @@ class Early:
 @frozen(slots=True)
 class Unknown:
     """
-    A frame of a kind that we do not know.  Its body is not kept.
+    A frame of unknown kind; its body is discarded.
 
     @ivar kind: 0..255.
     """
@@ -121,16 +131,16 @@ class Unknown:
     kind: int
 
 
-#: What we send.
+#: Frames that we send.
 Frame: TypeAlias = Open | Data | Close | Ping | Pong | Early
 
-#: What the peer sends.
+#: Frames that a peer may send.
 ReceivedFrame: TypeAlias = Frame | Unknown
 
 
 def encode_frame(frame: Frame) -> bytes:
     """
-    The bytes of C{frame}, with its length.
+    Return the bytes of C{frame}, including its length.
     """
     match frame:
         case Data(channel, message):
@@ -152,7 +162,7 @@ def encode_frame(frame: Frame) -> bytes:
 
 def _decode(kind: int, data: bytes, start: int, end: int) -> ReceivedFrame:
     """
-    The frame of C{kind} whose body is C{data[start:end]}.
+    Decode the frame of C{kind} whose body is C{data[start:end]}.
     """
     if kind == _DATA:
         # The hot path: a channel below 128 is one byte.
@@ -189,11 +199,10 @@ def _decode(kind: int, data: bytes, start: int, end: int) -> ReceivedFrame:
 
 class FrameParser:
     """
-    Cuts a byte stream, in whatever pieces it comes, into frames.  It holds
-    less than one frame, and touches each byte a fixed number of times.
+    Splits a byte stream, received in arbitrary pieces, into frames.  It buffers less
+    than one frame, and touches each byte a bounded number of times.
 
-    @ivar fault: why nothing after the frames that were found can be read;
-        L{None}: it can.
+    @ivar fault: why the rest of the stream is unreadable; C{None} if it is readable.
     """
 
     __slots__ = ("_pieces", "fault")
@@ -204,8 +213,8 @@ class FrameParser:
 
     def feed(self, data: bytes) -> list[ReceivedFrame]:
         """
-        The frames that C{data} completes.  The parser must not be used again
-        once it has a L{fault}.
+        Return the frames that C{data} completes.  The parser must not be used after it
+        has set L{fault}.
         """
         data, pieces = self._pieces.feed(data)
         self.fault = self._pieces.fault

@@ -1,18 +1,19 @@
 """
-Topics share connections: which connection serves a peer, and what flows on it.
+Topics share connections: which connection is current for a peer, and what is sent on
+it.
 
-Rules (docs/protocol/streams.md sections 1, 3 and 4): per peer one connection is the
-I{current} one, which all is sent on; every connection is read until it ends.
-Two of the same peer: if both were opened within 10 s, the one opened by the
-larger peer id stays, else the newer one.  A message for a topic whose OPEN the
-peer has not answered yet waits, for at most 5 s; but a Join that waits when our
-OPEN is written goes with it, sealed, and not again.  A connection that serves no
-topic any more, and one that was replaced, is closed a second later: by then
-the other side has seen what we have seen, and nothing is closed that it is
-about to use.
+Rules (docs/protocol/streams.md sections 1, 3 and 4): each peer has one I{current}
+connection, on which everything is sent; every connection is read until it ends.  Of two
+connections to the same peer: if both were opened within 10 s, the one opened by the
+larger peer id becomes current, else the newer one.  A message for a topic whose OPEN
+the peer has not answered yet waits for at most 5 s; but a Join that waits when our OPEN
+is written is sent with it, encrypted, and is not sent again.  A connection without
+topics, and one that was replaced, is closed one second later: by then the other side
+has seen the same events, and the connection is not closed while that side is about to
+use it.
 
-L{Multiplexer} knows neither TLS nor TCP: L{dtt.transport.streams.transport} feeds it
-with real connections, L{dtt.testing.memory_transport} with connections in memory.
+L{Multiplexer} is independent of TLS and TCP: L{dtt.transport.streams.transport} gives
+it real connections, L{dtt.testing.memory_transport} in-memory ones.
 """
 
 from __future__ import annotations
@@ -48,13 +49,15 @@ from dtt.transport.streams.frames import (
 #: Authenticated connections (docs/protocol/streams.md section 1).
 MAX_CONNECTIONS = 128
 
-#: Seconds within which two connections count as opened at once (docs/protocol/streams.md section 1).
+#: Seconds within which two connections count as opened simultaneously (docs/protocol/streams.md
+#: section 1).
 DUPLICATE_WINDOW = 10.0
 
-#: How many messages wait for the peer's OPEN, and how many seconds (docs/protocol/streams.md section 3).
+#: Messages that wait for the peer's OPEN, and the seconds that they wait (docs/protocol/streams.md
+#: section 3).
 MAX_WAITING, MAX_WAIT = 16, 5.0
 
-#: Seconds from a connection's last use to its end (guess: some round trips).
+#: Seconds from a connection's last use to its close (guess: a few round trips).
 LINGER = 1.0
 
 
@@ -68,6 +71,9 @@ class _Topic:
 class _Waiting:
     """
     Messages of one topic that wait for one peer's OPEN.
+
+    @ivar timeout: gives up.
+    @ivar messages: encoded gossip messages, in order.
     """
 
     timeout: IDelayedCall
@@ -86,16 +92,21 @@ def _channel_of_data(frame: ReceivedFrame) -> int | None:
 
 class Multiplexer:
     """
-    The table of connections and topics of one transport.
+    The connections and topics of one transport.
 
-    @ivar counters: what happened, by reason.
-    @ivar writers: who waits for slow readers; told by connections when they
-        have fewer than L{dtt.transport.backpressure.WRITABLE} unsent bytes again.
+    @ivar counters: events by name, shared with the transport.
+    @ivar writers: callers waiting for slow readers; connections call its C{check} when
+        they have less than L{dtt.transport.backpressure.WRITABLE} bytes unsent again.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, peer_id: PeerId, counters: Counter[str]) -> None:
+        """
+        @param clock: schedules timeouts.
+        @param peer_id: our peer id (32 bytes).
+        @param counters: incremented for each event.
+        """
         self._clock = clock
         self._own_id = peer_id
         self.counters = counters
@@ -110,22 +121,27 @@ class Multiplexer:
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
         """
-        As L{dtt.interfaces.IPeerTransport.open_topic}.
+        Open a topic, and answer the OPENs that peers have already sent for it.
+
+        @param topic_id: 32 bytes.
+        @param secret_hash: the initial secret hash (32 bytes).
+        @param links: receives the topic's events.
+        @raise ValueError: the topic is already open.
         """
         if topic_id in self._topics:
-            raise ValueError("the topic is open already")
+            raise ValueError("the topic is already open")
         key = topic_key(topic_id, secret_hash)
         self._topics[topic_id] = _Topic(key, links)
         self._keys[topic_id] = key
         for link in tuple(self._links):
             if link.channels.topic_opened(topic_id, key):
                 self._open(link, topic_id)
-                # Links are not called before we return: the topic is not ready yet.
-                self._clock.callLater(0, self._kept_received, link, topic_id)
+                # Not now: the caller is not ready for messages until this method returns.
+                self._clock.callLater(0, self._deliver_early, link, topic_id)
 
     def close_topic(self, topic_id: bytes) -> None:
         """
-        As L{dtt.interfaces.IPeerTransport.close_topic}; nothing if it is not open.
+        Close a topic on all connections; does nothing if it is not open.
         """
         if self._topics.pop(topic_id, None) is None:
             return
@@ -138,7 +154,7 @@ class Multiplexer:
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
-        As L{dtt.interfaces.IPeerTransport.disconnect}.
+        End the topic's use of all connections to the peer.
         """
         if (peer := self._peers.get(peer_id)) is None:
             return
@@ -151,40 +167,45 @@ class Multiplexer:
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """
-        As L{dtt.interfaces.IPeerTransport.is_connected}.
+        Return whether the peer has a current connection.
         """
         return peer_id in self._peers
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
-        As L{dtt.interfaces.IPeerTransport.send}.
+        Send a message on the peer's current connection, or queue it until the peer
+        admits us to the topic.
 
+        @return: whether the peer is connected and the topic is open; otherwise the
+            message is dropped.
         @raise ValueError: the message is larger than L{MAX_MESSAGE}.
         """
         if len(message) > MAX_MESSAGE:
-            raise ValueError(f"a message has at most {MAX_MESSAGE} bytes, not {len(message)}")
+            raise ValueError(f"message of {len(message)} bytes; the maximum is {MAX_MESSAGE}")
         peer = self._peers.get(peer_id)
         if peer is None or topic_id not in self._topics:
             return False
         number = peer.current.channels.sending(topic_id)
         if number is None:
-            self._expect(peer, topic_id, message)
+            self._await_admission(peer, topic_id, message)
         else:
-            # One message goes to many peers in a row.
+            # The same message is usually sent to several peers in a row: encode it once.
             if self._framed[1] is not message or self._framed[0] != number:
                 self._framed = (number, message, encode_frame(Data(number, message)))
             peer.current.connection.send(self._framed[2])
         return True
 
-    # What happens on connections
+    # Connection events
 
     def connection_made(self, connection: Connection) -> Link | None:
         """
-        C{connection} is authenticated.  L{None}: there is no room for it.
+        Add an authenticated connection.
+
+        @return: its state, or C{None} if there are too many connections.
         """
         peer_id = connection.peer_id
         if not self.make_room():
-            self.counters["refused: too many connections"] += 1
+            self.counters["refused_too_many_connections"] += 1
             return None
         channels = Channels(connection.exporter, self._own_id, peer_id)
         link = Link(connection, peer_id, self._clock.seconds(), channels)
@@ -192,21 +213,21 @@ class Multiplexer:
         peer = self._peers.get(peer_id)
         if peer is None:
             self._peers[peer_id] = _Peer(link)
-            self._tell(lambda links: links.peer_connected(peer_id), tuple(self._topics))
+            self._notify(lambda links: links.peer_connected(peer_id), tuple(self._topics))
             return link
-        self.counters["duplicate connections"] += 1
+        self.counters["duplicate_connections"] += 1
         if self._survives(link, peer.current):
             self._replace(peer, link)
         else:
-            self._linger(link)
+            self._schedule_close(link)
         return link
 
     def frames_received(self, link: Link, frames: Sequence[ReceivedFrame]) -> None:
         """
-        Frames of the peer, in their order; those after an end of the connection
+        Handle frames from the peer, in order; frames after the end of the connection
         are dropped.
 
-        @raise dtt.errors.RemoteError: the peer misbehaved.
+        @raise dtt.errors.RemoteError: the peer violated the protocol.
         """
         for channel, group in groupby(frames, _channel_of_data):
             if channel is None:
@@ -220,7 +241,7 @@ class Multiplexer:
         topic_id = link.channels.topic_of(channel)
         topic = None if topic_id is None else self._topics.get(topic_id)
         if topic is None:
-            self.counters["received: not admitted"] += len(messages)
+            self.counters["received_not_admitted"] += len(messages)
         else:
             topic.links.messages_received(link.peer_id, messages)
 
@@ -228,7 +249,7 @@ class Multiplexer:
         if isinstance(frame, Open):
             opened = link.channels.peer_opened(frame, self._keys)
             if opened is None:
-                self.counters["received: unknown tag"] += 1
+                self.counters["received_unknown_tag"] += 1
                 self._use(link)
             else:
                 self._open(link, opened)
@@ -242,11 +263,12 @@ class Multiplexer:
         elif isinstance(frame, Ping):
             link.connection.send(encode_frame(Pong(frame.payload)))
         elif isinstance(frame, Unknown):
-            self.counters["received: unknown frame"] += 1
+            self.counters["received_unknown_frame"] += 1
 
-    def _kept_received(self, link: Link, topic_id: bytes) -> None:
+    def _deliver_early(self, link: Link, topic_id: bytes) -> None:
         """
-        We hold a topic now for which C{link} may have kept an EARLY.
+        Handle the EARLY that C{link} may have kept for a topic that we have just
+        opened.
         """
         topic = self._topics.get(topic_id)
         if topic is None or link not in self._links:
@@ -258,33 +280,33 @@ class Multiplexer:
         except RemoteError as error:
             link.connection.abort(short_reason(error))
         except Exception:
-            self._log.failure("a kept frame could not be handled")
+            self._log.failure("unexpected error while handling a kept EARLY")
             link.connection.abort("internal error")
 
     def connection_lost(self, link: Link) -> None:
         """
-        The connection of C{link} has ended, for whatever reason.
+        Remove a connection that has ended, for any reason.
         """
         if link not in self._links:
             return
         del self._links[link]
-        self._keep(link)
+        self._cancel_close(link)
         peer = self._peers.get(link.peer_id)
         if peer is not None and peer.current is link:
             other = next(
                 (o for o in reversed(self._links) if o.peer_id == link.peer_id and not o.closing), None
             )
             if other is not None:
-                self._keep(other)
+                self._cancel_close(other)
                 peer.current = other
                 self._take_over(peer, link)
                 self.writers.check()
             else:
-                self._gone(peer, link)
+                self._peer_disconnected(peer, link)
 
     def close_all(self) -> None:
         """
-        Leave all topics and close all connections.
+        Close all topics and all connections.
         """
         for topic_id in tuple(self._topics):
             self.close_topic(topic_id)
@@ -293,8 +315,8 @@ class Multiplexer:
 
     def make_room(self) -> bool:
         """
-        Whether one more connection may be had; at the limit the oldest one
-        that serves no topic makes way.
+        Return whether one more connection is allowed.  At the limit, the oldest
+        connection that serves no topic is closed first.
         """
         live = [link for link in self._links if not link.closing]
         if len(live) < MAX_CONNECTIONS:
@@ -302,25 +324,25 @@ class Multiplexer:
         idle = next((link for link in live if not self._serves(link)), None)
         if idle is None:
             return False
-        self.counters["closed: made room"] += 1
+        self.counters["closed_made_room"] += 1
         self._close(idle)
         return True
 
-    # Inside
+    # Internals
 
     def _connection(self, peer_id: PeerId) -> Connection | None:
         peer = self._peers.get(peer_id)
         return None if peer is None else peer.current.connection
 
-    def _tell(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
+    def _notify(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
         for topic_id in topic_ids:
-            # A callee may close a topic.
+            # An earlier call may have closed this topic.
             if (topic := self._topics.get(topic_id)) is None:
                 continue
             try:
                 call(topic.links)
             except Exception:
-                self._log.failure("a topic could not handle what happened to a connection")
+                self._log.failure("unexpected error while handling a connection event")
 
     def _survives(self, new: Link, old: Link) -> bool:
         if new.opened_at - old.opened_at > DUPLICATE_WINDOW:
@@ -332,20 +354,20 @@ class Multiplexer:
     def _replace(self, peer: _Peer, link: Link) -> None:
         old, peer.current = peer.current, link
         self._take_over(peer, old)
-        self._linger(old)
+        self._schedule_close(old)
         self.writers.check()
 
     def _take_over(self, peer: _Peer, old: Link) -> None:
         """
-        What C{old} served, the current connection is to serve.
+        Move the topics that C{old} served to the current connection.
         """
         for topic_id in self._serves(old) | peer.waiting.keys():
-            self._expect(peer, topic_id)
+            self._await_admission(peer, topic_id)
 
     def _open(self, link: Link, topic_id: bytes) -> None:
         """
-        Have our OPEN stand on C{link}, as an answer to the peer's or because
-        we want to send, and let out what waits for the peer's.
+        Ensure that our OPEN stands on C{link}, to answer the peer's or because we want
+        to send, and send what waited for the peer's OPEN if it stands.
         """
         if link.closing:
             return
@@ -363,7 +385,7 @@ class Multiplexer:
 
     def _early(self, peer: _Peer, topic_id: bytes) -> list[Early]:
         """
-        The first message that waits for the peer's OPEN, if it may go beside ours.
+        Return the first waiting message as EARLY if it may be sent with our OPEN.
         """
         waiting = peer.waiting.get(topic_id)
         if waiting is None or not waiting.messages:
@@ -374,11 +396,11 @@ class Multiplexer:
         del waiting.messages[0]
         return [early]
 
-    def _expect(self, peer: _Peer, topic_id: bytes, message: bytes | None = None) -> None:
+    def _await_admission(self, peer: _Peer, topic_id: bytes, message: bytes | None = None) -> None:
         """
-        The peer is to admit us to a topic within L{MAX_WAIT}.
+        Wait for the peer to admit us to a topic within L{MAX_WAIT}.
 
-        @param message: what is sent then.
+        @param message: an encoded gossip message to send then.
         """
         waiting = peer.waiting.get(topic_id)
         if waiting is None:
@@ -388,7 +410,7 @@ class Multiplexer:
             if len(waiting.messages) < MAX_WAITING:
                 waiting.messages.append(message)
             else:
-                self.counters["send: too many waiting"] += 1
+                self.counters["send_too_many_waiting"] += 1
         self._open(peer.current, topic_id)
 
     def _stop_waiting(self, peer: _Peer, topic_id: bytes) -> list[bytes]:
@@ -399,10 +421,10 @@ class Multiplexer:
         return waiting.messages
 
     def _not_admitted(self, peer: _Peer, topic_id: bytes) -> None:
-        self.counters["send: not admitted"] += 1
+        self.counters["send_not_admitted"] += 1
         peer_id = peer.current.peer_id
         self.disconnect(peer_id, topic_id)
-        self._tell(lambda links: links.peer_disconnected(peer_id), (topic_id,))
+        self._notify(lambda links: links.peer_disconnected(peer_id), (topic_id,))
 
     def _leave(self, link: Link, topic_id: bytes) -> None:
         """
@@ -415,11 +437,11 @@ class Multiplexer:
 
     def _close_unused(self, link: Link) -> None:
         if link in self._links and link.channels.idle() and not self._serves(link):
-            self._linger(link)
+            self._schedule_close(link)
 
     def _serves(self, link: Link) -> set[bytes]:
         """
-        Topics that C{link} is shared for, or is to be.
+        Return the topics that C{link} carries or is waiting to carry.
         """
         peer = self._peers.get(link.peer_id)
         if peer is None or peer.current is not link:
@@ -428,38 +450,39 @@ class Multiplexer:
 
     def _use(self, link: Link) -> None:
         """
-        C{link} is needed after all, unless another one has replaced it.
+        Cancel the scheduled close of C{link}, unless another connection has replaced
+        it.
         """
         peer = self._peers.get(link.peer_id)
         if peer is not None and peer.current is link:
-            self._keep(link)
+            self._cancel_close(link)
 
-    def _linger(self, link: Link) -> None:
+    def _schedule_close(self, link: Link) -> None:
         if link.linger is None and not link.closing:
             link.linger = self._clock.callLater(LINGER, self._close, link)
 
-    def _keep(self, link: Link) -> None:
+    def _cancel_close(self, link: Link) -> None:
         if link.linger is not None:
             cancel_if_active(link.linger)
             link.linger = None
 
     def _close(self, link: Link) -> None:
-        self._keep(link)
+        self._cancel_close(link)
         if link.closing:
             return
         link.closing = True
         peer = self._peers.get(link.peer_id)
         if peer is not None and peer.current is link:
-            self._gone(peer, link)
+            self._peer_disconnected(peer, link)
         link.connection.close()
 
-    def _gone(self, peer: _Peer, link: Link) -> None:
+    def _peer_disconnected(self, peer: _Peer, link: Link) -> None:
         """
-        C{link} was the last connection to its peer.
+        Handle the end of C{link}, the last connection to its peer.
         """
         lost = self._serves(link)
         del self._peers[link.peer_id]
         for topic_id in tuple(peer.waiting):
             self._stop_waiting(peer, topic_id)
-        self._tell(lambda links: links.peer_disconnected(link.peer_id), tuple(lost))
+        self._notify(lambda links: links.peer_disconnected(link.peer_id), tuple(lost))
         self.writers.check()

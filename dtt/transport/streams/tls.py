@@ -1,10 +1,11 @@
 """
 TLS 1.3 between two peer keys.
 
-Rules (docs/protocol/streams.md section 1): the certificate is made in memory from the
-peer key, signs itself, and says nothing but the key; both sides show one, and
-neither checks anything else of it.  ALPN is C{dtt/2}; nothing is resumed.
-OpenSSL takes small-order keys, for which anybody can sign: they are refused here.
+Rules (docs/protocol/streams.md section 1): the certificate is self-signed, made in
+memory from the peer key, and carries no information except the key.  Both sides present
+one, and neither checks anything else in it.  ALPN is C{dtt/2}; sessions are never
+resumed.  OpenSSL accepts small-order keys, for which anyone can forge signatures: they
+are refused here.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from dtt.errors import DecodeError
 from dtt.identity import PeerKey, is_valid_peer_id
 from dtt.interfaces import PeerId
 
-#: What both sides must speak (docs/protocol/streams.md section 1).
+#: The ALPN protocol that both sides require (docs/protocol/streams.md section 1).
 ALPN = b"dtt/2"
 
-#: Of the TLS exporter that admission tags are bound to (docs/protocol/streams.md section 3).
+#: Label of the TLS exporter that admission tags are bound to (docs/protocol/streams.md section 3).
 EXPORTER_LABEL = b"EXPORTER-dtt-1"
 
 
 def make_certificate(key: PeerKey) -> x509.Certificate:
     """
-    The self-signed certificate of C{key}: the same bytes each time.
+    Return the self-signed certificate of C{key}; the bytes are the same each time.
     """
     private = Ed25519PrivateKey.from_private_bytes(key.seed)
     name = x509.Name([])
@@ -52,13 +53,13 @@ def make_certificate(key: PeerKey) -> x509.Certificate:
 
 def certificate_peer_id(certificate: x509.Certificate) -> PeerId:
     """
-    Whose certificate it is.
+    Return the peer id that a certificate belongs to (32 bytes).
 
-    @raise DecodeError: its key is not Ed25519, or nobody can own it.
+    @raise DecodeError: its key is not Ed25519, or not a valid peer id.
     """
     try:
         key = certificate.public_key()
-    except Exception:  # what cryptography raises for a broken or an unknown key is not one class
+    except Exception:  # cryptography raises various classes for broken and unknown keys
         raise DecodeError("bad peer key") from None
     if not isinstance(key, Ed25519PublicKey):
         raise DecodeError("bad peer key")
@@ -70,36 +71,36 @@ def certificate_peer_id(certificate: x509.Certificate) -> PeerId:
 
 def connection_peer_id(connection: SSL.Connection) -> PeerId:
     """
-    Who is at the other end, once the handshake is complete.
+    Return the peer id of the remote end (32 bytes), once the handshake is complete.
 
-    @raise DecodeError: no certificate, or as L{certificate_peer_id}.
+    @raise DecodeError: the peer sent no certificate, or see L{certificate_peer_id}.
     """
     certificate = connection.get_peer_certificate()
     if certificate is None:
         raise DecodeError("no certificate")
     try:
         parsed = certificate.to_cryptography()
-    except Exception:  # likewise
+    except Exception:  # see certificate_peer_id
         raise DecodeError("bad certificate") from None
     return certificate_peer_id(parsed)
 
 
 def export_key(connection: SSL.Connection) -> bytes:
     """
-    32 bytes that only the two ends of C{connection} know.
+    Return 32 bytes of keying material known only to the two ends of C{connection}.
     """
     return bytes(connection.export_keying_material(EXPORTER_LABEL, 32))
 
 
 def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    # For want of ours the handshake goes on without ALPN; the connection then
-    # sees that none was agreed.
+    # Without a match the handshake continues without ALPN; the connection is then closed with a
+    # proper reason (no ALPN).
     return ALPN if ALPN in offered else cast(bytes, SSL.NO_OVERLAPPING_PROTOCOLS)
 
 
 def make_context(key: PeerKey) -> SSL.Context:
     """
-    The OpenSSL context of C{key}, for both sides of connections.
+    Return the OpenSSL context for C{key}, used for both clients and servers.
     """
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -108,8 +109,8 @@ def make_context(key: PeerKey) -> SSL.Context:
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     context.set_alpn_protos([ALPN])
     context.set_alpn_select_callback(_select_alpn)
-    # pyOpenSSL can't keep a server from sending TLS 1.3 tickets.  With these
-    # options they name an entry of a cache that is off: nothing is resumed.
+    # pyOpenSSL can't stop a server from sending TLS 1.3 tickets.  With these options a ticket
+    # refers to an entry of a disabled cache, so nothing is resumed.
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(ALPN)
@@ -119,16 +120,20 @@ def make_context(key: PeerKey) -> SSL.Context:
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
 class ConnectionCreator:
     """
-    Makes the OpenSSL side of connections with one key.  The protocol that TLS
-    wraps gets it as its attribute C{tls}, for L{connection_peer_id} and L{export_key}.
+    Creates the OpenSSL connections for one key.  Each is also set as the attribute
+    C{tls} of the protocol that TLS wraps, for use with L{connection_peer_id} and
+    L{export_key}.
     """
 
     def __init__(self, key: PeerKey) -> None:
+        """
+        @param key: the peer key that both certificate and signature use.
+        """
         self._context = make_context(key)
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803
         """
-        See L{IOpenSSLClientConnectionCreator}.
+        Return the OpenSSL connection for an outbound TLS connection.
         """
         connection = SSL.Connection(self._context, None)
         cast(Any, tlsProtocol.wrappedProtocol).tls = connection
@@ -136,6 +141,6 @@ class ConnectionCreator:
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803
         """
-        See L{IOpenSSLServerConnectionCreator}.
+        Return the OpenSSL connection for an inbound TLS connection.
         """
         return self.clientConnectionForTLS(tlsProtocol)

@@ -1,11 +1,12 @@
 """
 The built-in transport: gossip between dtt peers over TLS 1.3.
 
-Rules: docs/protocol/streams.md.  The parts: L{dtt.transport.streams.tls} proves who is there,
-L{dtt.transport.streams.connection} carries frames, L{dtt.transport.streams.multiplexer} decides
-which connection serves which peer and topic, L{dtt.transport.dialing} tries
-addresses side by side, L{dtt.transport.handshakes} bounds what strangers cost.
-Here they are put together, and here we listen.
+Rules: docs/protocol/streams.md.  The parts: L{dtt.transport.streams.tls} authenticates
+peers, L{dtt.transport.streams.connection} carries frames,
+L{dtt.transport.streams.multiplexer} decides which connection serves which peer and
+topic, L{dtt.transport.dialing} tries addresses concurrently,
+L{dtt.transport.handshakes} limits unauthenticated connections.  This module combines
+them, and listens.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ from dtt.transport.streams.multiplexer import MAX_CONNECTIONS, Multiplexer
 from dtt.transport.streams.tls import ConnectionCreator
 from dtt.wire.addresses import MAX_ADDRESSES, STREAMS, Address, PeerAddress, direct_addresses
 
-#: Seconds that L{StreamsTransport.stop} waits at most (docs/protocol/streams.md section 4).
+#: Seconds until L{StreamsTransport.stop} aborts what is left (docs/protocol/streams.md section 4).
 STOP_TIMEOUT = 1.5
 
 
 class _Factory(Factory):
     """
-    Makes the protocol of one side; silent.
+    Builds the protocol of one side; not noisy.
     """
 
     noisy = False
@@ -56,13 +57,13 @@ class _Factory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> StreamsConnection:
         """
-        A new connection.
+        Return a new connection.
         """
         return self._build()
 
     def logPrefix(self) -> str:
         """
-        What the log calls us.
+        Return the prefix for log messages.
         """
         return "dtt streams"
 
@@ -70,15 +71,15 @@ class _Factory(Factory):
 @implementer(IListener)
 class StreamsTransport:
     """
-    An L{IPeerTransport} over TCP and TLS 1.3.
+    An L{IListener} over TCP and TLS 1.3.
 
-    @ivar peer_id: who we are (32 bytes).
-    @ivar port: what the first listener is bound to, or L{None}.
-    @ivar counters: what happened, by reason.  C{"accepted"} counts inbound
-        authenticated connections: while it is 0, perhaps nobody can dial us.
-    @ivar connections: all that exist, authenticated or not.
-    @ivar handshakes: inbound ones that are not authenticated.
-    @ivar multiplexer: the table of authenticated ones.
+    @ivar peer_id: our peer id (32 bytes).
+    @ivar port: the TCP port of the first listener; C{None} before L{listen}.
+    @ivar counters: events by name.  C{"accepted"} counts inbound authenticated
+        connections: while it is 0, this member may be unreachable from outside.
+    @ivar connections: all connections, authenticated or not.
+    @ivar handshakes: the inbound connections that are not authenticated.
+    @ivar multiplexer: the authenticated connections and their topics.
     """
 
     kind = STREAMS
@@ -92,10 +93,9 @@ class StreamsTransport:
         interface_addresses: Callable[[], Sequence[str]] = local_addresses,
     ) -> None:
         """
-        @param reactor: provides L{twisted.internet.interfaces.IReactorTCP} and
-            L{twisted.internet.interfaces.IReactorTime}.
-        @param key: the peer key; nothing of it is written anywhere.
-        @param interface_addresses: the IP literals of this machine.
+        @param reactor: provides C{IReactorTCP} and C{IReactorTime}.
+        @param key: the peer key; it is never written anywhere.
+        @param interface_addresses: returns the IP literals of this machine.
         """
         self._reactor = reactor
         self.peer_id = key.peer_id
@@ -119,12 +119,12 @@ class StreamsTransport:
 
     def listen(self, host: str, port: int) -> None:
         """
-        Bind now, and accept connections.  May be called once per family.
+        Bind immediately and accept connections.  May be called once per address family.
 
-        @param host: an IP literal; C{""} or C{"0.0.0.0"} is every IPv4
-            address, C{"::"} every IPv6 one.
-        @param port: 0 for a free one.
-        @raise ListenError: it can't be bound.
+        @param host: an IP literal; C{""} or C{"0.0.0.0"} means every IPv4 address,
+            C{"::"} every IPv6 address.
+        @param port: a TCP port; 0 for any free one.
+        @raise ListenError: the address can't be bound.
         """
         factory = TLSMemoryBIOFactory(self._creator, False, _Factory(self._build_inbound), self._reactor)
         try:
@@ -138,15 +138,16 @@ class StreamsTransport:
 
     def set_external_host(self, host: str | None) -> None:
         """
-        What others see as our address.
+        Set the address at which other members see us.
 
-        @param host: an IP literal, for instance what DHT nodes agree on.
+        @param host: an IP literal, for example the one that DHT nodes agree on; C{None}
+            if unknown.
         """
         self._external_host = host
 
     def addresses(self) -> tuple[PeerAddress, ...]:
         """
-        Where we listen, as others should dial it, at most 8
+        Return at most 8 addresses at which other members can dial us
         (docs/protocol/addresses.md section 3).
         """
         bound = [(host, port) for _, host, port in self._listeners]
@@ -155,8 +156,10 @@ class StreamsTransport:
 
     def stop(self) -> Deferred[None]:
         """
-        Say goodbye on all topics, close everything, listen no more.  Fires when
-        all is gone; after 1.5 s, or when cancelled, what is left is aborted.
+        Close all topics, connections and listeners.
+
+        @return: fires when all connections are gone; after 1.5 s, or when cancelled,
+            the remaining ones are aborted.
         """
         self._stopped = True
         listeners, self._listeners = self._listeners, []
@@ -188,19 +191,19 @@ class StreamsTransport:
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
         """
-        As L{IPeerTransport.open_topic}.
+        Open a topic on all connections; raises C{ValueError} if it is already open.
         """
         self.multiplexer.open_topic(topic_id, secret_hash, links)
 
     def close_topic(self, topic_id: bytes) -> None:
         """
-        As L{IPeerTransport.close_topic}; nothing if the topic is not open.
+        Close a topic on all connections; does nothing if it is not open.
         """
         self.multiplexer.close_topic(topic_id)
 
     def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
         """
-        As L{IPeerTransport.dial}.
+        Try the TCP addresses among C{addresses} concurrently, 250 ms apart.
         """
         if peer_id == self.peer_id:
             return fail(DialFailed("own key"))
@@ -212,48 +215,50 @@ class StreamsTransport:
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """
-        As L{IPeerTransport.is_connected}.
+        Return whether an authenticated connection to the peer exists.
         """
         return self.multiplexer.is_connected(peer_id)
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
-        As L{IPeerTransport.send}.
+        Send one encoded gossip message, or queue it until the peer admits us to the
+        topic.
 
+        @return: whether the peer is connected; otherwise the message is dropped.
         @raise ValueError: the message has more than 4096 bytes.
         """
         return self.multiplexer.send(peer_id, topic_id, message)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
-        As L{IPeerTransport.disconnect}.  A connection that serves no topic any
-        more is closed a second later, unless it is used again.
+        End the topic's use of the peer's connections.  A connection that serves no
+        other topic is closed one second later, unless it is used again.
         """
         self.multiplexer.disconnect(peer_id, topic_id)
 
     def when_writable(self, peer_ids: Sequence[PeerId]) -> Deferred[None]:
         """
-        As L{IPeerTransport.when_writable}.
+        Fire when each of the peers has less than 256 KiB unsent or no connection.
         """
         return self.multiplexer.writers.when_writable(peer_ids)
 
-    # What connections tell
+    # Called by connections
 
     def authenticated(self, connection: StreamsConnection) -> None:
         """
-        C{connection} is in the multiplexer.
+        Count a newly authenticated connection, and fire the dials of its peer.
         """
         self.counters["dialled" if connection.opened_by_us else "accepted"] += 1
         if not connection.opened_by_us:
             self._dials.connected(connection.peer_id)
-        # As many as are served may be closing: each costs a descriptor.
+        # Closing connections count towards no other limit, but each costs a descriptor.
         closing = [each for each in self.connections if each.closing]
         if len(closing) > MAX_CONNECTIONS:
             closing[0].abort("did not close in time")
 
     def connection_lost(self, connection: StreamsConnection) -> None:
         """
-        C{connection} is gone.
+        Remove a connection that has ended; L{stop} waits for the last one.
         """
         self.connections.pop(connection, None)
         if not self.connections:
@@ -262,7 +267,7 @@ class StreamsTransport:
                 if not gone.called:
                     gone.callback(None)
 
-    # Inside
+    # Internals
 
     def _build_inbound(self) -> StreamsConnection:
         return StreamsConnection(self._reactor, self, None)
@@ -278,7 +283,7 @@ class StreamsTransport:
 
 def _dial_failed(failure: Failure) -> Failure:
     """
-    TCP did not connect: why, in a few words.
+    Translate a failed TCP connect into a L{DialFailed} with a short reason.
     """
     for error, reason in (
         (ConnectionRefusedError, "connection refused"),

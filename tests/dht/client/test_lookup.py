@@ -16,8 +16,8 @@ from dtt.dht.client.lookup import (
     HOMING,
     INNER,
     INNER_ANSWERS,
-    MAX_AT_ONCE,
     MAX_NODES,
+    MAX_PER_TURN,
     MAX_QUERIES,
     SLOT_WIDTH,
     SPARE,
@@ -34,13 +34,13 @@ from tests.dht.swarm import TARGET, LargeSwarm, Swarm
 
 class LookupTests(SynchronousTestCase):
     """
-    The nodes a lookup queries, and when it ends.
+    Which nodes are queried, and when a lookup ends.
     """
 
     def test_one_of_a_network(self) -> None:
         """
-        Of the nearest nodes in one /24 only one is queried and counts; the next one if it
-        does not answer.
+        Of the nearest nodes in one /24 only one is queried and counts; if it does not
+        answer, the next one.
         """
         for dead in (0, 2):
             swarm = Swarm(60)
@@ -64,7 +64,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_nearest(self) -> None:
         """
-        Starting from one node, a lookup finds the 8 nearest nodes of a network, in order.
+        From one starting node, the 8 nearest nodes of a network are found, in order.
         """
         for seed in range(5):
             swarm = Swarm(300, seed)
@@ -73,14 +73,14 @@ class LookupTests(SynchronousTestCase):
 
     def test_no_node(self) -> None:
         """
-        Without a starting node it ends immediately, with an empty result.
+        Without a starting node the lookup ends immediately without results.
         """
         self.assertEqual(self.successResultOf(Swarm(0).lookup([]).start()), [])
 
     def test_alpha(self) -> None:
         """
-        At most alpha queries are in flight, not counting slow ones, but including those
-        for neighbouring subtrees.
+        At most alpha queries are in flight, including those for neighbouring subtrees
+        but not slow ones.
         """
         swarm = Swarm(300)
         swarm.run(swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH).start())
@@ -97,7 +97,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_alpha_changes(self) -> None:
         """
-        Alpha can be raised and lowered while a lookup runs.
+        Alpha can be raised and lowered during a lookup.
         """
         for seed in range(20):
             swarm = Swarm(300, seed)
@@ -119,8 +119,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_queries_of_one_turn(self) -> None:
         """
-        The start and each answer trigger a few queries; all others are sent in later
-        turns of the reactor, including those for neighbouring subtrees.
+        The start and each response trigger a few queries; all others, including those
+        for neighbouring subtrees, follow in later reactor turns.
         """
         swarm = Swarm(300)
         turns = 0
@@ -133,18 +133,18 @@ class LookupTests(SynchronousTestCase):
         def counted(call: Callable[[], None]) -> None:
             before = len(swarm.asked)
             call()
-            self.assertLessEqual(len(swarm.asked) - before, MAX_AT_ONCE)
+            self.assertLessEqual(len(swarm.asked) - before, MAX_PER_TURN)
 
         lookup = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, later=later)
         done = lookup.start()
-        self.assertEqual(len(swarm.asked), MAX_AT_ONCE)
+        self.assertEqual(len(swarm.asked), MAX_PER_TURN)
         (results,), _ = swarm.run(done)
         self.assertEqual(results[:K], swarm.near(TARGET, K))
         self.assertGreater(turns, 0)
 
-    def test_end_in_a_turn(self) -> None:
+    def test_end_before_next_turn(self) -> None:
         """
-        No call is left pending if the lookup ends before its next turn.
+        A lookup that ends before its next turn leaves no delayed call.
         """
         swarm = Swarm(30)
         lookup = swarm.lookup(swarm.contacts)
@@ -152,11 +152,11 @@ class LookupTests(SynchronousTestCase):
         lookup.stop()
         self.successResultOf(done)
         swarm.clock.advance(0.0)
-        self.assertEqual(len(swarm.asked), MAX_AT_ONCE)
+        self.assertEqual(len(swarm.asked), MAX_PER_TURN)
 
     def test_wide_lookup_fills_its_width(self) -> None:
         """
-        Even if all nodes return the same 8 nearest nodes, a wide lookup finds the ranks
+        All nodes return the same 8 nearest nodes; a wide lookup still finds the ranks
         behind them.
         """
         for count, share in ((10, 1.0), (16, 1.0), (30, 1.0), (51, 0.99), (150, 0.99), (300, 0.98)):
@@ -175,8 +175,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_no_more_than_the_width(self) -> None:
         """
-        If all nodes are known and answer, only the nodes that count for the result are
-        queried; a wide lookup queries a few more.
+        If all nodes are known and answer, only those that have to answer are queried,
+        and by a wide lookup a few spare ones.
         """
         for width, asked in ((K, K), (SLOT_WIDTH, SLOT_WIDTH + SPARE)):
             for seed in range(20):
@@ -188,9 +188,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_homing(self) -> None:
         """
-        Before it converges, a wide lookup queries only the nearest 16 nodes that it
-        knows, even if more queries may be in flight; once the nearest have answered it
-        queries all.
+        While homing, a wide lookup queries only the nearest 16 known nodes, though
+        alpha allows more; once the nearest have answered, it queries all.
         """
         for seed in range(20):
             swarm = LargeSwarm(3000, seed)
@@ -204,10 +203,10 @@ class LookupTests(SynchronousTestCase):
             self.assertEqual(results[:INNER], swarm.near(TARGET, INNER), f"seed {seed}")
             self.assertGreater(swarm.most_open, HOMING, f"seed {seed}")
 
-    def test_made_wider(self) -> None:
+    def test_widened(self) -> None:
         """
-        A wide lookup can be widened while it runs, but not narrowed; one for the 8
-        nearest stays unchanged.
+        A wide lookup can be widened while it runs, never narrowed; one for the 8
+        nearest keeps its width.
         """
         for width, wanted, found in ((24, SLOT_WIDTH, SLOT_WIDTH), (SLOT_WIDTH, 24, SLOT_WIDTH), (K, 24, K)):
             swarm = Swarm(100)
@@ -220,7 +219,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_dead_nodes_cost_a_soft_timeout(self) -> None:
         """
-        With 20 % dead nodes, a lookup ends without waiting for them.
+        With 20 % dead nodes a lookup ends without waiting for their hard time-outs.
         """
         for seed in range(5):
             swarm = Swarm(100, seed)
@@ -232,7 +231,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_late_answer_counts(self) -> None:
         """
-        The answer of a slow node is in the result if the lookup still runs.
+        The response of a slow node counts if the lookup is still running.
         """
         swarm = Swarm(20)
         nearest, *others = swarm.near(TARGET, 8)
@@ -254,8 +253,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_own_silence(self) -> None:
         """
-        If most of the few near nodes are silent, the cause may be the local network: the
-        lookup waits until most have answered; once the time-out is trusted, only until
+        If most of a few near nodes are silent, our own network may be the cause: the
+        lookup waits until most have answered, or, once the time-out is trusted, until
         one has.
         """
         for trusted, answers in ((False, 3), (True, 1)):
@@ -268,8 +267,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_trusted_timeout(self) -> None:
         """
-        If the time-out is trusted, silence of most of a few nodes costs only a soft
-        time-out.
+        If the time-out is trusted, the silence of most of a few nodes costs one soft
+        time-out only.
         """
         for trusted, within in ((True, 0.06), (False, 2.01)):
             swarm = Swarm(6)
@@ -280,7 +279,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_all_dead(self) -> None:
         """
-        If no node answers, it ends with the hard time-outs.
+        If no node answers, the lookup ends with the hard time-outs.
         """
         swarm = Swarm(5)
         swarm.dead = set(swarm.contacts)
@@ -288,8 +287,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_endless_nodes(self) -> None:
         """
-        Against nodes that invent ever nearer nodes, which all answer, the number of
-        queries is bounded, including those for neighbouring subtrees.
+        Against nodes that invent ever nearer ones, all of which answer, queries are
+        bounded, including those for neighbouring subtrees.
         """
         for seed in range(10):
             swarm = Swarm(20, seed)
@@ -316,8 +315,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_queries_are_bounded(self) -> None:
         """
-        If the bound is reached while neighbouring subtrees are queried, no more such
-        queries are sent.
+        The bound also holds if it is reached while neighbouring subtrees are queried.
         """
         reached = 0
         for seed in range(20):
@@ -331,7 +329,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_answer_with_another_id(self) -> None:
         """
-        A node that answers with another id than expected is ranked by its own.
+        A node that responds with another id than it was named with is ranked by its
+        own.
         """
         swarm = Swarm(10)
         liar = Contact(TARGET, "10.77.0.1", 1)
@@ -346,7 +345,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends all queries.
+        Cancelling a lookup cancels all queries.
         """
         swarm = Swarm(30)
         done = swarm.lookup(swarm.contacts, width=SLOT_WIDTH).start()
@@ -358,8 +357,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_cancel_ends_slow_queries(self) -> None:
         """
-        Cancelling also ends the queries whose answers are no longer needed: for
-        neighbouring subtrees, and to candidates.
+        Cancelling a lookup also cancels slow queries, to candidates and for
+        neighbouring subtrees.
         """
         for slow_method in (b"find_node", b"get"):
             swarm = Swarm(300)
@@ -390,7 +389,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        It can be ended early, with the results so far.
+        A lookup can be ended early with the results so far.
         """
         swarm = Swarm(30)
 
@@ -406,8 +405,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_packet_budget(self) -> None:
         """
-        A node over its packet budget is not waited for, and its queued query is dropped
-        at the end.
+        The lookup does not wait for a node whose packet budget is spent, and cancels
+        its held-back query at the end.
         """
         swarm = Swarm(20)
         swarm.exhausted = {swarm.near(TARGET, 1)[0]}
@@ -419,7 +418,8 @@ class LookupTests(SynchronousTestCase):
 
     def test_further_starts(self) -> None:
         """
-        Nodes that become known elsewhere during the lookup are queried before it ends.
+        Nodes that became known elsewhere in the meantime are queried before the lookup
+        ends.
         """
         swarm = Swarm(20)
         swarm.nodes = lambda contact, target: []
@@ -429,7 +429,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_learn(self) -> None:
         """
-        Contacts can be added while it runs, but not afterwards.
+        Contacts can be added during a lookup, not afterwards.
         """
         swarm = Swarm(20)
         swarm.nodes = lambda contact, target: []
@@ -443,7 +443,7 @@ class LookupTests(SynchronousTestCase):
 
     def test_nodes_of_one_answer(self) -> None:
         """
-        Only the first nodes of an answer are used, up to a limit.
+        Only the first nodes of a response are used.
         """
         swarm = Swarm(200)
         swarm.nodes = lambda contact, target: swarm.contacts if contact == swarm.contacts[0] else []
@@ -452,8 +452,9 @@ class LookupTests(SynchronousTestCase):
 
     def test_few_near(self) -> None:
         """
-        If the subtrees expected to hold the 32 nearest have fewer, the next subtree is
-        searched, even if enough nodes from there are already known to make 32 in all.
+        If the subtrees expected to contain the 32 nearest nodes have fewer, the next
+        subtree is searched too, even if nodes in it are already known and make 32 in
+        total.
         """
         for known in (1, 10):
             swarm = Swarm(0)
@@ -474,7 +475,7 @@ class LookupTests(SynchronousTestCase):
     def test_mainlines_order(self) -> None:
         """
         With some BEP42-invalid nodes, the 20 nearest valid ones are queried too, and
-        follow the 32 nearest in the result.
+        follow the 32 nearest in the results.
         """
         swarm = Swarm(120)
         valid = set(swarm.contacts[::3])
@@ -489,13 +490,13 @@ class LookupTests(SynchronousTestCase):
 
 class InnerTests(SynchronousTestCase):
     """
-    Results reported before the end.
+    The early results of the inner nodes.
     """
 
     def test_when(self) -> None:
         """
-        The inner results are reported once, as soon as 12 of the nearest known nodes that
-        are not silent have been queried and 5 have answered: the nearest first, long
+        The observer is called once, as soon as the 12 nearest responsive known nodes
+        have been queried and 5 have answered, with their results, nearest first, long
         before the end.
         """
         at = ends = 0.0
@@ -539,7 +540,7 @@ class InnerTests(SynchronousTestCase):
             while not reported:
                 self.assertFalse(done.called, f"seed {seed}")
                 self.assertFalse(is_due(), f"seed {seed}")
-                # Answers and time-outs do not arrive at the same moment.
+                # Responses and time-outs do not coincide.
                 calls = swarm.clock.getDelayedCalls()
                 swarm.clock.advance(min(call.getTime() for call in calls) - swarm.clock.seconds())
             self.assertTrue(is_due(), f"seed {seed}")
@@ -552,7 +553,7 @@ class InnerTests(SynchronousTestCase):
 
     def test_too_few(self) -> None:
         """
-        Nothing is reported if fewer than 5 nodes answer.
+        The observer is not called if fewer than 5 nodes answer.
         """
         for count, times in ((INNER_ANSWERS - 1, 0), (INNER_ANSWERS, 1)):
             swarm = Swarm(count + 10)
@@ -567,7 +568,7 @@ class InnerTests(SynchronousTestCase):
 
     def test_ended_before(self) -> None:
         """
-        Nothing is reported if the lookup was ended or cancelled before.
+        The observer is not called after the lookup has ended or was cancelled.
         """
         for cancels in (False, True):
             swarm = Swarm(100)
@@ -586,7 +587,7 @@ class InnerTests(SynchronousTestCase):
 
     def test_ends_it(self) -> None:
         """
-        The callback may end or cancel the lookup: no more queries are sent.
+        The observer may stop or cancel the lookup: nothing more is sent.
         """
         for count in (9, 100):
             for cancels in (False, True):
@@ -598,7 +599,7 @@ class InnerTests(SynchronousTestCase):
 
     def end_it(self, swarm: Swarm, asked: list[int], cancels: bool) -> None:
         """
-        A lookup that is ended when it reports its inner results.
+        Run a lookup that the observer ends.
         """
 
         def on_inner(results: list[Contact]) -> None:
@@ -618,8 +619,7 @@ class InnerTests(SynchronousTestCase):
 
     def test_after_slow_starts(self) -> None:
         """
-        The inner results are reported also if the first nodes were slow: their answers
-        continue the lookup.
+        The observer is also called if the first nodes were slow but led to others.
         """
         for seed in range(10):
             swarm = LargeSwarm(1000, seed)
@@ -634,12 +634,13 @@ class InnerTests(SynchronousTestCase):
 
 class NeighbouringTargetsTests(SynchronousTestCase):
     """
-    The targets used to fill gaps.
+    Which targets are used to fill gaps.
     """
 
     def test_prefixes(self) -> None:
         """
-        One target in the sibling subtree at that depth, two and four in the next ones.
+        There is one target in the sibling at the given depth, two and four in the next
+        ones.
         """
         targets = neighbouring_targets(TARGET, 9)
         self.assertEqual([160 - distance(t, TARGET).bit_length() for t in targets], [9, 8, 8, 7, 7, 7, 7])
@@ -653,8 +654,8 @@ class NeighbouringTargetsTests(SynchronousTestCase):
 
     def test_wider(self) -> None:
         """
-        The siblings of further prefixes are added, as finely as if they had been last at
-        first.
+        The siblings of shorter prefixes are added, as finely divided as if they had
+        been the last ones from the start.
         """
         for finer, wider, expected in ((1, 1, {7: 8, 6: 4}), (2, 1, {7: 16, 6: 8}), (2, 2, {6: 8, 5: 4})):
             targets = neighbouring_targets(TARGET, 9, finer, wider)

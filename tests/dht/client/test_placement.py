@@ -35,7 +35,7 @@ def other(number: int) -> bytes:
 
 def make_read(count: int = 32, /, **held: bytes) -> MutableRead:
     """
-    A read of C{count} free nodes; C{r5=value}: rank 5 holds this value.
+    A read of C{count} free nodes; C{r5=value}: rank 5 holds the value.
     """
     answers = tuple(
         NodeAnswer(Contact(rank.to_bytes(20), f"10.0.0.{rank}", 1), b"token", held.get(f"r{rank}"))
@@ -70,9 +70,9 @@ class PlanTests(SynchronousTestCase):
 
     def test_first_put(self) -> None:
         """
-        The first put plans one inner copy, tried within ranks 1-12, then 13-20, then
-        anywhere; and one outer copy, tried only within ranks 21-32: the inner ranks are
-        for the first copies of other publishers.
+        One inner copy, tried within ranks 1-12, then 13-20, then anywhere; and one
+        outer copy, tried within ranks 21-32 only, since the inner ranks are for other
+        members' first copies.
         """
         inner, outer = self.ranks(make_read())
         self.assertEqual(set(inner[:INNER]), set(range(1, 13)))
@@ -90,7 +90,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_no_nodes(self) -> None:
         """
-        If no node has answered, nothing is placed.
+        If no node answers, nothing is placed.
         """
         self.assertEqual(self.ranks(make_read(0)), [])
 
@@ -102,7 +102,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_free_nodes_with_tokens_only(self) -> None:
         """
-        A node that holds a value, or gave no token, is not a candidate.
+        A node that holds a value or gave no token is not a candidate.
         """
         read = make_read(8, r1=other(1), r2=b"junk", r3=VALUE)
         read = evolve(read, answers=(*read.answers[:7], evolve(read.answers[7], token=None)))
@@ -110,7 +110,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_order_is_rendezvous(self) -> None:
         """
-        The order within a band differs between publishers and is stable for each.
+        The order within a band differs between publishers and is stable.
         """
         firsts = set()
         for number in range(50):
@@ -122,7 +122,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_crowd(self) -> None:
         """
-        In a slot with more than ten publishers, including this one, each has one copy.
+        In a slot of more than ten publishers, including us, each has one copy.
         """
         for others, copies in ((9, 2), (10, 1), (20, 1)):
             held = {f"r{number}": other(number) for number in range(1, others + 1)}
@@ -131,8 +131,8 @@ class PlanTests(SynchronousTestCase):
 
     def test_top_up(self) -> None:
         """
-        If the publisher's record is in the slot, the copies missing to clamp(20 //
-        publishers, 2, 6) are planned, inner ranks first.
+        With our record in the slot, the copies missing to clamp(20 // publishers, 2, 6)
+        are planned, inner ranks first.
         """
         alone = self.ranks(make_read(r3=VALUE, r22=VALUE))
         self.assertEqual(len(alone), 4)
@@ -145,8 +145,8 @@ class PlanTests(SynchronousTestCase):
 
     def test_second_copy(self) -> None:
         """
-        If there is one copy in the slot, wherever it is, the next one is outer; it is
-        inner only if no outer node is free, or there is none.
+        With one copy of ours in the slot, at any rank, the next one goes to the outer
+        band; to the inner ones only if no outer node is free or there is none.
         """
         for own in ("r3", "r15", "r25"):
             (sequence,) = self.ranks(make_read(**{own: VALUE}))
@@ -160,8 +160,8 @@ class PlanTests(SynchronousTestCase):
 
     def test_valid_ids(self) -> None:
         """
-        Nodes with a valid id come first in their band until one of them holds a copy,
-        then last: one of the first two copies is on such a node.
+        Nodes with a valid id come first in their band until one of them holds our copy,
+        then last: one of the first two copies goes to a valid node.
         """
         for seed in range(20):
             rng = Random(seed)
@@ -191,14 +191,13 @@ class PlanTests(SynchronousTestCase):
 
     def test_older_record_counts(self) -> None:
         """
-        A node that holds an earlier record of the publisher counts as a copy.
+        A node that holds an earlier record of ours counts as a copy.
         """
         self.assertEqual(len(self.ranks(make_read(r3=OURS + b"older", r22=VALUE))), 4)
 
     def test_copies_setting(self) -> None:
         """
-        The number of copies is a function of the number of publishers, including this
-        one.
+        The number of copies is a function of the number of publishers, including us.
         """
         asked = []
 
@@ -211,7 +210,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_default_copies(self) -> None:
         """
-        The default is clamp(20 // publishers, 2, 6), and one in a crowd.
+        clamp(20 // publishers, 2, 6); one copy each in a crowd.
         """
         self.assertEqual([default_copies(n) for n in (1, 3, 4, 5, 6, 10, 11, 100)], [6, 6, 5, 4, 3, 2, 1, 1])
 
@@ -233,8 +232,8 @@ class FirstCopyTests(SynchronousTestCase):
 
     def test_one_inner_copy(self) -> None:
         """
-        One copy is planned, on a free node among the 12 nearest, in the order of the
-        complete plan, so that both choose the same node.
+        One copy is planned, on a free one of the 12 nearest nodes, in the order of the
+        full plan, so that both choose the same node.
         """
         for number in range(50):
             whole = Placement(bytes((number,)) * 32, classify)
@@ -245,8 +244,7 @@ class FirstCopyTests(SynchronousTestCase):
 
     def test_few_answers(self) -> None:
         """
-        All nodes with tokens that have answered so far are candidates, even if they are
-        few.
+        The nodes with tokens that have answered so far are sufficient.
         """
         read = make_read(5)
         read = evolve(read, answers=(evolve(read.answers[0], token=None), *read.answers[1:]))
@@ -256,15 +254,15 @@ class FirstCopyTests(SynchronousTestCase):
 
     def test_a_copy_is_there(self) -> None:
         """
-        No copy is planned if one of this publisher is seen among the nearest nodes, even
-        an earlier record; one farther out is ignored.
+        Nothing is planned if a copy of ours is seen, even of an earlier record; copies
+        farther out are ignored.
         """
         for held, copies in (({"r4": VALUE}, 0), ({"r12": OURS + b"older"}, 0), ({"r13": VALUE}, 1), ({}, 1)):
             self.assertEqual(len(self.placement.plan(make_read(**held), VALUE)), copies, held)
 
     def test_overwrites_nothing(self) -> None:
         """
-        If no node is free nothing is placed, and nothing is overwritten.
+        If no node is free, nothing is placed or overwritten.
         """
         taken = {f"r{number}": b"junk" for number in range(1, 13)}
         read = make_read(12, **taken)
@@ -286,8 +284,7 @@ class OverwriteTests(SynchronousTestCase):
 
     def full(self, version: bytes = b"RS\x00\x01", seq: int = 2**63 - 1, /, **held: bytes) -> MutableRead:
         """
-        20 nodes of mainline, each with the record of another publisher unless C{held}
-        says otherwise.
+        20 mainline nodes, each with the record of another publisher unless C{held}.
         """
         records = {f"r{number}": other(number) for number in range(1, 21)} | held
         read = make_read(20, **records)
@@ -304,7 +301,7 @@ class OverwriteTests(SynchronousTestCase):
 
     def test_junk(self) -> None:
         """
-        Junk is overwritten; nodes on which this may not work come last.
+        Junk is overwritten; where success is uncertain, last.
         """
         self.assertEqual(set(self.ranks(self.full(r4=b"junk", r7=b"junk2"))), {4, 7})
         read = self.full(r4=b"junk", r7=b"junk2")
@@ -316,10 +313,10 @@ class OverwriteTests(SynchronousTestCase):
         )
         self.assertEqual(self.ranks(read), [7, 4])
 
-    def test_richest(self) -> None:
+    def test_largest_publisher(self) -> None:
         """
-        A publisher with three copies loses one, one with two loses none; two missing
-        copies are taken from it only while it keeps three.
+        A publisher with three copies loses one, a publisher with two none; two missing
+        copies are both taken from it only if it still has three.
         """
         self.assertEqual(self.ranks(self.full(r1=other(99), r2=other(99))), [])
         three = self.ranks(self.full(r1=other(99), r2=other(99), r3=other(99)))
@@ -332,8 +329,8 @@ class OverwriteTests(SynchronousTestCase):
 
     def test_only_where_it_works(self) -> None:
         """
-        A record with the highest seq is overwritten only on mainline nodes; one with a
-        lower seq on any node.
+        A record of the highest seq is replaced on mainline only; a record of a lower
+        seq on any node.
         """
         held = {f"r{number}": other(99) for number in range(1, 4)}
         self.assertEqual(self.ranks(self.full(b"LT\x01\x02", **held)), [])
@@ -341,9 +338,9 @@ class OverwriteTests(SynchronousTestCase):
 
     def test_invariants(self) -> None:
         """
-        For any slot, plans use only free nodes with tokens, and their first sequence
-        contains all of them; no publisher is left with fewer than two copies by an
-        overwrite; nothing is overwritten while a node is free.
+        In any slot, plans use only free nodes with tokens, and their first sequence all
+        of them; an overwrite leaves no publisher with fewer than two copies; nothing is
+        overwritten while a node is free.
         """
         for seed in range(300):
             rng = Random(seed)

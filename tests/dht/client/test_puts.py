@@ -24,7 +24,7 @@ from tests.dht.network import PUBLIC_KEY, SALT, SEED, classify, outcome, record
 
 ITEM = sign_item(SEED, SALT, 2**63 - 1, record(1))
 
-#: What a node that holds the item answers.
+#: The values returned by a node that holds it.
 SHOWN: dict[bytes, Any] = {
     b"k": PUBLIC_KEY,
     b"seq": 2**63 - 1,
@@ -42,21 +42,21 @@ def contact(rank: int) -> Contact:
 
 def values_of(item: MutableItem) -> dict[bytes, Any]:
     """
-    The values in the answer of a node that holds C{item}.
+    The values in the response of a node that holds C{item}.
     """
     return {b"k": item.public_key, b"seq": item.seq, b"sig": item.signature, b"v": record(1), b"token": b"t"}
 
 
 def response(values: dict[bytes, Any] | None = None) -> Response:
     """
-    A response with C{values}.
+    A response with default values.
     """
     return Response(b"tttt", b"n" * 20, values or {}, b"RS\x00\x01", None)
 
 
 class Wire:
     """
-    Pending queries, which the test answers.
+    Open queries, answered by the test.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Wire:
 
 class PutTestCase(SynchronousTestCase):
     """
-    Puts to nodes that the test simulates.
+    Puts to nodes simulated by the test.
 
     @cvar read_back: whether copies are read back.
     """
@@ -134,7 +134,7 @@ class PutTestCase(SynchronousTestCase):
 
     def first(self) -> Contact:
         """
-        Check that only the first copy's node is queried at first.
+        Return the node of the first copy, which is the only one queried at first.
         """
         (first,) = self.wire.open()
         return first
@@ -142,7 +142,7 @@ class PutTestCase(SynchronousTestCase):
 
 class PutTests(PutTestCase):
     """
-    Sequences, slow nodes and overwriting, without reading back.
+    Sequences, slow nodes, overwriting; without reading back.
     """
 
     def test_arguments(self) -> None:
@@ -166,9 +166,9 @@ class PutTests(PutTestCase):
             },
         )
 
-    def test_word_is_taken(self) -> None:
+    def test_acceptance_counts(self) -> None:
         """
-        Without read-back, an acknowledgement counts as a copy; nodes are not queried
+        Without reading back, an acceptance counts as a copy, and nodes are not queried
         again.
         """
         results = self.put(self.read())
@@ -179,7 +179,7 @@ class PutTests(PutTestCase):
 
     def test_second_copy_follows(self) -> None:
         """
-        The copies are placed one after the other, each on one node.
+        The copies are placed one after another, each on one node.
         """
         results = self.put(self.read())
         first = self.first()
@@ -191,10 +191,9 @@ class PutTests(PutTestCase):
         self.assertLessEqual(int.from_bytes(first.node_id), 12)
         self.assertGreaterEqual(int.from_bytes(second.node_id), 21)
 
-    def test_further_copies_side_by_side(self) -> None:
+    def test_further_copies_concurrently(self) -> None:
         """
-        When a slot is topped up, all missing copies except the first are placed
-        concurrently.
+        When topping up, all copies after the first missing one are placed concurrently.
         """
         results = self.put(self.read(r2=record(1), r25=record(1)))
         first = self.first()
@@ -207,8 +206,8 @@ class PutTests(PutTestCase):
 
     def test_crowded(self) -> None:
         """
-        The first copy may go to any node; if two nodes turn out to be taken, no further
-        copies are made.
+        The first copy is tried on all nodes; a writer that found two of them taken
+        places no further copies.
         """
         for refusals, copies in ((1, 2), (CROWDED, 1), (31, 1)):
             self.wire = Wire()
@@ -221,8 +220,8 @@ class PutTests(PutTestCase):
 
     def test_crowded_later(self) -> None:
         """
-        The same applies if this is found out while placing the second copy; refusals for
-        other reasons don't count.
+        The same applies if the writer finds out while placing the second copy; other
+        refusals do not count.
         """
         results = self.put(self.read())
         self.wire.refuse(self.first(), 203)
@@ -235,8 +234,8 @@ class PutTests(PutTestCase):
 
     def test_next_node(self) -> None:
         """
-        If a node refuses or does not answer, the next node of the sequence follows; no
-        node is queried twice.
+        After a node that refuses or does not answer, the next node of the sequence is
+        tried; no node is tried twice.
         """
         results = self.put(self.read(6))
         for _ in range(2):
@@ -253,8 +252,8 @@ class PutTests(PutTestCase):
 
     def test_slow_node(self) -> None:
         """
-        If a node is slow the next one follows, but it still counts if it answers while
-        the put runs.
+        After a slow node the next one is tried; the slow one still counts if it answers
+        while the put runs.
         """
         results = self.put(self.read())
         slow = self.first()
@@ -267,9 +266,9 @@ class PutTests(PutTestCase):
         self.wire.answer(third)
         self.assertEqual(set(results[0].stored), {slow, second, third})
 
-    def test_slow_to_the_end(self) -> None:
+    def test_slow_until_the_end(self) -> None:
         """
-        The put does not wait for a slow node once others have stored the value.
+        The put does not wait for a slow node if others have stored.
         """
         results = self.put(self.read())
         slow = self.first()
@@ -281,7 +280,7 @@ class PutTests(PutTestCase):
 
     def test_all_slow(self) -> None:
         """
-        If all nodes are slow, the put waits for their answers.
+        If all nodes are slow, the put waits for their replies.
         """
         results = self.put(self.read(2))
         one = self.first()
@@ -304,8 +303,8 @@ class PutTests(PutTestCase):
 
     def test_overwrite_and_read_back(self) -> None:
         """
-        If all nodes are taken, junk is overwritten without C{cas}; the put counts as
-        stored only when a read returns the value.
+        If all nodes are taken, junk is overwritten without C{cas}; a node counts as
+        stored only once a read shows our value.
         """
         held = {f"r{rank}": record(rank + 1) for rank in range(1, 9)} | {"r3": b"junk", "r5": b"junk"}
         results = self.put(self.read(8, b"RS\x00\x01", **held))
@@ -321,8 +320,8 @@ class PutTests(PutTestCase):
 
     def test_no_overwrite_after_a_race(self) -> None:
         """
-        A node that was free in the read but refused is not overwritten, because its
-        current value is unknown.
+        A node that was free in the read but refused is not overwritten: its present
+        value is unknown.
         """
         results = self.put(self.read(2))
         for _ in range(2):
@@ -332,7 +331,7 @@ class PutTests(PutTestCase):
 
     def test_overwrites_are_bounded(self) -> None:
         """
-        The number of nodes tried by one put is bounded.
+        One put tries to overwrite a bounded number of nodes.
         """
         results = self.put(self.read(32, **{f"r{rank}": b"junk" for rank in range(1, 33)}))
         while self.wire.open():
@@ -341,7 +340,7 @@ class PutTests(PutTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends all queries, including slow ones.
+        Cancelling a put cancels its queries, including slow ones.
         """
         done = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
         self.wire.slow(self.wire.open()[0])
@@ -352,14 +351,14 @@ class PutTests(PutTestCase):
 
 class ReadBackTests(PutTestCase):
     """
-    A copy counts when it has been read back.
+    A copy counts once it has been read back.
     """
 
     read_back = True
 
     def setUp(self) -> None:
         """
-        Every node returns what it was given, except for the liars.
+        Every node returns what it was given, except the liars.
         """
         super().setUp()
         self.liars: set[Contact] = set()
@@ -382,8 +381,8 @@ class ReadBackTests(PutTestCase):
 
     def test_liar(self) -> None:
         """
-        A node that acknowledges the put but does not hold the value counts only as
-        acknowledged, and the next node is tried.
+        A node that accepts but does not hold the value has only acknowledged it, and
+        the next node of the sequence is tried.
         """
         results = self.put(self.read())
         liar = self.first()
@@ -398,8 +397,8 @@ class ReadBackTests(PutTestCase):
 
     def test_slow_to_show(self) -> None:
         """
-        The put does not wait for a slow read-back; if it succeeds while the put runs, the
-        copy counts.
+        The put does not wait for a node that is slow to show the value; its copy counts
+        if it shows it while the put runs.
         """
         results = self.put(self.read())
         late = self.first()
@@ -417,8 +416,8 @@ class ReadBackTests(PutTestCase):
 
     def test_one_more_query(self) -> None:
         """
-        Each copy costs one more query to the same node, directly after its answer; the
-        next copy is started after the read-back.
+        Each copy costs one more query, to the same node, right after its reply; the
+        next copy begins once the value was shown.
         """
         results = self.put(self.read())
         one = self.first()
@@ -443,7 +442,7 @@ class ReadBackTests(PutTestCase):
 
     def test_another_value(self) -> None:
         """
-        A node that returns another valid value of the slot does not hold this one.
+        A node that returns another genuine value of the slot does not hold ours.
         """
         theirs = sign_item(SEED, SALT, 2**63 - 1, record(2))
         results = self.put(self.read(1))
@@ -455,8 +454,8 @@ class ReadBackTests(PutTestCase):
 
     def test_slow_put_is_read_back(self) -> None:
         """
-        If all nodes are slow, the put waits for their answers, and then for the reads
-        that return the value.
+        If all nodes are slow, the put waits for their replies, and then for the reads
+        that show the value.
         """
         results = self.put(self.read(2))
         one = self.first()
@@ -473,8 +472,7 @@ class ReadBackTests(PutTestCase):
 
     def test_proof_after_the_end(self) -> None:
         """
-        Whatever nodes answer after the end of the put, nothing more is sent, and the
-        result is unchanged.
+        Replies after the end of the put cause no queries and do not change the result.
         """
         results = self.put(self.read())
         slow = self.first()
@@ -490,7 +488,7 @@ class ReadBackTests(PutTestCase):
 
     def test_cancel_slow_proofs(self) -> None:
         """
-        Cancelling also ends reads whose results are no longer needed.
+        Cancelling a put also cancels slow reads.
         """
         put = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
         mute = self.first()
@@ -518,7 +516,7 @@ class ReadBackTests(PutTestCase):
 
     def test_cancel_the_proof(self) -> None:
         """
-        Cancelling ends a pending read.
+        Cancelling a put cancels a running read.
         """
         put = Put(self.wire.ask, self.read(), ITEM, record(1), self.placement).run()
         mute = self.first()
@@ -552,8 +550,7 @@ class StoreOnTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """
-        It ends when the remaining nodes are slow, but not before one has stored the
-        value.
+        The write ends when all remaining nodes are slow, but not before one has stored.
         """
         one, two, three = self.wire.open()
         self.wire.slow(one)
@@ -564,9 +561,9 @@ class StoreOnTests(SynchronousTestCase):
         self.assertEqual(self.results, [PutResult((two,), (), ((three, 205),), (one,))])
         self.wire.time_out(one)
 
-    def test_nobody(self) -> None:
+    def test_no_nodes(self) -> None:
         """
-        Without a token no node is written to.
+        Without a token there is no node to write to.
         """
         self.assertEqual(
             self.successResultOf(store_on(self.wire.ask, [Holder(contact(9), None)], b"put", {})), PutResult()
@@ -574,7 +571,7 @@ class StoreOnTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends the queries.
+        Cancelling the write cancels its queries.
         """
         self.done.cancel()
         self.assertIsInstance(self.results[0].value, CancelledError)
@@ -583,7 +580,7 @@ class StoreOnTests(SynchronousTestCase):
 
 class ReadAgainTests(SynchronousTestCase):
     """
-    Reading again in one round trip to the same nodes.
+    One more round trip to the same nodes.
     """
 
     def setUp(self) -> None:
@@ -593,8 +590,8 @@ class ReadAgainTests(SynchronousTestCase):
 
     def test_answers(self) -> None:
         """
-        New answers replace the old ones, even if they have no value; nodes that are slow,
-        refuse or can't be queried keep the earlier answer.
+        New answers replace the old ones, even without a value; a node that is slow,
+        refuses or may not be queried keeps its earlier answer.
         """
         results = outcome(read_again(self.read, self.wire.ask, lambda each: each != contact(4)))
         self.assertEqual(self.wire.open(b"get"), [contact(1), contact(2), contact(3)])
@@ -608,9 +605,9 @@ class ReadAgainTests(SynchronousTestCase):
         self.assertEqual(tuple(others), self.read.answers[1:])
         self.wire.answer(contact(3), b"get", {b"token": b"late"})
 
-    def test_told_at_once(self) -> None:
+    def test_reported_immediately(self) -> None:
         """
-        Each answer is reported when it arrives, but not after the end.
+        The observer is called with each answer on arrival, but not after the end.
         """
         reported: list[NodeAnswer] = []
         results = outcome(read_again(self.read, self.wire.ask, lambda each: True, reported.append))
@@ -625,8 +622,8 @@ class ReadAgainTests(SynchronousTestCase):
 
     def test_nearest(self) -> None:
         """
-        Only a given number of the nearest are queried, without those that were silent;
-        all others stay unchanged.
+        Only the given number of nearest nodes is queried, and no silent ones; the
+        others keep their answers and silent ones stay silent.
         """
         read = evolve(self.read, silent=(contact(9),))
         results = outcome(read_again(read, self.wire.ask, lambda each: True, nearest=2))
@@ -639,8 +636,8 @@ class ReadAgainTests(SynchronousTestCase):
 
     def test_silent_ones(self) -> None:
         """
-        Nodes that were silent during the lookup are queried once more: one that answers
-        is inserted by distance, one that is silent again is given up.
+        Nodes that were silent during the lookup are queried once more: an answer is
+        inserted by distance, a node that is silent again is dropped.
         """
         by_distance = sorted(
             (answer.contact for answer in self.read.answers),
@@ -658,16 +655,16 @@ class ReadAgainTests(SynchronousTestCase):
         self.assertEqual(results[0].silent, ())
         self.wire.answer(gone, b"get", {b"token": b"late"})
 
-    def test_nobody_may_be_asked(self) -> None:
+    def test_none_may_be_queried(self) -> None:
         """
-        If no node can be queried, the result is the same read, immediately.
+        If no node may be queried, the same read is returned immediately.
         """
         again = read_again(self.read, self.wire.ask, lambda each: False)
         self.assertEqual(self.successResultOf(again), self.read)
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends the queries.
+        Cancelling cancels the queries.
         """
         again = read_again(self.read, self.wire.ask, lambda each: True)
         again.cancel()
@@ -677,7 +674,7 @@ class ReadAgainTests(SynchronousTestCase):
 
 class AnswerTests(SynchronousTestCase):
     """
-    The conversion of a response.
+    The interpretation of a response.
     """
 
     def answer(self, values: dict[bytes, Any]) -> NodeAnswer:
@@ -685,15 +682,15 @@ class AnswerTests(SynchronousTestCase):
 
     def test_genuine(self) -> None:
         """
-        A valid item gives value, seq and token.
+        A genuine item yields value, seq and token.
         """
         expected = NodeAnswer(contact(1), b"t", record(1), 2**63 - 1, b"RS\x00\x01")
         self.assertEqual(self.answer(values_of(ITEM)), expected)
 
     def test_wrong_item(self) -> None:
         """
-        A node that returns an invalid item counts as holding nothing, and is not written
-        to.
+        A node with an item that is not genuine counts as holding nothing, and is not
+        written to.
         """
         good = values_of(ITEM)
         for change in (
@@ -708,7 +705,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_not_a_string(self) -> None:
         """
-        A valid item whose value is not a byte string occupies the node.
+        A genuine item whose value is not a byte string occupies its node.
         """
         encoded = Encoded(b"li1ee")
         values = values_of(MutableItem(ITEM.public_key, SALT, 1, encoded, sign(SEED, SALT, 1, encoded))) | {
@@ -718,7 +715,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_bad_tokens(self) -> None:
         """
-        A token of another type, or one that is too long, is ignored.
+        A token of another type or that is too long is ignored.
         """
         tokens: tuple[Any, ...] = (5, [], b"x" * (MAX_TOKEN_SIZE + 1))
         for token in tokens:

@@ -28,12 +28,12 @@ def response(**values: Any) -> Response:
 
 class SampleInTests(SynchronousTestCase):
     """
-    Parsing of responses.
+    The interpretation of a response.
     """
 
     def test_good(self) -> None:
         """
-        A response has samples, their total number, and the interval.
+        A response has samples, their total number and the interval.
         """
         sample = sample_in(CONTACTS[0], response(samples=b"a" * 20 + b"b" * 20, num=7, interval=60))
         self.assertEqual(sample, InfohashSample(CONTACTS[0], (b"a" * 20, b"b" * 20), 7, 60.0))
@@ -48,7 +48,7 @@ class SampleInTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        Values that are missing or out of range are replaced by ones within the range.
+        Missing and out-of-range numbers are replaced by valid ones.
         """
         for num in (-1, b"x", None, 10**18):
             for interval in (-5, b"x", None, 10**18):
@@ -82,8 +82,8 @@ class SamplerTests(SynchronousTestCase):
 
     def test_answers(self) -> None:
         """
-        It ends when each node has answered, refused, failed or is slow; a late answer
-        counts for the interval.
+        Sampling ends when each node has answered, refused, failed or is slow; a late
+        answer still sets the interval.
         """
         done = self.sampler.sample(CONTACTS, self.reported.append)
         self.asked[CONTACTS[2]].callback(response(samples=b"a" * 20, num=1, interval=100))
@@ -101,15 +101,15 @@ class SamplerTests(SynchronousTestCase):
             self.sampler.sample(CONTACTS, self.reported.append).addErrback(lambda _: None)
             self.assertEqual(list(self.asked), [CONTACTS[number] for number in expected])
 
-    def test_nobody(self) -> None:
+    def test_no_nodes(self) -> None:
         """
-        Without nodes the result is empty.
+        Without nodes to query the result is empty.
         """
         self.assertEqual(self.successResultOf(self.sampler.sample([], self.reported.append)), ())
 
     def test_all_fail(self) -> None:
         """
-        If all nodes fail, the result is empty.
+        If no node answers, the result is empty.
         """
         done = self.sampler.sample(CONTACTS, self.reported.append)
         for query in self.asked.values():
@@ -118,7 +118,7 @@ class SamplerTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelling ends all queries.
+        Cancelling cancels all queries.
         """
         done = self.sampler.sample(CONTACTS, self.reported.append)
         done.cancel()

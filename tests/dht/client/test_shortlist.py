@@ -29,14 +29,14 @@ from tests.dht.swarm import TARGET, LargeSwarm, Swarm
 
 def at(distance: int) -> Contact:
     """
-    A contact at the given distance from the target.
+    A node at the given distance from the target.
     """
     return Contact(distance.to_bytes(20), f"10.{distance >> 8 & 255}.{distance & 255}.1", 1)
 
 
 class CandidatesTests(SynchronousTestCase):
     """
-    The candidates that are kept.
+    Which candidates are kept.
     """
 
     def make(self, closed: bool = False) -> Candidates[Contact]:
@@ -44,7 +44,7 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_nearest_are_kept(self) -> None:
         """
-        Beyond the limit, the farthest candidates are dropped.
+        Over the limit the farthest candidates are dropped.
         """
         candidates = self.make()
         contacts = [
@@ -60,8 +60,8 @@ class CandidatesTests(SynchronousTestCase):
     def test_places_of_a_network(self) -> None:
         """
         A network (/24, or /64 of IPv6) has few candidates and one place among the
-        nearest, that of its nearest node that answers; on the same machine and in a
-        closed network each node has one, in a local network each address.
+        nearest, that of its nearest node that answers. On loopback and in a closed
+        network each node has a place, in a local network each address.
         """
         for pattern, candidates_of, places_of in (
             ("80.0.0.{}", MAX_PER_NETWORK, 1),
@@ -75,7 +75,7 @@ class CandidatesTests(SynchronousTestCase):
                 candidates.learn(contacts)
                 candidates.learn(contacts)
                 self.assertEqual(len(candidates.all()), kept)
-                self.assertEqual(len(list(candidates.alone(candidates.orders[0]))), places)
+                self.assertEqual(len(list(candidates.one_per_network(candidates.orders[0]))), places)
                 for candidate in candidates.all()[1:]:
                     candidate.state, candidate.result = State.ANSWERED, candidate.contact
                 self.assertEqual(len(candidates.answered()), 0 if places == 1 else min(8, places - 1))
@@ -85,7 +85,7 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_not_ourselves(self) -> None:
         """
-        The client's own id is not a candidate.
+        Our own id is not a candidate.
         """
         candidates = self.make()
         candidates.learn([Contact(b"\x07" * 20, "10.0.0.1", 1)])
@@ -93,8 +93,8 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_any_state(self) -> None:
         """
-        A nearer contact replaces the farthest one, whatever its state; a farther one does
-        not.
+        A nearer candidate replaces the farthest, whatever the state of that one; a
+        farther one does not.
         """
         for state in (State.NEW, State.ASKED, State.SLOW, State.ANSWERED):
             candidates = self.make()
@@ -110,8 +110,8 @@ class CandidatesTests(SynchronousTestCase):
 
     def test_comes_back(self) -> None:
         """
-        A candidate that was dropped before it was queried returns if it is named again
-        and there is room; others do not.
+        A candidate dropped before it was queried returns when it is named again and
+        there is room; others do not.
         """
         for state in State:
             candidates = self.make()
@@ -127,9 +127,9 @@ class CandidatesTests(SynchronousTestCase):
             self.assertEqual(candidates.all()[-1] is farthest, state is State.NEW)
             self.assertEqual(len(candidates.all()), MAX_CANDIDATES - (state is not State.NEW))
 
-    def test_renamed_after_it_went(self) -> None:
+    def test_renamed_after_drop(self) -> None:
         """
-        A former candidate does not become one again under another id.
+        A dropped candidate does not return when its id changes.
         """
         candidates = self.make()
         candidates.learn([at(5), at(7)])
@@ -139,9 +139,9 @@ class CandidatesTests(SynchronousTestCase):
         self.assertEqual([each.distance for each in candidates.all()], [7])
 
 
-class TellerTests(SynchronousTestCase):
+class InformantTests(SynchronousTestCase):
     """
-    Which informants are trusted, and the effect on the nodes they named.
+    Which informants are credible, and the consequences for the nodes that they named.
     """
 
     def setUp(self) -> None:
@@ -151,15 +151,15 @@ class TellerTests(SynchronousTestCase):
 
     def asked(self) -> list[int]:
         """
-        The distances of the candidates that would be queried.
+        Return the distances of the candidates that would be queried.
         """
         order = self.candidates.orders[0]
-        return [each.distance for each in self.candidates.alone(order) if each.distance < 200]
+        return [each.distance for each in self.candidates.one_per_network(order) if each.distance < 200]
 
-    def test_believed(self) -> None:
+    def test_credible(self) -> None:
         """
-        An informant is trusted until 8 of the nodes it named are silent, and as long as
-        these are at most 4 times as many as those that answered.
+        An informant is credible until 8 of the nodes that it named are silent, and as
+        long as the silent ones are at most 4 times as many as those that answered.
         """
         for silences, answers, expected in (
             (MAX_SILENT - 1, 0, True),
@@ -171,12 +171,12 @@ class TellerTests(SynchronousTestCase):
         ):
             candidate: Candidate[Contact] = Candidate(at(1), 1, None)
             candidate.silences, candidate.answers = silences, answers
-            self.assertEqual(candidate.believed, expected, (silences, answers))
+            self.assertEqual(candidate.credible, expected, (silences, answers))
 
     def test_not_asked(self) -> None:
         """
-        A node named only by untrusted informants is not queried until one of them is
-        trusted again; one that has been queried stays.
+        A node named by no credible informant is not queried, until the informant is
+        credible again; a node already queried stays.
         """
         self.candidates.learn([at(1), at(2)], self.one)
         self.candidates.all()[0].state = State.SLOW
@@ -187,8 +187,8 @@ class TellerTests(SynchronousTestCase):
 
     def test_named_by_others(self) -> None:
         """
-        A node also named by another informant is queried, in whatever order the two name
-        it, and whether or not the first is already untrusted by then.
+        A node named by another informant too is queried, whatever the order of the two
+        and whether or not the first has lost its credibility by then.
         """
         for first, second, falls_before in (
             (self.one, self.two, True),
@@ -208,18 +208,18 @@ class TellerTests(SynchronousTestCase):
             self.one.silences = MAX_SILENT
             self.assertEqual(self.asked(), [1, 2] if one is not self.one else [2])
 
-    def test_names_no_more(self) -> None:
+    def test_later_names_are_ignored(self) -> None:
         """
-        Nodes that an untrusted informant names afterwards are ignored.
+        Nodes named after the loss of credibility are ignored.
         """
         self.one.silences = MAX_SILENT
         self.candidates.learn([at(1)], self.one)
         self.assertEqual(len(self.candidates.all()), 2)
 
-    def test_go_first(self) -> None:
+    def test_dropped_first(self) -> None:
         """
-        If there is no room, nodes named only by untrusted informants are dropped first,
-        even if they are nearer, unless they have answered.
+        When there is no room, unanswered candidates without a credible informant are
+        dropped first, even if they are nearer.
         """
         self.candidates.learn([at(1), at(2), at(3)], self.one)
         self.candidates.learn(at(number) for number in range(300, 298 + MAX_CANDIDATES - 3))
@@ -241,7 +241,7 @@ class TellerTests(SynchronousTestCase):
 
 class LargeNetworkTests(SynchronousTestCase):
     """
-    Lookups that learn of more nodes than they keep.
+    Lookups that learn of more nodes than are kept.
     """
 
     def test_nearest(self) -> None:
@@ -250,7 +250,7 @@ class LargeNetworkTests(SynchronousTestCase):
         """
         for seed in range(10):
             for width in (K, SLOT_WIDTH):
-                swarm = LargeSwarm(5000, seed, nodes_per_answer=MAX_NODES)
+                swarm = LargeSwarm(5000, seed, returned=MAX_NODES)
                 lookup = swarm.lookup(swarm.some(20), width=width)
                 heard: set[Contact] = set()
 
@@ -267,8 +267,8 @@ class LargeNetworkTests(SynchronousTestCase):
 
     def crowd(self, lag: float) -> tuple[Swarm, Contact]:
         """
-        A far node that is queried, but answers only after it was dropped because nearer
-        ones became known.
+        A far node that is queried but answers only after so many nearer ones are known
+        that it was dropped.
         """
         swarm = Swarm(0)
         informants = [at(5000 + number) for number in range(15)]
@@ -282,10 +282,10 @@ class LargeNetworkTests(SynchronousTestCase):
         swarm.lags[far] = lag
         return swarm, far
 
-    def test_late_answer_of_one_that_went(self) -> None:
+    def test_late_answer_of_a_dropped_candidate(self) -> None:
         """
-        Neither the answer nor the time-out of a dropped candidate does harm; the nodes it
-        names are used.
+        The response or time-out of a dropped candidate does no harm; the nodes that it
+        names are added.
         """
         for lag, dead in ((0.035, False), (0.07, False), (2.0, True)):
             swarm, far = self.crowd(lag)
@@ -303,7 +303,7 @@ class LargeNetworkTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Cancelling also ends the queries to dropped candidates.
+        Cancelling also cancels the queries to dropped candidates.
         """
         for lag in (0.045, 1.0):
             swarm, far = self.crowd(lag)
@@ -324,8 +324,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_cost(self) -> None:
         """
-        Each hostile node costs few queries: those needed to detect it, and those in
-        flight by then.
+        Each liar costs few queries: those needed to find out, and those in flight by
+        then.
         """
         for seed in range(20):
             for width in (K, SLOT_WIDTH):
@@ -361,7 +361,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_many_liars(self) -> None:
         """
-        Many untrusted nodes do not displace nodes that have answered.
+        Many nodes without a credible informant do not displace those that have
+        answered.
         """
         for seed in range(20):
             swarm = LargeSwarm(2000, seed)
@@ -374,8 +375,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_silent_network(self) -> None:
         """
-        If 60 % of all nodes are silent, honest informants are still trusted: as many of
-        the nearest are found as with trust disabled.
+        If 60 % of all nodes are silent, honest informants stay credible: as many of the
+        nearest are found as if all were trusted.
         """
         found: Counter[bool] = Counter()
         for believing in (False, True):
@@ -392,8 +393,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_named_by_a_liar(self) -> None:
         """
-        A liar that names the nearest nodes behind invented ones does not exclude them:
-        others name them, too.
+        A liar that names the nearest nodes after invented ones does not keep them out:
+        other nodes name them too.
         """
         for seed in range(20):
             swarm = LargeSwarm(500, seed)
@@ -415,8 +416,8 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_late_answers(self) -> None:
         """
-        Slow is not silent: after the late answers of the nodes it named, an informant is
-        trusted again, and the others are queried.
+        A slow node is not silent: with the late answers of the nodes that it named, an
+        informant becomes credible again, and the others are queried.
         """
         for late in (1, MAX_SILENT):
             swarm = Swarm(0)
@@ -424,10 +425,7 @@ class InventedNodesTests(SynchronousTestCase):
             named = [at(number) for number in range(1, MAX_SILENT + 5)]
 
             def nodes(
-                contact: Contact,
-                target: bytes,
-                named: list[Contact] = named,
-                informant: Contact = informant,
+                contact: Contact, target: bytes, named: list[Contact] = named, informant: Contact = informant
             ) -> list[Contact]:
                 return named if contact == informant else []
 
@@ -445,13 +443,13 @@ class InventedNodesTests(SynchronousTestCase):
 
     def test_held_back(self) -> None:
         """
-        A node that has not been queried because of the packet budget is not silent.
+        A node not yet queried because of the packet budget is not silent.
         """
         swarm = Swarm(0)
         informant = at(1000)
-        reported = [at(number) for number in range(1, MAX_SILENT + 5)]
-        swarm.nodes = lambda contact, target: reported if contact == informant else []
-        swarm.exhausted = set(reported[:MAX_SILENT])
+        named = [at(number) for number in range(1, MAX_SILENT + 5)]
+        swarm.nodes = lambda contact, target: named if contact == informant else []
+        swarm.exhausted = set(named[:MAX_SILENT])
         swarm.dead = set(swarm.exhausted)
         (results,), _ = swarm.run(swarm.lookup([informant]).start())
-        self.assertEqual(results, [*reported[MAX_SILENT:], informant])
+        self.assertEqual(results, [*named[MAX_SILENT:], informant])

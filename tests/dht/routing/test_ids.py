@@ -28,7 +28,7 @@ class DistanceTests(SynchronousTestCase):
 
     def test_xor(self) -> None:
         """
-        The distance is the XOR, with the first byte the most significant.
+        The distance is the XOR as a big-endian number.
         """
         self.assertEqual(distance(b"a" * 20, b"a" * 20), 0)
         self.assertEqual(distance(b"\x80" + bytes(19), bytes(20)), 1 << 159)
@@ -68,7 +68,7 @@ class BEP42Tests(SynchronousTestCase):
 
     def test_generate(self) -> None:
         """
-        Generated ids are valid, and all other bits are random.
+        Generated ids are valid, and differ in all free bits.
         """
         rng = Random(42)
         for ip in ("203.0.113.9", "2001:db8:1:2:3:4:5:6", "8.8.8.8"):
@@ -102,7 +102,7 @@ class BEP42Tests(SynchronousTestCase):
 
     def test_loopback(self) -> None:
         """
-        127/8 and ::1 are the same machine, other local networks are not.
+        127/8 and ::1 are loopback, other local networks are not.
         """
         for ip, expected in (("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False)):
             self.assertEqual(is_loopback(ip), expected, ip)
@@ -115,7 +115,7 @@ class RandomIdTests(SynchronousTestCase):
 
     def test_reproducible(self) -> None:
         """
-        The result depends only on the random source.
+        The id depends on the random source only.
         """
         self.assertEqual(random_id(Random(3)), random_id(Random(3)))
         self.assertNotEqual(random_id(Random(3)), random_id(Random(4)))

@@ -19,7 +19,7 @@ OWN = bytes(20)
 
 def contact(prefix: int, number: int = 0, port: int = 6881) -> Contact:
     """
-    A node whose id starts with the byte C{prefix}, at its own address.
+    A node whose id starts with the byte C{prefix}, at a unique address.
     """
     return Contact(bytes((prefix,)) + number.to_bytes(19), f"10.{prefix}.{number >> 8}.{number & 255}", port)
 
@@ -65,8 +65,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_nearest_is_exact(self) -> None:
         """
-        For any target, L{RoutingTable.nearest} returns the same as sorting all nodes by
-        distance.
+        L{RoutingTable.nearest} equals the result of sorting all nodes by distance, for
+        any target.
         """
         seed = 20
         rng = Random(seed)
@@ -86,8 +86,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_nearest_of_many_buckets(self) -> None:
         """
-        This holds even if crafted ids fill a hundred buckets; then only the nearest
-        buckets are examined, to save time.
+        The same holds if ids are crafted to fill a hundred buckets; only the nearest
+        buckets are examined, to bound the time per query.
         """
         seed = 21
         rng = Random(seed)
@@ -131,8 +131,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_one_place_per_ip(self) -> None:
         """
-        A second node on the same IP address is refused; in a closed network it is
-        accepted.
+        A second node of an IP address does not enter, except in a closed network.
         """
         first, second = contact(0x80), Contact(b"\x01" * 20, contact(0x80).host, 1)
         for closed, expected in ((False, 1), (True, 2)):
@@ -143,8 +142,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_one_of_a_network_in_a_bucket(self) -> None:
         """
-        A /24 of public addresses has one place in a bucket, and a bad node's place goes
-        to the next; local and closed networks and loopback are exempt.
+        A /24 of public addresses has one place in a bucket, and the place of a bad node
+        goes to the next one; local networks, closed ones and loopback are exempt.
         """
         for pattern, closed, places in (
             ("80.0.0.{}", False, 1),
@@ -194,15 +193,15 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_own_id_never_enters(self) -> None:
         """
-        The own id is never added.
+        A node with our own id does not enter.
         """
         self.table.responded(Contact(OWN, "10.0.0.1", 1), 0.0)
         self.assertEqual(len(self.table), 0)
 
     def test_bad_nodes(self) -> None:
         """
-        A node that fails twice in a row is neither returned nor counted, but stays known,
-        behind the others, and returns when it answers.
+        A node that fails twice in a row is neither handed out nor counted, but stays
+        known, after the others, and returns when it answers.
         """
         first, second = self.fill(0x80, 2)
         self.table.failed(first)
@@ -220,7 +219,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_replacement(self) -> None:
         """
-        When a node becomes bad, the latest waiting node takes its place.
+        When a node goes bad, the latest node waiting for a place replaces it.
         """
         contacts = self.fill(0x80, K + 2)
         for _ in range(MAX_FAILURES):
@@ -232,7 +231,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_bad_node_gives_way(self) -> None:
         """
-        In a full bucket a new node immediately replaces a bad one.
+        In a full bucket a newcomer replaces a bad node immediately.
         """
         contacts = self.fill(0x80, K)
         for _ in range(MAX_FAILURES):
@@ -244,8 +243,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_questionable_is_to_be_pinged(self) -> None:
         """
-        When a new node waits, the node that has been silent longest is returned for a
-        ping if it is questionable; otherwise none.
+        When a newcomer waits, the node heard from least recently is returned if it is
+        questionable, otherwise none.
         """
         contacts = self.fill(0x80, K)
         for each in contacts[1:]:
@@ -256,9 +255,9 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_valid_id_preferred(self) -> None:
         """
-        In a full bucket a node with a valid id (BEP42) replaces the longest-silent node
-        without one; where there is room both are accepted, and a node with a valid id
-        keeps its place.
+        In a full bucket a node with a valid id (BEP42) replaces the one heard from
+        least recently among those without. Where there is room both are accepted, and a
+        node with a valid id keeps its place.
         """
         rng = Random(3)
         invalid = [Contact(bytes((0x80,)) + rng.randbytes(19), f"80.1.{n}.1", 1) for n in range(K - 1)]
@@ -294,8 +293,8 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_heard(self) -> None:
         """
-        An unknown node that sends a query is worth a ping if it could be added; a known
-        node's query keeps it good.
+        An unknown node that queries us is worth a ping if it could enter; a query from
+        a known node keeps it good.
         """
         contacts = self.fill(0x80, K)
         self.fill(0x40, 1)
@@ -309,7 +308,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_refresh_targets(self) -> None:
         """
-        After 15 minutes without a change, each bucket gives an id within it, once.
+        After 15 minutes without a change each bucket yields an id within it, once.
         """
         self.fill(0x80)
         self.fill(0x40)
@@ -338,7 +337,7 @@ class RoutingTableTests(SynchronousTestCase):
 
     def test_bookkeeping(self) -> None:
         """
-        After any sequence of events all views agree, and no limit is exceeded.
+        After any sequence of events all views agree, and all limits hold.
         """
         seed = 7
         rng = Random(seed)

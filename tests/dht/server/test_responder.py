@@ -32,7 +32,7 @@ class ResponderTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        The nearest nodes are derived from the target.
+        Derive its nearest nodes from the target.
         """
         self.clock = Clock()
         self.clock.advance(1000.0)
@@ -40,7 +40,7 @@ class ResponderTestCase(SynchronousTestCase):
 
     def make(self, **options: Any) -> Responder:
         """
-        A responder with other options.
+        Create a responder with other options.
         """
         options.setdefault("limits", AnswerLimits(closed=True))
         return Responder(
@@ -61,7 +61,7 @@ class ResponderTestCase(SynchronousTestCase):
         node_id: bytes = _THEM,
     ) -> bytes | None:
         """
-        The bytes of the reply to a query.
+        Return the encoded reply to a query.
         """
         return self.responder.answer(Query(b"tx", method, node_id, arguments, False, b""), host, port)
 
@@ -69,7 +69,7 @@ class ResponderTestCase(SynchronousTestCase):
         self, method: bytes, arguments: dict[bytes, Any], host: str = _HOST, port: int = 1000
     ) -> dict[bytes, Any]:
         """
-        The values in the response to a query.
+        Return the values in the response to a query.
         """
         reply = self.reply(method, arguments, host, port)
         assert reply is not None
@@ -81,19 +81,19 @@ class ResponderTestCase(SynchronousTestCase):
 
     def code(self, method: bytes, arguments: dict[bytes, Any], **options: Any) -> int:
         """
-        The code of the error response to a query.
+        Return the code of the error reply to a query.
         """
         reply = self.reply(method, arguments, **options)
         assert reply is not None
         message = decode(reply)
         assert isinstance(message, Error), message
         self.assertEqual(message.transaction, b"tx")
-        self.assertEqual(self.responder.counters[f"error.{message.code}"] > 0, True)
+        self.assertEqual(self.responder.counters[f"errors_{message.code}"] > 0, True)
         return message.code
 
     def token(self, target: bytes, host: str = _HOST) -> bytes:
         """
-        A token for a target.
+        Return a token for a target.
         """
         token = self.ask(b"get", {b"target": target}, host)[b"token"]
         assert isinstance(token, bytes)
@@ -101,7 +101,7 @@ class ResponderTestCase(SynchronousTestCase):
 
     def put_arguments(self, item: MutableItem, **changes: Any) -> dict[bytes, Any]:
         """
-        The arguments of a valid put, with some of them changed.
+        Return the arguments of a put, with some changed.
         """
         return {
             **item.arguments(),
@@ -118,7 +118,7 @@ class QueryTests(ResponderTestCase):
 
     def test_ping(self) -> None:
         """
-        The response has the node's id and the sender's address, including IPv6.
+        A response has our id and the querier's address, also of IPv6.
         """
         self.assertEqual(self.ask(b"ping", {}), {})
         self.assertEqual(self.ask(b"ping", {}, host="2001:db8::1"), {})
@@ -127,7 +127,8 @@ class QueryTests(ResponderTestCase):
 
     def test_find_node(self) -> None:
         """
-        The nearest nodes are of the sender's family, or of those in C{want}.
+        The response has the nearest nodes of the querier's family, or of those that it
+        wants.
         """
         target = b"x" * 20
         four, six = (target + b"4nodes") * 8, (target + b"6" * 18) * 8
@@ -146,8 +147,8 @@ class QueryTests(ResponderTestCase):
 
     def test_peers(self) -> None:
         """
-        An announced peer is returned with nodes and a token; its port is the one given,
-        or the sender's if implied.
+        An announced peer is returned, with nodes and a token; its port is the one
+        named, or its source port if implied.
         """
         info_hash = b"i" * 20
         empty = self.ask(b"get_peers", {b"info_hash": info_hash})
@@ -163,7 +164,7 @@ class QueryTests(ResponderTestCase):
 
     def test_bad_announcements(self) -> None:
         """
-        Without a valid token and port the reply is 203, and nothing is stored.
+        Without a valid token and port the reply is error 203, and nothing is stored.
         """
         info_hash = b"i" * 20
         good = {b"info_hash": info_hash, b"token": self.token(info_hash), b"port": 6881}
@@ -182,8 +183,8 @@ class QueryTests(ResponderTestCase):
 
     def test_sample_infohashes(self) -> None:
         """
-        The sample has up to 20 info hashes and their number, and does not change until
-        the interval is over; an empty one is not cached.
+        The sample has up to 20 info hashes and their number, and stays the same until
+        the interval has passed; an empty one is not cached.
         """
         values = self.ask(b"sample_infohashes", {b"target": b"x" * 20})
         self.assertEqual((values[b"num"], values[b"samples"]), (0, b""))
@@ -211,7 +212,7 @@ class QueryTests(ResponderTestCase):
 
     def test_faulty_queries(self) -> None:
         """
-        A missing or wrong id, method or target gives 203.
+        A missing or invalid id, method or target is error 203.
         """
         self.assertEqual(self.code(b"ping", {}, node_id=b""), 203)
         self.assertEqual(self.code(b"", {}), 203)
@@ -227,7 +228,7 @@ class QueryTests(ResponderTestCase):
 
     def test_server_error(self) -> None:
         """
-        An unexpected error gives 202 and is logged once.
+        An unexpected exception is error 202, and logged once.
         """
         with patch.object(self.responder.items, "get", side_effect=ZeroDivisionError):
             for _ in range(3):
@@ -269,7 +270,7 @@ class ItemTests(ResponderTestCase):
 
     def test_get_with_seq(self) -> None:
         """
-        A client with this seq, or a greater one, gets no value.
+        A querier that knows this seq or a higher one gets no value.
         """
         item = sign_item(_SEED, b"", 5, b"value")
         self.ask(b"put", self.put_arguments(item))
@@ -282,7 +283,7 @@ class ItemTests(ResponderTestCase):
 
     def test_seq_and_cas(self) -> None:
         """
-        301 and 302 follow BEP44; a refused put changes nothing.
+        Errors 301 and 302 as in BEP44; a refused put changes nothing.
         """
         item = sign_item(_SEED, b"", 5, b"value")
         self.assertEqual(self.ask(b"put", self.put_arguments(item, cas=77)), {})
@@ -312,7 +313,7 @@ class ItemTests(ResponderTestCase):
 
     def test_errors(self) -> None:
         """
-        Each fault has its code, and nothing is stored.
+        Each fault has its error code, and nothing is stored.
         """
         item = sign_item(_SEED, b"salt", 5, b"value")
         large = b"v" * 997
@@ -350,8 +351,7 @@ class ItemTests(ResponderTestCase):
 
     def test_immutable_over_mutable(self) -> None:
         """
-        An immutable item whose target is that of a mutable one does not replace it,
-        because it does not match the key.
+        An immutable item whose target is that of a mutable one does not replace it.
         """
         target = sha1(encode(b"value")).digest()
         item = sign_item(_SEED, b"salt", 5, b"other")
@@ -406,7 +406,7 @@ class LimitTests(ResponderTestCase):
 
     def bytes_sent(self, host: str, seconds: int = 20) -> int:
         """
-        The number of bytes sent to an address that keeps asking.
+        Return the number of bytes a constantly querying node gets.
         """
         total = 0
         for _ in range(seconds * 10):
@@ -425,7 +425,7 @@ class LimitTests(ResponderTestCase):
 
     def test_other_networks(self) -> None:
         """
-        One network's use of the upload does not stop replies to another.
+        The load of one network does not affect another.
         """
         self.bytes_sent("10.0.1.1", seconds=2)
         self.assertIsNotNone(self.reply(b"ping", {}, "10.0.2.1"))
@@ -439,8 +439,9 @@ class LimitTests(ResponderTestCase):
 
     def test_token_proves(self) -> None:
         """
-        A put with a valid token is answered regardless of the limits, and its address
-        then has the limit of proven ones; one with an invalid token is not.
+        A put with a valid token is answered however much was sent before, and its
+        address then has the limit of a proven one; a put with an invalid token is not
+        answered.
         """
         arguments = self.put_arguments(self.item)
         while self.reply(b"ping", {}) is not None:

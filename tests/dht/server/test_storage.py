@@ -27,7 +27,7 @@ def _target(number: int) -> bytes:
 
 class RulesTests(SynchronousTestCase):
     """
-    BEP44's rules for overwriting.
+    The order of writes by BEP44.
     """
 
     def setUp(self) -> None:
@@ -39,8 +39,8 @@ class RulesTests(SynchronousTestCase):
 
     def test_seq(self) -> None:
         """
-        A lower seq gives 302, and so does an equal one with another value; the same value
-        and greater seqs are stored.
+        A lower seq, or an equal one with another value, is error 302; an equal one with
+        the same value and higher ones may be stored.
         """
         for item, expected in (
             (_item(4), 302),
@@ -69,7 +69,7 @@ class RulesTests(SynchronousTestCase):
 
     def test_immutable(self) -> None:
         """
-        C{cas} is ignored if an immutable item is stored.
+        C{cas} is ignored if the stored item is immutable.
         """
         for cas in (None, 0, 77):
             self.assertIsNone(ItemStore.conflict(b"5:value", _item(1), cas))
@@ -92,7 +92,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_expiry(self) -> None:
         """
-        An item expires two hours after its last put.
+        An item lives two hours from its last put, and then disappears.
         """
         store = ItemStore(_ME)
         store.put(_TARGET, _item(5), _NET, 1000.0)
@@ -107,7 +107,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_share(self) -> None:
         """
-        A network that exceeds its share loses its own oldest item; those of others stay.
+        A network over its share loses its own oldest item; other networks' items stay.
         """
         store = ItemStore(_ME, capacity=100, share=3)
         store.put(_target(0), b"1:x", b"net", 1.0)
@@ -119,8 +119,8 @@ class BoundsTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """
-        The bound on the number of items bounds their bytes: of the largest items, from a
-        thousand networks, 1.2 MB are kept.
+        The number of items bounds their bytes: 1.2 MB of the largest ones, from a
+        thousand networks, are kept.
         """
         store = ItemStore(_ME)
         value = Encoded(encode(b"v" * (MAX_VALUE_SIZE - 4)))
@@ -139,7 +139,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_refresh_keeps_share(self) -> None:
         """
-        Repeating another client's put does not move the item into the own share.
+        Repeating another network's put does not move the item into one's own share.
         """
         store = ItemStore(_ME, capacity=100, share=3)
         store.put(_TARGET, _item(5), _NET, 1.0)
@@ -151,7 +151,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_refresh(self) -> None:
         """
-        A refreshed item lives on, is the youngest of its network, and stays in that
+        A refreshed item lives on, is the newest of its network, and stays in that
         network's share.
         """
         store = ItemStore(_ME, capacity=100, share=3)
@@ -166,8 +166,8 @@ class BoundsTests(SynchronousTestCase):
 
     def test_capacity(self) -> None:
         """
-        When the store is full, the farthest of the oldest is evicted; the newest and the
-        nearest stay.
+        When the store is full, the farthest of the oldest items is removed; the newest
+        and the nearest stay.
         """
         store = ItemStore(_ME, capacity=20, share=100)
         for number in (3, 1 << 159, 2, 1, *range(100, 116)):
@@ -180,7 +180,7 @@ class BoundsTests(SynchronousTestCase):
 
     def test_never_exceeded(self) -> None:
         """
-        For any sequence of puts the bounds hold, and the last item put is stored.
+        After any sequence of puts the bounds hold, and the last item put is there.
         """
         for seed in range(5):
             rng = Random(seed)
@@ -211,7 +211,7 @@ class PeerStoreTests(SynchronousTestCase):
 
     def peers(self, now: float, size: int = 6, count: int = 50) -> list[bytes]:
         """
-        The peers of the usual info hash.
+        Return the peers of the default info hash.
         """
         return self.store.peers(_TARGET, size, count, self.rng, now)
 
@@ -227,7 +227,7 @@ class PeerStoreTests(SynchronousTestCase):
 
     def test_sampled(self) -> None:
         """
-        If there are many peers, a random choice is returned.
+        Of many peers a random choice is returned.
         """
         for number in range(100):
             self.store.announce(_TARGET, b"%06d" % number, b"%03d" % number, 1.0)
@@ -247,10 +247,10 @@ class PeerStoreTests(SynchronousTestCase):
         self.assertEqual(self.store.sample(20, 100.0 + PEER_LIFETIME), ([], 0))
         self.assertEqual((len(self.store), self.store.info_hashes), (0, 0))
 
-    def test_expire_bit_by_bit(self) -> None:
+    def test_incremental_expiry(self) -> None:
         """
-        However many peers expire at the same time, one announcement removes a few of
-        them; the others are not returned.
+        However many peers expire together, one announcement removes a few of them; the
+        others are not returned.
         """
         for number in range(1000):
             self.store.announce(_target(number), b"peer-1", b"%d" % (number % 10), 1.0)
@@ -284,7 +284,7 @@ class PeerStoreTests(SynchronousTestCase):
 
     def test_sample(self) -> None:
         """
-        A sample of info hashes, and their number.
+        A sample has some info hashes and their total number.
         """
         hashes = {_target(number) for number in range(30)}
         for info_hash in hashes:

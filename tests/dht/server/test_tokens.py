@@ -27,7 +27,7 @@ class TokensTests(SynchronousTestCase):
 
     def test_own(self) -> None:
         """
-        A token has 8 bytes and is valid only for its IP and target.
+        A token has 8 bytes and is valid for its IP and target only.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         self.assertEqual(len(token), 8)
@@ -37,7 +37,7 @@ class TokensTests(SynchronousTestCase):
 
     def test_forged(self) -> None:
         """
-        Other bytes, including other lengths, and tokens of another secret are invalid.
+        Other bytes, of any length, and tokens of another secret are not valid.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         other = Tokens(Random(2), 1000.0).token(_IP, _TARGET, 1000.0)
@@ -56,15 +56,15 @@ class TokensTests(SynchronousTestCase):
 
     def test_idle(self) -> None:
         """
-        After a long time without any call an old token is invalid.
+        After a long time without any call an old token is not valid.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         self.assertFalse(self.tokens.is_valid(token, _IP, _TARGET, 1000.0 + 2 * ROTATION_INTERVAL))
 
     def test_late_change(self) -> None:
         """
-        A token older than two regular changes is invalid, too, however rarely calls are
-        made.
+        A token older than two rotation intervals is not valid, however rarely there are
+        calls.
         """
         token = self.tokens.token(_IP, _TARGET, 1000.0)
         self.assertTrue(self.tokens.is_valid(token, _IP, _TARGET, 990.0 + 2 * ROTATION_INTERVAL))

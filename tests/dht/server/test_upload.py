@@ -37,7 +37,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def send(self, limits: AnswerLimits, ip: bytes, size: int, now: float) -> int:
         """
-        Send replies for as long as allowed. Returns the number of bytes.
+        Answer while allowed; return the number of bytes sent.
         """
         total = 0
         while limits.allows(ip, now):
@@ -47,14 +47,14 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_first_answers_fit(self) -> None:
         """
-        Two replies with the largest items to one network are allowed immediately.
+        Two answers with the largest items can be sent to a network in a burst.
         """
         self.assertGreaterEqual(self.send(AnswerLimits(), _ip(1), 1400, 1000.0), 2800)
 
     def test_network_rate(self) -> None:
         """
-        In the long run, a network gets 2 kB/s for all its addresses together; another one
-        is not affected.
+        A network gets 2 kB/s in the long run, for all its addresses together; another
+        network is not affected.
         """
         limits = AnswerLimits(upload_rate=1e9)
         rng = Random(1)
@@ -67,7 +67,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_total_rate(self) -> None:
         """
-        In the long run, all networks together get 8 kB/s, with a burst of three seconds'
+        All networks together get 8 kB/s in the long run, with a burst of three seconds'
         worth.
         """
         limits = AnswerLimits()
@@ -80,7 +80,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_upload_rate(self) -> None:
         """
-        All proven addresses together do not get more than that either; the rate is
+        All proven addresses together do not exceed the upload rate, which is
         configurable.
         """
         limits = AnswerLimits(upload_rate=20_000.0)
@@ -93,7 +93,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_proven_first(self) -> None:
         """
-        While unproven addresses of many networks exhaust the upload, proven ones are
+        While unproven addresses of many networks use up the upload, proven ones are
         still answered, and then get nearly all of it.
         """
         limits = AnswerLimits()
@@ -120,8 +120,8 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_proven(self) -> None:
         """
-        An address stays proven for the lifetime of a token; its neighbour's is not
-        proven.
+        An address stays proven for the lifetime of a token; a neighbouring address is
+        not proven.
         """
         limits = AnswerLimits()
         limits.prove(_ip(1, 1), 1000.0)
@@ -141,7 +141,7 @@ class AnswerLimitsTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        The number of entries is bounded, and unused ones are removed.
+        The tables are bounded, and useless entries are removed.
         """
         limits = AnswerLimits(network_rate=1.0)
         for number in range(max(MAX_PROVEN, MAX_CHARGED) + 100):
@@ -156,9 +156,9 @@ class AnswerLimitsTests(SynchronousTestCase):
         self.assertEqual(len(limits._proven), MAX_PROVEN)
         self.assertLessEqual(len(limits._charged), 9)
 
-    def test_forgotten_bit_by_bit(self) -> None:
+    def test_incremental_cleanup(self) -> None:
         """
-        However many entries are unused, one call removes a few.
+        However many entries are useless, one call removes a few.
         """
         limits = AnswerLimits()
         for number in range(1000):

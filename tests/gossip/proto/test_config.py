@@ -32,7 +32,7 @@ class GossipConfigTests(SynchronousTestCase):
             self.assertLessEqual(len(encode(ihave)), config.max_sent)
 
     def test_refused(self) -> None:
-        """Values that can't work are refused."""
+        """Invalid values are refused."""
         bad: list[dict[str, Any]] = [
             {"max_message_size": 511},
             {"active_view_capacity": 0},

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.gossip.proto.contents}: the cost when it is full. Its behaviour is tested
+Tests for L{dtt.gossip.proto.contents}: its cost when full.  Its contents are tested
 with L{dtt.gossip.proto.plumtree}.
 """
 
@@ -17,7 +17,7 @@ class ContentsTests(SynchronousTestCase):
     """
 
     def test_full(self) -> None:
-        """The oldest entries are evicted one by one."""
+        """The oldest entries are dropped, one for each new one."""
         contents = Contents(GossipConfig(max_received=3, max_cached=2))
         ids = [bytes((number,)) * 32 for number in range(5)]
         for identity in ids:

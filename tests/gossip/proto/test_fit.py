@@ -23,7 +23,7 @@ LIMIT = 4095
 
 
 def peer(number: int, length: int | None = None) -> PeerInfo:
-    """A node with PeerData of this size."""
+    """Return a node with C{length} bytes of PeerData."""
     return PeerInfo(bytes((number,)) * 32, None if length is None else b"d" * length)
 
 
@@ -38,14 +38,14 @@ class FitTests(SynchronousTestCase):
         self.assertIs(fit(message, LIMIT), message)
 
     def test_longest_data_first(self) -> None:
-        """The longest PeerData is dropped first; the others stay."""
+        """The longest PeerData is dropped, the others are kept."""
         message = Shuffle(b"o" * 32, (peer(1, 600), peer(2, 3400), peer(3, 30)), 6)
         self.assertEqual(fit(message, LIMIT), Shuffle(b"o" * 32, (peer(1, 600), peer(2), peer(3, 30)), 6))
 
     def test_nodes_from_the_front(self) -> None:
         """
-        If the message is still too long without data, nodes are dropped from the front;
-        the origin's own last entry stays.
+        If that is not enough, nodes are dropped from the front; the origin's own last
+        entry is kept.
         """
         message = ShuffleReply(tuple(peer(number, 10) for number in range(150)))
         fitting = fit(message, LIMIT)
@@ -63,5 +63,5 @@ class FitTests(SynchronousTestCase):
         )
 
     def test_nothing_helps(self) -> None:
-        """A content can't be made smaller."""
+        """A content can't be shrunk."""
         self.assertIsNone(fit(Gossip(b"i" * 32, b"c" * LIMIT, 0), LIMIT))

@@ -53,7 +53,7 @@ A, B, C, D, E, F, X = (peer(number) for number in range(2, 9))
 
 class Machine:
     """
-    A machine with initial neighbours, and shortcuts for its inputs.
+    A machine with initial neighbours, and short methods for its inputs.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Machine:
         return self.view.receive(sender, message, self.now)
 
     def wait(self, seconds: float) -> list[Output]:
-        """Advance the time."""
+        """Let time pass."""
         end = self.now + seconds
         out: list[Output] = []
         while (when := self.view.timers.next) is not None and when <= end:
@@ -90,7 +90,7 @@ class Machine:
 
 
 def sent(outputs: Sequence[Output], kind: type[Message] | None = None) -> list[tuple[bytes, Message]]:
-    """The messages sent, and to whom."""
+    """Return (peer, message) of each message sent."""
     return [
         (output.peer, output.message)
         for output in outputs
@@ -104,7 +104,7 @@ class JoinTests(SynchronousTestCase):
     """
 
     def test_join_command(self) -> None:
-        """The command sends a Join with the member's data; the views do not change."""
+        """A Join is sent with our PeerData; no view changes."""
         machine = Machine()
         out = machine.view.handle(JoinPeers((A, B, A)), 0.0)
         self.assertEqual(out, [SendMessage(A, Join(b"mine")), SendMessage(B, Join(b"mine"))])
@@ -121,7 +121,10 @@ class JoinTests(SynchronousTestCase):
         self.assertEqual(out, [SendMessage(C, Join(b"mine"))])
 
     def test_joined_by(self) -> None:
-        """A Join is answered with a High Neighbor and forwarded from every other neighbour."""
+        """
+        A Join is answered by a High Neighbor, and a ForwardJoin is sent to every other
+        neighbour.
+        """
         machine = Machine(active=[A, B])
         out = machine.hear(C, Join(b"c"))
         walk = ForwardJoin(PeerInfo(C, b"c"), 6)
@@ -139,8 +142,8 @@ class JoinTests(SynchronousTestCase):
 
     def test_joined_when_full(self) -> None:
         """
-        At a full node a random neighbour is evicted, notified, and kept as passive; then
-        the new one is up.
+        At a full node a random neighbour is evicted, notified, and kept as passive;
+        then the new one is up.
         """
         machine = Machine(active=[A, B], config=GossipConfig(active_view_capacity=2))
         out = machine.hear(C, Join())
@@ -185,8 +188,8 @@ class ForwardJoinTests(SynchronousTestCase):
 
     def test_end_of_walk(self) -> None:
         """
-        Rule 2: at ttl 0, or with one neighbour, the peer gets a request; it is in no view
-        until it answers.
+        Rule 2: at ttl 0, or with one neighbour, the peer gets a Neighbor request; it is
+        in no view until it answers.
         """
         for active, ttl in (([A, B], 0), ([A], 5)):
             machine = Machine(active=active)
@@ -197,7 +200,10 @@ class ForwardJoinTests(SynchronousTestCase):
             self.assertEqual(out, [NeighborUp(X)])
 
     def test_passes_on(self) -> None:
-        """Rule 3: the walk continues with a peer other than its sender, one step shorter."""
+        """
+        Rule 3: the walk continues to a neighbour other than its sender, with the ttl
+        reduced by one.
+        """
         out = Machine(active=[A, B]).hear(A, ForwardJoin(PeerInfo(X, b"x"), 5))
         self.assertEqual(out, [SendMessage(B, ForwardJoin(PeerInfo(X, b"x"), 4))])
 
@@ -208,7 +214,7 @@ class ForwardJoinTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.passive), [X])
 
     def test_ttl_is_clamped(self) -> None:
-        """Q9: a ttl beyond the configured length is reduced to it."""
+        """Q9: a ttl beyond the configured length is clamped to it."""
         out = Machine(active=[A, B]).hear(A, ForwardJoin(PeerInfo(X), 0xFFFF))
         self.assertEqual(out, [SendMessage(B, ForwardJoin(PeerInfo(X), 5))])
 
@@ -221,7 +227,10 @@ class ForwardJoinTests(SynchronousTestCase):
                 self.assertEqual(machine.view.views.passive, {})
 
     def test_flood(self) -> None:
-        """However many peers a neighbour names, requests, views, data and timers stay bounded."""
+        """
+        However many peers a neighbour names, requests, views, PeerData and timers stay
+        bounded.
+        """
         config = GossipConfig()
         machine = Machine(active=[A])
         for number in range(100, 3000):
@@ -263,7 +272,10 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.active), [A])
 
     def test_late_answers_do_not_loop(self) -> None:
-        """If both sides take the other's late answer for a request, they do not answer forever."""
+        """
+        When both sides mistake the other's late answer for a request, they do not
+        answer forever.
+        """
         one, other = Machine(), Machine(me=A)
         one.hear(B, ForwardJoin(PeerInfo(A), 0))
         one.wait(0.6)
@@ -279,7 +291,10 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual((list(one.view.views.active), list(other.view.views.active)), ([A], [ME]))
 
     def test_neighbor_renews(self) -> None:
-        """An unsolicited Neighbor of a neighbour is answered, some seconds after the last answer."""
+        """
+        An unsolicited Neighbor from a neighbour is answered, some seconds after the
+        last answer.
+        """
         machine = Machine(active=[A])
         self.assertEqual(machine.hear(A, Neighbor(HIGH)), [])
         machine.now = 5.0
@@ -288,7 +303,7 @@ class NeighborTests(SynchronousTestCase):
     def test_timeout(self) -> None:
         """
         A passive peer that does not answer within 500 ms is forgotten and disconnected,
-        and the next one is asked.
+        and the next one gets a request.
         """
         machine = Machine(active=[A], passive=[B, C])
         ((first, _),) = sent(machine.hear(A, ShuffleReply()))
@@ -300,7 +315,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.passive), [second])
 
     def test_timeout_counts_from_connection(self) -> None:
-        """The timeout is suspended while the peer is dialled; it starts with the connection."""
+        """The timeout is suspended during a dial; it starts at the connection."""
         machine = Machine(active=[A], passive=[B])
         machine.hear(A, ShuffleReply())
         machine.view.handle(DialStarted(B), machine.now)
@@ -310,14 +325,17 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.02), [DisconnectPeer(B)])
 
     def test_dial_without_end(self) -> None:
-        """A dial that never ends does not keep the request open forever."""
+        """A dial whose end is never reported does not keep the request forever."""
         machine = Machine(active=[A], passive=[B], config=GossipConfig(shuffle_interval=1000))
         machine.hear(A, ShuffleReply())
         machine.view.handle(DialStarted(B), machine.now)
         self.assertEqual(machine.wait(41.0), [DisconnectPeer(B)])
 
     def test_failed_dial(self) -> None:
-        """A passive peer that can't be dialled is forgotten and the next one is asked immediately."""
+        """
+        A passive peer that can't be dialled is forgotten and the next one gets a
+        request immediately.
+        """
         machine = Machine(active=[A], passive=[B, C])
         ((first, _),) = sent(machine.hear(A, ShuffleReply()))
         machine.view.handle(DialStarted(first), machine.now)
@@ -326,7 +344,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(out, [SendMessage(second, Neighbor(LOW, b"mine"))])
 
     def test_refused_by(self) -> None:
-        """A refusal leaves the peer in the passive view, and no request pending."""
+        """A refusal leaves the peer in the passive view, and no pending request."""
         machine = Machine(active=[A], passive=[B])
         machine.hear(A, ShuffleReply())
         self.assertEqual(machine.hear(B, ShuffleReply()), [])
@@ -342,14 +360,17 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(machine.view.pending, {})
 
     def evicted(self, config: GossipConfig) -> Machine:
-        """A machine that has answered A, and has evicted it for B."""
+        """Return a machine that has answered A, and has evicted it for B."""
         machine = Machine(config=config)
         self.assertEqual(sent(machine.hear(A, Neighbor(HIGH))), [(A, Neighbor(HIGH, b"mine"))])
         self.assertIn((A, Disconnect(True)), sent(machine.hear(B, Neighbor(HIGH))))
         return machine
 
     def test_answer_to_an_answer(self) -> None:
-        """A former neighbour that was answered recently evicts no peer; some seconds later it does."""
+        """
+        A former neighbour that was answered recently evicts no neighbour; some seconds
+        later it does.
+        """
         machine = self.evicted(GossipConfig(active_view_capacity=1))
         self.assertIn((A, Disconnect(True)), sent(machine.hear(A, Neighbor(HIGH))))
         self.assertEqual(list(machine.view.views.active), [B])
@@ -366,7 +387,7 @@ class NeighborTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.active), [A])
 
     def test_answered_bounded(self) -> None:
-        """The times of answers are kept for a bounded number of peers."""
+        """The number of peers whose answer time is kept is bounded."""
         machine = self.evicted(GossipConfig(active_view_capacity=1, max_answered=1))
         self.assertEqual(list(machine.view.views.answered), [B])
         machine.hear(A, Neighbor(HIGH))
@@ -379,7 +400,7 @@ class DepartureTests(SynchronousTestCase):
     """
 
     def test_left_alive(self) -> None:
-        """A neighbour that disconnects alive becomes passive; another peer is asked, not the same."""
+        """A neighbour that disconnects alive becomes passive; another peer gets a request."""
         machine = Machine(active=[A, B])
         out = machine.hear(B, Disconnect(True))
         self.assertEqual(out, [NeighborDown(B), DisconnectPeer(B)])
@@ -387,8 +408,8 @@ class DepartureTests(SynchronousTestCase):
 
     def test_left_for_good(self) -> None:
         """
-        A neighbour that quits is forgotten; without any neighbour left, the next peer is
-        asked with High.
+        A neighbour that quits is forgotten; if no neighbour is left the next request is
+        High.
         """
         machine = Machine(active=[A], passive=[B])
         out = machine.hear(A, Disconnect(False))
@@ -403,7 +424,10 @@ class DepartureTests(SynchronousTestCase):
         self.assertEqual(machine.view.views.passive, {})
 
     def test_data_is_told_again(self) -> None:
-        """The data of a neighbour that becomes passive are reported again, which renews its addresses."""
+        """
+        PeerData of a neighbour that becomes passive is reported again, which renews its
+        addresses.
+        """
         machine = Machine(active=[A, B])
         machine.hear(B, Neighbor(HIGH, b"b"))
         self.assertIn(PeerDataLearned(B, b"b"), machine.hear(B, Disconnect(True)))
@@ -422,7 +446,10 @@ class DepartureTests(SynchronousTestCase):
         self.assertIsNone(machine.view.timers.next)
 
     def test_strangers_are_let_go(self) -> None:
-        """After a membership message of a peer that is not a neighbour, its connection is released."""
+        """
+        After a membership message from a peer that is not a neighbour, its connection
+        is not needed.
+        """
         self.assertEqual(Machine().hear(A, ShuffleReply()), [DisconnectPeer(A)])
         self.assertEqual(Machine().hear(A, Disconnect(True)), [])
 
@@ -434,8 +461,8 @@ class ShuffleTests(SynchronousTestCase):
 
     def test_sent_each_minute(self) -> None:
         """
-        Each minute a Shuffle with 3 active peers, 4 passive peers and the member itself
-        last goes to a neighbour.
+        Each minute a Shuffle with 3 active peers, 4 passive peers and ourselves last is
+        sent to a neighbour.
         """
         machine = Machine(active=[A, B, C, D, E], passive=[peer(number) for number in range(20, 40)])
         self.assertEqual(machine.wait(59.9), [])
@@ -457,7 +484,7 @@ class ShuffleTests(SynchronousTestCase):
 
     def test_end_of_walk(self) -> None:
         """
-        At the end of its walk a Shuffle is processed and its origin gets as many peers,
+        At its end a Shuffle's nodes are added and its origin gets as many peers,
         passive before active.
         """
         machine = Machine(active=[A, B], passive=[C])
@@ -491,14 +518,17 @@ class ShuffleTests(SynchronousTestCase):
             self.assertEqual(machine.hear(A, Shuffle(origin, nodes, 0)), [])
 
     def test_reply_refills(self) -> None:
-        """Peers in a ShuffleReply enter the passive view, and one of them is asked with Low."""
+        """
+        The nodes of a ShuffleReply enter the passive view, and one of them gets a Low
+        request.
+        """
         machine = Machine(active=[A])
         out = machine.hear(A, ShuffleReply((PeerInfo(B, b"b"),)))
         self.assertEqual(out, [PeerDataLearned(B, b"b"), SendMessage(B, Neighbor(LOW, b"mine"))])
         self.assertEqual(list(machine.view.views.passive), [B])
 
     def test_passive_is_bounded(self) -> None:
-        """The passive view and the data of its peers stay within their bounds."""
+        """The passive view and the state of its peers are bounded."""
         machine = Machine(active=[A])
         for number in range(100, 2000, 50):
             nodes = tuple(PeerInfo(peer(n), b"d" * 100) for n in range(number, number + 50))
@@ -507,7 +537,7 @@ class ShuffleTests(SynchronousTestCase):
         self.assertLessEqual(machine.view.views.count_data(), 31)
 
     def test_alive_marks_are_bounded(self) -> None:
-        """Only peers in a view can be marked as alive."""
+        """Only peers in a view are marked as alive."""
         machine = Machine(active=[A, B])
         for number in range(100, 1000):
             machine.hear(A, ShuffleReply((PeerInfo(peer(number)),)))
@@ -515,7 +545,7 @@ class ShuffleTests(SynchronousTestCase):
         self.assertLessEqual(len(machine.view.views.alive), 35)
 
     def test_messages_fit(self) -> None:
-        """Q10: with large PeerData in the views, messages are still small enough."""
+        """Q10: with large PeerData in the views, our messages are still small enough."""
         config = GossipConfig(active_view_capacity=2)
         machine = Machine(active=[A, B], config=config)
         for number in range(100, 130):
@@ -534,7 +564,10 @@ class DataTests(SynchronousTestCase):
     """
 
     def test_learned_once(self) -> None:
-        """Data are reported when they differ from what is known; empty data are never reported."""
+        """
+        PeerData is reported when it differs from what is known; empty PeerData never
+        is.
+        """
         machine = Machine(active=[A])
         self.assertEqual(machine.hear(A, Neighbor(HIGH, b"one")), [PeerDataLearned(A, b"one")])
         self.assertEqual(machine.hear(A, Neighbor(HIGH, b"one")), [])
@@ -542,13 +575,16 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(machine.hear(A, Neighbor(HIGH, b"two")), [PeerDataLearned(A, b"two")])
 
     def test_too_long(self) -> None:
-        """Data that are too long are reported, but not kept."""
+        """PeerData that is too long is reported, but not kept."""
         machine = Machine(active=[A])
         self.assertEqual(machine.hear(A, Neighbor(HIGH, b"x" * 1025)), [PeerDataLearned(A, b"x" * 1025)])
         self.assertEqual(machine.view.views.count_data(), 0)
 
     def test_update(self) -> None:
-        """New own data are sent with later messages; data that are too long are the caller's mistake."""
+        """
+        Our new PeerData is sent with later messages; PeerData that is too long is an
+        error.
+        """
         machine = Machine()
         self.assertEqual(machine.view.handle(UpdateData(b"new"), 0.0), [])
         self.assertEqual(machine.view.handle(JoinPeers((A,)), 0.0), [SendMessage(A, Join(b"new"))])

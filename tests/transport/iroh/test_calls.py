@@ -19,7 +19,7 @@ from dtt.transport.iroh.calls import Calls, IrohFailure
 
 class Library:
     """
-    Coroutines that wait as the bindings do, controlled by the test.
+    Waits like the bindings, until the test lets it continue.
 
     @ivar running: coroutines that have started and not ended.
     """
@@ -30,7 +30,7 @@ class Library:
 
     async def wait(self, times: int = 1) -> str:
         """
-        Wait a number of times.
+        Wait C{times} times.
         """
         self.running += 1
         try:
@@ -45,7 +45,7 @@ class Library:
 
     async def ready(self) -> str:
         """
-        Complete the call while it is being made.
+        Report the result synchronously.
         """
         loop: Any = asyncio.get_running_loop()
         future = loop.create_future()
@@ -62,7 +62,7 @@ class Library:
 
     def go_on(self) -> None:
         """
-        Complete all pending waits.
+        Deliver a result to all that wait.
         """
         waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
@@ -70,7 +70,7 @@ class Library:
 
     def go_on_in_thread(self) -> None:
         """
-        Complete all pending waits from a thread.
+        The same, from a thread.
         """
         thread = Thread(target=self.go_on)
         thread.start()
@@ -94,7 +94,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_from_a_thread(self) -> None:
         """
-        A result from a thread arrives in the reactor's next turn.
+        A result delivered by a thread arrives in the next reactor turn.
         """
         result = self.calls.call(self.library.wait(2))
         self.library.go_on_in_thread()
@@ -104,18 +104,18 @@ class CallsTests(SynchronousTestCase):
         self.library.go_on_in_thread()
         self.clock.advance(0)
         self.assertEqual(self.successResultOf(result), "done")
-        self.assertEqual((self.calls.pending, self.calls.owed), ({}, {}))
+        self.assertEqual((self.calls.pending, self.calls.outstanding), ({}, {}))
 
     def test_at_once(self) -> None:
         """
-        A result that is available immediately needs no turn of the reactor.
+        A result that is available immediately needs no reactor turn.
         """
         self.assertEqual(self.successResultOf(self.calls.call(self.library.ready())), "ready")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_one_wake_up(self) -> None:
         """
-        However many results arrive, the reactor is woken once.
+        The reactor is woken once for any number of results.
         """
         results = [self.calls.call(self.library.wait()) for _ in range(50)]
         self.library.go_on_in_thread()
@@ -125,7 +125,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_one_turn_for_what_was_there(self) -> None:
         """
-        Results that arrive while others are handled wait for the next turn.
+        A result that arrives while results are handled waits for the next turn.
         """
         order: list[str] = []
 
@@ -154,7 +154,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_connection_lost(self) -> None:
         """
-        The failure says whether the connection has ended.
+        L{IrohFailure} tells whether a call failed because its connection has ended.
         """
         self.assertTrue(IrohFailure("CONNECTION", "closed").connection_lost())
         self.assertTrue(IrohFailure("STREAM", "ConnectionLost(Reset)").connection_lost())
@@ -162,21 +162,22 @@ class CallsTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """
-        Cancelling a call ends the coroutine; later results from threads are ignored.
+        Cancelling a call closes the coroutine; a later result from a thread is ignored.
         """
         result = self.calls.call(self.library.wait())
         self.assertEqual(self.library.running, 1)
         result.cancel()
         self.failureResultOf(result, CancelledError)
         self.assertEqual(self.library.running, 0)
-        self.assertEqual(len(self.calls.owed), 1)
+        self.assertEqual(len(self.calls.outstanding), 1)
         self.library.go_on_in_thread()
         self.clock.advance(0)
-        self.assertEqual((self.calls.pending, self.calls.owed), ({}, {}))
+        self.assertEqual((self.calls.pending, self.calls.outstanding), ({}, {}))
 
     def test_cancelled_when_the_result_is_under_way(self) -> None:
         """
-        A call can be cancelled between a thread's result and the turn that handles it.
+        A call may be cancelled after a thread has delivered its result but before it
+        was handled.
         """
         result = self.calls.call(self.library.wait())
         self.library.go_on_in_thread()
@@ -186,7 +187,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_cancel_all(self) -> None:
         """
-        All calls can be cancelled; a call started meanwhile is cancelled, too.
+        All calls can be cancelled, including one that starts meanwhile.
         """
         results = [self.calls.call(self.library.wait()) for _ in range(3)]
         more: list[Deferred[str]] = []
@@ -198,7 +199,8 @@ class CallsTests(SynchronousTestCase):
 
     def test_running_loop(self) -> None:
         """
-        The running event loop is unchanged for callbacks and afterwards.
+        The previously running loop is the running loop again in callbacks and
+        afterwards.
         """
         seen: list[object] = []
 
@@ -220,7 +222,7 @@ class CallsTests(SynchronousTestCase):
 
     def test_wait(self) -> None:
         """
-        A thread can block on a call that other threads complete.
+        A thread can block for a call whose result comes from other threads.
         """
         self.assertEqual(self.calls.wait(self.library.ready(), 1), "ready")
         thread = Thread(target=self.tell_until_over)
@@ -233,14 +235,14 @@ class CallsTests(SynchronousTestCase):
 
     def tell_until_over(self) -> None:
         """
-        Complete waits again and again.
+        Deliver results repeatedly until the test is over.
         """
         while not self.over:
             self.library.go_on()
 
     def test_wait_fails(self) -> None:
         """
-        A blocking wait has a timeout, and raises errors as a call does.
+        A blocking wait respects its timeout, and converts errors like a call.
         """
 
         async def fail() -> None:
@@ -254,8 +256,8 @@ class CallsTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        At exit calls are cancelled, the last one is made, and pending results of threads
-        are awaited.
+        At exit calls are cancelled, the exit call is made, and outstanding results of
+        threads are awaited.
         """
         result = self.calls.call(self.library.wait())
         order: list[str] = []
@@ -266,17 +268,17 @@ class CallsTests(SynchronousTestCase):
             self.addCleanup(thread.join)
             thread.start()
 
-        self.calls.last_call = last
+        self.calls.exit_call = last
         self.calls.end()
         self.failureResultOf(result, CancelledError)
         self.assertEqual(order, ["last call"])
-        self.assertEqual(self.calls.owed, {})
+        self.assertEqual(self.calls.outstanding, {})
         self.calls.end()
         self.assertEqual(order, ["last call"])
 
     def test_end_of_all(self) -> None:
         """
-        An error at the end of one endpoint does not affect the others.
+        An error in the shutdown of one endpoint does not affect the others.
         """
         made: list[None] = []
 
@@ -286,7 +288,7 @@ class CallsTests(SynchronousTestCase):
 
         several = [Calls(self.clock, IrohError) for _ in range(3)]
         for calls in several:
-            calls.last_call = broken
+            calls.exit_call = broken
         self.patch(iroh_calls, "_alive", several)
         iroh_calls._end_all()
         self.assertEqual(len(made), 3)
@@ -294,8 +296,8 @@ class CallsTests(SynchronousTestCase):
 
     def test_reactor_is_gone(self) -> None:
         """
-        A result from a thread is ignored if the reactor can no longer be woken; the call
-        ends with the others.
+        A result that arrives when the reactor can't be woken any longer raises no
+        error; the call ends with the others.
         """
 
         def closed(function: object) -> None:
@@ -310,14 +312,14 @@ class CallsTests(SynchronousTestCase):
 
     def test_end_of_a_child(self) -> None:
         """
-        A forked child process does not use the library.
+        A forked child does not touch the library.
         """
         made: list[None] = []
 
         async def last() -> None:
             made.append(None)
 
-        self.calls.last_call = last
+        self.calls.exit_call = last
         self.patch(self.calls, "_process", -1)
         self.calls.end()
         self.assertEqual(made, [])

@@ -1,6 +1,6 @@
 """
 Tests for L{dtt.transport.iroh.connections} and L{dtt.transport.iroh.connection}: which
-connections are kept, and when they are closed.
+connections stay open, and when they are closed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class EndTests(IrohTestCase):
 
     def test_goodbye(self) -> None:
         """
-        A second after a C{Disconnect} for the last topic, whichever side is first closes
-        the connection, with code 0 and its reason.
+        One second after a C{Disconnect} for the last topic the connection is closed,
+        with code 0 and its reason, by the side that is first.
         """
         b, on_b = self.connected()
         self.a.send(b.peer_id, TOPIC, b"hello")
@@ -44,7 +44,7 @@ class EndTests(IrohTestCase):
 
     def test_answers_to_what_came_with_the_goodbye(self) -> None:
         """
-        Replies to messages that arrived together with a C{Disconnect} do not keep the
+        Answers to messages that arrived together with a C{Disconnect} do not keep the
         connection open.
         """
         raw = RawPeer(self, 2)
@@ -58,7 +58,7 @@ class EndTests(IrohTestCase):
 
     def test_not_before_acknowledged(self) -> None:
         """
-        Closing waits until its streams are acknowledged, at most 5 s.
+        The close waits until the streams are acknowledged, at most 5 s.
         """
         b, on_b = self.connected()
         self.net.stalled.add("10.0.0.2")
@@ -77,7 +77,7 @@ class EndTests(IrohTestCase):
 
     def test_not_for_ever(self) -> None:
         """
-        If the peer acknowledges nothing, closing takes 5 s.
+        The close waits at most 5 s for a peer that acknowledges nothing.
         """
         b, _ = self.connected()
         self.net.stalled.add("10.0.0.2")
@@ -92,7 +92,7 @@ class EndTests(IrohTestCase):
 
     def test_never_used(self) -> None:
         """
-        A connection that is never used is closed after 10 s.
+        A connection that carries no messages is closed after 10 s.
         """
         _, on_b = self.connected()
         self.advance(FIRST_USE + 1)
@@ -101,7 +101,7 @@ class EndTests(IrohTestCase):
 
     def test_unused(self) -> None:
         """
-        A connection whose use ended without a C{Disconnect} stays open for 5 minutes
+        A connection whose use ended without a C{Disconnect} is kept for 5 minutes
         (Q13).
         """
         b, _ = self.connected()
@@ -117,14 +117,14 @@ class EndTests(IrohTestCase):
 
     def test_unknown_topic(self) -> None:
         """
-        A peer that sends on a topic that is not open here stays connected, too: the topic
-        may be opened later.
+        A peer that sends on a topic that we have not opened is kept: the topic may
+        still be opened.
         """
         raw = RawPeer(self, 2)
         connection = raw.connect(self.a)
         stream = raw.write(connection, prefix(OTHER) + prefix(b"early"))
         self.advance(FIRST_USE + 1)
-        self.assertEqual(self.a.counters["received: unknown topic"], 1)
+        self.assertEqual(self.a.counters["received_unknown_topic"], 1)
         links = RecordingLinks()
         self.a.open_topic(OTHER, SECRET, links)
         raw.call(stream.write_all(prefix(b"in time")))
@@ -132,8 +132,8 @@ class EndTests(IrohTestCase):
 
     def test_simultaneous_dials(self) -> None:
         """
-        If two connections were opened at the same time, both stay while both are used;
-        messages arrive meanwhile, whichever side saw which one last.
+        Two simultaneous connections both stay open while both are used; messages arrive
+        meanwhile, whichever each side considers the newest.
         """
         b, on_b = self.transport(2)
         dials = [self.a.dial(b.peer_id, b.addresses()), b.dial(self.a.peer_id, self.a.addresses())]
@@ -152,9 +152,8 @@ class EndTests(IrohTestCase):
 
     def test_dial_that_was_forestalled(self) -> None:
         """
-        A dial is not given up when the peer has connected meanwhile: the peer may
-        consider this dial the newest connection, and would take its end for a
-        disconnection.
+        Our dial is not cancelled when the peer has connected meanwhile: the peer may
+        consider our connection its newest, and take its end for a disconnection.
         """
         b, _ = self.transport(2)
         self.net.silent.add("10.0.0.2")
@@ -171,7 +170,7 @@ class EndTests(IrohTestCase):
 
     def test_replaced(self) -> None:
         """
-        A connection on which neither side sends is closed once the peer has used a newer
+        A connection that neither side sends on is closed once the peer has used a newer
         one for a while; one that the peer still uses is not.
         """
         raw = RawPeer(self, 2)
@@ -193,8 +192,8 @@ class EndTests(IrohTestCase):
 
     def test_current_one_breaks(self) -> None:
         """
-        If the current connection breaks and there is another one, that is used; if the
-        last one breaks, the topics are notified.
+        When the current connection breaks another one takes over; when the last one
+        breaks, the topics are notified.
         """
         raw = RawPeer(self, 2)
         hello = prefix(TOPIC) + prefix(b"hello")
@@ -224,11 +223,11 @@ class EndTests(IrohTestCase):
         connection.close(0, b"")
         self.advance(0.1)
         self.assertEqual(len(self.on_a.messages), 20)
-        self.assertEqual(self.closed(), {"by the peer": 1})
+        self.assertEqual(self.closed(), {"by peer": 1})
 
     def send_to_a_stuck_peer(self) -> None:
         """
-        Create a connection whose other end no longer acknowledges anything.
+        Send on a connection whose other end no longer acknowledges anything.
         """
         b, _ = self.connected()
         self.net.stalled.add("10.0.0.2")
@@ -238,7 +237,7 @@ class EndTests(IrohTestCase):
 
     def test_stop_with_a_stuck_peer(self) -> None:
         """
-        Stopping takes at most a second if a peer acknowledges nothing.
+        Stopping takes at most one second when a peer acknowledges nothing.
         """
         self.send_to_a_stuck_peer()
         result = self.a.stop()
@@ -250,8 +249,8 @@ class EndTests(IrohTestCase):
 
     def test_nothing_is_kept(self) -> None:
         """
-        A connection that ended, by a fault or by a stop, is freed without the garbage
-        collector: the library keeps the socket until then.
+        A connection that has ended, by a fault or by a stop, is freed without the
+        garbage collector: the library keeps the socket until then.
         """
         gc.disable()
         self.addCleanup(gc.enable)
@@ -283,7 +282,7 @@ class EndTests(IrohTestCase):
 
     def test_stop_twice(self) -> None:
         """
-        A second stop waits for the first one and does not shorten it.
+        A second stop waits for the first one, and does not cut it short.
         """
         b, _ = self.connected()
         self.net.stalled.add("10.0.0.2")
@@ -311,8 +310,7 @@ class EndTests(IrohTestCase):
 
     def test_many_that_do_not_end(self) -> None:
         """
-        The number of closing connections is limited: beyond it the oldest are ended
-        immediately.
+        The number of closing connections is limited: beyond it the oldest are aborted.
         """
         self.patch(quic_peers, "MAX_CONNECTIONS", 8)
         self.net.window = 40

@@ -20,7 +20,7 @@ from tests.transport.iroh.common import BYE, TOPIC, IrohTestCase, RawPeer
 
 class FalseAddressTests(IrohTestCase):
     """
-    C{a} dials C{b}, for which the address of C{c} has been named.
+    C{a} dials C{b}, for which the address of C{c} was named.
     """
 
     def setUp(self) -> None:
@@ -33,7 +33,7 @@ class FalseAddressTests(IrohTestCase):
 
     def dial(self, *addresses: PeerAddress | RelayAddress, seconds: float = 1.0) -> Deferred[None]:
         """
-        Dial and advance the clock.
+        Dial, and advance the clock.
         """
         result = self.a.dial(self.b.peer_id, addresses)
         self.advance(seconds)
@@ -41,9 +41,9 @@ class FalseAddressTests(IrohTestCase):
 
     def handshakes_of_c(self) -> int:
         """
-        The number of handshakes that reached C{c}.
+        Return the number of handshakes at C{c} so far.
         """
-        return self.c.counters["accepted"] + self.c.counters["closed: handshake failed"]
+        return self.c.counters["accepted"] + self.c.counters["closed_handshake_failed"]
 
     def leave(self) -> None:
         """
@@ -57,8 +57,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_among_good_ones(self) -> None:
         """
-        A false address among good ones does not make the dial fail, at any position.
-        Resources of the connection are released afterwards.
+        A false address does not prevent a dial, at any position.  The connection's
+        resources are released after it.
         """
         for addresses in (
             (self.false, self.good),
@@ -78,8 +78,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_remembered(self) -> None:
         """
-        After that the other addresses are tried first, and the false one is not used; it
-        is forgotten in the end.
+        From then on the other addresses are tried first, so the false one is not
+        contacted; eventually it is forgotten.
         """
         self.successResultOf(self.dial(self.false, self.good))
         self.leave()
@@ -94,16 +94,15 @@ class FalseAddressTests(IrohTestCase):
 
     def test_named_before(self) -> None:
         """
-        A false address from an earlier dial, which the library remembers, does not make
-        the dial fail, either.
+        Neither does a false address from an earlier dial, which the library remembers.
         """
         failed = self.failureResultOf(self.dial(self.false))
-        self.assertEqual(str(failed.value), "other key answered")
+        self.assertEqual(str(failed.value), "wrong peer key")
         self.successResultOf(self.dial(self.good))
 
     def test_by_relay(self) -> None:
         """
-        The relay is tried, too, once the library has forgotten the false address.
+        The relay is tried, too, when the library has forgotten the false address.
         """
         url = "https://relay.example/"
         self.net.start_relay(url)
@@ -113,7 +112,7 @@ class FalseAddressTests(IrohTestCase):
         addresses = [self.false, RelayAddress(url)]
         result = one.dial(other.peer_id, addresses)
         self.advance(1)
-        self.assertEqual(str(self.failureResultOf(result).value), "other key answered")
+        self.assertEqual(str(self.failureResultOf(result).value), "wrong peer key")
         self.advance(61)
         result = one.dial(other.peer_id, addresses)
         self.advance(1)
@@ -126,12 +125,12 @@ class FalseAddressTests(IrohTestCase):
         transport, _ = self.transport(5, preset="n0")
         dial = transport.dial(self.b.peer_id, [self.false])
         self.advance(1)
-        self.assertEqual(str(self.failureResultOf(dial).value), "other key answered, no address")
+        self.assertEqual(str(self.failureResultOf(dial).value), "wrong peer key, no address")
 
     def test_strangers(self) -> None:
         """
-        Incoming connections at such an endpoint are refused; they do not pile up there,
-        and do not block other work.
+        Spare endpoints refuse inbound connections; these do not accumulate, and do not
+        starve the reactor.
         """
         self.successResultOf(self.dial(self.false, self.good))
         (spare,) = self.net.endpoints[self.endpoints :]
@@ -158,8 +157,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_nothing_is_left(self) -> None:
         """
-        After dials that failed, timed out, were cancelled, or became unnecessary because
-        the peer connected, no endpoint is left.
+        After dials that failed, timed out, were cancelled, or were overtaken by the
+        peer's own dial, no endpoint is left.
         """
         self.failureResultOf(self.dial(self.false))
         self.failureResultOf(self.dial(self.false, self.hole, seconds=11))
@@ -177,7 +176,7 @@ class FalseAddressTests(IrohTestCase):
 
     def test_no_socket(self) -> None:
         """
-        If no further endpoint can be created, or there are too many, the dial fails.
+        A dial fails when no further endpoint can be bound, or when there are too many.
         """
         self.failureResultOf(self.dial(self.false))
         self.patch(quic_spares, "MAX_SPARES", 0)
@@ -196,7 +195,8 @@ class FalseAddressTests(IrohTestCase):
 
     def test_stop(self) -> None:
         """
-        Stopping says goodbye on such connections, too, and leaves no endpoint.
+        Stopping says goodbye on connections of spare endpoints, too, and leaves no
+        endpoint.
         """
         self.successResultOf(self.dial(self.false, self.good))
         self.a.send(self.b.peer_id, TOPIC, BYE)
@@ -204,12 +204,12 @@ class FalseAddressTests(IrohTestCase):
         self.advance(1.5)
         self.successResultOf(stopped)
         self.assertEqual(self.on_b.messages, [(self.a.peer_id, BYE)])
-        self.assertEqual(self.b.counters["closed: by the peer"], 1)
+        self.assertEqual(self.b.counters["closed_by_peer"], 1)
         self.assertEqual(len(self.net.endpoints), self.endpoints - 1)
 
     def test_closed_at_exit(self) -> None:
         """
-        If the transport is never stopped, all endpoints are closed at exit.
+        Without a stop, all endpoints are closed at exit.
         """
         self.successResultOf(self.dial(self.false, self.good))
         self.a._calls.end()

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from dtt.errors import DecodeError
 from dtt.testing.iroh.streams import MemoryStream
-from dtt.transport.iroh.loops import SHARE
+from dtt.transport.iroh.loops import WORK_PER_TURN
 from dtt.transport.iroh.receiving import NEXT_READ_SIZE, READ_SIZE
 from dtt.wire.length_prefix import prefix
 from tests.transport.iroh.common import TOPIC, IrohTestCase, RawPeer
@@ -16,7 +16,7 @@ from tests.transport.iroh.common import TOPIC, IrohTestCase, RawPeer
 
 class ReceivingTests(IrohTestCase):
     """
-    Invalid input. The tests with the real bindings are in L{tests.interop.test_iroh}.
+    Invalid input; L{tests.interop.test_iroh} tests the same over the real bindings.
     """
 
     def setUp(self) -> None:
@@ -26,8 +26,8 @@ class ReceivingTests(IrohTestCase):
 
     def test_malformed(self) -> None:
         """
-        A malformed stream ends the connection, after earlier messages are delivered; the
-        reason is counted and the topic notified.
+        A malformed stream ends the connection, after the messages before it; the reason
+        is counted and the topic notified.
         """
         good, more = prefix(b"good"), prefix(b"more")
         self.raw.write(self.there, prefix(TOPIC) + good + b"\xff\xff\xff\xff" + more)
@@ -38,7 +38,7 @@ class ReceivingTests(IrohTestCase):
 
     def test_other_streams_fall_silent(self) -> None:
         """
-        After a fault, data on the connection's other streams are ignored.
+        After a fault nothing from the connection's other streams is delivered.
         """
 
         def refuse(peer_id: bytes, message: bytes) -> None:
@@ -54,7 +54,7 @@ class ReceivingTests(IrohTestCase):
 
     def test_late_header(self) -> None:
         """
-        A stream's header must arrive within 10 s.
+        A header must arrive within 10 s.
         """
         self.raw.write(self.there, prefix(TOPIC) + prefix(b"hello"))
         self.raw.write(self.there, prefix(TOPIC)[:35])
@@ -80,7 +80,7 @@ class ReceivingTests(IrohTestCase):
 
     def test_too_many_streams(self) -> None:
         """
-        A peer may have 100 streams open; ended ones do not count.
+        A peer may have 100 open streams; finished ones do not count.
         """
         for _ in range(150):
             stream = self.raw.write(self.there, prefix(TOPIC))
@@ -93,7 +93,7 @@ class ReceivingTests(IrohTestCase):
 
     def progress(self, count: int) -> list[int]:
         """
-        The numbers of messages received, turn by turn, until there are C{count}.
+        Return how many messages have arrived in each turn, until there are C{count}.
         """
         progress = [0]
 
@@ -113,16 +113,16 @@ class ReceivingTests(IrohTestCase):
 
     def test_others_have_their_turn(self) -> None:
         """
-        A peer that sends without pause does not block the reactor.
+        A peer that sends continuously does not starve the reactor.
         """
         self.net.window = 10_000_000
         data = prefix(TOPIC) + prefix(bytes(4000)) * 500
         self.raw.start(self.raw.call(self.there.open_uni()).write_all(data))
-        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(500))), SHARE)
+        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(500))), WORK_PER_TURN)
 
     def test_size_of_reads(self) -> None:
         """
-        The read size grows only after a full read: the library keeps a buffer of that
+        Only a full read is followed by a larger one: the library keeps a buffer of that
         size for each stream.
         """
         self.net.window = 10_000_000
@@ -153,17 +153,17 @@ class ReceivingTests(IrohTestCase):
 
     def test_small_messages(self) -> None:
         """
-        A peer that sends small messages on many streams does not block the reactor,
-        either; the streams take turns.
+        Neither does one that sends small messages on many streams; the streams take
+        turns.
         """
         streams = [self.raw.call(self.there.open_uni()) for _ in range(90)]
         for stream in streams:
             self.raw.start(stream.write_all(prefix(TOPIC) + prefix(b"x") * 200))
-        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(18000))), SHARE)
+        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(18000))), WORK_PER_TURN)
 
     def test_short_streams(self) -> None:
         """
-        A peer that opens a stream for each message does not block the reactor, either.
+        Neither does one that opens a stream for each message.
         """
         data = prefix(TOPIC) + prefix(b"x")
 
@@ -174,4 +174,4 @@ class ReceivingTests(IrohTestCase):
 
         for _ in range(1000):
             self.raw.start(speak())
-        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(1000))), SHARE)
+        self.assertLessEqual(max(b - a for a, b in pairwise(self.progress(1000))), WORK_PER_TURN)

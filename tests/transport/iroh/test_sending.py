@@ -13,7 +13,7 @@ from tests.transport.iroh.common import BYE, OTHER, SECRET, TOPIC, IrohTestCase,
 
 class SendingTests(IrohTestCase):
     """
-    Data sent on a connection.
+    What is sent on a connection.
     """
 
     def setUp(self) -> None:
@@ -63,7 +63,7 @@ class SendingTests(IrohTestCase):
 
     def test_a_stream_for_each_topic(self) -> None:
         """
-        Each topic has its own stream on a shared connection.
+        Each topic has its own stream on a connection.
         """
         self.a.open_topic(OTHER, SECRET, RecordingLinks())
         self.send(b"one")
@@ -77,7 +77,7 @@ class SendingTests(IrohTestCase):
 
     def test_new_stream_after_a_disconnect(self) -> None:
         """
-        A stream ends after a C{Disconnect}; the next message opens another one.
+        A stream is finished after a C{Disconnect}; the next message opens another one.
         """
         self.send(BYE)
         self.a.disconnect(self.raw.key.peer_id, TOPIC)
@@ -91,8 +91,8 @@ class SendingTests(IrohTestCase):
 
     def test_slow_reader(self) -> None:
         """
-        A peer with more than 1 MiB unsent for 10 s is disconnected, and so is one that
-        reads nothing for as long; one that reads is not.
+        More than 1 MiB unsent for 10 s ends the connection, and so does a peer that
+        reads nothing for as long; a peer that reads is kept.
         """
         self.net.window = 65536
         for _ in range(300):
@@ -115,7 +115,7 @@ class SendingTests(IrohTestCase):
 
     def test_far_too_slow(self) -> None:
         """
-        Beyond a hard limit the connection ends immediately, but not within C{send}.
+        Above a limit the connection ends immediately, but not within C{send}.
         """
         self.patch(quic_sending, "UNSENT_LIMIT", 1_200_000)
         self.net.window = 65536
@@ -130,7 +130,7 @@ class SendingTests(IrohTestCase):
 
     def test_streams_not_acknowledged(self) -> None:
         """
-        The number of streams that a peer has not acknowledged is limited.
+        The number of streams that a peer leaves unacknowledged is limited.
         """
         self.patch(quic_sending, "MAX_FINISHING", 3)
         self.net.window = 40

@@ -18,7 +18,7 @@ TOPIC = b"\xaa" * 32
 
 class EncodeTests(SynchronousTestCase):
     """
-    Encoding.
+    What dtt writes.
     """
 
     def test_example(self) -> None:
@@ -31,7 +31,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_disconnect(self) -> None:
         """
-        A C{Disconnect} is recognized by its first bytes.
+        A C{Disconnect} is recognised by its first bytes.
         """
         self.assertTrue(encode(Disconnect(True)).startswith(DISCONNECT))
 
@@ -43,7 +43,7 @@ class StreamParserTests(SynchronousTestCase):
 
     def test_any_pieces(self) -> None:
         """
-        However a stream is split, the result is the same.
+        The result does not depend on how the stream is split.
         """
         messages = [b"a", b"b" * 127, b"c" * 4096, b"d" * 4095]
         data = prefix(TOPIC) + b"".join(map(prefix, messages))
@@ -61,7 +61,7 @@ class StreamParserTests(SynchronousTestCase):
 
     def test_header_alone(self) -> None:
         """
-        A header alone gives no message; extra bytes after the topic in it are ignored.
+        A header yields no message; bytes after its topic id are ignored.
         """
         parser = StreamParser()
         self.assertEqual(parser.feed(prefix(TOPIC + b"more")), [])
@@ -70,7 +70,7 @@ class StreamParserTests(SynchronousTestCase):
 
     def test_bad_lengths(self) -> None:
         """
-        Empty and oversize frames are malformed; earlier frames are delivered.
+        Empty and oversize frames are malformed; messages before them are returned.
         """
         for bad in (bytes(4), b"\x00\x00\x10\x01", b"\xff\xff\xff\xff"):
             parser = StreamParser()

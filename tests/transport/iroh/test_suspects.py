@@ -20,7 +20,8 @@ class SuspectsTests(SynchronousTestCase):
 
     def test_for_a_while(self) -> None:
         """
-        A peer whose dial reached another endpoint is suspect for a while; others are not.
+        A peer is suspect for a while after another key answered its dial; other peers
+        are not.
         """
         suspects = Suspects()
         self.assertFalse(suspects.has(PEER, 100))
@@ -31,8 +32,8 @@ class SuspectsTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """
-        Addresses without failures come first, in the order given; then those whose
-        failure is longest ago.
+        Addresses without a failure come first, in the given order; then those whose
+        failure is oldest.
         """
         suspects = Suspects()
         self.assertEqual(suspects.order(PEER, [A, B, C]), [A, B, C])
@@ -48,7 +49,7 @@ class SuspectsTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        The oldest peers and addresses are forgotten.
+        The oldest peers and addresses are dropped first.
         """
         suspects = Suspects()
         peers = [number.to_bytes(32, "big") for number in range(MAX_SUSPECTS + 1)]

@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.transport.iroh.transport}, over an in-memory QUIC network. Tests common to
-all transports are in L{tests.transport.test_contract}.
+Tests for L{dtt.transport.iroh.transport}, over an in-memory QUIC network.  What all
+transports have in common is in L{tests.transport.test_contract}.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.transport.iroh.common import KEYS, SECRET, TOPIC, IrohTestCase
 
 class AddressTests(IrohTestCase):
     """
-    The transport's own addresses.
+    Our addresses, and dials by them.
     """
 
     def test_bound(self) -> None:
@@ -32,14 +32,14 @@ class AddressTests(IrohTestCase):
 
     def test_listen_twice(self) -> None:
         """
-        There is only one endpoint.
+        A transport listens only once.
         """
         self.assertRaises(ListenError, self.a.listen, "10.0.0.1", 0)
 
     def test_bound_to_all(self) -> None:
         """
-        If bound to all interfaces, it lists the external address, those of the
-        interfaces, and those that the library knows.
+        The external address comes first, then those of the interfaces, then others that
+        the library knows.
         """
         transport = IrohTransport(
             self.clock,
@@ -59,25 +59,25 @@ class AddressTests(IrohTestCase):
 
     def test_relay(self) -> None:
         """
-        A relay is listed once there is a connection to it, and the change is reported.
+        A relay is listed once we are connected to it, and the change is reported.
         """
-        reported = []
+        changes = []
         url = "https://relay.example/"
-        transport, _ = self.transport(5, relay_urls=[url], on_addresses_changed=lambda: reported.append(1))
+        transport, _ = self.transport(5, relay_urls=[url], on_addresses_changed=lambda: changes.append(1))
         self.assertNotIn(RelayAddress(url), transport.addresses())
         self.net.start_relay(url)
         self.advance(0)
         self.assertEqual(transport.addresses()[1:], (RelayAddress(url),))
-        self.assertEqual(reported, [1])
+        self.assertEqual(changes, [1])
         self.advance(60)
-        self.assertEqual(reported, [1])
+        self.assertEqual(changes, [1])
         self.net.relays.clear()
         self.advance(6)
-        self.assertEqual(reported, [1, 1])
+        self.assertEqual(changes, [1, 1])
 
     def test_by_relay_alone(self) -> None:
         """
-        A peer can be reached through its relay, if relays are enabled.
+        A peer can be reached by its relay alone, if relays are enabled.
         """
         url = "https://relay.example/"
         self.net.start_relay(url)
@@ -101,7 +101,7 @@ class AddressTests(IrohTestCase):
 
     def test_settings(self) -> None:
         """
-        An invalid preset or relay is the caller's mistake.
+        An invalid preset or relay is an error.
         """
         bindings = self.net.bindings("10.0.0.9")
         for settings in ({"preset": "n1"}, {"relay_urls": ["relay.example"]}):
@@ -109,7 +109,7 @@ class AddressTests(IrohTestCase):
 
     def test_not_listening(self) -> None:
         """
-        A dial fails before there is a socket.
+        Dialling requires a bound socket.
         """
         transport = IrohTransport(self.clock, KEYS[9], bindings=self.net.bindings("10.0.0.9"))
         dial = transport.dial(self.a.peer_id, self.a.addresses())
@@ -118,21 +118,21 @@ class AddressTests(IrohTestCase):
 
     def test_not_a_key(self) -> None:
         """
-        An id that is not a key can't be dialled.
+        An id that is not a valid key can't be dialled.
         """
         dial = self.a.dial(bytes(32), [PeerAddress(IROH, "10.0.0.2", 1)])
-        self.assertEqual(str(self.failureResultOf(dial).value), "not a key")
+        self.assertEqual(str(self.failureResultOf(dial).value), "invalid peer id")
 
 
 class MemberTests(IrohTestCase):
     """
-    A swarm over it.
+    A swarm over iroh.
     """
 
     def test_swarm(self) -> None:
         """
-        Eight members join one; all receive the messages of each, and when one leaves its
-        connections are gone.
+        Eight members join one, all receive each message, and when one leaves its
+        connections are closed.
         """
         members: list[tuple[GossipMember, IrohTransport]] = []
         heard: list[_Contents] = []
@@ -169,13 +169,13 @@ class MemberTests(IrohTestCase):
             self.assertNotIn(transport.peer_id, other.neighbors())
         for _, transport in members:
             for reason in transport.counters:
-                self.assertFalse(reason.startswith("closed: ") and reason != "closed: by the peer", reason)
+                self.assertFalse(reason.startswith("closed_") and reason != "closed_by_peer", reason)
 
 
 @implementer(IGossipObserver)
 class _Contents:
     """
-    Records the contents received.
+    An observer that records contents.
     """
 
     def __init__(self) -> None:
@@ -188,5 +188,5 @@ class _Contents:
         """Do nothing."""
 
     def message_received(self, message: Any) -> None:
-        """Record the content."""
+        """Record it."""
         self.contents.append(message.content)

@@ -24,7 +24,7 @@ JOIN = encode(Join(b"data"))
 
 def keys(count: int) -> dict[bytes, bytes]:
     """
-    The keys of several topics.
+    Return the keys of C{count} topics.
     """
     return {bytes((n,)) * 32: topic_key(bytes((n,)) * 32, SECRET) for n in range(count)}
 
@@ -36,7 +36,7 @@ class TagTests(SynchronousTestCase):
 
     def test_definition(self) -> None:
         """
-        Key and tag are as docs/protocol/streams.md section 3 defines them.
+        Key and tag are as specified in docs/protocol/streams.md section 3.
         """
         key = hashlib.sha512(b"dtt/1 admission" + TOPIC + SECRET).digest()[:32]
         self.assertEqual(topic_key(TOPIC, SECRET), key)
@@ -63,7 +63,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_both_must_open(self) -> None:
         """
-        DATA may be sent once both sides have sent OPEN.
+        DATA may be sent once both OPENs stand.
         """
         frame = self.opened(self.a)
         self.assertIsNone(self.a.sending(TOPIC))
@@ -77,7 +77,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_tag_of_another_connection_direction_or_secret(self) -> None:
         """
-        A replayed, a reflected and a guessed tag match nothing.
+        A replayed, a reflected and a guessed tag do not match.
         """
         replayed = self.opened(Channels(b"x" * 32, A, B))
         self.assertIsNone(Channels(EXPORTER, B, A).peer_opened(replayed, KEYS))
@@ -88,7 +88,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_unknown_tag_is_remembered(self) -> None:
         """
-        A tag of a topic that is opened later matches then; earlier DATA are dropped.
+        A tag of a topic that we open later matches then; earlier DATA is dropped.
         """
         frame = self.opened(self.a)
         self.assertIsNone(self.b.peer_opened(frame, {}))
@@ -100,8 +100,8 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_forgotten_topic(self) -> None:
         """
-        A topic that was never opened on the connection, then left and held again, is
-        matched again.
+        A topic that was closed and is opened again matches the peer's tag again, even
+        if we never sent OPEN for it.
         """
         self.b.peer_opened(self.opened(self.a), KEYS)
         self.assertIsNone(self.b.close(TOPIC))
@@ -126,8 +126,8 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_open_stands(self) -> None:
         """
-        The peer's OPEN stays valid after the local CLOSE: its DATA are accepted, and
-        sending is possible again after the next local OPEN.
+        The peer's OPEN stands after our CLOSE: its DATA is accepted, and we may send
+        again as soon as our OPEN stands again.
         """
         self.a.peer_opened(self.opened(self.b), KEYS)
         self.opened(self.a)
@@ -141,8 +141,8 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_renewed(self) -> None:
         """
-        After the peer's CLOSE the local OPEN stays valid, but it is sent again once to
-        get an answer; the peer's new OPEN makes that unnecessary.
+        After the peer's CLOSE our OPEN stands, but is sent again once to be answered; a
+        new OPEN from the peer makes that unnecessary.
         """
         self.opened(self.a)
         self.assertEqual(self.a.open(TOPIC, KEY), ())
@@ -161,7 +161,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_numbers_are_used_again(self) -> None:
         """
-        At most sixteen channels are open; a closed number is free again.
+        At most sixteen channels are open; the number of a closed one is free again.
         """
         topics = keys(MAX_CHANNELS + 1)
         frames = [frame for topic_id, key in topics.items() for frame in self.a.open(topic_id, key)]
@@ -172,7 +172,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_number_of_a_left_topic(self) -> None:
         """
-        If all numbers are in use, a topic that the peer has left releases its own.
+        When all numbers are in use, that of a topic that the peer has closed is reused.
         """
         topics = keys(MAX_CHANNELS)
         for topic_id, key in topics.items():
@@ -186,7 +186,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_peer_opens_too_much(self) -> None:
         """
-        A seventeenth channel, a duplicate number and a duplicate topic are malformed.
+        A seventeenth channel, a duplicate number and a duplicate topic are errors.
         """
         for reason, before, frame in (
             ("channel opened twice", [Open(0, b"x" * 32)], Open(0, b"y" * 32)),
@@ -210,14 +210,15 @@ class ChannelsTests(SynchronousTestCase):
 
     def assert_late(self, frame: Early) -> None:
         """
-        Assert that C{b} refuses C{frame} because there was an EARLY, or DATA.
+        C{b} refuses C{frame}, because there was an EARLY or DATA before.
         """
         error = self.assertRaises(DecodeError, self.b.peer_early, frame, KEYS)
-        self.assertEqual(str(error), "early is late")
+        self.assertEqual(str(error), "unexpected early")
 
     def test_early(self) -> None:
         """
-        A Join sent with the OPEN is read once the OPEN has matched, and is not kept.
+        A Join sent with the OPEN is delivered once the OPEN has matched, and is not
+        kept.
         """
         self.b.peer_opened(self.opened(self.a), KEYS)
         frame = self.early(self.a)
@@ -241,7 +242,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_early_is_bounded(self) -> None:
         """
-        The record of topics that had an EARLY is bounded.
+        The record of topics for which an EARLY was sent is bounded.
         """
         for number in range(MAX_EARLY + 1):
             topic_id = number.to_bytes(32, "big")
@@ -252,7 +253,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_only_a_join_that_waits_is_early(self) -> None:
         """
-        Other messages wait; after admission a Join is sent as DATA like others.
+        Other messages wait; once we are admitted a Join is sent as DATA.
         """
         self.opened(self.a)
         self.assertIsNone(self.a.early(TOPIC, KEY, b"hello"))
@@ -261,7 +262,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_early_before_the_topic(self) -> None:
         """
-        An EARLY for a topic that is opened later is kept until then, and delivered once.
+        An EARLY of a topic that we open later is kept until then, and returned once.
         """
         self.b.peer_opened(self.opened(self.a), {})
         self.assertIsNone(self.b.peer_early(self.early(self.a), {}))
@@ -272,7 +273,7 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_kept_early_ends_with_its_channel(self) -> None:
         """
-        Closing or reopening the channel discards its EARLY.
+        Closing or reopening the channel discards the kept EARLY.
         """
         frame = self.opened(self.a)
         self.b.peer_opened(frame, {})
@@ -304,17 +305,17 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_bad_early(self) -> None:
         """
-        An EARLY on a channel that is not open, one that does not match its tag and one
-        that is not a Join are malformed, however late this is detected.
+        An EARLY on a closed channel, one that does not match its tag and one that is
+        not a Join are errors, also when detected later.
         """
         error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, bytes(32)), KEYS)
         self.assertEqual(str(error), "channel not open")
         opened = self.opened(self.a)
         key = early_key(KEY, EXPORTER, A, B)
         for sealed, reason in (
-            (bytes(32), "early is not authentic"),
-            (seal(early_key(KEY, EXPORTER, B, A), JOIN), "early is not authentic"),
-            (seal(key, b"hello"), "early is no join"),
+            (bytes(32), "early not authentic"),
+            (seal(early_key(KEY, EXPORTER, B, A), JOIN), "early not authentic"),
+            (seal(key, b"hello"), "early not a join"),
         ):
             self.b.peer_opened(opened, KEYS)
             error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, sealed), KEYS)

@@ -32,8 +32,8 @@ class BuffersTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        The buffers for unsent data and for data sent ahead by the peer are limited; the
-        system's own buffers are not, because they must hold everything in flight.
+        Unsent bytes and the peer's window are limited; the kernel's own buffers are
+        not, because they must hold everything in flight.
         """
         with socket.socket() as fresh, socket.socket() as limited:
             limit_buffers(Transport(limited))
@@ -45,7 +45,8 @@ class BuffersTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        An error from the system, or an in-memory transport without a socket, is ignored.
+        A platform that refuses the options, and an in-memory transport, are left
+        unchanged.
         """
         closed = socket.socket()
         closed.close()

@@ -26,8 +26,8 @@ from dtt.transport.streams.frames import MAX_MESSAGE, SEAL_SIZE, Early, Open, en
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import STREAMS, PeerAddress
 
-# Test vectors: the first data that a peer sends on a connection. All inputs are made up and
-# consecutive: 00 to 1f, 20 to 3f, and so on.
+# Test vectors: what a peer sends first on a connection.  All inputs are arbitrary and consecutive:
+# 00 to 1f, 20 to 3f, and so on.
 TOPIC, SECRET, EXPORTER, SENDER, RECEIVER = (bytes(range(n, n + 32)) for n in range(0, 160, 32))
 TOPIC_KEY = "1a09e8c5af7ea0a3ad05fa793067c6aae0cd0c0d083c2ebb9623183bd2b02461"
 TAG = "e80e5b52055e533b1550dbb05da32dbf16bf4be047f7f79f4250f539877d1257"
@@ -56,13 +56,13 @@ class EarlyTests(SynchronousTestCase):
 
     def assert_refused(self, key: bytes, sealed: bytes, reason: str) -> None:
         """
-        Assert that C{sealed} is refused for C{reason}.
+        Check that C{sealed} is refused for C{reason}.
         """
         self.assertEqual(str(self.assertRaises(DecodeError, unseal, key, sealed)), reason)
 
     def test_vectors(self) -> None:
         """
-        Keys and frames match the test vectors.
+        Keys and frames equal the recorded test vectors.
         """
         key = topic_key(TOPIC, SECRET)
         self.assertEqual(key.hex(), TOPIC_KEY)
@@ -76,7 +76,7 @@ class EarlyTests(SynchronousTestCase):
 
     def test_definition(self) -> None:
         """
-        Key and content match an independent implementation of the module's definition.
+        Key and content are as the module documents, computed with other libraries.
         """
         topic = hashlib.sha512(b"dtt/1 admission" + TOPIC + SECRET).digest()[:32]
         key = hmac.new(topic, b"early" + EXPORTER + SENDER + RECEIVER, "sha256").digest()
@@ -87,7 +87,7 @@ class EarlyTests(SynchronousTestCase):
 
     def test_other_connection_direction_or_secret(self) -> None:
         """
-        Only the receiver on this connection, with the topic's secret, can read it.
+        Only the receiver on this connection can decrypt it, with the topic's secret.
         """
         sealed = seal(KEY, encode(Join()))
         topic = topic_key(TOPIC, SECRET)
@@ -97,23 +97,23 @@ class EarlyTests(SynchronousTestCase):
             early_key(topic_key(TOPIC, bytes(32)), EXPORTER, SENDER, RECEIVER),
             early_key(topic_key(SECRET, SECRET), EXPORTER, SENDER, RECEIVER),
         ):
-            self.assert_refused(key, sealed, "early is not authentic")
+            self.assert_refused(key, sealed, "early not authentic")
 
     def test_changed(self) -> None:
         """
-        No byte of it can be changed, removed or added.
+        Changing, removing or adding a byte is detected.
         """
         sealed = seal(KEY, encode(Join(b"data")))
         for offset in range(len(sealed)):
             changed = bytearray(sealed)
             changed[offset] ^= 1
-            self.assert_refused(KEY, bytes(changed), "early is not authentic")
-            self.assert_refused(KEY, sealed[:offset], "early is not authentic")
-        self.assert_refused(KEY, sealed + b"\x00", "early is not authentic")
+            self.assert_refused(KEY, bytes(changed), "early not authentic")
+            self.assert_refused(KEY, sealed[:offset], "early not authentic")
+        self.assert_refused(KEY, sealed + b"\x00", "early not authentic")
 
     def test_content(self) -> None:
         """
-        Only a Join may be inside.
+        Only a Join is accepted as content.
         """
         for message in (
             b"",
@@ -125,7 +125,7 @@ class EarlyTests(SynchronousTestCase):
             bytes((1, 1)),
         ):
             self.assertFalse(is_join(message), message)
-            self.assert_refused(KEY, seal(KEY, message), "early is no join")
+            self.assert_refused(KEY, seal(KEY, message), "early not a join")
         for message in (encode(Join()), encode(Join(bytes(MAX_MESSAGE - 5)))):
             self.assertEqual(unseal(KEY, seal(KEY, message)), message)
 
@@ -145,7 +145,7 @@ class Ups:
         self.times.append(self.clock.seconds())
 
     def neighbor_down(self, peer_id: PeerId) -> None:
-        """This does not happen."""
+        """Not expected."""
         raise AssertionError("a neighbour went")
 
     def message_received(self, message: GossipMessage) -> None:
@@ -187,8 +187,8 @@ class TripsTests(SynchronousTestCase):
 
     def trips(self) -> list[float]:
         """
-        Advance the clock by two seconds. Returns the number of one-way trips after which
-        each member had its neighbour.
+        Let two seconds pass, and return after how many one-way trips each member had
+        its neighbour.
         """
         begun = self.clock.seconds()
         self.net.advance(2)
@@ -206,8 +206,8 @@ class TripsTests(SynchronousTestCase):
 
     def test_both_dial(self) -> None:
         """
-        If both dial at the same time the first one counts, although only one connection
-        is kept: five trips for both.
+        When both dial simultaneously the first connection counts, though only one
+        stays: five one-way trips for both.
         """
         self.members[0].join([self.ids[1]])
         self.members[1].join([self.ids[0]])
@@ -215,7 +215,7 @@ class TripsTests(SynchronousTestCase):
 
     def test_both_dial_one_after_the_other(self) -> None:
         """
-        A dial by the other side never delays it, whenever it begins.
+        A dial from the other side never delays it, whenever that starts.
         """
         for delay in range(1, 12):
             self.setUp()
@@ -227,7 +227,8 @@ class TripsTests(SynchronousTestCase):
 
     def test_connected_already(self) -> None:
         """
-        On an existing connection, for instance of another topic, it takes one round trip.
+        On an existing connection, for example of another topic, it takes one round
+        trip.
         """
         self.transports[0].dial(self.ids[1], self.transports[1].addresses())
         self.net.advance(0.5)

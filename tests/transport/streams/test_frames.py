@@ -62,7 +62,7 @@ class EncodeTests(SynchronousTestCase):
 
     def test_known_bytes(self) -> None:
         """
-        Each kind of frame encodes to and decodes from the specified bytes.
+        Each kind has the specified bytes, both ways.
         """
         for frame, encoded in KNOWN:
             self.assertEqual(encode_frame(frame).hex(), encoded)
@@ -109,7 +109,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_frames_before_a_malformed_one(self) -> None:
         """
-        Frames before a malformed one are still delivered.
+        Frames before a malformed one are returned.
         """
         for bad, fault in ((b"\x00\x00\x00\x01\x03", "bad ping"), (bytes(4), "bad frame length")):
             parser = FrameParser()
@@ -118,7 +118,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_length(self) -> None:
         """
-        A length of 0 or above 8192 is refused as soon as it arrives.
+        A length of 0 or above 8192 is refused as soon as it has arrived.
         """
         self.assert_malformed(bytes(4), "bad frame length")
         self.assert_malformed((MAX_FRAME + 1).to_bytes(4, "big"), "bad frame length")
@@ -127,7 +127,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_message_size(self) -> None:
         """
-        A message has at most 4096 bytes, plus 16 when it is sealed.
+        A message has at most 4096 bytes, and 16 more when encrypted.
         """
         self.assertEqual(parse(encode_frame(Data(300, bytes(4096)))), [Data(300, bytes(4096))])
         self.assert_malformed(encode_frame(Data(300, bytes(4097))), "message too large")
@@ -136,8 +136,8 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_unknown_kinds(self) -> None:
         """
-        A frame of unknown kind is reported without its body, up to the largest length;
-        the following frames are read.
+        A frame of unknown kind is returned without its body, up to the largest length;
+        the frames after it are parsed.
         """
         for kind in (5, 7, 11, 255):
             for size in (0, 1, MAX_FRAME - 1):
@@ -146,7 +146,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_malformed_bodies(self) -> None:
         """
-        A body must have exactly the form of its kind.
+        A body must have exactly the size that its kind requires.
         """
         for body, reason in (
             ("00", "truncated"),
@@ -169,7 +169,7 @@ class FrameParserTests(SynchronousTestCase):
 
     def test_random_bytes(self) -> None:
         """
-        Any bytes give frames or a L{DecodeError}.
+        Arbitrary bytes yield frames or a L{DecodeError}.
         """
         for seed in range(300):
             rng = Random(seed)

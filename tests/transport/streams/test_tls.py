@@ -35,7 +35,7 @@ ALICE, BOB = PeerKey.from_seed(b"a" * 32), PeerKey.from_seed(b"b" * 32)
 
 def pump(one: SSL.Connection, other: SSL.Connection) -> bytes:
     """
-    Pass the pending output of each side to the other. Returns the bytes from C{one}.
+    Exchange the bytes of both connections; return those from C{one}.
     """
     sent = b""
     for source, target in ((one, other), (other, one)):
@@ -68,7 +68,7 @@ def handshake(
 
 def certificate_of(public_key: Any, private_key: Any, algorithm: Any) -> x509.Certificate:
     """
-    A certificate for any key, signed by any key.
+    Return a certificate for any key, signed by any key.
     """
     name = x509.Name([])
     return x509.CertificateBuilder(
@@ -94,7 +94,7 @@ class CertificateTests(SynchronousTestCase):
 
     def assert_refused(self, certificate: x509.Certificate, reason: str = "bad peer key") -> None:
         """
-        Assert that C{certificate} gives no peer id.
+        Check that C{certificate} is refused.
         """
         error = self.assertRaises(DecodeError, certificate_peer_id, certificate)
         self.assertEqual(str(error), reason)
@@ -108,8 +108,8 @@ class CertificateTests(SynchronousTestCase):
 
     def test_key_that_nobody_owns(self) -> None:
         """
-        Small-order points, for which signatures can be forged, points with a small-order
-        part, and non-points are refused.
+        Small-order points, for which anyone can forge signatures, points with a
+        small-order component, and invalid points are refused.
         """
         signer = ed25519.Ed25519PrivateKey.from_private_bytes(ALICE.seed)
         for encoded in (
@@ -165,7 +165,7 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_other_alpn(self) -> None:
         """
-        Without dtt's protocol no ALPN protocol is selected.
+        Without a common protocol none is agreed.
         """
         context = make_context(ALICE)
         context.set_alpn_protos([b"http/1.1"])
@@ -174,8 +174,8 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_not_resumed(self) -> None:
         """
-        A session can't be resumed: a server that is offered a session ticket again
-        ignores it.
+        A session can't be resumed: a server to which it is offered again makes a full
+        handshake.
         """
         contexts = make_context(ALICE), make_context(BOB)
         client, server = handshake(*contexts)

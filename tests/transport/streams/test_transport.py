@@ -1,6 +1,6 @@
 """
-Tests for L{dtt.transport.streams.transport} and L{dtt.transport.streams.connection}, in
-addition to L{tests.transport.test_contract}.
+Tests for L{dtt.transport.streams.transport} and L{dtt.transport.streams.connection}:
+what L{tests.transport.test_contract} does not cover.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dtt.errors import DialFailed, ListenError
 from dtt.identity import PeerKey
 from dtt.testing.memory_transport import RecordingLinks
 from dtt.testing.net.tcp import MemoryTCPNetwork
+from dtt.transport.backpressure import closed_counter
 from dtt.transport.streams import connection as connection_module
 from dtt.transport.streams import multiplexer as multiplex
 from dtt.transport.streams import transport as streams
@@ -41,7 +42,7 @@ ALICE, BOB, CAROL = (PeerKey.from_seed(bytes((n,)) * 32) for n in range(1, 4))
 
 class Stranger(Protocol):
     """
-    A connecting client that the test controls.
+    A raw client that connects to us, and does what the test says.
     """
 
     tls: SSL.Connection
@@ -60,7 +61,7 @@ class Stranger(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Record the reason.
+        Record the end.
         """
         self.lost = True
 
@@ -77,7 +78,7 @@ class StreamsTestCase(SynchronousTestCase):
 
     def transport(self, key: PeerKey, host: str, **options: Any) -> StreamsTransport:
         """
-        Create a listening transport.
+        Return a listening transport.
         """
         transport = StreamsTransport(self.net.reactor(host), key, **options)
         transport.listen(host, 4433)
@@ -101,7 +102,7 @@ class StreamsTestCase(SynchronousTestCase):
 
     def stranger(self, key: PeerKey | None = CAROL, host: str = "10.0.0.3") -> Stranger:
         """
-        Connect a client to C{b}, with C{key} or without TLS.
+        Connect a raw client to C{b}, with C{key} or without TLS.
         """
         stranger = Stranger()
         reactor = self.net.reactor(host)
@@ -135,7 +136,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_bytes_that_are_not_tls(self) -> None:
         """
-        Any bytes that are not TLS end the connection, and nothing is logged.
+        Bytes other than TLS end the connection, and nothing is logged.
         """
         for seed in range(20):
             rng = Random(seed)
@@ -149,14 +150,14 @@ class ConnectionTests(StreamsTestCase):
 
     def test_handshake_timeout(self) -> None:
         """
-        A handshake must end within 10 s.
+        A handshake takes at most 10 s.
         """
         stranger = self.stranger(None)
         self.net.advance(9.7)
         self.assertFalse(stranger.lost)
         self.net.advance(0.5)
         self.assertTrue(stranger.lost)
-        self.assertEqual(self.b.counters["closed: handshake timed out"], 1)
+        self.assertEqual(self.b.counters["closed_handshake_timed_out"], 1)
 
     def test_silent_server(self) -> None:
         """
@@ -171,7 +172,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_server_that_hangs_up(self) -> None:
         """
-        A dial to a server that disconnects, or does not use TLS, fails immediately.
+        A dial to a server that hangs up, or that does not use TLS, fails immediately.
         """
 
         class HangUp(Protocol):
@@ -193,17 +194,16 @@ class ConnectionTests(StreamsTestCase):
 
     def test_own_key(self) -> None:
         """
-        A peer with the transport's own key is refused: it is the member itself, or a
-        copy.
+        A connection with our own key is refused.
         """
         stranger = self.stranger(BOB)
         self.assertTrue(stranger.lost)
-        self.assertEqual(self.b.counters["closed: own key"], 1)
+        self.assertEqual(self.b.counters["closed_own_key"], 1)
         self.assertFalse(self.b.is_connected(BOB.peer_id))
 
     def test_own_address(self) -> None:
         """
-        A dial of a peer at the transport's own address reaches itself.
+        A dial of a peer at our own address connects to ourselves, and fails.
         """
         result = self.a.dial(self.b.peer_id, self.a.addresses())
         self.net.advance(0.2)
@@ -211,15 +211,16 @@ class ConnectionTests(StreamsTestCase):
 
     def test_no_alpn(self) -> None:
         """
-        A client without dtt's protocol is refused.
+        A client without our ALPN protocol is refused.
         """
         self.patch(connection_module, "ALPN", b"other")
         self.assertTrue(self.stranger().lost)
-        self.assertEqual(self.b.counters["closed: no ALPN"], 1)
+        self.assertEqual(self.b.counters["closed_no_alpn"], 1)
 
     def test_malformed_frames(self) -> None:
         """
-        Each malformed frame ends its connection and is counted; others are unaffected.
+        Each malformed frame ends its connection and is counted; other connections are
+        not affected.
         """
         _, on_b = self.share()
         tag = b"x" * 32
@@ -233,41 +234,41 @@ class ConnectionTests(StreamsTestCase):
             (b"".join(encode_frame(Open(n, bytes((n,)) * 32)) for n in range(17)), "too many channels"),
             (encode_frame(Data(0, bytes(5000))), "message too large"),
         ):
-            before = self.b.counters[f"closed: {reason}"]
+            before = self.b.counters[closed_counter(reason)]
             stranger = self.stranger()
             self.write(stranger, data)
             self.assertTrue(stranger.lost, reason)
-            self.assertEqual(self.b.counters[f"closed: {reason}"], before + 1, reason)
+            self.assertEqual(self.b.counters[closed_counter(reason)], before + 1, reason)
         self.a.send(self.b.peer_id, TOPIC, b"still here")
         self.net.advance(0.1)
         self.assertEqual(on_b.messages, [(self.a.peer_id, b"still here")])
 
     def test_unknown_frames(self) -> None:
         """
-        A frame of unknown kind is skipped and counted, and the connection stays; one that
-        is too large still ends it.
+        A frame of unknown kind is skipped and counted, and the connection stays; one
+        that is too large still ends it.
         """
         stranger = self.stranger()
         self.write(stranger, b"\x00\x00\x00\x01\x05" + b"\x00\x00\x20\x00\xff" + bytes(8191))
         self.write(stranger, encode_frame(Ping(b"12345678")))
         self.assertEqual(stranger.received, encode_frame(Pong(b"12345678")))
-        self.assertEqual(self.b.counters["received: unknown frame"], 2)
+        self.assertEqual(self.b.counters["received_unknown_frame"], 2)
         self.write(stranger, b"\x00\x00\x20\x01\xff")
         self.assertTrue(stranger.lost)
-        self.assertEqual(self.b.counters["closed: bad frame length"], 1)
+        self.assertEqual(self.b.counters["closed_bad_frame_length"], 1)
 
     def test_not_admitted(self) -> None:
         """
-        DATA on a channel with an unknown tag are dropped and counted; the connection
-        stays, and after a valid OPEN messages are accepted.
+        DATA on a channel with an unknown tag is dropped and counted; the connection
+        stays, and messages are accepted after a valid OPEN.
         """
         links = RecordingLinks()
         self.b.open_topic(TOPIC, SECRET, links)
         stranger = self.stranger()
         self.write(stranger, encode_frame(Open(0, b"x" * 32)) + encode_frame(Data(0, b"sneaky")))
         self.assertEqual(links.messages, [])
-        self.assertEqual(self.b.counters["received: not admitted"], 1)
-        self.assertEqual(self.b.counters["received: unknown tag"], 1)
+        self.assertEqual(self.b.counters["received_not_admitted"], 1)
+        self.assertEqual(self.b.counters["received_unknown_tag"], 1)
         self.assertEqual(stranger.received, b"")
         tag = admission_tag(topic_key(TOPIC, SECRET), export_key(stranger.tls), CAROL.peer_id, BOB.peer_id)
         self.write(stranger, encode_frame(Open(1, tag)) + encode_frame(Data(1, b"welcome")))
@@ -278,7 +279,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_replayed_tag(self) -> None:
         """
-        The tag of one connection is useless on another.
+        A tag from one connection is invalid on another.
         """
         self.b.open_topic(TOPIC, SECRET, RecordingLinks())
         first = self.stranger()
@@ -310,7 +311,8 @@ class ConnectionTests(StreamsTestCase):
 
     def test_silence(self) -> None:
         """
-        A peer that sends nothing for 75 s, despite PINGs, is disconnected.
+        A peer that sends nothing for 75 s is disconnected, whether or not it received
+        PINGs.
         """
         on_a, on_b = self.share()
         self.net.silent.add("10.0.0.2")
@@ -320,11 +322,11 @@ class ConnectionTests(StreamsTestCase):
         self.assertFalse(self.a.is_connected(self.b.peer_id))
         self.assertEqual(on_a.disconnected, [self.b.peer_id])
         self.assertEqual(on_b.disconnected, [self.a.peer_id])
-        self.assertEqual(self.a.counters["closed: silent"], 1)
+        self.assertEqual(self.a.counters["closed_silent"], 1)
 
     def test_stranger_that_never_answers_pings(self) -> None:
         """
-        An authenticated peer that is silent gets two PINGs, then it is disconnected.
+        An authenticated peer that is silent gets two PINGs, then is disconnected.
         """
         stranger = self.stranger()
         self.net.advance(74.7)
@@ -335,7 +337,7 @@ class ConnectionTests(StreamsTestCase):
 
     def stall_and_send(self, size: int) -> None:
         """
-        Stop C{b} from reading, and let C{a} send C{size} bytes to it.
+        C{a} sends C{size} bytes that C{b} does not read.
         """
         for end in self.net.transports("10.0.0.2"):
             end.pauseProducing()
@@ -353,12 +355,12 @@ class ConnectionTests(StreamsTestCase):
         self.assertTrue(self.a.is_connected(self.b.peer_id))
         self.net.advance(0.2)
         self.assertFalse(self.a.is_connected(self.b.peer_id))
-        self.assertEqual(self.a.counters["closed: slow reader"], 1)
+        self.assertEqual(self.a.counters["closed_slow_reader"], 1)
         self.assertEqual(on_a.disconnected, [self.b.peer_id])
 
     def test_slow_reader_catches_up(self) -> None:
         """
-        A peer that has read in time stays connected, and gets everything in order.
+        A peer that reads in time stays connected, and receives everything in order.
         """
         on_a, on_b = self.share()
         self.stall_and_send(1_600_000)
@@ -371,20 +373,20 @@ class ConnectionTests(StreamsTestCase):
 
     def test_stuck_reader(self) -> None:
         """
-        A peer that reads nothing for half a minute while writers wait for it is
-        disconnected, too: they send no more, so that 1 MiB would never be unsent.
+        A peer that reads nothing for 30 s while callers wait for it is disconnected,
+        too: they stop sending, so 1 MiB would never be unsent.
         """
         on_a, _ = self.share()
         self.stall_and_send(600_000)
         self.net.advance(29.8)
         self.assertTrue(self.a.is_connected(self.b.peer_id))
         self.net.advance(0.2)
-        self.assertEqual(self.a.counters["closed: slow reader"], 1)
+        self.assertEqual(self.a.counters["closed_slow_reader"], 1)
         self.assertEqual(on_a.disconnected, [self.b.peer_id])
 
     def test_memory_is_bounded(self) -> None:
         """
-        There is also a hard limit for queued data; it is not enforced within
+        The bytes queued for a peer are limited; the limit is not enforced within
         L{StreamsTransport.send}.
         """
         on_a, _ = self.share()
@@ -398,7 +400,7 @@ class ConnectionTests(StreamsTestCase):
         self.assertEqual(connection.unsent, 0)
         self.net.advance(0.1)
         self.assertEqual(on_a.disconnected, [self.b.peer_id])
-        self.assertEqual(self.a.counters["closed: slow reader"], 1)
+        self.assertEqual(self.a.counters["closed_slow_reader"], 1)
 
     def test_close_writes_what_is_queued(self) -> None:
         """
@@ -417,7 +419,7 @@ class ConnectionTests(StreamsTestCase):
 
     def test_close_does_not_wait_for_ever(self) -> None:
         """
-        A peer that does not read the end of the connection is aborted 5 s later.
+        A peer that does not answer the close is disconnected after 5 s.
         """
         self.share()
         self.stall_and_send(800_000)
@@ -426,12 +428,11 @@ class ConnectionTests(StreamsTestCase):
         self.assertEqual(len(self.a.connections), 1)
         self.net.advance(0.3)
         self.assertEqual(len(self.a.connections), 0)
-        self.assertEqual(self.a.counters["closed: did not close in time"], 1)
+        self.assertEqual(self.a.counters["closed_did_not_close_in_time"], 1)
 
     def test_many_that_do_not_close(self) -> None:
         """
-        The number of closing connections is limited: beyond it the oldest are aborted
-        immediately.
+        The number of closing connections is limited: beyond it the oldest are aborted.
         """
         for module in (multiplex, streams):
             self.patch(module, "MAX_CONNECTIONS", 8)
@@ -439,11 +440,11 @@ class ConnectionTests(StreamsTestCase):
             transport: Any = self.stranger().transport
             transport.pauseProducing()
             self.assertLessEqual(len(self.b.connections), 16)
-        self.assertEqual(self.b.counters["closed: did not close in time"], 24)
+        self.assertEqual(self.b.counters["closed_did_not_close_in_time"], 24)
 
     def test_newest_of_two_connections(self) -> None:
         """
-        A connection that has died unnoticed is replaced by the peer's next one.
+        A connection that died unnoticed is replaced by the peer's next one.
         """
         on_a, on_b = self.share()
         self.net.advance(11)
@@ -478,7 +479,7 @@ class ConnectionTests(StreamsTestCase):
 
 class EarlyTests(StreamsTestCase):
     """
-    A Join next to an OPEN, with a peer whose bytes the test controls.
+    A Join sent with an OPEN, between us and a raw client whose every byte is checked.
     """
 
     def setUp(self) -> None:
@@ -487,7 +488,7 @@ class EarlyTests(StreamsTestCase):
 
     def frames(self, stranger: Stranger, message: bytes = JOIN, channel: int = 0) -> tuple[Open, Early]:
         """
-        The first frames of C{stranger}, with C{message} inside.
+        Return the first frames of C{stranger}, with C{message} inside.
         """
         exporter = export_key(stranger.tls)
         key = early_key(KEY, exporter, CAROL.peer_id, BOB.peer_id)
@@ -502,14 +503,14 @@ class EarlyTests(StreamsTestCase):
 
     def answer(self, stranger: Stranger) -> bytes:
         """
-        The OPEN with which C{b} answers.
+        Return the OPEN with which C{b} answers.
         """
         exporter = export_key(stranger.tls)
         return encode_frame(Open(0, admission_tag(KEY, exporter, BOB.peer_id, CAROL.peer_id)))
 
     def dialled(self) -> Stranger:
         """
-        Let C{a} dial a server, and send a Join and more.
+        Let C{a} dial a raw server, and send a Join and further messages.
         """
         stranger = Stranger()
         reactor = self.net.reactor("10.0.0.3")
@@ -546,8 +547,8 @@ class EarlyTests(StreamsTestCase):
 
     def test_never_admitted(self) -> None:
         """
-        A peer that does not know the topic is given up after 5 s; if it is tried again on
-        the same connection, no second EARLY is sealed with the same key.
+        A peer that does not know the topic is given up after 5 s; when it is tried
+        again on the same connection, the key is not used for a second EARLY.
         """
         stranger = self.dialled()
         # This keeps the connection open.
@@ -561,8 +562,8 @@ class EarlyTests(StreamsTestCase):
 
     def test_received(self) -> None:
         """
-        The Join of a member is handled immediately: OPEN and the topic's answers are sent
-        in one write.
+        The Join of a member is handled immediately: OPEN and the topic's answers are
+        sent in one write.
         """
         self.b.open_topic(TOPIC, SECRET, self.links)
         self.links.on_message = lambda peer_id, message: self.b.send(peer_id, TOPIC, b"neighbor")
@@ -573,8 +574,8 @@ class EarlyTests(StreamsTestCase):
 
     def test_topic_opened_later(self) -> None:
         """
-        A Join for a topic that is not open is kept, unread, and handled in the turn after
-        the topic is opened: not before its links expect it.
+        A Join for a topic that is not open is kept encrypted, and handled in the turn
+        after the topic is opened, not before its links expect it.
         """
         stranger = self.stranger()
         self.send(stranger, *self.frames(stranger))
@@ -588,7 +589,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_topic_opened_for_a_moment(self) -> None:
         """
-        A topic that is left in the same turn does not get it; the next one does.
+        A topic that is closed in the same turn receives nothing; the next one does.
         """
         stranger = self.stranger()
         self.send(stranger, *self.frames(stranger))
@@ -613,7 +614,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_other_topic(self) -> None:
         """
-        A peer without the secret can't send a Join: its OPEN matches nothing.
+        A peer without the secret can't deliver a Join: its OPEN does not match.
         """
         self.b.open_topic(TOPIC, b"x" * 32, self.links)
         stranger = self.stranger()
@@ -624,8 +625,7 @@ class EarlyTests(StreamsTestCase):
 
     def test_replayed_and_reflected(self) -> None:
         """
-        A message sealed for another connection, or for the other direction, ends the
-        connection.
+        An EARLY encrypted for another connection or direction ends the connection.
         """
         self.b.open_topic(TOPIC, SECRET, self.links)
         _, replayed = self.frames(self.stranger())
@@ -638,49 +638,49 @@ class EarlyTests(StreamsTestCase):
         key = early_key(KEY, export_key(stranger.tls), BOB.peer_id, CAROL.peer_id)
         self.send(stranger, opened, Early(0, seal(key, JOIN)))
         self.assertTrue(stranger.lost)
-        self.assertEqual(self.b.counters["closed: early is not authentic"], 2)
+        self.assertEqual(self.b.counters["closed_early_not_authentic"], 2)
         self.assertEqual(self.links.messages, [])
 
     def test_malformed(self) -> None:
         """
-        Each invalid EARLY ends the connection and is counted.
+        Each malformed EARLY ends the connection and is counted.
         """
         self.b.open_topic(TOPIC, SECRET, self.links)
         other = Open(1, b"x" * 32)
         for reason, made in (
             ("channel not open", lambda opened, early: (early,)),
             ("channel not open", lambda opened, early: (opened, Close(0), early)),
-            ("early is late", lambda opened, early: (opened, early, early)),
-            ("early is late", lambda opened, early: (opened, Data(0, JOIN), early)),
-            ("early is late", lambda opened, early: (other, Early(1, bytes(16)), Early(1, bytes(16)))),
-            ("early is late", lambda opened, early: (other, Data(1, JOIN), Early(1, bytes(16)))),
-            ("early is not authentic", lambda opened, early: (opened, Early(0, bytes(16)))),
+            ("unexpected early", lambda opened, early: (opened, early, early)),
+            ("unexpected early", lambda opened, early: (opened, Data(0, JOIN), early)),
+            ("unexpected early", lambda opened, early: (other, Early(1, bytes(16)), Early(1, bytes(16)))),
+            ("unexpected early", lambda opened, early: (other, Data(1, JOIN), Early(1, bytes(16)))),
+            ("early not authentic", lambda opened, early: (opened, Early(0, bytes(16)))),
             ("message too large", lambda opened, early: (opened, Early(0, bytes(4113)))),
             ("truncated", lambda opened, early: (opened, Early(0, bytes(15)))),
         ):
-            before = self.b.counters[f"closed: {reason}"]
+            before = self.b.counters[closed_counter(reason)]
             stranger = self.stranger()
             self.send(stranger, *made(*self.frames(stranger)))
             self.assertTrue(stranger.lost, reason)
-            self.assertEqual(self.b.counters[f"closed: {reason}"], before + 1, reason)
+            self.assertEqual(self.b.counters[closed_counter(reason)], before + 1, reason)
 
     def test_no_join(self) -> None:
         """
-        A sealed message that is malformed or not a Join is not handled.
+        An encrypted message that is malformed or not a Join is not handled.
         """
         self.b.open_topic(TOPIC, SECRET, self.links)
         for message in (b"", b"hello", b"\x00\x00\x01\x05", b"\x00\x04\x00\x00"):
             stranger = self.stranger()
             self.send(stranger, *self.frames(stranger, message))
             self.assertTrue(stranger.lost)
-        self.assertEqual(self.b.counters["closed: early is no join"], 4)
+        self.assertEqual(self.b.counters["closed_early_not_a_join"], 4)
         self.assertEqual(self.links.messages, [])
 
     def test_found_out_later(self) -> None:
         """
-        The same applies if the topic is opened after such a frame has arrived.
+        The same applies when the topic is opened after such a frame has arrived.
         """
-        for reason, sealed in (("early is not authentic", bytes(20)), ("early is no join", None)):
+        for reason, sealed in (("early not authentic", bytes(20)), ("early not a join", None)):
             stranger = self.stranger()
             opened, early = self.frames(stranger, b"hello")
             self.send(stranger, opened, early if sealed is None else Early(0, sealed))
@@ -688,7 +688,7 @@ class EarlyTests(StreamsTestCase):
             self.b.open_topic(TOPIC, SECRET, self.links)
             self.net.advance(0.1)
             self.assertTrue(stranger.lost)
-            self.assertEqual(self.b.counters[f"closed: {reason}"], 1)
+            self.assertEqual(self.b.counters[closed_counter(reason)], 1)
             self.b.close_topic(TOPIC)
         self.assertEqual(self.links.messages, [])
 
@@ -714,8 +714,8 @@ class HandshakesTests(StreamsTestCase):
 
     def test_one_network_waits(self) -> None:
         """
-        Four handshakes from one network delay the fifth, but no other network; it is
-        admitted when they time out.
+        Four handshakes of a network delay its fifth connection, but no other network;
+        it starts when they time out.
         """
         held = [self.stranger(None, f"10.0.0.{n}") for n in range(10, 14)]
         fifth = self.stranger(CAROL, "10.0.0.20")
@@ -729,21 +729,20 @@ class HandshakesTests(StreamsTestCase):
 
     def test_waiting_counts(self) -> None:
         """
-        A connection that waits too long is closed as well; beyond a limit they are
-        refused.
+        A connection that waits too long is closed as well; too many are refused.
         """
         for n in range(10, 26):
             self.stranger(None, f"10.0.0.{n}")
         self.assertEqual(len(self.b.connections), 16)
         self.assertTrue(self.stranger(None, "10.0.0.30").lost)
-        self.assertEqual(self.b.counters["closed: too many handshakes"], 1)
+        self.assertEqual(self.b.counters["closed_too_many_handshakes"], 1)
         self.net.advance(12)
         self.assertEqual(self.b.connections, {})
-        self.assertEqual(self.b.counters["closed: handshake timed out"], 16)
+        self.assertEqual(self.b.counters["closed_handshake_timed_out"], 16)
 
     def test_authenticated_ones_do_not_count(self) -> None:
         """
-        An authenticated connection frees its place.
+        An authenticated connection frees its slot.
         """
         for n in range(4, 12):
             self.stranger(PeerKey.from_seed(bytes((n,)) * 32))
@@ -758,7 +757,7 @@ class ListenTests(StreamsTestCase):
 
     def listening(self, *hosts: str, interfaces: tuple[str, ...] = ()) -> StreamsTransport:
         """
-        A transport that listens on some addresses of one host.
+        Return a transport that listens on some addresses of one host.
         """
         transport = StreamsTransport(
             self.net.reactor("10.0.0.5"), CAROL, interface_addresses=lambda: interfaces
@@ -775,7 +774,7 @@ class ListenTests(StreamsTestCase):
 
     def test_port(self) -> None:
         """
-        The bound port can be read.
+        The bound port is available afterwards.
         """
         transport = StreamsTransport(self.net.reactor("10.0.0.5"), CAROL)
         self.assertIsNone(transport.port)
@@ -787,7 +786,7 @@ class ListenTests(StreamsTestCase):
 
     def test_port_taken(self) -> None:
         """
-        A port in use gives a one-line L{ListenError} that says what to do.
+        A port in use is a L{ListenError} of one line, which says what to do.
         """
         transport = StreamsTransport(self.net.reactor("10.0.0.1"), CAROL)
         error = self.assertRaises(ListenError, transport.listen, "10.0.0.1", 4433)
@@ -799,7 +798,7 @@ class ListenTests(StreamsTestCase):
 
     def test_bound_to_all(self) -> None:
         """
-        If bound to all interfaces, it lists the external address, then those of the
+        Bound to all addresses: the external address is first, then those of the
         interfaces, of the bound family.
         """
         transport = self.listening("", interfaces=("192.0.2.5", "2001:db8::5"))
@@ -831,7 +830,7 @@ class ListenTests(StreamsTestCase):
 
     def test_stop_does_not_wait_for_ever(self) -> None:
         """
-        A peer that does not answer delays stopping by at most 1.5 s; unauthenticated
+        A peer that does not answer delays the stop by at most 1.5 s; unauthenticated
         connections do not delay it.
         """
         self.share()
@@ -846,7 +845,7 @@ class ListenTests(StreamsTestCase):
 
     def test_stop_and_strangers(self) -> None:
         """
-        A pending handshake does not delay stopping.
+        A connection in its handshake does not delay the stop.
         """
         stranger = self.stranger(None)
         result = self.b.stop()
