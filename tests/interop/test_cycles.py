@@ -148,7 +148,7 @@ class CycleTests(TestCase):
             counts.append(await self._count())
         self.assertEqual(self._state(), before)
         new = [(objects - old, own - old_own) for (old, old_own), (objects, own) in pairwise(counts)]
-        self.assertLessEqual(min(own for _, own in new), MAX_NEW_OWN_OBJECTS, f"objects of ours: {new}")
+        self.assertLessEqual(min(own for _, own in new), MAX_NEW_OWN_OBJECTS, f"dtt objects left: {new}")
         self.assertLessEqual(min(objects for objects, _ in new), MAX_NEW_OBJECTS, f"objects: {new}")
         self.assertLess(memory() - resident, MAX_NEW_MEMORY, "bytes")
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -92,7 +92,7 @@ class AddressTests(StageCase):
         assert again.peer_id == ours.peer_id
         assert again.address != ours.address
         # A Rust peer that knew the member may use the old address for minutes.
-        fresh = stage.rust_gossip("rust that knows nobody", "--pkarr")
+        fresh = stage.rust_gossip("rust without known peers", "--pkarr")
         await self._started(stage, fresh)
         await self._meet(stage, fresh, again)
 

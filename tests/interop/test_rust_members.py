@@ -151,7 +151,7 @@ class SecretTests(MembersCase):
             assert not stranger.joined, f"{stranger.name} joined"
             assert not stranger.reported("record.found"), f"{stranger.name} opened a record"
         for member in members:
-            assert len(member.neighbors()) == 1, f"{member.name} let somebody in"
+            assert len(member.neighbors()) == 1, f"{member.name} accepted another peer"
 
     def test_secrets(self) -> Deferred[None]:
         """
