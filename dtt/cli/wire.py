@@ -99,6 +99,11 @@ class _WireOptions(CommandOptions):
         self.stdout: TextIO = sys.stdout
 
     def postOptions(self) -> None:
+        """
+        Check that there is a topic.
+
+        @raise UsageError: there is none.
+        """
         if self["topic"] is None:
             raise UsageError("--topic is required")
 
@@ -180,11 +185,21 @@ class OpenOptions(_WireOptions):
     )
 
     def parseArgs(self, *files: str) -> None:
+        """
+        Take the file.
+
+        @raise UsageError: there is not exactly one.
+        """
         if len(files) != 1:
             raise UsageError(f"open takes one FILE (or - for stdin), not {len(files)}")
         (self["file"],) = files
 
     def postOptions(self) -> None:
+        """
+        Check that at most one of record and secret comes from standard input.
+
+        @raise UsageError: both do, or the topic is missing.
+        """
         super().postOptions()
         if self["file"] == "-" and self["secret-file"] == "-":
             raise UsageError("the record and the secret can't both come from stdin")
@@ -264,6 +279,12 @@ class SealOptions(_WireOptions):
         self.addresses.append(_parse_address(value))
 
     def postOptions(self) -> None:
+        """
+        Encode the content of the record.
+
+        @raise UsageError: the topic or the key file is missing, or there are too
+            many entries.
+        """
         super().postOptions()
         if self["key-file"] is None:
             raise UsageError("--key-file is required")

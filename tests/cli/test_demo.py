@@ -28,19 +28,19 @@ class MemberTests(SynchronousTestCase):
 
     def test_problem(self) -> None:
         """The first problem is described; there is none if the member has joined and heard all others."""
-        everybody = frozenset(IDS)
+        all_ids = frozenset(IDS)
         member = Member(1, 0.0)
-        self.assertEqual(member.problem(everybody), "member 1 did not start")
+        self.assertEqual(member.problem(all_ids), "member 1 did not start")
         member.peer_id = IDS[0]
-        self.assertIn("member 1 did not join", member.problem(everybody))
+        self.assertIn("member 1 did not join", member.problem(all_ids))
         member.joined = 1.0
-        self.assertEqual(member.problem(everybody), "member 1 heard nothing from bbbbbbbbbb, cccccccccc")
+        self.assertEqual(member.problem(all_ids), "member 1 heard nothing from bbbbbbbbbb, cccccccccc")
         member.heard = {IDS[1], IDS[2]}
-        self.assertEqual(member.problem(everybody), "")
+        self.assertEqual(member.problem(all_ids), "")
         member.heard.add(IDS[0])
-        self.assertEqual(member.problem(everybody), "")
+        self.assertEqual(member.problem(all_ids), "")
         member.ended = "exit code 1"
-        self.assertEqual(member.problem(everybody), "member 1 ended early (exit code 1)")
+        self.assertEqual(member.problem(all_ids), "member 1 ended early (exit code 1)")
 
     def test_errors(self) -> None:
         """If there is a problem, the last lines of standard error are added."""

@@ -252,7 +252,7 @@ class TopicServiceTests(TopicTestCase):
 
             one.sink = sink
             self.advance(2)
-            if kind is PeerDialled and not lefts:  # it was dialled itself
+            if kind is PeerDialled and not lefts:  # it was dialled instead
                 continue
             self.successResultOf(lefts[0])
             self.assertEqual(self.flushLoggedErrors(), [], kind.__name__)

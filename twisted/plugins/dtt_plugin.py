@@ -1,3 +1,7 @@
+"""
+The twistd plugin C{twistd dtt}.
+"""
+
 from twisted.application.service import ServiceMaker
 
 dtt = ServiceMaker(
