@@ -180,7 +180,7 @@ def report(scene: Scene, what: str, times: Times, goal: float) -> bool:
     @return: whether the goals were reached.
     """
     if not times.joined:
-        print(f"{scene.name:30} {what:9} nobody joined")
+        print(f"{scene.name:30} {what:9} no member joined")
         return False
     middle, late = statistics.median(times.joined), percentile(times.joined, 0.95)
     process = statistics.median(times.from_process)

@@ -1,9 +1,9 @@
 """
 The code blocks of the README and of docs/.
 
-Each is run by a test, here or in another module, or is at least read: commands
-by the options that would read them, Python by the compiler.  A new block must be
-put into one of the lists.
+Each block is run by a test, here or in another module, or is at least parsed: commands by
+the options they use, Python by the compiler. A new block must be added to one of the
+lists.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ RUN = {
     "docs/how-to/testing-at-scale.md": ("tests.test_docs",),
     "docs/reference/configuration.md": ("tests.test_docs",),
     "docs/tutorial/first-application.md": ("test_first_application", "test_first_application"),
-    # Settings of libtorrent, and calls of the iroh bindings, as tests.interop uses them.
+    # libtorrent settings, and calls of the iroh bindings, as used in tests.interop.
     "docs/protocol/dht.md": ("test_compiles",),
     "docs/protocol/gossip.md": ("test_compiles",),
 }
 
-#: Other blocks: figures, output, a unit file, a program in Rust.
+#: Other blocks: figures, output, a unit file, a Rust program.
 NOT_RUN = {"text", "ini", "rust"}
 
 
 def blocks() -> Iterator[tuple[str, str, str]]:
     """
-    Each block: its page, its language and its text.
+    The page, language and text of each block.
     """
     if not (ROOT / "README.md").exists():
         raise SkipTest("the documentation is not beside an installed package")
@@ -76,7 +76,7 @@ def python(page: str) -> list[str]:
 
 def commands() -> Iterator[tuple[str, list[str]]]:
     """
-    Each command line of a shell block that runs dtt: its page, its words.
+    The page and the words of each command line in a shell block that runs dtt.
     """
     for page, language, text in blocks():
         if language == "sh":
@@ -89,12 +89,12 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 class CodeBlocksTests(SynchronousTestCase):
     """
-    All blocks.
+    All code blocks.
     """
 
     def test_all_are_run(self) -> None:
         """
-        Each Python and TOML block has a test; the languages are known.
+        Each Python and TOML block is run by a test; the languages are known.
         """
         found: dict[str, int] = {}
         languages = set()
@@ -107,7 +107,7 @@ class CodeBlocksTests(SynchronousTestCase):
 
     def test_compiles(self) -> None:
         """
-        Each Python block can be compiled; C{await} may stand at the top.
+        Each Python block compiles; top-level C{await} is allowed.
         """
         for page, language, text in blocks():
             if language == "python":
@@ -115,8 +115,7 @@ class CodeBlocksTests(SynchronousTestCase):
 
     def test_commands(self) -> None:
         """
-        The options of each command that is shown exist, and their values are
-        good.
+        The options of each command shown exist, and their values are valid.
         """
         folder = self.mktemp()
         os.mkdir(folder)
@@ -144,7 +143,8 @@ class CodeBlocksTests(SynchronousTestCase):
 
     def test_twistd_runs_a_file(self) -> None:
         """
-        The tutorial's C{twistd} runs the file that it tells to save.
+        The C{twistd} command of the tutorial runs the file that the tutorial tells users
+        to save.
         """
         words = next(
             words
@@ -156,12 +156,12 @@ class CodeBlocksTests(SynchronousTestCase):
 
 class EmbeddingTests(SynchronousTestCase):
     """
-    Fragments, with what they take for granted.
+    Fragments, run with the names they require.
     """
 
     def setUp(self) -> None:
         """
-        A machine, and a DHT node that answers.
+        Create a machine, and a DHT node that answers.
         """
         without_iroh(self)
         clock = Clock()
@@ -176,7 +176,7 @@ class EmbeddingTests(SynchronousTestCase):
 
     def tearDown(self) -> None:
         """
-        All ends, and leaves nothing behind.
+        Stop everything, and check that nothing is left.
         """
         self.application.stopService()
         self.dht.stopService()
@@ -220,13 +220,13 @@ class EmbeddingTests(SynchronousTestCase):
 
 class FirstApplicationTests(SynchronousTestCase):
     """
-    The tutorial, with three machines in place of three terminals.
+    The tutorial, with three machines instead of three terminals.
     """
 
     def test_first_application(self) -> None:
         """
-        Two instances of the file meet, and greet each other; the other
-        configuration is one.
+        Two instances of the file meet and greet each other; the other configuration is
+        valid.
         """
         without_iroh(self)
         code, public = python("docs/tutorial/first-application.md")
@@ -267,14 +267,13 @@ class FirstApplicationTests(SynchronousTestCase):
 
 class InstallTests(SynchronousTestCase):
     """
-    What the tree tells people to install.
+    The installation commands in the tree.
     """
 
     def test_distribution_name(self) -> None:
         """
-        C{dtt} on the package index is somebody else's: every C{pip install} in
-        the tree names C{distributed-topic-tracker}, a checkout, or another
-        package.
+        C{dtt} on the package index is another project: every C{pip install} in the tree
+        names C{distributed-topic-tracker}, a checkout, or another package.
         """
         others = {"libtorrent", "certifi"}
         wrong, count = [], 0

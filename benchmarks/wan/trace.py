@@ -207,7 +207,7 @@ class Trace:
 
     def watch(self, passage: Passage) -> None:
         """
-        Record a packet, whoever sent it.
+        Record a packet from any host.
         """
         if passage.packet.source in self._members or passage.packet.destination in self._members:
             self.passages.append(passage)

@@ -101,19 +101,21 @@ class Quiet(Demo):
         self._members.append(member)
         return member
 
-    def tell(self, member: Member, name: str, **fields: Any) -> None:
+    def report(self, member: Member, name: str, **fields: Any) -> None:
         """Simulate an event of a member."""
         self._event(member, json.loads(json.dumps({"event": name, "time": self.clock.seconds(), **fields})))
 
     def started(self, member: Member) -> None:
         """Simulate that a member has started."""
-        self.tell(member, "node.started", peer_id=IDS[member.number - 1], dht_port=5, listen=["127.0.0.1:6"])
+        self.report(
+            member, "node.started", peer_id=IDS[member.number - 1], dht_port=5, listen=["127.0.0.1:6"]
+        )
 
     def hears(self, member: Member, *numbers: int) -> None:
         """Simulate that a member receives lines of others."""
         for number in numbers:
             line = ChatLine(IDS[number - 1], 1, f"hello from {number}")
-            self.tell(member, "message", content=line.encode().decode())
+            self.report(member, "message", content=line.encode().decode())
 
 
 class DemoTests(SynchronousTestCase):
@@ -127,7 +129,7 @@ class DemoTests(SynchronousTestCase):
         for member in members:
             demo.started(member)
             demo.clock.advance(0.25)
-            demo.tell(member, "topic.joined")
+            demo.report(member, "topic.joined")
         return members
 
     def test_all_well(self) -> None:
@@ -153,18 +155,18 @@ class DemoTests(SynchronousTestCase):
         demo.started(one)
         demo.started(two)
         demo.clock.advance(1.5)
-        demo.tell(one, "dht.ready", nodes=8)
-        demo.tell(one, "addresses.published", store="dht", addresses=1)
-        demo.tell(one, "record.published", minute=1, stored=2)
-        demo.tell(one, "record.found", minute=1, publisher=IDS[1], source="fetcher")
-        demo.tell(one, "peer.dialled", peer=IDS[1])
-        demo.tell(one, "peer.failed", peer="f" * 64, reason="timed out")
-        demo.tell(one, "neighbor.up", peer=IDS[1])
-        demo.tell(one, "neighbor.down", peer=IDS[1])
-        demo.tell(one, "message", content=ChatLine(IDS[1], 1, "\x1b[2J").encode().decode())
-        demo.tell(one, "message", content="no chat line")
-        demo.tell(one, "message", content_hex="ff")
-        demo.tell(one, "something.new")
+        demo.report(one, "dht.ready", nodes=8)
+        demo.report(one, "addresses.published", store="dht", addresses=1)
+        demo.report(one, "record.published", minute=1, stored=2)
+        demo.report(one, "record.found", minute=1, publisher=IDS[1], source="fetcher")
+        demo.report(one, "peer.dialled", peer=IDS[1])
+        demo.report(one, "peer.failed", peer="f" * 64, reason="timed out")
+        demo.report(one, "neighbor.up", peer=IDS[1])
+        demo.report(one, "neighbor.down", peer=IDS[1])
+        demo.report(one, "message", content=ChatLine(IDS[1], 1, "\x1b[2J").encode().decode())
+        demo.report(one, "message", content="no chat line")
+        demo.report(one, "message", content_hex="ff")
+        demo.report(one, "something.new")
         self.assertEqual(
             demo.shown[2:],
             [
@@ -201,7 +203,7 @@ class DemoTests(SynchronousTestCase):
         demo = Quiet(3)
         one, two = demo.begin(1), demo.begin(2)
         demo.started(one)
-        demo.tell(one, "topic.joined")
+        demo.report(one, "topic.joined")
         two.errors.append("a warning")
         demo.clock.advance(TIME_LIMIT)
         demo._conclude()

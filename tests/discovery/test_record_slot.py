@@ -378,10 +378,10 @@ class StreamTests(RecordClientTestCase):
 
         counting.instead["get_mutable"] = get_mutable
         reader = self.member(0, counting)
-        told: list[FoundRecord] = []
-        reader.client.on_record = told.append
+        reported: list[FoundRecord] = []
+        reader.client.on_record = reported.append
         self.assertNoResult(reader.fetch())
-        self.assertEqual([record.publisher for record in told], [IDS[1]])
+        self.assertEqual([record.publisher for record in reported], [IDS[1]])
         self.assertEqual(reader.book.known[IDS[1]], (address(1),))
         self.assertEqual(list(reader.events), [RecordFound(TOPIC, MINUTE, IDS[1], "test")])
 
@@ -389,12 +389,12 @@ class StreamTests(RecordClientTestCase):
         """Further reads do not report it again; the member's own record is not reported."""
         self.successResultOf(self.member(1).publish())
         reader = self.member(0)
-        told: list[FoundRecord] = []
-        reader.client.on_record = told.append
+        reported: list[FoundRecord] = []
+        reader.client.on_record = reported.append
         self.successResultOf(reader.publish())
         for _ in range(3):
             self.successResultOf(reader.fetch())
-        self.assertEqual([record.publisher for record in told], [IDS[1]])
+        self.assertEqual([record.publisher for record in reported], [IDS[1]])
 
     def test_not_after_cancelling(self) -> None:
         """Answers that arrive after the read was cancelled are not reported."""
@@ -402,11 +402,11 @@ class StreamTests(RecordClientTestCase):
         self.member(1).publish()
         self.clock.pump([0.05] * 20)
         reader = self.member(0)
-        told: list[FoundRecord] = []
-        reader.client.on_record = told.append
+        reported: list[FoundRecord] = []
+        reader.client.on_record = reported.append
         reader.fetch().addErrback(lambda _: None).cancel()
         self.clock.pump([0.05] * 20)
-        self.assertEqual(told, [])
+        self.assertEqual(reported, [])
 
 
 class PublishTests(RecordClientTestCase):
@@ -474,9 +474,9 @@ class PublishTests(RecordClientTestCase):
             self.successResultOf(member.publish())
             self.clock.advance(10)
         self.assertEqual(sum(self.stored().values()), 6)
-        told = len(member.events)
+        reported = len(member.events)
         self.assertEqual(self.successResultOf(member.publish(GossipContent((IDS[1],)))), 6)
-        self.assertEqual((len(self.stored()), len(member.events)), (1, told))
+        self.assertEqual((len(self.stored()), len(member.events)), (1, reported))
         self.assertEqual(member.client.counters["publish_failed"], 0)
 
     def test_cap(self) -> None:

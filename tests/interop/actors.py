@@ -1,6 +1,6 @@
 """
-Actors: members in processes of their own, Rust's and Python's alike: lines in,
-JSON events out (C{rust/src/member.rs}).
+Actors: member processes, Rust and Python alike, that read commands as lines and print
+JSON events (C{rust/src/member.rs}).
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from twisted.python.failure import Failure
 from tests.interop.rooms import environment
 
 
-def tell(event: str, /, **fields: object) -> None:
+def emit(event: str, /, **fields: object) -> None:
     """
-    What a program of ours that is an actor says.
+    Print an event, as an actor does.
     """
     print(json.dumps({"event": event, "time": time.time(), **fields}), flush=True)
 
 
 class Actor(ProcessProtocol):
     """
-    A member in a process of its own.
+    A member in its own process.
 
-    @ivar name: for messages.
+    @ivar name: its name in messages.
     @ivar kind: C{rust} or C{python}.
-    @ivar events: what it told.
-    @ivar pid: its process.
+    @ivar events: the events it has printed.
+    @ivar pid: its process id.
     """
 
     transport: IProcessTransport
@@ -53,34 +53,34 @@ class Actor(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         """
-        Events.
+        Parse events.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.events += [json.loads(line) for line in lines]
 
     def errReceived(self, data: bytes) -> None:
         """
-        Kept for messages.
+        Keep the output for messages.
         """
         self._errors = (self._errors + data)[-4000:]
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is gone.
+        Record the end of the process.
         """
         self.events.append({"event": "ended", "reason": str(reason.value)})
         self._ended.callback(None)
 
     def say(self, *words: object) -> None:
         """
-        One line; bytes go in hex.
+        Write a command line; bytes are written in hex.
         """
         texts = [(word.hex() or "-") if isinstance(word, bytes) else str(word) for word in words]
         self.transport.write(" ".join(texts).encode() + b"\n")
 
-    def told(self, name: str) -> list[dict[str, Any]]:
+    def reported(self, name: str) -> list[dict[str, Any]]:
         """
-        The events of one name.
+        The events with this name.
         """
         return [event for event in self.events if event["event"] == name]
 
@@ -94,16 +94,16 @@ class Actor(ProcessProtocol):
     @property
     def peer_id(self) -> str:
         """
-        64 hex digits; it has started.
+        The peer id, 64 hex digits; available once it has started.
         """
-        return str(self.told("node.started")[0]["peer_id"])
+        return str(self.reported("node.started")[0]["peer_id"])
 
     @property
     def address(self) -> str:
         """
-        C{host:port} of its iroh endpoint; it has started.
+        C{host:port} of its iroh endpoint; available once it has started.
         """
-        places = map(str, self.told("node.started")[0]["listen"])
+        places = map(str, self.reported("node.started")[0]["listen"])
         return next(place.removeprefix("iroh:") for place in places if place.startswith("iroh:"))
 
     @property
@@ -111,11 +111,11 @@ class Actor(ProcessProtocol):
         """
         Whether it has had a neighbour.
         """
-        return bool(self.told("topic.joined"))
+        return bool(self.reported("topic.joined"))
 
     def neighbors(self) -> set[str]:
         """
-        The ids of its present neighbours.
+        The ids of its current neighbours.
         """
         present: set[str] = set()
         for event in self.events:
@@ -127,23 +127,23 @@ class Actor(ProcessProtocol):
 
     def contents(self) -> list[bytes]:
         """
-        Of the messages that it got.
+        The contents of the messages it received.
         """
         return [
             bytes.fromhex(event["content_hex"]) if "content_hex" in event else event["content"].encode()
-            for event in self.told("message")
+            for event in self.reported("message")
         ]
 
     def resident(self) -> int:
         """
-        Bytes in memory, RSS.
+        The RSS of the process, in bytes.
         """
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     async def kill(self) -> None:
         """
-        End it at once, without a word to the others.
+        Kill it without a goodbye.
         """
         if not self._ended.called:
             with suppress(ProcessExitedAlready):
@@ -152,7 +152,7 @@ class Actor(ProcessProtocol):
 
     async def terminate(self) -> None:
         """
-        End it as the system does.
+        Stop it with SIGTERM.
         """
         if not self._ended.called:
             self.transport.signalProcess("TERM")
@@ -160,7 +160,7 @@ class Actor(ProcessProtocol):
 
     async def leave(self) -> None:
         """
-        Let it end as members do.
+        Let it leave the topic and stop.
         """
         self.transport.closeStdin()
         await self._ended
@@ -172,7 +172,7 @@ class Actor(ProcessProtocol):
 
 def one_swarm(actors: Sequence[Actor]) -> bool:
     """
-    Whether ways along neighbours lead from each to each.
+    Are the members connected to each other through neighbours?
     """
     by_id = {actor.peer_id: actor for actor in actors}
     reached: set[str] = set()

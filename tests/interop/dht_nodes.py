@@ -1,7 +1,7 @@
 """
-A DHT on 127.0.0.1 in one process: C{python -m tests.interop.dht_nodes KIND
-COUNT PORT...} (C{libtorrent} or C{dtt}; ports of the first nodes) says C{ready}
-and serves until its standard input is closed.
+A DHT on 127.0.0.1 in one process: C{python -m tests.interop.dht_nodes KIND COUNT PORT...}
+(C{libtorrent} or C{dtt}; ports of the first nodes) prints C{ready} and serves until its
+standard input is closed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def _serve(reactor: Any, kind: str, count: int, ports: list[int]) -> None:
 
 def main(reactor: Any, kind: str, count: str, *ports: str) -> Deferred[None]:
     """
-    The command.
+    Run the command.
     """
     return Deferred.fromCoroutine(_serve(reactor, kind, int(count), [int(port) for port in ports]))
 

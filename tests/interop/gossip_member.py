@@ -2,16 +2,16 @@
 A member without a tracker, as a process: C{python -m tests.interop.gossip_member
 TRANSPORT}; see L{tests.interop.gossip_trio}.
 
-The first line that it writes says who it is and where.  Then commands come on
-standard input, and each is answered on standard output, all a line of JSON:
+The first line of its output contains its id and addresses. It reads commands from
+standard input and answers each on standard output, all as lines of JSON:
 
     {"join": [["PEER ID", [[TRANSPORT, "HOST", PORT], ...]], ...]}  ->  {"joined": true}
     {"send": COUNT, "size": BYTES, "label": "TEXT"}                 ->  {"started": S, "sent": S}
     {"receive": COUNT, "label": "TEXT", "quiet": S}                 ->  {"received": N, "last": S}
 
-C{receive} waits for so many distinct contents, or until none has come for so
-long.  Times are the system's monotonic clock, which all processes share.  It
-ends with its input.
+C{receive} waits for this number of distinct contents, or until none has arrived for
+C{quiet} seconds. Times are of the system's monotonic clock, which all processes share. It
+stops at the end of its input.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from dtt.wire.addresses import PeerAddress
 
 TOPIC, SECRET_HASH = b"benchmark".ljust(32, b"."), bytes(32)
 
-#: Bytes of the number that makes a content unique.
+#: The size in bytes of the number that makes a content unique.
 _NUMBER = 4
 
 
@@ -51,7 +51,7 @@ def _streams(reactor: Any, key: PeerKey) -> IListener:
 
 
 def _iroh(reactor: Any, key: PeerKey) -> IListener:
-    # It needs the extra.
+    # It requires the extra.
     listener: IListener = import_module("dtt.transport.iroh.transport").IrohTransport(reactor, key)
     return listener
 
@@ -64,8 +64,8 @@ class Counting:
     """
     Counts the contents of each label.
 
-    @ivar counts: how many.
-    @ivar last: when the last one came.
+    @ivar counts: the numbers of contents.
+    @ivar last: when the last one arrived.
     """
 
     def __init__(self) -> None:
@@ -74,17 +74,17 @@ class Counting:
 
     def neighbor_up(self, peer_id: bytes) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
     def neighbor_down(self, peer_id: bytes) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
     def message_received(self, message: GossipMessage) -> None:
         """
-        One more: the swarm gives each content once.
+        Count the content: the swarm delivers each content once.
         """
         label = message.content[: message.content.index(b" ")]
         self.counts[label] += 1
@@ -93,9 +93,9 @@ class Counting:
 
 class Commands(LineReceiver):
     """
-    Carries out what the benchmark says.
+    Executes the benchmark's commands.
 
-    @ivar ended: fires when the input ends.
+    @ivar ended: fires at the end of the input.
     """
 
     delimiter = b"\n"
@@ -119,14 +119,14 @@ class Commands(LineReceiver):
 
     def connectionMade(self) -> None:
         """
-        Say who we are.
+        Print the member's id and addresses.
         """
         here = (self._transport.kind, "127.0.0.1", self._transport.port)
         self._say(peer=self._peer_id.hex(), addresses=[here])
 
     def lineReceived(self, line: bytes) -> None:
         """
-        One command.
+        Execute a command.
         """
         command = json.loads(line)
         works: dict[str, Callable[..., Coroutine[Deferred[Any], Any, None]]]
@@ -167,14 +167,14 @@ class Commands(LineReceiver):
 
     def connectionLost(self, reason: object = None) -> None:
         """
-        Our input has ended.
+        Fire C{ended}.
         """
         self._transport.stop().chainDeferred(self.ended)
 
 
 def main(reactor: Any, kind: str) -> Deferred[None]:
     """
-    Be a member until the input ends.
+    Run the member until the end of its input.
     """
     warnings_to_stderr()
     commands = Commands(reactor, kind)

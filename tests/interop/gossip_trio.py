@@ -1,5 +1,5 @@
 """
-Three members in processes of their own, all neighbours of each other.
+Three members in separate processes, all neighbours of each other.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any, Self
 
 from attrs import frozen
 
-#: Seconds that a member may take to start, and for one answer.
+#: Timeouts in seconds for the start of a member, and for one answer.
 _STARTS_WITHIN, _ANSWERS_WITHIN = 20.0, 240.0
 
 
 @frozen(slots=True)
 class Spread:
     """
-    How C{count} contents of one member came to the other two.
+    The delivery of C{count} contents from one member to the other two.
 
     @ivar seconds: from the first broadcast to the last delivery.
-    @ivar lost: contents times members that did not get them.
+    @ivar lost: undelivered contents, summed over the members.
     """
 
     count: int
@@ -37,13 +37,15 @@ class MemberProcess:
     """
     One member: L{tests.interop.gossip_member}.
 
-    @ivar peer: its id, in hexadecimal.
-    @ivar addresses: where it listens: transport, host and port of each.
-    @ivar pid: its process.
+    @ivar peer: its id in hex.
+    @ivar addresses: the transport, host and port of each of its addresses.
+    @ivar pid: its process id.
     """
 
     def __init__(self, transport: str) -> None:
         """
+        Start the process.
+
         @raise RuntimeError: it did not start.
         """
         self._process = subprocess.Popen(
@@ -58,9 +60,9 @@ class MemberProcess:
         self.peer: str = hello["peer"]
         self.addresses: list[tuple[int, str, int]] = hello["addresses"]
 
-    def tell(self, **command: Any) -> None:
+    def send_command(self, **command: Any) -> None:
         """
-        A command.
+        Send a command.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command) + "\n")
@@ -68,7 +70,7 @@ class MemberProcess:
 
     def answer(self, seconds: float = _ANSWERS_WITHIN) -> dict[str, Any]:
         """
-        What it says; past C{seconds} it is ended.
+        Wait for its answer; after C{seconds} it is killed.
 
         @raise RuntimeError: it has ended.
         """
@@ -80,13 +82,13 @@ class MemberProcess:
         finally:
             watchdog.cancel()
         if not line:
-            raise RuntimeError("a member has ended")
+            raise RuntimeError("a member stopped early")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def has_answer(self, seconds: float = 0.2) -> bool:
         """
-        Whether it says something within C{seconds}.
+        Does an answer arrive within C{seconds}?
         """
         assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], seconds)[0])
@@ -95,32 +97,32 @@ class MemberProcess:
         """
         Become the neighbour of C{others}.
         """
-        self.tell(join=[(other.peer, other.addresses) for other in others])
+        self.send_command(join=[(other.peer, other.addresses) for other in others])
         self.answer()
 
     def cpu(self) -> float:
         """
-        Seconds that it has run.
+        The CPU time of the process, in seconds.
         """
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident(self) -> int:
         """
-        Bytes in memory, RSS.
+        The RSS of the process, in bytes.
         """
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def signal(self, number: int) -> None:
         """
-        Send it a signal.
+        Send a signal to the process.
         """
         self._process.send_signal(number)
 
     def stop(self) -> None:
         """
-        End it.
+        Stop the process.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -135,13 +137,15 @@ class MemberProcess:
 
 class Trio:
     """
-    Three of them; C{with Trio("streams") as trio:}.
+    Three members; C{with Trio("streams") as trio:}.
 
-    @ivar members: the first one is who speaks.
+    @ivar members: the members; the first one sends.
     """
 
     def __init__(self, transport: str) -> None:
         """
+        Start the members.
+
         @param transport: C{streams} or C{iroh}.
         @raise RuntimeError: they did not start.
         """
@@ -163,10 +167,11 @@ class Trio:
 
     def spread(self, count: int, size: int, label: str, quiet: float = 3.0) -> Spread:
         """
-        The first one broadcasts C{count} contents of C{size} bytes.
+        Let the first member broadcast C{count} contents of C{size} bytes, and wait for
+        the result.
 
         @param label: a word that no earlier contents begin with.
-        @param quiet: seconds without any after which the rest counts as lost.
+        @param quiet: seconds without a content after which the rest counts as lost.
         """
         self.begin(count, size, label, quiet)
         speaker, *others = self.members
@@ -180,16 +185,16 @@ class Trio:
 
     def begin(self, count: int, size: int, label: str, quiet: float) -> None:
         """
-        As L{spread}, but whoever calls this takes the answers.
+        As L{spread}, but the caller has to read the answers.
         """
         speaker, *others = self.members
-        speaker.tell(send=count, size=size, label=label)
+        speaker.send_command(send=count, size=size, label=label)
         for other in others:
-            other.tell(receive=count, label=label, quiet=quiet)
+            other.send_command(receive=count, label=label, quiet=quiet)
 
     def stop(self) -> None:
         """
-        End all.
+        Stop all members.
         """
         for member in self.members:
             member.stop()

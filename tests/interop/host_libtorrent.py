@@ -1,9 +1,9 @@
 """
-A libtorrent session on its host's address, what concerns the DHT being as it is
-shipped, for L{tests.interop.test_mixed_hosts}: C{python -m
-tests.interop.host_libtorrent ADDRESS HOST:PORT...} (its bootstrap nodes) says
-C{ready} and its port, and obeys as L{tests.interop.host_node} does: C{put}, C{get},
-and C{NUMBER meet HOST PORT}, a node that came later.
+A libtorrent session with default DHT settings on its host's address, for
+L{tests.interop.test_mixed_hosts}: C{python -m tests.interop.host_libtorrent ADDRESS
+HOST:PORT...} (its bootstrap nodes) prints C{ready} and its port, and executes the same
+commands as L{tests.interop.host_node}: C{put}, C{get}, and C{NUMBER meet HOST PORT},
+which adds a node that was started later.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class HostLibtorrent(HostProgram):
 
     async def do_put(self, seed: str, salt: str, seq: str, value: str) -> str:
         """
-        Put a mutable item; libtorrent chooses C{seq} itself.  The answer is how
-        many nodes hold it.
+        Put a mutable item; libtorrent chooses C{seq}. The answer is the number of nodes
+        that stored it.
         """
-        # With an empty table it gives up at once.
+        # With an empty table it gives up immediately.
         await self._client.known(1)
         secret = bytes.fromhex(seed)
         key = crypto_sign_seed_keypair(secret)[0]
@@ -51,7 +51,7 @@ class HostLibtorrent(HostProgram):
 
     async def do_meet(self, host: str, port: str) -> str:
         """
-        It does not ask its bootstrap nodes again.
+        Add a node: libtorrent does not query its bootstrap nodes again.
         """
         self._client.meet((host, int(port)))
         return "-"
@@ -59,7 +59,7 @@ class HostLibtorrent(HostProgram):
 
 def main(reactor: Any, address: str, *bootstrap: str) -> Deferred[None]:
     """
-    The command.
+    Run the command.
     """
     split = [each.rpartition(":") for each in bootstrap]
     client = LibtorrentClient(reactor, [(host, int(port)) for host, _, port in split], address)

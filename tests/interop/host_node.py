@@ -1,10 +1,10 @@
 """
-A dtt node on all addresses of its host, for L{tests.interop.hosts}:
-C{python -m tests.interop.host_node ID HOST:PORT...} (C{-}: a new id; its
-bootstrap nodes) says C{ready} and its port, and obeys the lines of its standard
-input, until that is closed, as benchmarks/servers do: C{NUMBER put SEED SALT SEQ
-VALUE}, C{NUMBER get KEY SALT}, and C{NUMBER status}: its id, the address that
-others see it at, and how many nodes it knows.
+A dtt node on all addresses of its host, for L{tests.interop.hosts}: C{python -m
+tests.interop.host_node ID HOST:PORT...} (C{-}: a new id; its bootstrap nodes) prints
+C{ready} and its port, and executes the commands on its standard input until that is
+closed, as benchmarks/servers do: C{NUMBER put SEED SALT SEQ VALUE}, C{NUMBER get KEY
+SALT}, and C{NUMBER status}: its id, its external address, and the number of nodes it
+knows.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from twisted.python.failure import Failure
 
 from dtt.dht.node import DHTNode
 
-#: Every host's.
+#: The port on every host.
 PORT = 6881
 
 
 class HostProgram(LineOnlyReceiver):
     """
-    Obeys, by a method C{do_NAME} for each command.
+    Executes commands, each in a method C{do_NAME}.
 
-    @ivar closed: fires when nobody commands any more.
-    @ivar port: of its node.
+    @ivar closed: fires when standard input is closed.
+    @ivar port: the port of its node.
     """
 
     delimiter = b"\n"
@@ -41,13 +41,13 @@ class HostProgram(LineOnlyReceiver):
 
     def connectionMade(self) -> None:
         """
-        It runs.
+        Start.
         """
         self.sendLine(b"ready %d" % self.port)
 
     def lineReceived(self, line: bytes) -> None:
         """
-        A command.
+        Execute a command.
         """
         number, name, *words = line.decode().split()
         arguments = ["" if word == "-" else word for word in words]
@@ -57,7 +57,7 @@ class HostProgram(LineOnlyReceiver):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """
-        The end.
+        Fire C{closed}.
         """
         self.closed.callback(None)
 
@@ -87,7 +87,7 @@ class HostNode(HostProgram):
 
     async def do_put(self, seed: str, salt: str, seq: str, value: str) -> str:
         """
-        Put a mutable item; the answer is how many nodes hold it.
+        Put a mutable item; the answer is the number of nodes that stored it.
         """
         result = await self._node.put_latest(
             bytes.fromhex(seed), bytes.fromhex(value), int(seq), bytes.fromhex(salt)
@@ -103,14 +103,14 @@ class HostNode(HostProgram):
 
     async def do_status(self) -> str:
         """
-        See the module.
+        The node's id, external address and number of known nodes.
         """
         return f"{self._node.node_id.hex()} {self._external} {len(self._node.table)}"
 
 
 def main(reactor: Any, node_id: str, *bootstrap: str) -> Deferred[None]:
     """
-    The command.
+    Run the command.
     """
     split = [address.rpartition(":") for address in bootstrap]
     own_id = None if node_id == "-" else bytes.fromhex(node_id)

@@ -1,6 +1,6 @@
 """
-Hosts with addresses of their own, as network namespaces on one bridge: what
-can't be seen on loopback.
+Hosts with their own addresses, as network namespaces on one bridge, for tests that are
+impossible on loopback.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def _ip(*words: object) -> None:
 
 def inside(name: str, *command: str) -> list[str]:
     """
-    What runs C{command} in a namespace.
+    The command that runs C{command} in a namespace.
     """
     return [shutil.which("ip") or "ip", "netns", "exec", name, *command]
 
 
 def missing() -> str | None:
     """
-    Why there can be no namespaces here, or L{None}.
+    The reason why namespaces can't be created here; C{None} if they can.
     """
     if NO_INTEROP:
         return NO_INTEROP
@@ -60,9 +60,9 @@ def missing() -> str | None:
 
 class Network:
     """
-    Namespaces that are hosts, and one that is the bridge between them.  All
-    addresses are of 45/8, public ones to BEP42, and of networks of their own
-    to the rules against many nodes in one.
+    Host namespaces, and one that is the bridge between them. All addresses are in 45/8:
+    public according to BEP42, and in separate networks according to the rules against
+    many nodes in one network.
 
     @ivar bridge: the name of the bridge's namespace.
     """
@@ -75,7 +75,7 @@ class Network:
 
     def build(self) -> None:
         """
-        The bridge.
+        Create the bridge.
         """
         self.bridge = self._namespace("bridge")
         _ip("-n", self.bridge, "link", "add", "br0", "type", "bridge")
@@ -90,6 +90,8 @@ class Network:
 
     def add_host(self, number: int, address: str) -> str:
         """
+        Add a host.
+
         @return: the name of its namespace.
         """
         name = self._namespace(str(number))
@@ -102,32 +104,32 @@ class Network:
 
     def isolate(self, number: int) -> None:
         """
-        Let a host talk only to those that are not isolated.
+        Let a host communicate only with hosts that are not isolated.
         """
         _ip("-n", self.bridge, "link", "set", f"port{number}", "type", "bridge_slave", "isolated", "on")
 
     def add_gateway(self, name: str, address: str) -> None:
         """
-        Where it sends what is for addresses outside.
+        Set the gateway of a host.
         """
         _ip("-n", name, "route", "add", "default", "via", address)
 
     def add_address(self, name: str, address: str) -> None:
         """
-        One more.
+        Add an address.
         """
         _ip("-n", name, "address", "add", f"{address}/8", "dev", "eth0")
 
     def set_address(self, name: str, address: str) -> None:
         """
-        Its only one.
+        Replace all addresses with one.
         """
         _ip("-n", name, "address", "flush", "dev", "eth0")
         self.add_address(name, address)
 
     def remove(self) -> None:
         """
-        All of it.
+        Remove all namespaces.
         """
         for name in self._names:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True, timeout=10)
@@ -136,7 +138,7 @@ class Network:
 @frozen
 class Status:
     """
-    What a dtt node on a host says of itself.
+    The status that a dtt node on a host reports.
     """
 
     node_id: bytes
@@ -146,14 +148,17 @@ class Status:
 
 class HostsCase(TestCase):
     """
-    @ivar addresses: of each host; a test that changes one changes it here, too.
-    @ivar hosts: names of their namespaces.
-    @ivar programs: what runs on each, if it runs.
+    Tests with programs on several hosts.
+
+    @ivar addresses: the address of each host; a test that changes one has to change it
+        here, too.
+    @ivar hosts: the names of their namespaces.
+    @ivar programs: the program on each host, if any.
     """
 
     def setUp(self) -> None:
         """
-        Make the network.
+        Create the network.
         """
         from twisted.internet import reactor
 
@@ -170,7 +175,7 @@ class HostsCase(TestCase):
 
     async def start(self, number: int, command: Sequence[str]) -> Program:
         """
-        Run a program on a host, and wait until it is ready.
+        Start a program on a host, and wait until it is ready.
         """
         program = Program(self.reactor, inside(self.hosts[number], *command))
         self.addCleanup(lambda: Deferred.fromCoroutine(program.stop()))
@@ -180,14 +185,14 @@ class HostsCase(TestCase):
 
     async def status(self, number: int) -> Status:
         """
-        Of the dtt node on a host.
+        The status of the dtt node on a host.
         """
         node_id, external, known = (await self.programs[number].command("status")).split()
         return Status(bytes.fromhex(node_id), external, int(known))
 
     async def become(self, numbers: list[int], condition: Callable[[int, Status], bool]) -> None:
         """
-        Wait until the dtt nodes on some hosts are as they should be.
+        Wait until the status of the dtt nodes on some hosts is as expected.
         """
         while True:
             states = [await self.status(number) for number in numbers]
@@ -198,6 +203,6 @@ class HostsCase(TestCase):
 
     def knows_itself(self, number: int, state: Status) -> bool:
         """
-        Its address is voted, and its id valid there (BEP42).
+        Does it know its address, and is its id valid there (BEP42)?
         """
         return state.external == self.addresses[number] and is_valid(state.node_id, state.external)

@@ -1,11 +1,12 @@
 """
-A process with iroh calls that are pending, which ends in one of several ways:
-C{python -m tests.interop.iroh_exit WAY REACTOR}.
+A process with pending iroh calls, which ends in one of several ways: C{python -m
+tests.interop.iroh_exit WAY REACTOR}.
 
-It says C{up} when two transports are connected, by an endpoint for that connection
-alone, and a dial of nobody is under way.  Then, by C{WAY}: C{stop} the reactor
-without stopping them; C{crash} it; C{raise} an exception after it; C{sysexit} with
-code 3; C{fork} a child that ends; wait for a C{signal}.
+It prints C{up} when two transports are connected, through a separate endpoint for that
+connection, and a dial of an absent peer is pending. Then, depending on C{WAY}, it
+C{stop}s the reactor without stopping the transports, C{crash}es the reactor, C{raise}s an
+exception afterwards, calls C{sysexit} with code 3, C{fork}s a child that exits, or waits
+for a C{signal}.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TOPIC = b"t" * 32
 
 def transport(reactor: Any, number: int) -> IrohTransport:
     """
-    One that listens.
+    A listening transport.
     """
     made = IrohTransport(reactor, PeerKey.from_seed(bytes((number,)) * 32))
     made.listen("127.0.0.1", 0)
@@ -37,7 +38,7 @@ def transport(reactor: Any, number: int) -> IrohTransport:
 
 def main(way: str, reactor_name: str) -> None:
     """
-    Run.
+    Run the process.
     """
     reactor: Any = installReactor(reactor_name)
     one, other, third = (transport(reactor, number) for number in (1, 2, 3))
@@ -50,7 +51,7 @@ def main(way: str, reactor_name: str) -> None:
 
     def end() -> None:
         if reactor_name == "asyncio":
-            # Ours is the running loop only within our own calls.
+            # The event loop counts as running only within our own calls.
             assert asyncio.get_running_loop().is_running()
         spares = len(one._endpoint.spares.open)
         print("up", spares == 1 and other.is_connected(one.peer_id), flush=True)

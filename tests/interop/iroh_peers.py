@@ -1,6 +1,6 @@
 """
-What the tests of the iroh transport talk with: members over it, a peer that does
-anything with the bindings, and what ends them.
+Peers for the tests of the iroh transport: members, a peer with direct access to the
+bindings, and their clean-up.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class IrohMember:
     A member of L{TOPIC} without a tracker.
 
     @ivar transport: its transport.
-    @ivar book: its addresses.
-    @ivar member: its part of the swarm.
-    @ivar listener: what was said.
+    @ivar book: its address book.
+    @ivar member: its gossip member.
+    @ivar listener: records the messages it receives.
     """
 
     def __init__(self, reactor: Any, number: int, topic: bytes = TOPIC, **settings: Any) -> None:
         """
-        @param number: makes the key.
-        @param settings: of L{IrohTransport}.
+        @param number: determines the key.
+        @param settings: settings of L{IrohTransport}.
         """
         key = PeerKey.from_seed(bytes((number,)) * 32)
         rng = Random(number)
@@ -58,7 +58,7 @@ class IrohMember:
 
     def join(self, other: IrohMember) -> None:
         """
-        Ask C{other} to take us in.
+        Join through C{other}.
         """
         self.book.learn(other.peer_id, other.transport.addresses(), "record")
         self.member.join([other.peer_id])
@@ -79,10 +79,10 @@ class IrohMember:
 
 class RawPeer:
     """
-    An endpoint that obeys no rules.
+    An endpoint under full control of the test.
 
-    @ivar peer_id: who it is.
-    @ivar connections: what it has opened.
+    @ivar peer_id: its id.
+    @ivar connections: the connections that it has opened.
     """
 
     def __init__(self, reactor: Any, number: int, alpn: bytes = ALPN) -> None:
@@ -110,7 +110,7 @@ class RawPeer:
 
     def listen(self) -> None:
         """
-        Accept whoever comes, and do nothing with them.
+        Accept all connections, and do nothing with them.
         """
 
         async def shake_hands(incoming: Any) -> None:
@@ -127,7 +127,7 @@ class RawPeer:
         """
         A connection to C{to}.
 
-        @param as_whom: whom we say that we want to meet; C{None}: C{to}.
+        @param as_whom: the peer id to request; C{None}: that of C{to}.
         """
         addr = self._bindings.EndpointAddr(
             self._bindings.EndpointId.from_bytes(as_whom or to.peer_id), None, [f"{LOOPBACK}:{to.port}"]
@@ -150,14 +150,14 @@ class RawPeer:
         """
         Wait until C{connection} is closed.
 
-        @return: the library's words.
+        @return: the library's message.
         """
         words: str = await self.call(connection.closed())
         return words
 
     async def stop(self) -> None:
         """
-        Close it.
+        Close the endpoint.
         """
         self._calls.exit_call = None
         self._calls.cancel_all()
@@ -166,7 +166,7 @@ class RawPeer:
 
 class IrohTestCase(TestCase):
     """
-    Ends what a test has started.
+    Stops what a test has started.
     """
 
     skip = NO_IROH
@@ -192,7 +192,7 @@ class IrohTestCase(TestCase):
 
     def raw(self, number: int, alpn: bytes = b"/iroh-gossip/1") -> RawPeer:
         """
-        A lawless peer that is stopped at the end.
+        A raw peer that is stopped at the end.
         """
         peer = RawPeer(reactor, number, alpn)
         self._ends.append(peer.stop)
@@ -215,7 +215,7 @@ class IrohTestCase(TestCase):
 
     async def dial_error(self, transport: IrohTransport, peer_id: bytes, at: RawPeer) -> str:
         """
-        Why C{peer_id} can't be reached where C{at} is.
+        The reason why dialling C{peer_id} at C{at} fails.
         """
         try:
             await transport.dial(peer_id, [at.address])

@@ -1,10 +1,10 @@
 """
 A closed DHT of real libtorrent clients on loopback, in this process.
 
-libtorrent's network threads are its own: the reactor stays free.  The settings
-and the procedure are those of docs/protocol/dht.md section 5: sessions on 127.0.0.1,
-permissive, then a full mesh of C{add_dht_node} (one hub is not enough: routers
-never enter tables).
+libtorrent has its own network threads, so the reactor is not blocked. The settings and
+the procedure are those of docs/protocol/dht.md section 5: sessions on 127.0.0.1,
+permissive, then a full mesh of C{add_dht_node} (one hub is not enough: routers never
+enter tables).
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ import libtorrent
 from attrs import frozen
 from twisted.internet.task import deferLater
 
-#: Seconds from the mesh to tables that are filled (docs/protocol/dht.md section 5).
+#: Seconds from the mesh to full routing tables (docs/protocol/dht.md section 5).
 SETTLE = 1.5
 
-#: Seconds between two looks at a session's alerts.
+#: Seconds between two checks of a session's alerts.
 POLL = 0.001
 
 
 def settings(alerts: bool = False, port: int = 0) -> Any:
     """
-    @param alerts: tell of what the DHT found.
-    @param port: UDP; 0: any.
+    libtorrent's settings for a closed DHT on loopback.
+
+    @param alerts: enable alerts for DHT results.
+    @param port: the UDP port; 0: any.
     """
     return {
         "enable_dht": True,
@@ -50,8 +52,8 @@ def settings(alerts: bool = False, port: int = 0) -> Any:
 
 def default_settings(host: str, alerts: bool = False) -> Any:
     """
-    What concerns the DHT is as libtorrent ships it, but for the public
-    bootstrap nodes (docs/protocol/dht.md section 5, "Realistic").
+    libtorrent's default DHT settings, without the public bootstrap nodes
+    (docs/protocol/dht.md section 5, "Realistic").
     """
     strangers = {key: value for key, value in settings(alerts).items() if not key.startswith("dht_")}
     return {**strangers, "dht_bootstrap_nodes": "", "listen_interfaces": f"{host}:0"}
@@ -59,14 +61,16 @@ def default_settings(host: str, alerts: bool = False) -> Any:
 
 class LibtorrentSwarm:
     """
-    @ivar addresses: (host, port) of the nodes that live.
+    Several libtorrent sessions.
+
+    @ivar addresses: (host, port) of the living nodes.
     """
 
     def __init__(self, count: int = 30, defaults: bool = False, ports: Sequence[int] = ()) -> None:
         """
-        @param defaults: leave libtorrent's protections as they are; node i is
-            on C{127.0.i.1}.
-        @param ports: of the first nodes.
+        @param defaults: leave libtorrent's protections enabled; node i is on
+            C{127.0.i.1}.
+        @param ports: the ports of the first nodes.
         """
         hosts = [f"127.0.{number}.1" if defaults else "127.0.0.1" for number in range(1, count + 1)]
         self._sessions = [
@@ -87,20 +91,20 @@ class LibtorrentSwarm:
 
     def settle(self) -> None:
         """
-        The same where no reactor runs.
+        Wait until the nodes know each other, without a reactor.
         """
         time.sleep(SETTLE)
 
     def kill(self, count: int) -> None:
         """
-        End C{count} nodes without a word to the others.
+        Kill C{count} nodes.
         """
         del self._sessions[-count:]
         del self.addresses[-count:]
 
     def stop(self) -> None:
         """
-        End all.
+        Stop all nodes.
         """
         self.kill(len(self._sessions))
 
@@ -108,10 +112,10 @@ class LibtorrentSwarm:
 @frozen(slots=True)
 class Found:
     """
-    An item that a session got.
+    An item that a session found.
 
-    @ivar value: bytes; L{None}: there is none.
-    @ivar seq: of a mutable item.
+    @ivar value: bytes; C{None}: there is none.
+    @ivar seq: the sequence number of a mutable item.
     """
 
     value: bytes | None
@@ -123,33 +127,37 @@ _Key: TypeAlias = tuple[str, bytes, bytes]
 
 class LibtorrentClient:
     """
-    A session that puts and gets items through libtorrent's own API.
+    A session that puts and gets items through libtorrent's API.
 
     @ivar address: its host and port.
     """
 
     def __init__(self, reactor: Any, bootstrap: list[tuple[str, int]], host: str | None = None) -> None:
         """
-        @param host: the address of its own, with L{default_settings}; L{None}:
-            on loopback, with L{settings}.
+        @param host: its own address, with L{default_settings}; C{None}: on loopback, with
+            L{settings}.
         """
         self._reactor = reactor
         chosen = settings(alerts=True) if host is None else default_settings(host, alerts=True)
         self._session = libtorrent.session(chosen)
         self.address = (host or "127.0.0.1", self._session.listen_port())
-        # What it told that nobody has waited for yet.
+        # Alerts that no caller has waited for yet.
         self._news: list[tuple[_Key, Found | int]] = []
         for address in bootstrap:
             self._session.add_dht_node(address)
 
     def put_immutable(self, value: bytes) -> bytes:
         """
+        Put an immutable item.
+
         @return: the target, 20 bytes.
         """
         return bytes(self._session.dht_put_immutable_item(value).to_bytes())
 
     async def get_immutable(self, target: bytes) -> Found:
         """
+        Get an immutable item.
+
         @param target: 20 bytes.
         """
         self._session.dht_get_immutable_item(libtorrent.sha1_hash(target))
@@ -159,9 +167,11 @@ class LibtorrentClient:
 
     def put_mutable(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
         """
-        @param seed: of the Ed25519 key, 32 bytes.
+        Put a mutable item.
+
+        @param seed: the seed of the Ed25519 key, 32 bytes.
         """
-        # libtorrent wants the expanded private key (RFC 8032, section 5.1.5).
+        # libtorrent requires the expanded private key (RFC 8032, section 5.1.5).
         expanded = bytearray(sha512(seed).digest())
         expanded[0] &= 248
         expanded[31] = expanded[31] & 63 | 64
@@ -169,8 +179,10 @@ class LibtorrentClient:
 
     async def put_done(self) -> int:
         """
-        @return: on how many nodes an item was stored, of the first put that
-            is done and was not asked for yet.
+        Wait for the end of a put.
+
+        @return: the number of nodes that stored the item, for the first finished put that
+            was not queried yet.
         """
         done = await self._told(("put", b"", b""))
         assert isinstance(done, int)
@@ -178,7 +190,7 @@ class LibtorrentClient:
 
     async def get_mutable(self, public_key: bytes, salt: bytes) -> Found:
         """
-        The item when libtorrent has ended its lookup.
+        The item at the end of libtorrent's lookup.
         """
         self._session.dht_get_mutable_item(public_key, salt)
         found = await self._told(("mutable", public_key, salt))
@@ -187,7 +199,7 @@ class LibtorrentClient:
 
     async def get_first(self, public_key: bytes, salt: bytes) -> Found:
         """
-        The first value that libtorrent hears of, if there is one.
+        The first value that libtorrent receives, if any.
         """
         self._session.dht_get_mutable_item(public_key, salt)
         found = await self._told(("first", public_key, salt))
@@ -196,18 +208,18 @@ class LibtorrentClient:
 
     def meet(self, address: tuple[str, int]) -> None:
         """
-        Tell it of a node.
+        Add a node.
         """
         self._session.add_dht_node(address)
 
     def nodes(self) -> int:
         """
-        How many nodes its routing table holds.
+        The number of nodes in its routing table.
         """
         return int(self._session.status().dht_nodes)  # deprecated, without a successor
 
     def _listen(self) -> None:
-        # An alert is gone with the next look at them.
+        # An alert is invalid after the next check.
         for alert in self._session.pop_alerts():
             value: Any = getattr(alert, "item", None)
             if isinstance(alert, libtorrent.dht_immutable_item_alert):
@@ -243,6 +255,6 @@ class LibtorrentClient:
 
     def stop(self) -> None:
         """
-        End it.
+        Stop the session.
         """
         del self._session

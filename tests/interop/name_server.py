@@ -1,12 +1,12 @@
 """
-The name server of hosts without an internet: C{python -m tests.interop.name_server
-ADDRESS ORIGIN SERVER NAME=ADDRESS...} answers on C{ADDRESS} for C{NAME}, asks
-C{SERVER} for names under C{ORIGIN}, and knows no others.
+The name server of hosts without Internet access: C{python -m tests.interop.name_server
+ADDRESS ORIGIN SERVER NAME=ADDRESS...} answers on C{ADDRESS} for each C{NAME}, forwards
+queries for names under C{ORIGIN} to C{SERVER}, and knows no others.
 
-It says C{ready}, and then of each question it is asked C{asked}, as JSON lines: C{name},
-C{type}, C{by} (an IP address) and C{answers}, as far as they are addresses or texts.  A
-name on its standard input is one under C{ORIGIN}: once it has texts it says C{published},
-with C{name} and C{answers}.
+It prints C{ready}, and then C{asked} for each query, as JSON lines: C{name}, C{type},
+C{by} (an IP address) and C{answers}, as far as they are addresses or texts. A line on its
+standard input is a name under C{ORIGIN}: once that has texts it prints C{published}, with
+C{name} and C{answers}.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater, react
 from twisted.names import client, dns, error, server
 from twisted.protocols.basic import LineOnlyReceiver
 
-from tests.interop.actors import tell
+from tests.interop.actors import emit
 
 
 def _texts(records: Sequence[Any]) -> list[str]:
@@ -38,7 +38,7 @@ def _words(record: Any) -> str | None:
 
 class Names:
     """
-    What is known here, as an C{IResolver} as far as it is used.
+    The known names, as an C{IResolver} as far as it is used.
     """
 
     def __init__(self, reactor: Any, origin: str, origin_server: str, addresses: dict[str, str]) -> None:
@@ -48,7 +48,7 @@ class Names:
 
     def query(self, query: Any, timeout: Any = None) -> Deferred[Any]:
         """
-        Answers, authorities and additional records.
+        The answers, authorities and additional records.
         """
         name = query.name.name.decode().lower().rstrip(".")
         address = self._addresses.get(name)
@@ -63,19 +63,19 @@ class Names:
 
 class Server(server.DNSServerFactory):
     """
-    Tells what it is asked.
+    Prints the queries it gets.
     """
 
     def gotResolverResponse(self, response: Any, protocol: Any, message: Any, address: Any) -> None:
         """
-        There is an answer.
+        Print a query with its answers.
         """
         self._tell(message, address, _texts(response[0]))
         super().gotResolverResponse(response, protocol, message, address)
 
     def gotResolverError(self, failure: Any, protocol: Any, message: Any, address: Any) -> None:
         """
-        There is none.
+        Print a query without an answer.
         """
         self._tell(message, address, [])
         super().gotResolverError(failure, protocol, message, address)
@@ -84,7 +84,7 @@ class Server(server.DNSServerFactory):
         query = message.queries[0]
         kind = dns.QUERY_TYPES.get(query.type, str(query.type))
         name = query.name.name.decode(errors="replace").lower().rstrip(".")
-        tell("asked", name=name, type=kind, by=address[0] if address else None, answers=answers)
+        emit("asked", name=name, type=kind, by=address[0] if address else None, answers=answers)
 
 
 class Commands(LineOnlyReceiver):
@@ -100,7 +100,7 @@ class Commands(LineOnlyReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         """
-        A name.
+        Wait for the texts of a name.
         """
         Deferred.fromCoroutine(self._wait(line)).addErrback(lambda failure: failure.printTraceback())
 
@@ -110,19 +110,19 @@ class Commands(LineOnlyReceiver):
             with suppress(error.DomainError):
                 texts = _texts((await self._names.query(dns.Query(name, dns.TXT)))[0])
             await deferLater(self._reactor, 0.05)
-        tell("published", name=name.decode(), answers=texts)
+        emit("published", name=name.decode(), answers=texts)
 
 
 def main(reactor: Any, address: str, origin: str, origin_server: str, *names: str) -> Deferred[None]:
     """
-    The command.
+    Run the command.
     """
     known = Names(reactor, origin, origin_server, dict(name.split("=", 1) for name in names))
     factory = Server(clients=[known])
     reactor.listenUDP(dns.PORT, dns.DNSDatagramProtocol(factory, reactor=reactor), interface=address)
     reactor.listenTCP(dns.PORT, factory, interface=address)
     StandardIO(Commands(reactor, known), reactor=reactor)
-    tell("ready")
+    emit("ready")
     return Deferred()
 
 

@@ -1,11 +1,10 @@
 """
-One face for four kinds of DHT nodes: dtt's, libtorrent, bittorrent-dht (npm)
-and the Rust crate mainline.
+A common interface to four kinds of DHT nodes: dtt, libtorrent, bittorrent-dht (npm) and
+the Rust crate mainline.
 
-A L{Peer} puts and gets values by its own program's own calls.  The latter two
-are the small programs of benchmarks/servers, which read commands from their
-standard input; what they need is built on the first use, in folders that git
-ignores.
+A L{Peer} puts and gets values with its own program's API. The latter two are the small
+programs of benchmarks/servers, which read commands from standard input; their
+dependencies are built on the first use, in folders that git ignores.
 """
 
 from __future__ import annotations
@@ -34,16 +33,19 @@ from tests.interop.support import LOOPBACK, Address
 if find_spec("libtorrent") is not None:
     from tests.interop.libtorrent_swarm import LibtorrentClient
 
-#: Where dtt is.
+#: The root of the checkout.
 ROOT = Path(__file__).parents[2]
 
-#: What bittorrent-dht can't answer is 2^63-1 (docs/protocol/dht.md section 1).
+#: The C{seq} of all puts: bittorrent-dht can't answer a put with 2^63-1
+#: (docs/protocol/dht.md section 1).
 SEQ = 1
 
 
 class Peer(Protocol):
     """
-    @ivar kind: which program it is.
+    A DHT node.
+
+    @ivar kind: the program.
     @ivar address: its host and port.
     """
 
@@ -52,13 +54,13 @@ class Peer(Protocol):
 
     def meet(self, address: Address) -> None:
         """
-        Told of a node that came later; only libtorrent needs it (docs/protocol/dht.md
+        Add a node that was started later; only libtorrent needs it (docs/protocol/dht.md
         section 5).
         """
 
     async def put(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
         """
-        Store a mutable item, a byte string.
+        Store a byte string as a mutable item.
         """
 
     async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
@@ -68,30 +70,30 @@ class Peer(Protocol):
 
     async def put_immutable(self, value: bytes) -> None:
         """
-        Store a byte string.
+        Store a byte string as an immutable item.
         """
 
     async def get_immutable(self, target: bytes) -> bytes | None:
         """
-        A byte string.
+        The byte string of an immutable item.
         """
 
     async def stop(self) -> None:
         """
-        End it.
+        Stop the node.
         """
 
 
 def immutable_target(value: bytes) -> bytes:
     """
-    Of a byte string.
+    The target of a byte string.
     """
     return sha1(b"%d:%b" % (len(value), value)).digest()
 
 
 class DTTPeer:
     """
-    A node in this process.
+    A dtt node in this process.
     """
 
     kind = "dtt"
@@ -104,32 +106,32 @@ class DTTPeer:
 
     def meet(self, address: Address) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
     async def put(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
         """
-        See L{Peer.put}.
+        Store a mutable item.
         """
         result = await self.node.put_latest(seed, value, SEQ, salt)
         assert result.stored, result
 
     async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
         """
-        See L{Peer.get}.
+        The value of a mutable item.
         """
         return next(iter((await self.node.get_mutable(public_key, salt)).values()), None)
 
     async def put_immutable(self, value: bytes) -> None:
         """
-        See L{Peer.put_immutable}.
+        Store an immutable item.
         """
         result = await self.node.put_immutable(encode(value))
         assert result.stored, result
 
     async def get_immutable(self, target: bytes) -> bytes | None:
         """
-        See L{Peer.get_immutable}.
+        The byte string of an immutable item.
         """
         encoded = await self.node.get_immutable(target)
         if encoded is None:
@@ -140,14 +142,14 @@ class DTTPeer:
 
     async def stop(self) -> None:
         """
-        See L{Peer.stop}.
+        Stop the node.
         """
         await self.node.stopService()
 
 
 class LibtorrentPeer:
     """
-    A session in this process.
+    A libtorrent session in this process.
     """
 
     kind = "libtorrent"
@@ -159,22 +161,22 @@ class LibtorrentPeer:
 
     async def put(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
         """
-        See L{Peer.put}.
+        Store a mutable item.
         """
-        # With an empty table it gives up at once.
+        # With an empty table it gives up immediately.
         await self.client.known(1)
         self.client.put_mutable(seed, public_key, salt, value)
         assert await self.client.put_done(), "stored nowhere"
 
     async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
         """
-        See L{Peer.get}.
+        The value of a mutable item.
         """
         return (await self.client.get_first(public_key, salt)).value
 
     async def put_immutable(self, value: bytes) -> None:
         """
-        See L{Peer.put_immutable}.
+        Store an immutable item.
         """
         await self.client.known(1)
         self.client.put_immutable(value)
@@ -182,21 +184,21 @@ class LibtorrentPeer:
 
     async def get_immutable(self, target: bytes) -> bytes | None:
         """
-        See L{Peer.get_immutable}.
+        The byte string of an immutable item.
         """
         return (await self.client.get_immutable(target)).value
 
     async def stop(self) -> None:
         """
-        See L{Peer.stop}.
+        Stop the session.
         """
         self.client.stop()
 
 
 class Program(ProcessProtocol):
     """
-    A process that says C{ready}, C{PORT} or C{HOST:PORT}, and answers
-    the numbered lines of its input by lines with the same number.
+    A process that prints C{ready}, C{PORT} or C{HOST:PORT}, and answers each numbered
+    line of its input with a line that has the same number.
 
     @ivar port: fires with its port.
     """
@@ -214,7 +216,7 @@ class Program(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         """
-        Lines.
+        Parse lines.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -227,13 +229,13 @@ class Program(ProcessProtocol):
 
     def errReceived(self, data: bytes) -> None:
         """
-        Kept.
+        Keep the output.
         """
         self._errors += data
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is gone.
+        Fail what is pending.
         """
         error = RuntimeError(f"ended: {reason.value} {self._errors.decode()}")
         if not self.port.called:
@@ -245,7 +247,9 @@ class Program(ProcessProtocol):
 
     def command(self, *words: bytes | int | str) -> Deferred[str]:
         """
-        @param words: bytes are sent in hex.
+        Send a command.
+
+        @param words: the command; bytes are sent in hex.
         """
         texts = [(word.hex() or "-") if isinstance(word, bytes) else str(word) for word in words]
         answer: Deferred[str] = Deferred()
@@ -256,7 +260,7 @@ class Program(ProcessProtocol):
 
     async def stop(self) -> None:
         """
-        Kill it.
+        Kill the process.
         """
         if not self._ended.called:
             with suppress(ProcessExitedAlready):
@@ -266,7 +270,7 @@ class Program(ProcessProtocol):
 
 class ProgramPeer:
     """
-    One of benchmarks/servers.
+    A program of benchmarks/servers.
     """
 
     def __init__(self, kind: str, program: Program, port: int) -> None:
@@ -276,7 +280,7 @@ class ProgramPeer:
 
     def meet(self, address: Address) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
     async def _command(self, *words: bytes | int | str) -> bytes | None:
@@ -286,45 +290,45 @@ class ProgramPeer:
 
     async def put(self, seed: bytes, public_key: bytes, salt: bytes, value: bytes) -> None:
         """
-        See L{Peer.put}.
+        Store a mutable item.
         """
         await self._command("put", seed, salt, SEQ, value)
 
     async def get(self, public_key: bytes, salt: bytes) -> bytes | None:
         """
-        See L{Peer.get}.
+        The value of a mutable item.
         """
         return await self._command("get", public_key, salt)
 
     async def put_immutable(self, value: bytes) -> None:
         """
-        See L{Peer.put_immutable}.
+        Store an immutable item.
         """
         assert await self._command("put_immutable", value) == immutable_target(value)
 
     async def get_immutable(self, target: bytes) -> bytes | None:
         """
-        See L{Peer.get_immutable}.
+        The byte string of an immutable item.
         """
         return await self._command("get_immutable", target)
 
     async def stop(self) -> None:
         """
-        See L{Peer.stop}.
+        Stop the program.
         """
         await self._program.stop()
 
 
 def require(kind: str) -> list[str]:
     """
-    The command of a program; it is built if need be.
+    The command of a program, which is built if necessary.
 
-    @raise SkipTest: it can't be had here.
+    @raise SkipTest: it is not available here.
     """
     try:
         return SERVERS[kind]()
     except UnavailableError as error:
-        raise SkipTest(f"{kind} can't be had: {error}") from None
+        raise SkipTest(f"{kind} is not available: {error}") from None
 
 
 def dtt_command(bootstrap: Sequence[Address]) -> list[str]:
@@ -339,9 +343,9 @@ def dtt_command(bootstrap: Sequence[Address]) -> list[str]:
 
 async def start_peer(reactor: Any, kind: str, bootstrap: Sequence[Address], serves: bool = True) -> Peer:
     """
-    A running node of a kind.
+    Start a node of the given kind.
 
-    @param serves: L{False}: mainline only asks.
+    @param serves: if false, a mainline node only sends queries.
     """
     if kind == "dtt":
         return DTTPeer(reactor, bootstrap)

@@ -1,7 +1,7 @@
 """
-A DHT on addresses of this host: C{python -m tests.interop.public_nodes PORT HOST...}
-says C{ready}, as a JSON line; one node on each, the first one the others' bootstrap
-node.
+A DHT on addresses of this host: C{python -m tests.interop.public_nodes PORT HOST...} runs
+a node on each address, of which the first one is the others' bootstrap node, and prints
+C{ready} as a JSON line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
 from dtt.dht.node import DHTNode
-from tests.interop.actors import tell
+from tests.interop.actors import emit
 
 
 async def _serve(reactor: Any, port: int, hosts: tuple[str, ...]) -> None:
@@ -22,13 +22,13 @@ async def _serve(reactor: Any, port: int, hosts: tuple[str, ...]) -> None:
         node.privilegedStartService()
         node.startService()
     await gatherResults([node.when_ready() for node in nodes[1:]])
-    tell("ready")
+    emit("ready")
     await Deferred()
 
 
 def main(reactor: Any, port: str, *hosts: str) -> Deferred[None]:
     """
-    The command.
+    Run the command.
     """
     return Deferred.fromCoroutine(_serve(reactor, int(port), hosts))
 

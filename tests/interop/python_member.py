@@ -1,11 +1,11 @@
 """
-A Python member of one topic that obeys the same lines as the Rust ones, see
+A Python member of one topic that accepts the same commands as the Rust ones, see
 C{rust/src/member.rs}: C{python -m tests.interop.python_member [options] TOPIC}.
 
-Options are those of C{dtt chat}, and C{--rotation}, C{--publisher}, C{--bubble-merge},
-C{--overlap-merge}, C{--shuffle-interval} as C{tracker-peer} has them.  One more
-command: C{status} tells the neighbours and how many messages of each kind were
-read.
+The options are those of C{dtt chat}, and C{--rotation}, C{--publisher},
+C{--bubble-merge}, C{--overlap-merge}, C{--shuffle-interval} as in C{tracker-peer}. There
+is one more command: C{status} reports the neighbours and the number of messages of each
+kind that were read.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
 
 def reversed_rotation(topic_id: bytes, minute: int, secret_hash: bytes) -> bytes:
     """
-    The default rotation's hash, its parts in the reverse order; as
-    C{tracker-peer --rotation reversed}.
+    The hash of the default rotation, with its parts in reverse order; as C{tracker-peer
+    --rotation reversed}.
     """
     return truncated_sha512(secret_hash + minute.to_bytes(8, "big") + topic_id)
 
@@ -58,7 +58,7 @@ def _bytes(word: str) -> bytes:
 
 def numbered(prefix: bytes, number: int, size: int) -> bytes:
     """
-    A content of C{bulk}.
+    A numbered content of C{bulk}.
     """
     return (prefix + number.to_bytes(4, "big")).ljust(size, b"\0")
 
@@ -76,25 +76,25 @@ class Lines(LineOnlyReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         """
-        A command.
+        Execute a command.
         """
         self._member.obey(line.decode())
 
     def readConnectionLost(self) -> None:
         """
-        The end of the input.
+        Handle the end of the input.
         """
         self._member.finish()
 
     def writeConnectionLost(self) -> None:
         """
-        Nobody reads what we tell.
+        Handle the end of the output.
         """
         self._member.finish()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """
-        Both are gone.
+        Handle the end of both.
         """
         self._member.finish()
 
@@ -111,7 +111,7 @@ class Member:
 
     def __init__(self, reactor: Any, read: Counter[str]) -> None:
         """
-        @param read: how many gossip messages of each kind were read.
+        @param read: the number of gossip messages read, by kind.
         """
         self.done: Deferred[None] = Deferred()
         self.lines = Lines(self)
@@ -122,22 +122,22 @@ class Member:
 
     def finish(self) -> None:
         """
-        The end.
+        Fire C{done}.
         """
         if not self._finished:
             self._finished = True
             self.done.callback(None)
 
-    def tell(self, name: str, **fields: object) -> None:
+    def emit(self, name: str, **fields: object) -> None:
         """
-        An event that dtt has not.
+        Print an event that dtt does not have.
         """
         event = {"event": name, "time": self._reactor.seconds(), **fields}
         self._write(json.dumps(event) + "\n")
 
     def on_event(self, event: Event) -> None:
         """
-        An event of dtt's.
+        Print an event of dtt.
         """
         if isinstance(event, Message):
             for prefix, contents in self._counted.items():
@@ -152,60 +152,60 @@ class Member:
 
     def obey(self, line: str) -> None:
         """
-        A command.
+        Execute a command.
         """
         name, *words = line.split()
         try:
             getattr(self, f"do_{name}")(*words)
         except LocalError as error:
-            self.tell("error", words=str(error))
+            self.emit("error", words=str(error))
 
     def do_say(self, content: str) -> None:
-        """To all."""
+        """Broadcast to all members."""
         self.topic.broadcast(_bytes(content))
 
     def do_neighbors(self, content: str) -> None:
-        """To direct neighbours."""
+        """Broadcast to direct neighbours."""
         self.topic.broadcast_neighbors(_bytes(content))
 
     @inlineCallbacks
     def do_bulk(self, prefix: str, count: str, size: str, rate: str) -> Any:
-        """Many numbered contents."""
+        """Broadcast many numbered contents."""
         begun = self._reactor.seconds()
         for number in range(int(count)):
             yield self.topic.broadcast(numbered(_bytes(prefix), number, int(size)))
-            # What is late is not made up for: no bursts.
+            # Don't catch up after delays: no bursts.
             yield deferLater(self._reactor, 1 / float(rate) if float(rate) else 0.0)
-        self.tell("sent", prefix=prefix, seconds=self._reactor.seconds() - begun)
+        self.emit("sent", prefix=prefix, seconds=self._reactor.seconds() - begun)
 
     def do_quiet(self, prefix: str) -> None:
         """Count contents with a prefix."""
         self._counted[_bytes(prefix)] = Counter()
 
     def do_count(self, prefix: str) -> None:
-        """How many there were."""
+        """Report the number of contents with a prefix."""
         contents = self._counted[_bytes(prefix)]
-        self.tell("count", prefix=prefix, count=contents.total(), distinct=len(contents))
+        self.emit("count", prefix=prefix, count=contents.total(), distinct=len(contents))
 
     def do_join(self, *peers: str) -> None:
-        """By ids."""
+        """Join peers by their ids."""
         self.topic.join_peers([bytes.fromhex(peer) for peer in peers])
 
     def do_learn(self, peer: str) -> None:
-        """Where a peer is."""
+        """Add the address of a peer."""
         peer_id, _, place = peer.partition("@")
         address = RelayAddress(place) if "://" in place else PeerAddress(IROH, *parse_host_port(place))
         self.book.learn(bytes.fromhex(peer_id), [address], "test")
 
     def do_status(self) -> None:
-        """How it is."""
+        """Report the status."""
         neighbors = [peer.hex() for peer in self.topic.neighbors()]
-        self.tell("status", neighbors=neighbors, read=dict(self._read))
+        self.emit("status", neighbors=neighbors, read=dict(self._read))
 
 
 class MemberOptions(TrackerOptions):
     """
-    See the module.
+    The options of the module's command line.
     """
 
     optParameters = [
@@ -218,14 +218,14 @@ class MemberOptions(TrackerOptions):
 
     def parseArgs(self, *topics: str) -> None:
         """
-        The topic.
+        Parse the topic.
         """
         (self["topic"],) = topics
 
 
 def paced(config: Any, pace: str | None, initial: str = "initial_interval") -> Any:
     """
-    A service's config at another pace.
+    A service's configuration with other intervals.
     """
     if pace is None:
         return config
@@ -237,8 +237,8 @@ def paced(config: Any, pace: str | None, initial: str = "initial_interval") -> A
 
 def count_messages(shuffle_interval: float | None) -> Counter[str]:
     """
-    Let members count what they read, and shuffle at another pace: neither is
-    a setting of dtt's.
+    Let members count the messages they read, and shuffle at another interval: dtt has no
+    settings for these.
     """
     read: Counter[str] = Counter()
     decode = vars(members)["decode"]
@@ -255,7 +255,7 @@ def count_messages(shuffle_interval: float | None) -> Counter[str]:
 
 def main(arguments: list[str]) -> int:
     """
-    The program.
+    Run the program.
     """
     options = MemberOptions()
     try:

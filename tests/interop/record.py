@@ -1,9 +1,9 @@
 """
-Record what real programs send, for the fuzzer to mutate.
+Record the traffic of real programs as input for the fuzzer.
 
 C{python -m tests.interop.record FILE}, on Linux as root: runs mixed swarms (see
-L{tests.interop.test_clients}), listens on loopback, and writes one datagram in hex
-for each shape that was seen: the same keys, types and sizes.
+L{tests.interop.test_clients}), captures packets on loopback, and writes one datagram in
+hex for each shape: the same keys, types and sizes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dtt.krpc.bencode import decode
 _ETH_P_IP = 0x0800
 _UDP = 17
 
-#: Datagrams of one shape, from different programs or with other contents.
+#: The number of datagrams kept per shape, from different programs or with other contents.
 PER_SHAPE = 2
 
 TESTS = ("tests.interop.test_clients.MixedTests", "tests.interop.test_replies", "tests.interop.test_clients")
@@ -29,7 +29,7 @@ TESTS = ("tests.interop.test_clients.MixedTests", "tests.interop.test_replies", 
 
 def shape(value: Any) -> Any:
     """
-    Keys, types, and whether sizes differ.
+    The keys and types, and whether sizes differ.
     """
     if isinstance(value, dict):
         return tuple((key, shape(each)) for key, each in sorted(value.items()))
@@ -42,7 +42,9 @@ def shape(value: Any) -> Any:
 
 def main(path: str) -> None:
     """
-    @param path: the file.
+    Run the command.
+
+    @param path: the output file.
     """
     listener = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP))
     listener.bind(("lo", _ETH_P_IP))

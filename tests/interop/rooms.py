@@ -1,11 +1,11 @@
 """
-Rooms: closed networks for the Rust peers, whose DHT can't be configured
+Rooms: closed networks for the Rust peers, whose DHT is not configurable
 (docs/protocol/interop.md section 1).
 
-A room is a mount and a network namespace of its own.  There the names of the
-public bootstrap nodes are 127.0.0.1, and a DHT of one kind listens on the ports
-that go with them; so nothing that runs in it needs to be told of that DHT.  It
-lasts as long as its process, and that as long as ours.
+A room is a mount and network namespace. In it, the names of the public bootstrap nodes
+resolve to 127.0.0.1, and a DHT of one kind listens on their ports, so programs in the
+room need no configuration for that DHT. A room exists as long as its process, which ends
+with this one.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from twisted.trial.unittest import SkipTest
 from dtt.config import PUBLIC_BOOTSTRAP
 from tests.interop.support import NO_INTEROP, NO_LIBTORRENT
 
-#: Where dtt is.
+#: The root of the checkout.
 ROOT = Path(__file__).parents[2]
 
-#: The kinds of DHT that scenarios are played on.
+#: The kinds of DHT on which scenarios run.
 KINDS = ("libtorrent", "mainline", "dtt")
 
-#: Nodes of a DHT: more than the 32 among which records are placed
-#: (docs/protocol/dht.md section 4).
+#: The number of nodes in a DHT: more than the 32 among which records are placed (docs/protocol/dht.md
+#: section 4).
 NODES = 40
 
 _CARGO = Path(__file__).parent / "rust"
 
-#: Seconds that the build may take; it takes about five minutes on two cores.
+#: The timeout of the build in seconds; it takes about five minutes on two cores.
 _BUILT_WITHIN = 1800.0
 
-#: Seconds that a DHT may take to begin.
+#: The startup timeout of a DHT in seconds.
 _STARTS_WITHIN = 30.0
 
-#: In the new namespaces: its own hosts file over the machine's, then the DHT.
+#: In the new namespaces: mount another hosts file over the machine's, then start the DHT.
 _SCRIPT = 'ip link set lo up && mount --bind "$0" /etc/hosts && exec "$@"'
 
 
 def _try(command: Sequence[str]) -> str | None:
     """
-    Why it fails, or L{None}.
+    The reason why it fails; C{None} on success.
     """
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
@@ -63,7 +63,7 @@ def _try(command: Sequence[str]) -> str | None:
 @cache
 def missing() -> str | None:
     """
-    Why there can't be rooms here, or L{None}.
+    The reason why rooms can't be created here; C{None} if they can.
     """
     if NO_INTEROP:
         return NO_INTEROP
@@ -79,12 +79,12 @@ def missing() -> str | None:
 @cache
 def rust(name: str) -> str:
     """
-    The path of a program of the Cargo project; all are built if need be.
+    The path of a program in the Cargo project; all are built if necessary.
 
-    @raise SkipTest: that fails.
+    @raise SkipTest: the build fails.
     """
     if shutil.which("cargo") is None:
-        raise SkipTest("there is no cargo here, which builds the Rust peers")
+        raise SkipTest("cargo is not installed: it builds the Rust peers")
     binary = _CARGO / "target" / "release" / name
     command = ["cargo", "build", "--release", "--locked", "--quiet"]
     if not binary.exists():
@@ -94,7 +94,7 @@ def rust(name: str) -> str:
             command, cwd=_CARGO, check=False, capture_output=True, text=True, timeout=_BUILT_WITHIN
         )
     except subprocess.TimeoutExpired:
-        raise SkipTest("the Rust peers can't be built: it took too long") from None
+        raise SkipTest("the Rust peers can't be built: the build timed out") from None
     if done.returncode:
         raise SkipTest(f"the Rust peers can't be built: {done.stderr.strip().splitlines()[-1]}")
     return str(binary)
@@ -102,19 +102,21 @@ def rust(name: str) -> str:
 
 def environment() -> dict[str, str]:
     """
-    Of processes in a room.
+    The environment of processes in a room.
     """
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 class Room:
     """
-    @ivar kind: of the DHT's nodes.
+    A network with a DHT.
+
+    @ivar kind: the kind of the DHT's nodes.
     """
 
     def __init__(self, kind: str) -> None:
         """
-        @raise SkipTest: there can't be one.
+        @raise SkipTest: it can't be created.
         """
         reason = missing() or (NO_LIBTORRENT if kind == "libtorrent" else None)
         if reason:
@@ -148,26 +150,26 @@ class Room:
 
     def enter(self, *command: str) -> list[str]:
         """
-        What runs C{command}, whose first word is a path, in this room.
+        The command that runs C{command} in this room; its first word is a path.
         """
         nsenter = shutil.which("nsenter") or "nsenter"
         return [nsenter, "-t", str(self._process.pid), "-m", "-n", "--", *command]
 
     def pause(self) -> None:
         """
-        The DHT answers nobody, until L{resume}.
+        Stop the DHT from answering, until L{resume}.
         """
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """
-        It answers again.
+        Let the DHT answer again.
         """
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """
-        End the DHT.
+        Stop the DHT.
         """
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -181,6 +183,6 @@ class Room:
 @cache
 def room(kind: str) -> Room:
     """
-    The one room of this run with that DHT.
+    The room with that kind of DHT, which is shared by this test run.
     """
     return Room(kind)

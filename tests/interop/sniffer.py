@@ -1,8 +1,8 @@
 """
-Whom a host talks to: C{python -m tests.interop.sniffer PORT}, in the namespace of
-the bridge, C{PORT} the host's port of it, says C{ready}, and then once of each
-different packet that comes from there C{sent}, as JSON lines: C{protocol} (C{udp},
-C{tcp}, or numbers), C{to} (an IP address, C{None} if it is not IP version 4) and
+Print the destinations of a host's packets: C{python -m tests.interop.sniffer PORT}, in
+the namespace of the bridge, where C{PORT} is the bridge port of the host. It prints
+C{ready}, and then C{sent} once for each distinct packet, as JSON lines: C{protocol}
+(C{udp}, C{tcp}, or numbers), C{to} (an IP address, C{None} if it is not IPv4) and
 C{port}.
 """
 
@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 
-from tests.interop.actors import tell
+from tests.interop.actors import emit
 
 _ALL, _IPV4, _OUTGOING = 0x0003, 0x0800, 4
 _PROTOCOLS = {socket.IPPROTO_UDP: "udp", socket.IPPROTO_TCP: "tcp"}
@@ -20,7 +20,7 @@ _PROTOCOLS = {socket.IPPROTO_UDP: "udp", socket.IPPROTO_TCP: "tcp"}
 
 def parse(frame: bytes) -> tuple[str, str | None, int | None]:
     """
-    Protocol, destination and its port of an Ethernet frame.
+    The protocol, destination and destination port of an Ethernet frame.
     """
     (ethertype,) = struct.unpack_from("!H", frame, 12)
     if ethertype != _IPV4:
@@ -34,12 +34,12 @@ def parse(frame: bytes) -> tuple[str, str | None, int | None]:
 
 def main(interface: str) -> None:
     """
-    The command.
+    Run the command.
     """
-    # In the order that the system wants it: of the network.
+    # In network byte order, as the system requires.
     sniffing = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL))
     sniffing.bind((interface, 0))
-    tell("ready")
+    emit("ready")
     seen = set()
     while True:
         frame, (_, _, kind, *_) = sniffing.recvfrom(2048)
@@ -49,7 +49,7 @@ def main(interface: str) -> None:
         if parsed not in seen:
             seen.add(parsed)
             protocol, to, port = parsed
-            tell("sent", protocol=protocol, to=to, port=port)
+            emit("sent", protocol=protocol, to=to, port=port)
 
 
 if __name__ == "__main__":

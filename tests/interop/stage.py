@@ -1,6 +1,6 @@
 """
-A stage: one scenario in one room; and the tests that play the same one over a
-DHT of each kind.
+A stage: one scenario in one room; and the test case that plays the same scenario over
+each kind of DHT.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from tests.interop.actors import Actor, one_swarm
 from tests.interop.rooms import KINDS, Room, missing, room, rust
 from tests.interop.support import NO_INTEROP, NO_IROH
 
-#: Seconds for what a member does at its own pace; the Rust crate joins after
-#: 5 to 13 s (docs/protocol/interop.md section 3), at times after a second round, and
-#: has been seen to take 39 s on a busy machine.
+#: The timeout in seconds for what a member does at its own pace. The Rust crate joins after 5 to 13 s
+#: (docs/protocol/interop.md section 3), at times after a second round, and has been seen to take 39 s
+#: on a busy machine.
 PATIENCE = 90.0
 
-#: How Python members are reached.
+#: Options that make Python members reachable.
 STREAMS = ("--transport", "streams", "--listen", "streams:127.0.0.1:0")
 IROH = ("--transport", "iroh", "--listen", "iroh:127.0.0.1:0")
 BOTH = ("--transport", "both", "--listen", "streams:127.0.0.1:0", "--listen", "iroh:127.0.0.1:0")
 
-#: The services of a topic, each after 1 s and then every 1 to 2 s.
+#: Options that run the services of a topic first after 1 s and then every 1 to 2 s.
 BUSY = ("--publisher", "1,1,1", "--bubble-merge", "1,1,1", "--overlap-merge", "1,1,1")
 
 
 class Scene(ABC):
     """
-    One scenario, somewhere.
+    One scenario.
 
-    @ivar words: where, for messages.
-    @ivar topic: the name that all members have.
-    @ivar secret_file: their secret.
-    @ivar actors: all that were started.
+    @ivar words: where it runs, for messages.
+    @ivar topic: the name of the topic of all members.
+    @ivar secret_file: the file with their secret.
+    @ivar actors: all members started.
     """
 
     def __init__(self, reactor: Any, words: str, folder: Path) -> None:
         """
-        @param folder: for secrets and keys; made.
+        @param folder: the folder for secrets and keys, which is created.
         """
         self.words = words
         self.actors: list[Actor] = []
@@ -60,12 +60,13 @@ class Scene(ABC):
     @abstractmethod
     def enter(self, *command: str) -> list[str]:
         """
-        What runs C{command}, whose first word is a path, where it plays.
+        The command that runs C{command} in the scenario's network; its first word is a
+        path.
         """
 
     def file(self, name: str, content: bytes) -> Path:
         """
-        A file that only we can read.
+        Create a file that only the current user can read.
         """
         path = (self._folder / name).absolute()
         path.touch(0o600)
@@ -74,13 +75,13 @@ class Scene(ABC):
 
     def path(self, name: str) -> Path:
         """
-        Of a file or folder that a member makes.
+        The path of a file or folder that a member creates.
         """
         return (self._folder / name).absolute()
 
     def rust(self, name: str, *options: object, secret_file: Path | None = None, pkarr: bool = True) -> Actor:
         """
-        A member by the crate distributed-topic-tracker.
+        Start a member of the crate distributed-topic-tracker.
 
         @param pkarr: it publishes and resolves addresses in the DHT.
         """
@@ -89,21 +90,21 @@ class Scene(ABC):
 
     def rust_gossip(self, name: str, *options: object) -> Actor:
         """
-        A member by the crate iroh-gossip alone.
+        Start a member of the crate iroh-gossip alone.
         """
         topic_id = sha512(self.topic.encode()).hexdigest()[:64]
         return self._start(name, "rust", rust("gossip-peer"), topic_id, *options)
 
     def python(self, name: str, *options: object, secret_file: Path | None = None) -> Actor:
         """
-        A member by dtt.
+        Start a dtt member.
         """
         words = [sys.executable, "-m", "tests.interop.python_member", self.topic]
         return self._start(name, "python", *words, "--secret-file", secret_file or self.secret_file, *options)
 
     def chat(self, name: str, *options: object) -> Actor:
         """
-        A person's C{dtt chat --json}.
+        Start C{dtt chat --json}, as a user would.
         """
         words = [sys.executable, "-m", "dtt", "chat", "--json", "--stay", "--secret-file", self.secret_file]
         return self._start(name, "python", *words, *options, self.topic)
@@ -115,8 +116,8 @@ class Scene(ABC):
         @return: its URL.
         """
         relay = self._start("relay", "relay", rust("relay"))
-        await self.become("the relay starts", lambda: relay.told("ready"))
-        return str(relay.told("ready")[0]["url"])
+        await self.become("the relay starts", lambda: relay.reported("ready"))
+        return str(relay.reported("ready")[0]["url"])
 
     def _start(self, name: str, kind: str, *command: object) -> Actor:
         actor = Actor(self._reactor, name, kind, self.enter(*(str(word) for word in command)))
@@ -127,8 +128,9 @@ class Scene(ABC):
         """
         Wait until C{condition} holds.
 
-        @param words: what is waited for.
-        @raise AssertionError: it does not in time; says what all members told.
+        @param words: describes the condition.
+        @raise AssertionError: it does not hold in time; the message has the events of all
+            members.
         """
         limit = self._reactor.seconds() + patience
         while not condition():
@@ -138,20 +140,20 @@ class Scene(ABC):
 
     async def joined(self, actors: Iterable[Actor], patience: float = PATIENCE) -> None:
         """
-        Wait until all have a neighbour.
+        Wait until all members have a neighbour.
         """
         wanted = list(actors)
         await self.become("all joined", lambda: all(actor.joined for actor in wanted), patience)
 
     async def hears(self, actor: Actor, contents: Sequence[bytes]) -> None:
         """
-        Wait until it has got all of them.
+        Wait until a member has received all of these contents.
         """
         await self.become(f"{actor.name} hears all", lambda: set(contents) <= set(actor.contents()))
 
     async def all_hear(self, actors: Sequence[Actor]) -> None:
         """
-        What each says reaches each other one, once.
+        Check that a message from each member reaches each other one, once.
         """
         said = {actor: f"{actor.name} {os.urandom(4).hex()}".encode() for actor in actors}
         for actor, content in said.items():
@@ -163,24 +165,24 @@ class Scene(ABC):
 
     async def one_swarm(self, actors: Sequence[Actor], patience: float = PATIENCE) -> None:
         """
-        Wait until ways along neighbours lead from each to each.
+        Wait until all members are connected to each other through neighbours.
         """
         await self.become("one swarm", lambda: one_swarm(actors), patience)
 
     def _describe(self, words: str) -> str:
-        # At the end again: what comes between may be long, and be cut.
+        # Check it again at the end: what happens in between may take long and break the connection.
         what = f"{self.words}: {words}"
         return "\n".join([what, *map(str, self.actors), what])
 
     async def rest(self, seconds: float) -> None:
         """
-        Let time pass.
+        Wait.
         """
         await deferLater(self._reactor, seconds)
 
     async def close(self) -> None:
         """
-        End all members.
+        Stop all members.
         """
         for actor in self.actors:
             await actor.kill()
@@ -188,14 +190,14 @@ class Scene(ABC):
 
 class Stage(Scene):
     """
-    One in a room.
+    A scenario in a room.
 
-    @ivar room: that.
+    @ivar room: the room.
     """
 
     def __init__(self, reactor: Any, room: Room, folder: Path) -> None:
         """
-        @param folder: as of L{Scene}.
+        @param folder: as in L{Scene}.
         """
         super().__init__(reactor, f"{room.kind} DHT", folder)
         self.room = room
@@ -220,7 +222,7 @@ class StageCase(TestCase):
 
     def setUp(self) -> None:
         """
-        Know the reactor; build what is missing.
+        Get the reactor, and build what is missing.
         """
         from twisted.internet import reactor
 
@@ -242,10 +244,10 @@ class StageCase(TestCase):
 
     def play(self, scenario: Scenario, kinds: Sequence[str] = KINDS, fresh: bool = False) -> Deferred[None]:
         """
-        A scenario over a DHT of each kind, all at the same time.
+        Play a scenario over each kind of DHT, concurrently.
 
-        @param fresh: in DHTs without the dead nodes that earlier members are
-            there: a client of mainline waits 2 s for each.
+        @param fresh: use DHTs without dead nodes from earlier members: a mainline client
+            waits 2 s for each.
         """
         plays = [Deferred.fromCoroutine(self._play(scenario, kind, fresh)) for kind in kinds]
 
@@ -261,7 +263,7 @@ class StageCase(TestCase):
 
 class MembersCase(StageCase):
     """
-    The same with members of ours over iroh.
+    Scenarios with dtt members over iroh.
     """
 
     skip = StageCase.skip or NO_IROH

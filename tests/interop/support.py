@@ -1,9 +1,9 @@
 """
-What the tests against real peers share.
+Shared by the tests with real peers.
 
-They run when the environment says C{DTT_INTEROP=1}: they need the libtorrent
-wheel, and minutes instead of seconds.  All is on loopback, on ports that the
-system chooses, on the real reactor; every test has a time-out.
+They run if the environment variable C{DTT_INTEROP=1} is set: they require the libtorrent
+wheel, and take minutes instead of seconds. Everything is on loopback, on ports chosen by
+the system, with the real reactor; every test has a timeout.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from dtt.tracker.tracker import Tracker
 
 LOOPBACK = "127.0.0.1"
 
-#: Why a test here is skipped, or L{None}.
+#: The reason to skip a test here; C{None} to run it.
 NO_INTEROP = None if os.environ.get("DTT_INTEROP") == "1" else "runs only with DTT_INTEROP=1"
 
-#: The same for those that need libtorrent.
+#: The same for tests that need libtorrent.
 NO_LIBTORRENT = NO_INTEROP or (
     None if find_spec("libtorrent") else "libtorrent can't be imported (pip install libtorrent)"
 )
 
-#: The same for those that need the bindings of iroh.
+#: The same for tests that need the iroh bindings.
 NO_IROH = NO_INTEROP or (None if find_spec("iroh") else "iroh can't be imported (pip install '.[iroh]')")
 
 Address = tuple[str, int]
@@ -43,7 +43,7 @@ Address = tuple[str, int]
 
 async def until(reactor: Any, condition: Callable[[], object]) -> None:
     """
-    Wait until C{condition} holds; the test's time-out is the limit.
+    Wait until C{condition} holds; the limit is the test's timeout.
     """
     while not condition():
         await deferLater(reactor, 0.01)
@@ -52,9 +52,9 @@ async def until(reactor: Any, condition: Callable[[], object]) -> None:
 @implementer(IGossipObserver)
 class Listener:
     """
-    Collects what members say.
+    Collects messages.
 
-    @ivar contents: of the messages, in their order.
+    @ivar contents: their contents, in order.
     """
 
     def __init__(self) -> None:
@@ -62,23 +62,23 @@ class Listener:
 
     def neighbor_up(self, peer_id: bytes) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
     def neighbor_down(self, peer_id: bytes) -> None:
         """
-        Nothing.
+        Do nothing.
         """
 
     def message_received(self, message: GossipMessage) -> None:
         """
-        Keep it.
+        Record the content.
         """
         self.contents.append(message.content)
 
     async def heard(self, reactor: Any, count: int) -> None:
         """
-        Wait until C{count} contents have come.
+        Wait until C{count} contents have arrived.
         """
         await until(reactor, lambda: len(self.contents) >= count)
 
@@ -87,10 +87,10 @@ class Member:
     """
     A tracker with one topic.
 
-    @ivar topic: that topic.
+    @ivar topic: the topic.
     @ivar node: the tracker's DHT node.
-    @ivar events: what the tracker told.
-    @ivar listener: what was said.
+    @ivar events: the tracker's events.
+    @ivar listener: collects the messages.
     """
 
     def __init__(
@@ -114,7 +114,9 @@ class Member:
 
     def start(self, deaf: bool = False) -> None:
         """
-        @param deaf: as L{make_deaf}.
+        Start the tracker.
+
+        @param deaf: call L{make_deaf}.
         """
         self.tracker.privilegedStartService()
         if deaf:
@@ -130,17 +132,18 @@ class Member:
 
 def make_deaf(node: DHTNode) -> None:
     """
-    Let no query reach a node, as a NAT does: it keeps nothing for others.
-    (libtorrent remembers whoever puts with a valid token, C{ro} or not.)
+    Drop all queries to a node, as a NAT does, so that it stores nothing for others.
+    (libtorrent adds any node that puts with a valid token to its table, with C{ro} or
+    without.)
     """
     node.responder.answer = lambda query, host, port: None  # type: ignore[method-assign]
 
 
 async def dtt_swarm(reactor: Any, count: int, ports: Sequence[int] = ()) -> list[DHTNode]:
     """
-    A DHT of our own nodes; the first one is the others' bootstrap node.
+    A DHT of dtt nodes; the first one is the others' bootstrap node.
 
-    @param ports: of the first nodes.
+    @param ports: the ports of the first nodes.
     """
     nodes: list[DHTNode] = []
     for port in islice(chain(ports, repeat(0)), count):

@@ -1,6 +1,6 @@
 """
-Values put by each kind of node are read by each other one, on DHTs made of one
-kind and on a mixed one.
+Values put by each kind of node are read by each other kind, on DHTs of one kind and on a
+mixed one.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from tests.interop.support import LOOPBACK, NO_INTEROP, Address
 
 KINDS = ("dtt", "libtorrent", "bittorrent-dht", "mainline")
 
-#: Nodes of a DHT of one kind: more than the 8 that hold a value.
+#: The number of nodes in a DHT of one kind: more than the 8 that hold a value.
 NODES = 12
 
-#: The same of each kind in the mixed one.
+#: The number of nodes of each kind in the mixed DHT.
 MIXED = 4
 
-#: Seconds until all know all (docs/protocol/dht.md section 5).
+#: Seconds until all nodes know each other (docs/protocol/dht.md section 5).
 SETTLE = 1.5
 
-#: Seconds for one operation: libtorrent waits 15 s for silent nodes.
+#: The limit for one operation in seconds: libtorrent waits 15 s for silent nodes.
 LIMIT = 22.0
 
-#: mainline drops what has no C{t} of four bytes, and a C{put} without
-#: C{a.target} (docs/protocol/dht.md section 2): libtorrent and bittorrent-dht, whose C{t}
-#: have two, can't use its servers, and wait for them.
+#: mainline drops queries without a four-byte C{t}, and a C{put} without C{a.target}
+#: (docs/protocol/dht.md section 2): libtorrent and bittorrent-dht, whose C{t} has two bytes, can't use
+#: its servers, and wait for them.
 UNDERSTOOD_BY_MAINLINE = ("dtt", "mainline")
 
 
@@ -54,7 +54,7 @@ class _ClientsCase(TestCase):
 
     async def start(self, kind: str, bootstrap: list[Address], serves: bool = True) -> Peer:
         """
-        A running node.
+        Start a node.
         """
         peer = await start_peer(self.reactor, kind, bootstrap, serves)
         self.addCleanup(lambda: Deferred.fromCoroutine(peer.stop()))
@@ -62,7 +62,7 @@ class _ClientsCase(TestCase):
 
     async def swarm(self, *kinds: str) -> list[Peer]:
         """
-        Nodes that are told of all before them.
+        Start nodes, each of which gets all earlier ones.
         """
         peers: list[Peer] = []
         for kind in kinds:
@@ -100,13 +100,13 @@ class _ClientsCase(TestCase):
 
     def begin(self, peers: list[Peer], action: Callable[..., Any]) -> Deferred[dict[str, Any]]:
         """
-        L{together}, begun.
+        Start L{together}.
         """
         return Deferred.fromCoroutine(self.together(peers, action))
 
     async def together(self, peers: list[Peer], action: Callable[..., Any]) -> dict[str, Any]:
         """
-        What comes of an action of each, at the same time.
+        The results of an action of each peer, run concurrently.
         """
         actions = [Deferred.fromCoroutine(self._named(peer, action)) for peer in peers]
         results = await gatherResults(actions, consumeErrors=True)
@@ -120,7 +120,7 @@ class _ClientsCase(TestCase):
 
     async def clients(self, addresses: list[Address], kinds: Sequence[str] = KINDS) -> None:
         """
-        One client of each kind comes to a DHT.
+        Add one client of each kind to a DHT.
         """
         clients = [await self.start(kind, addresses, serves=False) for kind in kinds]
         await deferLater(self.reactor, SETTLE)
@@ -133,7 +133,7 @@ def _stop(program: Program) -> Deferred[None]:
 
 class OneKindTests(_ClientsCase):
     """
-    DHTs made of one kind of node.
+    DHTs of one kind of node.
     """
 
     async def _serve(self, kind: str, kinds: Sequence[str] = KINDS) -> None:
@@ -142,19 +142,19 @@ class OneKindTests(_ClientsCase):
 
     def test_libtorrent(self) -> Deferred[None]:
         """
-        libtorrent sessions serve all.
+        libtorrent sessions serve all clients.
         """
         return Deferred.fromCoroutine(self._serve("libtorrent"))
 
     def test_bittorrent_dht(self) -> Deferred[None]:
         """
-        bittorrent-dht nodes serve all.
+        bittorrent-dht nodes serve all clients.
         """
         return Deferred.fromCoroutine(self._serve("bittorrent-dht"))
 
     def test_mainline(self) -> Deferred[None]:
         """
-        mainline servers serve those that they understand.
+        mainline servers serve the clients that they understand.
         """
         return Deferred.fromCoroutine(self._serve("mainline", UNDERSTOOD_BY_MAINLINE))
 
@@ -164,20 +164,20 @@ class OneKindTests(_ClientsCase):
             program = Program(self.reactor, dtt_command(addresses[:1]))
             self.addCleanup(_stop, program)
             addresses.append((LOOPBACK, await program.port))
-        # One address is all that the clients know.
+        # The clients know only one address.
         await self.clients(addresses[:1])
 
     def test_dtt(self) -> Deferred[None]:
         """
-        C{dtt node --closed} processes serve all, and one of them is bootstrap
-        enough for everybody.
+        C{dtt node --closed} processes serve all clients, and one of them suffices as
+        bootstrap node.
         """
         return Deferred.fromCoroutine(self._dtt())
 
 
 class MixedTests(_ClientsCase):
     """
-    A DHT made of all four kinds.
+    A DHT of all four kinds.
     """
 
     async def _mixed(self) -> None:
@@ -186,19 +186,19 @@ class MixedTests(_ClientsCase):
 
     def test_mixed(self) -> Deferred[None]:
         """
-        Nodes of each kind read what nodes of each kind put.
+        Nodes of each kind read values put by nodes of each kind.
         """
         return Deferred.fromCoroutine(self._mixed())
 
 
 class SkipTests(TestCase):
     """
-    Where a program is missing.
+    Missing programs.
     """
 
     def test_no_node(self) -> None:
         """
-        Without C{node} the reason of the skip says so.
+        Without C{node} the test is skipped, and the reason says so.
         """
         self.patch(shutil, "which", lambda program: None)
         with self.assertRaises(SkipTest) as caught:

@@ -1,5 +1,5 @@
 """
-One process that starts and stops trackers again and again.
+A process that starts and stops trackers repeatedly.
 """
 
 from __future__ import annotations
@@ -18,41 +18,40 @@ from twisted.trial.unittest import TestCase
 
 from tests.interop.support import LOOPBACK, NO_INTEROP, NO_IROH, Member, dtt_swarm, stop_all, until
 
-#: start/join/leave/stop cycles, in blocks of so many.
+#: The number of start/join/leave/stop cycles, and of cycles in a block.
 CYCLES = 200
 BLOCK = 50
 
-#: Nodes of the DHT: more than the 8 that a lookup wants to hear from before it
-#: believes in its soft time-out.
+#: The number of nodes in the DHT: more than the 8 from which a lookup needs answers before it trusts
+#: its soft timeout.
 DHT_NODES = 12
 
-#: What the best block after the first one may leave: a leak shows in each of
-#: them, while caches that fill up, or a table that grows, show in one or two.
-#: One object that leaks in each cycle is 50, and one of ours in each cycle with
-#: two members 5.
+#: Limits for what the best block after the first one may leave behind: a leak shows in every block,
+#: while caches that fill up, or a table that grows, show in one or two. One leaked object per cycle
+#: makes 50, one dtt object in each cycle with two members makes 5.
 MAX_NEW_OBJECTS = 25
 MAX_NEW_OWN_OBJECTS = 0
 
-#: Bytes of resident memory that the allocator may take after the first block.  A
-#: tracker with a topic is some hundred kB, 150 of them more than 15 MB.
+#: The resident memory in bytes that the allocator may gain after the first block. A tracker with a
+#: topic takes some hundred kB, 150 of them more than 15 MB.
 MAX_NEW_MEMORY = 8 * 2**20
 
 
 def open_sockets() -> int:
     """
-    How many sockets this process has; other files are kept by Twisted (a
-    spare descriptor) and libraries (the random device).
+    The number of sockets of this process; other files are kept by Twisted (a spare
+    descriptor) and libraries (the random device).
     """
     links = []
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the one that listdir itself used
+        with contextlib.suppress(OSError):  # the one used by listdir itself
             links.append(os.readlink(f"/proc/self/fd/{name}"))
     return sum(link.startswith("socket:") for link in links)
 
 
 def count_objects() -> tuple[int, int]:
     """
-    How many objects there are, and how many of dtt's own classes.
+    The numbers of all objects and of instances of dtt's classes.
     """
     objects = gc.get_objects()
     return len(objects), sum(str(type(each).__module__).startswith("dtt.") for each in objects)
@@ -60,14 +59,14 @@ def count_objects() -> tuple[int, int]:
 
 def memory() -> int:
     """
-    Bytes of resident memory.
+    The resident memory in bytes.
     """
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class CycleTests(TestCase):
     """
-    Nothing is left behind.
+    Repeated cycles leave nothing behind.
     """
 
     skip = NO_INTEROP or (None if os.path.isdir("/proc/self/fd") else "needs /proc")
@@ -81,8 +80,8 @@ class CycleTests(TestCase):
 
     async def _cycle(self, number: int) -> weakref.ref[Any]:
         """
-        Start, join, leave, stop; every tenth time with somebody to join, and
-        every third one without waiting for anything.
+        Start, join, leave, stop; every tenth time with another member to join, and every
+        third time without waiting for anything.
         """
         bootstrap = [(LOOPBACK, node.port) for node in self.nodes[:3]]
         members = [
@@ -105,8 +104,8 @@ class CycleTests(TestCase):
 
     async def _block(self, first: int) -> None:
         """
-        L{BLOCK} cycles on a DHT of their own, whose nodes may keep what they
-        are told while they live.
+        Run L{BLOCK} cycles on a separate DHT, whose nodes may keep data during their
+        lifetime.
         """
         trackers: list[weakref.ref[Any]] = []
         self.nodes = await dtt_swarm(self.reactor, DHT_NODES)
@@ -124,8 +123,8 @@ class CycleTests(TestCase):
 
     async def _count(self) -> tuple[int, int]:
         """
-        L{count_objects}, without what is kept for a while on purpose: the
-        reactor's cancelled calls, until they are many, and trial's list of warnings.
+        L{count_objects}, without what is kept for a while on purpose: the reactor's
+        cancelled calls, until there are many, and trial's list of warnings.
         """
         calls = [self.reactor.callLater(60, int) for _ in range(1000)]
         await deferLater(self.reactor, 0)
@@ -138,8 +137,8 @@ class CycleTests(TestCase):
         return count_objects()
 
     async def _blocks(self) -> None:
-        gc.collect()  # what other tests have left
-        await deferLater(self.reactor, 1)  # the reactor's own wakers come first
+        gc.collect()  # objects from other tests
+        await deferLater(self.reactor, 1)  # let the reactor create its wakers first
         before = self._state()
         await self._block(0)
         self.assertEqual(self._state(), before)
@@ -149,15 +148,15 @@ class CycleTests(TestCase):
             counts.append(await self._count())
         self.assertEqual(self._state(), before)
         new = [(objects - old, own - old_own) for (old, old_own), (objects, own) in pairwise(counts)]
-        self.assertLessEqual(min(own for _, own in new), MAX_NEW_OWN_OBJECTS, f"objects of ours: {new}")
+        self.assertLessEqual(min(own for _, own in new), MAX_NEW_OWN_OBJECTS, f"dtt objects left: {new}")
         self.assertLessEqual(min(objects for objects, _ in new), MAX_NEW_OBJECTS, f"objects: {new}")
         self.assertLess(memory() - resident, MAX_NEW_MEMORY, "bytes")
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_cycles(self) -> Deferred[None]:
         """
-        200 cycles leave no tracker, open port, delayed call, unhandled error
-        or memory behind.
+        200 cycles leave no tracker, open port, delayed call, unhandled error or memory
+        behind.
         """
         from twisted.internet import reactor
 

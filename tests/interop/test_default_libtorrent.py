@@ -1,5 +1,5 @@
 """
-A member among libtorrent clients that protect themselves as they are shipped.
+A member among libtorrent clients with their default protections.
 """
 
 from __future__ import annotations
@@ -19,25 +19,24 @@ from tests.interop.support import NO_LIBTORRENT, Address, Member
 if NO_LIBTORRENT is None:
     from tests.interop.libtorrent_swarm import LibtorrentSwarm
 
-#: libtorrent nodes, each with an address of its own.
+#: The number of libtorrent nodes, each with its own address.
 NODES = 30
 
 #: The member's address.
 HOST = "127.0.201.1"
 
-#: Seconds of fetching and publishing: three of libtorrent's windows of 10 s, in
-#: which the 50th packet from an address bans it for 5 min (docs/protocol/dht.md
-#: section 1).
+#: Seconds of fetching and publishing: three of libtorrent's windows of 10 s, in which the 50th packet
+#: from an address bans it for 5 min (docs/protocol/dht.md section 1).
 SECONDS = 30.0
 
-#: Each node is asked so often: one that has used its upload limit of 8 kB/s up is
-#: silent for a moment (docs/protocol/dht.md section 1).
+#: The number of attempts per node: one that has exhausted its upload limit of 8 kB/s is silent for a
+#: moment (docs/protocol/dht.md section 1).
 ATTEMPTS = 4
 
 
 class DefaultLibtorrentTests(TestCase):
     """
-    All dht_ settings are the defaults.
+    All dht_ settings have their defaults.
     """
 
     skip = NO_LIBTORRENT
@@ -83,7 +82,7 @@ class DefaultLibtorrentTests(TestCase):
 
     def test_never_banned(self) -> Deferred[None]:
         """
-        A member that is alone, and therefore goes on fetching and publishing,
-        is still answered by every node after 30 s.
+        A member that is alone, and therefore keeps fetching and publishing, is still
+        answered by every node after 30 s.
         """
         return Deferred.fromCoroutine(self._survive())

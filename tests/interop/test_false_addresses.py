@@ -1,6 +1,6 @@
 """
-False addresses of iroh peers: another port, where nobody is, and another peer's
-address, alone and among good ones; over the real bindings.
+False addresses of iroh peers: an unused port, and another peer's address, alone and among
+good ones; over the real bindings.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from tests.interop.support import LOOPBACK, until
 
 reactor: Any = global_reactor
 
-#: The port C{discard}: nobody is there.
+#: The port C{discard}, on which there is no listener.
 NOBODY = PeerAddress(IROH, LOOPBACK, 9)
 
-#: Peers that are dialled in a row: with two addresses the wrong one answers first
-#: every other time.
+#: The number of peers dialled in a row: with two addresses the wrong one answers first every other
+#: time.
 PEERS = 8
 
-#: So many at most, until that has happened once: by chance it may not for a while.
+#: The maximum, until this has happened once: by chance it may take several dials.
 MAX_PEERS = 60
 
-#: Seconds for such a dial; it takes 0.3.
+#: The limit for such a dial in seconds; it takes 0.3.
 SOON = 3.0
 
 
 class FalseAddressTests(IrohTestCase):
     """
-    What a dial of ours makes of them.
+    Dials of peers with false addresses.
     """
 
     def impostor(self) -> RawPeer:
         """
-        Somebody else, who answers.
+        Another peer, which answers.
         """
         raw = self.raw(100)
         raw.listen()
@@ -48,15 +48,14 @@ class FalseAddressTests(IrohTestCase):
 
     async def dial(self, transport: IrohTransport, to: IrohTransport, *addresses: PeerAddress) -> None:
         """
-        Have a connection soon.
+        Connect soon.
         """
         await transport.dial(to.peer_id, addresses).addTimeout(SOON, reactor)
         self.assertTrue(transport.is_connected(to.peer_id))
 
     async def test_wrong_id(self) -> None:
         """
-        The wrong id at the right address is not reached, whoever dials; the
-        right one is, afterwards.
+        A wrong id at the right address is never reached; the right one is, afterwards.
         """
         transport, _ = self.transport(1)
         raw = self.impostor()
@@ -69,7 +68,7 @@ class FalseAddressTests(IrohTestCase):
 
     async def test_wrong_port(self) -> None:
         """
-        A port where nobody is does not hold a dial up.
+        An unused port does not delay a dial.
         """
         transport, _ = self.transport(1)
         for number in range(2, 2 + PEERS):
@@ -78,8 +77,8 @@ class FalseAddressTests(IrohTestCase):
 
     async def test_among_good_ones(self) -> None:
         """
-        An address where somebody else answers does not keep a dial from its
-        end, and is remembered: the next dial goes elsewhere first.
+        An address at which another peer answers does not make a dial fail, and is
+        remembered: the next dial tries other addresses first.
         """
         transport, _ = self.transport(1)
         raw = self.impostor()
@@ -95,15 +94,15 @@ class FalseAddressTests(IrohTestCase):
                 self.assertEqual(order, [*self.places(other), raw.address])
         self.assertGreater(met, 0)
         self.assertEqual(raw.connections, [])
-        # Each took an endpoint of its own, which ends with its connection.
+        # Each used a separate endpoint, which ends with its connection.
         await until(reactor, lambda: len(transport._endpoint.spares.open) == met)
         transport.peers.abort_all()
         self.assertEqual(transport._endpoint.spares.open, [])
 
     async def test_false_one_first(self) -> None:
         """
-        Nor does one that was dialled alone before, and that the library
-        remembers for a minute.
+        A false address that was dialled alone before, and that the library remembers for
+        a minute, does not make a dial fail, either.
         """
         transport, _ = self.transport(1)
         raw = self.impostor()
@@ -114,7 +113,7 @@ class FalseAddressTests(IrohTestCase):
 
     async def test_members(self) -> None:
         """
-        Members become neighbours in spite of it, and hear each other.
+        Members with false addresses become neighbours, and receive each other's messages.
         """
         raw = self.impostor()
         for number in range(2, 10, 2):
@@ -129,6 +128,6 @@ class FalseAddressTests(IrohTestCase):
 
     def places(self, transport: IrohTransport) -> list[PeerAddress]:
         """
-        Where it listens.
+        The addresses at which it listens.
         """
         return [address for address in transport.addresses() if isinstance(address, PeerAddress)]

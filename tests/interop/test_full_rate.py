@@ -1,5 +1,5 @@
 """
-Contents as fast as they go, for seconds: whoever falls behind loses nothing.
+Contents at full rate for several seconds: a member that falls behind loses nothing.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.interop.gossip_trio import Trio
 from tests.interop.support import NO_INTEROP
 
-#: Small ones are the most a second.  More than a member remembers the ids of, and
-#: five times what its neighbours keep for it.
+#: Small contents give the highest rate. The count exceeds the number of ids that a member remembers,
+#: and is five times what its neighbours keep for it.
 COUNT, SIZE = 160_000, 100
 
-#: How often one of them is held up, and for how many seconds: much longer than one
-#: waits before one asks for what others have announced.
+#: How often one of them is stopped, and for how many seconds: much longer than the wait before a member
+#: requests what others have announced.
 PAUSES, PAUSE = 3, 0.3
 
 
 class FullRateTests(SynchronousTestCase):
     """
-    Three members, the third of which is held up now and then.
+    Three members, the third of which is stopped several times.
     """
 
     if NO_INTEROP:
         skip = NO_INTEROP
 
     def at_full_rate(self, transport: str) -> None:
-        """Both listeners get as many contents as were sent, though one gets them by the other for a while."""
+        """Both receivers get all contents sent, although one gets them through the other for a while."""
         with Trio(transport) as trio:
             trio.spread(500, SIZE, "warm-up")
             speaker, *listeners = trio.members
@@ -45,11 +45,11 @@ class FullRateTests(SynchronousTestCase):
             self.assertEqual([listener.answer()["received"] for listener in listeners], [COUNT, COUNT])
 
     def test_streams(self) -> None:
-        """Over streams."""
+        """No content is lost over streams."""
         self.at_full_rate("streams")
 
     def test_iroh(self) -> None:
-        """Over iroh."""
+        """No content is lost over iroh."""
         self.at_full_rate("iroh")
 
     if find_spec("iroh") is None:

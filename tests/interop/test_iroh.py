@@ -1,5 +1,5 @@
 """
-The iroh transport over the real bindings: members, their ends, and bad input.
+The iroh transport with the real bindings: members, disconnections, and invalid input.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.interop.support import LOOPBACK, NO_IROH, until
 
 reactor: Any = global_reactor
 
-#: The relay of C{tests/interop/rust}.
+#: The relay in C{tests/interop/rust}.
 RELAY = (
     Path(os.environ.get("CARGO_TARGET_DIR") or Path(__file__).parent / "rust" / "target")
     / "release"
@@ -50,7 +50,7 @@ class MemberTests(IrohTestCase):
 
     async def trio(self) -> list[IrohMember]:
         """
-        Three members, each a neighbour of both others.
+        Three members, all neighbours of each other.
         """
         members = [self.member(number) for number in (1, 2, 3)]
         for member in members[1:]:
@@ -72,7 +72,7 @@ class MemberTests(IrohTestCase):
 
     async def test_ten_thousand_broadcasts(self) -> None:
         """
-        Every one of 10 000 arrives at both others, once.
+        Each of 10 000 contents reaches both others, once.
         """
         members = await self.trio()
         contents = [number.to_bytes(100, "big") for number in range(10_000)]
@@ -84,8 +84,8 @@ class MemberTests(IrohTestCase):
 
     async def test_simultaneous_joins(self) -> None:
         """
-        Two members that join each other at the same moment become neighbours,
-        and stay so while there are two connections.
+        Two members that join each other at the same time become neighbours, and stay
+        neighbours while there are two connections.
         """
         one, other = self.member(1), self.member(2)
         one.join(other)
@@ -99,8 +99,8 @@ class MemberTests(IrohTestCase):
 
     async def test_leaving(self) -> None:
         """
-        Who leaves is gone at once, its connections are closed a second later,
-        and the others go on; it may come back.
+        A member that leaves is gone immediately, its connections are closed a second
+        later, and the others continue; it may return.
         """
         members = await self.trio()
         await members[2].member.leave()
@@ -113,7 +113,7 @@ class MemberTests(IrohTestCase):
 
     async def test_vanishing(self) -> None:
         """
-        Who vanishes without a word is noticed as its connections time out.
+        A member that vanishes is noticed when its connections time out.
         """
         process = MemberProcess("iroh")
         self.addCleanup(process.stop)
@@ -131,15 +131,14 @@ class MemberTests(IrohTestCase):
 
 class BadInputTests(IrohTestCase):
     """
-    What strangers send costs them their connection at most, for a counted
-    reason.
+    Invalid input from an unknown peer ends at most its connection, for a counted reason.
     """
 
     async def reason(self, transport: IrohTransport, raw: RawPeer, data: bytes, finish: bool = False) -> str:
         """
         Send C{data} on a stream of a new connection.
 
-        @return: why it was closed.
+        @return: the reason why it was closed.
         """
         before = transport.counters.copy()
         connection = await raw.connect(transport)
@@ -152,7 +151,8 @@ class BadInputTests(IrohTestCase):
 
     async def test_malformed_streams(self) -> None:
         """
-        Frames and headers that are none, and streams that end in a frame.
+        Invalid frames and headers, and streams that end within a frame, end the
+        connection.
         """
         transport, links = self.transport(1)
         raw = self.raw(2)
@@ -167,7 +167,7 @@ class BadInputTests(IrohTestCase):
         ):
             self.assertEqual(await self.reason(transport, raw, data, finish), closed_counter(reason))
         self.assertEqual(links.messages, [])
-        # Whoever behaves is served as before.
+        # Honest peers are served as before.
         connection = await raw.connect(transport)
         await raw.write(connection, header + prefix(bytes(4095)) + prefix(bytes(4096)))
         await until(reactor, lambda: len(links.messages) == 2)
@@ -175,7 +175,7 @@ class BadInputTests(IrohTestCase):
 
     async def test_malformed_messages(self) -> None:
         """
-        Frames that hold no gossip message.
+        Frames that are not gossip messages end the connection.
         """
         member = self.member(1)
         raw = self.raw(2)
@@ -185,8 +185,7 @@ class BadInputTests(IrohTestCase):
 
     async def test_peer_data(self) -> None:
         """
-        PeerData that is garbage, huge or full of addresses does not spoil the
-        message that it comes in.
+        PeerData that are garbage, huge or full of addresses do not affect their message.
         """
         member = self.member(1)
         many = b"\x00" + encode_varint(500) + b"\x00\x0a\x00\x00\x01\x50" * 500
@@ -203,8 +202,8 @@ class BadInputTests(IrohTestCase):
 
     async def test_resets_and_stops(self) -> None:
         """
-        A stream that is reset, one of ours that is stopped, and one that goes
-        both ways.
+        A stream that is reset, one that the peer stops, and a bidirectional one end the
+        connection.
         """
         transport, _ = self.transport(1)
         raw = self.raw(2)
@@ -236,8 +235,8 @@ class BadInputTests(IrohTestCase):
 
     async def test_late_header(self) -> None:
         """
-        A stream whose header does not come, and a connection without a stream,
-        are closed after a while.
+        A stream without a header, and a connection without a stream, are closed after a
+        while.
         """
         self.patch(quic_receiving, "HEADER_TIMEOUT", 0.3)
         self.patch(quic_peers, "FIRST_USE", 0.6)
@@ -251,7 +250,7 @@ class BadInputTests(IrohTestCase):
 
     async def test_wrong_alpn(self) -> None:
         """
-        Whoever speaks something else gets no connection.
+        A peer with another ALPN protocol gets no connection.
         """
         transport, _ = self.transport(1)
         raw = self.raw(2, b"/iroh-gossip/0")
@@ -262,7 +261,7 @@ class BadInputTests(IrohTestCase):
 
     async def test_unknown_topic(self) -> None:
         """
-        Messages of a topic that is not open are dropped, and heard once it is.
+        Messages of a topic that is not open are dropped, and delivered once it is.
         """
         transport, _ = self.transport(1)
         raw = self.raw(2)
@@ -277,7 +276,7 @@ class BadInputTests(IrohTestCase):
 
     async def test_slow_reader(self) -> None:
         """
-        A peer that reads nothing is waited for, and cut off when too much waits.
+        A peer that reads nothing is waited for, and disconnected when too much is queued.
         """
         transport, links = self.transport(1)
         raw = self.raw(2)
@@ -297,7 +296,7 @@ class BadInputTests(IrohTestCase):
 
     async def test_many_connections(self) -> None:
         """
-        A peer has four connections at most: the oldest ones make way.
+        A peer has at most four connections: the oldest ones are closed.
         """
         transport, links = self.transport(1)
         raw = self.raw(2)
@@ -317,7 +316,7 @@ class ListenTests(IrohTestCase):
 
     def test_taken(self) -> None:
         """
-        A port that is in use is named, with the reason.
+        The error for a port in use contains the port and the reason.
         """
         transport, _ = self.transport(1)
         other = IrohTransport(reactor, PeerKey.from_seed(b"o" * 32))
@@ -328,8 +327,8 @@ class ListenTests(IrohTestCase):
 
     async def test_freed(self) -> None:
         """
-        Once stopped, a transport that is kept keeps no port: another one can have
-        it, without waiting for the garbage collector.
+        A stopped transport does not keep its port, even if it is not garbage-collected:
+        another one can bind it.
         """
         gc.disable()
         self.addCleanup(gc.enable)
@@ -349,7 +348,7 @@ class ListenTests(IrohTestCase):
 
     def test_restricted(self) -> None:
         """
-        Who listens on loopback has no socket anywhere else.
+        A transport that listens on loopback has no other socket.
         """
         transport, _ = self.transport(1)
         sockets = transport._endpoint.sockets()
@@ -359,7 +358,7 @@ class ListenTests(IrohTestCase):
 
 class RelayTests(IrohTestCase):
     """
-    Through a relay of iroh-relay on loopback.
+    Connections through a relay of iroh-relay on loopback.
     """
 
     skip = NO_IROH or (None if RELAY.exists() else f"{RELAY} has not been built (cargo build --release)")
@@ -373,22 +372,22 @@ class RelayTests(IrohTestCase):
 
     def end_relay(self) -> None:
         """
-        Close its input, which ends it.
+        Stop the relay by closing its input.
         """
         self.process.communicate(timeout=10)
 
     async def test_by_relay_alone(self) -> None:
         """
-        Members that know only ids and the relay join and hear each other; both
-        tell that their addresses have changed when they have found the relay.
+        Members that know only ids and the relay join and exchange messages; both report
+        changed addresses when they have connected to the relay.
         """
-        told: list[int] = []
-        one = self.member(1, relay_urls=[self.url], on_addresses_changed=lambda: told.append(1))
-        other = self.member(2, relay_urls=[self.url], on_addresses_changed=lambda: told.append(2))
+        notified: list[int] = []
+        one = self.member(1, relay_urls=[self.url], on_addresses_changed=lambda: notified.append(1))
+        other = self.member(2, relay_urls=[self.url], on_addresses_changed=lambda: notified.append(2))
         relay = RelayAddress(self.url)
         await until(reactor, lambda: relay in one.transport.addresses())
         await until(reactor, lambda: relay in other.transport.addresses())
-        await until(reactor, lambda: set(told) == {1, 2})
+        await until(reactor, lambda: set(notified) == {1, 2})
         one.book.learn(other.peer_id, [relay], "record")
         one.member.join([other.peer_id])
         await until(reactor, lambda: one.member.neighbors() and other.member.neighbors())
@@ -400,7 +399,7 @@ class RelayTests(IrohTestCase):
 
     async def test_a_bad_relay_beside_good_addresses(self) -> None:
         """
-        A relay that nobody can use does not spoil a peer's other addresses.
+        An unusable relay does not affect a peer's other addresses.
         """
         one = self.member(1, relay_urls=[self.url])
         other = self.member(2)

@@ -1,6 +1,6 @@
 """
-However a process with pending iroh calls ends, it does not crash
-(docs/protocol/gossip.md section 14), on whatever reactor.
+A process with pending iroh calls never crashes at exit (docs/protocol/gossip.md section
+14), with any reactor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 class ExitTests(SynchronousTestCase):
     """
-    L{tests.interop.iroh_exit} in processes of their own.
+    L{tests.interop.iroh_exit} in separate processes.
     """
 
     skip = NO_IROH
@@ -28,8 +28,10 @@ class ExitTests(SynchronousTestCase):
         self, way: str, reactor: str = "epoll", number: int | None = None
     ) -> tuple[int, list[str]]:
         """
+        Run the process.
+
         @param number: a signal to send once it is up.
-        @return: its exit code, and what it said.
+        @return: its exit code and output.
         """
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.interop.iroh_exit", way, reactor],
@@ -37,7 +39,7 @@ class ExitTests(SynchronousTestCase):
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            # A shell's background jobs ignore it, and so would this one.
+            # A shell's background jobs ignore SIGINT, and so would this process.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stdout is not None
@@ -54,8 +56,8 @@ class ExitTests(SynchronousTestCase):
 
     def test_reactor_stopped(self) -> None:
         """
-        The reactor stops, by itself or by a signal, and nobody has stopped the
-        transports.
+        It exits cleanly if the reactor stops, with or without a signal, although the
+        transports were not stopped.
         """
         for _ in range(3):
             self.assertEqual(self.run_process("stop"), (0, ["up True"]))
@@ -64,7 +66,7 @@ class ExitTests(SynchronousTestCase):
 
     def test_reactor_crashed(self) -> None:
         """
-        The reactor ends without its triggers.
+        It exits cleanly if the reactor ends without its triggers.
         """
         for _ in range(3):
             self.assertEqual(self.run_process("crash"), (0, ["up True"]))
@@ -72,7 +74,7 @@ class ExitTests(SynchronousTestCase):
 
     def test_exceptions(self) -> None:
         """
-        An exception after the reactor, and C{sys.exit}.
+        It exits cleanly after an exception outside the reactor, and with C{sys.exit}.
         """
         for _ in range(3):
             self.assertEqual(self.run_process("raise"), (1, ["up True"]))
@@ -80,13 +82,13 @@ class ExitTests(SynchronousTestCase):
 
     def test_fork(self) -> None:
         """
-        A child that was forked and ends before us.
+        A forked child that exits first does no harm.
         """
         self.assertEqual(self.run_process("fork"), (0, ["up True", "child 0"]))
 
     def test_every_reactor(self) -> None:
         """
-        It works on each reactor, asyncio's among them.
+        It works with each reactor, including asyncio's.
         """
         for reactor in ("select", "poll", "epoll", "asyncio"):
             self.assertEqual(self.run_process("stop", reactor), (0, ["up True"]), reactor)

@@ -31,13 +31,13 @@ from tests.interop.support import LOOPBACK, NO_LIBTORRENT, Member, dtt_swarm, st
 if NO_LIBTORRENT is None:
     from tests.interop.libtorrent_swarm import LibtorrentClient, LibtorrentSwarm
 
-#: libtorrent nodes (docs/protocol/dht.md section 4 was measured with so many).
+#: The number of libtorrent nodes (docs/protocol/dht.md section 4 was measured with this number).
 NODES = 30
 
 
 class _LibtorrentCase(TestCase):
     """
-    Runs each test on a swarm of its own.
+    Runs each test on a separate swarm.
     """
 
     skip = NO_LIBTORRENT
@@ -57,8 +57,7 @@ class _LibtorrentCase(TestCase):
 
     def node(self) -> DHTNode:
         """
-        A running dtt node, with an address of its own: what it may send to
-        one address is limited.
+        A running dtt node with its own address, because there are limits per address.
         """
         self.nodes += 1
         host = f"127.0.{self.nodes}.1"
@@ -70,7 +69,7 @@ class _LibtorrentCase(TestCase):
 
 class MemberTests(_LibtorrentCase):
     """
-    Members whose records lie on libtorrent nodes only.
+    Members whose records are stored only on libtorrent nodes.
     """
 
     def member(self, name: str, secret: bytes) -> Member:
@@ -102,8 +101,8 @@ class MemberTests(_LibtorrentCase):
 
     def test_pair_and_newcomer(self) -> Deferred[None]:
         """
-        Two members started together, and a third one that comes later, form
-        one swarm; each hears the two others, and no dtt node holds a record.
+        Two members started together, and a third one that starts later, form one swarm;
+        each receives the messages of both others, and no dtt node holds a record.
         """
         return Deferred.fromCoroutine(self._meet())
 
@@ -115,7 +114,7 @@ class RecoveryTests(_LibtorrentCase):
 
     def client(self, cap: int) -> RecordClient:
         """
-        A member's way to the slot, through a DHT node of its own.
+        A member's record client, with its own DHT node.
         """
         rng, key = SystemRandom(), PeerKey.generate()
         return RecordClient(
@@ -158,44 +157,45 @@ class RecoveryTests(_LibtorrentCase):
 
     def test_2(self) -> Deferred[None]:
         """
-        Of 2 that publish at once a fresh reader recovers all (upstream: 50 %).
+        Of 2 concurrent publishers a fresh reader recovers all (upstream: 50 %).
         """
         return Deferred.fromCoroutine(self._all(2, True))
 
     def test_5(self) -> Deferred[None]:
         """
-        The same with 5 (upstream: 20 %).
+        Of 5 concurrent publishers it recovers all (upstream: 20 %).
         """
         return Deferred.fromCoroutine(self._all(5, True))
 
     def test_10(self) -> Deferred[None]:
         """
-        The same with 10, the cap being higher (upstream: 10 %).
+        Of 10 concurrent publishers it recovers all, with a higher cap (upstream: 10 %).
         """
         return Deferred.fromCoroutine(self._all(10, True))
 
     def test_20(self) -> Deferred[None]:
         """
-        The same with 20 (upstream: 5 %), who make the DHT grow by two thirds
-        within the second in which all of them write.
+        Of 20 concurrent publishers it recovers all (upstream: 5 %), although they enlarge
+        the DHT by two thirds within the second in which all of them write.
         """
         return Deferred.fromCoroutine(self._all(20, True))
 
     def test_20_one_after_another(self) -> Deferred[None]:
         """
-        The same with 20 of which each finds those before it.
+        Of 20 publishers that start one after another, each finding the earlier ones, it
+        recovers all.
         """
         return Deferred.fromCoroutine(self._all(20, False))
 
 
 class ItemTests(_LibtorrentCase):
     """
-    Items go from libtorrent to dtt and back.
+    Items are exchanged between libtorrent and dtt.
     """
 
     def client(self) -> LibtorrentClient:
         """
-        A session that is used through libtorrent's API.
+        A session used through libtorrent's API.
         """
         client = LibtorrentClient(self.reactor, self.swarm.addresses)
         self.addCleanup(client.stop)
@@ -207,7 +207,7 @@ class ItemTests(_LibtorrentCase):
 
     def test_exchange(self) -> Deferred[None]:
         """
-        A session gets what a dtt node put, a dtt node what a session put.
+        A session gets an item put by a dtt node, and a dtt node one put by a session.
         """
         return Deferred.fromCoroutine(self._exchange(self.client(), self.node()))
 
@@ -233,8 +233,8 @@ class DTTSwarmTests(TestCase):
 
     def test_serves_libtorrent(self) -> Deferred[None]:
         """
-        16 dtt nodes are a DHT to a libtorrent session: what it puts is
-        stored, what it gets is found.
+        A libtorrent session can use a DHT of 16 dtt nodes: its items are stored and
+        found.
         """
         return Deferred.fromCoroutine(self._serve())
 
@@ -242,18 +242,18 @@ class DTTSwarmTests(TestCase):
 @implementer(IPlacement)
 class NearestPlacement:
     """
-    BEP44's own: a plain reader looks at the 8 nearest nodes only.
+    BEP44's placement: a plain reader queries only the 8 nearest nodes.
     """
 
     def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
         """
-        A copy on each of them.
+        Place a copy on each node.
         """
         return [[answer] for answer in read.answers[:K]]
 
     def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
         """
-        Never.
+        Never overwrite.
         """
         return []
 

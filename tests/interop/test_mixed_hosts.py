@@ -1,5 +1,5 @@
 """
-Ten hosts with addresses of their own and nodes of four kinds.
+Ten hosts with their own addresses and nodes of four kinds.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tests.interop.hosts import HOSTS, HostsCase
 from tests.interop.peers import require
 from tests.interop.support import Address
 
-#: What runs on each host.  Eight networks must agree on an address (BEP42) and
-#: bittorrent-dht says nobody's, so one of it is all that ten hosts bear.
+#: The program on each host. Eight networks must agree on an address (BEP42), and bittorrent-dht does
+#: not report addresses, so ten hosts can include only one of it.
 KINDS = (*["dtt"] * 3, *["libtorrent"] * 3, *["mainline"] * 3, "bittorrent-dht")
 
-#: Seconds until all know all (docs/protocol/dht.md section 5).
+#: Seconds until all nodes know each other (docs/protocol/dht.md section 5).
 SETTLE = 1.5
 
-#: Seconds for one operation: libtorrent waits 15 s for silent nodes, and mainline's
-#: are, to it (docs/protocol/dht.md section 2: C{t} must have four bytes).
+#: The limit for one operation in seconds: libtorrent waits 15 s for silent nodes, and mainline nodes
+#: are silent to it (docs/protocol/dht.md section 2: C{t} must have four bytes).
 LIMIT = 20.0
 
 
 class MixedHostsTests(HostsCase):
     """
-    dtt, libtorrent as it is shipped, mainline and bittorrent-dht.
+    dtt, libtorrent with its default settings, mainline and bittorrent-dht.
     """
 
     timeout = 60
@@ -63,7 +63,7 @@ class MixedHostsTests(HostsCase):
 
     async def command(self, number: int, *words: bytes | int | str) -> str:
         """
-        What a host says, or that it took too long.
+        The answer of a host, or a note that it timed out.
         """
         try:
             return await self.programs[number].command(*words).addTimeout(LIMIT, self.reactor)
@@ -93,7 +93,7 @@ class MixedHostsTests(HostsCase):
 
     def begin(self, number: int, *words: bytes | int | str) -> Deferred[str]:
         """
-        L{command}, begun.
+        Start L{command}.
         """
         return Deferred.fromCoroutine(self.command(number, *words))
 
@@ -107,15 +107,15 @@ class MixedHostsTests(HostsCase):
         await self.exchange(one_of_each, every)
         await self.become(ours, self.knows_itself)
 
-        # One vanishes.
+        # One node vanishes.
         gone = ours[-1]
         node_id = (await self.status(gone)).node_id
         await self.programs[gone].stop()
         del self.nodes[gone]
         await self.exchange(ours[:1], [number for number in every if number != gone])
 
-        # It comes back elsewhere, with the id that was valid at its old place.
-        # (Of the second byte BEP42 looks at four bits only, and these differ.)
+        # It returns at another address, with the id that was valid at its old address. (Of the second
+        # byte BEP42 uses only four bits, and these differ.)
         self.addresses[gone] = "45.98.7.1"
         self.network.set_address(self.hosts[gone], self.addresses[gone])
         await self.run_node(gone, self.nodes.values(), node_id.hex())
@@ -125,9 +125,8 @@ class MixedHostsTests(HostsCase):
 
     def test_hosts(self) -> Deferred[None]:
         """
-        Nodes of each kind read what nodes of each other kind put; dtt's learn
-        their addresses from those who say them and take valid ids; one vanishes
-        and nobody misses it; it comes back with another address, learns that,
-        and is found again.
+        Nodes of each kind read values put by each other kind; dtt nodes learn their
+        addresses from the nodes that report them and take valid ids; the loss of a node
+        has no effect; it returns with another address, learns that, and is found again.
         """
         return Deferred.fromCoroutine(self._hosts())

@@ -1,6 +1,6 @@
 """
-The preset C{n0}: n0's own servers under n0's names, on a host of ours; and the
-preset C{none}, which needs none of them.
+The preset C{n0}, with n0's own servers under n0's names on a local host; and the preset
+C{none}, which uses none of them.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from tests.interop.n0 import (
 )
 from tests.interop.support import NO_IROH
 
-#: Where n0's preset connects to: DNS, pkarr, the relay, QUIC address discovery.
+#: The addresses to which n0's preset connects: DNS, pkarr, the relay, QUIC address discovery.
 N0_PLACES = {("tcp", DNS, 443), ("tcp", RELAY, 443), ("udp", RELAY, 7842)}
 
-#: And when that takes more than 0.2 s: is there a captive portal?
+#: If that takes more than 0.2 s, it also checks for a captive portal.
 N0_AT_TIMES = {("tcp", RELAY, 80)}
 
 NAME_SERVER = {("udp", NAMES, 53), ("tcp", NAMES, 53)}
 
-#: iroh asks routers to forward its port, with each preset: UPnP, PCP and NAT-PMP.
+#: With each preset, iroh asks routers to forward its port: UPnP, PCP and NAT-PMP.
 ROUTERS = {("udp", "239.255.255.250", 1900), ("udp", DNS, 5351)}
 
 #: Seconds between two attempts to join.
 TRY_AGAIN = 1.0
 
-#: Seconds that a member may take to end.
+#: The limit for stopping a member in seconds.
 ENDS_WITHIN = 5.0
 
 
@@ -53,28 +53,28 @@ Start: TypeAlias = Callable[[N0Scene, str], Actor]
 
 def python(scene: N0Scene, name: str) -> Actor:
     """
-    A member of ours, without a DHT.
+    A dtt member without a DHT.
     """
     return scene.python(name, "--iroh-preset", "n0", "--bootstrap", "127.0.0.1:1", "--no-pkarr")
 
 
 def rust(scene: N0Scene, name: str) -> Actor:
     """
-    One by the crate iroh-gossip.
+    A member of the crate iroh-gossip.
     """
     return scene.rust_gossip(name, "--n0", "--trust", scene.hosts.trust.root)
 
 
 def places(sniffer: Actor) -> set[tuple[str, str, int]]:
     """
-    Protocol, address and port of what programs sent by IP version 4.
+    The protocol, address and port of IPv4 packets sent by programs.
     """
-    return {(each["protocol"], each["to"], each["port"]) for each in sniffer.told("sent") if each["port"]}
+    return {(each["protocol"], each["to"], each["port"]) for each in sniffer.reported("sent") if each["port"]}
 
 
 def heard(member: Actor) -> set[str]:
     """
-    The texts that it got from C{dtt chat} and from others.
+    The texts that it received from C{dtt chat} and from others.
     """
     contents = {content.decode() for content in member.contents()}
     return {json.loads(content)["text"] if content.startswith("{") else content for content in contents}
@@ -82,7 +82,7 @@ def heard(member: Actor) -> set[str]:
 
 class N0Tests(TestCase):
     """
-    See the module.
+    The presets C{n0} and C{none}.
     """
 
     timeout = 120
@@ -90,7 +90,7 @@ class N0Tests(TestCase):
 
     def setUp(self) -> None:
         """
-        Know the reactor; build what is missing.
+        Get the reactor, and build what is missing.
         """
         from twisted.internet import reactor
 
@@ -104,8 +104,10 @@ class N0Tests(TestCase):
         self, scenario: Callable[[N0Scene], Awaitable[None]], isolated: bool = False, answering: bool = True
     ) -> Deferred[None]:
         """
-        @param isolated: members can't reach each other, only the servers.
-        @param answering: there are n0's servers, and a name server.
+        Play a scenario.
+
+        @param isolated: members can reach only the servers, not each other.
+        @param answering: run n0's servers and a name server.
         """
         scene = N0Scene(self.reactor, Path(self.mktemp()), isolated)
         self.addCleanup(lambda: Deferred.fromCoroutine(scene.close()))
@@ -118,13 +120,13 @@ class N0Tests(TestCase):
 
     async def started(self, scene: N0Scene, members: Sequence[Actor]) -> None:
         """
-        Wait until they run.
+        Wait until the members are running.
         """
-        await scene.become("they start", lambda: all(each.told("node.started") for each in members))
+        await scene.become("they start", lambda: all(each.reported("node.started") for each in members))
 
     async def join(self, scene: N0Scene, member: Actor, other: Actor) -> None:
         """
-        Let C{member} join C{other}, of whom it knows the id alone.
+        Let C{member} join C{other}, knowing only its id.
         """
         while other.peer_id not in member.neighbors():
             member.say("join", other.peer_id)
@@ -132,11 +134,11 @@ class N0Tests(TestCase):
 
     async def hears(self, scene: N0Scene, member: Actor, texts: set[str]) -> None:
         """
-        Wait until it has heard just these.
+        Wait until it has received exactly these contents.
         """
         await scene.become(f"{member.name} hears all", lambda: heard(member) == texts)
 
-    # By their ids
+    # By id
 
     async def _by_id(self, scene: N0Scene, starts: Sequence[Start]) -> None:
         sniffer = await scene.sniff(0)
@@ -148,7 +150,7 @@ class N0Tests(TestCase):
         await self.join(scene, first, second)
         await scene.all_hear([first, second])
 
-        relayed = {each["peer"] for each in scene.servers.told("relay.connected")}
+        relayed = {each["peer"] for each in scene.servers.reported("relay.connected")}
         self.assertEqual(relayed, {first.peer_id, second.peer_id})
         sent = places(sniffer)
         self.assertLessEqual(N0_PLACES, sent)
@@ -157,26 +159,26 @@ class N0Tests(TestCase):
 
     def act(self, *starts: Start) -> Deferred[None]:
         """
-        The first one dials the second.
+        Let the first member dial the second.
         """
         return self.play(lambda scene: self._by_id(scene, starts), isolated=True)
 
     def test_python_python(self) -> Deferred[None]:
         """
-        Two members that can't reach each other, of whom one knows the other's id,
-        meet by n0's servers; they publish their relay, not their address.
+        Two members that can't reach each other, one of which knows the other's id,
+        connect through n0's servers; they publish their relay, but not their addresses.
         """
         return self.act(python, python)
 
     def test_python_rust(self) -> Deferred[None]:
         """
-        The same; the one that is dialled is a Rust member with iroh's defaults.
+        The same works if the dialled member is a Rust member with iroh's defaults.
         """
         return self.act(python, rust)
 
     def test_rust_python(self) -> Deferred[None]:
         """
-        The same; a Rust member dials one of ours.
+        The same works if a Rust member dials a dtt member.
         """
         return self.act(rust, python)
 
@@ -192,11 +194,11 @@ class N0Tests(TestCase):
 
     def test_directly(self) -> Deferred[None]:
         """
-        Members who met by n0's servers find a direct way if there is one.
+        Members that met through n0's servers use a direct path if there is one.
         """
         return self.play(self._directly)
 
-    # By the DHT
+    # Through the DHT
 
     async def _chat(self, scene: N0Scene) -> None:
         chats = [scene.chat(name, "--iroh-preset", "n0") for name in ("first", "second")]
@@ -212,20 +214,20 @@ class N0Tests(TestCase):
 
     def test_chat(self) -> Deferred[None]:
         """
-        C{dtt chat --iroh-preset n0}, twice, and a member by the crate
-        distributed-topic-tracker with iroh's defaults: they can't reach each
-        other, find each other's records in the DHT and talk by n0's relays.
+        Two processes of C{dtt chat --iroh-preset n0} and a member of the crate
+        distributed-topic-tracker with iroh's defaults, which can't reach each other, find
+        each other's records in the DHT and talk through n0's relays.
         """
         return self.play(self._chat, isolated=True)
 
     async def _apart(self, scene: N0Scene) -> None:
         chats = [scene.chat(name, "--iroh-preset", "none") for name in ("first", "second")]
-        await scene.become("they try", lambda: all(chat.told("peer.failed") for chat in chats))
+        await scene.become("they try", lambda: all(chat.reported("peer.failed") for chat in chats))
         self.assertFalse(any(chat.joined for chat in chats))
 
     def test_apart(self) -> Deferred[None]:
         """
-        Without the preset such members find each other's records, and that is all.
+        Without the preset such members find each other's records, but can't connect.
         """
         return self.play(self._apart, isolated=True)
 
@@ -233,18 +235,20 @@ class N0Tests(TestCase):
         sniffer = await scene.sniff(0)
         chats = [scene.chat(name, "--iroh-preset", "none") for name in ("first", "second")]
         await scene.joined(chats)
-        await scene.become("they publish", lambda: all(chat.told("addresses.published") for chat in chats))
+        await scene.become(
+            "they publish", lambda: all(chat.reported("addresses.published") for chat in chats)
+        )
         nodes = {("udp", node, NODES_PORT) for node in NODES}
         nodes |= {("udp", NODES[0], port) for _, port in PUBLIC_BOOTSTRAP}
         others = places(sniffer) - nodes - NAME_SERVER - ROUTERS
         self.assertEqual({to for _, to, _ in others}, {MEMBERS[1]})
         self.assertEqual(scene.asked(0), {name for name, _ in PUBLIC_BOOTSTRAP})
-        self.assertEqual(scene.servers.told("relay.connected"), [])
+        self.assertEqual(scene.servers.reported("relay.connected"), [])
 
     def test_none(self) -> Deferred[None]:
         """
-        With the preset C{none} a member talks to DHT nodes and to members; it asks
-        for no name but the bootstrap nodes', and for no server of n0's.
+        With the preset C{none} a member communicates only with DHT nodes and members; it
+        resolves only the names of the bootstrap nodes and uses none of n0's servers.
         """
         return self.play(self._none)
 
@@ -260,11 +264,11 @@ class N0Tests(TestCase):
         self.assertLess(self.reactor.seconds() - began, ENDS_WITHIN)
         self.assertEqual([chat.errors for chat in chats], [b"", b""])
         for chat in chats:
-            self.assertIn("exit code 0", chat.told("ended")[0]["reason"])
+            self.assertIn("exit code 0", chat.reported("ended")[0]["reason"])
 
     def test_silence(self) -> Deferred[None]:
         """
-        When nothing of n0's answers, nor any name server, members meet by the DHT
-        all the same, and end in time without a word of complaint.
+        If neither n0's servers nor a name server answer, members still meet through the
+        DHT, and stop in time without an error message.
         """
         return self.play(self._silence, answering=False)

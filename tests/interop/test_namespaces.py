@@ -1,5 +1,5 @@
 """
-Ten hosts with addresses of their own: what can't be seen on loopback.
+Ten hosts with their own addresses: tests that are impossible on loopback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.interop.hosts import HOSTS, HostsCase
 
 class NamespaceTests(HostsCase):
     """
-    Nodes on hosts of their own.
+    Nodes on separate hosts.
     """
 
     timeout = 60
@@ -31,7 +31,7 @@ class NamespaceTests(HostsCase):
 
     async def exchange(self, writer: int, readers: list[int]) -> None:
         """
-        One puts, all others get.
+        One node puts, all others get.
         """
         seed, value = os.urandom(32), os.urandom(16)
         key = crypto_sign_seed_keypair(seed)[0]
@@ -42,7 +42,7 @@ class NamespaceTests(HostsCase):
 
     async def _hosts(self) -> None:
         every = list(range(HOSTS))
-        # Ids that are not valid at these addresses, so that all have to move.
+        # Ids that are invalid at these addresses, so that all nodes have to change them.
         ids = [os.urandom(20) for _ in every]
         for number in every:
             first = self.addresses[:1] if number else []
@@ -53,16 +53,16 @@ class NamespaceTests(HostsCase):
             self.assertTrue(is_valid(ids[number], state.external) or state.node_id != ids[number])
         await self.exchange(1, every)
 
-        # One vanishes.
+        # One node vanishes.
         *others, gone = every
         node_id = (await self.status(gone)).node_id
         await self.programs[gone].stop()
         await self.exchange(2, others)
 
-        # It comes back elsewhere, with the id that was valid at its old place.
+        # It returns at another address, with the id that was valid at its old address.
         self.addresses[gone] = "45.99.7.1"
         self.network.set_address(self.hosts[gone], self.addresses[gone])
-        # Eight of the nine others must tell it where it is (BEP42).
+        # Eight of the nine others must report its address (BEP42).
         await self.run_node(gone, node_id.hex(), self.addresses[:gone])
         await self.become([gone], self.knows_itself)
         self.assertNotEqual((await self.status(gone)).node_id, node_id)
@@ -72,8 +72,8 @@ class NamespaceTests(HostsCase):
 
     def test_hosts(self) -> Deferred[None]:
         """
-        Ten nodes learn their addresses from each other and take ids that are
-        valid there; one vanishes and nobody misses it; it comes back with
-        another address, learns that, and is found again.
+        Ten nodes learn their addresses from each other and take ids that are valid there;
+        the loss of a node has no effect; it returns with another address, learns that,
+        and is found again.
         """
         return Deferred.fromCoroutine(self._hosts())

@@ -1,11 +1,11 @@
 """
-What a dtt node answers to every query, good or bad, beside what libtorrent
-answers to the same bytes.
+A dtt node's reply to every query, valid or not, compared with libtorrent's reply to the
+same bytes.
 
-Both are asked by one socket; replies are compared by their L{shape}: which
-fields there are, of what size, and the code of an error.  What differs stands
-in L{DIFFERENCES} and, with the reasons, in docs/explanation/dht-node.md; a difference that is
-not there, or one that is there and is none any more, fails.
+Both get their queries from one socket. Replies are compared by their L{shape}: the
+fields, their sizes, and the code of an error. Differences are listed in L{DIFFERENCES}
+and, with the reasons, in docs/explanation/dht-node.md; an unlisted difference, or a
+listed one that does not exist, fails.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.interop.support import LOOPBACK, NO_LIBTORRENT, Address
 if NO_LIBTORRENT is None:
     from tests.interop.libtorrent_swarm import LibtorrentSwarm
 
-#: Seconds of silence after which there is no reply.
+#: Seconds of silence that count as no reply.
 SILENCE = 0.25
 
 ID = b"asker of many things"
@@ -43,8 +43,8 @@ NOTHING = "no reply"
 OK = "ip 6, id 20"
 FOUND = "ip 6, id 20, nodes"
 
-#: Name -> what dtt answers, what libtorrent answers.  Besides, libtorrent gives
-#: the querier's port once more in every C{r}, as C{p}, which is left out here.
+#: Name -> dtt's answer, libtorrent's answer. In addition, libtorrent repeats the querier's port in
+#: every C{r} as C{p}, which is omitted here.
 DIFFERENCES = {
     "ping, empty t": (NOTHING, OK),
     "ping, no t": (NOTHING, OK),
@@ -55,7 +55,7 @@ DIFFERENCES = {
     "no method": ("error 203 ip 6", "error 203"),
     "unknown": ("error 204 ip 6", "error 203 ip 6"),
     "announce_peer, port 0": ("error 203 ip 6", OK),
-    # The third is the announcement with port 0.
+    # The third one is the announcement with port 0.
     "get_peers, values": (f"{FOUND}, token, values 2x6", f"{FOUND}, token, values 3x6"),
     "get_peers, scrape": (
         f"{FOUND}, token, values 2x6",
@@ -71,8 +71,8 @@ DIFFERENCES = {
 
 def shape(reply: bytes | None) -> str:
     """
-    The fields of a reply and their sizes, in one line.  Sizes that a node
-    chooses are left out: of tokens, of values, of lists of nodes.
+    The fields of a reply and their sizes, in one line, without sizes that a node chooses:
+    tokens, values, lists of nodes.
     """
     if reply is None:
         return NOTHING
@@ -106,7 +106,7 @@ def query(method: bytes, /, transaction: bytes = b"abcd", **arguments: Any) -> b
 
 def put(token: bytes, value: bytes, seq: int, **more: Any) -> bytes:
     """
-    A C{put} of L{TARGET}, or of what C{more} makes of it.
+    A C{put} for L{TARGET}, modified by C{more}.
     """
     salt = more.get("salt", b"salt")
     signature = sign(SEED, salt, seq, encode(value))
@@ -119,7 +119,8 @@ Steps = Iterator[tuple[str, Callable[[dict[bytes, bytes]], bytes]]]
 
 def steps() -> Steps:
     """
-    Each query's name, and what makes it from the tokens for each target.
+    The name of each query, and the function that creates it from the tokens for each
+    target.
     """
 
     def plain(name: str, data: bytes) -> tuple[str, Callable[[dict[bytes, bytes]], bytes]]:
@@ -204,7 +205,7 @@ def steps() -> Steps:
 
 class Asker(DatagramProtocol):
     """
-    Sends bytes and waits for the reply; queries to itself go unanswered.
+    Sends bytes and waits for the reply; it does not answer queries.
     """
 
     noisy = False
@@ -214,7 +215,7 @@ class Asker(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """
-        Perhaps the reply.
+        Handle a datagram, which may be the reply.
         """
         if self._waiting is None or self._waiting[0] != addr:
             return
@@ -225,7 +226,7 @@ class Asker(DatagramProtocol):
 
     async def ask(self, reactor: Any, address: Address, data: bytes) -> bytes | None:
         """
-        The reply, or L{None}.
+        The reply; C{None} if there is none.
         """
         reply: Deferred[bytes] = Deferred()
         self._waiting = (address, reply)
@@ -240,7 +241,7 @@ class Asker(DatagramProtocol):
 
 class ReplyTests(TestCase):
     """
-    The same bytes to both.
+    The same bytes sent to both.
     """
 
     skip = NO_LIBTORRENT
@@ -293,6 +294,6 @@ class ReplyTests(TestCase):
 
     def test_same(self) -> Deferred[None]:
         """
-        The replies have the same shape, but for L{DIFFERENCES}.
+        The replies have the same shape, except for L{DIFFERENCES}.
         """
         return Deferred.fromCoroutine(self._compare())

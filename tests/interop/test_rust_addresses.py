@@ -1,9 +1,9 @@
 """
-Ids become addresses: Rust peers with C{iroh-mainline-address-lookup} resolve ours,
-and ours them, through the packets in the DHT alone.
+Address lookup by id: Rust peers with C{iroh-mainline-address-lookup} resolve dtt members,
+and vice versa, through the packets in the DHT alone.
 
-The Rust peers here are of the crate iroh-gossip: they read no records and know
-nobody.  Who is told an id by the test has to find its address.
+The Rust peers here are of the crate iroh-gossip: they read no records and know no peers.
+A peer that gets an id from the test has to find its address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.interop.support import NO_IROH
 
 class AddressTests(StageCase):
     """
-    One of ours and one of theirs.
+    One dtt member and one Rust member.
     """
 
     timeout = 400
@@ -25,22 +25,22 @@ class AddressTests(StageCase):
 
     async def _meet(self, stage: Stage, asking: Actor, asked: Actor) -> None:
         """
-        One is told the other's id, again and again, until they are neighbours.
+        Give one the other's id, repeatedly, until they are neighbours.
         """
         known = asked.peer_id
-        before = len(asking.told("neighbor.up"))
+        before = len(asking.reported("neighbor.up"))
         for _ in range(int(PATIENCE)):
             asking.say("join", known)
             await stage.rest(1)
-            if len(asking.told("neighbor.up")) > before:
+            if len(asking.reported("neighbor.up")) > before:
                 break
         await stage.become("they are neighbours", lambda: known in asking.neighbors(), 1)
 
     async def _started(self, stage: Stage, *actors: Actor) -> None:
-        await stage.become("they have started", lambda: all(each.told("node.started") for each in actors))
+        await stage.become("they have started", lambda: all(each.reported("node.started") for each in actors))
 
     async def _published(self, stage: Stage, ours: Actor) -> None:
-        await stage.become("ours is published", lambda: ours.told("addresses.published"))
+        await stage.become("ours is published", lambda: ours.reported("addresses.published"))
 
     async def _found_by_rust(self, stage: Stage) -> None:
         ours = stage.python("python", *BOTH)
@@ -51,8 +51,8 @@ class AddressTests(StageCase):
 
     def test_found_by_rust(self) -> Deferred[None]:
         """
-        A Rust peer that is told our id finds us; the streams address in our
-        packet does not trouble it.
+        A Rust peer that gets a dtt member's id finds it; the streams address in its
+        packet does no harm.
         """
         return self.play(self._found_by_rust)
 
@@ -64,7 +64,7 @@ class AddressTests(StageCase):
 
     def test_finds_rust(self) -> Deferred[None]:
         """
-        We find a Rust peer whose id we are told, also when we publish nothing.
+        A dtt member finds a Rust peer by its id, even if it publishes nothing itself.
         """
         return self.play(self._finds_rust)
 
@@ -91,15 +91,15 @@ class AddressTests(StageCase):
         await self._published(stage, again)
         assert again.peer_id == ours.peer_id
         assert again.address != ours.address
-        # A Rust peer that knew us may go on with the old address for minutes.
-        fresh = stage.rust_gossip("rust that knows nobody", "--pkarr")
+        # A Rust peer that knew the member may use the old address for minutes.
+        fresh = stage.rust_gossip("rust without known peers", "--pkarr")
         await self._started(stage, fresh)
         await self._meet(stage, fresh, again)
 
     def test_moves(self) -> Deferred[None]:
         """
-        Either comes back with its key and another port, ours without all else
-        that it knew; it is found there, though its packet of before is in the DHT.
+        Each of them returns with its key and another port, the dtt member without its
+        other state; it is found there, although its old packet is in the DHT.
         """
         return self.play(self._moves)
 
@@ -109,8 +109,8 @@ class AddressTests(StageCase):
         await self._started(stage, theirs, other, ours)
         ours.say("learn", f"{theirs.peer_id}@{other.address}")
         ours.say("join", theirs.peer_id)
-        await stage.become("the dial has failed", lambda: ours.told("peer.failed"))
-        assert "wrong peer key" in ours.told("peer.failed")[0]["reason"]
+        await stage.become("the dial has failed", lambda: ours.reported("peer.failed"))
+        assert "wrong peer key" in ours.reported("peer.failed")[0]["reason"]
         for address in (other.address, "127.0.0.1:9", theirs.address):
             ours.say("learn", f"{theirs.peer_id}@{address}")
         ours.say("join", theirs.peer_id)
@@ -119,7 +119,7 @@ class AddressTests(StageCase):
 
     def test_false_address(self) -> Deferred[None]:
         """
-        Somebody else's address, and a port where nobody is, named for a Rust
-        peer beside the right one do not keep us from it for long.
+        Another peer's address, and an unused port, given for a Rust peer in addition to
+        the right address, do not delay connecting to it for long.
         """
         return self.play(self._false_address, kinds=("dtt",))

@@ -1,7 +1,7 @@
 """
-The unchanged Rust crate C{distributed-topic-tracker} over a DHT of each kind,
-bootstrap included: all that its members know is the names of the public
-bootstrap nodes, the topic and the secret.
+The unmodified Rust crate C{distributed-topic-tracker} over each kind of DHT, including
+bootstrap: its members know only the names of the public bootstrap nodes, the topic and
+the secret.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.interop.stage import PATIENCE, Stage, StageCase
 
 class RustOverDHTTests(StageCase):
     """
-    Members by the crate alone.
+    Only members of the crate.
     """
 
     async def _meet(self, stage: Stage) -> None:
@@ -31,13 +31,13 @@ class RustOverDHTTests(StageCase):
 
     def test_dtt(self) -> Deferred[None]:
         """
-        A swarm of dtt nodes alone carries them: they find each other's records
-        and addresses there, join, and talk; a third one comes later.
+        A DHT of dtt nodes alone is sufficient: the members find each other's records and
+        addresses there, join, and talk; a third one starts later.
         """
         return self.play(self._meet, ["dtt"])
 
     def test_others(self) -> Deferred[None]:
         """
-        The control: so do libtorrent sessions and mainline servers.
+        For comparison, libtorrent sessions and mainline servers are sufficient, too.
         """
         return self.play(self._meet, ["libtorrent", "mainline"])

@@ -1,7 +1,7 @@
 """
-Members by dtt and by the unchanged Rust crate C{distributed-topic-tracker} in one
-swarm, with addresses from pkarr packets in the DHT alone; over DHTs of
-libtorrent sessions, of mainline servers, and of dtt nodes.
+dtt members and members of the unmodified Rust crate C{distributed-topic-tracker} in one
+swarm, with addresses only from pkarr packets in the DHT; over DHTs of libtorrent
+sessions, of mainline servers, and of dtt nodes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from twisted.internet.defer import Deferred
 from tests.interop.actors import Actor
 from tests.interop.stage import BOTH, BUSY, IROH, STREAMS, MembersCase, Stage
 
-#: Sizes of contents: the varints' edges and what is allowed.
+#: Sizes of contents: the boundaries of varints and of the allowed size.
 SIZES = (0, 1, 127, 128, 4055)
 
 
 async def exchange(stage: Stage, first: Actor, second: Actor) -> None:
     """
-    Each gets what the other says, of all sizes.
+    Each receives the other's contents, of all sizes.
     """
-    # Equal contents are one message: only one can say nothing, and of one byte
-    # two random ones are equal once in a while.
+    # Equal contents are one message: only one member can send an empty content, and two random ones of
+    # one byte are equal at times.
     said = {first: [os.urandom(size) for size in SIZES], second: [os.urandom(size) for size in SIZES[1:]]}
     said[first][1], said[second][0] = b"1", b"2"
     for actor, contents in said.items():
@@ -37,7 +37,7 @@ async def exchange(stage: Stage, first: Actor, second: Actor) -> None:
 
 class OrderTests(MembersCase):
     """
-    Each may come first.
+    Either may start first.
     """
 
     async def _python_first(self, stage: Stage) -> None:
@@ -56,22 +56,20 @@ class OrderTests(MembersCase):
 
     def test_python_first(self) -> Deferred[None]:
         """
-        A Rust member joins one of ours that waits; contents of all sizes go
-        both ways.
+        A Rust member joins a waiting dtt member; contents of all sizes are exchanged.
         """
         return self.play(self._python_first)
 
     def test_rust_first(self) -> Deferred[None]:
         """
-        One of ours joins a Rust member that waits; contents of all sizes go
-        both ways.
+        A dtt member joins a waiting Rust member; contents of all sizes are exchanged.
         """
         return self.play(self._rust_first)
 
 
 class TogetherTests(MembersCase):
     """
-    Both at the same time.
+    Both start at the same time.
     """
 
     RUNS = 5
@@ -89,22 +87,22 @@ class TogetherTests(MembersCase):
             await stage.joined(control)
 
         def times(pairs: Sequence[Sequence[Actor]]) -> str:
-            each = (max(a.told("topic.joined")[0]["time"] - a.begun for a in pair) for pair in pairs)
+            each = (max(a.reported("topic.joined")[0]["time"] - a.begun for a in pair) for pair in pairs)
             return " ".join(f"{seconds:.2f}" for seconds in sorted(each))
 
         print(f"\n{stage.room.kind}: both joined after (s): mixed {times(pairs)}; Rust {times(controls)}")
 
     def test_together(self) -> Deferred[None]:
         """
-        A Python and a Rust member that are started at the same time join, five
-        times; how long that takes is printed beside two Rust members.
+        A Python and a Rust member that are started at the same time join, five times; the
+        time is printed next to that of two Rust members.
         """
         return self.play(self._together, fresh=True)
 
 
 class ChatTests(MembersCase):
     """
-    What a person runs.
+    The command that users run.
     """
 
     async def _chat(self, stage: Stage) -> None:
@@ -121,7 +119,7 @@ class ChatTests(MembersCase):
 
     def test_chat(self) -> Deferred[None]:
         """
-        C{dtt chat}, as docs/how-to/rust-peers.md has it, and a Rust member talk.
+        C{dtt chat}, as in docs/how-to/rust-peers.md, and a Rust member talk.
         """
         return self.play(self._chat)
 
@@ -136,8 +134,7 @@ class SecretTests(MembersCase):
         members = [stage.python("python", *IROH, *own, *BUSY), stage.rust("rust", *own, *BUSY)]
         await stage.joined(members)
         await exchange(stage, *members)
-        # They write records all the time; these here find the slots, and what
-        # is in them.
+        # The members write records all the time; this code finds the slots and reads their contents.
         other = stage.file("other-secret", os.urandom(32))
         another = stage.file("another-secret", os.urandom(32))
         strangers = [
@@ -145,21 +142,21 @@ class SecretTests(MembersCase):
             stage.python("python with another secret", *IROH, *own, secret_file=other),
             stage.rust("rust with another secret", *own, secret_file=another),
         ]
-        published = len(members[0].told("record.published"))
+        published = len(members[0].reported("record.published"))
         # Longer than the Rust crate takes to join.
         await stage.rest(15)
-        assert len(members[0].told("record.published")) > published
+        assert len(members[0].reported("record.published")) > published
         for stranger in strangers:
-            assert stranger.told("node.started"), f"{stranger.name} did not run"
+            assert stranger.reported("node.started"), f"{stranger.name} did not run"
             assert not stranger.joined, f"{stranger.name} joined"
-            assert not stranger.told("record.found"), f"{stranger.name} opened a record"
+            assert not stranger.reported("record.found"), f"{stranger.name} opened a record"
         for member in members:
-            assert len(member.neighbors()) == 1, f"{member.name} let somebody in"
+            assert len(member.neighbors()) == 1, f"{member.name} accepted another peer"
 
     def test_secrets(self) -> Deferred[None]:
         """
-        With a rotation of one's own on both sides they join; who has another
-        secret or another rotation never joins and opens no record.
+        With the same custom rotation on both sides members join; one with another secret
+        or rotation never joins and opens no record.
         """
         return self.play(self._secrets)
 
@@ -182,7 +179,7 @@ class TransportsTests(MembersCase):
 
     def test_transports(self) -> Deferred[None]:
         """
-        Members with streams only, with both transports, and Rust ones: what
-        each says reaches all.
+        Members with streams only, with both transports, and Rust members: messages of
+        each reach all.
         """
         return self.play(self._transports)

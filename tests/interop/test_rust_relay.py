@@ -1,6 +1,6 @@
 """
-Members that reach each other through a relay of the crate C{iroh-relay}: they
-know only ids and the relay's URL.
+Members that reach each other through a relay of the crate C{iroh-relay}: they know only
+ids and the relay's URL.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Start: TypeAlias = Callable[[Stage, str], Actor]
 
 def python(stage: Stage, relay: str) -> Actor:
     """
-    A member of ours that uses the relay.
+    A dtt member that uses the relay.
     """
     return stage.python("python", *IROH, "--relay", relay)
 
 
 def rust(stage: Stage, relay: str) -> Actor:
     """
-    A member by the crate iroh-gossip that uses it.
+    A member of the crate iroh-gossip that uses it.
     """
     return stage.rust_gossip("rust", "--relay", relay)
 
@@ -38,12 +38,12 @@ class RelayTests(MembersCase):
     timeout = 60
 
     async def _meet(self, stage: Stage, starts: tuple[Start, Start]) -> None:
-        # What the members could tell each other through it.
+        # Let the members exchange messages through it.
         stage.room.pause()
         try:
             relay = await stage.relay()
             first, second = actors = [start(stage, relay) for start in starts]
-            await stage.become("they start", lambda: all(each.told("node.started") for each in actors))
+            await stage.become("they start", lambda: all(each.reported("node.started") for each in actors))
             second.say("learn", f"{first.peer_id}@{relay}")
             second.say("join", first.peer_id)
             await stage.joined(actors)
@@ -60,12 +60,12 @@ class RelayTests(MembersCase):
 
     def test_python_rust(self) -> Deferred[None]:
         """
-        A Rust member dials one of ours.
+        A Rust member dials a dtt member.
         """
         return self._act(python, rust)
 
     def test_rust_python(self) -> Deferred[None]:
         """
-        One of ours dials a Rust member.
+        A dtt member dials a Rust member.
         """
         return self._act(rust, python)

@@ -1,6 +1,6 @@
 """
-Larger swarms of members by dtt and by the unchanged Rust crate
-C{distributed-topic-tracker}, over DHTs of each kind.
+Larger swarms of dtt members and members of the unmodified Rust crate
+C{distributed-topic-tracker}, over each kind of DHT.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class SevenTests(MembersCase):
         await stage.one_swarm(members)
 
         def evicted() -> bool:
-            # All live, so nobody else is let go of.
-            return any(each.told("neighbor.down") for each in members)
+            # All are alive, so no other connection is dropped.
+            return any(each.reported("neighbor.down") for each in members)
 
         def provoke() -> bool:
             """
-            Let whoever is no neighbour of a full member ask it: it has to let
-            go of another one.
+            Let a peer that is not a neighbour of a full member send it a request, so that
+            it has to evict another one.
             """
             for each in members:
                 if len(each.neighbors()) == 5:
@@ -53,8 +53,8 @@ class SevenTests(MembersCase):
         assert evicted(), "no view evicted anybody"
 
         def shuffled() -> bool:
-            return all(each.told("status")[-1]["read"].get("Shuffle") for each in pythons) and any(
-                each.told("status")[-1]["read"].get("ShuffleReply") for each in pythons
+            return all(each.reported("status")[-1]["read"].get("Shuffle") for each in pythons) and any(
+                each.reported("status")[-1]["read"].get("ShuffleReply") for each in pythons
             )
 
         for _ in range(20):
@@ -63,14 +63,14 @@ class SevenTests(MembersCase):
             await stage.rest(0.5)
             if shuffled():
                 break
-        assert shuffled(), [each.told("status")[-1] for each in pythons]
+        assert shuffled(), [each.reported("status")[-1] for each in pythons]
         await stage.one_swarm(members)
         await stage.all_hear(members)
 
     def test_seven(self) -> Deferred[None]:
         """
-        Four Python and three Rust members: views fill, evict and shuffle, and
-        each message reaches all, once.
+        With four Python and three Rust members, views fill, evict and shuffle, and each
+        message reaches all, once.
         """
         return self.play(self._seven)
 
@@ -107,27 +107,27 @@ class CrashTests(MembersCase):
 
     def test_crash(self) -> Deferred[None]:
         """
-        A Rust and a Python member vanish: the others notice and go on; both
-        come back with their keys, rejoin, and are heard.
+        A Rust and a Python member are killed: the others notice and continue; both return
+        with their keys, rejoin, and are heard.
         """
         return self.play(self._crash)
 
 
 class MergeTests(MembersCase):
     """
-    Swarms that formed apart.
+    Swarms that formed separately.
     """
 
     async def _bubble(self, stage: Stage, pythons: int, rusts: int, *merging: str) -> list[Actor]:
         """
-        A swarm that forms while the DHT is silent, by known addresses.
+        A swarm that forms while the DHT is silent, through known addresses.
         """
         number = len(stage.actors)
         actors = [
             *(stage.python(f"python {number + each}", *IROH, *merging) for each in range(pythons)),
             *(stage.rust(f"rust {number + each}", *merging) for each in range(rusts)),
         ]
-        await stage.become("they start", lambda: all(each.told("node.started") for each in actors))
+        await stage.become("they start", lambda: all(each.reported("node.started") for each in actors))
         for each in actors:
             for other in actors:
                 if other is not each:
@@ -147,7 +147,7 @@ class MergeTests(MembersCase):
             two = await self._bubble(stage, pythons, rusts, *merging)
             both = [*one, *two]
             for each in both:
-                # What it hears, its records tell.
+                # The hashes of received messages are in its records.
                 each.say("say", os.urandom(8))
             await stage.become(
                 "all hear their own",
@@ -161,16 +161,16 @@ class MergeTests(MembersCase):
 
     def test_bubble_merge(self) -> Deferred[None]:
         """
-        Two swarms of three, of which each member has two neighbours, find each
-        other by bubble merge.
+        Two swarms of three, in which each member has two neighbours, find each other by
+        bubble merge.
         """
         merging = ("--publisher", "1,1,1", "--bubble-merge", "1,1,1", "--overlap-merge", "0")
         return self.play(lambda stage: self._heal(stage, 1, 2, *merging))
 
     def test_message_overlap_merge(self) -> Deferred[None]:
         """
-        Two swarms of five, of which each member has four neighbours, too many
-        for bubble merge, find each other because no message went between them.
+        Two swarms of five, in which each member has four neighbours, too many for bubble
+        merge, find each other because they have no message in common.
         """
         merging = ("--publisher", "1,1,1", "--bubble-merge", "0", "--overlap-merge", "1,1,1")
         return self.play(lambda stage: self._heal(stage, 2, 3, *merging))
@@ -181,14 +181,14 @@ class ManyTests(MembersCase):
     Many messages.
     """
 
-    #: From one Python and from one Rust member.
+    #: The number of messages from one Python and from one Rust member.
     COUNT = 10_000
 
-    #: A second, from each: the crate drops what comes in bursts of more than
-    #: 64, its subscriptions' capacity, and says so.
+    #: The number per second, from each: the crate drops and reports bursts of more than 64, the
+    #: capacity of its subscriptions.
     RATE = 800
 
-    #: RSS that a member may gain, bytes.
+    #: The RSS that a member may gain, in bytes.
     GAIN = 60_000_000
 
     async def _many(self, stage: Stage) -> None:
@@ -203,25 +203,27 @@ class ManyTests(MembersCase):
             for prefix in prefixes.values():
                 each.say("quiet", prefix)
             each.say("count", prefix)
-        await stage.become("all count", lambda: all(each.told("count") for each in members))
+        await stage.become("all count", lambda: all(each.reported("count") for each in members))
         for speaker, prefix in prefixes.items():
             speaker.say("bulk", prefix, self.COUNT, 100, self.RATE)
-        await stage.become("all is sent", lambda: all(each.told("sent") for each in prefixes), 2 * PATIENCE)
+        await stage.become(
+            "all is sent", lambda: all(each.reported("sent") for each in prefixes), 2 * PATIENCE
+        )
         wanted = [(each, prefix) for each in members for by, prefix in prefixes.items() if by is not each]
 
         def missing() -> dict[str, int]:
             """
-            Of each member, how many messages did not come, but for those that
-            the crate says it has dropped for a slow subscriber.
+            The number of missing messages of each member, without those that the crate
+            reports as dropped for a slow subscriber.
             """
             lost = dict.fromkeys((each.name for each in members), 0)
             for each, prefix in wanted:
-                counts = [event for event in each.told("count") if event["prefix"] == prefix.hex()]
+                counts = [event for event in each.reported("count") if event["prefix"] == prefix.hex()]
                 assert counts[-1]["count"] == counts[-1]["distinct"], f"{each.name} heard something twice"
                 lost[each.name] += self.COUNT - counts[-1]["distinct"]
             for each in rusts:
                 # "channel lagged, skipped N messages"
-                lost[each.name] -= sum(int(event["words"].split()[-2]) for event in each.told("lagged"))
+                lost[each.name] -= sum(int(event["words"].split()[-2]) for event in each.reported("lagged"))
             return lost
 
         for _ in range(30):
@@ -234,13 +236,13 @@ class ManyTests(MembersCase):
         assert max(missing().values()) <= 0, f"{stage.room.kind}: {missing()}"
         gains = {each.name: each.resident() - before[each] for each in members}
         assert max(gains.values()) < self.GAIN, gains
-        seconds = [each.told("sent")[0]["seconds"] for each in prefixes]
+        seconds = [each.reported("sent")[0]["seconds"] for each in prefixes]
         grown = ", ".join(f"{name} {gain / 1e6:.1f}" for name, gain in gains.items())
         print(f"\n{stage.room.kind}: sent within {max(seconds):.0f} s; grown by (MB): {grown}")
 
     def test_many(self) -> Deferred[None]:
         """
-        Ten thousand messages of a Python member and as many of a Rust one
-        reach all, once, and no member grows beyond a bound.
+        Ten thousand messages of a Python member and as many of a Rust one reach all,
+        once, and no member's memory exceeds a bound.
         """
         return self.play(self._many)

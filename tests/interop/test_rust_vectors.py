@@ -1,5 +1,5 @@
 """
-What the Rust crates make of the inputs in tests/vectors, and of what dtt makes
+The Rust crates' results for the inputs in tests/vectors, and for data made by dtt
 (C{rust/src/bin/vectors.rs}).
 """
 
@@ -26,14 +26,14 @@ VECTORS = Path(__file__).parents[1] / "vectors"
 
 def load(name: str) -> Any:
     """
-    A file of vectors.
+    Load a file of vectors.
     """
     return json.loads((VECTORS / f"{name}.json").read_text())
 
 
 def remade(**cases: Any) -> dict[str, list[dict[str, Any]]]:
     """
-    What the crates make of cases.
+    The crates' results for some cases.
     """
     given: dict[str, Any] = {"slots": [], "records": [], "pkarr": [], **cases}
     done = subprocess.run(
@@ -46,14 +46,14 @@ def remade(**cases: Any) -> dict[str, list[dict[str, Any]]]:
 
 class VectorTests(SynchronousTestCase):
     """
-    The vectors are what the crates give today.
+    The vectors match the crates' current results.
     """
 
     skip = NO_INTEROP
 
     def check(self, cases: list[dict[str, Any]], made: list[dict[str, Any]]) -> None:
         """
-        Every value that was made stands in the case.
+        Check that every value in the result is in the case.
         """
         self.assertEqual(len(cases), len(made))
         for case, values in zip(cases, made, strict=True):
@@ -61,21 +61,21 @@ class VectorTests(SynchronousTestCase):
 
     def test_slots(self) -> None:
         """
-        Keys, salts and targets.
+        Keys, salts and targets match.
         """
         slots = load("slots")
         self.check(slots, remade(slots=slots)["slots"])
 
     def test_pkarr(self) -> None:
         """
-        DNS packets, byte for byte; signed ones are accepted.
+        DNS packets match byte for byte; signed ones are accepted.
         """
         packets = load("pkarr")
         self.check(packets, remade(pkarr=packets)["pkarr"])
 
     def test_records(self) -> None:
         """
-        Gossip records and their signatures, byte for byte; encrypted ones are
+        Gossip records and their signatures match byte for byte; encrypted ones are
         opened.
         """
         records = load("records")["gossip"]
@@ -89,15 +89,15 @@ class VectorTests(SynchronousTestCase):
 
 class OursTests(SynchronousTestCase):
     """
-    What dtt makes, read by the crates.
+    Data made by dtt is read by the crates.
     """
 
     skip = NO_INTEROP
 
     def test_record(self) -> None:
         """
-        A record with addresses is opened and verified; the crate reads its
-        peers and hashes.
+        A record with addresses is opened and verified; the crate reads its peers and
+        hashes.
         """
         secret, key = os.urandom(20), PeerKey.generate()
         slot = Slot(TopicId.from_name("ours"), 29_752_345)
@@ -126,7 +126,7 @@ class OursTests(SynchronousTestCase):
 
 class SkipTests(SynchronousTestCase):
     """
-    Where something is missing, the reason of the skip says what.
+    Missing requirements: the reason of the skip names them.
     """
 
     skip = NO_INTEROP
@@ -138,11 +138,11 @@ class SkipTests(SynchronousTestCase):
         self.patch(shutil, "which", lambda program: None)
         with self.assertRaises(SkipTest) as caught:
             rust.__wrapped__("vectors")
-        self.assertIn("there is no cargo here", str(caught.exception))
+        self.assertIn("cargo is not installed", str(caught.exception))
 
     def test_not_root(self) -> None:
         """
-        Only root can make rooms.
+        Only root can create rooms.
         """
         self.patch(os, "geteuid", lambda: 1000)
         self.assertIn("need root", str(missing.__wrapped__()))

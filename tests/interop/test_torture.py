@@ -1,5 +1,5 @@
 """
-State on disk survives kill -9 at any moment.
+State on disk survives kill -9 at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.interop.support import NO_INTEROP
 
 class TortureTests(TestCase):
     """
-    Real processes, really killed.
+    Real processes that are killed.
     """
 
     skip = NO_INTEROP
@@ -34,7 +34,7 @@ class TortureTests(TestCase):
 
     def test_200_kills(self) -> Deferred[None]:
         """
-        A writer is killed 200 times; each time the file holds one whole write,
+        A writer is killed 200 times; each time the file contains one complete write,
         never an older one than before.
         """
         return Deferred.fromCoroutine(self._torture())

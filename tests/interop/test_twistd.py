@@ -1,5 +1,5 @@
 """
-C{twistd dtt} as a process of its own, on a DHT of dtt nodes.
+C{twistd dtt} as a separate process, on a DHT of dtt nodes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.interop.support import LOOPBACK, NO_INTEROP, Member, dtt_swarm, stop_all, until
 
-#: Where twisted/plugins is.
+#: The folder that contains twisted/plugins.
 ROOT = Path(__file__).parents[2]
 
 TOPIC = "twistd"
@@ -27,10 +27,10 @@ TOPIC = "twistd"
 
 class Twistd(ProcessProtocol):
     """
-    A C{twistd -n dtt} that runs.
+    A running C{twistd -n dtt}.
 
-    @ivar out: what it wrote to standard output.
-    @ivar err: the same of standard error.
+    @ivar out: its standard output.
+    @ivar err: its standard error.
     @ivar ended: fires with the exit code; -N after signal N.
     """
 
@@ -44,26 +44,26 @@ class Twistd(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         """
-        Kept.
+        Keep the output.
         """
         self.out += data
 
     def errReceived(self, data: bytes) -> None:
         """
-        Kept.
+        Keep the output.
         """
         self.err += data
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is gone.
+        Fire C{ended}.
         """
         value: Any = reason.value
         self.ended.callback(value.exitCode if value.signal is None else -value.signal)
 
     def lines(self) -> list[str]:
         """
-        Everything that it wrote.
+        All lines of output.
         """
         return (self.out + self.err).decode().splitlines()
 
@@ -98,7 +98,7 @@ class TwistdTests(TestCase):
 
     def twistd(self, *arguments: str, state: str = "state") -> Twistd:
         """
-        Start one.
+        Start twistd.
         """
         common = ["--state-dir", str(self.folder / state), "--transport", "streams"]
         if "--listen" not in arguments:
@@ -117,8 +117,8 @@ class TwistdTests(TestCase):
 
     async def stop(self, twistd: Twistd) -> None:
         """
-        SIGTERM; it must end within 2 s, and cleanly.  Then twistd dies of the
-        signal that it got, so that its parent knows (C{_exitWithSignal}).
+        Send SIGTERM; it must stop cleanly within 2 s. twistd then dies of the signal that
+        it got, so that its parent is informed (C{_exitWithSignal}).
         """
         began = self.reactor.seconds()
         twistd.process.signalProcess("TERM")
@@ -130,7 +130,7 @@ class TwistdTests(TestCase):
 
     async def meets(self, *arguments: str) -> Twistd:
         """
-        Let one meet a member in this process, and stop it.
+        Let a twistd meet a member in this process, and stop it.
         """
         bootstrap = [(LOOPBACK, self.nodes[0].port)]
         member = Member(self.reactor, bootstrap, TOPIC, b"secret")
@@ -150,8 +150,8 @@ class TwistdTests(TestCase):
 
     def test_text(self) -> Deferred[None]:
         """
-        It joins another member, says so in words, and SIGTERM ends it within
-        2 s, with a goodbye.
+        It joins another member and reports this as text; SIGTERM stops it within 2 s,
+        with a goodbye.
         """
         return Deferred.fromCoroutine(self._text())
 
@@ -164,14 +164,13 @@ class TwistdTests(TestCase):
 
     def test_json(self) -> Deferred[None]:
         """
-        With C{--log-format json} every line is a JSON object, Twisted's own
-        ones too.
+        With C{--log-format json} every line is a JSON object, including Twisted's own.
         """
         return Deferred.fromCoroutine(self._json())
 
     async def fails(self, twistd: Twistd, *words: str) -> None:
         """
-        It ends with one line that has C{words}, and a code that is not 0.
+        Check that it exits with one line that has C{words}, and a code other than 0.
         """
         code = await twistd.ended
         lines = twistd.lines()
@@ -188,7 +187,7 @@ class TwistdTests(TestCase):
 
     def test_taken_udp_port(self) -> Deferred[None]:
         """
-        A DHT port that is taken ends it with one line.
+        If the DHT port is in use, it exits with one line.
         """
         return Deferred.fromCoroutine(self._taken_udp())
 
@@ -198,7 +197,7 @@ class TwistdTests(TestCase):
 
     def test_taken_tcp_port(self) -> Deferred[None]:
         """
-        So does a taken port of C{--listen}.
+        If the port of C{--listen} is in use, it exits with one line.
         """
         taken = socket.create_server((LOOPBACK, 0))
         self.addCleanup(taken.close)
@@ -211,13 +210,13 @@ class TwistdTests(TestCase):
 
     def test_unknown_key(self) -> Deferred[None]:
         """
-        An unknown key in the TOML file is refused with file and key.
+        An unknown key in the TOML file is refused with the file and the key.
         """
         return Deferred.fromCoroutine(self._bad_file("[dht]\nporf = 1\n", "dht.porf"))
 
     def test_wrong_type(self) -> Deferred[None]:
         """
-        A wrong type is refused with file, key, and what was expected.
+        A wrong type is refused with the file, the key, and what was expected.
         """
         return Deferred.fromCoroutine(
             self._bad_file('[dht]\nport = "x"\n', "dht.port", "expected a whole number")
@@ -225,7 +224,7 @@ class TwistdTests(TestCase):
 
     def test_no_toml(self) -> Deferred[None]:
         """
-        So is what is no TOML.
+        A file that is not TOML is refused with its name.
         """
         return Deferred.fromCoroutine(self._bad_file("[dht\n", "not a TOML file"))
 
@@ -237,8 +236,7 @@ class TwistdTests(TestCase):
 
     def test_second_process(self) -> Deferred[None]:
         """
-        A second process on the same state directory is refused; the first one
-        goes on.
+        A second process on the same state directory is refused; the first one continues.
         """
         return Deferred.fromCoroutine(self._second())
 
@@ -247,7 +245,7 @@ class TwistdTests(TestCase):
 
     def test_no_topic(self) -> Deferred[None]:
         """
-        Without a topic it says how to name one.
+        Without a topic it says how to give one.
         """
         return Deferred.fromCoroutine(self._no_topic())
 

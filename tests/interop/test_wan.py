@@ -1,5 +1,5 @@
 """
-Tests for L{benchmarks.wan}: hosts, and what carries their packets.
+Tests for L{benchmarks.wan}: hosts, and the simulated Internet between them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ FIRST, SECOND, THIRD, NODE = "61.0.0.1", "61.0.1.1", "61.0.2.1", "61.0.3.1"
 
 DELAY = 0.05
 
-#: Connects from one address to another one in the same namespace or to a listener
-#: in another process.
+#: Connects from one address to another one in the same namespace or to a listener in another process.
 LISTEN = """
 import socket, sys
 with socket.create_server((sys.argv[1], 4000)) as server:
@@ -58,32 +57,32 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
 
 class Ways:
     """
-    All equally long.
+    The same latency between all hosts.
     """
 
     def delay(self, source: str, destination: str) -> float:
         """
-        One way.
+        The one-way latency.
         """
         return DELAY
 
 
 class Model:
     """
-    One node, which is the bootstrap node, too.
+    A DHT of one node, which is also the bootstrap node.
     """
 
     bootstrap = ((NODE, 6881),)
 
     def has(self, host: str) -> bool:
         """
-        Nothing but the bootstrap node.
+        Only the bootstrap node exists.
         """
         return False
 
     def answer(self, data: bytes, source: Address, destination: Address, now: float) -> bytes | None:
         """
-        Who asked whom.
+        Answer with the addresses of the query.
         """
         return b"%b from %b to port %d" % (data, source[0].encode(), destination[1])
 
@@ -97,7 +96,7 @@ class WANTests(TestCase):
 
     def setUp(self) -> None:
         """
-        Make the Internet.
+        Create the Internet.
         """
         from twisted.internet import reactor
 
@@ -115,7 +114,7 @@ class WANTests(TestCase):
 
     def run_on(self, host: Host, script: str, *words: object) -> Deferred[Any]:
         """
-        What a script says, words.
+        The output of a script, split into words.
         """
         command = host.enter(sys.executable, "-c", script, *map(str, words))
 
@@ -129,13 +128,13 @@ class WANTests(TestCase):
 
     async def connect(self, source: Host, source_address: str, target: Host, address: str) -> None:
         """
-        A TCP connection takes two round trips until the answer is there.
+        A TCP connection and its answer take two round trips.
         """
         listening = self.run_on(target, LISTEN, address)
         seen_from, took = await self.run_on(source, CONNECT, source_address, address)
         await listening
         self.assertEqual(seen_from, source_address)
-        # The handshake, and the bytes on the heels of its last packet.
+        # The handshake, and the bytes that directly follow its last packet.
         self.assertGreater(float(took), 3.9 * DELAY)
         self.assertLess(float(took), 20 * DELAY)
         self.assertTrue(
@@ -147,7 +146,7 @@ class WANTests(TestCase):
 
     async def test_tcp(self) -> None:
         """
-        Hosts connect to each other, and see the delay.
+        Hosts connect to each other, with the configured delay.
         """
         await self.connect(self.hosts[0], FIRST, self.hosts[1], SECOND)
 
@@ -159,7 +158,7 @@ class WANTests(TestCase):
 
     async def test_model(self) -> None:
         """
-        The model answers, and its bootstrap hosts do at any port.
+        The model answers, and its bootstrap hosts do so at any port.
         """
         said = " ".join(await self.run_on(self.hosts[0], ASK, 5, "some.name"))
         self.assertEqual(said, f"b'who? from {FIRST} to port 6881' ('{NODE}', 1234)")
@@ -169,7 +168,7 @@ class WANTests(TestCase):
 
     async def test_silent(self) -> None:
         """
-        Nothing comes from a silent host.
+        Packets of a silent host are dropped.
         """
         self.internet.silent.add(NODE)
         with self.assertRaises(AssertionError):
@@ -178,7 +177,7 @@ class WANTests(TestCase):
 
     async def test_nowhere(self) -> None:
         """
-        What nobody has the address of has no destination.
+        A packet to an unknown address has no destination.
         """
         with self.assertRaises(AssertionError):
             await self.run_on(self.hosts[0], ASK, 0.5, "61.0.9.9")

@@ -1,11 +1,10 @@
 """
 Kill a process again and again while it writes its state.
 
-C{python -m tests.interop.torture DIRECTORY KILLS SEED} forks writers that
-replace one file without pause, ends each with SIGKILL after a random time, and
-reads the file: it must hold all of one write, no older than the last that was
-finished before the previous kill.  It prints the number of writes that were
-seen, or what was wrong with exit code 1.
+C{python -m tests.interop.torture DIRECTORY KILLS SEED} forks writers that replace one
+file without pause, kills each with SIGKILL after a random time, and reads the file: it
+must contain one complete write, no older than the last one finished before the previous
+kill. It prints the number of writes seen, or the error with exit code 1.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ NAME = "node.json"
 
 def write_forever(path: str, number: int) -> None:
     """
-    The writer: lock, then write ever higher numbers with some weight to them.
+    The writer: lock, then write increasing numbers with some padding.
     """
     state = StateDirectory(path)
     state.lock()
@@ -34,7 +33,9 @@ def write_forever(path: str, number: int) -> None:
 
 def torture(path: str, kills: int, seed: int) -> int:
     """
-    @return: the last number that was seen.
+    Run and kill writers.
+
+    @return: the last number seen.
     @raise AssertionError: a write was torn, or lost.
     """
     rng = Random(seed)

@@ -1,11 +1,11 @@
 """
-Certificates that the bindings of iroh accept.
+Certificates that the iroh bindings accept.
 
-They trust the roots that Mozilla trusts, compiled in (crate webpki-roots; nothing on
-the machine or in the environment changes that), so no server of ours can be n0's
-to them as they are.  In a copy of them, the 64 bytes of one root's public key are
-replaced by a key of ours.  All else in the copy is as it was, the checks of names,
-dates and signatures among it.
+The bindings trust Mozilla's roots, which are compiled in (crate webpki-roots; nothing on
+the machine or in the environment changes that), so unmodified bindings do not accept a
+local server as n0's. In a copy of them, the 64 bytes of one root's public key are
+replaced with a test key. Everything else in the copy is unchanged, including the checks
+of names, dates and signatures.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def _point(key: ec.EllipticCurvePublicKey) -> bytes:
 
 def _replaceable(library: bytes) -> tuple[x509.Name, bytes]:
     """
-    A root that C{library} holds, once: its name and its key.
+    A root that occurs once in C{library}: its name and its key.
 
-    @raise SkipTest: there is none that we know of.
+    @raise SkipTest: no known root was found.
     """
     if find_spec("certifi") is None:
-        raise SkipTest("certifi can't be imported (pip install certifi): the names of Mozilla's roots")
+        raise SkipTest("certifi can't be imported (pip install certifi): it has the names of Mozilla's roots")
     for pem in _PEM.findall(import_module("certifi").contents()):
         der = ssl.PEM_cert_to_DER_cert(pem)
         if _P256 not in der:
@@ -55,26 +55,28 @@ def _replaceable(library: bytes) -> tuple[x509.Name, bytes]:
         assert isinstance(key, ec.EllipticCurvePublicKey)
         if library.count(_point(key)) == 1:
             return root.subject, _point(key)
-    raise SkipTest("the bindings of iroh hold no root that a test can replace")
+    raise SkipTest("the iroh bindings contain no root that a test can replace")
 
 
 class Trust:
     """
-    @ivar bindings: a folder with a package C{iroh} that trusts our root.
-    @ivar root: the file of that, for others that can be told whom to trust.
+    A modified copy of the bindings, and its root.
+
+    @ivar bindings: a folder with a package C{iroh} that trusts the test root.
+    @ivar root: the file of the root, for programs with a configurable trust store.
     """
 
     def __init__(self, folder: Path) -> None:
         """
-        @param folder: for all files.
-        @raise SkipTest: there can't be any.
+        @param folder: the folder for all files.
+        @raise SkipTest: the copy can't be created.
         """
         spec = find_spec("iroh")
         assert spec is not None
         assert spec.origin is not None
         package = Path(spec.origin).parent
         if not (package / _LIBRARY).exists():
-            raise SkipTest(f"the bindings of iroh are not in a file {_LIBRARY} here")
+            raise SkipTest(f"the iroh bindings are not in a file {_LIBRARY} here")
         library = (package / _LIBRARY).read_bytes()
         self._name, theirs = _replaceable(library)
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -90,7 +92,7 @@ class Trust:
         """
         Write a server's certificate and its key.
 
-        @param names: of the server.
+        @param names: the names of the server.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         extensions: list[x509.ExtensionType] = [

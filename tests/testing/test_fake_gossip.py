@@ -37,7 +37,7 @@ class Recorder:
     """Records notifications; may raise."""
 
     def __init__(self, broken: bool = False) -> None:
-        self.told: list[object] = []
+        self.reported: list[object] = []
         self.broken = broken
 
     def neighbor_up(self, peer_id: bytes) -> None:
@@ -50,7 +50,7 @@ class Recorder:
         self._tell((message.content, message.scope, message.delivered_from))
 
     def _tell(self, what: object) -> None:
-        self.told.append(what)
+        self.reported.append(what)
         if self.broken:
             raise ZeroDivisionError
 
@@ -103,7 +103,7 @@ class GossipContract(_Base):
         unsubscribe()
         unsubscribe()
         self.up()
-        self.assertEqual(observer.told, [("up", IDS[1]), (b"hello", "swarm", IDS[1]), ("down", IDS[1])])
+        self.assertEqual(observer.reported, [("up", IDS[1]), (b"hello", "swarm", IDS[1]), ("down", IDS[1])])
 
     def test_when_an_observer_is_told(self) -> None:
         """The state is updated before the notification: a neighbour that is gone is not in neighbors()."""
@@ -122,7 +122,7 @@ class GossipContract(_Base):
         self.gossip.subscribe(Recorder(broken=True))
         self.gossip.subscribe(good)
         self.up()
-        self.assertEqual(good.told, [("up", IDS[1])])
+        self.assertEqual(good.reported, [("up", IDS[1])])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_hashes(self) -> None:
@@ -162,7 +162,7 @@ class GossipContract(_Base):
         ):
             with self.assertRaises(TopicLeft):
                 call()
-        self.assertEqual((self.gossip.neighbors(), observer.told), ((), []))
+        self.assertEqual((self.gossip.neighbors(), observer.reported), ((), []))
         self.successResultOf(self.gossip.leave())
 
 
@@ -186,12 +186,12 @@ class FakeGossipTests(GossipContract, SynchronousTestCase):
 
     def test_remembers(self) -> None:
         """Calls are recorded."""
-        told: list[tuple[bytes, ...]] = []
-        self.fake.on_join = told.append
+        reported: list[tuple[bytes, ...]] = []
+        self.fake.on_join = reported.append
         self.fake.join([IDS[1]])
         self.fake.broadcast(b"a")
         self.fake.broadcast_neighbors(b"b")
-        self.assertEqual((self.fake.joins, told), ([(IDS[1],)], [(IDS[1],)]))
+        self.assertEqual((self.fake.joins, reported), ([(IDS[1],)], [(IDS[1],)]))
         self.assertEqual(self.fake.broadcasts, [b"a", b"b"])
 
 

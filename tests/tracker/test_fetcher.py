@@ -371,10 +371,10 @@ class FetcherTests(SynchronousTestCase):
         """A record that arrives after the topic was left has no effect."""
         self.book.learn(IDS[1], (address(1),), "record")
         fetcher = self.start()
-        told = self.records.on_record
+        reported = self.records.on_record
         fetcher.stopService()
         self.records.on_record(FoundRecord(IDS[1], MINUTE))
-        self.assertIsNot(self.records.on_record, told)
+        self.assertIsNot(self.records.on_record, reported)
         self.assertEqual(self.gossip.joins, [])
 
     def test_joined_ends_the_read(self) -> None:

@@ -296,14 +296,14 @@ class TopicServiceTests(TopicTestCase):
     def test_subscribe(self) -> None:
         """A subscription can be cancelled."""
         one = self.member(0)
-        told: list[bytes] = []
+        reported: list[bytes] = []
 
         class Observer:
             def neighbor_up(self, peer_id: bytes) -> None:
-                told.append(peer_id)
+                reported.append(peer_id)
 
             def neighbor_down(self, peer_id: bytes) -> None:
-                told.append(peer_id)
+                reported.append(peer_id)
 
             def message_received(self, message: object) -> None:
                 pass
@@ -312,7 +312,7 @@ class TopicServiceTests(TopicTestCase):
         one.topic.subscribe(Observer())  # type: ignore[arg-type]
         self.member(1)
         self.advance(1)
-        self.assertEqual(told, [IDS[1]])
+        self.assertEqual(reported, [IDS[1]])
 
     def test_lonely_again(self) -> None:
         """If the only neighbour leaves, the next one is found, and joining is reported again."""

@@ -55,15 +55,15 @@ class Network(Protocol):
         """The clock of the network."""
 
     kind: int
-    """Of its transports."""
+    """The kind of its transports, as in address hints."""
     keep_alive: bool | None
-    """Whether a quiet connection has a timer; L{None}: some have."""
+    """Whether an idle connection has a timer; C{None}: some have."""
     listener_timers: int
-    """How many a transport has that is not stopped."""
+    """The number of timers of a running transport without connections."""
     refuses: bool
-    """Whether a port where nobody listens says so."""
+    """Whether a port without a listener refuses connections."""
     max_message: int
-    """Bytes of the largest message."""
+    """The size of the largest message, in bytes."""
 
     def transport(self, n: int) -> Transport:
         """Return a listening transport; a larger C{n} gives a larger peer id."""

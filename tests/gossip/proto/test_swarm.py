@@ -294,7 +294,7 @@ class BroadcastTests(SynchronousTestCase):
     def test_losses_are_repaired(self) -> None:
         """
         A tenth of all messages is lost; announcements bring nearly all contents
-        to all.  A content may reach nobody when the author has one eager
+        to all.  A content may reach no peer when the author has one eager
         neighbour: each announcement is answered with one Graft, as upstream,
         and three of four lines of IHave, Graft and Gossip get through.
         """
@@ -314,5 +314,5 @@ class BroadcastTests(SynchronousTestCase):
             self.assertGreater(got, 0.94 * 20 * 19, f"seed {seed}")
             self.assertLessEqual(got, 20 * 19, f"seed {seed}")
             totals.append(got)
-        # Measured over 300 seeds: 99.90 %, 3 of 6000 contents reached nobody.
+        # Measured over 300 seeds: 99.90 %, 3 of 6000 contents reached no peer.
         self.assertGreater(sum(totals), 0.995 * 20 * 19 * len(totals))

@@ -26,13 +26,13 @@ class ViewsTests(SynchronousTestCase):
 
     def views(self, seed: int = 0, **config: int) -> Views:
         """
-        Empty ones.
+        Empty views.
         """
         return Views(ME, Random(seed), lambda each: each != peer(0), GossipConfig(**config))
 
     def test_disjoint(self) -> None:
         """
-        A peer is in one view; we are in none.
+        A peer is in at most one view; the member itself is in none.
         """
         views = self.views()
         for each in (peer(1), ME, peer(1)):
@@ -58,8 +58,8 @@ class ViewsTests(SynchronousTestCase):
 
     def test_known_data_is_bounded(self) -> None:
         """
-        The PeerData of a bounded number of peers is kept; peers that are in no
-        view are forgotten first, the oldest first.
+        The PeerData of a bounded number of peers is kept; peers in no view are forgotten
+        first, the oldest first.
         """
         views = self.views(max_known_data=4)
         views.add_active(peer(1))
@@ -72,7 +72,7 @@ class ViewsTests(SynchronousTestCase):
 
     def test_news(self) -> None:
         """
-        PeerData is reported when it is new; too much of it is not kept.
+        PeerData is reported when it is new; PeerData that is too long is not kept.
         """
         views = self.views(max_peer_data=8)
         self.assertFalse(views.learn(peer(1), None))
@@ -84,8 +84,8 @@ class ViewsTests(SynchronousTestCase):
 
     def test_forgotten_with_its_peer(self) -> None:
         """
-        What is known of a peer goes when it leaves the passive view, and stays
-        while it is a neighbour.
+        A peer's PeerData is forgotten when it leaves the passive view, and kept while it
+        is a neighbour.
         """
         views = self.views()
         for number in (1, 2):
@@ -100,7 +100,8 @@ class ViewsTests(SynchronousTestCase):
 
     def test_usable(self) -> None:
         """
-        We are not; nor is what can't be a key, unless it is known already.
+        The member itself is not usable; neither is an invalid key, unless it is already
+        known.
         """
         views = self.views()
         self.assertEqual([views.is_usable(each) for each in (ME, peer(0), peer(1))], [False, False, True])
@@ -109,7 +110,7 @@ class ViewsTests(SynchronousTestCase):
 
     def test_samples(self) -> None:
         """
-        Samples have no excluded peer, no peer twice, and no more than there are.
+        A sample has no excluded peer, no peer twice, and at most all peers.
         """
         for seed in range(20):
             views = self.views(seed)

@@ -184,13 +184,13 @@ class MemoryUDPNetworkTests(SynchronousTestCase):
         """
         for limit, kept in ((None, 25), (10, 15), (0, 0)):
             network = MemoryUDPNetwork(self.clock, log_limit=limit)
-            told: list[Datagram] = []
-            network.observers.append(told.append)
+            reported: list[Datagram] = []
+            network.observers.append(reported.append)
             port = network.reactor("10.0.0.1").listenUDP(1, Recorder(self.clock))
             for number in range(25):
                 port.write(b"%d" % number, ("10.0.0.2", 2))
-            self.assertEqual((len(network.log), len(told)), (kept, 25))
-            self.assertEqual(network.log, told[25 - kept :])
+            self.assertEqual((len(network.log), len(reported)), (kept, 25))
+            self.assertEqual(network.log, reported[25 - kept :])
 
     def test_loss(self) -> None:
         """
