@@ -14,26 +14,23 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.config import DHTConfig
 from dtt.dht.client.placement import FirstCopy, Placement
 from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.shared import SharedServices
 from dtt.discovery.slot_reader import PATIENT, URGENT, Effort, SlotReader
 from dtt.errors import RemoteError
-from dtt.events import EventSink, RecordFound, RecordPublished
-from dtt.identity import PeerKey
-from dtt.interfaces import IDHT, IAddressBook, IPlacement, MutableRead, PutResult
+from dtt.events import RecordFound, RecordPublished
+from dtt.interfaces import IPlacement, MutableRead, PutResult
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
-from dtt.records.topic import Rotation, Slot, encryption_key, unix_minute
+from dtt.records.topic import TopicKeys, unix_minute
 
 #: The number of slots whose state is kept: the two that are read, the two before
 #: them, and the next one in case the clock is adjusted (guess).
@@ -90,50 +87,27 @@ class RecordClient:
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        rng: Random,
-        dht_config: DHTConfig,
-        max_bootstrap_records: int,
-        key: PeerKey,
-        topic_id: bytes,
-        secret_hash: bytes,
-        rotation: Rotation,
-        dht: IDHT,
-        book: IAddressBook,
-        emit: EventSink,
+        shared: SharedServices,
+        keys: TopicKeys,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """
-        @param rng: draws the jitter of retries.
-        @param dht_config: timeouts and retries.
-        @param max_bootstrap_records: don't publish to a slot that holds this many
-            records of other members; 0: never publish.
-        @param key: our key pair, which signs our records.
-        @param topic_id: 32 bytes.
-        @param secret_hash: the initial secret hash, 32 bytes.
-        @param rotation: derives the encryption seed of each minute.
-        @param dht: the DHT node.
-        @param book: learns the addresses in records.
-        @param emit: called with an event for each record found or published.
+        @param shared: the services of the tracker.
+        @param keys: the keys of the topic.
         @param entropy: returns the given number of random bytes, for encryption.
-        @raise UsageError: C{rotation} does not return 32 bytes.
+        @raise UsageError: the rotation does not return 32 bytes.
         """
         self.counters: Counter[str] = Counter()
         self.on_record: Callable[[FoundRecord], None] = lambda _: None
-        self._reactor = reactor
-        self._rng = rng
-        self._config = dht_config
-        self._max_bootstrap_records = max_bootstrap_records
-        self._key = key
-        self._topic_id = topic_id
-        self._secret_hash = secret_hash
-        self._rotation = rotation
-        self._dht = dht
-        self._book = book
-        self._emit = emit
+        self._shared = shared
+        self._keys = keys
+        self._reactor = shared.reactor
+        self._config = shared.config.dht
+        self._max_bootstrap_records = shared.config.bootstrap.max_bootstrap_records
+        self._own_id = shared.key.peer_id
         self._entropy = entropy
         self._slots: dict[int, _SlotState] = {}
-        self._state(unix_minute(reactor.seconds()))
+        self._state(unix_minute(shared.reactor.seconds()))
 
     async def fetch(self, minutes: Sequence[int], source: str, effort: Effort = PATIENT) -> list[FoundRecord]:
         """
@@ -170,7 +144,7 @@ class RecordClient:
             return 0
         for attempt in range(1 + self._config.retries):
             if attempt:
-                jitter = self._rng.uniform(0, self._config.max_retry_jitter)
+                jitter = self._shared.rng.uniform(0, self._config.max_retry_jitter)
                 await deferLater(self._reactor, self._config.base_retry_interval + jitter)
             try:
                 effort = AGAIN if attempt else evolve(URGENT if urgent else PATIENT, max_age=FRESH)
@@ -215,7 +189,7 @@ class RecordClient:
         """
         reader = state.reader
         state.source = source
-        placement = Placement(self._key.peer_id, reader.publisher)
+        placement = Placement(self._own_id, reader.publisher)
         first: list[Deferred[bool]] = []
 
         def put_first(inner: MutableRead) -> None:
@@ -243,7 +217,7 @@ class RecordClient:
         copies = len({*(reader.latest or read).values().get(value, ()), *result.stored})
         if result.stored or (new and copies):
             self.counters["published"] += 1
-            self._emit(RecordPublished(self._topic_id, reader.slot.minute, copies))
+            self._shared.emit(RecordPublished(self._keys.topic_id, reader.slot.minute, copies))
         return copies or self._earlier_copies(reader, read) or len(result.acknowledged)
 
     async def _put_first(
@@ -288,7 +262,7 @@ class RecordClient:
         read_back: bool = True,
     ) -> PutResult:
         slot = reader.slot
-        result = await self._dht.put_mutable(
+        result = await self._shared.dht.put_mutable(
             slot.signing_seed, slot.salt, value, placement, read, read_back=read_back
         ).addTimeout(self._config.put_timeout, self._reactor)
         reader.stored(value, read, result.stored)
@@ -303,24 +277,16 @@ class RecordClient:
         enough of them, there is no place for a record with more content
         (docs/protocol/dht.md section 4, writer rule 4).
         """
-        own_id = self._key.peer_id
         values = read.values().items()
-        return sum(len(holders) for value, holders in values if reader.publisher(value) == own_id)
+        return sum(len(holders) for value, holders in values if reader.publisher(value) == self._own_id)
 
     def _state(self, minute: int) -> _SlotState:
         state = self._slots.get(minute)
         if state is None:
-            slot = Slot(self._topic_id, minute)
-            key = encryption_key(slot, self._secret_hash, self._rotation)
+            slot = self._keys.slot(minute)
+            key = self._keys.encryption_key(slot)
             reader = SlotReader(
-                self._reactor,
-                self._dht,
-                slot,
-                key,
-                self._key.peer_id,
-                self._config.get_timeout,
-                self.counters,
-                lambda record: self._announce(made, record),
+                self._shared, slot, key, self.counters, lambda record: self._announce(made, record)
             )
             state = made = self._slots[minute] = _SlotState(reader)
             if len(self._slots) > MAX_SLOTS:
@@ -331,19 +297,19 @@ class RecordClient:
         """
         Handle a record of another member as it arrives.
         """
-        self._book.learn(record.publisher, record.addresses, "record")
+        self._shared.book.learn(record.publisher, record.addresses, "record")
         if record.publisher not in state.announced:
             state.announced.add(record.publisher)
-            self._emit(RecordFound(self._topic_id, record.minute, record.publisher, state.source))
+            self._shared.emit(RecordFound(self._keys.topic_id, record.minute, record.publisher, state.source))
         self.on_record(record)
 
     def _found(self, state: _SlotState, read: MutableRead) -> list[FoundRecord]:
         """
         Return the records of other members in C{read}.
         """
-        found = [each for each in state.reader.records(read) if each.publisher != self._key.peer_id]
+        found = [each for each in state.reader.records(read) if each.publisher != self._own_id]
         for record in found:
-            self._book.learn(record.publisher, record.addresses, "record")
+            self._shared.book.learn(record.publisher, record.addresses, "record")
         return found
 
     def _encrypted(self, state: _SlotState, content: GossipContent) -> bytes:
@@ -353,7 +319,7 @@ class RecordClient:
         """
         if state.own is None or _has_grown(state.own[0], content):
             slot, key = state.reader.slot, state.reader.key
-            record = Record.sign(self._key, slot, content.encode())
+            record = Record.sign(self._shared.key, slot, content.encode())
             state.own = content, encrypt(record, key.public, self._entropy(ENTROPY_BYTES))
         return state.own[1]
 

@@ -17,7 +17,6 @@ from typing import Final
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -26,9 +25,10 @@ from dtt.dht.client.lookup import PATIENT_ALPHA, SLOT_WIDTH, URGENT_ALPHA
 from dtt.dht.client.placement import INNER, MAX_SEQ, MIDDLE
 from dtt.dht.routing.ids import distance
 from dtt.discovery.candidates import FoundRecord, unite
+from dtt.discovery.shared import SharedServices
 from dtt.errors import DecodeError, RecordRefused
 from dtt.identity import is_valid_peer_id
-from dtt.interfaces import IDHT, Contact, MutableRead, NodeAnswer
+from dtt.interfaces import Contact, MutableRead, NodeAnswer
 from dtt.krpc.items import mutable_target
 from dtt.records.hpke import KeyPair
 from dtt.records.record import GossipContent, Record, open_record
@@ -97,22 +97,16 @@ class SlotReader:
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        dht: IDHT,
+        shared: SharedServices,
         slot: Slot,
         key: KeyPair,
-        own_id: bytes,
-        timeout: float,
         counters: Counter[str],
         on_record: Callable[[FoundRecord], None] = lambda _: None,
     ) -> None:
         """
-        @param dht: the DHT node.
+        @param shared: the services of the tracker.
         @param slot: the slot.
-        @param key: the key that its records are encrypted to.
-        @param own_id: our peer id, 32 bytes, which is removed from the neighbours
-            that records name.
-        @param timeout: the timeout of one read, in seconds.
+        @param key: the key pair that its records are encrypted to.
         @param counters: counts C{opened} and C{refused_REASON}.
         @param on_record: called once with each record of another member, when the
             first datagram that contains it arrives.
@@ -121,10 +115,11 @@ class SlotReader:
         self.slot = slot
         self.key = key
         self.latest: MutableRead | None = None
-        self._reactor = reactor
-        self._dht = dht
-        self._own_id = own_id
-        self._timeout = timeout
+        self._reactor = shared.reactor
+        self._dht = shared.dht
+        # No record names us as a neighbour.
+        self._own_id = shared.key.peer_id
+        self._timeout = shared.config.dht.get_timeout
         self._counters = counters
         self._read_at = self._looked_up = 0.0
         self._reading: Deferred[MutableRead] | None = None

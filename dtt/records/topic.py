@@ -194,3 +194,32 @@ def encryption_key(slot: Slot, secret_hash: bytes, rotation: Rotation = default_
     @raise UsageError: as L{encryption_seed}.
     """
     return KeyPair.from_seed(encryption_seed(slot, secret_hash, rotation))
+
+
+@frozen(slots=True)
+class TopicKeys:
+    """
+    What the members of a topic share.
+
+    @ivar topic_id: 32 bytes.
+    @ivar secret_hash: the result of L{initial_secret_hash}, 32 bytes; not in the repr.
+    @ivar rotation: derives the encryption seed of each minute.
+    """
+
+    topic_id: TopicId = field(converter=TopicId, repr=bytes.hex)
+    secret_hash: bytes = field(repr=False)
+    rotation: Rotation = field(default=default_rotation, repr=False)
+
+    def slot(self, minute: int) -> Slot:
+        """
+        Return the slot of a unix minute.
+        """
+        return Slot(self.topic_id, minute)
+
+    def encryption_key(self, slot: Slot) -> KeyPair:
+        """
+        Return the key pair of C{slot}; see L{encryption_key}.
+
+        @raise UsageError: the rotation does not return 32 bytes.
+        """
+        return encryption_key(slot, self.secret_hash, self.rotation)

@@ -12,23 +12,21 @@ search starts again immediately.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from random import Random
 from typing import Any
 
 from attrs import define, evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError, TimeoutError
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dtt.config import BootstrapConfig
 from dtt.dht.client.lookup import ALPHA
 from dtt.dht.client.placement import INNER
 from dtt.discovery.candidates import FoundRecord, candidates, recent_minutes
 from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.shared import SharedServices
 from dtt.discovery.slot_reader import LOOKUP_LIFETIME, PATIENT_WIDTH, URGENT, Effort
-from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossip, IGossipObserver
+from dtt.interfaces import GossipMessage, IGossip, IGossipObserver
 from dtt.records.record import GossipContent
 from dtt.records.topic import unix_minute
 from dtt.tracker.dials import Dials
@@ -154,37 +152,32 @@ class Fetcher(LoopService):
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        rng: Random,
-        config: BootstrapConfig,
-        dht: IDHT,
+        shared: SharedServices,
         gossip: IGossip,
-        book: IAddressBook,
         records: RecordClient,
         content: Callable[[], GossipContent],
-        reachable: Callable[[], bool],
-        finds_peers: bool = False,
     ) -> None:
         """
-        @param rng: shuffles the members to join.
-        @param config: the intervals.
-        @param dht: the search begins once it is ready.
+        @param shared: the services of the tracker.
         @param gossip: the gossip of the topic.
-        @param book: resolves addresses of members.
         @param records: fetches and publishes records.
         @param content: returns the current content of our record.
-        @param reachable: returns whether a member has ever connected to us.
-        @param finds_peers: whether members can be dialled without an address.
         """
-        self._reactor = reactor
-        self._rng = rng
-        self._config = config
-        self._dht = dht
+        self._reactor = shared.reactor
+        self._config = shared.config.bootstrap
+        self._dht = shared.dht
         self._gossip = gossip
         self._records = records
         self._content = content
-        self._reachable = reachable
-        self._dials = Dials(reactor, rng, gossip, book, config.per_peer_join_settle_time, finds_peers)
+        self._reachable = shared.reachable
+        self._dials = Dials(
+            shared.reactor,
+            shared.rng,
+            gossip,
+            shared.book,
+            self._config.per_peer_join_settle_time,
+            shared.transport.finds_peers,
+        )
         self._alone: Deferred[None] | None = None
         self._publishing: Deferred[None] | None = None
 

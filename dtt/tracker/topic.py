@@ -9,53 +9,23 @@ publisher keeps us visible and the mergers search for other bubbles.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
 
-from attrs import define
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from dtt.config import Config
 from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.shared import SharedServices
 from dtt.events import EventSink, Message, NeighborDown, NeighborUp, PeerDialled, PeerFailed, TopicJoined
 from dtt.gossip.member import GossipMember
-from dtt.identity import PeerKey
-from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossipObserver, IPeerTransport
+from dtt.interfaces import GossipMessage, IGossipObserver
 from dtt.records.record import MAX_ACTIVE_PEERS, MAX_MESSAGE_HASHES, GossipContent
-from dtt.records.topic import Rotation, TopicId
+from dtt.records.topic import TopicKeys
 from dtt.tracker.fetcher import Fetcher
 from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
 from dtt.tracker.publisher import Publisher
 from dtt.wire.addresses import PeerAddress
-
-
-@define
-class SharedServices:
-    """
-    The services that all topics of a tracker share.
-
-    @ivar rng: an unpredictable random number generator.
-    @ivar config: the settings.
-    @ivar key: our key pair.
-    @ivar dht: the DHT node.
-    @ivar book: the address book.
-    @ivar transport: the transports, as one.
-    @ivar emit: called with each event.
-    @ivar reachable: returns whether a member has ever connected to us.
-    """
-
-    reactor: IReactorTime
-    rng: Random
-    config: Config
-    key: PeerKey
-    dht: IDHT
-    book: IAddressBook
-    transport: IPeerTransport
-    emit: EventSink
-    reachable: Callable[[], bool]
 
 
 class TopicService(MultiService):
@@ -69,44 +39,28 @@ class TopicService(MultiService):
     def __init__(
         self,
         shared: SharedServices,
-        topic_id: TopicId,
-        secret_hash: bytes,
-        rotation: Rotation,
+        keys: TopicKeys,
         forget: Callable[[TopicService], None],
     ) -> None:
         """
         @param shared: the services of the tracker.
-        @param topic_id: 32 bytes.
-        @param secret_hash: the initial secret hash, 32 bytes.
-        @param rotation: derives the encryption seed of each minute.
+        @param keys: the keys of the topic.
         @param forget: called with this service when the topic is left.
-        @raise UsageError: C{rotation} does not return 32 bytes.
+        @raise UsageError: the rotation does not return 32 bytes.
         """
         super().__init__()
-        self.topic_id = topic_id
+        self.topic_id = topic_id = keys.topic_id
         self._forget = forget
         self._leaving: Deferred[None] | None = None
         self._reactor = shared.reactor
         config, emit = shared.config, shared.emit
-        records = RecordClient(
-            shared.reactor,
-            shared.rng,
-            config.dht,
-            config.bootstrap.max_bootstrap_records,
-            shared.key,
-            topic_id,
-            secret_hash,
-            rotation,
-            shared.dht,
-            shared.book,
-            emit,
-        )
+        records = RecordClient(shared, keys)
         self._gossip = gossip = GossipMember(
             shared.reactor,
             shared.rng,
             shared.key.peer_id,
             topic_id,
-            secret_hash,
+            keys.secret_hash,
             shared.transport,
             shared.book,
             on_dialled=lambda peer: emit(PeerDialled(topic_id, peer)),
@@ -122,18 +76,7 @@ class TopicService(MultiService):
                 tuple(a for a in shared.transport.addresses() if isinstance(a, PeerAddress)),
             )
 
-        Fetcher(
-            shared.reactor,
-            shared.rng,
-            config.bootstrap,
-            shared.dht,
-            gossip,
-            shared.book,
-            records,
-            content,
-            shared.reachable,
-            shared.transport.finds_peers,
-        ).setServiceParent(self)
+        Fetcher(shared, gossip, records, content).setServiceParent(self)
         if config.publisher.enabled:
             Publisher(
                 shared.reactor, shared.rng, config.publisher, gossip, records, content

@@ -31,13 +31,14 @@ from dtt.addresses.service import AddressService
 from dtt.config import Config
 from dtt.dht import saved as saved_dht
 from dtt.dht.node import DHTNode
+from dtt.discovery.shared import SharedServices
 from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft
 from dtt.events import DHTReady, Event, EventSink, NodeStarted
 from dtt.identity import PeerKey
-from dtt.records.topic import Rotation, TopicId, default_rotation, initial_secret_hash
+from dtt.records.topic import Rotation, TopicId, TopicKeys, default_rotation, initial_secret_hash
 from dtt.state import StateDirectory, load_or_create_key
 from dtt.tracker.saved import SavedPorts
-from dtt.tracker.topic import SharedServices, TopicService
+from dtt.tracker.topic import TopicService
 from dtt.tracker.transports import Listeners, bind_port
 
 _log = Logger()
@@ -167,7 +168,9 @@ class Tracker(MultiService):
             raise TopicLeft("the tracker has stopped; make a new one")
         if topic_id in self._topics:
             raise AlreadyJoined(f"topic {topic_id.hex()} is already joined; leave it first")
-        topic = TopicService(self._shared, topic_id, initial_secret_hash(secret), rotation, self._forget)
+        topic = TopicService(
+            self._shared, TopicKeys(topic_id, initial_secret_hash(secret), rotation), self._forget
+        )
         self._topics[topic_id] = topic
         topic.setServiceParent(self)
         return topic

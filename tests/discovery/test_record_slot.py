@@ -22,7 +22,7 @@ from dtt.errors import QueryTimeout, UsageError
 from dtt.events import RecordFound, RecordPublished
 from dtt.interfaces import MutableRead, PutResult
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
-from dtt.records.topic import Slot, TopicId, default_rotation, encryption_key, initial_secret_hash
+from dtt.records.topic import Slot, TopicId, TopicKeys, default_rotation, encryption_key, initial_secret_hash
 from dtt.testing.fake_dht import FakeDHT
 from tests.tracker.common import (
     IDS,
@@ -199,17 +199,7 @@ class FetchTests(RecordClientTestCase):
         member = self.member(0)
         with self.assertRaises(UsageError):
             record_client.RecordClient(
-                self.clock,
-                Random(1),
-                DHTConfig(),
-                5,
-                member.key,
-                TOPIC,
-                SECRET_HASH,
-                lambda *args, **kw: b"short",
-                self.dht,
-                member.book,
-                member.events.append,
+                member.shared, TopicKeys(TOPIC, SECRET_HASH, lambda *args, **kw: b"short")
             )
 
 
@@ -453,7 +443,7 @@ class PublishTests(RecordClientTestCase):
         ]
         for count, content in enumerate(contents, 1):
             self.dht = FakeDHT(self.clock)
-            member.client._dht = self.dht
+            member.client._shared = evolve(member.shared, dht=self.dht)
             self.successResultOf(member.publish(content))
             self.assertEqual(len(self.stored()), 1)
             (found,) = self.successResultOf(self.member(9).fetch())

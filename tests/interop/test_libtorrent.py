@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from hashlib import sha1
 from random import SystemRandom
-from typing import Any
+from typing import Any, cast
 
 from nacl.bindings import crypto_sign_seed_keypair
 from twisted.internet.defer import Deferred, gatherResults
@@ -16,16 +16,17 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from dtt.addresses.book import AddressBook
-from dtt.config import DHTConfig
+from dtt.config import BootstrapConfig, Config
 from dtt.dht.client.placement import MAX_SEQ
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.buckets import K
 from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.shared import SharedServices
 from dtt.events import RecordPublished
 from dtt.identity import PeerKey
 from dtt.interfaces import IPlacement, MutableRead, NodeAnswer
 from dtt.records.record import GossipContent
-from dtt.records.topic import TopicId, default_rotation, initial_secret_hash, unix_minute
+from dtt.records.topic import TopicId, TopicKeys, initial_secret_hash, unix_minute
 from tests.interop.support import LOOPBACK, NO_LIBTORRENT, Member, dtt_swarm, stop_all, until
 
 if NO_LIBTORRENT is None:
@@ -117,19 +118,18 @@ class RecoveryTests(_LibtorrentCase):
         A member's record client, with its own DHT node.
         """
         rng, key = SystemRandom(), PeerKey.generate()
-        return RecordClient(
+        shared = SharedServices(
             self.reactor,
             rng,
-            DHTConfig(),
-            cap,
+            Config(bootstrap=BootstrapConfig(max_bootstrap_records=cap)),
             key,
-            self.topic,
-            initial_secret_hash(b"secret"),
-            default_rotation,
             self.node(),
             AddressBook(self.reactor, rng, tuple, key.peer_id),
+            cast(Any, None),  # records need no transport
             lambda _: None,
+            lambda: False,
         )
+        return RecordClient(shared, TopicKeys(self.topic, initial_secret_hash(b"secret")))
 
     async def _recover(self, count: int, at_once: bool) -> int:
         self.topic = TopicId.from_name(os.urandom(8))

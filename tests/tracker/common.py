@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -14,16 +14,17 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer, provider
 
-from dtt.config import DHTConfig
+from dtt.config import BootstrapConfig, Config, DHTConfig
 from dtt.dht.client.lookup import ALPHA
 from dtt.dht.client.placement import Placement
 from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.shared import SharedServices
 from dtt.discovery.slot_reader import Effort
 from dtt.events import Event
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, IAddressBook, PeerId
 from dtt.records.record import GossipContent
-from dtt.records.topic import Slot, TopicId, default_rotation, initial_secret_hash
+from dtt.records.topic import Slot, TopicId, TopicKeys, initial_secret_hash
 from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.net.clock import HeapClock
 from dtt.transport.iroh import bindings as iroh_bindings
@@ -110,19 +111,22 @@ class Member:
         self.book = Book()
         self.events: list[Event] = []
         rng = Random(number)
-        self.client = RecordClient(
+        self.shared = SharedServices(
             clock,
             rng,
-            config or DHTConfig(),
-            max_bootstrap_records,
+            Config(
+                dht=config or DHTConfig(),
+                bootstrap=BootstrapConfig(max_bootstrap_records=max_bootstrap_records),
+            ),
             self.key,
-            topic_id,
-            secret_hash,
-            default_rotation,
             dht,
             self.book,
+            cast(Any, None),  # records need no transport
             self.events.append,
-            rng.randbytes,
+            lambda: False,
+        )
+        self.client = RecordClient(
+            self.shared, TopicKeys(TopicId(topic_id), secret_hash), entropy=rng.randbytes
         )
         self.content = GossipContent(addresses=(address(number),))
 

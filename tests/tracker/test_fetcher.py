@@ -7,16 +7,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dtt.config import BootstrapConfig
+from dtt.config import BootstrapConfig, Config
 from dtt.dht.client.lookup import ALPHA, URGENT_ALPHA
 from dtt.dht.client.placement import INNER
 from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.shared import SharedServices
 from dtt.discovery.slot_reader import URGENT, Effort
 from dtt.interfaces import IGossipObserver
 from dtt.records.record import GossipContent
@@ -25,7 +27,7 @@ from dtt.testing.fake_gossip import FakeGossip
 from dtt.testing.net.clock import advance
 from dtt.tracker.fetcher import Fetcher, minutes_to_read, wait_after
 from dtt.wire.addresses import Address
-from tests.tracker.common import IDS, MINUTE, START, Book, address, collect_warnings, start_clock
+from tests.tracker.common import IDS, KEYS, MINUTE, START, Book, address, collect_warnings, start_clock
 
 
 class WaitTests(SynchronousTestCase):
@@ -153,17 +155,23 @@ class FetcherTests(SynchronousTestCase):
 
     def start(self, **config: Any) -> Fetcher:
         """A running fetcher."""
-        fetcher = Fetcher(
+        transport: Any = SimpleNamespace(finds_peers=self.finds_peers)
+        shared = SharedServices(
             self.clock,
             Random(1),
-            BootstrapConfig(**config),
+            Config(bootstrap=BootstrapConfig(**config)),
+            KEYS[0],
             self.dht,
-            self.gossip,
             self.book,
+            transport,
+            lambda event: None,
+            lambda: self.reached,
+        )
+        fetcher = Fetcher(
+            shared,
+            self.gossip,
             self.records,  # type: ignore[arg-type]
             lambda: GossipContent(self.gossip.neighbors()),
-            lambda: self.reached,
-            self.finds_peers,
         )
         fetcher.startService()
         self.addCleanup(self.ended, fetcher)

@@ -14,16 +14,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.addresses.book import AddressBook
 from dtt.config import Config
+from dtt.discovery.shared import SharedServices
 from dtt.errors import TopicLeft, UsageError
 from dtt.events import Event, Message, NeighborDown, NeighborUp, PeerDialled, RecordFound, TopicJoined
-from dtt.records.topic import TopicId, default_rotation
+from dtt.records.topic import TopicId, TopicKeys
 from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.memory_transport import MemoryHub
 from dtt.testing.net.clock import advance
 from dtt.tracker.fetcher import Fetcher
 from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
 from dtt.tracker.publisher import Publisher
-from dtt.tracker.topic import SharedServices, TopicService
+from dtt.tracker.topic import TopicService
 from tests.tracker.common import IDS, KEYS, SECRET_HASH, TOPIC, start_clock
 
 
@@ -53,7 +54,7 @@ class Member:
 
     def join(self, topic_id: TopicId) -> TopicService:
         """Join the topic as a tracker does."""
-        topic = TopicService(self.parts, topic_id, SECRET_HASH, default_rotation, self.forgotten.append)
+        topic = TopicService(self.parts, TopicKeys(topic_id, SECRET_HASH), self.forgotten.append)
         topic.setServiceParent(self.parent)
         return topic
 

@@ -23,18 +23,19 @@ from math import inf
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final, cast
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults
 
 from dtt.addresses.book import AddressBook
-from dtt.config import DHTConfig
+from dtt.config import BootstrapConfig, Config
 from dtt.dht.client.shortlist import MAINLINE_WIDTH
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.ids import is_valid
 from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.shared import SharedServices
 from dtt.discovery.slot_reader import URGENT
 from dtt.errors import TopicLeft
 from dtt.identity import PeerKey
@@ -45,6 +46,7 @@ from dtt.records.record import GossipContent, open_record
 from dtt.records.topic import (
     Slot,
     TopicId,
+    TopicKeys,
     default_rotation,
     encryption_key,
     initial_secret_hash,
@@ -290,19 +292,18 @@ def crowd(setting: Setting, count: int, run: int = 0) -> Crowd:
 
 def _record_client(world: World, node: DHTNode, topic: TopicId, cap: int) -> RecordClient:
     key = PeerKey(world.rng.randbytes(32))
-    return RecordClient(
+    shared = SharedServices(
         world.clock,
         Random(world.rng.random()),
-        DHTConfig(),
-        cap,
+        Config(bootstrap=BootstrapConfig(max_bootstrap_records=cap)),
         key,
-        topic,
-        initial_secret_hash(b"a secret"),
-        default_rotation,
         node,
         AddressBook(world.clock, Random(world.rng.random()), tuple, key.peer_id),
+        cast(Any, None),  # records need no transport
         lambda event: None,
+        lambda: False,
     )
+    return RecordClient(shared, TopicKeys(topic, initial_secret_hash(b"a secret")))
 
 
 def _seen_by_mainline(world: World, slot: Slot) -> int:
