@@ -178,6 +178,8 @@ class Peers:
         elif not self._make_room():
             self.counters["refused_too_many_connections"] += 1
             return False
+        # The room may have been made by closing this peer's only connection.
+        peer = self._peers.get(peer_id)
         link = self._links[connection] = _Link(connection, self._clock.seconds())
         self._open[connection] = None
         if len(self._open) > 2 * MAX_CONNECTIONS:

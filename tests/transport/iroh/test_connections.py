@@ -321,3 +321,20 @@ class EndTests(IrohTestCase):
             self.assertLessEqual(len(self.a.peers.connections()), 16)
         self.assertEqual(self.closed()["did not close in time"], 24)
         self.assertTrue(self.a.is_connected(raw.key.peer_id))
+
+    def test_room_made_by_the_same_peer(self) -> None:
+        """
+        At the limit a peer's unused connection may be closed for the next one of the
+        same peer, which then is its first.
+        """
+        self.patch(quic_peers, "MAX_CONNECTIONS", 1)
+        raw = RawPeer(self, 2)
+        raw.connect(self.a)
+        connection = raw.connect(self.a)
+        self.assertEqual(self.closed(), {"made room": 1})
+        self.assertTrue(self.a.is_connected(raw.key.peer_id))
+        self.a.send(raw.key.peer_id, TOPIC, b"hello")
+        self.assertEqual(raw.read(connection), prefix(TOPIC) + prefix(b"hello"))
+        connection.other.lose("timed out")
+        self.advance(0.1)
+        self.assertFalse(self.a.is_connected(raw.key.peer_id))
