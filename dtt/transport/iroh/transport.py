@@ -36,11 +36,12 @@ from dtt.transport.iroh.connection import QuicConnection
 from dtt.transport.iroh.connections import Peers
 from dtt.transport.iroh.dialer import QuicDialing
 from dtt.transport.iroh.endpoint import QuicEndpoint
+from dtt.transport.table import STOP_TIMEOUT
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 
-#: Seconds for connections to close, and for connections and endpoint together; the total is
-#: L{dtt.transport.streams.transport.STOP_TIMEOUT} (docs/protocol/streams.md section 4).
-GOODBYE_TIMEOUT, STOP_TIMEOUT = 1.0, 1.5
+#: Seconds for connections to close when the transport stops; the endpoint has the rest of
+#: L{STOP_TIMEOUT}.
+GOODBYE_TIMEOUT = 1.0
 
 #: Seconds between two checks of our own addresses (guess).  The library could report changes, but
 #: only to a process-wide asyncio loop.

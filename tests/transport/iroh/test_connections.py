@@ -12,9 +12,10 @@ from twisted.internet.defer import Deferred
 
 from dtt.testing.iroh.endpoints import MemoryEndpoint
 from dtt.testing.memory_transport import RecordingLinks
+from dtt.transport import table
 from dtt.transport.iroh import connections as quic_peers
 from dtt.transport.iroh.connections import FIRST_USE, REPLACED, UNUSED
-from dtt.transport.streams.multiplexer import LINGER
+from dtt.transport.table import LINGER
 from dtt.wire.length_prefix import prefix
 from tests.transport.iroh.common import BYE, OTHER, SECRET, TOPIC, IrohTestCase, RawPeer
 
@@ -312,7 +313,8 @@ class EndTests(IrohTestCase):
         """
         The number of closing connections is limited: beyond it the oldest are aborted.
         """
-        self.patch(quic_peers, "MAX_CONNECTIONS", 8)
+        for module in (table, quic_peers):
+            self.patch(module, "MAX_CONNECTIONS", 8)
         self.net.window = 40
         raw = RawPeer(self, 2)
         for _ in range(40):
@@ -327,7 +329,7 @@ class EndTests(IrohTestCase):
         At the limit a peer's unused connection may be closed for the next one of the
         same peer, which then is its first.
         """
-        self.patch(quic_peers, "MAX_CONNECTIONS", 1)
+        self.patch(table, "MAX_CONNECTIONS", 1)
         raw = RawPeer(self, 2)
         raw.connect(self.a)
         connection = raw.connect(self.a)
