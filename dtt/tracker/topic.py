@@ -22,6 +22,7 @@ from dtt.config import Config
 from dtt.discovery.record_slot import RecordClient
 from dtt.events import EventSink, Message, NeighborDown, NeighborUp, PeerDialled, PeerFailed, TopicJoined
 from dtt.gossip.member import GossipMember
+from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, GossipMessage, IAddressBook, IGossipObserver, IPeerTransport
 from dtt.records.record import MAX_ACTIVE_PEERS, MAX_MESSAGE_HASHES, GossipContent
@@ -91,16 +92,18 @@ class TopicService(MultiService):
             emit,
         )
         self._gossip = gossip = GossipMember(
-            shared.reactor,
-            shared.rng,
-            shared.key.peer_id,
+            GossipServices(
+                shared.reactor,
+                shared.rng,
+                shared.key.peer_id,
+                shared.transport,
+                shared.book,
+                config.timeouts,
+            ),
             topic_id,
             secret_hash,
-            shared.transport,
-            shared.book,
             on_dialled=lambda peer: emit(PeerDialled(topic_id, peer)),
             on_failed=lambda peer, reason: emit(PeerFailed(topic_id, peer, reason)),
-            timeouts=config.timeouts,
         )
         gossip.subscribe(_Reporter(topic_id, emit, gossip.neighbors))
 

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from dtt.addresses.book import AddressBook
 from dtt.errors import ListenError, UsageError
 from dtt.gossip.member import GossipMember
+from dtt.gossip.services import GossipServices
 from dtt.interfaces import IGossipObserver
 from dtt.transport.iroh.transport import IrohTransport
 from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
@@ -143,7 +144,8 @@ class MemberTests(IrohTestCase):
             transport.listen(host, 0)
             rng = Random(number)
             book = AddressBook(self.clock, rng, transport.addresses, key.peer_id)
-            member = GossipMember(self.clock, rng, key.peer_id, TOPIC, SECRET, transport, book)
+            services = GossipServices(self.clock, rng, key.peer_id, transport, book)
+            member = GossipMember(services, TOPIC, SECRET)
             observer = _Contents()
             member.subscribe(observer)
             member.start()
