@@ -33,6 +33,7 @@ from twisted.internet.task import deferLater, react
 
 from dtt.addresses.book import AddressBook
 from dtt.gossip.member import GossipMember
+from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
 from dtt.wire.addresses import PeerAddress
 from tests.interop.gossip_member import TOPIC, TRANSPORTS, Counting
@@ -132,7 +133,8 @@ async def be_member(reactor: Any, number: int, transport: str, seconds: float) -
     listener = TRANSPORTS[transport](reactor, key)
     listener.listen(HOSTS[number], PORT)
     book = AddressBook(reactor, SystemRandom(), listener.addresses, key.peer_id)
-    member = GossipMember(reactor, SystemRandom(), key.peer_id, TOPIC, bytes(32), listener, book)
+    services = GossipServices(reactor, SystemRandom(), key.peer_id, listener, book)
+    member = GossipMember(services, TOPIC, bytes(32))
     counting = Counting()
     member.subscribe(counting)
     member.start()

@@ -13,17 +13,15 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from random import Random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dtt.config import TimeoutsConfig
 from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, TopicLeft, UsageError
 from dtt.gossip.observers import Observers
@@ -47,16 +45,9 @@ from dtt.gossip.proto.events import (
 )
 from dtt.gossip.proto.messages import Gossip, Graft, IHave, Message, Prune, ShuffleReply, decode, encode
 from dtt.gossip.proto.swarm import Swarm
+from dtt.gossip.services import GossipServices
 from dtt.identity import is_valid_peer_id
-from dtt.interfaces import (
-    GossipMessage,
-    IAddressBook,
-    IGossip,
-    IGossipObserver,
-    IPeerTransport,
-    ITopicLinks,
-    PeerId,
-)
+from dtt.interfaces import GossipMessage, IGossip, IGossipObserver, ITopicLinks, PeerId
 from dtt.wire.addresses import decode_peer_data, encode_peer_data
 
 #: Number of contents that L{GossipMember.message_hashes} covers (docs/protocol/records.md section
@@ -81,48 +72,35 @@ class GossipMember:
 
     def __init__(
         self,
-        reactor: IReactorTime,
-        rng: Random,
-        peer_id: PeerId,
+        services: GossipServices,
         topic_id: bytes,
         secret_hash: bytes,
-        transport: IPeerTransport,
-        book: IAddressBook,
         on_dialled: Callable[[PeerId], None] = lambda peer: None,
         on_failed: Callable[[PeerId, str], None] = lambda peer, reason: None,
         config: GossipConfig | None = None,
-        timeouts: TimeoutsConfig | None = None,
     ) -> None:
         """
-        @param reactor: schedules timers and timeouts.
-        @param rng: the source of randomness of the protocol.
-        @param peer_id: our peer id (32 bytes): the public key of the transport.
+        @param services: shared with the members of other topics.
         @param topic_id: 32 bytes.
         @param secret_hash: the initial secret hash (32 bytes).
-        @param transport: connects to peers.
-        @param book: knows addresses of peers.
         @param on_dialled: called when one of our dials has succeeded.
         @param on_failed: called with a reason when a peer could not be reached.
         @param config: the protocol parameters.
-        @param timeouts: the time limits of operations.
         """
-        self._reactor = reactor
+        self._reactor = services.reactor
+        self._transport = services.transport
+        self._book = services.book
+        self._timeouts = services.timeouts
         self._topic_id = topic_id
         self._secret_hash = secret_hash
-        self._transport = transport
-        self._book = book
         self._on_dialled = on_dialled
         self._on_failed = on_failed
         self._config = config or GossipConfig()
         self._max_message_size = self._config.max_message_size
-        self._timeouts = timeouts or TimeoutsConfig()
-        self._swarm = Swarm(peer_id, rng, is_valid_peer_id, None, self._config)
+        self._swarm = Swarm(services.peer_id, services.rng, is_valid_peer_id, None, self._config)
         self._outbox = Outbox(
-            reactor,
+            services,
             topic_id,
-            transport,
-            book,
-            self._timeouts.join_peer,
             lambda peer: self._feed(DialStarted(peer)),
             self._dial_succeeded,
             self._dial_failed,

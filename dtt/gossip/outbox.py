@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, FailureGroup, race
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.errors import DialFailed
-from dtt.interfaces import IAddressBook, IPeerTransport, PeerId
+from dtt.gossip.services import GossipServices
+from dtt.interfaces import PeerId
 from dtt.wire.addresses import Address
 
 #: Messages that wait for one peer; further ones are dropped (docs/protocol/gossip.md section 1,
@@ -79,32 +79,26 @@ class Outbox:
 
     def __init__(
         self,
-        reactor: IReactorTime,
+        services: GossipServices,
         topic_id: bytes,
-        transport: IPeerTransport,
-        book: IAddressBook,
-        timeout: float,
         on_started: Callable[[PeerId], None],
         on_reached: Callable[[PeerId], None],
         on_failed: Callable[[PeerId, str], None],
     ) -> None:
         """
-        @param reactor: schedules timeouts.
+        @param services: shared with the outboxes of other topics.
         @param topic_id: 32 bytes.
-        @param transport: connects to peers.
-        @param book: looks up addresses.
-        @param timeout: seconds for the look-up and dial of a peer.
         @param on_started: called before a peer is looked up.
         @param on_reached: called when our dial of a peer has succeeded; its messages
             are sent afterwards.
         @param on_failed: called with a reason when our dial has failed.
         """
         self.dropped = 0
-        self._reactor = reactor
+        self._reactor = services.reactor
+        self._transport = services.transport
+        self._book = services.book
+        self._timeout = services.timeouts.join_peer
         self._topic_id = topic_id
-        self._transport = transport
-        self._book = book
-        self._timeout = timeout
         self._on_started = on_started
         self._on_reached = on_reached
         self._on_failed = on_failed

@@ -28,10 +28,10 @@ from zope.interface import implementer
 
 from dtt.errors import DecodeError, DialFailed, RemoteError
 from dtt.interfaces import IListener, ITopicLinks, PeerId
-from dtt.transport.backpressure import WRITABLE, Link, closed_counter, short_reason
+from dtt.transport.backpressure import WRITABLE, closed_counter, short_reason
 from dtt.transport.dialing import Dials
 from dtt.transport.streams.frames import FrameParser
-from dtt.transport.streams.multiplexer import Multiplexer
+from dtt.transport.streams.multiplexer import Link, Multiplexer
 from dtt.wire.addresses import STREAMS, Address, PeerAddress, direct_addresses
 
 
@@ -134,7 +134,7 @@ class RecordingLinks:
 
 class _End:
     """
-    One end of an in-memory connection; a L{dtt.transport.backpressure.Connection}.
+    One end of a connection in memory; a L{dtt.transport.streams.multiplexer.Connection}.
     """
 
     _log = Logger()

@@ -19,6 +19,7 @@ from dtt.discovery.record_slot import RecordClient
 from dtt.discovery.shared import SharedServices
 from dtt.events import EventSink, Message, NeighborDown, NeighborUp, PeerDialled, PeerFailed, TopicJoined
 from dtt.gossip.member import GossipMember
+from dtt.gossip.services import GossipServices
 from dtt.interfaces import GossipMessage, IGossipObserver
 from dtt.records.record import MAX_ACTIVE_PEERS, MAX_MESSAGE_HASHES, GossipContent
 from dtt.records.topic import TopicKeys
@@ -56,16 +57,18 @@ class TopicService(MultiService):
         config, emit = shared.config, shared.emit
         records = RecordClient(shared, keys)
         self._gossip = gossip = GossipMember(
-            shared.reactor,
-            shared.rng,
-            shared.key.peer_id,
+            GossipServices(
+                shared.reactor,
+                shared.rng,
+                shared.key.peer_id,
+                shared.transport,
+                shared.book,
+                config.timeouts,
+            ),
             topic_id,
             keys.secret_hash,
-            shared.transport,
-            shared.book,
             on_dialled=lambda peer: emit(PeerDialled(topic_id, peer)),
             on_failed=lambda peer, reason: emit(PeerFailed(topic_id, peer, reason)),
-            timeouts=config.timeouts,
         )
         gossip.subscribe(_EventEmitter(topic_id, emit, gossip.neighbors))
 

@@ -96,13 +96,13 @@ class Listeners:
             if name == "streams":
                 self._hosts[StreamsTransport(reactor, key)] = config.listen
             else:
+                from dtt.transport.iroh.endpoint import Servers
                 from dtt.transport.iroh.transport import IrohTransport
 
                 iroh = IrohTransport(
                     reactor,
                     key,
-                    preset=config.iroh.preset,
-                    relay_urls=config.iroh.relays,
+                    servers=Servers(config.iroh.preset, config.iroh.relays),
                     on_addresses_changed=on_addresses_changed,
                 )
                 self._hosts[iroh] = config.iroh.listen or (config.listen[0], 0)

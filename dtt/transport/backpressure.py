@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from attrs import define
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dtt.deferreds import cancel_if_active
 from dtt.errors import DecodeError, RemoteError
 from dtt.interfaces import PeerId
-from dtt.transport.streams.channels import Channels
 
 #: A peer is writable below this many unsent bytes (docs/protocol/streams.md section 1).
 WRITABLE = 256 * 1024
@@ -122,56 +120,6 @@ class SendQueue(Protocol):
     @property
     def unsent(self) -> int:
         """Bytes queued because the peer reads too slowly."""
-
-
-class Connection(SendQueue, Protocol):
-    """
-    What L{dtt.transport.streams.multiplexer.Multiplexer} needs from an authenticated
-    connection.  Neither L{send} nor L{close} calls the multiplexer back before it
-    returns.
-    """
-
-    @property
-    def peer_id(self) -> PeerId:
-        """Peer id of the remote end (32 bytes)."""
-
-    @property
-    def opened_by_us(self) -> bool:
-        """Whether this side dialled."""
-
-    @property
-    def exporter(self) -> bytes:
-        """Keying material known only to the two ends of this connection (32 bytes)."""
-
-    def send(self, frame: bytes) -> None:
-        """Send one encoded frame; dropped once the connection is closed."""
-
-    def close(self) -> None:
-        """Close the connection once everything sent has been written."""
-
-    def abort(self, reason: str) -> None:
-        """Close the connection immediately, notify the multiplexer, and count C{reason}."""
-
-
-@define(slots=True, eq=False)
-class Link:
-    """
-    The multiplexer's state for one connection.
-
-    @ivar connection: the connection itself.
-    @ivar peer_id: peer id of the remote end (32 bytes).
-    @ivar opened_at: time of authentication, in seconds.
-    @ivar channels: the topics opened on the connection, by both ends.
-    @ivar closing: whether nothing more is sent on it.
-    @ivar linger: the scheduled close, if any.
-    """
-
-    connection: Connection
-    peer_id: PeerId
-    opened_at: float
-    channels: Channels
-    closing: bool = False
-    linger: IDelayedCall | None = None
 
 
 class Writers:

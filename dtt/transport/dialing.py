@@ -56,13 +56,13 @@ class _Dial(Generic[A]):
 
     peer_id: PeerId
     timeout: IDelayedCall
-    known: list[A] = field(factory=list)
-    todo: list[A] = field(factory=list)
-    running: list[Deferred[None]] = field(factory=list)
-    callers: list[Deferred[None]] = field(factory=list)
-    reasons: list[str] = field(factory=list)
-    next_attempt: IDelayedCall | None = None
-    done: bool = False
+    known: list[A] = field(factory=list, init=False)
+    todo: list[A] = field(factory=list, init=False)
+    running: list[Deferred[None]] = field(factory=list, init=False)
+    callers: list[Deferred[None]] = field(factory=list, init=False)
+    reasons: list[str] = field(factory=list, init=False)
+    next_attempt: IDelayedCall | None = field(default=None, init=False)
+    done: bool = field(default=False, init=False)
 
     def fail_reason(self, reason: str) -> str:
         """

@@ -18,6 +18,9 @@ from attrs import define
 
 from dtt.net.networks import network_of
 
+#: Seconds from connecting to the end of the handshake (docs/protocol/streams.md section 1).
+HANDSHAKE_TIMEOUT = 10.0
+
 #: Concurrent handshakes per network (docs/protocol/streams.md section 1).
 MAX_PER_NETWORK = 4
 

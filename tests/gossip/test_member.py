@@ -35,6 +35,7 @@ from dtt.gossip.proto.messages import (
     encode,
     message_id,
 )
+from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
 from dtt.interfaces import GossipMessage, IGossip, IGossipObserver, ITopicLinks, PeerId
 from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport
@@ -88,17 +89,19 @@ class Peer:
         self.book = AddressBook(clock, Random(1), self.transport.addresses, peer_id)
         self.events: list[tuple[object, ...]] = []
         self.member = GossipMember(
-            clock,
-            Random(peer_id),
-            peer_id,
+            GossipServices(
+                clock,
+                Random(peer_id),
+                peer_id,
+                self.transport,
+                self.book,
+                TimeoutsConfig(join_peer=5.0),
+            ),
             TOPIC,
             SECRET,
-            self.transport,
-            self.book,
             on_dialled=lambda peer: self.events.append(("dialled", peer)),
             on_failed=lambda peer, reason: self.events.append(("failed", peer, reason)),
             config=GossipConfig(max_behind=100),
-            timeouts=TimeoutsConfig(join_peer=5.0),
         )
         self.recorder = Recorder()
         self.member.subscribe(self.recorder)
@@ -561,7 +564,8 @@ class LeaveTests(MembersCase):
         """The transport's topic is closed: another member can open it again."""
         a = self.peer()
         a.member.leave()
-        again = GossipMember(self.clock, Random(1), a.peer_id, TOPIC, SECRET, a.transport, a.book)
+        services = GossipServices(self.clock, Random(1), a.peer_id, a.transport, a.book)
+        again = GossipMember(services, TOPIC, SECRET)
         again.start()
         self.successResultOf(again.leave())
 

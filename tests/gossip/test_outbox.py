@@ -5,6 +5,7 @@ Tests for L{dtt.gossip.outbox}.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
@@ -12,8 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from dtt.config import TimeoutsConfig
 from dtt.errors import DialFailed
 from dtt.gossip.outbox import MAX_DIALS, MAX_QUEUE, RESOLVE_SHARE, Outbox
+from dtt.gossip.services import GossipServices
 from dtt.interfaces import IAddressBook, IPeerTransport, ITopicLinks, PeerId
 from dtt.wire.addresses import STREAMS, Address, PeerAddress
 
@@ -116,11 +119,15 @@ class OutboxTests(SynchronousTestCase):
         self.book = ManualBook()
         self.reported: list[tuple[str, ...]] = []
         self.outbox = Outbox(
-            self.clock,
+            GossipServices(
+                self.clock,
+                Random(1),
+                b"m" * 32,
+                self.transport,
+                self.book,
+                TimeoutsConfig(join_peer=5.0),
+            ),
             TOPIC,
-            self.transport,
-            self.book,
-            5.0,
             lambda peer: self.reported.append(("started",)),
             lambda peer: self.reported.append(("reached",)),
             lambda peer, reason: self.reported.append(("failed", reason)),

@@ -35,6 +35,7 @@ from zope.interface import implementer
 from dtt.addresses.book import AddressBook
 from dtt.cli.running import warnings_to_stderr
 from dtt.gossip.member import GossipMember
+from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
 from dtt.interfaces import GossipMessage, IGossipObserver, IListener
 from dtt.transport.streams.transport import StreamsTransport
@@ -110,9 +111,8 @@ class Commands(LineReceiver):
         self._transport = TRANSPORTS[kind](reactor, key)
         self._transport.listen("127.0.0.1", 0)
         self._book = AddressBook(reactor, rng, self._transport.addresses, key.peer_id)
-        self._member = GossipMember(
-            reactor, rng, key.peer_id, TOPIC, SECRET_HASH, self._transport, self._book
-        )
+        services = GossipServices(reactor, rng, key.peer_id, self._transport, self._book)
+        self._member = GossipMember(services, TOPIC, SECRET_HASH)
         self._counting = Counting()
         self._member.subscribe(self._counting)
         self._member.start()

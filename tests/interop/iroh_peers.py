@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 from dtt.addresses.book import AddressBook
 from dtt.errors import DialFailed
 from dtt.gossip.member import GossipMember
+from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
 from dtt.testing.memory_transport import RecordingLinks
 from dtt.transport.iroh.bindings import IrohConnection, load_bindings, split_address
@@ -51,7 +52,8 @@ class IrohMember:
         self.transport = IrohTransport(reactor, key, **settings)
         self.transport.listen(LOOPBACK, 0)
         self.book = AddressBook(reactor, rng, self.transport.addresses, key.peer_id)
-        self.member = GossipMember(reactor, rng, key.peer_id, topic, SECRET_HASH, self.transport, self.book)
+        services = GossipServices(reactor, rng, key.peer_id, self.transport, self.book)
+        self.member = GossipMember(services, topic, SECRET_HASH)
         self.listener = Listener()
         self.member.subscribe(self.listener)
         self.member.start()

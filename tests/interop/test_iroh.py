@@ -24,6 +24,7 @@ from dtt.transport.backpressure import closed_counter
 from dtt.transport.iroh import connections as quic_peers
 from dtt.transport.iroh import receiving as quic_receiving
 from dtt.transport.iroh.calls import IrohFailure
+from dtt.transport.iroh.endpoint import Servers
 from dtt.transport.iroh.transport import IrohTransport
 from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
 from dtt.wire.length_prefix import prefix
@@ -382,8 +383,12 @@ class RelayTests(IrohTestCase):
         changed addresses when they have connected to the relay.
         """
         notified: list[int] = []
-        one = self.member(1, relay_urls=[self.url], on_addresses_changed=lambda: notified.append(1))
-        other = self.member(2, relay_urls=[self.url], on_addresses_changed=lambda: notified.append(2))
+        one = self.member(
+            1, servers=Servers(relay_urls=[self.url]), on_addresses_changed=lambda: notified.append(1)
+        )
+        other = self.member(
+            2, servers=Servers(relay_urls=[self.url]), on_addresses_changed=lambda: notified.append(2)
+        )
         relay = RelayAddress(self.url)
         await until(reactor, lambda: relay in one.transport.addresses())
         await until(reactor, lambda: relay in other.transport.addresses())
@@ -401,10 +406,10 @@ class RelayTests(IrohTestCase):
         """
         An unusable relay does not affect a peer's other addresses.
         """
-        one = self.member(1, relay_urls=[self.url])
+        one = self.member(1, servers=Servers(relay_urls=[self.url]))
         other = self.member(2)
         for url in ("no url", "https://relay.invalid/", "http://127.0.0.1:9/"):
-            transport = self.member(3, relay_urls=[self.url]).transport
+            transport = self.member(3, servers=Servers(relay_urls=[self.url])).transport
             await transport.dial(other.peer_id, [*other.transport.addresses(), RelayAddress(url)])
             await transport.stop()
         self.assertTrue(one.transport.finds_peers is False)

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 from dtt.addresses.book import AddressBook
 from dtt.errors import ContentTooLarge, DuplicateContent, TopicLeft
 from dtt.gossip.member import GossipMember
+from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
 from dtt.interfaces import GossipMessage, IGossip, IGossipObserver
 from dtt.records.topic import truncated_sha512
@@ -215,7 +216,8 @@ class GossipMemberTests(GossipContract, SynchronousTestCase):
         transport = self.hub.transport(IDS[number])
         book = AddressBook(self.clock, Random(number), transport.addresses, IDS[number])
         self.books[number], self.transports[number] = book, transport
-        return GossipMember(self.clock, Random(number), IDS[number], b"t" * 32, b"s" * 32, transport, book)
+        services = GossipServices(self.clock, Random(number), IDS[number], transport, book)
+        return GossipMember(services, b"t" * 32, b"s" * 32)
 
     def up(self) -> None:
         self.other = self.member(1)

@@ -21,6 +21,7 @@ from dtt.tracker.transports import Listeners, transport_names
 from dtt.transport.combined import CombinedTransport
 from dtt.transport.iroh import bindings as iroh_bindings
 from dtt.transport.iroh import transport as quic
+from dtt.transport.iroh.endpoint import Servers
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import IROH, PeerAddress
 from tests.tracker.common import collect_warnings
@@ -123,7 +124,7 @@ class ListenersTests(SynchronousTestCase):
         """The iroh transport gets its settings, and reports address changes."""
         made = self.make(iroh=IrohConfig(None, "n0", ("https://a.example/",)))
         settings = self.iroh(made).settings
-        self.assertEqual((settings["preset"], settings["relay_urls"]), ("n0", ("https://a.example/",)))
+        self.assertEqual(settings["servers"], Servers("n0", ("https://a.example/",)))
         settings["on_addresses_changed"]()
         self.assertEqual(len(self.changes), 1)
 

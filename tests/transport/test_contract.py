@@ -23,9 +23,9 @@ from dtt.testing.iroh.network import MemoryIroh
 from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport, RecordingLinks
 from dtt.testing.net.clock import ThreadClock, advance
 from dtt.testing.net.tcp import MemoryTCPNetwork
-from dtt.transport.iroh import connections as quic_peers
+from dtt.transport import table
 from dtt.transport.iroh.transport import IrohTransport
-from dtt.transport.streams import multiplexer as multiplex
+from dtt.transport.streams.multiplexer import Multiplexer
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import IROH, STREAMS, PeerAddress
 
@@ -676,8 +676,7 @@ class ContractMixin(_Base):
         At the limit the oldest connection that serves no topic is closed; if all serve
         one, the new one is refused.
         """
-        self.patch(multiplex, "MAX_CONNECTIONS", 2)
-        self.patch(quic_peers, "MAX_CONNECTIONS", 2)
+        self.patch(table, "MAX_CONNECTIONS", 2)
         others = [self.net.transport(n) for n in range(3, 7)]
         self.open(self.b, *others)
         for other in others[:3]:
@@ -819,9 +818,9 @@ class AdmissionMixin(ContractMixin):
         """
         For each connection of C{transport}: whether it dialled.
         """
-        return [link.connection.opened_by_us for link in self.multiplexer(transport)._links]
+        return [link.connection.opened_by_us for link in self.multiplexer(transport)._table.links.values()]
 
-    def multiplexer(self, transport: Transport) -> multiplex.Multiplexer:
+    def multiplexer(self, transport: Transport) -> Multiplexer:
         """
         Return the transport's multiplexer.
         """

@@ -20,10 +20,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.transport.handshakes import Handshakes
+from dtt.transport.handshakes import HANDSHAKE_TIMEOUT, Handshakes
 from dtt.transport.iroh.bindings import IrohConnection, IrohEndpoint, IrohIncoming, split_address
 from dtt.transport.iroh.calls import Calls, IrohFailure
-from dtt.transport.streams.connection import HANDSHAKE_TIMEOUT
 
 #: Concurrent handshakes from which on addresses must be validated (guess: a quarter of the slots).
 RETRY_THRESHOLD = 16

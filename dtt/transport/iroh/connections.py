@@ -1,15 +1,15 @@
 """
-The table of iroh connections: which one serves a peer, and which topics use it.
+The iroh connections and their topics: which connection is current, and which are used.
 
-Rules (docs/protocol/gossip.md sections 5 and 11): of several connections to a peer the
-newest is the I{current} one, on which everything is sent; all of them are read until
-they end, because the peer may consider another one the newest.  A message for a topic
-that we have not opened is dropped.  When a topic has ended with a C{Disconnect} and no
-other topic uses the connection, it is closed one second later, unless it is used
-again.  An unused connection without a C{Disconnect} is kept for 5 minutes: Rust does
-not redial a peer that closed one (Q13).  A replaced connection is closed when the peer,
-too, has been sending on a newer one for a while.  At most as many connections may be
-closing as are served; beyond that the oldest are aborted.
+Rules (docs/protocol/gossip.md sections 5 and 11; L{dtt.transport.table}): of several
+connections to a peer the newest is current; all of them are read until they end,
+because the peer may consider another one the newest.  A message for a topic that we
+have not opened is dropped.  When a topic has ended with a C{Disconnect} and no other
+topic uses the connection, it is closed one second later, unless it is used again.  An
+unused connection without a C{Disconnect} is kept for 5 minutes: Rust does not redial a
+peer that closed one (Q13).  A replaced connection is closed when the peer, too, has
+been sending on a newer one for a while.  At most as many connections may be closing as
+are served; beyond that the oldest are aborted.
 
 There is no admission: any peer that knows the topic id may take part.
 """
@@ -17,18 +17,17 @@ There is no admission: any peer that knows the topic id may take part.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from dtt.deferreds import cancel_if_active
 from dtt.interfaces import ITopicLinks, PeerId
-from dtt.transport.backpressure import Writers, closed_counter
+from dtt.transport.backpressure import closed_counter
 from dtt.transport.iroh.connection import QuicConnection
 from dtt.transport.iroh.stream_parser import DISCONNECT, MAX_SENT
-from dtt.transport.streams.multiplexer import LINGER, MAX_CONNECTIONS
+from dtt.transport.table import LINGER, MAX_CONNECTIONS, ConnectionTable, TableEntry
 
 #: Seconds for a new connection to be used for a topic (guess).
 FIRST_USE = 10.0
@@ -47,33 +46,18 @@ MAX_PER_PEER = 4
 
 
 @define(slots=True, eq=False)
-class _Link:
+class _Link(TableEntry[QuicConnection]):
     """
     The state of one connection.
 
-    @ivar connection: the connection itself.
     @ivar heard: when the peer last sent a message on it, in seconds.
     @ivar used: topics with messages in either direction that have not ended.
     @ivar fresh: whether nothing has been sent or received yet.
-    @ivar linger: the scheduled close, if any.
     """
 
-    connection: QuicConnection
     heard: float
-    used: set[bytes] = field(factory=set)
-    fresh: bool = True
-    linger: IDelayedCall | None = None
-
-
-@define(slots=True, eq=False)
-class _Peer:
-    """
-    @ivar links: the peer's connections, the oldest first; the last one is current.
-    @ivar replaced: schedules the check of replaced connections.
-    """
-
-    links: list[_Link]
-    replaced: IDelayedCall | None = None
+    used: set[bytes] = field(factory=set, init=False)
+    fresh: bool = field(default=True, init=False)
 
 
 class Peers:
@@ -84,8 +68,6 @@ class Peers:
     @ivar writers: callers waiting for slow readers.
     """
 
-    _log = Logger()
-
     def __init__(self, clock: IReactorTime, counters: Counter[str], on_gone: Callable[[], None]) -> None:
         """
         @param clock: schedules timeouts.
@@ -95,12 +77,12 @@ class Peers:
         self._clock = clock
         self.counters = counters
         self._on_gone = on_gone
-        self._topics: dict[bytes, ITopicLinks] = {}
-        self._peers: dict[PeerId, _Peer] = {}
-        self._links: dict[QuicConnection, _Link] = {}
-        # All connections that have not ended; those that are closing serve no peer.
-        self._open: dict[QuicConnection, None] = {}
-        self.writers = Writers(self._current)
+        self._table: ConnectionTable[_Link] = ConnectionTable(
+            clock, counters, lambda link: link.used, self._retired
+        )
+        self.writers = self._table.writers
+        # The next check of replaced connections, by peer.
+        self._watches: dict[PeerId, IDelayedCall] = {}
 
     # Topics
 
@@ -112,29 +94,26 @@ class Peers:
         @param links: receives the topic's events.
         @raise ValueError: the topic is already open.
         """
-        if topic_id in self._topics:
-            raise ValueError("the topic is already open")
-        self._topics[topic_id] = links
+        self._table.open_topic(topic_id, links)
 
     def close_topic(self, topic_id: bytes) -> None:
         """
         Close a topic on all connections; does nothing if it is not open.
         """
-        if self._topics.pop(topic_id, None) is None:
+        if self._table.topics.pop(topic_id, None) is None:
             return
-        for link in tuple(self._links.values()):
-            link.connection.finish(topic_id)
-            self._end_use(link, topic_id, LINGER)
+        for link in tuple(self._table.links.values()):
+            if not link.closing:
+                link.connection.finish(topic_id)
+                self._end_use(link, topic_id, LINGER)
 
     def disconnect(self, peer_id: PeerId, topic_id: bytes) -> None:
         """
         End the topic's use of all connections to the peer.
         """
-        peer = self._peers.get(peer_id)
-        if peer is not None:
-            for link in tuple(peer.links):
-                link.connection.finish(topic_id)
-                self._end_use(link, topic_id, UNUSED)
+        for link in self._table.serving(peer_id):
+            link.connection.finish(topic_id)
+            self._end_use(link, topic_id, UNUSED)
 
     # Sending
 
@@ -142,7 +121,7 @@ class Peers:
         """
         Return whether the peer has a current connection.
         """
-        return peer_id in self._peers
+        return peer_id in self._table.current
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
@@ -154,10 +133,9 @@ class Peers:
         """
         if len(message) > MAX_SENT:
             raise ValueError(f"message of {len(message)} bytes; the maximum is {MAX_SENT}")
-        peer = self._peers.get(peer_id)
-        if peer is None or topic_id not in self._topics:
+        link = self._table.current.get(peer_id)
+        if link is None or topic_id not in self._table.topics:
             return False
-        link = peer.links[-1]
         self._message_passed(link, topic_id, message)
         link.connection.send(topic_id, message)
         return True
@@ -171,27 +149,23 @@ class Peers:
         @return: whether there is room for it.
         """
         peer_id = connection.peer_id
-        peer = self._peers.get(peer_id)
-        if peer is not None and len(peer.links) >= MAX_PER_PEER:
+        links = self._table.serving(peer_id)
+        if len(links) >= MAX_PER_PEER:
             self.counters["closed_replaced"] += 1
-            self._close(peer.links[0])
-        elif not self._make_room():
-            self.counters["refused_too_many_connections"] += 1
+            self._table.close(links[0])
+        elif not self._table.make_room():
             return False
-        link = self._links[connection] = _Link(connection, self._clock.seconds())
-        self._open[connection] = None
-        if len(self._open) > 2 * MAX_CONNECTIONS:
-            next(each for each in self._open if each not in self._links).abort("did not close in time")
-        if peer is None:
-            self._peers[peer_id] = _Peer([link])
-        else:
-            self.counters["duplicate_connections"] += 1
-            peer.links.append(link)
-            self._watch(peer)
+        link = _Link(connection, self._clock.seconds())
+        replaced = self._table.add(link)
+        if len(self._table.links) > 2 * MAX_CONNECTIONS:
+            oldest = next(each for each in self._table.links.values() if each.closing)
+            oldest.connection.abort("did not close in time")
         self._schedule_close(link, FIRST_USE)
-        if peer is None:
-            self._notify(lambda links: links.peer_connected(peer_id), tuple(self._topics))
+        if replaced is None:
+            self._table.peer_connected(peer_id)
         else:
+            self._table.current[peer_id] = link
+            self._watch(peer_id)
             self.writers.check()
         return True
 
@@ -199,8 +173,8 @@ class Peers:
         """
         Note that the peer uses the connection: it has opened a stream.
         """
-        link = self._links.get(connection)
-        if link is not None and link.fresh:
+        link = self._table.links.get(connection)
+        if link is not None and link.fresh and not link.closing:
             link.fresh = False
             self._schedule_close(link, UNUSED)
 
@@ -215,12 +189,12 @@ class Peers:
             # Handle the messages before it first: replies to them must not follow the Disconnect.
             self.messages_received(connection, topic_id, messages[:-1])
             messages = [last]
-        links = self._topics.get(topic_id)
+        links = self._table.topics.get(topic_id)
         if links is None:
             self.counters["received_unknown_topic"] += len(messages)
             return
-        link = self._links.get(connection)
-        if link is not None:
+        link = self._table.links.get(connection)
+        if link is not None and not link.closing:
             link.heard = self._clock.seconds()
             self._message_passed(link, topic_id, last)
         links.messages_received(connection.peer_id, messages)
@@ -239,50 +213,32 @@ class Peers:
         """
         if reason not in ("", "cancelled"):
             self.counters[closed_counter(reason)] += 1
-        link = self._links.get(connection)
-        if link is not None:
-            self._remove(link)
-        self._open.pop(connection, None)
-        if not self._open:
+        self._table.remove(connection)
+        if not self._table.links:
             self._on_gone()
 
     def close_all(self) -> None:
         """
         Close all topics and all connections.
         """
-        for topic_id in tuple(self._topics):
+        for topic_id in tuple(self._table.topics):
             self.close_topic(topic_id)
-        for link in tuple(self._links.values()):
-            self._close(link)
+        self._table.close_all()
 
     def abort_all(self) -> None:
         """
         Abort all connections.
         """
-        for connection in tuple(self._open):
+        for connection in self.connections():
             connection.abort("cancelled")
 
     def connections(self) -> tuple[QuicConnection, ...]:
         """
         Return all connections that have not ended.
         """
-        return tuple(self._open)
+        return tuple(link.connection for link in self._table.links.values())
 
     # Internals
-
-    def _current(self, peer_id: PeerId) -> QuicConnection | None:
-        peer = self._peers.get(peer_id)
-        return None if peer is None else peer.links[-1].connection
-
-    def _notify(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
-        for topic_id in topic_ids:
-            # An earlier call may have closed this topic.
-            if (links := self._topics.get(topic_id)) is None:
-                continue
-            try:
-                call(links)
-            except Exception:
-                self._log.failure("unexpected error while handling a connection event")
 
     def _message_passed(self, link: _Link, topic_id: bytes, message: bytes) -> None:
         """
@@ -293,7 +249,7 @@ class Peers:
         elif topic_id not in link.used:
             link.used.add(topic_id)
             link.fresh = False
-            self._cancel_close(link)
+            self._table.keep(link)
 
     def _end_use(self, link: _Link, topic_id: bytes, seconds: float) -> None:
         """
@@ -310,68 +266,42 @@ class Peers:
         Close C{link} after C{seconds}, unless a topic uses it.
         """
         if not link.used:
-            self._cancel_close(link)
-            link.linger = self._clock.callLater(seconds, self._close, link)
+            self._table.close_later(link, seconds)
 
-    def _cancel_close(self, link: _Link) -> None:
-        if link.linger is not None:
-            cancel_if_active(link.linger)
-            link.linger = None
-
-    def _close(self, link: _Link) -> None:
+    def _retired(self, link: _Link) -> None:
         """
-        Remove C{link} from the table, and close the connection once everything is sent.
+        Let the topics of C{link} continue on the peer's remaining connections, if any.
         """
-        self._remove(link)
-        link.connection.close()
-
-    def _remove(self, link: _Link) -> None:
-        connection = link.connection
-        if self._links.pop(connection, None) is None:
-            return
-        self._cancel_close(link)
-        peer = self._peers[connection.peer_id]
-        peer.links.remove(link)
-        if peer.links:
-            # Its topics continue on the remaining connections.
-            peer.links[-1].used |= link.used
+        peer_id = link.peer_id
+        others = self._table.serving(peer_id)
+        if others:
+            current = self._table.current[peer_id] = others[-1]
+            current.used |= link.used
             if link.used:
-                self._cancel_close(peer.links[-1])
+                self._table.keep(current)
+            self.writers.check()
         else:
-            del self._peers[connection.peer_id]
-            cancel_if_active(peer.replaced)
-            self._notify(lambda links: links.peer_disconnected(connection.peer_id), tuple(link.used))
-        self.writers.check()
+            cancel_if_active(self._watches.pop(peer_id, None))
+            self._table.forget_peer(peer_id, link.used)
 
-    def _make_room(self) -> bool:
-        """
-        Return whether one more connection is allowed.  At the limit, the oldest
-        connection that no topic uses is closed first.
-        """
-        if len(self._links) < MAX_CONNECTIONS:
-            return True
-        idle = next((link for link in self._links.values() if not link.used), None)
-        if idle is None:
-            return False
-        self.counters["closed_made_room"] += 1
-        self._close(idle)
-        return True
+    def _watch(self, peer_id: PeerId) -> None:
+        watch = self._watches.get(peer_id)
+        if watch is None or not watch.active():
+            self._watches[peer_id] = self._clock.callLater(
+                REPLACED, self._close_replaced, peer_id, self._clock.seconds()
+            )
 
-    def _watch(self, peer: _Peer) -> None:
-        if peer.replaced is None or not peer.replaced.active():
-            peer.replaced = self._clock.callLater(REPLACED, self._close_replaced, peer, self._clock.seconds())
-
-    def _close_replaced(self, peer: _Peer, since: float) -> None:
+    def _close_replaced(self, peer_id: PeerId, since: float) -> None:
         """
         Close replaced connections that the peer no longer uses.
 
         @param since: when the check was scheduled, in seconds.
         """
-        current = peer.links[-1]
+        *replaced, current = self._table.serving(peer_id)
         if current.heard > since + REPLACED / 2:
-            for link in peer.links[:-1]:
+            for link in replaced:
                 if link.heard <= since + REPLACED / 2:
                     self.counters["closed_replaced"] += 1
-                    self._close(link)
-        if len(peer.links) > 1:
-            self._watch(peer)
+                    self._table.close(link)
+        if len(self._table.serving(peer_id)) > 1:
+            self._watch(peer_id)

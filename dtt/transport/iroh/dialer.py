@@ -24,8 +24,7 @@ from dtt.interfaces import PeerId
 from dtt.transport.dialing import DIAL_TIMEOUT, Dials
 from dtt.transport.iroh.bindings import Bindings, IrohConnection, IrohEndpoint
 from dtt.transport.iroh.calls import Calls, IrohFailure
-from dtt.transport.iroh.endpoint import ALPN
-from dtt.transport.iroh.spare_endpoints import SpareEndpoints
+from dtt.transport.iroh.endpoint import ALPN, QuicEndpoint
 from dtt.transport.iroh.suspects import Suspects
 from dtt.wire.addresses import Address, PeerAddress, RelayAddress
 
@@ -65,8 +64,7 @@ class QuicDialing:
         clock: IReactorTime,
         calls: Calls,
         bindings: Bindings,
-        spares: SpareEndpoints,
-        by_id: bool,
+        own: QuicEndpoint,
         is_connected: Callable[[PeerId], bool],
         on_connection: Callable[[IrohConnection, Callable[[], None]], bool],
     ) -> None:
@@ -74,8 +72,7 @@ class QuicDialing:
         @param clock: the reactor.
         @param calls: runs the bindings' coroutines.
         @param bindings: the module C{iroh}, or a replacement.
-        @param spares: endpoints that know no addresses.
-        @param by_id: whether the library may find peers without any address.
+        @param own: our endpoint, which need not be bound yet.
         @param is_connected: returns whether a peer is connected, whichever side
             dialled.
         @param on_connection: called with each authenticated connection, and with a
@@ -85,8 +82,8 @@ class QuicDialing:
         self._clock = clock
         self._calls = calls
         self._bindings = bindings
-        self._spares = spares
-        self._by_id = by_id
+        self._spares = own.spares
+        self._by_id = own.finds_peers
         self._is_connected = is_connected
         self._on_connection = on_connection
         self._endpoint: IrohEndpoint | None = None

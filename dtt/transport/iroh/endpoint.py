@@ -15,6 +15,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
 
@@ -28,11 +29,28 @@ from dtt.wire.addresses import MAX_RELAY_URL, RelayAddress
 #: The ALPN protocol of iroh-gossip (docs/protocol/gossip.md section 1).
 ALPN = b"/iroh-gossip/1"
 
-#: C{none}: no third-party servers; C{n0}: n0's relays, DNS and pkarr publishing.
+#: What L{Servers.preset} may be.
 PRESETS = ("none", "n0")
 
 #: Seconds for binding, during which the thread blocks.  Guess: it takes milliseconds.
 BIND_TIMEOUT = 10.0
+
+
+@frozen(slots=True)
+class Servers:
+    """
+    The servers that an endpoint uses.
+
+    @ivar preset: C{none}: no third-party servers; C{n0}: n0's relays,
+        DNS and pkarr publishing.
+    @ivar relay_urls: relays to use instead of the preset's.
+    """
+
+    preset: str = "none"
+    relay_urls: Sequence[str] = ()
+
+
+NO_SERVERS = Servers()
 
 
 class QuicEndpoint:
@@ -52,28 +70,26 @@ class QuicEndpoint:
         bindings: Bindings,
         calls: Calls,
         key: PeerKey,
-        preset: str,
-        relay_urls: Sequence[str],
+        servers: Servers,
     ) -> None:
         """
         @param clock: the reactor.
         @param bindings: the module C{iroh}, or a replacement.
         @param calls: runs the bindings' coroutines.
         @param key: the peer key.
-        @param preset: one of L{PRESETS}.
-        @param relay_urls: relays to use instead of the preset's.
+        @param servers: the servers to use.
         @raise UsageError: there is no such preset, or a relay URL is invalid.
         """
-        if preset not in PRESETS:
-            raise UsageError(f"unknown iroh preset {preset!r}; choose one of: {', '.join(PRESETS)}")
+        if servers.preset not in PRESETS:
+            raise UsageError(f"unknown iroh preset {servers.preset!r}; choose one of: {', '.join(PRESETS)}")
         self.bound: list[tuple[str, int]] = []
-        self.has_relays = bool(relay_urls) or preset == "n0"
-        self.finds_peers = preset == "n0"
+        self.has_relays = bool(servers.relay_urls) or servers.preset == "n0"
+        self.finds_peers = servers.preset == "n0"
         self._bindings = bindings
         self._calls = calls
         self._key = key
-        self._preset = preset
-        self._relay_urls = list(relay_urls)
+        self._preset = servers.preset
+        self._relay_urls = list(servers.relay_urls)
         self._endpoint: IrohEndpoint | None = None
         self._hosts: list[str] = []
         self.spares = SpareEndpoints(clock, calls, self._spare_builder)

@@ -35,12 +35,13 @@ from dtt.transport.iroh.calls import Calls, IrohFailure
 from dtt.transport.iroh.connection import QuicConnection
 from dtt.transport.iroh.connections import Peers
 from dtt.transport.iroh.dialer import QuicDialing
-from dtt.transport.iroh.endpoint import QuicEndpoint
+from dtt.transport.iroh.endpoint import NO_SERVERS, QuicEndpoint, Servers
+from dtt.transport.table import STOP_TIMEOUT
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 
-#: Seconds for connections to close, and for connections and endpoint together; the total is
-#: L{dtt.transport.streams.transport.STOP_TIMEOUT} (docs/protocol/streams.md section 4).
-GOODBYE_TIMEOUT, STOP_TIMEOUT = 1.0, 1.5
+#: Seconds for connections to close when the transport stops; the endpoint has the rest of
+#: L{STOP_TIMEOUT}.
+GOODBYE_TIMEOUT = 1.0
 
 #: Seconds between two checks of our own addresses (guess).  The library could report changes, but
 #: only to a process-wide asyncio loop.
@@ -69,8 +70,7 @@ class IrohTransport:
         reactor: Any,
         key: PeerKey,
         *,
-        preset: str = "none",
-        relay_urls: Sequence[str] = (),
+        servers: Servers = NO_SERVERS,
         on_addresses_changed: Callable[[], None] = lambda: None,
         interface_addresses: Callable[[], Sequence[str]] = local_addresses,
         bindings: Bindings | None = None,
@@ -78,9 +78,7 @@ class IrohTransport:
         """
         @param reactor: provides C{IReactorTime} and C{IReactorFromThreads}.
         @param key: the peer key; it is never written anywhere.
-        @param preset: C{none}: no third-party servers; C{n0}: n0's relays, DNS and
-            pkarr publishing.
-        @param relay_urls: relays to use instead of the preset's.
+        @param servers: the servers to use; by default none.
         @param on_addresses_changed: called when the result of L{addresses} has changed.
         @param interface_addresses: returns the IP literals of this machine.
         @param bindings: the module C{iroh}, or a replacement.
@@ -92,7 +90,7 @@ class IrohTransport:
         self.counters: Counter[str] = Counter()
         self._reactor = reactor
         self._calls = Calls(reactor, bindings.IrohError)
-        self._endpoint = QuicEndpoint(reactor, bindings, self._calls, key, preset, relay_urls)
+        self._endpoint = QuicEndpoint(reactor, bindings, self._calls, key, servers)
         self.finds_peers = self._endpoint.finds_peers
         self.peers = Peers(reactor, self.counters, self._all_gone)
         self._acceptor = Acceptor(reactor, self._calls, self.counters, self._accepted)
@@ -100,8 +98,7 @@ class IrohTransport:
             reactor,
             self._calls,
             bindings,
-            self._endpoint.spares,
-            self.finds_peers,
+            self._endpoint,
             self.peers.is_connected,
             lambda connection, on_closed: self._add_connection(connection, True, on_closed),
         )

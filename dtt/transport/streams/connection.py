@@ -35,21 +35,17 @@ from dtt.interfaces import PeerId
 from dtt.transport.backpressure import (
     UNSENT_LIMIT,
     WRITABLE,
-    Link,
     SlowReaderTimeout,
     closed_counter,
     short_reason,
 )
-from dtt.transport.handshakes import Handshakes, HandshakeSlot
+from dtt.transport.handshakes import HANDSHAKE_TIMEOUT, Handshakes, HandshakeSlot
 from dtt.transport.streams.frames import PING_SIZE, FrameParser, Ping, encode_frame
-from dtt.transport.streams.multiplexer import Multiplexer
+from dtt.transport.streams.multiplexer import Link, Multiplexer
 from dtt.transport.streams.tls import ALPN, connection_peer_id, export_key
 
 if TYPE_CHECKING:
     from OpenSSL import SSL
-
-#: Seconds from connecting to the end of the handshake (docs/protocol/streams.md section 1).
-HANDSHAKE_TIMEOUT = 10.0
 
 #: Seconds without a byte from the peer until a PING is sent, and until the connection is closed
 #: (docs/protocol/streams.md section 1).
@@ -106,7 +102,7 @@ class ConnectionOwner(typing.Protocol):
 class StreamsConnection(Protocol):
     """
     A connection of the streams transport, from the TCP connect to its end.  Once
-    authenticated, it is a L{dtt.transport.backpressure.Connection}.
+    authenticated, it is a L{dtt.transport.streams.multiplexer.Connection}.
 
     @ivar peer_id: peer id of the remote end (32 bytes).  Until the handshake is
         complete: the id that we dialled, or C{b""}.

@@ -2,15 +2,13 @@
 Topics share connections: which connection is current for a peer, and what is sent on
 it.
 
-Rules (docs/protocol/streams.md sections 1, 3 and 4): each peer has one I{current}
-connection, on which everything is sent; every connection is read until it ends.  Of two
-connections to the same peer: if both were opened within 10 s, the one opened by the
-larger peer id becomes current, else the newer one.  A message for a topic whose OPEN
-the peer has not answered yet waits for at most 5 s; but a Join that waits when our OPEN
-is written is sent with it, encrypted, and is not sent again.  A connection without
-topics, and one that was replaced, is closed one second later: by then the other side
-has seen the same events, and the connection is not closed while that side is about to
-use it.
+Rules (docs/protocol/streams.md sections 1, 3 and 4; L{dtt.transport.table}): of two
+connections to the same peer, the one opened by the larger peer id becomes current if
+both were opened within 10 s, else the newer one.  A message for a topic whose OPEN the
+peer has not answered yet waits for at most 5 s; but a Join that waits when our OPEN is
+written is sent with it, encrypted, and is not sent again.  A connection without topics,
+and one that was replaced, is closed one second later: by then the other side has seen
+the same events, and the connection is not closed while that side is about to use it.
 
 L{Multiplexer} is independent of TLS and TCP: L{dtt.transport.streams.transport} gives
 it real connections, L{dtt.testing.memory_transport} in-memory ones.
@@ -19,9 +17,9 @@ it real connections, L{dtt.testing.memory_transport} in-memory ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import cast
+from typing import Protocol, cast
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -30,7 +28,7 @@ from twisted.logger import Logger
 from dtt.deferreds import cancel_if_active
 from dtt.errors import RemoteError
 from dtt.interfaces import ITopicLinks, PeerId
-from dtt.transport.backpressure import Connection, Link, Writers, short_reason
+from dtt.transport.backpressure import short_reason
 from dtt.transport.streams.channels import Channels, topic_key
 from dtt.transport.streams.frames import (
     MAX_MESSAGE,
@@ -45,9 +43,7 @@ from dtt.transport.streams.frames import (
     Unknown,
     encode_frame,
 )
-
-#: Authenticated connections (docs/protocol/streams.md section 1).
-MAX_CONNECTIONS = 128
+from dtt.transport.table import LINGER, AuthenticatedConnection, ConnectionTable, TableEntry
 
 #: Seconds within which two connections count as opened simultaneously (docs/protocol/streams.md
 #: section 1).
@@ -57,14 +53,39 @@ DUPLICATE_WINDOW = 10.0
 #: section 3).
 MAX_WAITING, MAX_WAIT = 16, 5.0
 
-#: Seconds from a connection's last use to its close (guess: a few round trips).
-LINGER = 1.0
+
+class Connection(AuthenticatedConnection, Protocol):
+    """
+    What L{Multiplexer} needs from an authenticated connection.  Neither L{send} nor
+    L{close} calls the multiplexer back before it returns.
+    """
+
+    @property
+    def opened_by_us(self) -> bool:
+        """Whether this side dialled."""
+
+    @property
+    def exporter(self) -> bytes:
+        """Keying material known only to the two ends of this connection (32 bytes)."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one encoded frame; dropped once the connection is closed."""
+
+    def abort(self, reason: str) -> None:
+        """Close the connection immediately, notify the multiplexer, and count C{reason}."""
 
 
 @define(slots=True, eq=False)
-class _Topic:
-    key: bytes = field(repr=False)
-    links: ITopicLinks
+class Link(TableEntry[Connection]):
+    """
+    The multiplexer's state for one connection.
+
+    @ivar opened_at: time of authentication, in seconds.
+    @ivar channels: the topics opened on the connection, by both ends.
+    """
+
+    opened_at: float
+    channels: Channels
 
 
 @define(slots=True, eq=False)
@@ -78,12 +99,6 @@ class _Waiting:
 
     timeout: IDelayedCall
     messages: list[bytes] = field(factory=list, repr=False)
-
-
-@define(slots=True, eq=False)
-class _Peer:
-    current: Link
-    waiting: dict[bytes, _Waiting] = field(factory=dict)
 
 
 def _channel_of_data(frame: ReceivedFrame) -> int | None:
@@ -110,12 +125,13 @@ class Multiplexer:
         self._clock = clock
         self._own_id = peer_id
         self.counters = counters
-        self._topics: dict[bytes, _Topic] = {}
+        self._table: ConnectionTable[Link] = ConnectionTable(clock, counters, self._serves, self._retired)
+        self.writers = self._table.writers
+        # The topic keys, by topic id.
         self._keys: dict[bytes, bytes] = {}
-        self._peers: dict[PeerId, _Peer] = {}
-        self._links: dict[Link, None] = {}
+        # What waits for the peer's OPEN, by peer and topic.
+        self._waiting: dict[PeerId, dict[bytes, _Waiting]] = {}
         self._framed = (-1, b"", b"")
-        self.writers = Writers(self._connection)
 
     # Topics
 
@@ -128,12 +144,9 @@ class Multiplexer:
         @param links: receives the topic's events.
         @raise ValueError: the topic is already open.
         """
-        if topic_id in self._topics:
-            raise ValueError("the topic is already open")
-        key = topic_key(topic_id, secret_hash)
-        self._topics[topic_id] = _Topic(key, links)
-        self._keys[topic_id] = key
-        for link in tuple(self._links):
+        self._table.open_topic(topic_id, links)
+        key = self._keys[topic_id] = topic_key(topic_id, secret_hash)
+        for link in tuple(self._table.links.values()):
             if link.channels.topic_opened(topic_id, key):
                 self._open(link, topic_id)
                 # Not now: the caller is not ready for messages until this method returns.
@@ -143,12 +156,12 @@ class Multiplexer:
         """
         Close a topic on all connections; does nothing if it is not open.
         """
-        if self._topics.pop(topic_id, None) is None:
+        if self._table.topics.pop(topic_id, None) is None:
             return
         del self._keys[topic_id]
-        for peer in self._peers.values():
-            self._stop_waiting(peer, topic_id)
-        for link in tuple(self._links):
+        for peer_id in self._waiting:
+            self._stop_waiting(peer_id, topic_id)
+        for link in tuple(self._table.links.values()):
             self._leave(link, topic_id)
             link.channels.forget(topic_id)
 
@@ -156,10 +169,10 @@ class Multiplexer:
         """
         End the topic's use of all connections to the peer.
         """
-        if (peer := self._peers.get(peer_id)) is None:
+        if peer_id not in self._table.current:
             return
-        self._stop_waiting(peer, topic_id)
-        for link in tuple(self._links):
+        self._stop_waiting(peer_id, topic_id)
+        for link in tuple(self._table.links.values()):
             if link.peer_id == peer_id:
                 self._leave(link, topic_id)
 
@@ -169,7 +182,7 @@ class Multiplexer:
         """
         Return whether the peer has a current connection.
         """
-        return peer_id in self._peers
+        return peer_id in self._table.current
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
@@ -182,17 +195,17 @@ class Multiplexer:
         """
         if len(message) > MAX_MESSAGE:
             raise ValueError(f"message of {len(message)} bytes; the maximum is {MAX_MESSAGE}")
-        peer = self._peers.get(peer_id)
-        if peer is None or topic_id not in self._topics:
+        link = self._table.current.get(peer_id)
+        if link is None or topic_id not in self._keys:
             return False
-        number = peer.current.channels.sending(topic_id)
+        number = link.channels.sending(topic_id)
         if number is None:
-            self._await_admission(peer, topic_id, message)
+            self._await_admission(link, topic_id, message)
         else:
             # The same message is usually sent to several peers in a row: encode it once.
             if self._framed[1] is not message or self._framed[0] != number:
                 self._framed = (number, message, encode_frame(Data(number, message)))
-            peer.current.connection.send(self._framed[2])
+            link.connection.send(self._framed[2])
         return True
 
     # Connection events
@@ -204,20 +217,16 @@ class Multiplexer:
         @return: its state, or C{None} if there are too many connections.
         """
         peer_id = connection.peer_id
-        if not self.make_room():
-            self.counters["refused_too_many_connections"] += 1
+        if not self._table.make_room():
             return None
         channels = Channels(connection.exporter, self._own_id, peer_id)
-        link = Link(connection, peer_id, self._clock.seconds(), channels)
-        self._links[link] = None
-        peer = self._peers.get(peer_id)
-        if peer is None:
-            self._peers[peer_id] = _Peer(link)
-            self._notify(lambda links: links.peer_connected(peer_id), tuple(self._topics))
-            return link
-        self.counters["duplicate_connections"] += 1
-        if self._survives(link, peer.current):
-            self._replace(peer, link)
+        link = Link(connection, self._clock.seconds(), channels)
+        current = self._table.add(link)
+        if current is None:
+            self._table.peer_connected(peer_id)
+        elif self._survives(link, current):
+            self._schedule_close(current)
+            self._take_over(link, current)
         else:
             self._schedule_close(link)
         return link
@@ -232,18 +241,18 @@ class Multiplexer:
         for channel, group in groupby(frames, _channel_of_data):
             if channel is None:
                 for frame in group:
-                    if link in self._links:
+                    if link.connection in self._table.links:
                         self._control_received(link, frame)
-            elif link in self._links:
+            elif link.connection in self._table.links:
                 self._messages_received(link, channel, [cast(Data, frame).message for frame in group])
 
     def _messages_received(self, link: Link, channel: int, messages: list[bytes]) -> None:
         topic_id = link.channels.topic_of(channel)
-        topic = None if topic_id is None else self._topics.get(topic_id)
-        if topic is None:
+        links = None if topic_id is None else self._table.topics.get(topic_id)
+        if links is None:
             self.counters["received_not_admitted"] += len(messages)
         else:
-            topic.links.messages_received(link.peer_id, messages)
+            links.messages_received(link.peer_id, messages)
 
     def _control_received(self, link: Link, frame: ReceivedFrame) -> None:
         if isinstance(frame, Open):
@@ -270,11 +279,11 @@ class Multiplexer:
         Handle the EARLY that C{link} may have kept for a topic that we have just
         opened.
         """
-        topic = self._topics.get(topic_id)
-        if topic is None or link not in self._links:
+        key = self._keys.get(topic_id)
+        if key is None or link.connection not in self._table.links:
             return
         try:
-            kept = link.channels.take_early(topic_id, topic.key)
+            kept = link.channels.take_early(topic_id, key)
             if kept is not None:
                 self._messages_received(link, kept[0], [kept[1]])
         except RemoteError as error:
@@ -287,62 +296,17 @@ class Multiplexer:
         """
         Remove a connection that has ended, for any reason.
         """
-        if link not in self._links:
-            return
-        del self._links[link]
-        self._cancel_close(link)
-        peer = self._peers.get(link.peer_id)
-        if peer is not None and peer.current is link:
-            other = next(
-                (o for o in reversed(self._links) if o.peer_id == link.peer_id and not o.closing), None
-            )
-            if other is not None:
-                self._cancel_close(other)
-                peer.current = other
-                self._take_over(peer, link)
-                self.writers.check()
-            else:
-                self._peer_disconnected(peer, link)
+        self._table.remove(link.connection)
 
     def close_all(self) -> None:
         """
         Close all topics and all connections.
         """
-        for topic_id in tuple(self._topics):
+        for topic_id in tuple(self._keys):
             self.close_topic(topic_id)
-        for link in tuple(self._links):
-            self._close(link)
-
-    def make_room(self) -> bool:
-        """
-        Return whether one more connection is allowed.  At the limit, the oldest
-        connection that serves no topic is closed first.
-        """
-        live = [link for link in self._links if not link.closing]
-        if len(live) < MAX_CONNECTIONS:
-            return True
-        idle = next((link for link in live if not self._serves(link)), None)
-        if idle is None:
-            return False
-        self.counters["closed_made_room"] += 1
-        self._close(idle)
-        return True
+        self._table.close_all()
 
     # Internals
-
-    def _connection(self, peer_id: PeerId) -> Connection | None:
-        peer = self._peers.get(peer_id)
-        return None if peer is None else peer.current.connection
-
-    def _notify(self, call: Callable[[ITopicLinks], None], topic_ids: Sequence[bytes]) -> None:
-        for topic_id in topic_ids:
-            # An earlier call may have closed this topic.
-            if (topic := self._topics.get(topic_id)) is None:
-                continue
-            try:
-                call(topic.links)
-            except Exception:
-                self._log.failure("unexpected error while handling a connection event")
 
     def _survives(self, new: Link, old: Link) -> bool:
         if new.opened_at - old.opened_at > DUPLICATE_WINDOW:
@@ -351,18 +315,33 @@ class Multiplexer:
             return True
         return new.connection.opened_by_us == (self._own_id > new.peer_id)
 
-    def _replace(self, peer: _Peer, link: Link) -> None:
-        old, peer.current = peer.current, link
-        self._take_over(peer, old)
-        self._schedule_close(old)
+    def _take_over(self, link: Link, old: Link) -> None:
+        """
+        Make C{link} current, and move the topics of the former current connection to
+        it.
+        """
+        self._table.current[link.peer_id] = link
+        for topic_id in old.channels.shared() | self._waiting.get(link.peer_id, {}).keys():
+            self._await_admission(link, topic_id)
         self.writers.check()
 
-    def _take_over(self, peer: _Peer, old: Link) -> None:
+    def _retired(self, link: Link) -> None:
         """
-        Move the topics that C{old} served to the current connection.
+        Let another connection of the peer take over from C{link}.  Not when we close
+        it: only unused ones are closed.
         """
-        for topic_id in self._serves(old) | peer.waiting.keys():
-            self._await_admission(peer, topic_id)
+        peer_id = link.peer_id
+        if self._table.current.get(peer_id) is not link:
+            return
+        others = self._table.serving(peer_id)
+        if others and link.connection not in self._table.links:
+            self._table.keep(others[-1])
+            self._take_over(others[-1], link)
+            return
+        topic_ids = self._serves(link)
+        for waiting in self._waiting.pop(peer_id, {}).values():
+            cancel_if_active(waiting.timeout)
+        self._table.forget_peer(peer_id, topic_ids)
 
     def _open(self, link: Link, topic_id: bytes) -> None:
         """
@@ -372,59 +351,59 @@ class Multiplexer:
         if link.closing:
             return
         frames: list[Frame] = [*link.channels.open(topic_id, self._keys[topic_id])]
-        peer = self._peers.get(link.peer_id)
-        if peer is not None and peer.current is link:
+        if self._table.current.get(link.peer_id) is link:
             if frames:
-                frames += self._early(peer, topic_id)
+                frames += self._early(link, topic_id)
             number = link.channels.sending(topic_id)
             if number is not None:
-                frames += [Data(number, message) for message in self._stop_waiting(peer, topic_id)]
+                frames += [Data(number, message) for message in self._stop_waiting(link.peer_id, topic_id)]
         if frames:
             link.connection.send(b"".join(map(encode_frame, frames)))
         self._use(link)
 
-    def _early(self, peer: _Peer, topic_id: bytes) -> list[Early]:
+    def _early(self, link: Link, topic_id: bytes) -> list[Early]:
         """
         Return the first waiting message as EARLY if it may be sent with our OPEN.
         """
-        waiting = peer.waiting.get(topic_id)
+        waiting = self._waiting.get(link.peer_id, {}).get(topic_id)
         if waiting is None or not waiting.messages:
             return []
-        early = peer.current.channels.early(topic_id, self._keys[topic_id], waiting.messages[0])
+        early = link.channels.early(topic_id, self._keys[topic_id], waiting.messages[0])
         if early is None:
             return []
         del waiting.messages[0]
         return [early]
 
-    def _await_admission(self, peer: _Peer, topic_id: bytes, message: bytes | None = None) -> None:
+    def _await_admission(self, link: Link, topic_id: bytes, message: bytes | None = None) -> None:
         """
         Wait for the peer to admit us to a topic within L{MAX_WAIT}.
 
+        @param link: the peer's current connection.
         @param message: an encoded gossip message to send then.
         """
-        waiting = peer.waiting.get(topic_id)
+        of_peer = self._waiting.setdefault(link.peer_id, {})
+        waiting = of_peer.get(topic_id)
         if waiting is None:
-            timeout = self._clock.callLater(MAX_WAIT, self._not_admitted, peer, topic_id)
-            waiting = peer.waiting[topic_id] = _Waiting(timeout)
+            timeout = self._clock.callLater(MAX_WAIT, self._not_admitted, link.peer_id, topic_id)
+            waiting = of_peer[topic_id] = _Waiting(timeout)
         if message is not None:
             if len(waiting.messages) < MAX_WAITING:
                 waiting.messages.append(message)
             else:
                 self.counters["send_too_many_waiting"] += 1
-        self._open(peer.current, topic_id)
+        self._open(link, topic_id)
 
-    def _stop_waiting(self, peer: _Peer, topic_id: bytes) -> list[bytes]:
-        waiting = peer.waiting.pop(topic_id, None)
+    def _stop_waiting(self, peer_id: PeerId, topic_id: bytes) -> list[bytes]:
+        waiting = self._waiting.get(peer_id, {}).pop(topic_id, None)
         if waiting is None:
             return []
         cancel_if_active(waiting.timeout)
         return waiting.messages
 
-    def _not_admitted(self, peer: _Peer, topic_id: bytes) -> None:
+    def _not_admitted(self, peer_id: PeerId, topic_id: bytes) -> None:
         self.counters["send_not_admitted"] += 1
-        peer_id = peer.current.peer_id
         self.disconnect(peer_id, topic_id)
-        self._notify(lambda links: links.peer_disconnected(peer_id), (topic_id,))
+        self._table.peer_disconnected(peer_id, (topic_id,))
 
     def _leave(self, link: Link, topic_id: bytes) -> None:
         """
@@ -436,53 +415,25 @@ class Multiplexer:
             self._close_unused(link)
 
     def _close_unused(self, link: Link) -> None:
-        if link in self._links and link.channels.idle() and not self._serves(link):
+        if link.connection in self._table.links and link.channels.idle() and not self._serves(link):
             self._schedule_close(link)
 
     def _serves(self, link: Link) -> set[bytes]:
         """
         Return the topics that C{link} carries or is waiting to carry.
         """
-        peer = self._peers.get(link.peer_id)
-        if peer is None or peer.current is not link:
+        if self._table.current.get(link.peer_id) is not link:
             return link.channels.shared()
-        return link.channels.shared() | peer.waiting.keys()
+        return link.channels.shared() | self._waiting.get(link.peer_id, {}).keys()
 
     def _use(self, link: Link) -> None:
         """
         Cancel the scheduled close of C{link}, unless another connection has replaced
         it.
         """
-        peer = self._peers.get(link.peer_id)
-        if peer is not None and peer.current is link:
-            self._cancel_close(link)
+        if self._table.current.get(link.peer_id) is link:
+            self._table.keep(link)
 
     def _schedule_close(self, link: Link) -> None:
         if link.linger is None and not link.closing:
-            link.linger = self._clock.callLater(LINGER, self._close, link)
-
-    def _cancel_close(self, link: Link) -> None:
-        if link.linger is not None:
-            cancel_if_active(link.linger)
-            link.linger = None
-
-    def _close(self, link: Link) -> None:
-        self._cancel_close(link)
-        if link.closing:
-            return
-        link.closing = True
-        peer = self._peers.get(link.peer_id)
-        if peer is not None and peer.current is link:
-            self._peer_disconnected(peer, link)
-        link.connection.close()
-
-    def _peer_disconnected(self, peer: _Peer, link: Link) -> None:
-        """
-        Handle the end of C{link}, the last connection to its peer.
-        """
-        lost = self._serves(link)
-        del self._peers[link.peer_id]
-        for topic_id in tuple(peer.waiting):
-            self._stop_waiting(peer, topic_id)
-        self._notify(lambda links: links.peer_disconnected(link.peer_id), tuple(lost))
-        self.writers.check()
+            self._table.close_later(link, LINGER)

@@ -35,14 +35,12 @@ from dtt.identity import PeerKey
 from dtt.interfaces import IListener, ITopicLinks, PeerId
 from dtt.net.local import listening_addresses, local_addresses
 from dtt.transport.dialing import Dials
-from dtt.transport.handshakes import Handshakes
-from dtt.transport.streams.connection import HANDSHAKE_TIMEOUT, StreamsConnection
-from dtt.transport.streams.multiplexer import MAX_CONNECTIONS, Multiplexer
+from dtt.transport.handshakes import HANDSHAKE_TIMEOUT, Handshakes
+from dtt.transport.streams.connection import StreamsConnection
+from dtt.transport.streams.multiplexer import Multiplexer
 from dtt.transport.streams.tls import ConnectionCreator
+from dtt.transport.table import MAX_CONNECTIONS, STOP_TIMEOUT
 from dtt.wire.addresses import MAX_ADDRESSES, STREAMS, Address, PeerAddress, direct_addresses
-
-#: Seconds until L{StreamsTransport.stop} aborts what is left (docs/protocol/streams.md section 4).
-STOP_TIMEOUT = 1.5
 
 
 class _Factory(Factory):

@@ -12,9 +12,10 @@ from twisted.internet.defer import Deferred
 
 from dtt.testing.iroh.endpoints import MemoryEndpoint
 from dtt.testing.memory_transport import RecordingLinks
+from dtt.transport import table
 from dtt.transport.iroh import connections as quic_peers
 from dtt.transport.iroh.connections import FIRST_USE, REPLACED, UNUSED
-from dtt.transport.streams.multiplexer import LINGER
+from dtt.transport.table import LINGER
 from dtt.wire.length_prefix import prefix
 from tests.transport.iroh.common import BYE, OTHER, SECRET, TOPIC, IrohTestCase, RawPeer
 
@@ -312,7 +313,8 @@ class EndTests(IrohTestCase):
         """
         The number of closing connections is limited: beyond it the oldest are aborted.
         """
-        self.patch(quic_peers, "MAX_CONNECTIONS", 8)
+        for module in (table, quic_peers):
+            self.patch(module, "MAX_CONNECTIONS", 8)
         self.net.window = 40
         raw = RawPeer(self, 2)
         for _ in range(40):
@@ -321,3 +323,20 @@ class EndTests(IrohTestCase):
             self.assertLessEqual(len(self.a.peers.connections()), 16)
         self.assertEqual(self.closed()["did not close in time"], 24)
         self.assertTrue(self.a.is_connected(raw.key.peer_id))
+
+    def test_room_made_by_the_same_peer(self) -> None:
+        """
+        At the limit a peer's unused connection may be closed for the next one of the
+        same peer, which then is its first.
+        """
+        self.patch(table, "MAX_CONNECTIONS", 1)
+        raw = RawPeer(self, 2)
+        raw.connect(self.a)
+        connection = raw.connect(self.a)
+        self.assertEqual(self.closed(), {"made room": 1})
+        self.assertTrue(self.a.is_connected(raw.key.peer_id))
+        self.a.send(raw.key.peer_id, TOPIC, b"hello")
+        self.assertEqual(raw.read(connection), prefix(TOPIC) + prefix(b"hello"))
+        connection.other.lose("timed out")
+        self.advance(0.1)
+        self.assertFalse(self.a.is_connected(raw.key.peer_id))

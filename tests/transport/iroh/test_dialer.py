@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from dtt.testing.iroh.endpoints import MemoryEndpoint
 from dtt.transport.iroh import spare_endpoints as quic_spares
 from dtt.transport.iroh.acceptor import MAX_ACCEPTS
-from dtt.transport.iroh.endpoint import ALPN
+from dtt.transport.iroh.endpoint import ALPN, Servers
 from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
 from tests.transport.iroh.common import BYE, TOPIC, IrohTestCase, RawPeer
 
@@ -106,8 +106,8 @@ class FalseAddressTests(IrohTestCase):
         """
         url = "https://relay.example/"
         self.net.start_relay(url)
-        one, _ = self.transport(5, relay_urls=[url])
-        other, _ = self.transport(6, relay_urls=[url])
+        one, _ = self.transport(5, servers=Servers(relay_urls=[url]))
+        other, _ = self.transport(6, servers=Servers(relay_urls=[url]))
         self.endpoints = len(self.net.endpoints)
         addresses = [self.false, RelayAddress(url)]
         result = one.dial(other.peer_id, addresses)
@@ -122,7 +122,7 @@ class FalseAddressTests(IrohTestCase):
         """
         So is the id alone, if the library finds peers by it.
         """
-        transport, _ = self.transport(5, preset="n0")
+        transport, _ = self.transport(5, servers=Servers("n0"))
         dial = transport.dial(self.b.peer_id, [self.false])
         self.advance(1)
         self.assertEqual(str(self.failureResultOf(dial).value), "wrong peer key, no address")

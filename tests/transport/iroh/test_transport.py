@@ -13,7 +13,9 @@ from zope.interface import implementer
 from dtt.addresses.book import AddressBook
 from dtt.errors import ListenError, UsageError
 from dtt.gossip.member import GossipMember
+from dtt.gossip.services import GossipServices
 from dtt.interfaces import IGossipObserver
+from dtt.transport.iroh.endpoint import Servers
 from dtt.transport.iroh.transport import IrohTransport
 from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
 from tests.transport.iroh.common import KEYS, SECRET, TOPIC, IrohTestCase
@@ -63,7 +65,9 @@ class AddressTests(IrohTestCase):
         """
         changes = []
         url = "https://relay.example/"
-        transport, _ = self.transport(5, relay_urls=[url], on_addresses_changed=lambda: changes.append(1))
+        transport, _ = self.transport(
+            5, servers=Servers(relay_urls=[url]), on_addresses_changed=lambda: changes.append(1)
+        )
         self.assertNotIn(RelayAddress(url), transport.addresses())
         self.net.start_relay(url)
         self.advance(0)
@@ -81,8 +85,8 @@ class AddressTests(IrohTestCase):
         """
         url = "https://relay.example/"
         self.net.start_relay(url)
-        b, _ = self.transport(2, relay_urls=[url])
-        c, _ = self.transport(3, relay_urls=[url])
+        b, _ = self.transport(2, servers=Servers(relay_urls=[url]))
+        c, _ = self.transport(3, servers=Servers(relay_urls=[url]))
         dial = c.dial(b.peer_id, [RelayAddress(url)])
         self.advance(0.1)
         self.successResultOf(dial)
@@ -93,7 +97,7 @@ class AddressTests(IrohTestCase):
         """
         With n0's preset the library can find a peer by its id.
         """
-        transport, _ = self.transport(5, preset="n0")
+        transport, _ = self.transport(5, servers=Servers("n0"))
         self.assertTrue(transport.finds_peers)
         self.assertFalse(self.a.finds_peers)
         dial = transport.dial(KEYS[6].peer_id, [])
@@ -104,8 +108,10 @@ class AddressTests(IrohTestCase):
         An invalid preset or relay is an error.
         """
         bindings = self.net.bindings("10.0.0.9")
-        for settings in ({"preset": "n1"}, {"relay_urls": ["relay.example"]}):
-            self.assertRaises(UsageError, IrohTransport, self.clock, KEYS[9], bindings=bindings, **settings)
+        for servers in (Servers("n1"), Servers(relay_urls=["relay.example"])):
+            self.assertRaises(
+                UsageError, IrohTransport, self.clock, KEYS[9], bindings=bindings, servers=servers
+            )
 
     def test_not_listening(self) -> None:
         """
@@ -143,7 +149,8 @@ class MemberTests(IrohTestCase):
             transport.listen(host, 0)
             rng = Random(number)
             book = AddressBook(self.clock, rng, transport.addresses, key.peer_id)
-            member = GossipMember(self.clock, rng, key.peer_id, TOPIC, SECRET, transport, book)
+            services = GossipServices(self.clock, rng, key.peer_id, transport, book)
+            member = GossipMember(services, TOPIC, SECRET)
             observer = _Contents()
             member.subscribe(observer)
             member.start()

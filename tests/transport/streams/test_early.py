@@ -17,6 +17,7 @@ from dtt.addresses.book import AddressBook
 from dtt.errors import DecodeError
 from dtt.gossip.member import GossipMember
 from dtt.gossip.proto.messages import Join, Neighbor, Priority, encode
+from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
 from dtt.interfaces import GossipMessage, IGossipObserver, PeerId
 from dtt.testing.net.tcp import MemoryTCPNetwork
@@ -178,7 +179,8 @@ class TripsTests(SynchronousTestCase):
         for other in (1, 2):
             address = PeerAddress(STREAMS, f"10.0.0.{other}", 4433)
             book.learn(PeerKey.from_seed(bytes((other,)) * 32).peer_id, (address,), "record")
-        member = GossipMember(reactor, Random(n), transport.peer_id, TOPIC, SECRET, transport, book)
+        services = GossipServices(reactor, Random(n), transport.peer_id, transport, book)
+        member = GossipMember(services, TOPIC, SECRET)
         member.start()
         self.members.append(member)
         self.observers.append(Ups(self.clock))

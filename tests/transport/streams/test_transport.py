@@ -20,9 +20,9 @@ from dtt.errors import DialFailed, ListenError
 from dtt.identity import PeerKey
 from dtt.testing.memory_transport import RecordingLinks
 from dtt.testing.net.tcp import MemoryTCPNetwork
+from dtt.transport import table
 from dtt.transport.backpressure import closed_counter
 from dtt.transport.streams import connection as connection_module
-from dtt.transport.streams import multiplexer as multiplex
 from dtt.transport.streams import transport as streams
 from dtt.transport.streams.channels import admission_tag, topic_key
 from dtt.transport.streams.connection import StreamsConnection
@@ -434,7 +434,7 @@ class ConnectionTests(StreamsTestCase):
         """
         The number of closing connections is limited: beyond it the oldest are aborted.
         """
-        for module in (multiplex, streams):
+        for module in (table, streams):
             self.patch(module, "MAX_CONNECTIONS", 8)
         for _ in range(40):
             transport: Any = self.stranger().transport
@@ -469,7 +469,7 @@ class ConnectionTests(StreamsTestCase):
         """
         self.share()
         (connection,) = self.a.connections
-        for thing in (self.a, connection, *self.a.multiplexer._links, *self.a.multiplexer._topics.values()):
+        for thing in (self.a, connection, *self.a.multiplexer._table.links.values()):
             text = repr(thing)
             self.assertNotIn(ALICE.seed.hex(), text)
             self.assertNotIn(repr(ALICE.seed), text)

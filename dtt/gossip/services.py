@@ -1,0 +1,34 @@
+"""
+What the members of all topics share.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from dtt.config import TimeoutsConfig
+from dtt.interfaces import IAddressBook, IPeerTransport, PeerId
+
+
+@frozen(slots=True, eq=False)
+class GossipServices:
+    """
+    What the members of all topics share.
+
+    @ivar reactor: schedules timers and timeouts.
+    @ivar rng: the source of randomness of the protocol.
+    @ivar peer_id: our peer id (32 bytes): the public key of the transport.
+    @ivar transport: connects to peers.
+    @ivar book: knows addresses of peers.
+    @ivar timeouts: the time limits of operations.
+    """
+
+    reactor: IReactorTime
+    rng: Random
+    peer_id: PeerId
+    transport: IPeerTransport
+    book: IAddressBook
+    timeouts: TimeoutsConfig = field(factory=TimeoutsConfig)
