@@ -222,17 +222,7 @@ class Neighbourhood:
             limiter=None if self._closed else FloodLimiter(None if self.family is IPV4 else site),
             rng=self._rng,
         )
-        self.client = Client(
-            self.krpc,
-            self.table,
-            self.family,
-            closed=self._closed,
-            wants_both=lambda: self._other is not None and self._other.needs_nodes,
-            asking=lambda contact: self._sending(contact.host),
-            timed_out=self._timed_out,
-            seconds=self._reactor.seconds,
-            later=partial(self._reactor.callLater, 0.0),
-        )
+        self.client = Client(self._reactor, self.krpc, self.table, self.family, self)
         return self.krpc
 
     @property
@@ -276,7 +266,7 @@ class Neighbourhood:
         """
         if is_bootstrap and len(self._hosts) < MAX_HOSTS:
             self._hosts.add((host, port))
-        self._sending(host)
+        self.sending(host)
         arguments: dict[bytes, Any] = {b"target": self.node_id}
         if self._other is not None:
             # The first nodes of one family may know nodes of the other.
@@ -404,13 +394,27 @@ class Neighbourhood:
             self._ping(Contact(query.node_id, host, port))
         return reply
 
-    def _sending(self, host: str) -> None:
+    # For the client
+
+    def wants_both(self) -> bool:
+        """
+        Return whether the other family needs nodes.
+        """
+        return self._other is not None and self._other.needs_nodes
+
+    def sending(self, host: str) -> None:
+        """
+        Remember that something is sent to C{host}: its queries are not unsolicited.
+        """
         if host not in self._sent_to:
             self._sent_to[host] = None
             if len(self._sent_to) > MAX_SENT_TO:
                 self._sent_to.popitem(last=False)
 
-    def _timed_out(self, contact: Contact) -> None:
+    def timed_out(self, contact: Contact) -> None:
+        """
+        Process the time-out of a query.
+        """
         self.table.failed(contact)
         if self._reactor.seconds() - HARD_TIMEOUT >= self._last_response:
             self._timeouts += 1

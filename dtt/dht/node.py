@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
-from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH
+from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH, LookupOptions
 from dtt.dht.client.puts import Put
 from dtt.dht.client.reads import contacts_of, read_again
 from dtt.dht.families import gather_until, merge_puts, merge_reads, restrict_to_family
@@ -371,9 +371,8 @@ class DHTNode(Service):
             contacts = (
                 () if known is None else contacts_of(restrict_to_family(known, side.family), self.node_id)
             )
-            return await side.client.get_mutable(
-                public_key, salt, on_answer, on_inner, known=contacts, alpha=alpha, width=width
-            )
+            options = LookupOptions(width=width, alpha=alpha, known=contacts, mainline=True)
+            return await side.client.get_mutable(public_key, salt, on_answer, on_inner, options)
 
         async def get() -> MutableRead:
             own = self._own_answer(public_key, salt)
