@@ -23,8 +23,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
-from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -33,6 +32,7 @@ from twisted.internet.task import LoopingCall
 from dtt.dht.client.client import Client
 from dtt.dht.client.reads import contacts_in
 from dtt.dht.external_address import AddressVotes
+from dtt.dht.options import NodeOptions
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import generate, is_valid
 from dtt.dht.routing.table import FRESH, RoutingTable
@@ -97,6 +97,27 @@ def _ignore(_: object) -> None:
     """
 
 
+class NeighbourhoodOwner(Protocol):
+    """
+    What a neighbourhood tells its owner.
+    """
+
+    def response_received(self, response: Response) -> None:
+        """
+        A node has responded, and the table was updated.
+        """
+
+    def nodes_lost(self) -> None:
+        """
+        All nodes in the table are dead or may be unreachable. Called repeatedly.
+        """
+
+    def external_host_changed(self, host: str) -> None:
+        """
+        Our external IP address became known or has changed.
+        """
+
+
 class Neighbourhood:
     """
     The state of a node in one address family, and its upkeep.
@@ -115,55 +136,36 @@ class Neighbourhood:
     def __init__(
         self,
         reactor: Any,
-        node_id: bytes,
-        family: Family = IPV4,
+        options: NodeOptions,
+        family: Family,
+        owner: NeighbourhoodOwner,
         other: Neighbourhood | None = None,
-        *,
-        closed: bool,
-        always_serves: bool,
-        upload_rate: float,
-        external_host: str | None,
-        rng: Random,
-        on_response: Callable[[Response], None],
-        on_lost: Callable[[], None],
-        on_external_host: Callable[[str], None] | None,
     ) -> None:
         """
         @param reactor: the clock.
-        @param node_id: our 20-byte id.
+        @param options: those of the node.
         @param family: the address family.
+        @param owner: informed of responses, losses and our external address.
         @param other: the neighbourhood of the other family, if there is one; its stores
             and limits are shared.
-        @param closed: as in L{RoutingTable<dtt.dht.routing.table.RoutingTable>}.
-        @param always_serves: never announce ourselves as read-only.
-        @param upload_rate: the most bytes per second sent in answers.
-        @param external_host: our external IP address in an earlier run, or C{None};
-            ignored if it is of the other family.
-        @param rng: the source of ids, tokens and transaction ids; must be
-            unpredictable.
-        @param on_response: called with each response, after the table was updated.
-        @param on_lost: called, possibly repeatedly, when all nodes in the table are
-            dead or may be unreachable.
-        @param on_external_host: called with our external IP address when it becomes
-            known or changes.
         """
         self.family = family
-        self.node_id = node_id
+        self.node_id = options.node_id
         self._reactor = reactor
-        self._closed = closed
-        self._always_serves = always_serves
-        self._rng = rng
-        self._on_response = on_response
-        self._on_lost = on_lost
-        self._on_external_host = on_external_host
+        self._closed = options.closed
+        self._always_serves = options.always_serves
+        self._rng = options.rng
+        self._owner = owner
         now = reactor.seconds()
-        self.table = RoutingTable(node_id, now, closed=closed)
+        self.table = RoutingTable(options.node_id, now, closed=options.closed)
         self._other = other
         if other is not None:
             other._other = self
-        self.responder = self._make_responder(other, upload_rate)
-        known = external_host is not None and family.has(external_host)
-        self._votes = AddressVotes(encode_address(external_host, 0)[:-2] if known and external_host else None)
+        self.responder = self._make_responder(other, options.upload_rate)
+        known = options.external_host
+        if known is not None and not family.has(known):
+            known = None
+        self._votes = AddressVotes(None if known is None else encode_address(known, 0)[:-2])
         # An ordered set.
         self._sent_to: OrderedDict[str, None] = OrderedDict()
         self._last_stranger = now
@@ -365,7 +367,7 @@ class Neighbourhood:
             doubtful = self.table.responded(Contact(response.node_id, host, port), now)
             if doubtful is not None:
                 self._ping(doubtful)
-        self._on_response(response)
+        self._owner.response_received(response)
         if self._other is not None and self._other.needs_nodes:
             self._other.introduce(contacts_in(response, self._other.family)[:K])
         ip = None if response.ip is None else response.ip[:-2]
@@ -419,9 +421,9 @@ class Neighbourhood:
         if self._reactor.seconds() - HARD_TIMEOUT >= self._last_response:
             self._timeouts += 1
             if self._timeouts % SILENCE == 0:
-                self._on_lost()
+                self._owner.nodes_lost()
         if not len(self.table):
-            self._on_lost()
+            self._owner.nodes_lost()
 
     def _ping(self, contact: Contact, finished: Callable[[], None] = lambda: None) -> None:
         if not self.client.may_ask(contact):
@@ -439,7 +441,7 @@ class Neighbourhood:
         self._id_change = None
         ip = self.external_host
         assert ip is not None
-        self.client.notify(self._on_external_host, ip)
+        self.client.notify(self._owner.external_host_changed, ip)
         if is_valid(self.node_id, ip):
             return
         self.node_id = self.krpc.node_id = self.responder.node_id = generate(ip, self._rng)
@@ -453,7 +455,7 @@ class Neighbourhood:
         suspended = now > self._next_upkeep + SUSPENDED
         self._next_upkeep = now + UPKEEP_INTERVAL
         if suspended or not len(self.table):
-            self._on_lost()
+            self._owner.nodes_lost()
         elif not self.needs_nodes:
             self._search_pause = FIRST_SEARCH
         elif now - self._searched >= self._search_pause:
