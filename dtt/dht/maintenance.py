@@ -36,9 +36,8 @@ from dtt.dht.options import NodeOptions
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import generate, is_valid
 from dtt.dht.routing.table import FRESH, RoutingTable
+from dtt.dht.server.resources import Resources
 from dtt.dht.server.responder import Responder
-from dtt.dht.server.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
-from dtt.dht.server.upload import AnswerLimits
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family, decode_address, encode_address
 from dtt.krpc.flood import FloodLimiter
@@ -161,7 +160,7 @@ class Neighbourhood:
         self._other = other
         if other is not None:
             other._other = self
-        self.responder = self._make_responder(other, options.upload_rate)
+        self.responder = self._make_responder(options)
         known = options.external_host
         if known is not None and not family.has(known):
             known = None
@@ -185,25 +184,21 @@ class Neighbourhood:
         self._upkeep = LoopingCall(self._keep_up)
         self._upkeep.clock = reactor
 
-    def _make_responder(self, other: Neighbourhood | None, upload_rate: float) -> Responder:
-        closed, node_id = self._closed, self.node_id
-        if other is not None:
-            limits, items, peers = other.responder.limits, other.responder.items, other.responder.peers
+    def _make_responder(self, options: NodeOptions) -> Responder:
+        if self._other is not None:
+            resources = self._other.responder.resources
         else:
-            limits = AnswerLimits(upload_rate=upload_rate, closed=closed)
-            # On one machine all nodes are in one network, which may fill the store.
-            items = ItemStore(node_id, share=MAX_ITEMS) if closed else ItemStore(node_id)
-            peers = PeerStore(node_id, share=MAX_PEERS) if closed else PeerStore(node_id)
+            resources = Resources.create(
+                options.node_id, closed=options.closed, upload_rate=options.upload_rate
+            )
         here, there = self._nearest, self._nearest_in_other
         return Responder(
             self._reactor,
-            node_id,
+            options.node_id,
             here if self.family is IPV4 else there,
-            nearest6=here if self.family is IPV6 else there if other is not None else None,
-            rng=self._rng,
-            limits=limits,
-            items=items,
-            peers=peers,
+            nearest6=here if self.family is IPV6 else there if self._other is not None else None,
+            rng=options.rng,
+            resources=resources,
         )
 
     def _nearest(self, target: bytes) -> bytes:
