@@ -28,8 +28,9 @@ from twisted.internet.task import Clock
 from benchmarks.dht_support import LOOPBACK, Items, Server, UnavailableError, put_arguments, resident
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.table import RoutingTable
+from dtt.dht.server.resources import Resources
 from dtt.dht.server.responder import Responder
-from dtt.dht.server.storage import MAX_ITEMS_OF_NETWORK, ItemStore
+from dtt.dht.server.storage import MAX_ITEMS_OF_NETWORK, ItemStore, PeerStore
 from dtt.dht.server.upload import AnswerLimits
 from dtt.interfaces import Contact
 from dtt.krpc.items import MAX_SEQ
@@ -59,8 +60,9 @@ def items(count: int) -> float:
         rng.randbytes(20),
         lambda target: b"",
         rng=rng,
-        limits=AnswerLimits(closed=True),
-        items=ItemStore(bytes(20), capacity=2 * count),
+        resources=Resources(
+            AnswerLimits(closed=True), ItemStore(bytes(20), capacity=2 * count), PeerStore(bytes(20))
+        ),
     )
     maker = Items(rng.randbytes(32), rng)
 

@@ -11,9 +11,8 @@ L{dtt.dht.maintenance}.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
-from random import Random
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
@@ -24,6 +23,7 @@ from dtt.dht.bootstrap import Bootstrap
 from dtt.dht.client.client import Client
 from dtt.dht.client.reads import contacts_in
 from dtt.dht.maintenance import Neighbourhood
+from dtt.dht.options import NodeOptions
 from dtt.errors import ListenError
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family
@@ -36,6 +36,27 @@ MAX_THROUGHPUT: Final = 16 * 1024
 
 #: The largest datagram received, bytes. Twisted's default.
 MAX_PACKET_SIZE: Final = 8192
+
+
+class SideOwner(Protocol):
+    """
+    What a side tells its owner, the node.
+    """
+
+    def side_ready(self) -> None:
+        """
+        A side has become ready, possibly again.
+        """
+
+    def side_searching(self) -> None:
+        """
+        A side has started to look for nodes while not ready.
+        """
+
+    def side_external_host_changed(self, side: Side, host: str) -> None:
+        """
+        Our external IP address of one family became known or has changed.
+        """
 
 
 class Side:
@@ -52,57 +73,29 @@ class Side:
     def __init__(
         self,
         reactor: Any,
+        options: NodeOptions,
         family: Family,
         interface: str,
-        node_id: bytes,
-        other: Side | None,
-        *,
-        bootstrap: Sequence[tuple[str, int]],
-        known_nodes: Sequence[Contact],
-        closed: bool,
-        always_serves: bool,
-        upload_rate: float,
-        external_host: str | None,
-        on_ready: Callable[[], None],
-        on_searching: Callable[[], None],
-        on_external_host: Callable[[str], None] | None,
-        rng: Random,
+        owner: SideOwner,
+        other: Side | None = None,
     ) -> None:
         """
-        For the parameters not listed see L{dtt.dht.node.DHTNode} and
-        L{Neighbourhood<dtt.dht.maintenance.Neighbourhood>}.
-
         @param reactor: the clock and UDP.
+        @param options: those of the node.
         @param family: the address family.
         @param interface: an IP literal of the family, or C{""} for all addresses.
-        @param node_id: our 20-byte id.
+        @param owner: informed of our state and of our external address.
         @param other: the side of the other family, if there is one.
-        @param known_nodes: nodes of any family; those of the other family are ignored.
-        @param on_ready: called each time the side becomes ready.
-        @param on_searching: called each time the side starts to look for nodes while
-            not ready.
         """
         self.family = family
         self.ready = False
         self._reactor = reactor
         self._interface = interface
-        self._known = [contact for contact in known_nodes if family.has(contact.host)]
-        self._on_ready = on_ready
-        self._on_searching = on_searching
-        self._bootstrap = Bootstrap(reactor, bootstrap, self._ask_host, rng, family)
+        self._owner = owner
+        self._known = [contact for contact in options.known_nodes if family.has(contact.host)]
+        self._bootstrap = Bootstrap(reactor, options.bootstrap, self._ask_host, options.rng, family)
         self.neighbourhood = Neighbourhood(
-            reactor,
-            node_id,
-            family,
-            None if other is None else other.neighbourhood,
-            closed=closed,
-            always_serves=always_serves,
-            upload_rate=upload_rate,
-            external_host=external_host,
-            rng=rng,
-            on_response=self._heard,
-            on_lost=self._find_first_nodes,
-            on_external_host=on_external_host,
+            reactor, options, family, self, None if other is None else other.neighbourhood
         )
         self._listening: IListeningPort | None = None
         self._running = False
@@ -212,10 +205,21 @@ class Side:
             return
         self.ready = self.ready and len(self.neighbourhood.table) > 0
         if not self.ready:
-            self._on_searching()
+            self._owner.side_searching()
         self._bootstrap.start(self.known_nodes())
 
-    def _heard(self, response: Response) -> None:
+    # For the neighbourhood
+
+    def nodes_lost(self) -> None:
+        """
+        Look for nodes as at the start.
+        """
+        self._find_first_nodes()
+
+    def response_received(self, response: Response) -> None:
+        """
+        Become ready with the first useful response.
+        """
         if not self._bootstrap.running:
             return
         if not len(self.neighbourhood.table) and not contacts_in(response, self.family):
@@ -225,29 +229,32 @@ class Side:
         self.neighbourhood.find_neighbours(response)
         if not self.ready:
             self.ready = True
-            self._on_ready()
+            self._owner.side_ready()
+
+    def external_host_changed(self, host: str) -> None:
+        """
+        Tell the owner.
+        """
+        self._owner.side_external_host_changed(self, host)
 
 
 def make_sides(
-    reactor: Any, interface: str | None, interface6: str | None, node_id: bytes, **more: Any
+    reactor: Any, options: NodeOptions, interface: str | None, interface6: str | None, owner: SideOwner
 ) -> list[Side]:
     """
     Create the sides of a node, IPv4 first.
 
     @param interface: an IPv4 literal or C{""}; C{None}: no IPv4.
     @param interface6: an IPv6 literal or C{"::"}; C{None}: no IPv6.
-    @param more: see L{Side}. C{on_external_host} goes to the first side only.
     @raise ValueError: both interfaces are C{None}.
     """
     if interface is None and interface6 is None:
         raise ValueError("a node needs an IPv4 or an IPv6 interface")
-    on_external_host = more.pop("on_external_host")
     # Create the IPv4 side last: its answers have to be the fastest, and this way it
     # knows from the start whether there is another side.
     six = four = None
     if interface6 is not None:
-        observer = on_external_host if interface is None else None
-        six = Side(reactor, IPV6, interface6, node_id, None, on_external_host=observer, **more)
+        six = Side(reactor, options, IPV6, interface6, owner)
     if interface is not None:
-        four = Side(reactor, IPV4, interface, node_id, six, on_external_host=on_external_host, **more)
+        four = Side(reactor, options, IPV4, interface, owner, six)
     return [side for side in (four, six) if side is not None]

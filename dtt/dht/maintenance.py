@@ -23,8 +23,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
-from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -33,12 +32,12 @@ from twisted.internet.task import LoopingCall
 from dtt.dht.client.client import Client
 from dtt.dht.client.reads import contacts_in
 from dtt.dht.external_address import AddressVotes
+from dtt.dht.options import NodeOptions
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import generate, is_valid
 from dtt.dht.routing.table import FRESH, RoutingTable
+from dtt.dht.server.resources import Resources
 from dtt.dht.server.responder import Responder
-from dtt.dht.server.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
-from dtt.dht.server.upload import AnswerLimits
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family, decode_address, encode_address
 from dtt.krpc.flood import FloodLimiter
@@ -97,6 +96,27 @@ def _ignore(_: object) -> None:
     """
 
 
+class NeighbourhoodOwner(Protocol):
+    """
+    What a neighbourhood tells its owner.
+    """
+
+    def response_received(self, response: Response) -> None:
+        """
+        A node has responded, and the table was updated.
+        """
+
+    def nodes_lost(self) -> None:
+        """
+        All nodes in the table are dead or may be unreachable. Called repeatedly.
+        """
+
+    def external_host_changed(self, host: str) -> None:
+        """
+        Our external IP address became known or has changed.
+        """
+
+
 class Neighbourhood:
     """
     The state of a node in one address family, and its upkeep.
@@ -115,55 +135,36 @@ class Neighbourhood:
     def __init__(
         self,
         reactor: Any,
-        node_id: bytes,
-        family: Family = IPV4,
+        options: NodeOptions,
+        family: Family,
+        owner: NeighbourhoodOwner,
         other: Neighbourhood | None = None,
-        *,
-        closed: bool,
-        always_serves: bool,
-        upload_rate: float,
-        external_host: str | None,
-        rng: Random,
-        on_response: Callable[[Response], None],
-        on_lost: Callable[[], None],
-        on_external_host: Callable[[str], None] | None,
     ) -> None:
         """
         @param reactor: the clock.
-        @param node_id: our 20-byte id.
+        @param options: those of the node.
         @param family: the address family.
+        @param owner: informed of responses, losses and our external address.
         @param other: the neighbourhood of the other family, if there is one; its stores
             and limits are shared.
-        @param closed: as in L{RoutingTable<dtt.dht.routing.table.RoutingTable>}.
-        @param always_serves: never announce ourselves as read-only.
-        @param upload_rate: the most bytes per second sent in answers.
-        @param external_host: our external IP address in an earlier run, or C{None};
-            ignored if it is of the other family.
-        @param rng: the source of ids, tokens and transaction ids; must be
-            unpredictable.
-        @param on_response: called with each response, after the table was updated.
-        @param on_lost: called, possibly repeatedly, when all nodes in the table are
-            dead or may be unreachable.
-        @param on_external_host: called with our external IP address when it becomes
-            known or changes.
         """
         self.family = family
-        self.node_id = node_id
+        self.node_id = options.node_id
         self._reactor = reactor
-        self._closed = closed
-        self._always_serves = always_serves
-        self._rng = rng
-        self._on_response = on_response
-        self._on_lost = on_lost
-        self._on_external_host = on_external_host
+        self._closed = options.closed
+        self._always_serves = options.always_serves
+        self._rng = options.rng
+        self._owner = owner
         now = reactor.seconds()
-        self.table = RoutingTable(node_id, now, closed=closed)
+        self.table = RoutingTable(options.node_id, now, closed=options.closed)
         self._other = other
         if other is not None:
             other._other = self
-        self.responder = self._make_responder(other, upload_rate)
-        known = external_host is not None and family.has(external_host)
-        self._votes = AddressVotes(encode_address(external_host, 0)[:-2] if known and external_host else None)
+        self.responder = self._make_responder(options)
+        known = options.external_host
+        if known is not None and not family.has(known):
+            known = None
+        self._votes = AddressVotes(None if known is None else encode_address(known, 0)[:-2])
         # An ordered set.
         self._sent_to: OrderedDict[str, None] = OrderedDict()
         self._last_stranger = now
@@ -183,25 +184,21 @@ class Neighbourhood:
         self._upkeep = LoopingCall(self._keep_up)
         self._upkeep.clock = reactor
 
-    def _make_responder(self, other: Neighbourhood | None, upload_rate: float) -> Responder:
-        closed, node_id = self._closed, self.node_id
-        if other is not None:
-            limits, items, peers = other.responder.limits, other.responder.items, other.responder.peers
+    def _make_responder(self, options: NodeOptions) -> Responder:
+        if self._other is not None:
+            resources = self._other.responder.resources
         else:
-            limits = AnswerLimits(upload_rate=upload_rate, closed=closed)
-            # On one machine all nodes are in one network, which may fill the store.
-            items = ItemStore(node_id, share=MAX_ITEMS) if closed else ItemStore(node_id)
-            peers = PeerStore(node_id, share=MAX_PEERS) if closed else PeerStore(node_id)
+            resources = Resources.create(
+                options.node_id, closed=options.closed, upload_rate=options.upload_rate
+            )
         here, there = self._nearest, self._nearest_in_other
         return Responder(
             self._reactor,
-            node_id,
+            options.node_id,
             here if self.family is IPV4 else there,
-            nearest6=here if self.family is IPV6 else there if other is not None else None,
-            rng=self._rng,
-            limits=limits,
-            items=items,
-            peers=peers,
+            nearest6=here if self.family is IPV6 else there if self._other is not None else None,
+            rng=options.rng,
+            resources=resources,
         )
 
     def _nearest(self, target: bytes) -> bytes:
@@ -222,17 +219,7 @@ class Neighbourhood:
             limiter=None if self._closed else FloodLimiter(None if self.family is IPV4 else site),
             rng=self._rng,
         )
-        self.client = Client(
-            self.krpc,
-            self.table,
-            self.family,
-            closed=self._closed,
-            wants_both=lambda: self._other is not None and self._other.needs_nodes,
-            asking=lambda contact: self._sending(contact.host),
-            timed_out=self._timed_out,
-            seconds=self._reactor.seconds,
-            later=partial(self._reactor.callLater, 0.0),
-        )
+        self.client = Client(self._reactor, self.krpc, self.table, self.family, self)
         return self.krpc
 
     @property
@@ -276,7 +263,7 @@ class Neighbourhood:
         """
         if is_bootstrap and len(self._hosts) < MAX_HOSTS:
             self._hosts.add((host, port))
-        self._sending(host)
+        self.sending(host)
         arguments: dict[bytes, Any] = {b"target": self.node_id}
         if self._other is not None:
             # The first nodes of one family may know nodes of the other.
@@ -375,7 +362,7 @@ class Neighbourhood:
             doubtful = self.table.responded(Contact(response.node_id, host, port), now)
             if doubtful is not None:
                 self._ping(doubtful)
-        self._on_response(response)
+        self._owner.response_received(response)
         if self._other is not None and self._other.needs_nodes:
             self._other.introduce(contacts_in(response, self._other.family)[:K])
         ip = None if response.ip is None else response.ip[:-2]
@@ -404,20 +391,34 @@ class Neighbourhood:
             self._ping(Contact(query.node_id, host, port))
         return reply
 
-    def _sending(self, host: str) -> None:
+    # For the client
+
+    def wants_both(self) -> bool:
+        """
+        Return whether the other family needs nodes.
+        """
+        return self._other is not None and self._other.needs_nodes
+
+    def sending(self, host: str) -> None:
+        """
+        Remember that something is sent to C{host}: its queries are not unsolicited.
+        """
         if host not in self._sent_to:
             self._sent_to[host] = None
             if len(self._sent_to) > MAX_SENT_TO:
                 self._sent_to.popitem(last=False)
 
-    def _timed_out(self, contact: Contact) -> None:
+    def timed_out(self, contact: Contact) -> None:
+        """
+        Process the time-out of a query.
+        """
         self.table.failed(contact)
         if self._reactor.seconds() - HARD_TIMEOUT >= self._last_response:
             self._timeouts += 1
             if self._timeouts % SILENCE == 0:
-                self._on_lost()
+                self._owner.nodes_lost()
         if not len(self.table):
-            self._on_lost()
+            self._owner.nodes_lost()
 
     def _ping(self, contact: Contact, finished: Callable[[], None] = lambda: None) -> None:
         if not self.client.may_ask(contact):
@@ -435,7 +436,7 @@ class Neighbourhood:
         self._id_change = None
         ip = self.external_host
         assert ip is not None
-        self.client.notify(self._on_external_host, ip)
+        self.client.notify(self._owner.external_host_changed, ip)
         if is_valid(self.node_id, ip):
             return
         self.node_id = self.krpc.node_id = self.responder.node_id = generate(ip, self._rng)
@@ -449,7 +450,7 @@ class Neighbourhood:
         suspended = now > self._next_upkeep + SUSPENDED
         self._next_upkeep = now + UPKEEP_INTERVAL
         if suspended or not len(self.table):
-            self._on_lost()
+            self._owner.nodes_lost()
         elif not self.needs_nodes:
             self._search_pause = FIRST_SEARCH
         elif now - self._searched >= self._search_pause:

@@ -24,12 +24,13 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
-from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH
+from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH, LookupOptions
 from dtt.dht.client.puts import Put
 from dtt.dht.client.reads import contacts_of, read_again
 from dtt.dht.families import gather_until, merge_puts, merge_reads, restrict_to_family
 from dtt.dht.family import Side, make_sides
 from dtt.dht.maintenance import Neighbourhood
+from dtt.dht.options import NodeOptions
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import generate, random_id
 from dtt.dht.routing.table import RoutingTable
@@ -121,22 +122,18 @@ class DHTNode(Service):
         rng = SystemRandom() if rng is None else rng
         if node_id is None:
             node_id = random_id(rng) if external_host is None else generate(external_host, rng)
-        self.sides = make_sides(
-            reactor,
-            interface,
-            interface6,
-            node_id,
+        self._on_external_host = on_external_host
+        options = NodeOptions(
+            rng=rng,
+            node_id=node_id,
             bootstrap=bootstrap,
             known_nodes=known_nodes,
             closed=closed,
             always_serves=plain or closed,
             upload_rate=upload_rate,
             external_host=external_host,
-            on_ready=self._ready,
-            on_searching=self._searching,
-            on_external_host=on_external_host,
-            rng=rng,
         )
+        self.sides = make_sides(reactor, options, interface, interface6, self)
         self._warning: IDelayedCall | None = None
         self._stopped = False
         # Pending when_ready() calls and running operations, in order.
@@ -289,12 +286,6 @@ class DHTNode(Service):
     def _count(self) -> int:
         return sum(side.neighbourhood.known for side in self.sides)
 
-    def _searching(self) -> None:
-        if any(side.ready for side in self.sides) or self.unreachable or self._warning is not None:
-            return
-        if self.sides[0].hosts or self.known_nodes():
-            self._warning = self._reactor.callLater(UNREACHABLE_AFTER, self._warn)
-
     def _warn(self) -> None:
         self._warning = None
         self.unreachable = True
@@ -312,13 +303,34 @@ class DHTNode(Service):
             self._warning.cancel()
             self._warning = None
 
-    def _ready(self) -> None:
+    # For the sides
+
+    def side_ready(self) -> None:
+        """
+        End the waiting.
+        """
         self.unreachable = False
         self._cancel_warning()
         waiting, self._waiting = self._waiting, {}
         for deferred in waiting:
             if not deferred.called:
                 deferred.callback(self._count())
+
+    def side_searching(self) -> None:
+        """
+        Schedule a warning unless another side is ready.
+        """
+        if any(side.ready for side in self.sides) or self.unreachable or self._warning is not None:
+            return
+        if self.sides[0].hosts or self.known_nodes():
+            self._warning = self._reactor.callLater(UNREACHABLE_AFTER, self._warn)
+
+    def side_external_host_changed(self, side: Side, host: str) -> None:
+        """
+        Tell the observer, if it is the first side.
+        """
+        if self._on_external_host is not None and side is self.sides[0]:
+            self._on_external_host(host)
 
     # IDHT
 
@@ -371,9 +383,8 @@ class DHTNode(Service):
             contacts = (
                 () if known is None else contacts_of(restrict_to_family(known, side.family), self.node_id)
             )
-            return await side.client.get_mutable(
-                public_key, salt, on_answer, on_inner, known=contacts, alpha=alpha, width=width
-            )
+            options = LookupOptions(width=width, alpha=alpha, known=contacts, mainline=True)
+            return await side.client.get_mutable(public_key, salt, on_answer, on_inner, options)
 
         async def get() -> MutableRead:
             own = self._own_answer(public_key, salt)

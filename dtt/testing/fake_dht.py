@@ -12,6 +12,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -23,6 +24,7 @@ from dtt.dht.client.reads import read_again, token_in
 from dtt.dht.client.samples import Sampler
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import distance, random_id
+from dtt.dht.server.resources import Resources
 from dtt.dht.server.responder import Responder
 from dtt.dht.server.upload import AnswerLimits
 from dtt.errors import QueryRefused, QueryTimeout
@@ -72,8 +74,9 @@ class FakeDHT:
         self._nodes: dict[Contact, Responder] = {}
         for number in range(nodes):
             contact = Contact(random_id(rng), f"10.0.{number >> 8}.{number & 255}", 6881)
+            resources = evolve(Resources.create(contact.node_id), limits=AnswerLimits(closed=True))
             self._nodes[contact] = Responder(
-                reactor, contact.node_id, lambda _: b"", rng=rng, limits=AnswerLimits(closed=True)
+                reactor, contact.node_id, lambda _: b"", rng=rng, resources=resources
             )
         self.contacts = tuple(self._nodes)
         self._ready = ready

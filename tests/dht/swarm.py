@@ -13,10 +13,11 @@ from itertools import count as numbers
 from random import Random
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from dtt.dht.client.lookup import Lookup
+from dtt.dht.client.lookup import ALPHA, Lookup, LookupOptions, Question
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import distance
 from dtt.errors import QueryTimeout
@@ -24,6 +25,30 @@ from dtt.interfaces import Contact
 from dtt.krpc.messages import Response
 
 TARGET = bytes(20)
+
+
+@frozen(slots=True)
+class SwarmClient:
+    """
+    The client of a lookup, with replaceable parts; see
+    L{LookupClient<dtt.dht.client.lookup.LookupClient>}.
+    """
+
+    ask: Any
+    may_ask: Any
+    starts: Any
+    later: Any
+    is_secure: Any = None
+    trusts_timeout: bool = True
+    closed: bool = False
+    own_id: bytes = b""
+
+    def nodes_of(self, response: Response) -> list[Contact]:
+        """
+        Return the nodes in a response of the swarm.
+        """
+        nodes: list[Contact] = response.values[b"nodes"]
+        return nodes
 
 
 class Swarm:
@@ -113,20 +138,37 @@ class Swarm:
         values = {b"nodes": self.nodes(contact, target)}
         answer.callback(Response(b"tttt", contact.node_id, values, b"", None))
 
-    def lookup(self, starts: Iterable[Contact], /, **more: Any) -> Lookup[Contact]:
+    def lookup(
+        self,
+        starts: Iterable[Contact],
+        /,
+        *,
+        interpret: Callable[[Contact, Response], Contact] = lambda contact, _: contact,
+        on_inner: Callable[[list[Contact]], None] | None = None,
+        width: int = K,
+        alpha: int = ALPHA,
+        **parts: Any,
+    ) -> Lookup[Contact]:
         """
         Create a lookup of L{TARGET} with the contacts that answer as results.
+
+        @param parts: replaced parts of the client. With C{is_secure}, mainline's order
+            counts too.
         """
         starts = list(starts)
-        arguments: dict[str, Any] = {
+        client: dict[str, Any] = {
             "ask": self.ask,
             "may_ask": lambda contact: contact not in self.exhausted,
-            "nodes_of": lambda response: response.values[b"nodes"],
-            "interpret": lambda contact, response: contact,
-            "starts": lambda: starts,
+            "starts": lambda target: starts,
             "later": partial(self.clock.callLater, 0.0),
         }
-        return Lookup(TARGET, b"get", {b"target": TARGET}, **(arguments | more))
+        return Lookup(
+            SwarmClient(**(client | parts)),
+            Question(TARGET, b"get", {b"target": TARGET}),
+            interpret,
+            on_inner=on_inner,
+            options=LookupOptions(width=width, alpha=alpha, mainline="is_secure" in parts),
+        )
 
     def run(self, deferred: Deferred[list[Contact]], seconds: float = 5.0) -> tuple[list[Any], float]:
         """

@@ -9,15 +9,15 @@ nearest nodes (BEP5, BEP44), slots the 32 nearest (docs/protocol/dht.md section 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH, Delayed, Lookup
+from dtt.dht.client.lookup import DEFAULTS, SLOT_WIDTH, Delayed, Lookup, LookupOptions, Question
 from dtt.dht.client.puts import Holder, put_latest, store_on
 from dtt.dht.client.reads import answer_in, contacts_in, read_arguments, token_in
 from dtt.dht.client.samples import Sampler
@@ -27,7 +27,7 @@ from dtt.dht.routing.table import RoutingTable
 from dtt.errors import DecodeError, QueryTimeout
 from dtt.interfaces import Contact, InfohashSample, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.bencode import Encoded, encode
-from dtt.krpc.compact import IPV4, Family, decode_peers
+from dtt.krpc.compact import Family, decode_peers
 from dtt.krpc.items import MutableItem, immutable_target, mutable_target
 from dtt.krpc.messages import Response
 from dtt.krpc.protocol import KRPCProtocol
@@ -53,6 +53,27 @@ MAX_UNVERIFIED: Final = 64
 FEW_VALUES: Final = 5
 
 
+class ClientOwner(Protocol):
+    """
+    What a client tells its owner, and asks it.
+    """
+
+    def wants_both(self) -> bool:
+        """
+        Return whether to request nodes of both families.
+        """
+
+    def sending(self, host: str) -> None:
+        """
+        A query is about to be sent to C{host}.
+        """
+
+    def timed_out(self, contact: Contact) -> None:
+        """
+        A node did not respond in time.
+        """
+
+
 class Client:
     """
     Sends queries to the nodes of one address family.
@@ -68,40 +89,51 @@ class Client:
 
     def __init__(
         self,
+        reactor: IReactorTime,
         krpc: KRPCProtocol,
         table: RoutingTable,
-        family: Family = IPV4,
-        *,
-        closed: bool,
-        wants_both: Callable[[], bool] = lambda: False,
-        asking: Callable[[Contact], None],
-        timed_out: Callable[[Contact], None],
-        seconds: Callable[[], float],
-        later: Callable[[Callable[[], None]], Delayed],
+        family: Family,
+        owner: ClientOwner,
     ) -> None:
         """
+        @param reactor: the clock.
         @param krpc: the protocol that sends the queries.
         @param table: the initial L{table}.
         @param family: the address family of the nodes.
-        @param closed: as in L{RoutingTable<dtt.dht.routing.table.RoutingTable>}.
-        @param wants_both: returns whether to request nodes of both families.
-        @param asking: called with each contact that a query is sent to.
-        @param timed_out: called with each contact that did not respond in time.
-        @param seconds: returns the current time, seconds.
-        @param later: schedules a call in the next reactor turn.
+        @param owner: informed of queries and time-outs.
         """
         self.table = table
         self.unverified: list[Contact] = []
         self.saved: Sequence[Contact] = ()
+        self._reactor = reactor
         self._krpc = krpc
         self._family = family
-        self._closed = closed
-        self._wants_both = wants_both
-        self._asking = asking
-        self._timed_out = timed_out
-        self._later = later
+        self._owner = owner
         self._lookups: WeakSet[Lookup[Any]] = WeakSet()
-        self._sampler = Sampler(self.ask, seconds)
+        self._sampler = Sampler(self.ask, reactor.seconds)
+
+    # What lookups need
+
+    @property
+    def own_id(self) -> bytes:
+        """
+        Our id.
+        """
+        return self.table.own_id
+
+    @property
+    def closed(self) -> bool:
+        """
+        Whether many nodes may share an IP address.
+        """
+        return self.table.closed
+
+    @property
+    def trusts_timeout(self) -> bool:
+        """
+        Whether enough round trips are known to trust the soft time-out.
+        """
+        return self._krpc.trusts_timeout
 
     def ask(
         self,
@@ -113,10 +145,10 @@ class Client:
         """
         Send one query; see L{KRPCProtocol.query<dtt.krpc.protocol.KRPCProtocol.query>}.
         """
-        self._asking(contact)
-        if method in _WITH_NODES and self._wants_both():
-            arguments = {**arguments, b"want": _WANT_BOTH}
         host, port = contact.host, contact.port
+        self._owner.sending(host)
+        if method in _WITH_NODES and self._owner.wants_both():
+            arguments = {**arguments, b"want": _WANT_BOTH}
         # A query waiting for its packet budget may fail without having been sent.
         immediate = self._krpc.may_query(host, port)
         query = self._krpc.query(host, port, method, arguments, on_slow)
@@ -130,9 +162,34 @@ class Client:
         """
         return self._krpc.may_query(contact.host, contact.port)
 
+    def nodes_of(self, response: Response) -> list[Contact]:
+        """
+        Return the nodes of our family in a response.
+        """
+        return contacts_in(response, self._family)
+
+    def starts(self, target: bytes) -> list[Contact]:
+        """
+        Return the starting points of a lookup.
+        """
+        starts = self.table.nearest(target, SLOT_WIDTH)
+        return [*starts, *self.unverified, *self.saved] if len(starts) < K else starts
+
+    def is_secure(self, contact: Contact) -> bool:
+        """
+        Return whether an id is valid for its address (BEP42).
+        """
+        return is_valid(contact.node_id, contact.host)
+
+    def later(self, call: Callable[[], None]) -> Delayed:
+        """
+        Schedule a call in the next reactor turn.
+        """
+        return self._reactor.callLater(0.0, call)
+
     def _failed(self, failure: Failure, contact: Contact) -> Failure:
         if isinstance(failure.value, QueryTimeout):
-            self._timed_out(contact)
+            self._owner.timed_out(contact)
         return failure
 
     def learn_unverified(self, contacts: Iterable[Contact]) -> None:
@@ -154,61 +211,26 @@ class Client:
 
     def lookup(
         self,
-        target: bytes,
-        method: bytes,
-        arguments: dict[bytes, Any],
+        question: Question,
         interpret: Callable[[Contact, Response], T],
         *,
-        width: int = K,
-        mainline: bool = False,
-        alpha: int = ALPHA,
-        known: Sequence[Contact] = (),
         on_inner: Callable[[list[T]], None] | None = None,
+        options: LookupOptions = DEFAULTS,
     ) -> Lookup[T]:
         """
-        Create a lookup without starting it.
-
-        @param target: 20 bytes.
-        @param method: the method of the queries.
-        @param arguments: the arguments of the queries, without C{id}.
-        @param interpret: converts a response to a result.
-        @param width: how many of the nearest nodes have to answer.
-        @param mainline: the nearest nodes in mainline's order have to answer too.
-        @param alpha: the most queries in flight.
-        @param known: starting points in addition to those of the table.
-        @param on_inner: see L{Lookup<dtt.dht.client.lookup.Lookup>}.
+        Create a lookup without starting it; see
+        L{Lookup<dtt.dht.client.lookup.Lookup>}.
         """
-        lookup = Lookup(
-            target,
-            method,
-            arguments,
-            ask=self.ask,
-            may_ask=self.may_ask,
-            nodes_of=partial(contacts_in, family=self._family),
-            interpret=interpret,
-            starts=lambda: [*known, *self._starts(target)],
-            later=self._later,
-            is_secure=_is_secure if mainline and not self._closed else None,
-            trusts_timeout=lambda: self._krpc.trusts_timeout,
-            on_inner=on_inner,
-            width=width,
-            alpha=alpha,
-            closed=self._closed,
-            own_id=self.table.own_id,
-        )
+        lookup = Lookup(self, question, interpret, on_inner=on_inner, options=options)
         self._lookups.add(lookup)
         return lookup
-
-    def _starts(self, target: bytes) -> list[Contact]:
-        starts = self.table.nearest(target, SLOT_WIDTH)
-        return [*starts, *self.unverified, *self.saved] if len(starts) < K else starts
 
     def find_node(self, target: bytes) -> Deferred[list[Contact]]:
         """
         Look up the nodes nearest to C{target}.
         """
-        lookup = self.lookup(target, b"find_node", {b"target": target}, lambda contact, _: contact)
-        return lookup.start()
+        question = Question(target, b"find_node", {b"target": target})
+        return self.lookup(question, lambda contact, _: contact).start()
 
     async def get_mutable(
         self,
@@ -216,10 +238,7 @@ class Client:
         salt: bytes,
         on_answer: Callable[[NodeAnswer], None] | None,
         on_inner: Callable[[MutableRead], None] | None,
-        *,
-        known: Sequence[Contact],
-        alpha: int,
-        width: int,
+        options: LookupOptions,
     ) -> MutableRead:
         """
         Read a mutable item; see L{IDHT.get_mutable<dtt.interfaces.IDHT.get_mutable>}.
@@ -228,23 +247,15 @@ class Client:
         def notify_inner(answers: list[NodeAnswer]) -> None:
             self.notify(on_inner, MutableRead(public_key, salt, tuple(answers)))
 
-        return await self._read(
-            public_key,
-            salt,
-            on_answer,
-            on_inner=notify_inner,
-            known=known,
-            alpha=alpha,
-            width=width,
-            mainline=True,
-        )
+        return await self._read(public_key, salt, on_answer, notify_inner, options)
 
     async def _read(
         self,
         public_key: bytes,
         salt: bytes,
-        on_answer: Callable[[NodeAnswer], None] | None = None,
-        **how: Any,
+        on_answer: Callable[[NodeAnswer], None] | None,
+        on_inner: Callable[[list[NodeAnswer]], None] | None,
+        options: LookupOptions,
     ) -> MutableRead:
         target = mutable_target(public_key, salt)
         values: set[bytes] = set()
@@ -258,7 +269,8 @@ class Client:
             self.notify(on_answer, answer)
             return answer
 
-        lookup = self.lookup(target, b"get", read_arguments(target), interpret, **how)
+        question = Question(target, b"get", read_arguments(target))
+        lookup = self.lookup(question, interpret, on_inner=on_inner, options=options)
         answers = await lookup.start()
         return MutableRead(public_key, salt, tuple(answers), tuple(lookup.silent()))
 
@@ -270,7 +282,8 @@ class Client:
         see L{IDHT.put_latest<dtt.interfaces.IDHT.put_latest>}.
         """
         if read is None:
-            read = await self._read(item.public_key, item.salt, width=max(K, copies))
+            options = LookupOptions(width=max(K, copies))
+            read = await self._read(item.public_key, item.salt, None, None, options)
         return await put_latest(self.ask, item, value, read, cas, copies)
 
     async def get_immutable(self, target: bytes) -> bytes | None:
@@ -287,7 +300,7 @@ class Client:
                     found.append(encoded)
                     lookup.stop()
 
-        lookup = self.lookup(target, b"get", {b"target": target}, interpret)
+        lookup = self.lookup(Question(target, b"get", {b"target": target}), interpret)
         await lookup.start()
         return found[0] if found else None
 
@@ -297,7 +310,7 @@ class Client:
         L{IDHT.put_immutable<dtt.interfaces.IDHT.put_immutable>}.
         """
         target = immutable_target(value)
-        holders = await self._holders(target, b"get", {b"target": target})
+        holders = await self._holders(Question(target, b"get", {b"target": target}))
         # BEP44 does not require the target, but mainline reads it (section 2).
         return await store_on(self.ask, holders, b"put", {b"target": target, b"v": Encoded(value)})
 
@@ -320,8 +333,8 @@ class Client:
                     peers.add(peer)
                     self.notify(on_peer, *peer)
 
-        lookup = self.lookup(info_hash, b"get_peers", {b"info_hash": info_hash}, interpret)
-        await lookup.start()
+        question = Question(info_hash, b"get_peers", {b"info_hash": info_hash})
+        await self.lookup(question, interpret).start()
         return frozenset(peers)
 
     async def announce_peer(self, info_hash: bytes, port: int) -> PutResult:
@@ -329,7 +342,8 @@ class Client:
         Announce a peer to the nearest nodes; see
         L{IDHT.announce_peer<dtt.interfaces.IDHT.announce_peer>}.
         """
-        holders = await self._holders(info_hash, b"get_peers", {b"info_hash": info_hash})
+        question = Question(info_hash, b"get_peers", {b"info_hash": info_hash})
+        holders = await self._holders(question)
         arguments: dict[bytes, Any] = {b"info_hash": info_hash, b"port": port}
         if port == 0:
             # BEP5: the node then uses the source port of the query. The number must
@@ -347,10 +361,8 @@ class Client:
         contacts = await self.find_node(target)
         return await self._sampler.sample(contacts, lambda sample: self.notify(on_sample, sample))
 
-    async def _holders(self, target: bytes, method: bytes, arguments: dict[bytes, Any]) -> list[Holder]:
-        lookup = self.lookup(
-            target, method, arguments, lambda contact, response: Holder(contact, token_in(response))
-        )
+    async def _holders(self, question: Question) -> list[Holder]:
+        lookup = self.lookup(question, lambda contact, response: Holder(contact, token_in(response)))
         return await lookup.start()
 
     def notify(self, observer: Callable[..., None] | None, *args: Any) -> None:
@@ -362,7 +374,3 @@ class Client:
                 observer(*args)
         except Exception:
             self._log.failure("An observer of a lookup raised an exception; the lookup continues.")
-
-
-def _is_secure(contact: Contact) -> bool:
-    return is_valid(contact.node_id, contact.host)

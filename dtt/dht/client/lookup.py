@@ -28,11 +28,12 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -143,6 +144,100 @@ class Delayed(Protocol):
     def cancel(self) -> None: ...
 
 
+class LookupClient(Protocol):
+    """
+    What a lookup needs of its client.
+    """
+
+    @property
+    def own_id(self) -> bytes:
+        """
+        Our id, never queried.
+        """
+
+    @property
+    def closed(self) -> bool:
+        """
+        Whether many nodes share an IP address.
+        """
+
+    @property
+    def trusts_timeout(self) -> bool:
+        """
+        Whether enough round trips are known to trust the soft time-out.
+        """
+
+    def ask(
+        self, contact: Contact, method: bytes, arguments: dict[bytes, Any], on_slow: Callable[[], None]
+    ) -> Deferred[Response]:
+        """
+        Send a query; see L{Ask}.
+        """
+
+    def may_ask(self, contact: Contact) -> bool:
+        """
+        Return whether a query would be sent immediately (packet budget).
+        """
+
+    def nodes_of(self, response: Response) -> Iterable[Contact]:
+        """
+        Extract the contacts from a response.
+        """
+
+    def starts(self, target: bytes) -> Iterable[Contact]:
+        """
+        Return the starting points; called again before the lookup ends, since more may
+        have become known.
+        """
+
+    def is_secure(self, contact: Contact) -> bool:
+        """
+        Return whether an id is BEP42-valid.
+        """
+
+    def later(self, call: Callable[[], None]) -> Delayed:
+        """
+        Schedule a call in the next reactor turn.
+        """
+
+
+@frozen(slots=True)
+class Question:
+    """
+    What a lookup asks the nodes.
+
+    @ivar target: 20 bytes.
+    @ivar method: the method of the queries.
+    @ivar arguments: the arguments of the queries, without C{id}.
+    """
+
+    target: bytes
+    method: bytes
+    arguments: dict[bytes, Any]
+
+
+@frozen(slots=True)
+class LookupOptions:
+    """
+    How to look up.
+
+    @ivar width: how many of the nearest nodes have to answer.
+    @ivar alpha: the most queries in flight at first.
+    @ivar known: starting points in addition to those of the client.
+    @ivar mainline: the nearest nodes in mainline's order have to answer too, except in
+        a closed network.
+    """
+
+    width: int = K
+    alpha: int = ALPHA
+    known: Sequence[Contact] = ()
+    mainline: bool = False
+
+
+#: A plain lookup.
+DEFAULTS: Final = LookupOptions()
+
+
 class Lookup(Generic[T]):
     """
     One lookup. The caller's C{interpret} converts responses to results.
@@ -154,64 +249,39 @@ class Lookup(Generic[T]):
 
     def __init__(
         self,
-        target: bytes,
-        method: bytes,
-        arguments: dict[bytes, Any],
-        *,
-        ask: Ask,
-        may_ask: Callable[[Contact], bool],
-        nodes_of: Callable[[Response], Iterable[Contact]],
+        client: LookupClient,
+        question: Question,
         interpret: Callable[[Contact, Response], T],
-        starts: Callable[[], Iterable[Contact]],
-        later: Callable[[Callable[[], None]], Delayed],
-        is_secure: Callable[[Contact], bool] | None = None,
-        trusts_timeout: Callable[[], bool] = lambda: True,
+        *,
         on_inner: Callable[[list[T]], None] | None = None,
-        width: int = K,
-        alpha: int = ALPHA,
-        closed: bool = False,
-        own_id: bytes = b"",
+        options: LookupOptions = DEFAULTS,
     ) -> None:
         """
-        @param target: 20 bytes.
-        @param method: the method of the queries.
-        @param arguments: the arguments of the queries, without C{id}.
-        @param ask: sends a query.
-        @param may_ask: returns whether a query would be sent immediately (packet
-            budget).
-        @param nodes_of: extracts the contacts from a response.
+        @param client: sends the queries.
+        @param question: what to ask the nodes.
         @param interpret: converts a response to a result, on arrival.
-        @param starts: returns the starting points; called again before the lookup ends,
-            since more may have become known.
-        @param later: schedules a call in the next reactor turn.
-        @param is_secure: returns whether an id is BEP42-valid; if given, the nearest
-            nodes in mainline's order have to answer too.
-        @param trusts_timeout: returns whether enough round trips are known to trust the
-            soft time-out.
         @param on_inner: called once with the results of the nearest nodes that have
             answered, as soon as the nearest L{INNER} known ones have all been queried
             and L{INNER_ANSWERS} of them have answered.
-        @param width: how many of the nearest nodes have to answer.
-        @param alpha: the initial L{alpha}.
-        @param closed: many nodes share an IP address.
-        @param own_id: our id, never queried.
+        @param options: how to look up.
         """
-        self.alpha = alpha
-        self.target = target
+        self.alpha = options.alpha
+        self.target = question.target
         self.queries = 0
-        self._method = method
-        self._arguments = arguments
-        self._ask = ask
-        self._may_ask = may_ask
-        self._nodes_of = nodes_of
+        self._client = client
+        self._question = question
         self._interpret = interpret
-        self._starts = starts
-        self._later = later
-        self._trusts_timeout = trusts_timeout
         self._on_inner = on_inner
-        self._own_id = own_id
-        self._candidates: Candidates[T] = Candidates(target, width, is_secure, closed, own_id)
-        self._wide = self._homing = width > K
+        self._known = options.known
+        self._own_id = client.own_id
+        self._candidates: Candidates[T] = Candidates(
+            question.target,
+            options.width,
+            client.is_secure if options.mainline and not client.closed else None,
+            client.closed,
+            client.own_id,
+        )
+        self._wide = self._homing = options.width > K
         self._in_flight = 0
         # Candidates with an open query, including slow ones.
         self._open: set[Candidate[T]] = set()
@@ -254,6 +324,9 @@ class Lookup(Generic[T]):
         self._step()
         return done
 
+    def _starts(self) -> list[Contact]:
+        return [*self._known, *self._client.starts(self.target)]
+
     def silent(self) -> list[Contact]:
         """
         Return near nodes whose query is slow: they may be dead, or late.
@@ -293,7 +366,7 @@ class Lookup(Generic[T]):
     def _schedule_step(self) -> None:
         # Schedule one next step, in a turn of its own.
         if self._next is None and self._done is not None:
-            self._next = self._later(self._turn)
+            self._next = self._client.later(self._turn)
 
     def _turn(self) -> None:
         self._next = None
@@ -370,7 +443,7 @@ class Lookup(Generic[T]):
         answered = states.count(State.ANSWERED)
         if answered >= K or states.count(State.SLOW) <= answered:
             return False
-        return not answered or not self._trusts_timeout()
+        return not answered or not self._client.trusts_timeout
 
     def _send(self, candidate: Candidate[T]) -> None:
         self.queries += 1
@@ -379,11 +452,14 @@ class Lookup(Generic[T]):
         candidate.informant = next(
             (informant for informant in candidate.informants if informant.credible), None
         )
-        candidate.held_back = not self._may_ask(candidate.contact)
+        candidate.held_back = not self._client.may_ask(candidate.contact)
         self._in_flight += 1
         if candidate.held_back:
             self._slow(candidate)
-        query = self._ask(candidate.contact, self._method, self._arguments, partial(self._slow, candidate))
+        question = self._question
+        query = self._client.ask(
+            candidate.contact, question.method, question.arguments, partial(self._slow, candidate)
+        )
         candidate.query = query
         self._open.add(candidate)
         query.addCallbacks(self._answered, self._failed, callbackArgs=(candidate,), errbackArgs=(candidate,))
@@ -432,7 +508,7 @@ class Lookup(Generic[T]):
         self._schedule_step()
 
     def _learn_from(self, response: Response, informant: Candidate[T]) -> int:
-        named = list(islice(self._nodes_of(response), MAX_NODES))
+        named = list(islice(self._client.nodes_of(response), MAX_NODES))
         # A node on another machine can't know about our loopback addresses.
         here = is_loopback(informant.contact.host)
         self._candidates.learn(
@@ -504,11 +580,11 @@ class Lookup(Generic[T]):
                 self._learn_from(response, informant)
             over()
 
-        if self.queries >= MAX_QUERIES or not self._may_ask(informant.contact):
+        if self.queries >= MAX_QUERIES or not self._client.may_ask(informant.contact):
             return
         self.queries += 1
         self._turn_budget -= 1
-        query = self._ask(informant.contact, b"find_node", {b"target": target}, lambda: over())
+        query = self._client.ask(informant.contact, b"find_node", {b"target": target}, lambda: over())
         self._widening.add(query)
         self._subtree_queries.add(query)
         query.addCallbacks(answered, over)

@@ -27,9 +27,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from dtt.dht.routing.ids import ID_SIZE
-from dtt.dht.server.storage import ItemStore, PeerStore
+from dtt.dht.server.resources import Resources
 from dtt.dht.server.tokens import TOKEN_SIZE, Tokens
-from dtt.dht.server.upload import AnswerLimits
 from dtt.krpc.bencode import Encoded, encode
 from dtt.krpc.compact import ADDRESS6_SIZE, ADDRESS_SIZE, encode_address
 from dtt.krpc.items import (
@@ -113,6 +112,7 @@ class Responder:
     L{answer} is the callback for L{KRPCProtocol<dtt.krpc.protocol.KRPCProtocol>}. Each
     method has a handler that returns the entries of C{r} after C{id}, bencoded.
 
+    @ivar resources: the stores and upload limits.
     @ivar items: the BEP44 items stored.
     @ivar peers: the BEP5 peers announced.
     @ivar limits: the upload limits.
@@ -130,9 +130,7 @@ class Responder:
         *,
         nearest6: Callable[[bytes], bytes] | None = None,
         rng: Random | None = None,
-        limits: AnswerLimits | None = None,
-        items: ItemStore | None = None,
-        peers: PeerStore | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """
         @param reactor: the clock.
@@ -141,18 +139,17 @@ class Responder:
         @param nearest6: the same for IPv6 nodes; C{None}: no IPv6.
         @param rng: the source of tokens, which must be unpredictable; the system's by
             default.
-        @param limits: the upload limits; by default its own.
-        @param items: the store of items; by default its own.
-        @param peers: the store of peers; by default its own.
+        @param resources: the stores and upload limits; by default its own.
         """
         self._reactor = reactor
         self._node_id = node_id
         self._nearest = nearest
         self._nearest6 = nearest6
         self._rng = SystemRandom() if rng is None else rng
-        self.limits = AnswerLimits() if limits is None else limits
-        self.items = ItemStore(node_id) if items is None else items
-        self.peers = PeerStore(node_id) if peers is None else peers
+        self.resources = Resources.create(node_id) if resources is None else resources
+        self.limits = self.resources.limits
+        self.items = self.resources.items
+        self.peers = self.resources.peers
         self.counters: Counter[str] = Counter()
         self._tokens = Tokens(self._rng, reactor.seconds())
         self._sample = b""

@@ -260,9 +260,7 @@ class LookupTests(SynchronousTestCase):
         for trusted, answers in ((False, 3), (True, 1)):
             swarm = Swarm(5)
             swarm.lags = {contact: 0.3 + number / 100 for number, contact in enumerate(swarm.contacts)}
-            results, _ = swarm.run(
-                swarm.lookup(swarm.contacts, trusts_timeout=lambda trusted=trusted: trusted).start()
-            )
+            results, _ = swarm.run(swarm.lookup(swarm.contacts, trusts_timeout=trusted).start())
             self.assertEqual(len(results[0]), answers)
 
     def test_trusted_timeout(self) -> None:
@@ -273,7 +271,7 @@ class LookupTests(SynchronousTestCase):
         for trusted, within in ((True, 0.06), (False, 2.01)):
             swarm = Swarm(6)
             swarm.dead = set(swarm.near(TARGET, 4))
-            lookup = swarm.lookup(swarm.contacts, trusts_timeout=lambda trusted=trusted: trusted)
+            lookup = swarm.lookup(swarm.contacts, trusts_timeout=trusted)
             self.assertFinds(swarm, lookup, swarm.alive(2), within)
             self.assertEqual(swarm.clock.seconds() > 1.0, not trusted)
 
@@ -424,7 +422,7 @@ class LookupTests(SynchronousTestCase):
         swarm = Swarm(20)
         swarm.nodes = lambda contact, target: []
         starts = [swarm.contacts[:1], swarm.contacts]
-        lookup = swarm.lookup([], starts=lambda: starts[min(len(swarm.asked), 1)])
+        lookup = swarm.lookup([], starts=lambda target: starts[min(len(swarm.asked), 1)])
         self.assertFinds(swarm, lookup, swarm.near(TARGET, 8), 0.03)
 
     def test_learn(self) -> None:

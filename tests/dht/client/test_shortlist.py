@@ -432,9 +432,7 @@ class InventedNodesTests(SynchronousTestCase):
             swarm.nodes = nodes
             swarm.lags = dict.fromkeys(named, 0.1)
             swarm.dead = set(named[late:MAX_SILENT])
-            lookup = swarm.lookup(
-                [informant], width=SLOT_WIDTH, alpha=MAX_SILENT, trusts_timeout=lambda: False
-            )
+            lookup = swarm.lookup([informant], width=SLOT_WIDTH, alpha=MAX_SILENT, trusts_timeout=False)
             done = lookup.start()
             swarm.clock.pump([0.01] * 9)
             self.assertEqual(swarm.asked, [informant, *named[:MAX_SILENT]])

@@ -9,9 +9,11 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.dht.server.resources import Resources
 from dtt.dht.server.responder import SAMPLE_INTERVAL, Responder
 from dtt.dht.server.upload import AnswerLimits
 from dtt.krpc.bencode import encode
@@ -38,18 +40,18 @@ class ResponderTestCase(SynchronousTestCase):
         self.clock.advance(1000.0)
         self.responder = self.make()
 
-    def make(self, **options: Any) -> Responder:
+    def make(self, limits: AnswerLimits | None = None) -> Responder:
         """
-        Create a responder with other options.
+        Create a responder, by default without limits.
         """
-        options.setdefault("limits", AnswerLimits(closed=True))
+        limits = AnswerLimits(closed=True) if limits is None else limits
         return Responder(
             self.clock,
             _ME,
             lambda target: (target + b"4nodes") * 8,
             nearest6=lambda target: (target + b"6" * 18) * 8,
             rng=Random(1),
-            **options,
+            resources=evolve(Resources.create(_ME), limits=limits),
         )
 
     def reply(

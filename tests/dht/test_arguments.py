@@ -1,0 +1,86 @@
+"""
+Tests for L{dtt.dht.arguments}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
+from dtt.interfaces import MutableRead
+from dtt.krpc.items import MAX_SALT_SIZE, MAX_SEQ, MAX_VALUE_SIZE
+from tests.dht.network import PUBLIC_KEY, SALT, SEED
+
+
+def string(size: int) -> bytes:
+    """
+    A bencoded string of C{size} bytes in total.
+    """
+    return b"%d:" % (size - 4) + bytes(size - 4)
+
+
+class ArgumentTests(SynchronousTestCase):
+    """
+    The last valid and the first invalid argument.
+    """
+
+    def assertLimits(self, good: list[Callable[[], object]], bad: list[Callable[[], object]]) -> None:
+        for call in good:
+            call()
+        for call in bad:
+            self.assertRaises(ValueError, call)
+
+    def test_target(self) -> None:
+        """
+        A target has 20 bytes.
+        """
+        self.assertLimits(
+            [lambda: check_target(bytes(20))],
+            [lambda: check_target(bytes(19)), lambda: check_target(bytes(21))],
+        )
+
+    def test_key(self) -> None:
+        """
+        A public key has 32 bytes; a salt may be empty.
+        """
+        self.assertLimits(
+            [lambda: check_key(bytes(32), b""), lambda: check_key(bytes(32), bytes(MAX_SALT_SIZE))],
+            [
+                lambda: check_key(bytes(31), b""),
+                lambda: check_key(bytes(33), b""),
+                lambda: check_key(bytes(32), bytes(MAX_SALT_SIZE + 1)),
+            ],
+        )
+
+    def test_immutable(self) -> None:
+        """
+        An immutable value is bencoded and not too long.
+        """
+        self.assertLimits(
+            [lambda: check_immutable(b"i0e"), lambda: check_immutable(string(MAX_VALUE_SIZE))],
+            [
+                lambda: check_immutable(b""),
+                lambda: check_immutable(b"i0ei0e"),
+                lambda: check_immutable(string(MAX_VALUE_SIZE + 1)),
+            ],
+        )
+
+    def test_item(self) -> None:
+        """
+        C{cas} is a sequence number, and a read is one of the same item.
+        """
+        read = MutableRead(PUBLIC_KEY, SALT, ())
+        for cas in (None, 0, MAX_SEQ):
+            item = item_to_put(SEED, SALT, 1, b"value", cas, read)
+            self.assertEqual((item.public_key, item.salt, item.seq), (PUBLIC_KEY, SALT, 1))
+        self.assertLimits(
+            [],
+            [
+                lambda: item_to_put(SEED, SALT, 1, b"value", -1, None),
+                lambda: item_to_put(SEED, SALT, 1, b"value", MAX_SEQ + 1, None),
+                lambda: item_to_put(SEED, b"", 1, b"value", None, read),
+                lambda: item_to_put(bytes(32), SALT, 1, b"value", None, read),
+            ],
+        )
