@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dtt.deferreds import Waiters
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
 from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH, LookupOptions
 from dtt.dht.client.puts import Put
@@ -137,7 +138,7 @@ class DHTNode(Service):
         self._warning: IDelayedCall | None = None
         self._stopped = False
         # Pending when_ready() calls and running operations, in order.
-        self._waiting: dict[Deferred[int], None] = {}
+        self._waiters: Waiters[int] = Waiters()
         self._operations: dict[Deferred[Any], None] = {}
 
     @property
@@ -211,8 +212,9 @@ class DHTNode(Service):
         self._cancel_warning()
         for side in self.sides:
             side.ready = False
-        for operation in [*self._operations, *self._waiting]:
+        for operation in list(self._operations):
             operation.cancel()
+        self._waiters.cancel()
         return gatherResults([side.stop() for side in self.sides]).addCallback(lambda _: None)
 
     def _bind(self) -> None:
@@ -252,13 +254,7 @@ class DHTNode(Service):
             return succeed(self._count())
         if self._stopped:
             return fail(LocalError("the DHT node has been stopped"))
-
-        def cancel(_: Deferred[int]) -> None:
-            self._waiting.pop(waiting, None)
-
-        waiting: Deferred[int] = Deferred(cancel)
-        self._waiting[waiting] = None
-        return waiting
+        return self._waiters.wait()
 
     def add_node(self, host: str, port: int) -> None:
         """
@@ -311,10 +307,7 @@ class DHTNode(Service):
         """
         self.unreachable = False
         self._cancel_warning()
-        waiting, self._waiting = self._waiting, {}
-        for deferred in waiting:
-            if not deferred.called:
-                deferred.callback(self._count())
+        self._waiters.fire(self._count())
 
     def side_searching(self) -> None:
         """

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dtt.deferreds import cancel_if_active
+from dtt.deferreds import Waiters, cancel_if_active
 from dtt.errors import DecodeError, TopicLeft, UsageError
 from dtt.gossip.observers import Observers
 from dtt.gossip.outbox import MAX_DIALS, Outbox
@@ -116,9 +116,9 @@ class GossipMember:
         self._neighbors: dict[PeerId, None] = {}
         self._contents: list[bytes] = []
         self._observers = Observers()
-        self._joining: dict[Deferred[None], None] = {}
+        self._joining: Waiters[None] = Waiters()
         self._pacing: dict[Deferred[None], None] = {}
-        self._waiting: dict[Deferred[None], None] = {}
+        self._held_back: Waiters[None] = Waiters()
         self._leaving: list[Deferred[None]] = []
 
     # Lifecycle
@@ -231,9 +231,7 @@ class GossipMember:
             return fail(TopicLeft("the topic was left"))
         if self._neighbors:
             return succeed(None)
-        result: Deferred[None] = Deferred(lambda result: self._joining.pop(result, None))
-        self._joining[result] = None
-        return result
+        return self._joining.wait()
 
     def subscribe(self, observer: IGossipObserver) -> Callable[[], None]:
         """
@@ -321,9 +319,8 @@ class GossipMember:
         when = self._swarm.next_timer() if self._running else None
         if when is None or when < self._timer_at or self._timer is None:
             self._schedule_timer(when)
-        if self._waiting and not self._swarm.needs_backpressure():
-            waiting, self._waiting = self._waiting, {}
-            _fire_all(waiting)
+        if self._held_back and not self._swarm.needs_backpressure():
+            self._held_back.fire(None)
 
     def _send(self, peer: PeerId, message: Message) -> None:
         # The same message is usually sent to several peers in a row: encode it once.
@@ -362,7 +359,7 @@ class GossipMember:
     def _neighbor_up(self, peer: PeerId) -> None:
         self._neighbors[peer] = None
         self._observers.notify(lambda observer: observer.neighbor_up(peer))
-        self._fire_joined()
+        self._joining.fire(None)
 
     def _neighbor_down(self, peer: PeerId) -> None:
         self._neighbors.pop(peer, None)
@@ -400,8 +397,7 @@ class GossipMember:
         if neighbors_only or not self._swarm.needs_backpressure():
             written = self._transport.when_writable(self._swarm.eager_peers())
         else:
-            written = Deferred(lambda written: self._waiting.pop(written, None))
-            self._waiting[written] = None
+            written = self._held_back.wait()
             written.addCallback(lambda _: self._transport.when_writable(self._swarm.eager_peers()))
         if written.called:
             return written
@@ -436,21 +432,9 @@ class GossipMember:
         self._schedule_timer(None)
         for written in tuple(self._pacing):
             written.cancel()
-        joining, self._joining = self._joining, {}
-        for result in joining:
-            # An earlier errback may have cancelled this one.
-            if not result.called:
-                result.errback(TopicLeft("the topic was left"))
+        self._joining.fire(Failure(TopicLeft("the topic was left")))
         leaving, self._leaving = self._leaving, []
-        _fire_all(leaving)
-
-    def _fire_joined(self) -> None:
-        joining, self._joining = self._joining, {}
-        _fire_all(joining)
-
-
-def _fire_all(results: Iterable[Deferred[None]]) -> None:
-    for result in results:
-        # An earlier callback may have cancelled this one.
-        if not result.called:
-            result.callback(None)
+        for result in leaving:
+            # An earlier callback may have cancelled this one.
+            if not result.called:
+                result.callback(None)

@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from dtt.deferreds import Waiters
 from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
 from dtt.dht.client.lookup import ALPHA, INNER_ANSWERS, SLOT_WIDTH
 from dtt.dht.client.puts import Holder, Put, put_latest, store_on
@@ -80,7 +81,7 @@ class FakeDHT:
             )
         self.contacts = tuple(self._nodes)
         self._ready = ready
-        self._waiting: list[Deferred[int]] = []
+        self._waiters: Waiters[int] = Waiters()
         self._sampler = Sampler(self._ask, reactor.seconds)
 
     # Controls for tests
@@ -90,10 +91,7 @@ class FakeDHT:
         Fire L{when_ready}, as if the first node had answered.
         """
         self._ready = True
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            if not deferred.called:
-                deferred.callback(len(self.contacts))
+        self._waiters.fire(len(self.contacts))
 
     def stored(self, public_key: bytes, salt: bytes = b"") -> dict[bytes, int]:
         """
@@ -120,9 +118,7 @@ class FakeDHT:
         """
         if self._ready:
             return succeed(len(self.contacts))
-        waiting: Deferred[int] = Deferred()
-        self._waiting.append(waiting)
-        return waiting
+        return self._waiters.wait()
 
     def get_mutable(
         self,

@@ -4,12 +4,15 @@ Tests for L{dtt.cli.node}; C{tests.interop} runs the command.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+import dtt
 from dtt.cli.node import NodeOptions, _without_tls
 
 
@@ -78,5 +81,7 @@ class TLSTests(SynchronousTestCase):
         OpenSSL is not loaded before the command runs.
         """
         words = "import sys, dtt.cli.main, dtt.cli.node; sys.exit('OpenSSL' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", words], check=False, timeout=60)
+        # Where dtt is imported from here, installed or not.
+        environ = {**os.environ, "PYTHONPATH": str(Path(dtt.__file__).parents[1])}
+        done = subprocess.run([sys.executable, "-c", words], check=False, timeout=60, env=environ)
         self.assertEqual(done.returncode, 0)
