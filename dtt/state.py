@@ -17,14 +17,16 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Generic, TypeAlias, TypeVar
 
 from twisted.logger import Logger
 
 from dtt.errors import StateError
 from dtt.identity import KEY_BYTES, PeerKey
+
+T = TypeVar("T")
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -274,6 +276,61 @@ class StateDirectory:
             _sync_directory(self.path)
         except OSError as error:
             raise StateError(f"can't write {path}: {error.strerror}") from error
+
+
+class StateFile(Generic[T]):
+    """
+    One JSON file in a state directory, and the value in it.
+
+    A file with an unusable value is renamed, as by L{StateDirectory.read_json}, so
+    that the next write does not destroy it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: StateDirectory | None,
+        name: str,
+        decode: Callable[[Mapping[str, Any]], T],
+        encode: Callable[[T], Mapping[str, Any]],
+    ) -> None:
+        """
+        @param directory: the state directory; C{None}: nothing is kept.
+        @param name: the name of the file.
+        @param decode: returns the value in a JSON object; raises C{ValueError} if
+            it is unusable.
+        @param encode: returns the JSON object for a value.
+        """
+        self._directory = directory
+        self._name = name
+        self._decode = decode
+        self._encode = encode
+
+    def load(self) -> T | None:
+        """
+        Return the value; C{None} if there is none, or none that is usable.
+
+        @raise StateError: the file can't be read.
+        """
+        if self._directory is None or (value := self._directory.read_json(self._name)) is None:
+            return None
+        try:
+            return self._decode(value)
+        except ValueError as error:
+            self._directory.put_aside(self._name, str(error))
+            return None
+
+    def save(self, value: T) -> None:
+        """
+        Write C{value}.  A failure is logged: what was written before stays.
+        """
+        if self._directory is None:
+            return
+        try:
+            self._directory.write_json(self._name, self._encode(value))
+        except StateError as error:
+            self._log.error("The state could not be saved: {error}", error=error)
 
 
 def load_key(path: StrPath) -> PeerKey:

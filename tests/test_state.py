@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,6 +21,7 @@ from dtt.errors import StateError
 from dtt.state import (
     MAX_SECRET_BYTES,
     StateDirectory,
+    StateFile,
     create_private_file,
     read_secret,
     read_secret_file,
@@ -258,3 +261,81 @@ class StateDirectoryTests(SynchronousTestCase):
             self.assertEqual((self.path / "nodes.json.damaged").read_bytes(), damage)
         directory.write_json("nodes.json", {"nodes": []})
         self.assertEqual(directory.read_json("nodes.json"), {"nodes": []})
+
+
+class StateFileTests(SynchronousTestCase):
+    """
+    Tests for L{StateFile}.
+    """
+
+    def setUp(self) -> None:
+        """
+        Create a directory, and a file that holds a number.
+        """
+        self.path = Path(self.mktemp())
+        self.directory = StateDirectory(self.path)
+        self.file = self.make(self.directory)
+
+    def make(self, directory: StateDirectory | None) -> StateFile[int]:
+        """
+        The file with a number.
+        """
+
+        def decode(value: Mapping[str, Any]) -> int:
+            if type(value.get("number")) is not int:
+                raise ValueError("not a number")
+            return int(value["number"])
+
+        return StateFile(directory, "number.json", decode, lambda number: {"number": number})
+
+    def test_round_trip(self) -> None:
+        """
+        There is no value at first; what was saved is loaded, also by the next process.
+        """
+        self.assertIsNone(self.file.load())
+        self.file.save(5)
+        self.file.save(6)
+        self.assertEqual((self.file.load(), self.make(StateDirectory(self.path)).load()), (6, 6))
+
+    def test_unusable(self) -> None:
+        """
+        An unusable value is moved aside: a later write does not destroy it.
+        """
+        for content in ("{", '{"number": "five"}', "[]"):
+            (self.path / "number.json").write_text(content)
+            self.assertIsNone(self.file.load())
+            self.file.save(7)
+            self.assertEqual((self.path / "number.json.damaged").read_text(), content)
+            self.assertEqual(self.file.load(), 7)
+
+    def test_full_disk(self) -> None:
+        """
+        A value that can't be written is logged; the one before stays.
+        """
+        self.file.save(5)
+        self.patch(StateDirectory, "write_json", self.refuse)
+        logged: list[str] = []
+
+        @provider(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            if event["log_level"] is LogLevel.error:
+                logged.append(str(event["error"]))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.file.save(6)
+        self.assertEqual((logged, self.file.load()), (["no space"], 5))
+
+    def refuse(self, name: str, value: object) -> None:
+        """
+        As a full disk.
+        """
+        raise StateError("no space")
+
+    def test_no_directory(self) -> None:
+        """
+        Without a directory nothing is kept.
+        """
+        file = self.make(None)
+        file.save(5)
+        self.assertIsNone(file.load())

@@ -33,11 +33,10 @@ from dtt.addresses.resolver import Resolver
 from dtt.addresses.saved import from_json, to_json
 from dtt.addresses.signer import Signer
 from dtt.config import AddressesConfig
-from dtt.errors import StateError
 from dtt.events import AddressesPublished, EventSink
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, IAddressBook
-from dtt.state import StateDirectory
+from dtt.state import StateDirectory, StateFile
 from dtt.wire.addresses import Address
 
 #: The file in the state directory.
@@ -85,7 +84,7 @@ class AddressService(MultiService):
         """
         super().__init__()
         self.counters: Counter[str] = Counter()
-        self._state = state
+        self._peers_file = StateFile(state, PEERS_FILE, from_json, to_json)
         self._signer = Signer(reactor, key, addresses, state)
         self._book = AddressBook(reactor, rng, addresses, key.peer_id)
         intervals: dict[IPacketStore, float] = {}
@@ -151,23 +150,8 @@ class AddressService(MultiService):
         self._save()
 
     def _load(self) -> None:
-        if self._state is None:
-            return
         self._signer.load()
-        value = self._state.read_json(PEERS_FILE)
-        if value is None:
-            return
-        try:
-            self._book.restore(from_json(value))
-        except ValueError as error:
-            self._log.warn(
-                "{file} can't be used ({error}). Starting without it.", file=PEERS_FILE, error=error
-            )
+        self._book.restore(self._peers_file.load() or [])
 
     def _save(self) -> None:
-        if self._state is None:
-            return
-        try:
-            self._state.write_json(PEERS_FILE, to_json(self._book.reached()))
-        except StateError as error:
-            self._log.error("The state could not be saved: {error}", error=error)
+        self._peers_file.save(self._book.reached())

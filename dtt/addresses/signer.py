@@ -9,16 +9,17 @@ there is no packet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from dtt.addresses.pkarr import Packet, write_dns
-from dtt.errors import PublishFailed, StateError
+from dtt.errors import PublishFailed
 from dtt.identity import PeerKey
 from dtt.krpc.items import MAX_SEQ
-from dtt.state import StateDirectory
+from dtt.state import StateDirectory, StateFile
 from dtt.wire.addresses import Address
 
 #: The file in the state directory, and the version of its format.
@@ -53,7 +54,7 @@ class Signer:
         self.last_seq = 0
         self._reactor = reactor
         self._addresses = addresses
-        self._state = state
+        self._file = StateFile(state, SEQ_FILE, _decode_seq, lambda seq: {"version": VERSION, "seq": seq})
 
     def load(self) -> None:
         """
@@ -61,13 +62,7 @@ class Signer:
 
         @raise StateError: the file can't be read.
         """
-        if self._state is None or (saved := self._state.read_json(SEQ_FILE)) is None:
-            return
-        seq = saved.get("seq")
-        if saved.get("version") == VERSION and type(seq) is int and 0 <= seq <= MAX_SEQ:
-            self.last_seq = max(seq, self.last_seq)
-        else:
-            self._state.put_aside(SEQ_FILE, "not a sequence number")
+        self.last_seq = max(self._file.load() or 0, self.last_seq)
 
     def dns(self) -> bytes | None:
         """
@@ -88,9 +83,12 @@ class Signer:
         if seq > MAX_SEQ:
             raise PublishFailed("no higher sequence number")
         self.last_seq = seq
-        if self._state is not None:
-            try:
-                self._state.write_json(SEQ_FILE, {"version": VERSION, "seq": seq})
-            except StateError as error:
-                self._log.error("The sequence number could not be saved: {error}", error=error)
+        self._file.save(seq)
         return Packet(self.key.peer_id, seq, dns)
+
+
+def _decode_seq(saved: Mapping[str, Any]) -> int:
+    seq = saved.get("seq")
+    if saved.get("version") == VERSION and type(seq) is int and 0 <= seq <= MAX_SEQ:
+        return seq
+    raise ValueError("not a sequence number")

@@ -19,9 +19,8 @@ from twisted.logger import Logger
 
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.ids import ID_SIZE
-from dtt.errors import StateError
 from dtt.interfaces import Contact
-from dtt.state import StateDirectory
+from dtt.state import StateDirectory, StateFile
 
 #: The file in the state directory, and its format version; no other version is read.
 FILE: Final = "dht.json"
@@ -110,14 +109,7 @@ def load(directory: StateDirectory) -> SavedNode:
 
     @raise StateError: the file can't be read.
     """
-    value = directory.read_json(FILE)
-    if value is None:
-        return SavedNode()
-    try:
-        return SavedNode.from_json(value)
-    except ValueError as error:
-        directory.put_aside(FILE, str(error))
-        return SavedNode()
+    return _file(directory).load() or SavedNode()
 
 
 def save(directory: StateDirectory, node: DHTNode) -> None:
@@ -126,10 +118,11 @@ def save(directory: StateDirectory, node: DHTNode) -> None:
 
     @param directory: the state directory, locked.
     """
-    try:
-        directory.write_json(FILE, SavedNode.of(node).to_json())
-    except StateError as error:
-        _log.error("The DHT state was not saved: {error}", error=error)
+    _file(directory).save(SavedNode.of(node))
+
+
+def _file(directory: StateDirectory) -> StateFile[SavedNode]:
+    return StateFile(directory, FILE, SavedNode.from_json, SavedNode.to_json)
 
 
 class Saver(Service):

@@ -32,11 +32,11 @@ from dtt.config import Config
 from dtt.dht import saved as saved_dht
 from dtt.dht.node import DHTNode
 from dtt.discovery.shared import SharedServices
-from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft
+from dtt.errors import AlreadyJoined, ListenError, LocalError, TopicLeft
 from dtt.events import DHTReady, Event, EventSink, NodeStarted
 from dtt.identity import PeerKey
 from dtt.records.topic import Rotation, TopicId, TopicKeys, default_rotation, initial_secret_hash
-from dtt.state import StateDirectory, load_or_create_key
+from dtt.state import StateDirectory, StateFile, load_or_create_key
 from dtt.tracker.saved import SavedPorts
 from dtt.tracker.topic import TopicService
 from dtt.tracker.transports import Listeners, bind_port
@@ -95,7 +95,8 @@ class Tracker(MultiService):
         key = PeerKey.generate() if self._state is None else load_or_create_key(self._state.path / KEY_FILE)
         self.peer_id = key.peer_id
         rng = rng or SystemRandom()
-        self._ports = self._load_ports()
+        self._ports_file = StateFile(self._state, PORTS_FILE, SavedPorts.from_json, SavedPorts.to_json)
+        self._ports = self._ports_file.load() or SavedPorts()
         known = saved_dht.SavedNode() if self._state is None else saved_dht.load(self._state)
         self._listeners = Listeners(reactor, key, config, self._addresses_changed)
         transport = self._listeners.transport
@@ -257,22 +258,9 @@ class Tracker(MultiService):
         if self._topics.get(topic.topic_id) is topic:
             del self._topics[topic.topic_id]
 
-    def _load_ports(self) -> SavedPorts:
-        value = None if self._state is None else self._state.read_json(PORTS_FILE)
-        if self._state is None or value is None:
-            return SavedPorts()
-        try:
-            return SavedPorts.from_json(value)
-        except ValueError as error:
-            self._state.put_aside(PORTS_FILE, str(error))
-            return SavedPorts()
-
     def _save(self) -> None:
         if self._state is None or not self._bound:
             return
         self._ports = evolve(self._listeners.ports_in(self._ports), dht=self._dht.port)
-        try:
-            self._state.write_json(PORTS_FILE, self._ports.to_json())
-        except StateError as error:
-            _log.error("The state could not be saved: {error}", error=error)
+        self._ports_file.save(self._ports)
         saved_dht.save(self._state, self._dht)

@@ -262,8 +262,8 @@ class ServiceTests(SynchronousTestCase):
 
     def test_damaged_state(self) -> None:
         """
-        Damaged files are moved aside with a warning, and files with other contents are
-        ignored with a warning.
+        Damaged files, and files with other contents, are moved aside with a warning, so
+        that the next write does not destroy them.
         """
         path = Path(self.mktemp())
         self.state = StateDirectory(path)
@@ -275,7 +275,8 @@ class ServiceTests(SynchronousTestCase):
             warnings.clear()
             self.stop(self.service(ALICE))
             self.assertEqual(len(warnings), 2, warnings)
-        self.assertEqual((path / f"{PEERS_FILE}.damaged").read_text("ascii"), "{")
+            for file in (SEQ_FILE, PEERS_FILE):
+                self.assertEqual((path / f"{file}.damaged").read_text("ascii"), content)
 
     def test_unreadable_state(self) -> None:
         """
