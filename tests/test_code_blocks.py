@@ -32,6 +32,7 @@ from dtt.config import DHTConfig
 from dtt.tap import Options
 from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker import tracker
+from dtt.transport.iroh import bindings as iroh_bindings
 from tests.tracker.common import without_iroh
 
 ROOT = Path(dtt.__file__).parents[1]
@@ -122,6 +123,8 @@ class CodeBlocksTests(SynchronousTestCase):
         here = os.getcwd()
         self.addCleanup(os.chdir, here)
         os.chdir(folder)
+        # As where the extra is installed, whose options some of them use.
+        self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         Path("secret").touch(mode=0o600)
         Path("secret").write_text("between us\n")
         count = 0
