@@ -57,7 +57,7 @@ MAX_WAITING, MAX_WAIT = 16, 5.0
 class Connection(AuthenticatedConnection, Protocol):
     """
     What L{Multiplexer} needs from an authenticated connection.  Neither L{send} nor
-    L{close} calls the multiplexer back before it returns.
+    C{close} calls the multiplexer back before it returns.
     """
 
     @property
