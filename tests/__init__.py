@@ -1,6 +1,10 @@
 """
-Settings of all tests: property tests are deterministic, and don't fail on a busy machine.
+Settings of all tests: property tests are deterministic, and don't fail on a busy
+machine.  With C{DTT_EXPLORE} in the environment they try other inputs each time,
+and more of them; a failure prints how to repeat it.
 """
+
+import os
 
 from hypothesis import HealthCheck, settings
 
@@ -11,4 +15,7 @@ settings.register_profile(
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("dtt")
+settings.register_profile(
+    "explore", settings.get_profile("dtt"), derandomize=False, max_examples=1000, print_blob=True
+)
+settings.load_profile("explore" if os.environ.get("DTT_EXPLORE") else "dtt")
