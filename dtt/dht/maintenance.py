@@ -308,7 +308,9 @@ class Neighbourhood:
             our own lookup is done.
         """
         client = self.client
-        client.unverified = []
+        # Without a full table lookups have no other starting points.
+        if response is not None or len(self.table) >= K:
+            client.unverified = []
         if response is not None:
             client.learn_unverified(contacts_in(response, self.family))
 
@@ -334,6 +336,11 @@ class Neighbourhood:
         self._own_lookup = None
 
         def ended(_: object) -> None:
+            if len(self.table) < K and self._hosts:
+                # A small network whose nodes are all bootstrap hosts: ordinary nodes.
+                self._hosts.clear()
+                self._look_up(self.node_id).addBoth(ended)
+                return
             self._finding = False
             self.client.unverified = []
 

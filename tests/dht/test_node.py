@@ -27,6 +27,18 @@ from dtt.krpc.messages import Query, Response, decode, encode_query, encode_resp
 from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
 
 
+class PublicNetwork(Network):
+    """
+    Nodes at public addresses, where an id has to be valid (BEP42).
+    """
+
+    def host(self, number: int) -> str:
+        """
+        Return the address of the node with this number.
+        """
+        return f"80.{number}.0.1"
+
+
 class LifeTests(SynchronousTestCase):
     """
     Binding, becoming ready, stopping.
@@ -88,6 +100,27 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(ready, ([1], [1]))
         self.assertEqual(self.network.clock.seconds() - start, 0.02)
         self.assertEqual(self.successResultOf(node.when_ready()), 1)
+
+    def test_all_are_bootstrap_hosts(self) -> None:
+        """
+        In a small network that is not closed, the bootstrap hosts of a node may be all
+        the other nodes: it finds and stores all the time, also when its id has just
+        changed.
+        """
+        network = PublicNetwork(12)
+        self.addCleanup(network.stop)
+        hosts = [(network.host(number), node.port) for number, node in enumerate(network.nodes)]
+        changed: list[str] = []
+        node = network.node(bootstrap=hosts, node_id=bytes(20), on_external_host=changed.append)
+        while not changed:
+            network.udp.advance(0.005)
+        for seconds in (0.0, 0.1, 20.0):
+            network.udp.advance(seconds)
+            result = network.result(node.put_latest(b"s" * 32, b"value", 1))
+            self.assertGreaterEqual(len(result.stored), 7, f"after {seconds} s")
+        self.assertEqual(changed, [network.host(12)])
+        self.assertNotEqual(node.node_id, bytes(20))
+        self.assertGreaterEqual(len(node.table), 8)
 
     def test_known_nodes(self) -> None:
         """
