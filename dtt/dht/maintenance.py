@@ -308,9 +308,10 @@ class Neighbourhood:
             our own lookup is done.
         """
         client = self.client
-        # Without a full table lookups have no other starting points.
-        if response is not None or len(self.table) >= K:
-            client.unverified = []
+        if response is None and client.unverified:
+            # The table around a new id may be empty: lookups still need starting points.
+            client.saved = client.unverified
+        client.unverified = []
         if response is not None:
             client.learn_unverified(contacts_in(response, self.family))
 

@@ -81,8 +81,9 @@ class Client:
     @ivar table: the routing table.
     @ivar unverified: contacts named by others, used as starting points while the table
         has fewer than 8 nodes.
-    @ivar saved: contacts from the last run, used likewise: one of them may be near a
-        target (docs/protocol/latency.md section 3, item 8).
+    @ivar saved: contacts from the last run, or from before our id changed, used
+        likewise: one of them may be near a target (docs/protocol/latency.md section 3,
+        item 8).
     """
 
     _log = Logger()
