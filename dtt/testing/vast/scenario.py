@@ -44,11 +44,8 @@ from dtt.krpc.bencode import decode
 from dtt.krpc.items import mutable_target
 from dtt.records.record import GossipContent, open_record
 from dtt.records.topic import (
-    Slot,
     TopicId,
     TopicKeys,
-    default_rotation,
-    encryption_key,
     initial_secret_hash,
     unix_minute,
 )
@@ -266,13 +263,14 @@ def crowd(setting: Setting, count: int, run: int = 0) -> Crowd:
     have finished.
     """
     world = World(setting, run)
-    topic, minute = TopicId.from_name(world.rng.randbytes(8)), unix_minute(world.clock.seconds())
+    keys = TopicKeys(TopicId.from_name(world.rng.randbytes(8)), initial_secret_hash(b"a secret"))
+    minute = unix_minute(world.clock.seconds())
     nodes = [world.node(world.host()) for _ in range(count + 1)]
     for node in nodes:
         node.privilegedStartService()
         node.startService()
     try:
-        reader, *writers = [_record_client(world, node, topic, count + 1) for node in nodes]
+        reader, *writers = [_record_client(world, node, keys, count + 1) for node in nodes]
         world.net.advance(_SETTLED)
         publishing = []
         for writer in writers:
@@ -283,14 +281,14 @@ def crowd(setting: Setting, count: int, run: int = 0) -> Crowd:
         found: list[FoundRecord] = []
         reading = Deferred.fromCoroutine(reader.fetch((minute,), "", URGENT)).addCallback(found.extend)
         world.until(reading, LIMIT)
-        return Crowd(len(found) / count, _seen_by_mainline(world, Slot(topic, minute)) / count)
+        return Crowd(len(found) / count, _seen_by_mainline(world, keys, minute) / count)
     finally:
         for node in nodes:
             node.stopService()
         world.net.advance(5)
 
 
-def _record_client(world: World, node: DHTNode, topic: TopicId, cap: int) -> RecordClient:
+def _record_client(world: World, node: DHTNode, keys: TopicKeys, cap: int) -> RecordClient:
     key = PeerKey(world.rng.randbytes(32))
     shared = SharedServices(
         world.clock,
@@ -303,16 +301,17 @@ def _record_client(world: World, node: DHTNode, topic: TopicId, cap: int) -> Rec
         lambda event: None,
         lambda: False,
     )
-    return RecordClient(shared, TopicKeys(topic, initial_secret_hash(b"a secret")))
+    return RecordClient(shared, keys)
 
 
-def _seen_by_mainline(world: World, slot: Slot) -> int:
+def _seen_by_mainline(world: World, keys: TopicKeys, minute: int) -> int:
     """
     The number of publishers with a record on the nodes that the crate mainline reads.
     """
+    slot = keys.slot(minute)
     nearest = world.dht.nearest(slot.target, _RANKS)
     nearest.sort(key=lambda contact: not is_valid(contact.node_id, contact.host))
-    key = encryption_key(slot, initial_secret_hash(b"a secret"), default_rotation)
+    key = keys.encryption_key(slot)
     holders = world.dht.holders(slot.target)
     numbers = (world.dht.number_at(each.host, each.port) for each in nearest[:MAINLINE_WIDTH])
     values = {holders[number] for number in numbers if number in holders}
