@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.deferreds import cancel_if_active
+from dtt.deferreds import Waiters, cancel_if_active
 from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, SlowReaderTimeout
 from dtt.transport.iroh.bindings import IrohConnection
 from dtt.transport.iroh.calls import IrohFailure
@@ -90,7 +90,7 @@ class SendStreams:
         self._wake: IDelayedCall | None = None
         self._failing: IDelayedCall | None = None
         self._slow_reader = SlowReaderTimeout(self._clock, lambda: on_failed("slow reader"))
-        self._finished: list[Deferred[None]] = []
+        self._finished: Waiters[None] = Waiters()
         self._stopped = False
 
     def send(self, topic_id: bytes, message: bytes) -> None:
@@ -134,8 +134,7 @@ class SendStreams:
         Return a Deferred that fires when every finished stream is acknowledged, or when
         L{stop} was called.
         """
-        result: Deferred[None] = Deferred()
-        self._finished.append(result)
+        result = self._finished.wait()
         self._check_finished()
         return result
 
@@ -238,6 +237,4 @@ class SendStreams:
 
     def _check_finished(self) -> None:
         if not self._finishing:
-            waiting, self._finished = self._finished, []
-            for result in waiting:
-                result.callback(None)
+            self._finished.fire(None)

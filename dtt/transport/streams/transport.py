@@ -29,7 +29,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dtt.deferreds import cancel_if_active
+from dtt.deferreds import Waiters, cancel_if_active
 from dtt.errors import DialFailed, ListenError
 from dtt.identity import PeerKey
 from dtt.interfaces import IListener, ITopicLinks, PeerId
@@ -108,7 +108,7 @@ class StreamsTransport:
         self._external_host: str | None = None
         self._listeners: list[tuple[IListeningPort, str, int]] = []
         self._stopped = False
-        self._waiting_for_end: list[Deferred[None]] = []
+        self._ended: Waiters[None] = Waiters()
 
     def __repr__(self) -> str:
         return f"<StreamsTransport {self.peer_id.hex()[:10]} port {self.port}>"
@@ -173,9 +173,7 @@ class StreamsTransport:
             for each in closing:
                 await each
             if self.connections:
-                gone: Deferred[None] = Deferred()
-                self._waiting_for_end.append(gone)
-                await gone
+                await self._ended.wait()
         finally:
             cancel_if_active(timeout)
             self._abort()
@@ -260,10 +258,7 @@ class StreamsTransport:
         """
         self.connections.pop(connection, None)
         if not self.connections:
-            waiting, self._waiting_for_end = self._waiting_for_end, []
-            for gone in waiting:
-                if not gone.called:
-                    gone.callback(None)
+            self._ended.fire(None)
 
     # Internals
 
