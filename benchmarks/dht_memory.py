@@ -2,9 +2,9 @@
 The memory use of a dtt node.
 
 C{python -m benchmarks.dht_memory [--quick]}, in a checkout, on Linux. Measures the RSS in
-bytes per stored mutable item of 604 bytes, and per node in the routing table, each with
-many of them in a process of its own, as the median of several runs; and the RSS of an
-idle dtt node (and of an idle libtorrent node, for comparison).
+bytes per stored mutable item of 604 bytes, and per node in the routing table, each with many of them in a
+separate process, as the median of several runs; and the RSS of an idle dtt node (and of an idle libtorrent
+node, for comparison).
 
 The items arrive as datagrams and pass decoder and responder, 100 from each network, the
 most that one network may store. The nodes are in many tables of about 1100 nodes each.

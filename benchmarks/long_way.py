@@ -142,7 +142,7 @@ async def be_member(reactor: Any, number: int, transport: str, seconds: float) -
     while not member.neighbors():
         if time.monotonic() > gives_up:
             raise RuntimeError("the members did not find each other")
-        book.learn(other, [PeerAddress(listener.kind, HOSTS[1 - number], PORT)], "record")
+        book.learn(other, [PeerAddress(listener.kinds[0], HOSTS[1 - number], PORT)], "record")
         if number == 0:
             member.join((other,))
         await deferLater(reactor, 0.5)

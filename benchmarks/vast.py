@@ -5,8 +5,9 @@ time.
 C{python -m benchmarks.vast [--quick] [--runs N] [--silent SHARE] [--loss SHARE] [--rtt
 LOW-HIGH] ...}. Whole trackers and, for C{recall}, a DHT node run on L{dtt.testing.vast}.
 C{crowd} is 2 to 50 members that publish at the same time; C{traffic} is what a member
-sends to the DHT when joined, and when alone. Times are on the model's clock, independent
-of this machine's load. The same arguments print the same figures.
+sends to the DHT when joined, and when alone, C{topics} what it sends with many topics.
+Times are on the model's clock, independent of this machine's load. The same arguments
+print the same figures.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ from dtt.testing.vast.scenario import (
     alone,
     crowd,
     joined,
+    many_topics,
     newcomer,
     pair,
     recall,
 )
 
 #: The measurements.
-KINDS = ("pair", "newcomer", "recall", "crowd", "traffic")
+KINDS = ("pair", "newcomer", "recall", "crowd", "traffic", "topics")
 
 #: The numbers of concurrent publishers.
 CROWDS = (2, 5, 10, 20, 50)
+
+#: The numbers of topics that two members share.
+TOPICS = (1, 10, 100, 1000)
 
 #: The numbers of runs of each crowd, and of long-running members.
 FEW_RUNS = 6
@@ -105,7 +110,8 @@ def report_traffic(setting: Setting) -> list[str]:
     """
     lone = [alone(setting, run) for run in range(FEW_RUNS)]
     kinds = {
-        "joined": [each for run in range(FEW_RUNS) for each in joined(setting, run)],
+        "two joined": [each for run in range(FEW_RUNS) for each in joined(setting, run)],
+        "ten joined": joined(setting, count=10),
         "alone": [first for first, _ in lone],
         "after 10 min": [later for _, later in lone],
     }
@@ -133,6 +139,11 @@ def measure(setting: Setting, kinds: Sequence[str], runs: int, targets: int, ver
             continue
         if kind == "traffic":
             print("\n".join(report_traffic(setting)), flush=True)
+            continue
+        if kind == "topics":
+            for topics in TOPICS:
+                traffic, met = many_topics(setting, topics)
+                print(f"{_traffic_line(f'{topics} topics', [traffic])}, met in {met:.0%}", flush=True)
             continue
         if kind == "recall":
             line, count = report_recall(setting, targets), targets

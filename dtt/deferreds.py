@@ -4,10 +4,10 @@ Helpers for Deferreds and delayed calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList, FirstError, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -22,17 +22,99 @@ def cancel_if_active(call: IDelayedCall | None) -> None:
         call.cancel()
 
 
+def gather_until(
+    running: Iterable[Deferred[T]],
+    enough: Callable[[T], bool] | None = None,
+    promising: Callable[[int], bool] = lambda _: True,
+    tolerated: type[Exception] | tuple[()] = (),
+) -> Deferred[list[T]]:
+    """
+    Wait for all Deferreds, or until one result is C{enough}; then cancel the rest.
+
+    @param enough: returns whether a result is sufficient; C{None}: wait for all.
+    @param promising: returns whether the Deferred with this index will probably have a
+        result.  The others are not waited for once a promising one has fired and none of
+        these is left.
+    @param tolerated: an exception that does not fail the whole, unless all Deferreds
+        fail with it.
+    @return: fires with the results in order, without those of cancelled Deferreds and of
+        those with a C{tolerated} failure; fails with the first other failure, which
+        cancels the rest.  Cancelling it cancels all Deferreds.
+    """
+    deferreds = list(running)
+    if not deferreds:
+        return succeed([])
+    results: dict[int, T] = {}
+    left = set(range(len(deferreds)))
+
+    def cancel(_: object) -> None:
+        for deferred in deferreds:
+            deferred.cancel()
+
+    done: Deferred[list[T]] = Deferred(cancel)
+
+    def succeeded(result: T, index: int) -> None:
+        left.discard(index)
+        results[index] = result
+        if not done.called and (is_over() or (enough is not None and enough(result))):
+            finish()
+
+    def failed(failure: Failure, index: int) -> None:
+        left.discard(index)
+        if done.called:
+            return
+        if isinstance(failure.value, tolerated) and (left or results):
+            if is_over():
+                finish()
+            return
+        done.errback(failure)
+        cancel(done)
+
+    def is_over() -> bool:
+        return not left or (any(map(promising, results)) and not any(map(promising, left)))
+
+    def finish() -> None:
+        done.callback([results[number] for number in sorted(results)])
+        cancel(done)
+
+    for index, deferred in enumerate(deferreds):
+        deferred.addCallbacks(succeeded, failed, callbackArgs=(index,), errbackArgs=(index,))
+    return done
+
+
+async def first_of(*deferreds: Deferred[Any]) -> int:
+    """
+    Wait until one of C{deferreds} has fired.  Raises its exception if it failed.
+
+    @return: the index of that one.
+    """
+    try:
+        _, first = await DeferredList(deferreds, fireOnOneCallback=True, fireOnOneErrback=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+    return first
+
+
+def abandon(*deferreds: Deferred[Any]) -> None:
+    """
+    Cancel C{deferreds}, and ignore their failures.
+    """
+    for deferred in deferreds:
+        deferred.addErrback(lambda _: None)
+        deferred.cancel()
+
+
 class Waiters(Generic[T]):
     """
-    Callers that wait for the same thing.  Each has a Deferred of its own, which it
-    may cancel without disturbing the others.
+    Callers that wait for the same result. Each has a separate Deferred, which it may cancel without affecting
+    the others.
     """
 
     def __init__(self, abandoned: Callable[[], None] = lambda: None) -> None:
         """
         @param abandoned: called when the last waiter has cancelled.
         """
-        # Ordered: who came first is called first.
+        # Ordered: first come, first called.
         self._waiting: dict[Deferred[T], None] = {}
         self._abandoned = abandoned
 
@@ -49,8 +131,8 @@ class Waiters(Generic[T]):
 
     def fire(self, result: T | Failure) -> None:
         """
-        Fire the Deferreds of all who wait now, in their order.  What one of them
-        does may cancel another, or wait anew: that waits for the next call.
+        Fire the Deferreds of all current waiters, in order.  A callback may cancel another Deferred, or wait
+        again; then it waits for the next call.
         """
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting:
@@ -59,7 +141,7 @@ class Waiters(Generic[T]):
 
     def cancel(self) -> None:
         """
-        Cancel the Deferreds of all who wait now.
+        Cancel the Deferreds of all current waiters.
         """
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting:

@@ -1,9 +1,8 @@
 """
 The exception hierarchy.
 
-L{LocalError} means that the caller, its files or this machine must change
-something; L{RemoteError} means that a node or peer misbehaved or did not
-answer.  Errors of the caller are also C{ValueError}s and are raised by the
+L{LocalError} is a problem of the caller, its files or this machine.  L{RemoteError} means that a node or peer
+misbehaved or did not answer.  Errors of the caller are also C{ValueError}s and are raised by the
 call itself.  Errors of peers are counted; the application sees them only as
 the failure of an operation that it requested.
 """
@@ -21,7 +20,7 @@ class DTTError(Exception):
 
 class LocalError(DTTError):
     """
-    Something on this side is wrong; a retry does not help.
+    A problem of the caller, its files or this machine; a retry does not help.
     """
 
 
@@ -29,6 +28,18 @@ class UsageError(LocalError, ValueError):
     """
     An option, a setting or an argument is invalid.  The message names it and
     says what was expected.
+    """
+
+
+class WrongType(UsageError, TypeError):
+    """
+    An argument or a setting has a wrong type.
+    """
+
+
+class NotNeighbor(UsageError):
+    """
+    The peer is not a direct neighbour now; nothing was sent.
     """
 
 
@@ -43,7 +54,17 @@ class StateError(LocalError):
 class ListenError(LocalError):
     """
     An address can't be bound, usually because another program listens on it.
+
+    @ivar reason: the same as C{str()}, without advice.
     """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        """
+        @param message: what can't be bound, why, and what to do.
+        @param reason: the same without advice; C{None}: C{message} contains no advice.
+        """
+        super().__init__(message)
+        self.reason = message if reason is None else reason
 
     @classmethod
     def of(cls, where: str, error: object, port: str = "port") -> ListenError:
@@ -52,12 +73,12 @@ class ListenError(LocalError):
 
         @param where: the address, for example C{"UDP 127.0.0.1 port 6881"}.
         @param error: an C{OSError}, or the reason as text.
-        @param port: what to choose another one of if the address is in use.
+        @param port: the name of the setting to change if the address is in use.
         """
-        reason = getattr(error, "strerror", None) or error
+        reason = f"can't listen on {where}: {getattr(error, 'strerror', None) or error}"
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
         advice = f"; choose another {port}, or 0 for any" if taken else ""
-        return cls(f"can't listen on {where}: {reason}{advice}")
+        return cls(f"{reason}{advice}", reason)
 
 
 class ContentTooLarge(UsageError):
@@ -121,6 +142,33 @@ class RecordRefused(RemoteError):
         return f"{self.stage}: {self.reason}"
 
 
+class EnvelopeRefused(RemoteError):
+    """
+    A message of a signed topic was refused.
+
+    @ivar reason: C{"not signed"}, C{"bad signature"}, C{"time"}, C{"replay"} or
+        C{"too many authors"}.
+    @ivar author: the peer id of the claimed author, 32 bytes, not proved if the signature is bad; C{None} if
+        it is not signed.
+    @ivar ahead: if the reason is C{"time"}, the number of seconds by which its time is ahead of ours
+        (negative: behind); otherwise C{None}.
+    """
+
+    def __init__(self, reason: str, author: bytes | None = None, ahead: float | None = None) -> None:
+        """
+        @param reason: see the class.
+        @param author: see the class.
+        @param ahead: see the class.
+        """
+        super().__init__(reason, author, ahead)
+        self.reason = reason
+        self.author = author
+        self.ahead = ahead
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class QueryTimeout(RemoteError):
     """
     A DHT node did not answer in time.
@@ -148,10 +196,30 @@ class QueryRefused(RemoteError):
         return f"{self.code} {self.text}"
 
 
+class LookupFailed(RemoteError):
+    """
+    No DHT node answered an operation.  It is unknown whether there is an item at the target.
+    """
+
+
 class DialFailed(RemoteError):
     """
     No authenticated connection to a peer could be established; C{str()} is the
     reason.
+    """
+
+
+class NoRoom(DialFailed):
+    """
+    A peer was not dialled, or its connection was closed, because this member has too
+    many connections.  This is not a fault of the peer.
+    """
+
+
+class StreamRefused(RemoteError):
+    """
+    A member refused an application stream: it does not serve the name, shares no topic with us, or has too
+    many streams.  Or its connection ended meanwhile.  C{str()} is the reason.
     """
 
 
@@ -160,8 +228,8 @@ class PublishFailed(RemoteError):
     Our addresses could not be published in a store.  C{str()} is a short reason,
     identical for identical faults.
 
-    @ivar newer_seq: the sequence number of a packet of ours that the store
-        already has and that takes precedence; C{None} if the reason is another.
+    @ivar newer_seq: the sequence number of one of our packets that the store already has and that takes
+        precedence; C{None} for other reasons.
     @ivar retry_after: seconds to wait before a retry, as requested by the
         store, or C{None}.
     """

@@ -9,6 +9,7 @@ of small order and non-canonical encodings of keys and S are rejected.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from functools import lru_cache
 
@@ -61,24 +62,54 @@ class PeerKey:
     @classmethod
     def generate(cls) -> PeerKey:
         """
-        Make a new key from the system's random number generator.
+        Generate a new key with the system's random number generator.
         """
         return cls(os.urandom(KEY_BYTES))
 
     @classmethod
     def from_seed(cls, seed: bytes) -> PeerKey:
         """
-        Make the key of a 32-byte seed (RFC 8032, section 5.1.5).
+        Return the key for a 32-byte seed (RFC 8032, section 5.1.5).
 
         @raise UsageError: C{seed} is not 32 bytes.
         """
         return cls(seed)
+
+    def sign_application(self, context: bytes, data: bytes) -> bytes:
+        """
+        Return the 64-byte signature of L{application_message} of C{context} and C{data}.
+        """
+        return self.sign(application_message(context, data))
 
     def sign(self, message: bytes) -> bytes:
         """
         Return the 64-byte Ed25519 signature of C{message}.
         """
         return crypto_sign(message, self._pair[1])[:SIGNATURE_BYTES]
+
+
+#: The prefix of the signed bytes of applications.  Nothing that dtt itself signs begins with it.
+_APPLICATION = b"dtt/1 application"
+
+
+def application_message(context: bytes, data: bytes) -> bytes:
+    """
+    Return the bytes that are signed for an application: a prefix of 17 bytes, SHA-512 of
+    C{context} and SHA-512 of C{data}, 145 bytes in all.  No C{context} and no C{data} can
+    make them a record, a DHT item or part of a handshake.
+    """
+    return _APPLICATION + hashlib.sha512(context).digest() + hashlib.sha512(data).digest()
+
+
+def verify_application(peer_id: bytes, context: bytes, data: bytes, signature: bytes) -> bool:
+    """
+    Return whether C{signature} is the signature by C{peer_id} of L{application_message}
+    of C{context} and C{data}.
+
+    @param peer_id: 32 bytes; any other length makes the result C{False}.
+    @param signature: 64 bytes; any other length makes the result C{False}.
+    """
+    return verify(peer_id, application_message(context, data), signature)
 
 
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:

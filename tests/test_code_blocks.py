@@ -26,12 +26,13 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import dtt
 from dtt import Config, DHTNode, Tracker
-from dtt.cli.main import MainOptions
+from dtt.cli.commands import parse
 from dtt.config import Config as TrackerConfig
-from dtt.config import DHTConfig
+from dtt.config import DHTConfig, load_toml
+from dtt.records.ticket import Ticket
 from dtt.tap import Options
 from dtt.testing.net.machines import MachineNetwork
-from dtt.tracker import tracker
+from dtt.tracker import kept, tracker
 from dtt.transport.iroh import bindings as iroh_bindings
 from tests.tracker.common import without_iroh
 
@@ -40,19 +41,32 @@ ROOT = Path(dtt.__file__).parents[1]
 #: Python and TOML blocks by page: the tests that run them.
 RUN = {
     "README.md": ("tests.test_readme",),
+    "docs/explanation/comparison.md": ("tests.test_comparison",),
     "docs/explanation/dht-node.md": ("tests.dht.test_docs",),
+    "docs/how-to/discovery.md": ("tests.test_how_to_embedders",) * 3,
+    "docs/how-to/own-parts.md": ("tests.test_how_to_embedders",) * 5,
     "docs/how-to/embedding.md": ("test_embedding", "test_node"),
-    "docs/how-to/testing.md": ("tests.test_docs",),
+    "docs/how-to/application-streams.md": ("tests.test_how_to_streams",) * 3,
+    "docs/how-to/signed-messages.md": ("tests.test_how_to_streams",) * 2,
+    "docs/how-to/asyncio.md": ("tests.aio.test_docs",),
+    "docs/how-to/state.md": ("tests.contrib.test_docs",),
+    "docs/how-to/testing.md": ("tests.test_testing_docs",) * 3 + ("tests.test_docs",),
     "docs/how-to/testing-at-scale.md": ("tests.test_docs",),
+    "docs/how-to/simulate.md": ("tests.test_docs",),
     "docs/reference/configuration.md": ("tests.test_docs",),
     "docs/tutorial/first-application.md": ("test_first_application", "test_first_application"),
     # libtorrent settings, and calls of the iroh bindings, as used in tests.interop.
     "docs/protocol/dht.md": ("test_compiles",),
+    # The client of a running daemon, as used in tests.interop.
+    "docs/reference/http.md": ("test_compiles",),
+    "docs/how-to/status-page.md": ("test_settings",),
     "docs/protocol/gossip.md": ("test_compiles",),
 }
 
+STATUS_PAGE = "docs/how-to/status-page.md"
+
 #: Other blocks: figures, output, a unit file, a Rust program.
-NOT_RUN = {"text", "ini", "rust"}
+NOT_RUN = {"text", "ini", "rust", "yaml", "js", "go"}
 
 
 def blocks() -> Iterator[tuple[str, str, str]]:
@@ -106,6 +120,16 @@ class CodeBlocksTests(SynchronousTestCase):
         self.assertEqual(found, {page: len(tests) for page, tests in RUN.items()})
         self.assertEqual(languages - {"python", "toml", "sh"}, NOT_RUN)
 
+    def test_settings(self) -> None:
+        """
+        The excerpt of a configuration file is one.
+        """
+        [text] = [text for page, language, text in blocks() if (page, language) == (STATUS_PAGE, "toml")]
+        path = Path(self.mktemp())
+        path.write_text(text)
+        config, _ = load_toml(path)
+        self.assertEqual((config.web.listen, config.web.hosts), (("127.0.0.1", 8470), ("dtt.example.org",)))
+
     def test_compiles(self) -> None:
         """
         Each Python block compiles; top-level C{await} is allowed.
@@ -127,6 +151,8 @@ class CodeBlocksTests(SynchronousTestCase):
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         Path("secret").touch(mode=0o600)
         Path("secret").write_text("between us\n")
+        Path("garden-party.ticket").touch(mode=0o600)
+        Path("garden-party.ticket").write_text(Ticket.make("garden party", bytes(64)).encode())
         count = 0
         for page, words in commands():
             options: Any
@@ -134,13 +160,14 @@ class CodeBlocksTests(SynchronousTestCase):
                 if "dtt" not in words:
                     continue
                 options, arguments = Options(), words[words.index("dtt") + 1 :]
+                with contextlib.redirect_stdout(io.StringIO()):
+                    try:
+                        options.parseOptions(arguments)
+                    except SystemExit as end:  # --help, --version
+                        self.assertEqual(end.code or 0, 0, f"{page}: {words}")
             else:
-                options, arguments = MainOptions(), words[1:]
-            with contextlib.redirect_stdout(io.StringIO()):
-                try:
-                    options.parseOptions(arguments)
-                except SystemExit as end:  # --help, --version
-                    self.assertEqual(end.code or 0, 0, f"{page}: {words}")
+                with contextlib.redirect_stdout(io.StringIO()):
+                    parse(words[1:])
             count += 1
         self.assertGreater(count, 10)
 
@@ -203,7 +230,7 @@ class EmbeddingTests(SynchronousTestCase):
         names = self.run_block(0, Tracker=Tracker, Config=Config, Path=lambda text: folder)
         self.network.advance(1)
         self.assertTrue(names["tracker"].running)
-        self.assertTrue((folder / tracker.KEY_FILE).exists())
+        self.assertTrue((folder / kept.KEY_FILE).exists())
         self.assertEqual(names["topic"].neighbors(), ())
 
     def test_node(self) -> None:
@@ -278,7 +305,7 @@ class InstallTests(SynchronousTestCase):
         C{dtt} on the package index is another project: every C{pip install} in the tree
         names C{distributed-topic-tracker}, a checkout, or another package.
         """
-        others = {"libtorrent", "certifi"}
+        others = {"libtorrent", "certifi", "tahoe-lafs"}
         wrong, count = [], 0
         for path in sorted(ROOT.rglob("*")):
             name = path.relative_to(ROOT).as_posix()

@@ -4,12 +4,14 @@ Tests for settings, from TOML and from keyword arguments.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import (
+    MAX_FILE_BYTES,
     PUBLIC_BOOTSTRAP,
     AddressesConfig,
     BubbleMergeConfig,
@@ -21,7 +23,7 @@ from dtt.config import (
     load_toml,
 )
 from dtt.dht.server.upload import UPLOAD_RATE
-from dtt.errors import UsageError
+from dtt.errors import UsageError, WrongType
 from dtt.net.host_port import parse_host_port
 
 
@@ -148,6 +150,10 @@ class TOMLTests(SynchronousTestCase):
                 """
                 state_dir = "/var/lib/x"
                 listen = "127.0.0.1:4433"
+                require_secret = true
+                max_connections = 1024
+                port_mapping = false
+                transport = ["quic", "streams"]
                 [dht]
                 port = 6881
                 bind = "127.0.0.1"
@@ -177,6 +183,8 @@ class TOMLTests(SynchronousTestCase):
         )
         self.assertEqual(config.state_dir, Path("/var/lib/x"))
         self.assertEqual(config.listen, ("127.0.0.1", 4433))
+        self.assertEqual((config.require_secret, config.max_connections), (True, 1024))
+        self.assertEqual((config.port_mapping, config.transport), (False, ("quic", "streams")))
         self.assertEqual(config.dht.bootstrap, (("a.example", 1), ("::1", 2)))
         self.assertEqual((config.dht.get_timeout, config.dht.put_timeout), (3, 10.0))
         self.assertFalse(config.bootstrap.publish_record_on_startup)
@@ -208,7 +216,31 @@ class TOMLTests(SynchronousTestCase):
             "nonsense: unknown key; expected one of state_dir, transport, listen",
             self.refused("nonsense = 1"),
         )
+        self.assertTrue(self.refused("nonsense = 1").endswith(", topic"))
+        self.assertNotIn("x" * 100, self.refused(f"{'x' * 5000} = 1"))
         self.assertIn("topic[0].secret: unknown", self.refused("[[topic]]\nname = 'x'\nsecret = 'y'"))
+
+    def test_huge(self) -> None:
+        """
+        Numbers, values, nesting and files of any size are refused in a short message.
+        """
+        for text, expected in (
+            (f"[dht]\nport = {'9' * 5000}", "not a TOML file"),
+            (f"[dht]\nport = 0x{'f' * 5000}", "port: port a huge number is out of range; ports are 0..65535"),
+            (f"[dht]\nretries = 0x{'f' * 5000}", "retries must be at most 1000000000"),
+            (f"[dht]\nget_timeout = 0x{'f' * 5000}", "get_timeout must be at most"),
+            ("[dht]\nget_timeout = 1e300", "get_timeout must be at most"),
+            ("[dht]\nget_timeout = nan", "must be a finite number"),
+            ("[dht]\nport = 70000", "dht.port: port 70000 is out of range; ports are 0..65535"),
+            ('listen = "127.0.0.1:70000"', "port 70000 is out of range"),
+            (f'[dht]\nbootstrap = ["{"x" * 5000}"]', "is not HOST:PORT"),
+            (f'transport = ["{"x" * 5000}"]', "transport must be a list of"),
+            (f"listen = {'[' * 5000}{']' * 5000}", "not a TOML file"),
+            ("#" * (MAX_FILE_BYTES + 1), "this is not a configuration file"),
+        ):
+            message = self.refused(text)
+            self.assertIn(expected, message)
+            self.assertLess(len(message), 400)
 
     def test_wrong_types(self) -> None:
         """
@@ -220,7 +252,16 @@ class TOMLTests(SynchronousTestCase):
             ("[dht]\nget_timeout = '1'", "dht.get_timeout: expected a number, not '1'"),
             ("[publisher]\nenabled = 1", "publisher.enabled: expected true or false, not 1"),
             ("dht = 1", "dht: expected a table, not 1"),
-            ("transport = 'tcp'", "transport must be one of streams, iroh, both, not 'tcp'"),
+            ("transport = 'both'", "transport: expected a list of strings, not 'both'"),
+            (
+                "transport = ['both']",
+                "transport must be a list of streams, quic, iroh, such as streams,quic; not 'both'",
+            ),
+            ("transport = []", "transport must name each transport once, such as streams,quic; not ''"),
+            (
+                "transport = ['quic', 'quic']",
+                "transport must name each transport once, such as streams,quic; not 'quic,quic'",
+            ),
             ("[iroh]\nrelays = 'a'", "iroh.relays: expected a list of strings, not 'a'"),
             ("[iroh]\nrelays = [1]", "iroh.relays: expected a list of strings, not [1]"),
             ("[iroh]\nrelays = ['a']", "iroh.relays: 'a' is not a relay URL (https://HOST/)"),
@@ -230,7 +271,7 @@ class TOMLTests(SynchronousTestCase):
             ),
             ("listen = 1", 'listen: expected "HOST:PORT", not 1'),
             ("[dht]\nbootstrap = 'a:1'", "dht.bootstrap: expected a list of \"HOST:PORT\", not 'a:1'"),
-            ("topic = 'x'", "topic: expected [[topic]] tables with name and secret_file"),
+            ("topic = 'x'", "topic: expected [[topic]] tables with name and secret_file, or ticket_file"),
             ("[[topic]]\nname = 1", "topic[0].name: expected a string, not 1"),
             ("state_dir = 1", "state_dir: expected a path (a string), not 1"),
         ):
@@ -241,6 +282,10 @@ class TOMLTests(SynchronousTestCase):
         An impossible value is refused; the message names the section, the key and the
         bound.
         """
+        self.assertEqual(
+            self.refused("max_connections = 7"),
+            "max_connections must be a finite number of at least 8, not 7",
+        )
         self.assertEqual(
             self.refused("[publisher]\nbase_interval = 0.1"),
             "publisher.base_interval must be a finite number of at least 1, not 0.1",
@@ -258,7 +303,9 @@ class TOMLTests(SynchronousTestCase):
         """
         A topic with only a secret is refused.
         """
-        self.assertEqual(self.refused("[[topic]]\nsecret_file = 'x'"), "topic[0].name: missing")
+        self.assertEqual(
+            self.refused("[[topic]]\nsecret_file = 'x'"), "topic[0].name: missing; give name, or ticket_file"
+        )
 
     def test_not_toml_and_not_there(self) -> None:
         """
@@ -267,6 +314,49 @@ class TOMLTests(SynchronousTestCase):
         self.assertIn("not a TOML file", self.refused("= 1"))
         error = self.assertRaises(UsageError, load_toml, Path("does-not-exist.toml"))
         self.assertEqual(str(error), "does-not-exist.toml: can't be read: No such file or directory")
+
+    def test_special_files(self) -> None:
+        """
+        A FIFO is not waited for, and a device or a large file is not read to its end.
+        """
+        fifo, large = Path(self.mktemp()), Path(self.mktemp())
+        os.mkfifo(fifo)
+        large.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
+        for path, kind in (
+            (fifo, "is a FIFO"),
+            (large, "larger than"),
+            (Path("/dev/zero"), "is a device"),
+            (Path("/"), "is a directory"),
+        ):
+            error = self.assertRaises(UsageError, load_toml, path)
+            self.assertIn(str(path), str(error))
+            self.assertIn(kind, str(error))
+        self.assertIn("not a TOML file", self.refused("a = " + "[" * 100_000))
+
+    def test_editors_of_windows(self) -> None:
+        """
+        A byte order mark and Windows' line ends make no difference.
+        """
+        path = Path(self.mktemp())
+        path.write_bytes(b"\xef\xbb\xbf[dht]\r\nport = 7\r\n")
+        self.assertEqual(load_toml(path)[0].dht.port, 7)
+
+    def test_paths(self) -> None:
+        """
+        An empty path is invalid, and there is no home directory if $HOME is empty.
+        """
+        for text in ("", "  "):
+            self.assertEqual(
+                self.refused(f'state_dir = "{text}"'), f"state_dir: expected a path (a string), not {text!r}"
+            )
+            self.assertIn(
+                "topic[0].secret_file: expected a path",
+                self.refused(f'[[topic]]\nname = "x"\nsecret_file = "{text}"'),
+            )
+            self.assertIn("must be a path", str(self.assertRaises(UsageError, Config, state_dir=text)))
+        for home in ("", "relative"):
+            self.patch(os, "environ", {**os.environ, "HOME": home})
+            self.assertIn("can't find the home directory in '~/x'", self.refused("state_dir = '~/x'"))
 
 
 class KeywordTests(SynchronousTestCase):
@@ -289,4 +379,59 @@ class KeywordTests(SynchronousTestCase):
             ("bootstrap", lambda: DHTConfig(bootstrap=wrong)),
         ):
             error = self.assertRaises(UsageError, make)
-            self.assertRegex(str(error), rf'\A{name} must be \("HOST", PORT\), not ')
+            self.assertRegex(str(error), rf'\A{name} must be .*\("HOST", PORT\)[^,]*, not ')
+
+
+class TypesTests(SynchronousTestCase):
+    """
+    Settings of a wrong type.
+    """
+
+    def test_refused(self) -> None:
+        """
+        A setting of a wrong type is refused where it is given, by name; the error is a
+        ValueError and a TypeError.
+        """
+        any_type: Any
+        for name, expected, make, any_type in (
+            ("dht", "a DHTConfig", Config, {"port": 1}),
+            ("publisher", "a PublisherConfig", Config, None),
+            ("enabled", "True or False", PublisherConfig, "no"),
+            ("enabled", "True or False", BubbleMergeConfig, 1),
+            ("port", "a whole number", DHTConfig, "6881"),
+            ("port", "a whole number", DHTConfig, True),
+            ("port", "a whole number", DHTConfig, 1.0),
+            ("upload_rate", "a number", DHTConfig, "fast"),
+            ("upload_rate", "a number", DHTConfig, True),
+            ("bind6", "a string", DHTConfig, None),
+            ("bootstrap", 'a tuple whose elements are each ("HOST", PORT)', DHTConfig, [["a", 1]]),
+            ("bootstrap", 'a tuple whose elements are each ("HOST", PORT)', DHTConfig, {("a", 1)}),
+            ("listen", '("HOST", PORT)', Config, ("a", 1, 2)),
+            ("listen", '("HOST", PORT) or None', IrohConfig, "127.0.0.1:1"),
+            ("relays", "a tuple whose elements are each a string", AddressesConfig, "https://a/"),
+            ("transport", "a tuple of names, or one string with commas", Config, 5),
+            ("transport", "a tuple whose elements are each a string or None", Config, ("streams", 5)),
+            ("state_dir", "a path", Config, b"/var/lib/me"),
+        ):
+            error = self.assertRaises(WrongType, make, **{name: any_type})
+            self.assertTrue(str(error).startswith(f"{name} must be {expected}, not "), str(error))
+            self.assertIsInstance(error, ValueError)
+            self.assertIsInstance(error, TypeError)
+
+    def test_long_values(self) -> None:
+        """A value is shown shortened."""
+        wrong: Any = "x" * 10_000
+        error = self.assertRaises(WrongType, PublisherConfig, enabled=wrong)
+        self.assertLess(len(str(error)), 150)
+
+    def test_accepted(self) -> None:
+        """
+        Whole numbers are numbers, and lists tuples; optional settings may be None; there may
+        be no transport.
+        """
+        self.assertEqual(PublisherConfig(base_interval=5).base_interval, 5)
+        self.assertIsNone(Config(transport=None).transport)
+        self.assertEqual(DHTConfig(bootstrap=[("a", 1)]), DHTConfig(bootstrap=(("a", 1),)))
+        self.assertEqual(AddressesConfig(relays=["https://a/"]), AddressesConfig(relays=("https://a/",)))
+        self.assertEqual(Config(transport=()).transport, ())
+        self.assertEqual(IrohConfig(listen=("127.0.0.1", 1)).listen, ("127.0.0.1", 1))

@@ -90,6 +90,15 @@ class DocsTests(SynchronousTestCase):
         names["MeetingTests"]("test_meeting").run(result)
         self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
 
+    def test_simulate(self) -> None:
+        """The simulation passes as shown."""
+        (code,) = re.findall(r"```python\n(.*?)```", page("how-to/simulate.md"), re.DOTALL)
+        names: dict[str, Any] = {"__name__": "shown"}
+        exec(compile(code, "how-to/simulate.md", "exec"), names)
+        result = TestResult()
+        names["JamTests"]("test_jam").run(result)
+        self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
+
     def test_testing(self) -> None:
         """The tests on a full-size DHT pass as shown."""
         (code,) = re.findall(r"```python\n(.*?)```", page("how-to/testing-at-scale.md"), re.DOTALL)

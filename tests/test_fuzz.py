@@ -9,6 +9,7 @@ from random import SystemRandom
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fuzz import Fuzzer
+from tests.sweeps import sized
 
 
 class FuzzTests(SynchronousTestCase):
@@ -24,7 +25,7 @@ class FuzzTests(SynchronousTestCase):
         seed = SystemRandom().randrange(10**9)
         fuzzer = Fuzzer(seed)
         try:
-            for _ in range(5000):
+            for _ in range(sized(2000, 5000)):
                 fuzzer.step()
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error

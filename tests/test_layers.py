@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,26 +23,36 @@ ROOT = Path(dtt.__file__).parent
 LAYERS = {
     "_version": 0,
     "errors": 0,
+    "arguments": 0,
+    "feed": 0,
+    "counters": 0,
     "events": 0,
     "deferreds": 0,
+    "files": 0,
     "wire": 0,
     "net": 0,
     "identity": 1,
     "state": 1,
     "config": 1,
+    "setting_types": 1,
     "interfaces": 1,
     "records": 2,
     "gossip/proto": 2,
     "krpc": 3,
     "dht": 4,
+    "portmap": 4,
     "transport": 4,
     "gossip": 4,
     "addresses": 5,
     "discovery": 5,
     "tracker": 6,
+    "contrib": 7,
     "testing": 7,
+    "signed": 7,
+    "web": 7,
     "app": 8,
     "tap": 9,
+    "aio": 9,
     "cli": 9,
     "__init__": 10,
     "__main__": 10,
@@ -81,12 +92,15 @@ def package(name: str) -> str:
     return "/".join(parts[:2]) if "/".join(parts[:2]) in LAYERS else parts[0]
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
     """
-    Yield each file of the package: its path without suffix, and its syntax tree.
+    Return each file of the package: its path without suffix, and its syntax tree.
     """
-    for path in sorted(ROOT.rglob("*.py")):
-        yield path.relative_to(ROOT).with_suffix("").as_posix(), ast.parse(path.read_text("utf-8"))
+    return tuple(
+        (path.relative_to(ROOT).with_suffix("").as_posix(), ast.parse(path.read_text("utf-8")))
+        for path in sorted(ROOT.rglob("*.py"))
+    )
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

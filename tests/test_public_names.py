@@ -28,8 +28,11 @@ class PublicNamesTests(SynchronousTestCase):
             [
                 "Config",
                 "DHTNode",
+                "DiscoveryService",
+                "Found",
                 "GossipMessage",
-                "IGossipObserver",
+                "GossipObserver",
+                "PeerKey",
                 "TopicId",
                 "TopicService",
                 "Tracker",
@@ -79,7 +82,7 @@ class ErrorsTests(SynchronousTestCase):
     """
 
     def test_documented(self) -> None:
-        """Every exception has a docstring of its own, and is a DTTError."""
+        """Every exception has its own docstring, and is a DTTError."""
         found = [
             value
             for value in vars(errors).values()

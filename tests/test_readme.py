@@ -16,10 +16,9 @@ import twisted.internet
 from twisted.application.service import IService
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
-from zope.interface import implementer
 
 import dtt
-from dtt import Config, DHTNode, IGossipObserver, Tracker
+from dtt import Config, DHTNode, Tracker
 from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker import tracker
@@ -76,15 +75,20 @@ class ReadmeTests(SynchronousTestCase):
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
             exec(compile(code, str(README), "exec"), names)
+            other = Tracker(network.reactor("10.1.2.1"), Config(), rng=Random(seed + 100))
+            for member, host in ((names["tracker"], "10.1.1.1"), (other, "10.1.2.1")):
+                for listener in member._listeners._hosts:
+                    # By default, a listener asks the real machine.
+                    listener._interface_addresses = (  # type: ignore[union-attr]
+                        lambda host=host: (host,)
+                    )
             application = IService(names["application"])
             application.privilegedStartService()
             application.startService()
-            other = Tracker(network.reactor("10.1.2.1"), Config(), rng=Random(seed + 100))
             other.startService()
             topic = other.join("garden party", secret=b"between us")
             got = []
 
-            @implementer(IGossipObserver)
             class Observer:
                 def neighbor_up(self, peer_id: bytes) -> None:
                     got.append(peer_id)

@@ -4,12 +4,16 @@ Tests for L{dtt.state}.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +22,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
 from dtt.errors import StateError
+from dtt.files import create_private_file
 from dtt.state import (
+    MAX_JSON_BYTES,
     MAX_SECRET_BYTES,
     StateDirectory,
     StateFile,
-    create_private_file,
+    load_or_create_key,
     read_secret,
     read_secret_file,
+    unusual_in,
 )
 
 _HOLD_LOCK = """
@@ -86,6 +93,43 @@ class SecretFileTests(SynchronousTestCase):
         self._write(b"secret", 0o644)
         error = self.assertRaises(StateError, read_secret_file, self.path)
         self.assertIn("chmod 600 '", str(error))
+
+    def test_standard_input(self) -> None:
+        """
+        A standard input that is closed, can't be read or has no data yet is not an empty secret.
+        """
+
+        class Input(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                raise IsADirectoryError(21, "Is a directory")
+
+        class Nothing(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                return None  # type: ignore[return-value]
+
+        for stdin in (None, Input(), Nothing()):
+            error = self.assertRaises(StateError, read_secret, "-", stdin)
+            self.assertRegex(str(error), r"\A[^\n]*standard input[^\n]*\Z")
+
+    def test_unusual(self) -> None:
+        """
+        What an editor may have added is noticed; other bytes are nobody's business.
+        """
+        for secret, found in (
+            (b"\xef\xbb\xbfsecret", "byte order mark"),
+            ("secret".encode("utf-16"), "byte order mark"),
+            (b"secret\r", "carriage return"),
+            (b"secret\n", "newline"),
+            (b" secret", "white space"),
+            (b"sec ret", None),
+            (b"\xe9", None),
+            (b"\xff\n", None),
+            (b"", None),
+        ):
+            unusual = unusual_in(secret)
+            self.assertEqual(unusual is None, found is None, secret)
+            self.assertIn(found or "", unusual or "")
+            self.assertNotIn("secret", unusual or "")
 
     def test_unreadable(self) -> None:
         """
@@ -159,16 +203,162 @@ class StateDirectoryTests(SynchronousTestCase):
         self.assertRaises(StateError, StateDirectory, self.path)
         self.assertRaises(StateError, StateDirectory, self.path / "below")
 
+    def test_advice(self) -> None:
+        """
+        The chmod is shown only for a directory in which there is nothing but our state:
+        others may need what else is there.
+        """
+        StateDirectory(self.path)
+        self.path.chmod(0o755)
+        for name in ("peer.key", "lock", "dht.json", "dht.json.damaged", ".dht-x.tmp", ".dtt-abcdefgh.tmp"):
+            (self.path / name).touch()
+            error = self.assertRaises(StateError, StateDirectory, self.path)
+            self.assertEqual("chmod 700" in str(error), not (self.path / ".dht-x.tmp").exists(), name)
+        self.assertIn("choose a --state-dir that only dtt uses", str(error))
+
+    def test_directories_of_the_system(self) -> None:
+        """
+        No mode of a directory of the system is to be changed.
+        """
+        for path in ("/", "/tmp", "/usr", "/etc", "/var", "/home"):
+            error = self.assertRaises(StateError, StateDirectory, path)
+            self.assertNotIn("chmod", str(error))
+        StateDirectory(self.path)
+        self.path.chmod(0o1777)
+        self.assertNotIn("chmod", str(self.assertRaises(StateError, StateDirectory, self.path)))
+
+    def test_other_owner(self) -> None:
+        """
+        The directory of another user is refused, also by root.
+        """
+        StateDirectory(self.path)
+        owner = os.geteuid()
+        self.patch(os, "geteuid", lambda: owner + 1)
+        error = self.assertRaises(StateError, StateDirectory, self.path)
+        self.assertRegex(
+            str(error), r"\Astate directory \S+ belongs to [^\n]+ and this process runs as [^\n]+\Z"
+        )
+        self.assertNotIn("chmod", str(error))
+        self.assertEqual(os.listdir(self.path), [])
+
     def test_leftovers(self) -> None:
         """
-        Locking the directory deletes temporary files of a killed process, and nothing else.
+        Locking the directory deletes temporary files of a killed process.
         """
         state = StateDirectory(self.path)
         state.write_json("node.json", {})
-        (self.path / ".abc.tmp").write_bytes(b"half of a wri")
+
+        def killed(source: object, target: object) -> None:
+            raise SystemError("as if killed")
+
+        patch = self.patch(os, "replace", killed)
+        self.assertRaises(SystemError, state.write_json, "node.json", {"a": 1})
+        patch.restore()
+        self.assertEqual(len(os.listdir(self.path)), 2)
         state.lock()
         state.unlock()
-        self.assertEqual(sorted(path.name for path in self.path.iterdir()), ["lock", "node.json"])
+        self.assertEqual(sorted(os.listdir(self.path)), ["lock", "node.json"])
+
+    def test_files_of_others_stay(self) -> None:
+        """
+        Nothing else is deleted: the directory may be the home directory of the user.
+        """
+        state = StateDirectory(self.path)
+        others = [".x.tmp", ".abc.tmp", ".dtt-notes.tmp", "x.tmp", ".dtt-abcdefgh.tmp~", ".dtt-ABCDEFGH.tmp"]
+        for name in others:
+            (self.path / name).touch()
+        (self.path / ".dtt-12345678.tmp").mkdir()
+        (self.path / ".dtt-87654321.tmp").symlink_to("x.tmp")
+        state.lock()
+        state.unlock()
+        links = [".dtt-12345678.tmp", ".dtt-87654321.tmp"]
+        self.assertEqual(sorted(os.listdir(self.path)), sorted([*others, *links, "lock"]))
+
+    def test_special_files(self) -> None:
+        """
+        A FIFO, a directory or a device in place of a file is refused at once, in one line.
+        """
+        state = StateDirectory(self.path)
+        file = self.path / "node.json"
+        makers: list[tuple[str, Callable[[], object]]] = [
+            ("is a FIFO", lambda: os.mkfifo(file)),
+            ("is a directory", file.mkdir),
+            ("is a device", lambda: file.symlink_to("/dev/zero")),
+            ("symbolic links", lambda: file.symlink_to("node.json")),
+        ]
+        for kind, make in makers:
+            make()
+            error = self.assertRaises(StateError, state.read_json, "node.json")
+            self.assertRegex(str(error), rf"\A[^\n]*{kind}[^\n]*\Z")
+            (file.rmdir if kind == "is a directory" else file.unlink)()
+
+    def test_special_lock(self) -> None:
+        """
+        So is the lock; the target of a symbolic link is neither created nor locked.
+        """
+        state = StateDirectory(self.path)
+        lock = self.path / "lock"
+        makers: list[tuple[str, Callable[[], object]]] = [
+            ("is a FIFO", lambda: os.mkfifo(lock)),
+            ("directory", lock.mkdir),
+            ("symbolic link", lambda: lock.symlink_to("elsewhere")),
+        ]
+        for kind, make in makers:
+            make()
+            self.assertRegex(str(self.assertRaises(StateError, state.lock)), rf"\A[^\n]*{kind}[^\n]*\Z")
+            (lock.rmdir if kind == "directory" else lock.unlink)()
+        self.assertEqual(os.listdir(self.path), [])
+        state.lock()
+        state.unlock()
+
+    def test_no_locks(self) -> None:
+        """
+        A file system without locks, as some network file systems, is named as the reason.
+        """
+        state = StateDirectory(self.path)
+        for number in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+
+            def refuse(descriptor: int, operation: int, number: int = number) -> None:
+                raise OSError(number, os.strerror(number))
+
+            self.patch(fcntl, "flock", refuse)
+            error = self.assertRaises(StateError, state.lock)
+            self.assertRegex(
+                str(error), r"\Acan't lock [^\n]+; choose a --state-dir on a local file system\Z"
+            )
+
+    def test_unwritable(self) -> None:
+        """
+        A directory that can't be written, and a full disk, are reported in one line.
+        """
+        state = StateDirectory(self.path)
+        for number in (errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT):
+
+            def refuse(*arguments: object, number: int = number) -> int:
+                raise OSError(number, os.strerror(number))
+
+            patch = self.patch(os, "open", refuse)
+            errors = [
+                self.assertRaises(StateError, state.lock),
+                self.assertRaises(StateError, state.write_json, "node.json", {}),
+                self.assertRaises(StateError, load_or_create_key, self.path / "peer.key"),
+            ]
+            patch.restore()
+            for error in errors:
+                self.assertRegex(str(error), rf"\A[^\n]+{re.escape(os.strerror(number))}[^\n]*\Z")
+        self.assertEqual(os.listdir(self.path), [])
+
+    def test_large_file(self) -> None:
+        """
+        A file that is too large is moved aside without being decoded.
+        """
+        state = StateDirectory(self.path)
+        decoded: list[object] = []
+        self.patch(json, "loads", decoded.append)
+        (self.path / "node.json").write_bytes(b'{"nodes": [' + b"1," * MAX_JSON_BYTES + b"1]}")
+        self.assertIsNone(state.read_json("node.json"))
+        self.assertEqual(decoded, [])
+        self.assertEqual(os.listdir(self.path), ["node.json.damaged"])
 
     def test_lock_excludes(self) -> None:
         """

@@ -78,7 +78,7 @@ def _dtt(transport: str) -> Callable[[Seat], list[str]]:
         words = [sys.executable, "-m", "dtt", "chat", seat.topic, "--json", "--stay"]
         words += ["--secret-file", str(seat.secret_file), "--state-dir", str(seat.folder / "state")]
         words += ["--transport", transport]
-        for name in ("streams", "iroh") if transport == "both" else (transport,):
+        for name in transport.split(","):
             words += ["--listen", f"{name}:{seat.host}:0"]
         return words
 
@@ -167,7 +167,7 @@ CONTESTANTS = (
     Contestant(
         "dtt-both",
         "neighbours over either",
-        _dtt("both"),
+        _dtt("streams,iroh"),
         _HAS_IROH,
         warm=True,
     ),

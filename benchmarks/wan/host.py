@@ -73,10 +73,11 @@ def _enter_network(namespace: int) -> None:
         raise OSError(number, os.strerror(number), "setns")
 
 
-def _open_tun(pid: int) -> int:
+def open_tun(pid: int, device: str = DEVICE) -> int:
     """
     Create a TUN device in the network namespace of a process.
 
+    @param device: its name.
     @return: the descriptor of this process's end; reading it does not block.
     """
     with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{pid}/ns/net") as theirs:
@@ -86,7 +87,7 @@ def _open_tun(pid: int) -> int:
         finally:
             _enter_network(ours.fileno())
     try:
-        fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
+        fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH22x", device.encode(), _IFF_TUN | _IFF_NO_PI))
     except OSError:
         os.close(end)
         raise
@@ -128,7 +129,7 @@ class Host:
         try:
             if ready != b"ready\n":
                 raise OSError("can't create namespaces here")
-            self.tun = _open_tun(self._keeper.pid)
+            self.tun = open_tun(self._keeper.pid)
             self._configure()
         except BaseException:
             self.close()

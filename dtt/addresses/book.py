@@ -2,11 +2,10 @@
 The address book: the known addresses of peers, in memory.
 
 Rules (docs/protocol/addresses.md section 4, docs/protocol/gossip.md section 9):
-at most 8 addresses per id, which expire 5 minutes after they were last learned;
-what a peer itself says, in a record or in a signed packet, takes precedence over
-what others say about it; only its newest packet counts, regardless of its age,
-because iroh signs a packet once and republishes it while its addresses stay the
-same.  The addresses at which a peer was last reached are kept for a day, as a
+at most 12 addresses per id, which expire 5 minutes after they were last learned;
+addresses that a peer itself names, in a record or in a signed packet, take precedence over those that others
+name; only its newest packet counts, regardless of its age, because iroh signs a packet once and republishes
+it while its addresses stay the same.  The addresses at which a peer was last reached are kept for a day, as a
 fallback.
 
 After a failed dial, the id is in back-off until it is reached or a new address
@@ -92,7 +91,7 @@ class _Entry:
     """
     The state of one id.
 
-    @ivar known: its addresses, at most 8 and a relay, the most likely first.
+    @ivar known: its addresses, at most 12 and a relay, the most likely first.
     @ivar failures: the number of consecutive failed dials.
     @ivar retry_at: the end of the back-off.
     @ivar failing: whether a dial has failed since the peer was last reached.
@@ -111,6 +110,12 @@ class _Entry:
     version: tuple[int, bytes] | None = None
     reached: tuple[Address, ...] = ()
     reached_at: float = 0.0
+
+    def named(self) -> Sequence[Address]:
+        """
+        Return the addresses to dial, the most likely first.
+        """
+        return [known.address for known in self.known] or self.reached
 
     def eviction_order(self) -> tuple[bool, float]:
         """
@@ -163,6 +168,12 @@ class AddressBook:
         self._own_id = own_id
         self._entries: dict[PeerId, _Entry] = {}
         self._held = HeldAddresses()
+        #: Called with a peer of which addresses are known, and these, when another one is learned.
+        self.on_moved: Callable[[PeerId, Sequence[Address]], object] = lambda peer_id, addresses: None
+        #: Returns whether the network of an address may be dialled now (L{dtt.net.dial_budget}).
+        self.has_room: Callable[[Address], bool] = lambda address: True
+        #: Returns whether a host is known to be in our local network.
+        self.is_here: Callable[[str], bool] = lambda host: False
 
     def __len__(self) -> int:
         """
@@ -177,9 +188,20 @@ class AddressBook:
         """
         if peer_id == self._own_id or not is_valid_peer_id(peer_id):
             return
-        usable = dialable(addresses, self._own_addresses())
+        usable = dialable(addresses, self._own_addresses(), self.is_here)
         if usable:
-            self._add(self._entry(peer_id), usable, source)
+            entry = self._entry(peer_id)
+            known = {each.address for each in entry.known}
+            self._add(entry, usable, source)
+            self._tell_moved(peer_id, known, usable)
+
+    def network_changed(self) -> None:
+        """
+        Forget that dials have failed: the network of this machine has changed.
+        """
+        self._held = HeldAddresses()
+        for entry in self._entries.values():
+            entry.failures, entry.retry_at = 0, 0.0
 
     def learn_packet(self, packet: Packet) -> bool:
         """
@@ -189,7 +211,7 @@ class AddressBook:
         @return: whether C{packet} is current, that is, no newer one is known.
         @raise DecodeError: the DNS packet is malformed.
         """
-        usable = dialable(packet.addresses(), self._own_addresses())
+        usable = dialable(packet.addresses(), self._own_addresses(), self.is_here)
         peer_id = packet.public_key
         if peer_id == self._own_id or not is_valid_peer_id(peer_id):
             return False
@@ -199,9 +221,15 @@ class AddressBook:
         entry = entry or self._entry(peer_id)
         if entry.version is not None and entry.version > packet.version():
             return False
+        known = {each.address for each in entry.known}
         self._add(entry, usable, PKARR, replaces=entry.version != packet.version())
         entry.version = packet.version()
+        self._tell_moved(peer_id, known, usable)
         return True
+
+    def _tell_moved(self, peer_id: PeerId, known: set[Address], usable: Sequence[Address]) -> None:
+        if known and not known.issuperset(usable):
+            self.on_moved(peer_id, usable)
 
     def _add(self, entry: _Entry, addresses: Sequence[Address], source: str, replaces: bool = False) -> None:
         """
@@ -227,6 +255,18 @@ class AddressBook:
         """
         return succeed(self.dialable(peer_id))
 
+    def refresh(self, peer_id: PeerId) -> None:
+        """
+        Do nothing: there is nowhere to look.
+        """
+
+    def source(self, peer_id: PeerId) -> str:
+        """
+        Return the origin of the most likely address of a peer; C{""} if none is known.
+        """
+        entry = self._entries.get(peer_id)
+        return entry.known[0].source if entry is not None and entry.known else ""
+
     def dialable(self, peer_id: PeerId) -> tuple[Address, ...]:
         """
         Return the addresses of a peer that may be dialled now, the most likely
@@ -242,9 +282,16 @@ class AddressBook:
             return ()
         if entry.retry_at > now:
             return ()
-        named = [known.address for known in entry.known] or entry.reached
-        free = (address for address in named if not self._held.has(address, now))
-        return dialable(free, self._own_addresses())
+        free = (address for address in entry.named() if not self._held.has(address, now))
+        return dialable(filter(self.has_room, free), self._own_addresses(), self.is_here)
+
+    def waits_for_room(self, peer_id: PeerId) -> bool:
+        """
+        Return whether addresses of C{peer_id} are known, but none may be dialled now because of too many
+        failed dials to their networks.
+        """
+        entry = self._entries.get(peer_id)
+        return entry is not None and bool(named := entry.named()) and not any(map(self.has_room, named))
 
     def has_current_address(self, peer_id: PeerId) -> bool:
         """
@@ -260,6 +307,13 @@ class AddressBook:
         """
         entry = self._entries.get(peer_id)
         return entry is not None and entry.failing and not entry.has_signed()
+
+    def has_signed(self, peer_id: PeerId) -> bool:
+        """
+        Return whether C{peer_id} itself has signed an address that is known.
+        """
+        entry = self._entries.get(peer_id)
+        return entry is not None and entry.has_signed()
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """

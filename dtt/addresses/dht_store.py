@@ -15,10 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore, PacketSink
 from dtt.addresses.pkarr import Packet, check
-from dtt.errors import DecodeError, DTTError, PublishFailed
+from dtt.counters import snake_case
+from dtt.errors import DecodeError, DTTError, LookupFailed, PublishFailed, RemoteError
 from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, MutableRead, NodeAnswer, PeerId
 
@@ -70,13 +70,13 @@ class DHTStore:
             try:
                 check(packet)
             except DecodeError as error:
-                self.counters[store_counter(self.name, error)] += 1
+                self.counters[f"{self.name}: {snake_case(str(error))}"] += 1
             else:
                 on_packet(packet)
 
         def failed(failure: Failure) -> None:
             failure.trap(DTTError)
-            self.counters[store_counter(self.name, failure.getErrorMessage())] += 1
+            self.counters[f"{self.name}: {snake_case(_reason(failure.value))}"] += 1
 
         return self._dht.get_mutable(peer_id, b"", answered).addCallbacks(lambda _: None, failed)
 
@@ -87,6 +87,14 @@ class DHTStore:
         return Deferred.fromCoroutine(self._publish(key, packet))
 
     async def _publish(self, key: PeerKey, packet: Packet) -> None:
+        try:
+            await self._put(key, packet)
+        except PublishFailed:
+            raise
+        except RemoteError as error:
+            raise PublishFailed(_reason(error)) from None
+
+    async def _put(self, key: PeerKey, packet: Packet) -> None:
         read = await self._dht.get_mutable(key.peer_id)
         _refuse_if_newer(read, packet)
         result = await self._dht.put_latest(key.seed, packet.dns, packet.seq, read=read, copies=COPIES)
@@ -97,10 +105,17 @@ class DHTStore:
             raise PublishFailed("no node stored it")
 
 
+def _reason(error: BaseException | None) -> str:
+    """
+    Return a reason that is identical for identical faults: that of L{LookupFailed}
+    contains the number of nodes.
+    """
+    return "no node answered" if isinstance(error, LookupFailed) else str(error)
+
+
 def _refuse_if_newer(read: MutableRead, packet: Packet) -> None:
     """
-    @raise PublishFailed: a node has a packet of ours that takes precedence over
-        C{packet}.
+    @raise PublishFailed: a node has one of our packets that takes precedence over C{packet}.
     """
     versions = [(a.seq, a.value) for a in read.answers if a.seq is not None and a.value is not None]
     if versions and max(versions) > packet.version():

@@ -4,21 +4,24 @@ Decides which addresses may be dialled.  Pure.
 Rules (docs/protocol/addresses.md section 4): never dial an unspecified, multicast
 or broadcast address, nor one of our own; dial loopback, link-local and private
 addresses only if we have an address of that scope ourselves, because otherwise
-any member could make us probe our private network.  An IPv4-mapped address is
-treated as the IPv4 address.  A relay is judged by the host in its URL, which must
-be spelled such that all programs parse it identically; a host name must be one
-that the public DNS can contain.  A relay of our own permits relays of its scope,
-but no addresses.
+any member could make us probe our private network; or hosts that have answered a search
+in the local network.  An IPv4-mapped address is
+treated as the IPv4 address.  A relay is treated like the host in its URL, which all programs must parse
+identically; a host name must be one that the public DNS can contain.  Our own relay permits relays of its
+scope, but no addresses.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
 from dtt.net.networks import Scope, canonical, scope, scope_of
 from dtt.wire.addresses import MAX_ADDRESSES, MAX_RELAY_URL, Address, PeerAddress, RelayAddress
+
+# Scopes of which no host is in a local network.
+_NEVER_HERE = (Scope.NEVER, Scope.LOOPBACK)
 
 # Characters of a host name, without backslashes, percent signs and others that
 # browsers and iroh parse differently from urllib.
@@ -52,7 +55,9 @@ def _relay_scope(url: str) -> Scope:
     return Scope.GLOBAL if "." in name else Scope.PRIVATE
 
 
-def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Address, ...]:
+def dialable(
+    addresses: Iterable[Address], own: Sequence[Address], is_here: Callable[[str], bool] = lambda host: False
+) -> tuple[Address, ...]:
     """
     Return those of C{addresses} that may be dialled, in order, each once and in
     canonical form; at most L{MAX_ADDRESSES<dtt.wire.addresses.MAX_ADDRESSES>} and
@@ -60,6 +65,8 @@ def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Addr
 
     @param addresses: the addresses of a peer.
     @param own: our own addresses (docs/protocol/addresses.md section 3).
+    @param is_here: returns whether a host is known to be in our local network: it may be
+        dialled even if we have no address of its scope.
     """
     own_host_ports = set()
     allowed, allowed_relays = {Scope.GLOBAL}, set()
@@ -83,9 +90,11 @@ def dialable(addresses: Iterable[Address], own: Sequence[Address]) -> tuple[Addr
                 relays += 1
             continue
         ip = canonical(address.host)
-        if ip is None or not 0 < address.port < 65536 or scope_of(ip) not in allowed:
+        if ip is None or not 0 < address.port < 65536:
             continue
         host = str(ip)
+        if scope_of(ip) not in allowed and (scope_of(ip) in _NEVER_HERE or not is_here(host)):
+            continue
         canonical_address = PeerAddress(address.transport, host, address.port)
         if (
             (host, address.port) not in own_host_ports

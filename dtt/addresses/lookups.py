@@ -7,7 +7,8 @@ is usable; the search continues for newer packets.  There is one search per id a
 4 in total at a time, each for at most 10 s; others wait in a queue.  After a
 search, an id is not searched again for a while, which grows if nothing was
 usable: a peer that has published nothing must not cost a DHT lookup each time its
-id is mentioned.
+id is mentioned.  Of ids for which only others vouch, 30 are searched a minute at most:
+a member can name any number of ids.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.pkarr import Packet
 from dtt.deferreds import Waiters
@@ -37,6 +37,11 @@ TIMEOUT = 10.0
 #: the passive view hold 35 members).
 MAX_RUNNING = 4
 MAX_WAITING = 64
+
+#: Searches for ids that have signed nothing themselves, within C{WINDOW} seconds (the
+#: contract of discovery).
+MAX_HEARSAY = 30
+WINDOW = 60.0
 
 #: Seconds before an id is searched again; doubles each time nothing was usable
 #: (guess: a peer that starts together with us publishes within seconds).
@@ -70,7 +75,7 @@ class Lookups:
     Searches for peers in all stores; its rules are in the module's docstring.
 
     @ivar counters: counts C{searches}, C{found}, C{older_packet},
-        C{too_many_searches} and C{"<store>: search_timed_out"}.
+        C{too_many_searches}, C{too_many_hearsay_searches} and C{"<store>: search_timed_out"}.
     """
 
     _log = Logger()
@@ -99,12 +104,15 @@ class Lookups:
         self._turns: deque[_Search] = deque()
         # The end and the length of the hold of each id; the oldest first.
         self._holds: dict[PeerId, tuple[float, float]] = {}
+        # When the last searches for hearsay were requested, the oldest first.
+        self._hearsay: deque[float] = deque(maxlen=MAX_HEARSAY)
         self._stopped = False
 
-    def find(self, peer_id: PeerId) -> Deferred[None] | None:
+    def find(self, peer_id: PeerId, *, signed: bool = True) -> Deferred[None] | None:
         """
         Start a search for a peer, or join the one in progress.
 
+        @param signed: whether we know an address that the peer has signed; otherwise the id may be made up.
         @return: C{None} if the peer can't be searched now.  Else a new Deferred,
             which fires when an address is usable or the search is over.  Cancelling
             it does not stop a search that has started.
@@ -115,6 +123,9 @@ class Lookups:
                 return None
             if len(self._turns) >= MAX_WAITING:
                 self.counters["too_many_searches"] += 1
+                return None
+            if not signed and not self._may_search_hearsay():
+                self.counters["too_many_hearsay_searches"] += 1
                 return None
             search = self._searches[peer_id] = _Search(peer_id, Waiters(lambda: self._abandoned(peer_id)))
             self._turns.append(search)
@@ -133,6 +144,13 @@ class Lookups:
                 running.cancel()
             search.waiters.fire(None)
         self._searches.clear()
+
+    def _may_search_hearsay(self) -> bool:
+        now, recent = self._reactor.seconds(), self._hearsay
+        if len(recent) == MAX_HEARSAY and now - recent[0] < WINDOW:
+            return False
+        recent.append(now)
+        return True
 
     def _abandoned(self, peer_id: PeerId) -> None:
         search = self._searches.get(peer_id)
@@ -170,7 +188,7 @@ class Lookups:
 
     def _failed(self, failure: Failure, name: str) -> None:
         if failure.check(DeferredTimeoutError):
-            self.counters[store_counter(name, "search_timed_out")] += 1
+            self.counters[f"{name}: search_timed_out"] += 1
         elif not failure.check(CancelledError):  # cancelled by us, or by the stop of the DHT node
             self._log.failure(
                 "Searching {store} failed with an unexpected error (a bug)", failure, store=name

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from attrs import field, frozen
 
@@ -25,7 +26,18 @@ from dtt.addresses.dns_texts import MAX_STRING, read_texts, write_texts
 from dtt.errors import DecodeError
 from dtt.identity import SIGNATURE_BYTES, PeerKey, is_valid_peer_id, verify, z32_encode
 from dtt.krpc.items import MAX_SEQ, MAX_STRING_SIZE, MAX_VALUE_SIZE, signature_buffer
-from dtt.wire.addresses import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
+from dtt.wire.addresses import (
+    IROH,
+    MAX_ADDRESSES,
+    MAX_RELAY_URL,
+    QUIC,
+    STREAMS,
+    TRANSPORT_NAMES,
+    TRANSPORT_NUMBERS,
+    Address,
+    PeerAddress,
+    RelayAddress,
+)
 
 #: The maximum size of a DNS packet that is read, in bytes (iroh-dns, pkarr.rs).
 MAX_READ = MAX_VALUE_SIZE
@@ -62,15 +74,15 @@ class Packet:
 
     def addresses(self) -> tuple[Address, ...]:
         """
-        Return the addresses in the packet, each once: those of iroh, those of
-        streams, then the relay; at most
+        Return the addresses in the packet, each once: those of iroh, of streams and
+        of quic, then the relay; at most
         L{MAX_ADDRESSES<dtt.wire.addresses.MAX_ADDRESSES>} of each transport.
 
         @raise DecodeError: the DNS packet is malformed.
         """
         iroh_owner, dtt_owner = (owner.encode("ascii") for owner in _owners(self.public_key))
         iroh: dict[PeerAddress, None] = {}
-        streams: dict[PeerAddress, None] = {}
+        ours: dict[int, dict[PeerAddress, None]] = {STREAMS: {}, QUIC: {}}
         relays: dict[RelayAddress, None] = {}
         for name, text in read_texts(self.dns):
             key, _, value = text.partition("=")
@@ -78,9 +90,14 @@ class Packet:
                 iroh[address] = None
             elif name == iroh_owner and key == "relay" and 0 < len(value) <= MAX_RELAY_URL:
                 relays[RelayAddress(value)] = None
-            elif name == dtt_owner and key == "streams" and (address := _read_address(STREAMS, value)):
-                streams[address] = None
-        return (*[*iroh][:MAX_ADDRESSES], *[*streams][:MAX_ADDRESSES], *[*relays][:1])
+            elif (
+                name == dtt_owner
+                and (number := TRANSPORT_NUMBERS.get(key)) in ours
+                and (address := _read_address(number, value))
+            ):
+                ours[number][address] = None
+        direct = (list(found)[:MAX_ADDRESSES] for found in (iroh, *ours.values()))
+        return (*chain.from_iterable(direct), *[*relays][:1])
 
 
 def _owners(public_key: bytes) -> tuple[str, str]:
@@ -180,7 +197,11 @@ def _write(
             *((iroh_owner, f"relay={url}") for url in relays),
             *((iroh_owner, f"addr={address}") for address in others if address.transport == IROH),
             *((iroh_owner, f"user-data={text}") for text in texts),
-            *((dtt_owner, f"streams={address}") for address in others if address.transport == STREAMS),
+            *(
+                (dtt_owner, f"{TRANSPORT_NAMES[address.transport]}={address}")
+                for address in others
+                if address.transport != IROH
+            ),
         ]
     )
 

@@ -3,7 +3,7 @@ Keeps our packet published in one store.
 
 Rules (docs/protocol/addresses.md section 1): publish at every interval, with a
 new sequence number each time, and without waiting for it when the addresses have
-changed; if the store has a newer packet of ours, sign again with a higher
+changed; if the store has a newer one of our packets, sign again with a higher
 sequence number; after a failure, retry with increasing delays, or when the store
 allows it.
 """
@@ -21,9 +21,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.signer import Signer
+from dtt.counters import snake_case
 from dtt.errors import DTTError, LocalError, PublishFailed
 
 #: Seconds before the first publication: the first traffic of a member serves to
@@ -80,7 +80,7 @@ class PacketPublisher(Service):
         @param store: the store.
         @param interval: the interval between publications, in seconds.
         @param counters: counts C{"<store>: published"} and C{"<store>: <reason>"},
-            see L{store_counter<dtt.addresses.counters.store_counter>}.
+            see L{dtt.counters}.
         @param on_published: called with the name of the store and the number of
             addresses, when a packet with different addresses was published.
         """
@@ -158,14 +158,14 @@ class PacketPublisher(Service):
                 if error.newer_seq is None or attempt == MAX_ATTEMPTS:
                     raise
                 above = error.newer_seq
-        self._counters[store_counter(self._store.name, "published")] += 1
+        self._counters[f"{self._store.name}: published"] += 1
         if dns != self.published:
             self.published = dns
             self._on_published(self._store.name, len(packet.addresses()))
 
     def _report(self, error: Exception, failures: int) -> None:
         reason = "timed out" if isinstance(error, DeferredTimeoutError) else str(error)
-        self._counters[store_counter(self._store.name, reason)] += 1
+        self._counters[f"{self._store.name}: {snake_case(reason)}"] += 1
         if failures == 1:
             self._log.warn(
                 "Our addresses could not be published at {store}: {reason}. Retrying.",

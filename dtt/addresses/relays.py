@@ -33,9 +33,9 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
-from dtt.addresses.counters import store_counter
 from dtt.addresses.interfaces import IPacketStore, PacketSink
 from dtt.addresses.pkarr import MAX_PAYLOAD, Packet, read_payload, relay_payload
+from dtt.counters import snake_case
 from dtt.errors import PublishFailed, RemoteError
 from dtt.identity import PeerKey, z32_encode
 from dtt.interfaces import PeerId
@@ -120,7 +120,7 @@ class Relay:
                 raise RemoteError("rate limited")
             packet = await self._bounded(self._get(peer_id))
         except RemoteError as error:
-            self.counters[store_counter(self.name, error)] += 1
+            self.counters[f"{self.name}: {snake_case(str(error))}"] += 1
         else:
             if packet is not None:
                 on_packet(packet)

@@ -2,7 +2,8 @@
 An address book that also queries the stores.
 
 Rules (docs/protocol/addresses.md section 2): addresses in the book that have not
-expired are returned immediately.  If none of them may be dialled now, or all are
+expired are returned immediately; none while too many dials of their networks have
+failed.  If none of them may be dialled now, or all are
 hearsay and dialling has failed, the stores are queried too.  Meanwhile hearsay,
 and the addresses at which the peer was last reached, are returned; packets found
 later go into the book.
@@ -43,7 +44,7 @@ class Resolver:
         @param book: the address book.
         @param own_id: our peer id, 32 bytes, which is never looked up.
         @param stores: the stores to query.
-        @param counters: counts what L{Lookups<dtt.addresses.lookups.Lookups>} says.
+        @param counters: see L{Lookups<dtt.addresses.lookups.Lookups>}.
         """
         self._book = book
         self._own_id = own_id
@@ -54,6 +55,12 @@ class Resolver:
         Store addresses of a peer in the book.
         """
         self._book.learn(peer_id, addresses, source)
+
+    def source(self, peer_id: PeerId) -> str:
+        """
+        Return the origin of the most likely address of a peer.
+        """
+        return self._book.source(peer_id)
 
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """
@@ -69,10 +76,19 @@ class Resolver:
             and not self._book.has_only_failed_hearsay(peer_id)
         ):
             return succeed(known)
-        search = self._lookups.find(peer_id)
+        if self._book.waits_for_room(peer_id):
+            return succeed(())
+        search = self._lookups.find(peer_id, signed=self._book.has_signed(peer_id))
         if known or search is None:
             return succeed(known)
         return search.addCallback(lambda _: self._book.dialable(peer_id))
+
+    def refresh(self, peer_id: PeerId) -> None:
+        """
+        Query the stores for newer addresses of a peer, also if some are known.
+        """
+        if peer_id != self._own_id and is_valid_peer_id(peer_id):
+            self._lookups.find(peer_id, signed=self._book.has_signed(peer_id))
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """

@@ -8,7 +8,6 @@ and where they are.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,7 +16,8 @@ from attrs import frozen
 
 from dtt.identity import KEY_BYTES
 from dtt.interfaces import PeerId
-from dtt.wire.addresses import IROH, MAX_ADDRESSES, MAX_RELAY_URL, STREAMS, Address, PeerAddress, RelayAddress
+from dtt.wire.address_json import address_from_json, address_to_json
+from dtt.wire.addresses import MAX_ADDRESSES, Address
 
 #: The version of the file format; files of other versions are not read.
 VERSION = 1
@@ -25,9 +25,6 @@ VERSION = 1
 #: The maximum number of peers (guess: more than the active and passive views of
 #: seven topics).
 MAX_REACHED = 256
-
-_TRANSPORTS = {"streams": STREAMS, "iroh": IROH}
-_NAMES = {number: name for name, number in _TRANSPORTS.items()}
 
 
 @frozen(slots=True)
@@ -55,7 +52,7 @@ def to_json(peers: Iterable[ReachedPeer]) -> dict[str, Any]:
             {
                 "id": peer.peer_id.hex(),
                 "reached_at": peer.at,
-                "addresses": [_address_to_json(address) for address in peer.addresses],
+                "addresses": [address_to_json(address) for address in peer.addresses],
             }
             for peer in peers
         ],
@@ -72,14 +69,8 @@ def from_json(value: Mapping[str, Any]) -> list[ReachedPeer]:
         raise ValueError("unknown version")
     try:
         return [_peer(each) for each in value["peers"][:MAX_REACHED]]
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"unusable: {error!r}") from None
-
-
-def _address_to_json(address: Address) -> list[Any]:
-    if isinstance(address, RelayAddress):
-        return ["relay", address.url]
-    return [_NAMES[address.transport], address.host, address.port]
 
 
 def _peer(value: Mapping[str, Any]) -> ReachedPeer:
@@ -88,13 +79,6 @@ def _peer(value: Mapping[str, Any]) -> ReachedPeer:
         raise ValueError(f"not a peer id: {value['id']!r}")
     if type(at) not in (int, float) or not math.isfinite(at):
         raise ValueError(f"not a time: {at!r}")
-    return ReachedPeer(peer_id, tuple(_address(each) for each in value["addresses"][: MAX_ADDRESSES + 1]), at)
-
-
-def _address(value: Any) -> Address:
-    match value:
-        case ["relay", str(url)] if len(url) <= MAX_RELAY_URL:
-            return RelayAddress(url)
-        case ["streams" | "iroh" as transport, str(host), int(port)] if 0 < port < 65536:
-            return PeerAddress(_TRANSPORTS[transport], str(ipaddress.ip_address(host)), port)
-    raise ValueError(f"not an address: {value!r}")
+    return ReachedPeer(
+        peer_id, tuple(address_from_json(each) for each in value["addresses"][: MAX_ADDRESSES + 1]), at
+    )

@@ -35,7 +35,7 @@ from dtt.addresses.signer import Signer
 from dtt.config import AddressesConfig
 from dtt.events import AddressesPublished, EventSink
 from dtt.identity import PeerKey
-from dtt.interfaces import IDHT, IAddressBook
+from dtt.interfaces import IDHT, IAddressBook, PeerId
 from dtt.state import StateDirectory, StateFile
 from dtt.wire.addresses import Address
 
@@ -137,6 +137,31 @@ class AddressService(MultiService):
             self._save()
         self._resolver.stop()
         return maybeDeferred(super().stopService).addCallback(lambda _: None)
+
+    def set_on_moved(self, on_moved: Callable[[PeerId, Sequence[Address]], object]) -> None:
+        """
+        Call C{on_moved} with a peer of which addresses are known, and these addresses,
+        when another one is learned.
+        """
+        self._book.on_moved = on_moved
+
+    def set_has_room(self, has_room: Callable[[Address], bool]) -> None:
+        """
+        Dial only addresses for which C{has_room} returns true.
+        """
+        self._book.has_room = has_room
+
+    def set_is_here(self, is_here: Callable[[str], bool]) -> None:
+        """
+        Dial private addresses also of hosts for which C{is_here} returns true.
+        """
+        self._book.is_here = is_here
+
+    def network_changed(self) -> None:
+        """
+        Forget that dials have failed: the network of this machine has changed.
+        """
+        self._book.network_changed()
 
     def update_addresses(self) -> None:
         """

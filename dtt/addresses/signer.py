@@ -1,10 +1,9 @@
 """
-Makes our own signed packets: their content and their sequence numbers.
+Creates our own signed packets: their content and their sequence numbers.
 
 Rules (docs/protocol/addresses.md section 1): a sequence number is
-max(now, last + 1) in microseconds.  It is written to disk before the packet is
-published, so that it never decreases, even after a restart.  Without an address
-there is no packet.
+max(now, last + 1) in microseconds.  It is written to disk before the packet is published, so it never
+decreases, even after a restart.  Without an address there is no packet.
 """
 
 from __future__ import annotations
@@ -73,10 +72,10 @@ class Signer:
 
     def packet(self, dns: bytes, above: int = 0) -> Packet:
         """
-        Make a packet that supersedes all earlier ones, and save its sequence number.
+        Create a packet that supersedes all earlier ones, and save its sequence number.
 
         @param dns: the DNS packet.
-        @param above: a sequence number of ours that a store already has.
+        @param above: one of our sequence numbers that a store already has.
         @raise PublishFailed: there is no higher sequence number.
         """
         seq = max(int(self._reactor.seconds() * 1e6), self.last_seq + 1, above + 1)

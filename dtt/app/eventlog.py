@@ -1,5 +1,5 @@
 """
-Events as JSON lines, for C{dtt chat --json} and C{twistd dtt --log-format json}.
+Logs of a service and of C{dtt chat}: events as JSON lines, and a filter by level.
 """
 
 from __future__ import annotations
@@ -7,10 +7,13 @@ from __future__ import annotations
 import json
 from typing import IO, Any
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
 from dtt.events import Event, to_json
+
+#: The values of C{--log-level}, the least important one first.
+LEVELS = ("debug", "info", "warn", "error")
 
 
 def json_line(event: Event, time: float) -> str:
@@ -64,3 +67,25 @@ class JSONLogObserver:
             )
         self._file.write(line)
         self._file.flush()
+
+
+@implementer(ILogObserver)
+class FromLevel:
+    """
+    Passes on log events that are at least as important as a level.
+    """
+
+    def __init__(self, observer: ILogObserver, level: str) -> None:
+        """
+        @param observer: receives these log events.
+        @param level: one of L{LEVELS}.
+        """
+        self._observer = observer
+        self._lowest = LogLevel.levelWithName(level)
+
+    def __call__(self, event: LogEvent) -> None:
+        """
+        Pass on the event if it is important enough.
+        """
+        if event.get("log_level", LogLevel.info) >= self._lowest:
+            self._observer(event)

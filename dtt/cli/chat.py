@@ -1,292 +1,269 @@
 """
 C{dtt chat}: joins a topic, broadcasts the lines of its input, and prints those of
 other members.
-
-On the wire, a line is UTF-8 JSON C{{"from": id, "n": counter, "text": ...}}.  It
-has a counter because the gossip drops equal bytes within 90 s, and C{from} because
-the gossip reports only the last hop.  C{from} is a claim: a member can write any id
-there.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections import deque
+import os
+from collections import OrderedDict, deque
 from collections.abc import Sequence
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
-from twisted.internet.protocol import Protocol
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.stdio import StandardIO
 from twisted.python import usage
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from dtt.app.eventlog import json_line
-from dtt.app.options import TrackerOptions, topic_to_join, warn_without_secret
+from dtt.app.options import TopicSettings, TrackerOptions, topic_to_join, warn_without_secret
+from dtt.app.usage import seconds, value_of
+from dtt.cli.complaints import output_closed, remark
+from dtt.cli.console import Console
+from dtt.cli.lines import ChatLine, describe, doubt, line_of, printable
+from dtt.cli.people import MAX_NICK, People
+from dtt.cli.proofs import Proofs
 from dtt.cli.running import run_reactor, warnings_to_stderr
+from dtt.cli.terminal import RawTerminal
 from dtt.config import TopicTable
+from dtt.deferreds import abandon, cancel_if_active, first_of
 from dtt.errors import DTTError, LocalError
-from dtt.events import Event, Message, NeighborDown, NeighborUp, PeerFailed, RecordPublished, short
+from dtt.events import Event, Message, NeighborDown, NeighborUp, RecordFound, count_of
+from dtt.gossip.proto.config import MAX_CONTENT
+from dtt.records.envelope import OVERHEAD
 from dtt.records.topic import TopicId
-from dtt.state import read_secret_file
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker
 
-#: The maximum size of a line that is not yet complete, in bytes (guess: far more than
-#: can be broadcast).
-MAX_LINE = 65536
+#: The prompt shows how many bytes are left for a line when there are fewer (guess).
+FEW_LEFT = 200
+
+#: The number of lines that are remembered, to show each once (guess).
+MAX_SHOWN = 1000
+
+#: The commands at a terminal.
+HELP = (
+    "/who: members that this chat has heard of, direct neighbours first",
+    "/nick NAME: your name, which others see beside the digits of your id",
+    "/quit, or Ctrl-D: leave",
+    "//TEXT: send a line that begins with /",
+)
 
 #: The number of lines waiting to be sent at which reading the input pauses (guess).
 MAX_WAITING = 1000
 
-#: The maximum size of buffered output in bytes, if its reader is slow; further output
-#: is dropped, because other members determine how much there is (guess).
-MAX_UNREAD = 16 * 1024 * 1024
+#: The maximum number of seconds to wait until the end of the output has been read (guess).
+FLUSH_LIMIT = 0.5
 
 
 @frozen(slots=True)
-class ChatLine:
+class ChatSettings:
     """
-    One line of chat.
+    The settings of a chat.
 
-    @ivar sender: the sender as it claims, normally its peer id in 64 hex digits.
-    @ivar n: a counter: no two lines of a sender have the same.
-    @ivar text: the line.
-    """
-
-    sender: str
-    n: int
-    text: str
-
-    def encode(self) -> bytes:
-        """
-        Encode the line for broadcasting.
-        """
-        message = {"from": self.sender, "n": self.n, "text": self.text}
-        return json.dumps(message, ensure_ascii=False).encode("utf-8")
-
-    @classmethod
-    def decode(cls, content: bytes) -> ChatLine | None:
-        """
-        Decode the content of a message; C{None} if it is not a line of chat.
-        """
-        try:
-            match json.loads(content.decode("utf-8")):
-                case {"from": str(sender), "n": int(n), "text": str(text)}:
-                    return cls(sender, n, text)
-        except (ValueError, RecursionError):
-            pass
-        return None
-
-
-def printable(text: str) -> str:
-    """
-    Replace unprintable characters, such as terminal control characters, in text
-    from other members.
-    """
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
-
-
-def describe(event: Event) -> str | None:
-    """
-    Return the line to display for C{event}; C{None} if it is not displayed.
-    """
-    match event:
-        case Message():
-            line = ChatLine.decode(event.content)
-            if line is not None:
-                return f"<{printable(line.sender[:10])}> {printable(line.text)}"
-            text = printable(event.content.decode("utf-8", "replace"))
-            return f"[via {short(event.delivered_from)}] {text}"
-        case NeighborUp():
-            return f"* {short(event.peer)} is here"
-        case NeighborDown():
-            return f"* {short(event.peer)} is gone"
-        case PeerFailed() | RecordPublished():
-            return None
-    return f"* {event.text()}"
-
-
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class Console(Protocol):
-    """
-    Standard input and output.  It is also the producer of the output, for flow
-    control.
-
-    @ivar chat: the conversation; set before the console is connected.
+    @ivar as_json: print events as JSON lines.
+    @ivar stay: keep receiving after the end of the input.
+    @ivar timeout: after the end of the input, wait at most this number of seconds for a
+        neighbour.
+    @ivar nick: our nickname; empty: none.
     """
 
-    chat: Chat
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._skipping = False
-        self._reading = True
-        self._unread: int | None = None  # bytes written since the output was full
-        self._dropped = 0
-
-    def connectionMade(self) -> None:
-        """
-        Register as the producer of the output, to be paused when it is full.
-        """
-        cast(Any, self.transport).registerProducer(self, True)
-
-    def read_on(self, more: bool) -> None:
-        """
-        Pause or resume reading the input.
-
-        @param more: whether to read.
-        """
-        if more is not self._reading:
-            self._reading = more
-            transport = cast(Any, self.transport)
-            (transport.resumeProducing if more else transport.pauseProducing)()
-
-    def write(self, text: str) -> None:
-        """
-        Write C{text}, one or more lines, to the output.
-        """
-        if self.transport is None:
-            return
-        data = text.encode("utf-8", "replace")
-        if self._unread is not None:
-            if self._unread + len(data) > MAX_UNREAD:
-                self._dropped += 1
-                return
-            self._unread += len(data)
-        cast(Any, self.transport).write(data)
-
-    def pauseProducing(self) -> None:
-        """
-        The output is full: count what is buffered from now on.
-        """
-        self._unread = 0
-
-    def resumeProducing(self) -> None:
-        """
-        The output has drained: report dropped events.
-        """
-        self._unread = None
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            self.chat.show(f"! {dropped} events were dropped: the output was not read fast enough")
-
-    def stopProducing(self) -> None:
-        """
-        The output is closed: nothing to do.
-        """
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Broadcast each complete line of the input.  Lines that are far too long are
-        discarded.
-        """
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if self._skipping:
-                self._skipping = False
-            else:
-                self._say(line)
-        if self._skipping:
-            self._rest = b""
-        elif len(self._rest) > MAX_LINE:
-            self._rest, self._skipping = b"", True
-            self.chat.show("! a line was too long and was not sent")
-
-    def _say(self, line: bytes) -> None:
-        self.chat.say(line.removesuffix(b"\r").decode("utf-8", "replace"))
-
-    def readConnectionLost(self) -> None:
-        """
-        The input has ended: broadcast a last line without a newline, and report the
-        end.
-        """
-        rest, self._rest = self._rest, b""
-        self._say(rest)
-        self.chat.input_ended()
-
-    def writeConnectionLost(self) -> None:
-        """
-        The output is closed: end the conversation.
-        """
-        self.chat.finish()
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        """
-        Input and output are closed: end the conversation.
-        """
-        self.chat.input_ended()
-        self.chat.finish()
+    as_json: bool = False
+    stay: bool = False
+    timeout: float = 120.0
+    nick: str = ""
 
 
 class Chat:
     """
-    One conversation: connects a topic to a console.
+    A conversation: connects topics to a console.  There are several topics if there are an old and a new
+    ticket: a line is sent to all of them, and shown once.
 
     @ivar done: fires when the conversation is over.
+    @ivar lost: whether a line was not sent, or some of the output not written.
+    @ivar extra: the number of bytes that the signature adds to each line.
     """
 
-    def __init__(self, reactor: Any, console: Console, as_json: bool, stay: bool) -> None:
+    def __init__(self, reactor: Any, console: Console, settings: ChatSettings) -> None:
         """
         @param reactor: provides IReactorTime.
         @param console: the input and output.
-        @param as_json: print events as JSON lines.
-        @param stay: keep listening after the end of the input.
+        @param settings: the settings of the chat.
         """
         self.done: Deferred[None] = Deferred()
+        self.lost = False
+        self.extra = OVERHEAD
+        self._proofs = Proofs()
         self._reactor = reactor
         self._console = console
-        self._as_json = as_json
-        self._stay = stay
+        self._as_json = settings.as_json
+        self._stay = settings.stay
+        self._timeout = settings.timeout
+        self._nick = settings.nick
+        self._people = People()
+        self._shown: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._giving_up: IDelayedCall | None = None
         self._finished = False
         self._waiting: deque[str] = deque()
-        self._joined = False
         self._ended = False
         self._sending = False
-        self._topic: TopicService | None = None
+        self._topics: tuple[TopicService, ...] = ()
         self._me = ""
         # Exceeds all counters that an earlier run with the same key used.
         self._n = int(reactor.seconds() * 1000)
         console.chat = self
 
-    def start(self, tracker: Tracker, topic: TopicService) -> None:
+    def start(self, tracker: Tracker, *topics: TopicService) -> None:
         """
-        Broadcast waiting lines once C{topic} is joined.
+        Broadcast waiting lines while one of C{topics} has neighbours.
         """
-        self._topic = topic
+        self._topics = topics
         self._me = tracker.peer_id.hex()
-        topic.when_joined().addCallbacks(self._on_joined, self._not_joined)
+        for topic in topics:
+            self._proofs.add(topic.signing)
+            topic.when_joined().addErrback(self._not_joined)
+            self._hint(f"Looking for other members of {topic.topic_id.label}.")
 
     def on_event(self, event: Event) -> None:
         """
         Print an event.
         """
+        if isinstance(event, Message):
+            event = self._proofs.open(event)
+        self._note(event)
         if self._as_json:
-            self._write(json_line(event, self._reactor.seconds()))
-        elif (text := describe(event)) is not None:
-            self._write(text + "\n")
+            self._console.write(json_line(event, self._reactor.seconds()))
+        elif not self._is_repeated(event) and (text := describe(event)) is not None:
+            self._console.write(text + "\n")
+        if isinstance(event, NeighborDown) and not self._finished and self._topics and not self._neighbors():
+            self._hint("No neighbour is left. Looking for other members.")
+
+    def _neighbors(self) -> frozenset[bytes]:
+        return frozenset(peer for topic in self._topics for peer in topic.neighbors())
+
+    def _note(self, event: Event) -> None:
+        """
+        Remember the member that an event is about.
+        """
+        now = self._reactor.seconds()
+        match event:
+            case Message():
+                line = line_of(event)
+                if line is not None and not doubt(event):
+                    self._people.heard(printable(line.sender[:64]), now, "wrote", printable(line.nick))
+            case RecordFound(publisher=peer):
+                self._people.heard(peer.hex(), now, "has a record, found")
+            case NeighborUp(peer=peer):
+                self._people.heard(peer.hex(), now, "connected")
+            case NeighborDown(peer=peer):
+                self._people.heard(peer.hex(), now, "disconnected")
+
+    def _is_repeated(self, event: Event) -> bool:
+        """
+        Return whether a line was shown before, because it also arrived through another topic.
+        """
+        if len(self._topics) < 2 or not isinstance(event, Message):
+            return False
+        line = line_of(event)
+        if line is None or doubt(event):
+            return False
+        key = (line.sender[:64], line.n)
+        if key in self._shown:
+            return True
+        self._shown[key] = None
+        if len(self._shown) > MAX_SHOWN:
+            self._shown.popitem(last=False)
+        return False
+
+    def room(self, text: str) -> int:
+        """
+        Return how many more bytes a line may have; negative if it has too many.
+
+        @param text: the line.
+        """
+        size = len(ChatLine(self._me, self._n + 1, text, self._nick).encode()) + self.extra
+        return MAX_CONTENT - size
+
+    def prompt(self, text: str) -> str:
+        """
+        Return what precedes the line that is being typed: with little room left, the
+        number of bytes that it may still have.
+        """
+        left = self.room(text)
+        return f"{left} > " if left < FEW_LEFT else "> "
+
+    def typed(self, text: str) -> None:
+        """
+        Carry out a command, or send a line.
+        """
+        if not text.startswith("/") or text.startswith("//"):
+            line = text.removeprefix("/") if text.startswith("//") else text
+            if (left := self.room(line)) < 0:
+                self._hint(f"Not sent: {count_of(-left, 'byte')} too long. The up key brings the line back.")
+            else:
+                self.say(line)
+            return
+        command, _, argument = text[1:].partition(" ")
+        argument = argument.strip()
+        match command:
+            case "who":
+                self._who()
+            case "nick":
+                self._rename(argument)
+            case "quit" | "exit":
+                self.input_ended()
+                self.finish()
+            case "help":
+                for line in HELP:
+                    self._hint(line)
+            case _:
+                self._hint(
+                    f"/{command[:20]} is unknown; /help lists the commands. // sends a line that begins "
+                    "with /"
+                )
+
+    def _who(self) -> None:
+        neighbors = frozenset(peer.hex() for peer in self._neighbors())
+        lines = self._people.lines(self._reactor.seconds(), neighbors)
+        for line in lines:
+            self._hint(line)
+        if not lines:
+            self._hint("No member has been heard of yet.")
+        name = f"{self._nick} {self._me[:10]}" if self._nick else self._me[:10]
+        self._hint(f"{name} is you. Members choose their own names.")
+
+    def _rename(self, name: str) -> None:
+        try:
+            self._nick = nickname(name)
+        except ValueError as error:
+            self._hint(str(error))
+        else:
+            self._hint(f"Your name is now {self._nick}." if self._nick else "You have no name now.")
 
     def show(self, text: str) -> None:
         """
         Print a notice that is not an event; with --json on standard error.
         """
         if self._as_json:
-            print(text, file=sys.stderr)
+            remark(text)
         else:
-            self._write(text + "\n")
+            self._console.write(text + "\n")
 
     def say(self, text: str) -> None:
         """
-        Queue a line, to be broadcast once the topic is joined and the neighbours have
-        accepted the lines before.
+        Queue a line.  It is broadcast when the topic has a neighbour and the neighbours have accepted the
+        earlier lines.
         """
-        if text and self._topic is not None:
+        if text and self._topics:
+            if (left := self.room(text)) < 0:
+                self.lost = True
+                self.show(f"! not sent: the line is {count_of(-left, 'byte')} too long")
+                return
+            if not self._waiting and not self._neighbors():
+                self._hint("Your lines wait until another member is found.")
             self._waiting.append(text)
             self._console.read_on(len(self._waiting) < MAX_WAITING)
             self._send_waiting()
@@ -295,8 +272,21 @@ class Chat:
         """
         End the conversation once everything is sent, unless --stay was given.
         """
+        if self._ended:
+            return
         self._ended = True
         self._finish_if_done()
+        if not (self._finished or self._stay):
+            self._giving_up = self._reactor.callLater(self._timeout, self._give_up)
+
+    def output_lost(self) -> None:
+        """
+        End the conversation: nobody would see it.
+        """
+        if not self._finished:
+            self.lost = True
+            output_closed()
+        self.finish()
 
     def finish(self) -> None:
         """
@@ -304,18 +294,33 @@ class Chat:
         """
         if not self._finished:
             self._finished = True
+            cancel_if_active(self._giving_up)
+            if self._waiting:
+                self.lost = True
+                remark(f"! {count_of(len(self._waiting), 'line')} not sent")
             self.done.callback(None)
 
-    def _on_joined(self, _: None) -> None:
-        self._joined = True
-        self._send_waiting()
+    def _hint(self, text: str) -> None:
+        if not self._as_json:
+            self._console.write(f"* {text}\n")
 
     def _not_joined(self, failure: Failure) -> None:
         failure.trap(DTTError, CancelledError)
         self.finish()
 
+    def _give_up(self) -> None:
+        """
+        End the conversation if there is nobody to talk to.
+        """
+        self._giving_up = None
+        if self._neighbors():
+            self._giving_up = self._reactor.callLater(self._timeout, self._give_up)
+            return
+        self.show(f"! no other member was found within {self._timeout:g} s after the end of the input")
+        self.finish()
+
     def _send_waiting(self) -> None:
-        if self._joined and not self._sending:
+        if not self._sending:
             self._sending = True
             Deferred.fromCoroutine(self._send_all())
 
@@ -324,22 +329,69 @@ class Chat:
         Broadcast all waiting lines, as fast as the neighbours accept them.
         """
         while self._waiting and not self._finished:
-            text = self._waiting.popleft()
-            self._console.read_on(len(self._waiting) < MAX_WAITING)
-            self._n += 1
             try:
-                await cast(TopicService, self._topic).broadcast(ChatLine(self._me, self._n, text).encode())
-            except LocalError as error:
-                self.show(f"! not sent: {error}")
+                await when_any_joined(self._topics)
+            except (DTTError, CancelledError):  # the topic was left
+                return
+            await self._send_next()
         self._sending = False
         self._finish_if_done()
+
+    async def _send_next(self) -> None:
+        if self._finished:
+            return
+        text = self._waiting.popleft()
+        self._console.read_on(len(self._waiting) < MAX_WAITING)
+        self._n += 1
+        content = ChatLine(self._me, self._n, text, self._nick).encode()
+        for topic in self._topics:
+            if len(self._topics) > 1 and not topic.neighbors():
+                continue
+            try:
+                await topic.broadcast(topic.signing.seal(content))
+            except LocalError as error:
+                self.lost = True
+                self.show(f"! not sent: {error}")
 
     def _finish_if_done(self) -> None:
         if self._ended and not (self._stay or self._waiting or self._sending):
             self.finish()
 
-    def _write(self, text: str) -> None:
-        self._console.write(text)
+
+async def when_any_joined(topics: Sequence[TopicService]) -> None:
+    """
+    Wait until one of C{topics} has a neighbour.
+
+    @raise TopicLeft: one of them was left.
+    """
+    waiting = [topic.when_joined() for topic in topics]
+    try:
+        await first_of(*waiting)
+    except Exception:
+        abandon(*waiting)
+        raise
+    abandon(*waiting)
+
+
+def nickname(text: str) -> str:
+    """
+    Check a nickname.
+
+    @raise ValueError: it is too long or not printable.
+    """
+    if len(text) > MAX_NICK or not text.isprintable() or text != text.strip():
+        raise ValueError(f"a name has at most {MAX_NICK} printable characters")
+    return text
+
+
+def is_conversation() -> bool:
+    """
+    Return whether input and output are a terminal that supports line editing.
+    """
+    try:
+        return os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
+    except OSError:
+        return False
 
 
 class ChatOptions(TrackerOptions):
@@ -347,33 +399,58 @@ class ChatOptions(TrackerOptions):
     The options of C{dtt chat}.
     """
 
-    synopsis = "[options] TOPIC"
+    synopsis = "[options] --ticket-file FILE | TOPIC"
     longdesc = (
-        "Joins TOPIC (a name, or hex: and 64 hexadecimal digits), prints the messages of its members, and "
-        "sends each line of the input. Without --state-dir it uses a temporary identity. The senders shown "
-        "are what the members claim."
+        "Joins the topic of a ticket, or TOPIC (a name, or hex: and 64 hexadecimal digits), prints "
+        "the messages "
+        "of its members, and sends each line of the input. On a terminal, /help lists commands. Without "
+        "--state-dir it uses a temporary identity. Each line is signed; unproved ones are marked with ?."
     )
     optFlags = [
         ["json", None, "Print events as JSON lines."],
-        ["stay", None, "Keep listening after the end of the input."],
+        ["stay", None, "Keep receiving after the end of the input."],
     ]
+    optParameters = [
+        [
+            "timeout",
+            "t",
+            120.0,
+            "After the end of the input, give up if no other member is found within this number of seconds.",
+            value_of("timeout", seconds),
+        ],
+        [
+            "nick",
+            None,
+            "",
+            "Your name, which others see beside the digits of your id.",
+            value_of("nick", nickname),
+        ],
+    ]
+    placeholders = {"nick": "NAME"}
 
     def parseArgs(self, *topics: str) -> None:
         """
         Take the topic.
 
-        @raise usage.UsageError: there is not exactly one.
+        @raise usage.UsageError: there is more than one.
         """
-        if len(topics) != 1:
+        if len(topics) > 1:
             raise usage.UsageError(f"chat takes one TOPIC, not {len(topics)}")
-        (self["topic"],) = topics
+        self["topic"] = topics[0] if topics else None
 
     def postOptions(self) -> None:
         """
-        Check that the secret does not come from standard input.
+        Check that there is a topic, and that the secret does not come from standard
+        input.
 
-        @raise usage.UsageError: it does.
+        @raise usage.UsageError: there is none, or it does.
         """
+        if self["topic"] is None and not self["ticket-file"]:
+            raise usage.UsageError(
+                "chat takes --ticket-file FILE, or one TOPIC; dtt new-topic creates a ticket"
+            )
+        if self["topic"] is None and self["secret-file"] is not None:
+            raise usage.UsageError("--secret-file: a ticket has its own secret")
         if self["secret-file"] == "-":
             raise usage.UsageError("--secret-file -: standard input is used for chat lines; give a file")
 
@@ -389,8 +466,8 @@ class ChatOptions(TrackerOptions):
         """
         if self["secret-file"] is None:
             for table in tables:
-                if table.secret_file is not None and TopicId.parse(table.name) == topic_id:
-                    return read_secret_file(table.secret_file)
+                if topic_to_join(table.name) == topic_id and table.secret_file is not None:
+                    return self.read_secret_of(table)
         return self.read_secret()
 
     def run(self) -> int:
@@ -400,25 +477,50 @@ class ChatOptions(TrackerOptions):
         @return: the exit code.
         """
         config, tables = self.load(None)
-        topic_id = topic_to_join(self["topic"])
-        secret = self.secret_of(topic_id, tables)
+        settings = self.read_tickets()
+        if self["topic"] is not None:
+            topic_id = topic_to_join(self["topic"])
+            settings.append(TopicSettings(self["topic"], topic_id, self.secret_of(topic_id, tables)))
         warnings_to_stderr()
-        if not secret:
-            warn_without_secret(self["topic"])
+        for each in settings:
+            if not each.secret:
+                warn_without_secret(each.name)
         console = Console()
+        chats: list[Chat] = []
 
         async def talk(reactor: Any) -> int:
-            chat = Chat(reactor, console, bool(self["json"]), bool(self["stay"]))
+            chat = Chat(
+                reactor,
+                console,
+                ChatSettings(bool(self["json"]), bool(self["stay"]), self["timeout"], self["nick"]),
+            )
+            chats.append(chat)
             tracker = Tracker(reactor, config, chat.on_event)
-            topic = tracker.join(topic_id, secret=secret or b"")
+            topics = [tracker.join(each.topic_id, secret=each.secret or b"") for each in settings]
             tracker.privilegedStartService()
             StandardIO(console, reactor=reactor)
+            if not self["json"] and is_conversation():
+                console.edit(RawTerminal(0), reactor.callFromThread)
             tracker.startService()
-            chat.start(tracker, topic)
+            chat.start(tracker, *topics)
             await chat.done
             await tracker.stopService()
-            return 0
+            console.restore()
+            try:
+                await console.close().addTimeout(FLUSH_LIMIT, reactor)
+            except TimeoutError:
+                chat.lost = True
+                remark("! the end of the output was not read in time")
+            return 1 if chat.lost else 0
 
-        return run_reactor(
-            lambda reactor: Deferred.fromCoroutine(talk(reactor)), lambda: console.chat.finish()
-        )
+        # The reactor makes them non-blocking, for all processes that share them.
+        modes = [(descriptor, os.get_blocking(descriptor)) for descriptor in (0, 1)]
+        try:
+            return run_reactor(
+                lambda reactor: Deferred.fromCoroutine(talk(reactor)), lambda: chats[0].finish()
+            )
+        finally:
+            console.restore()
+            for descriptor, blocking in modes:
+                with suppress(OSError):  # it may be closed by now
+                    os.set_blocking(descriptor, blocking)

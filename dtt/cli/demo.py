@@ -1,9 +1,9 @@
 """
 C{dtt demo}: shows how members find each other.
 
-It runs a closed DHT of dtt nodes in this process, and each member in a process of
-its own (C{dtt chat --json}).  The members share only the topic, the secret and the
-address of one DHT node.  The output is made from the members' own events.
+It runs a closed DHT of dtt nodes in this process, and each member in a separate process (C{dtt chat --json}).
+The members share only the topic, the secret and the address of one DHT node.  The output comes from the
+members' events.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from dtt.app.options import CommandOptions, value_of
-from dtt.cli.chat import ChatLine, printable
-from dtt.cli.running import run_reactor
+from dtt.app.usage import CommandOptions, value_of
+from dtt.cli.complaints import OutputLost, print_line, report
+from dtt.cli.lines import ChatLine, printable
+from dtt.cli.running import run_reactor, warnings_to_stderr
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.buckets import K
 from dtt.errors import LocalError
@@ -40,6 +41,11 @@ MESH_LIMIT = 15.0
 
 #: The maximum number of seconds for the whole demo.
 TIME_LIMIT = 60.0
+
+#: The maximum numbers of members, each of which is a process, and of DHT nodes, each of
+#: which has a port (guesses: what one machine can run).
+MAX_MEMBERS = 100
+MAX_DHT_NODES = 1000
 
 #: Seconds after which all members speak again, if a member has not heard all others:
 #: a swarm that has just formed may still be partitioned.
@@ -74,7 +80,7 @@ class Member:
 
     def problem(self, all_ids: frozenset[str]) -> str:
         """
-        Return a description of what is wrong with the member; empty if nothing is.
+        Return a description of the member's problem; empty if there is none.
 
         @param all_ids: the peer ids of all members, in hex.
         """
@@ -153,6 +159,7 @@ class Demo:
         self._members: list[Member] = []
         self._speaking = self._summed_up = False
         self._calls: list[Any] = []
+        self._starting: Deferred[None] | None = None
         self._verdict: Deferred[int] = Deferred()
         self._folder = tempfile.TemporaryDirectory(prefix="dtt-demo-")
         first = DHTNode(reactor, interface="127.0.0.1", closed=True)
@@ -171,24 +178,32 @@ class Demo:
         @return: fires with the exit code.
         """
         try:
-            for node in self._nodes:
-                node.privilegedStartService()
-                node.startService()
-            await gatherResults([node.when_ready() for node in self._nodes[1:]])
-            await self._until_meshed()
-            self._report(
-                "demo", f"a closed DHT of {len(self._nodes)} nodes is up on loopback, {self._bootstrap}"
-            )
-            secret = Path(self._folder.name) / "secret"
-            secret.touch(mode=0o600)
-            secret.write_text(secrets.token_hex(16))
-            for number in range(1, self._wanted):
-                self._spawn(number)
-            self._later(NEWCOMER_AFTER if self._wanted > 2 else 0, self._spawn, self._wanted)
-            self._later(TIME_LIMIT, self._conclude)
+            self._starting = Deferred.fromCoroutine(self._begin())
+            await self._starting
             return await self._verdict
+        except CancelledError:
+            return 1
         finally:
             await self._end()
+
+    async def _begin(self) -> None:
+        """
+        Start the DHT nodes, wait until they know each other, and start the members.
+        """
+        for node in self._nodes:
+            node.privilegedStartService()
+            node.startService()
+        for node in self._nodes[1:]:  # one at a time: an interrupt cancels this coroutine
+            await node.when_ready()
+        await self._until_meshed()
+        self._report("demo", f"a closed DHT of {len(self._nodes)} nodes is up on loopback, {self._bootstrap}")
+        secret = Path(self._folder.name) / "secret"
+        secret.touch(mode=0o600)
+        secret.write_text(secrets.token_hex(16))
+        for number in range(1, self._wanted):
+            self._spawn(number)
+        self._later(NEWCOMER_AFTER if self._wanted > 2 else 0, self._spawn, self._wanted)
+        self._later(TIME_LIMIT, self._conclude)
 
     async def _until_meshed(self) -> None:
         """
@@ -217,12 +232,18 @@ class Demo:
 
     def stop(self) -> None:
         """
-        Stop early, on Ctrl-C.
+        Stop, on Ctrl-C. The result is that of the summary, or a failure if there was none yet.
         """
-        if self._summed_up and not self._verdict.called:
+        if self._verdict.called:
+            return
+        if self._summed_up:
             self._verdict.callback(0 if self._succeeded() else 1)
-        self._keep = False
-        self._conclude()
+        else:
+            self._show("interrupted")
+            self._keep = False
+            self._conclude()
+        if self._starting is not None:
+            self._starting.cancel()
 
     def _later(self, seconds: float, call: Callable[..., None], *args: object) -> None:
         self._calls.append(self._reactor.callLater(seconds, call, *args))
@@ -267,6 +288,12 @@ class Demo:
                 what = f"is {event['peer_id'][:10]}, DHT port {event['dht_port']}, listens on {where}"
             case "dht.ready":
                 what = f"DHT ready, {event['nodes']} nodes known"
+            case "dht.nodes":
+                what = f"{event['nodes']} DHT nodes known"
+            case "topic.alone":
+                what = f"no neighbour for {event['seconds']} s: {event['reason']}"
+            case "records.unreadable":
+                what = f"{event['records']} records that its secret does not decrypt"
             case "addresses.published":
                 what = f"{event['addresses']} addresses published at {event['store']}"
             case "record.published":
@@ -327,9 +354,12 @@ class Demo:
 
     def _conclude(self) -> None:
         """
-        Report the result, and stop unless the demo is to keep running.
+        Report the result, and stop, unless the demo keeps running.
         """
         if self._verdict.called or self._summed_up:
+            return
+        if not self._members:
+            self._verdict.callback(1)
             return
         all_ids = self._all_ids()
         joined = [member for member in self._members if member.joined is not None]
@@ -354,10 +384,10 @@ class Demo:
         self._verdict.callback(1 if problems else 0)
 
 
-def _at_least(minimum: int) -> Callable[[str], int]:
+def _within(minimum: int, maximum: int) -> Callable[[str], int]:
     def coerce(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) >= minimum):
-            raise ValueError(f"{text[:80]!r} is not a number of at least {minimum}")
+        if not (text.isascii() and text.isdigit() and len(text) < 9 and minimum <= int(text) <= maximum):
+            raise ValueError(f"{text[:80]!r} is not a number in {minimum}..{maximum}")
         return int(text)
 
     return coerce
@@ -376,9 +406,9 @@ class DemoOptions(CommandOptions):
             None,
             3,
             "Number of members, each in its own process; the last one starts later.",
-            value_of("members", _at_least(2)),
+            value_of("members", _within(2, MAX_MEMBERS)),
         ],
-        ["dht-nodes", None, 16, "Number of DHT nodes.", value_of("dht-nodes", _at_least(2))],
+        ["dht-nodes", None, 16, "Number of DHT nodes.", value_of("dht-nodes", _within(2, MAX_DHT_NODES))],
     ]
     optFlags = [["keep", None, "Keep everything running until Ctrl-C."]]
 
@@ -388,14 +418,21 @@ class DemoOptions(CommandOptions):
 
         @return: 0 if every member joined and heard every other, else 1.
         """
+        warnings_to_stderr()
         demos: list[Demo] = []
+        lost: list[OutputLost] = []
 
         def start(reactor: Any) -> Deferred[int]:
-            demos.append(Demo(reactor, self["members"], self["dht-nodes"], bool(self["keep"]), _print))
+            def show(line: str) -> None:
+                try:
+                    print_line(line)
+                except OutputLost as error:
+                    lost.append(error)
+                    report(error)
+                    reactor.callLater(0, demos[0].stop)
+
+            demos.append(Demo(reactor, self["members"], self["dht-nodes"], bool(self["keep"]), show))
             return Deferred.fromCoroutine(demos[0].run())
 
-        return run_reactor(start, lambda: demos[0].stop())
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)
+        code = run_reactor(start, lambda: demos[0].stop())
+        return 1 if lost else code

@@ -9,18 +9,21 @@ replaces C{HOST:PORT} if there is no IPv4.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from dtt.app.options import BootstrapOptions, port_number, value_of
+from dtt.app.options import BootstrapOptions, ip_literal
+from dtt.app.usage import path_name, value_of
+from dtt.cli.complaints import print_line
 from dtt.cli.running import run_reactor, warnings_to_stderr
-from dtt.config import PUBLIC_BOOTSTRAP
+from dtt.config import PUBLIC_BOOTSTRAP, check_bind6
 from dtt.dht.node import DHTNode
 from dtt.dht.saved import SavedNode, Saver, load
 from dtt.errors import UsageError
+from dtt.net.host_port import parse_port
+from dtt.net.local import ipv6_interface, local_addresses
 from dtt.state import StateDirectory
 
 
@@ -33,19 +36,8 @@ def _without_tls() -> None:
     cast("dict[str, Any]", sys.modules).setdefault("OpenSSL", None)
 
 
-def _address(family: type[IPv4Address | IPv6Address]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        try:
-            family(text)
-        except ValueError:
-            raise ValueError(f"{text[:80]!r} is not an {family.__name__[:4]} address") from None
-        return text
-
-    return check
-
-
 def _address_or_none(text: str) -> str:
-    return text if text == "none" else _address(IPv4Address)(text)
+    return text if text == "none" else ip_literal(IPv4Address)(text)
 
 
 class NodeOptions(BootstrapOptions):
@@ -56,7 +48,7 @@ class NodeOptions(BootstrapOptions):
     synopsis = "[options]"
     longdesc = "Runs a Mainline DHT node without topics. Prints 'ready HOST:PORT ID' when its port is bound."
     optParameters = [
-        ["port", None, 0, "UDP port; 0: any port.", value_of("port", port_number)],
+        ["port", None, 0, "UDP port; 0: any port.", value_of("port", parse_port)],
         [
             "bind",
             None,
@@ -69,13 +61,15 @@ class NodeOptions(BootstrapOptions):
             None,
             None,
             "Directory for the node's id, known nodes and external address. Default: none.",
+            value_of("state-dir", path_name),
         ],
         [
             "bind6",
             None,
-            None,
-            "Local IPv6 address, '::' for all. Default: no IPv6.",
-            value_of("bind6", _address(IPv6Address)),
+            "auto",
+            "IPv6: auto, off, or the local address, '::' for all. auto uses IPv6 on a machine with a global "
+            "IPv6 address, unless --bind is an address.",
+            value_of("bind6", check_bind6),
         ],
     ]
     optFlags = [
@@ -93,7 +87,7 @@ class NodeOptions(BootstrapOptions):
 
         @raise UsageError: there is none.
         """
-        if self["bind"] == "none" and self["bind6"] is None:
+        if self["bind"] == "none" and self["bind6"] in ("auto", "off"):
             raise UsageError("--bind none needs --bind6")
 
     def run(self) -> int:
@@ -106,7 +100,7 @@ class NodeOptions(BootstrapOptions):
         warnings_to_stderr()
         bootstrap = self["bootstrap"] or (() if self["closed"] else PUBLIC_BOOTSTRAP)
         interface = None if self["bind"] == "none" else self["bind"]
-        interface6 = self["bind6"]
+        interface6 = ipv6_interface(self["bind6"], self["bind"], local_addresses())
         directory = None if self["state-dir"] is None else StateDirectory(self["state-dir"])
         saved = SavedNode()
         if directory is not None:
@@ -120,6 +114,7 @@ class NodeOptions(BootstrapOptions):
                 port=self["port"],
                 interface=interface,
                 interface6=interface6,
+                needs_ipv6=self["bind6"] != "auto",
                 bootstrap=bootstrap,
                 closed=bool(self["closed"]),
                 plain=True,
@@ -132,7 +127,7 @@ class NodeOptions(BootstrapOptions):
             addresses = [] if interface is None else [f"{interface}:{node.port}"]
             if interface6 is not None:
                 addresses.append(f"[{interface6}]:{node.port6}")
-            print("ready", addresses[0], node.node_id.hex(), *addresses[1:], flush=True)
+            print_line(" ".join(["ready", addresses[0], node.node_id.hex(), *addresses[1:]]))
             saver = None if directory is None else Saver(reactor, node, directory)
             if saver is not None:
                 saver.startService()

@@ -6,21 +6,24 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import (
+    FileLogObserver,
     FilteringLogObserver,
+    LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    formatEvent,
     globalLogBeginner,
-    textFileLogObserver,
 )
 from twisted.python.failure import Failure
 
-from dtt.app.signals import stop_on_hangup
-from dtt.errors import DTTError
+from dtt.app.messages import one_line
+from dtt.app.signals import stop_on_signals
+from dtt.cli.complaints import describe_error, report
 
 
 def warnings_to_stderr() -> None:
@@ -28,8 +31,18 @@ def warnings_to_stderr() -> None:
     Log warnings and errors to standard error from now on, and drop everything else.
     """
     warnings = LogLevelFilterPredicate(LogLevel.warn)
-    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [warnings])
+    observer = FilteringLogObserver(FileLogObserver(sys.stderr, _log_line), [warnings])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def _log_line(event: LogEvent) -> str:
+    """
+    Format a log event as one line in the style of command errors, with its failure if it has one.
+    """
+    word = "warning" if event.get("log_level") is LogLevel.warn else "error"
+    line = f"dtt: {word}: {formatEvent(event)}"
+    failure = event.get("log_failure")
+    return one_line(line if failure is None else f"{line}: {describe_error(failure.value)}") + "\n"
 
 
 def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None]) -> int:
@@ -44,14 +57,15 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
     """
     from twisted.internet import reactor
 
+    stop_on_signals(reactor)
     codes: list[int] = []
     stopping = False
 
     def failed(failure: Failure) -> None:
-        if failure.check(DTTError):
-            print(f"dtt: {failure.getErrorMessage()}", file=sys.stderr)
-        else:
-            failure.printTraceback(file=sys.stderr)
+        # A stop by the user may cancel operations that are still starting.
+        if not (stopping and failure.check(CancelledError)):
+            assert failure.value is not None
+            report(failure.value)
 
     def end(_: object) -> None:
         if not stopping:
@@ -75,7 +89,22 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
     # otherwise block the reactor for up to 8 ms each time.
     gc.collect()
     gc.freeze()
-    stop_on_hangup(reactor)
     reactor.callWhenRunning(begin)
     reactor.run()
     return codes[0] if codes else 1
+
+
+def run_coroutine(job: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
+    """
+    Run a coroutine until it has ended.  A signal cancels it.
+
+    @param job: called with the reactor.
+    @return: the exit code: that of the coroutine; 1 if it failed, after printing the error.
+    """
+    running: list[Deferred[int]] = []
+
+    def start(reactor: Any) -> Deferred[int]:
+        running.append(Deferred.fromCoroutine(job(reactor)))
+        return running[0]
+
+    return run_reactor(start, lambda: running[0].cancel())

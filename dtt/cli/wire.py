@@ -1,5 +1,5 @@
 """
-C{dtt slot}, C{dtt open} and C{dtt seal}: slots and records by hand.
+C{dtt slot}, C{dtt open} and C{dtt seal}: show a slot, open a record, create a record.
 
 Each prints one line of JSON with all binary values in hex.  C{dtt open} reads what
 C{dtt seal} prints; C{dtt seal --raw} writes the bytes that are stored in the DHT
@@ -15,25 +15,52 @@ import sys
 import time
 from typing import Any, TextIO
 
-from dtt.app.options import CommandOptions
+from dtt.app.options import naming, topic_to_join
+from dtt.app.tickets import read_tickets
+from dtt.app.usage import CommandOptions, path_name, value_of
 from dtt.errors import DecodeError, RecordRefused, StateError, UsageError
+from dtt.net.host_port import parse_host_port
 from dtt.records.hpke import KeyPair
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt, open_record
-from dtt.records.topic import Slot, TopicId, check_minute, encryption_key, initial_secret_hash, unix_minute
-from dtt.state import load_key, read_secret
-from dtt.wire.addresses import IROH, MAX_ADDRESSES, STREAMS, PeerAddress
-
-_TRANSPORTS = {"streams": STREAMS, "iroh": IROH}
-_TRANSPORT_NAMES = {number: name for name, number in _TRANSPORTS.items()}
+from dtt.records.ticket import Ticket
+from dtt.records.topic import (
+    Slot,
+    check_minute,
+    encryption_key,
+    initial_secret_hash,
+    secret_code,
+    unix_minute,
+)
+from dtt.state import load_key, read_secret, unusual_in
+from dtt.wire.addresses import MAX_ADDRESSES, TRANSPORT_NAMES, TRANSPORT_NUMBERS, PeerAddress
 
 # The largest encrypted record is 2140 bytes; as hex in JSON, with white space, it is
 # far smaller than this (guess).
 _MAX_INPUT_BYTES = 65536
 
 _TOPIC = ["topic", None, None, "Topic: a name, or hex: and the 64 hexadecimal digits of a topic id."]
-_SECRET = ["secret-file", None, None, "File with the secret, or - for stdin. Default: the empty secret."]
+_SECRET = [
+    "secret-file",
+    None,
+    None,
+    "File with the secret, or - for stdin. Default: the empty secret.",
+    value_of("secret-file", path_name),
+]
+_TICKET = [
+    "ticket-file",
+    None,
+    None,
+    "File with a ticket, or - to be asked for it, instead of --topic and --secret-file.",
+    value_of("ticket-file", path_name),
+]
 _MINUTE = ["minute", None, None, "Unix minute. Default: the current one."]
-_KEY_FILE = ["key-file", None, None, "The publisher's key file: 64 hexadecimal digits, mode 0600."]
+_KEY_FILE = [
+    "key-file",
+    None,
+    None,
+    "The publisher's key file: 64 hexadecimal digits, mode 0600.",
+    value_of("key-file", path_name),
+]
 _RAW = ["raw", None, "Write the bytes of the encrypted record instead of JSON."]
 
 
@@ -48,20 +75,22 @@ def _parse_hash(option: str, text: str) -> bytes:
 
 def _parse_address(text: str) -> PeerAddress:
     transport, _, place = text.partition(":")
-    host, _, port = place.rpartition(":")
     try:
-        ip = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        if transport in _TRANSPORTS and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
-            return PeerAddress(_TRANSPORTS[transport], str(ip), int(port))
+        host, port = parse_host_port(place)
+        ip = ipaddress.ip_address(host)
+        # A zone is meaningful on this machine only.
+        if transport in TRANSPORT_NUMBERS and port and "%" not in host:
+            return PeerAddress(TRANSPORT_NUMBERS[transport], str(ip), port)
     except ValueError:
         pass
     raise UsageError(
-        f"--address takes streams:IP:PORT or iroh:IP:PORT, with IPv6 in brackets, not {text[:80]!r}"
+        "--address takes streams:IP:PORT, quic:IP:PORT or iroh:IP:PORT, with IPv6 in brackets, "
+        f"not {text[:80]!r}"
     )
 
 
 def _format_address(address: PeerAddress) -> str:
-    return f"{_TRANSPORT_NAMES[address.transport]}:{address}"
+    return f"{TRANSPORT_NAMES[address.transport]}:{address}"
 
 
 def _parse_stored(data: bytes) -> bytes:
@@ -91,12 +120,13 @@ class _WireOptions(CommandOptions):
     """
 
     # Twisted adds the parameters of subclasses to these.
-    optParameters: list[list[Any]] = [_TOPIC, _MINUTE]
+    optParameters: list[list[Any]] = [_TOPIC, _TICKET, _MINUTE]
 
     def __init__(self) -> None:
         super().__init__()
         self.stdin: TextIO = sys.stdin
         self.stdout: TextIO = sys.stdout
+        self._ticket: Ticket | None = None
 
     def postOptions(self) -> None:
         """
@@ -104,8 +134,25 @@ class _WireOptions(CommandOptions):
 
         @raise UsageError: there is none.
         """
-        if self["topic"] is None:
-            raise UsageError("--topic is required")
+        if self["ticket-file"] is None:
+            if self["topic"] is None:
+                raise UsageError("--ticket-file or --topic is required")
+        elif self["topic"] is not None or self["secret-file"] is not None:
+            raise UsageError(
+                "--ticket-file: a ticket has the topic and the secret; give no --topic or --secret-file"
+            )
+
+    def ticket(self) -> Ticket | None:
+        """
+        Return the first ticket of --ticket-file; C{None} without that option.
+
+        @raise StateError: the file can't be read, or is accessible to other users.
+        @raise UsageError: there is no ticket in it, or it is damaged.
+        """
+        if self._ticket is None and self["ticket-file"] is not None:
+            with naming("--ticket-file"):
+                self._ticket = read_tickets(self["ticket-file"])[0]
+        return self._ticket
 
     def now(self) -> float:
         """
@@ -119,7 +166,8 @@ class _WireOptions(CommandOptions):
 
         @raise UsageError: one of them is invalid.
         """
-        topic_id = TopicId.parse(self["topic"])
+        ticket = self.ticket()
+        topic_id = topic_to_join(self["topic"]) if ticket is None else ticket.topic_id
         text = self["minute"]
         if text is None:
             return Slot(topic_id, unix_minute(self.now()))
@@ -128,15 +176,30 @@ class _WireOptions(CommandOptions):
             raise UsageError(f"--minute takes a unix minute, 0..2^64-1, not {text[:80]!r}")
         return Slot(topic_id, check_minute(int(text)))
 
+    def read_secret(self) -> bytes:
+        """
+        Return the secret of the ticket or of --secret-file; without these, the empty one.
+
+        @raise StateError: the file can't be read, or is accessible to other users.
+        """
+        ticket, name = self.ticket(), self["secret-file"]
+        if ticket is not None:
+            return ticket.secret
+        if name is None:
+            return b""
+        with naming("--secret-file"):
+            secret = read_secret(name, None if self.stdin is None else self.stdin.buffer)
+        if unusual := unusual_in(secret):
+            print(f"dtt: --secret-file: the secret {unusual}, which is part of it", file=sys.stderr)
+        return secret
+
     def encryption_key(self, slot: Slot) -> KeyPair:
         """
         Return the encryption key of C{slot} for the secret of --secret-file.
 
         @raise StateError: the file can't be read, or is accessible to other users.
         """
-        name = self["secret-file"]
-        secret = b"" if name is None else read_secret(name, self.stdin.buffer)
-        return encryption_key(slot, initial_secret_hash(secret))
+        return encryption_key(slot, initial_secret_hash(self.read_secret()))
 
     def show(self, **values: object) -> None:
         """
@@ -150,8 +213,14 @@ class SlotOptions(_WireOptions):
     The options of C{dtt slot}, which prints the slot of a topic and a minute.
     """
 
-    synopsis = "--topic TOPIC [--minute N]"
-    longdesc = "Prints topic_id, unix_minute, public_key, salt and target of the topic's slot as JSON."
+    optParameters = [_SECRET]
+    synopsis = "--ticket-file FILE | --topic TOPIC [--secret-file FILE] [--minute N]"
+    longdesc = (
+        "Prints topic_id, unix_minute, public_key, salt and target of the topic's slot as JSON. With "
+        "--secret-file or a ticket, it also prints secret_code: six digits that two members compare "
+        "to check whether "
+        "they have the same secret. The digits change each hour."
+    )
 
     def run(self) -> int:
         """
@@ -160,13 +229,16 @@ class SlotOptions(_WireOptions):
         @return: the exit code.
         """
         slot = self.slot()
-        self.show(
-            topic_id=slot.topic_id.hex(),
-            unix_minute=slot.minute,
-            public_key=slot.public_key.hex(),
-            salt=slot.salt.hex(),
-            target=slot.target.hex(),
-        )
+        fields: dict[str, object] = {
+            "topic_id": slot.topic_id.hex(),
+            "unix_minute": slot.minute,
+            "public_key": slot.public_key.hex(),
+            "salt": slot.salt.hex(),
+            "target": slot.target.hex(),
+        }
+        if self["secret-file"] is not None or self["ticket-file"] is not None:
+            fields["secret_code"] = secret_code(slot, self.read_secret())
+        self.show(**fields)
         return 0
 
 
@@ -176,7 +248,7 @@ class OpenOptions(_WireOptions):
     """
 
     optParameters = [_SECRET]
-    synopsis = "--topic TOPIC [--secret-file FILE] [--minute N] FILE|-"
+    synopsis = "--ticket-file FILE | --topic TOPIC [--secret-file FILE] [--minute N] FILE|-"
     longdesc = (
         "Reads an encrypted record (raw, hex, or the JSON of dtt seal) and prints publisher, unix_minute, "
         "active_peers, last_message_hashes and addresses as JSON; for a record with application-specific "
@@ -201,17 +273,18 @@ class OpenOptions(_WireOptions):
         @raise UsageError: both do, or the topic is missing.
         """
         super().postOptions()
-        if self["file"] == "-" and self["secret-file"] == "-":
+        if self["file"] == "-" and "-" in (self["secret-file"], self["ticket-file"]):
             raise UsageError("the record and the secret can't both come from stdin")
 
     def _read_record(self) -> bytes:
-        if self["file"] == "-":
-            return _parse_stored(self.stdin.buffer.read(_MAX_INPUT_BYTES))
         try:
+            if self["file"] == "-":
+                return _parse_stored(self.stdin.buffer.read(_MAX_INPUT_BYTES))
             with open(self["file"], "rb") as file:
                 return _parse_stored(file.read(_MAX_INPUT_BYTES))
         except OSError as error:
-            raise StateError(f"can't read {self['file']}: {error.strerror}") from error
+            name = "standard input" if self["file"] == "-" else self["file"]
+            raise StateError(f"can't read {name}: {error.strerror}") from error
 
     def run(self) -> int:
         """
@@ -248,7 +321,7 @@ class SealOptions(_WireOptions):
     optParameters = [_SECRET, _KEY_FILE]
     optFlags = [_RAW]
     synopsis = (
-        "--topic TOPIC --key-file FILE [--secret-file FILE] [--minute N] "
+        "--ticket-file FILE | --topic TOPIC --key-file FILE [--secret-file FILE] [--minute N] "
         "[--active-peer HEX]... [--message-hash HEX]... [--address streams:IP:PORT]... [--raw]"
     )
     longdesc = "Prints publisher, unix_minute and record (hex) as JSON; dtt open reads it."
@@ -273,8 +346,8 @@ class SealOptions(_WireOptions):
 
     def opt_address(self, value: str) -> None:
         """
-        Address on which the publisher listens, streams:IP:PORT or iroh:IP:PORT; may be repeated up to
-        8 times.
+        Address on which the publisher listens, streams:IP:PORT, quic:IP:PORT or iroh:IP:PORT; may be repeated
+        up to 12 times.
         """
         self.addresses.append(_parse_address(value))
 
@@ -300,7 +373,9 @@ class SealOptions(_WireOptions):
         @return: the exit code.
         """
         slot = self.slot()
-        record = Record.sign(load_key(self["key-file"]), slot, self.content)
+        with naming("--key-file"):
+            key = load_key(self["key-file"])
+        record = Record.sign(key, slot, self.content)
         stored = encrypt(record, self.encryption_key(slot).public, os.urandom(ENTROPY_BYTES))
         if self["raw"]:
             self.stdout.buffer.write(stored)

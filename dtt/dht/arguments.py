@@ -21,6 +21,14 @@ def check_target(target: bytes) -> None:
         raise ValueError(f"a target must have {ID_SIZE} bytes")
 
 
+def check_port(port: int) -> None:
+    """
+    Check the port of an announcement; 0: the source port.
+    """
+    if not 0 <= port < 0x10000:
+        raise ValueError("a port must be within 0..65535")
+
+
 def check_key(public_key: bytes, salt: bytes) -> None:
     """
     Check the lengths of the public key and the salt of a mutable item.

@@ -1,10 +1,11 @@
 """
 Bootstrapping: how a node finds its first nodes.
 
-Rules: each instance looks for nodes of one address family. It queries all bootstrap
-hosts, resolving their names in parallel, and the nodes known from the last run
-concurrently, so dead or unresolvable ones delay nothing. Rounds repeat at growing
-intervals until a node has answered.
+Rules: each instance looks for nodes of one address family. It queries the nodes known
+from the last run, and at the same time all bootstrap hosts, resolving their names in
+parallel, so dead or unresolvable ones cause no delay.  Rounds repeat at growing
+intervals until a node has answered.  The intervals keep growing, over all starts, until a search among the
+named nodes has succeeded: hosts that name only nodes that do not exist get one round a minute.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IHostResolution,
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, Family
 
@@ -34,20 +36,29 @@ KNOWN_PER_ROUND: Final = 32
 MAX_ADDRESSES: Final = 8
 
 
+_PUBLIC: Final = frozenset(name for name, _ in PUBLIC_BOOTSTRAP)
+
+
 @implementer(IResolutionReceiver)
 class _Receiver:
     """
     Collects the addresses of one name.
 
+    @ivar name: the name.
+    @ivar port: the port to query at its addresses.
     @ivar cancelled: the resolution was cancelled.
     """
 
     def __init__(
         self,
+        name: str,
+        port: int,
         kind: type[IPv4Address | IPv6Address],
         found: Callable[[str], None],
         nothing: Callable[[], None],
     ) -> None:
+        self.name = name
+        self.port = port
         self._kind = kind
         self._found = found
         self._nothing = nothing
@@ -105,21 +116,35 @@ class Bootstrap:
         self._kind = IPv4Address if family is IPV4 else IPv6Address
         self._known: list[Contact] = []
         self._pause = FIRST_PAUSE
+        # No round before this time.
+        self._not_before = 0.0
         self._next: IDelayedCall | None = None
         self._receivers: list[_Receiver] = []
         self._warned: set[str] = set()
 
     def start(self, known: Sequence[Contact]) -> None:
         """
-        Begin the first round, unless already running.
+        Begin the first round, unless already running; later if the last round failed and the interval to the
+        next one has not passed.
 
         @param known: nodes that were good in the past, the best first.
         """
-        if not self.running:
-            self.running = True
-            self._known = list(known)
-            self._pause = FIRST_PAUSE
+        if self.running:
+            return
+        self.running = True
+        self._known = list(known)
+        wait = self._not_before - self._reactor.seconds()  # type: ignore[attr-defined]
+        if wait > 0:
+            self._next = self._reactor.callLater(wait, self._round)  # type: ignore[attr-defined]
+        else:
             self._round()
+
+    def succeeded(self) -> None:
+        """
+        Return to short intervals: the nodes that were named exist.
+        """
+        self._pause = FIRST_PAUSE
+        self._not_before = 0.0
 
     def stop(self) -> None:
         """
@@ -145,11 +170,12 @@ class Bootstrap:
         self._known = rest + batch
         pause = self._pause * self._rng.uniform(0.75, 1.25)
         self._pause = min(2 * self._pause, MAX_PAUSE)
+        self._not_before = self._reactor.seconds() + pause  # type: ignore[attr-defined]
         self._next = self._reactor.callLater(pause, self._round)  # type: ignore[attr-defined]
-        for host, port in self.hosts:
-            self.ask(host, port)
         for contact in batch:
             self._ask(contact.host, contact.port, False)
+        for host, port in list(self.hosts):
+            self.ask(host, port)
 
     def ask(self, host: str, port: int) -> None:
         """
@@ -165,11 +191,18 @@ class Bootstrap:
                 self._ask(str(address), port, True)
 
     def _resolve(self, name: str, port: int) -> None:
+        """
+        Resolve C{name} and query its addresses, unless an earlier round still waits
+        for that: name servers that don't answer take longer than a round.
+        """
+        if any(each.name == name and each.port == port for each in self._receivers if each.resolution):
+            return
+
         def found(host: str) -> None:
             if receiver in self._receivers:
                 self._ask(host, port, True)
 
-        receiver = _Receiver(self._kind, found, lambda: self._unresolvable(name))
+        receiver = _Receiver(name, port, self._kind, found, lambda: self._unresolvable(name))
         self._receivers.append(receiver)
         self._reactor.nameResolver.resolveHostName(  # type: ignore[attr-defined]
             receiver, name, port, [self._kind], "UDP"
@@ -177,9 +210,10 @@ class Bootstrap:
 
     def _unresolvable(self, name: str) -> None:
         """
-        Log a warning, once per name. A name without an IPv6 address is not worth one.
+        Log a warning, once per name. A name without an IPv6 address is not worth one, nor
+        a public host: of these there are enough, and not all have an IPv4 address.
         """
-        if self._family is IPV4 and name not in self._warned:
+        if self._family is IPV4 and name not in self._warned and name not in _PUBLIC:
             self._warned.add(name)
             self._log.warn(
                 "The bootstrap host {name} has no address; continuing with the others. "

@@ -1,63 +1,21 @@
 """
 Merging the results of one operation on both address families of a node.
 
-Rules: each address family is a DHT of its own (BEP32). Both are queried concurrently;
-one sufficient result ends the others.
+Rules: each address family is a separate DHT (BEP32).  Both are queried concurrently;
+one sufficient result ends the others. An operation that could be carried out in one of
+them has succeeded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from attrs import evolve
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from dtt.dht.routing.ids import distance
 from dtt.interfaces import MutableRead, PutResult
 from dtt.krpc.compact import Family
 from dtt.krpc.items import mutable_target
-
-T = TypeVar("T")
-
-
-def gather_until(
-    running: Iterable[Deferred[T]], enough: Callable[[T], bool] | None = None
-) -> Deferred[list[T]]:
-    """
-    Wait for all Deferreds, or until one result is C{enough}; then cancel the rest.
-
-    @param enough: returns whether a result is sufficient; C{None}: wait for all.
-    @return: fires with the results in order, without those of cancelled Deferreds;
-        fails with the first failure. Cancelling it cancels all Deferreds.
-    """
-    deferreds = list(running)
-    results: dict[int, T] = {}
-    left = set(range(len(deferreds)))
-
-    def cancel(_: object) -> None:
-        for deferred in deferreds:
-            deferred.cancel()
-
-    done: Deferred[list[T]] = Deferred(cancel)
-
-    def succeeded(result: T, index: int) -> None:
-        left.discard(index)
-        results[index] = result
-        if not done.called and (not left or (enough is not None and enough(result))):
-            done.callback([results[number] for number in sorted(results)])
-            cancel(done)
-
-    def failed(failure: Failure, index: int) -> None:
-        left.discard(index)
-        if not done.called:
-            done.errback(failure)
-            cancel(done)
-
-    for index, deferred in enumerate(deferreds):
-        deferred.addCallbacks(succeeded, failed, callbackArgs=(index,), errbackArgs=(index,))
-    return done
 
 
 def merge_reads(reads: Sequence[MutableRead]) -> MutableRead:

@@ -2,32 +2,35 @@
 One side of a node: IPv4 or IPv6 (BEP32). The sides work independently.
 
 Sequence: the port is bound. Bootstrap hosts and nodes known from the last run are
-queried concurrently. With the first response the side is I{ready} and looks up its own
-id in the background. From then on, nodes that respond enter the routing table, and
-queries are answered by L{Responder<dtt.dht.server.responder.Responder>}: see
+queried concurrently. With enough nodes from the last run, operations begin at once,
+with these as starting points. With the first response the side is I{ready} and looks up
+its own id in the background. From then on, nodes that respond enter the routing table,
+and queries are answered by L{Responder<dtt.dht.server.responder.Responder>}: see
 L{dtt.dht.maintenance}.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorSocket
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorSocket
 from twisted.internet.protocol import DatagramProtocol
 
 from dtt.dht.bootstrap import Bootstrap
 from dtt.dht.client.client import Client
-from dtt.dht.client.reads import contacts_in
 from dtt.dht.maintenance import Neighbourhood
 from dtt.dht.options import NodeOptions
+from dtt.dht.routing.buckets import K
 from dtt.errors import ListenError
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family
 from dtt.krpc.messages import Response
+from dtt.net.inherited import take
 
 #: The most bytes the reactor reads from the port before it checks its timers. The
 #: default of 256 KiB delays them by 34 ms under a flood (docs/protocol/dht.md section
@@ -38,9 +41,18 @@ MAX_THROUGHPUT: Final = 16 * 1024
 MAX_PACKET_SIZE: Final = 8192
 
 
+#: Operations begin before the first response if at least this many nodes are known from
+#: the last run (docs/protocol/latency.md section 3, item 8): one of 8 should be alive.
+KNOWN_TO_BEGIN: Final = K
+
+#: Seconds after the start during which they do. Guess: by then all queries to nodes
+#: from the last run have timed out, and only a bootstrap host can help.
+BEGIN_FOR: Final = 5.0
+
+
 class SideOwner(Protocol):
     """
-    What a side tells its owner, the node.
+    The owner of a side, the node, as the side uses it.
     """
 
     def side_ready(self) -> None:
@@ -48,9 +60,19 @@ class SideOwner(Protocol):
         A side has become ready, possibly again.
         """
 
+    def side_usable(self) -> None:
+        """
+        A side that is not ready can begin operations.
+        """
+
     def side_searching(self) -> None:
         """
         A side has started to look for nodes while not ready.
+        """
+
+    def side_mapping_changed(self) -> None:
+        """
+        The mapped address of a side's socket has changed.
         """
 
     def side_external_host_changed(self, side: Side, host: str) -> None:
@@ -66,6 +88,8 @@ class Side:
     @ivar family: the family of all its addresses.
     @ivar neighbourhood: its routing table, responder, id and client.
     @ivar ready: a node has answered, and the nodes known have not all died since.
+    @ivar trying: not ready yet, but operations may begin with the nodes known from the
+        last run.
     """
 
     neighbourhood: Neighbourhood
@@ -89,9 +113,11 @@ class Side:
         """
         self.family = family
         self.ready = False
+        self.trying = False
         self._reactor = reactor
         self._interface = interface
         self._owner = owner
+        self._reach = options.reach
         self._known = [contact for contact in options.known_nodes if family.has(contact.host)]
         self._bootstrap = Bootstrap(reactor, options.bootstrap, self._ask_host, options.rng, family)
         self.neighbourhood = Neighbourhood(
@@ -99,6 +125,14 @@ class Side:
         )
         self._listening: IListeningPort | None = None
         self._running = False
+        self._tried: IDelayedCall | None = None
+
+    @property
+    def usable(self) -> bool:
+        """
+        Whether operations may begin.
+        """
+        return self.ready or self.trying
 
     @property
     def client(self) -> Client:
@@ -106,6 +140,13 @@ class Side:
         The client: queries to other nodes.
         """
         return self.neighbourhood.client
+
+    def before_read(self) -> None:
+        """
+        Look for more nodes now if few are known; see
+        L{Neighbourhood.find_neighbours_now<dtt.dht.maintenance.Neighbourhood.find_neighbours_now>}.
+        """
+        self.neighbourhood.find_neighbours_now()
 
     @property
     def hosts(self) -> list[tuple[str, int]]:
@@ -121,11 +162,22 @@ class Side:
         """
         return self._listening is not None
 
+    @property
+    def bound_address(self) -> tuple[str, int] | None:
+        """
+        The IP literal and the port that are bound.
+        """
+        if self._listening is None:
+            return None
+        address: Any = self._listening.getHost()
+        return address.host or "0.0.0.0", address.port
+
     def bind(self, port: int) -> int:
         """
-        Bind the port.
+        Bind the port, or use the socket that this process has inherited
+        (L{dtt.net.inherited}).
 
-        @param port: the port, or 0 for any.
+        @param port: the port, or 0 for any; ignored with an inherited socket.
         @return: the actual port.
         @raise ListenError: the port can't be bound.
         """
@@ -137,10 +189,16 @@ class Side:
             raise ListenError.of(f"UDP {where} port {port}", error.socketError, "DHT port") from error
         self._listening = listening
         listening.maxThroughput = MAX_THROUGHPUT
-        real: int = listening.getHost().port
-        return real
+        address = listening.getHost()
+        self._reach.bound(address.host)
+        return int(address.port)
 
     def _listen(self, port: int, protocol: DatagramProtocol) -> Any:
+        family = socket.AF_INET if self.family is IPV4 else socket.AF_INET6
+        inherited = take(family)
+        if inherited is not None and IReactorSocket.providedBy(self._reactor):
+            os.set_blocking(inherited, False)  # systemd's blocks: reading would stop the reactor
+            return self._reactor.adoptDatagramPort(inherited, family, protocol, maxPacketSize=MAX_PACKET_SIZE)
         interface = self._interface or ("" if self.family is IPV4 else "::")
         if self.family is IPV4 or not IReactorSocket.providedBy(self._reactor):
             return self._reactor.listenUDP(port, protocol, interface=interface, maxPacketSize=MAX_PACKET_SIZE)
@@ -167,6 +225,11 @@ class Side:
         self._running = True
         self.neighbourhood.start()
         self._find_first_nodes()
+        if len(self._known) >= KNOWN_TO_BEGIN:
+            self.client.earlier_contacts = self._known
+            self.trying = True
+            self._tried = self._reactor.callLater(BEGIN_FOR, self._stop_trying)
+            self._owner.side_usable()
 
     def stop(self) -> Deferred[None]:
         """
@@ -175,6 +238,9 @@ class Side:
         @return: fires when the port is closed.
         """
         self._running = self.ready = False
+        if self._tried is not None:
+            self._tried.cancel()
+            self._stop_trying()
         self._bootstrap.stop()
         listening, self._listening = self._listening, None
         if listening is None:
@@ -200,9 +266,26 @@ class Side:
     def _ask_host(self, host: str, port: int, is_bootstrap: bool) -> None:
         self.neighbourhood.ask_host(host, port, is_bootstrap)
 
+    def _stop_trying(self) -> None:
+        self._tried = None
+        self.trying = False
+
+    def network_changed(self) -> None:
+        """
+        Look for nodes as at the start, without the intervals of a failed search: the network of this machine
+        has changed.
+        """
+        if self._running:
+            self.neighbourhood.network_changed()
+            self._bootstrap.stop()
+            self._bootstrap.succeeded()
+            self._find_first_nodes()
+
     def _find_first_nodes(self) -> None:
         if not self._running:
             return
+        # Nodes that seem dead while there is no network are alive afterwards.
+        self._known = self.neighbourhood.table.contacts() or self._known
         self.ready = self.ready and len(self.neighbourhood.table) > 0
         if not self.ready:
             self._owner.side_searching()
@@ -216,20 +299,33 @@ class Side:
         """
         self._find_first_nodes()
 
-    def response_received(self, response: Response) -> None:
+    def response_received(self, response: Response, host: str) -> None:
         """
         Become ready with the first useful response.
         """
         if not self._bootstrap.running:
             return
-        if not len(self.neighbourhood.table) and not contacts_in(response, self.family):
+        named = self.neighbourhood.named_in(response, host)
+        if not len(self.neighbourhood.table) and not named:
             return
         self._bootstrap.stop()
-        self.client.saved = self._known
-        self.neighbourhood.find_neighbours(response)
+        self.client.earlier_contacts = self._known
+        self.neighbourhood.find_neighbours(named)
         if not self.ready:
             self.ready = True
             self._owner.side_ready()
+
+    def mapping_changed(self) -> None:
+        """
+        Tell the owner.
+        """
+        self._owner.side_mapping_changed()
+
+    def neighbours_found(self) -> None:
+        """
+        Stop delaying rounds of bootstrapping.
+        """
+        self._bootstrap.succeeded()
 
     def external_host_changed(self, host: str) -> None:
         """

@@ -2,13 +2,15 @@
 A node's relation to the network, per address family: routing table, responder, id.
 
 Rules:
-  - Each address family has its own neighbourhood. What others have stored is shared by
-    both (BEP32). While one family knows few nodes, the nodes queried in the other
-    family are asked for its nodes too (C{want}).
+  - Each address family has its own neighbourhood.  Both share the store (BEP32).  While one family knows few
+    nodes, the nodes queried in the other family are asked for its nodes too (C{want}).
   - A node that responds to us enters the routing table if there is a place. A node that
     queries us and is not read-only is pinged first (BEP5), a bounded number at a time.
-  - Our id is made valid for the external address that others agree on, with one vote
-    per network (BEP42).
+  - Our id is made valid for the external address on which nodes in the table agree
+    (BEP42).
+  - A search succeeds if at least a quarter of its queries were answered. Others are
+    repeated at growing intervals: hostile nodes can name any number of nodes that do not
+    exist, and then fall silent.
   - When the machine has been suspended, or responses suddenly stop, we bootstrap again
     and keep the table. While we know few nodes we look for more at growing intervals:
     the nodes of a small network may just have been busy.
@@ -21,7 +23,7 @@ Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -29,9 +31,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
+from dtt.dht.bootstrap import KNOWN_PER_ROUND
 from dtt.dht.client.client import Client
+from dtt.dht.client.lookup import DEFAULTS, LookupOptions
 from dtt.dht.client.reads import contacts_in
 from dtt.dht.external_address import AddressVotes
+from dtt.dht.mapped_address import MappingVotes
+from dtt.dht.mapping_watch import MappingWatch
 from dtt.dht.options import NodeOptions
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import generate, is_valid
@@ -60,6 +66,10 @@ SUSPENDED: Final = 30.0
 FIRST_SEARCH: Final = 10.0
 MAX_SEARCH: Final = FRESH
 
+#: A bucket that has not changed for a long time is refreshed by a lookup that ends early: it needs some
+#: nodes of the bucket, not the nearest ones to its random target (guess).
+REFRESHED: Final = LookupOptions(width=3)
+
 #: Seconds from the first response to the lookup of our own id: in a network so small
 #: that it names fewer nodes than fit into a response, and in a larger one, where the
 #: first lookups succeed without it and need the packets. Guesses: a round trip or two;
@@ -67,11 +77,15 @@ MAX_SEARCH: Final = FRESH
 OWN_LOOKUP_DELAY: Final = 0.1
 OWN_LOOKUP_DELAY_LARGE: Final = 5.0
 
+#: The share of queries of a search that are answered if most of the nodes named exist. In
+#: the public DHT two thirds are (docs/protocol/latency.md section 1, C). Guess.
+SUCCESS: Final = 0.25
+
 #: The most bootstrap addresses that are distinguished from other nodes. Guess: names
 #: may have many addresses.
 MAX_HOSTS: Final = 256
 
-#: Consecutive time-outs without any response after which our own network is suspected.
+#: Consecutive timeouts without any response after which our own network is suspected.
 #: Only queries sent after the last response count: those of one lookup time out
 #: together, and in the public DHT a third of all queries do (docs/protocol/latency.md
 #: section 1, C). Guess: as many as a lookup begins with.
@@ -85,7 +99,7 @@ READ_ONLY_AFTER: Final = 300.0
 #: unsolicited. Guess: several hours of a busy node.
 MAX_SENT_TO: Final = 16384
 
-#: The most concurrent pings to nodes that queried us. Guess: with the time-out of 2 s,
+#: The most concurrent pings to nodes that queried us.  Guess: with the timeout of 2 s,
 #: at most 16 pings per second to addresses that may be forged.
 MAX_PINGS: Final = 32
 
@@ -98,17 +112,27 @@ def _ignore(_: object) -> None:
 
 class NeighbourhoodOwner(Protocol):
     """
-    What a neighbourhood tells its owner.
+    The owner of a neighbourhood, as the neighbourhood uses it.
     """
 
-    def response_received(self, response: Response) -> None:
+    def response_received(self, response: Response, host: str) -> None:
         """
-        A node has responded, and the table was updated.
+        The node at an IP address has responded, and the table was updated.
+        """
+
+    def mapping_changed(self) -> None:
+        """
+        The mapped address of our socket has changed.
         """
 
     def nodes_lost(self) -> None:
         """
         All nodes in the table are dead or may be unreachable. Called repeatedly.
+        """
+
+    def neighbours_found(self) -> None:
+        """
+        The lookup of our own id has found nodes, most of which exist.
         """
 
     def external_host_changed(self, host: str) -> None:
@@ -125,8 +149,11 @@ class Neighbourhood:
     @ivar node_id: our 20-byte id.
     @ivar table: the routing table.
     @ivar responder: answers queries from others.
+    @ivar mapping: the votes on the mapped address of our socket.
+    @ivar mapping_watch: keeps that mapping, and notices that it has changed.
     @ivar krpc: the protocol; a new one after each L{open}.
     @ivar client: sends queries to others over C{krpc}.
+    @ivar strangers: the number of queries from hosts to which we had sent nothing.
     """
 
     krpc: KRPCProtocol
@@ -151,6 +178,8 @@ class Neighbourhood:
         self.family = family
         self.node_id = options.node_id
         self._reactor = reactor
+        self.mapping = MappingVotes()
+        self._reach = options.reach
         self._closed = options.closed
         self._always_serves = options.always_serves
         self._rng = options.rng
@@ -167,9 +196,12 @@ class Neighbourhood:
         self._votes = AddressVotes(None if known is None else encode_address(known, 0)[:-2])
         # An ordered set.
         self._sent_to: OrderedDict[str, None] = OrderedDict()
+        self.strangers = 0
         self._last_stranger = now
         self._pings = 0
-        # When the last response arrived; time-outs of queries sent since.
+        # Nodes being pinged only because they have queried us.
+        self._uninvited: set[tuple[str, int]] = set()
+        # When the last response arrived; timeouts of queries sent since.
         self._last_response = now
         self._timeouts = 0
         self._next_upkeep = now + UPKEEP_INTERVAL
@@ -180,9 +212,10 @@ class Neighbourhood:
         self._finding = False
         self._own_lookup: IDelayedCall | None = None
         self._id_change: IDelayedCall | None = None
-        self._lookups: set[Deferred[list[Contact]]] = set()
+        self._lookups: dict[Deferred[list[Contact]], None] = {}
         self._upkeep = LoopingCall(self._keep_up)
         self._upkeep.clock = reactor
+        self.mapping_watch = MappingWatch(reactor, self._good_nodes, self._ping)
 
     def _make_responder(self, options: NodeOptions) -> Responder:
         if self._other is not None:
@@ -219,7 +252,7 @@ class Neighbourhood:
             limiter=None if self._closed else FloodLimiter(None if self.family is IPV4 else site),
             rng=self._rng,
         )
-        self.client = Client(self._reactor, self.krpc, self.table, self.family, self)
+        self.client = Client(self._reactor, self.krpc, self.table, self.family, self, self._reach)
         return self.krpc
 
     @property
@@ -237,6 +270,7 @@ class Neighbourhood:
         self._next_upkeep = now + UPKEEP_INTERVAL
         self._search_pause = FIRST_SEARCH
         self._upkeep.start(UPKEEP_INTERVAL, now=False)
+        self.mapping_watch.start()
 
     def close(self) -> None:
         """
@@ -244,6 +278,7 @@ class Neighbourhood:
         """
         if self._upkeep.running:
             self._upkeep.stop()
+        self.mapping_watch.stop()
         for soon in (self._own_lookup, self._id_change):
             if soon is not None:
                 soon.cancel()
@@ -252,15 +287,34 @@ class Neighbourhood:
             lookup.cancel()
         self.krpc.close()
 
+    def leave_other(self) -> None:
+        """
+        Continue without the neighbourhood of the other family.
+        """
+        self._other = None
+
+    def network_changed(self) -> None:
+        """
+        Forget at which address others have seen us: the network of this machine has
+        changed.
+        """
+        self.mapping.forget()
+        self._timeouts = 0
+        self._search_pause = FIRST_SEARCH
+
     # Bootstrapping
 
     def ask_host(self, host: str, port: int, is_bootstrap: bool) -> None:
         """
-        Query the node at an IP address for nodes near us.
+        Query the node at an IP address for nodes near us, unless we don't send there.
 
         @param is_bootstrap: whether it is a bootstrap host, rather than a node known
-            from earlier.
+            from earlier: our network extends to its address.
         """
+        if is_bootstrap:
+            self._reach.include(host)
+        if not self._reach.allows(host):
+            return
         if is_bootstrap and len(self._hosts) < MAX_HOSTS:
             self._hosts.add((host, port))
         self.sending(host)
@@ -269,7 +323,7 @@ class Neighbourhood:
             # The first nodes of one family may know nodes of the other.
             arguments[b"want"] = [b"n4", b"n6"]
         query = self.krpc.query(host, port, b"find_node", arguments)
-        query.addCallbacks(self._host_answered, _ignore)
+        query.addCallbacks(self._host_answered, _ignore, callbackArgs=(host,))
 
     @property
     def needs_nodes(self) -> bool:
@@ -295,25 +349,33 @@ class Neighbourhood:
                 self._introduced.add(contact)
                 self._ping(contact, partial(self._introduced.discard, contact))
 
-    def _host_answered(self, response: Response) -> None:
+    def _host_answered(self, response: Response, host: str) -> None:
         if self._finding:
-            self.client.learn_unverified(contacts_in(response, self.family))
+            self.client.learn_unverified(self.named_in(response, host))
 
-    def find_neighbours(self, response: Response | None = None) -> None:
+    def named_in(self, response: Response, host: str) -> list[Contact]:
         """
-        Schedule the lookup of our own id. Operations waiting for the first response go
-        first; they fill the table too.
+        Return the nodes of our family in a response that its sender may name.
 
-        @param response: the first response. All lookups start from its nodes too until
-            our own lookup is done.
+        @param host: the sender's IP address.
+        """
+        return contacts_in(response, self.family, self._reach.named_by(host))
+
+    def find_neighbours(self, named: Sequence[Contact] | None = None) -> None:
+        """
+        Schedule the lookup of our own id.  Operations that wait for the first response run first; they also
+        fill the table.
+
+        @param named: the nodes in the first response. All lookups start from them too
+            until our own lookup is done.
         """
         client = self.client
-        if response is None and client.unverified:
+        if named is None and client.unverified:
             # The table around a new id may be empty: lookups still need starting points.
-            client.saved = client.unverified
-        client.unverified = []
-        if response is not None:
-            client.learn_unverified(contacts_in(response, self.family))
+            client.earlier_contacts = client.unverified
+        client.forget_unverified()
+        if named is not None:
+            client.learn_unverified(named)
 
         self._finding = True
         if self._own_lookup is None:
@@ -343,18 +405,21 @@ class Neighbourhood:
                 self._look_up(self.node_id).addBoth(ended)
                 return
             self._finding = False
-            self.client.unverified = []
+            self.client.forget_unverified()
 
         self._look_up(self.node_id).addBoth(ended)
 
-    def _look_up(self, target: bytes) -> Deferred[None]:
-        lookup = self.client.find_node(target)
-        self._lookups.add(lookup)
+    def _look_up(self, target: bytes, options: LookupOptions = DEFAULTS) -> Deferred[None]:
+        lookup = self.client.find_node(target, options)
+        running = lookup.start()
+        self._lookups[running] = None
 
         def ended(_: object) -> None:
-            self._lookups.discard(lookup)
+            self._lookups.pop(running, None)
+            if lookup.answers >= SUCCESS * lookup.queries > 0:
+                self._owner.neighbours_found()
 
-        return lookup.addBoth(ended)
+        return running.addBoth(ended)
 
     # Incoming messages
 
@@ -366,17 +431,43 @@ class Neighbourhood:
         self._timeouts = 0
         address = encode_address(host, port)[:-2]
         self.responder.limits.prove(address, now)
+        if not self._reach.allows(host):
+            # A user has queried it, although it is outside our network: it is not a node of our network.
+            return
+        contact = Contact(response.node_id, host, port)
         if not self._is_router(response, host, port):
-            doubtful = self.table.responded(Contact(response.node_id, host, port), now)
+            doubtful = self.table.responded(contact, now)
             if doubtful is not None:
                 self._ping(doubtful)
-        self._owner.response_received(response)
+        self._owner.response_received(response, host)
         if self._other is not None and self._other.needs_nodes:
-            self._other.introduce(contacts_in(response, self._other.family)[:K])
+            self._other.introduce(self._other.named_in(response, host)[:K])
+        uninvited = (host, port) in self._uninvited
+        if uninvited:
+            self._votes.exclude(address)
         ip = None if response.ip is None else response.ip[:-2]
-        if ip is None or len(ip) != self.family.ip_size or self._closed:
+        if response.ip is None or ip is None or len(ip) != self.family.ip_size:
             return
-        if self._votes.vote(address, ip) and self._id_change is None:
+        if not uninvited:
+            self._mapping_seen(address, ip, int.from_bytes(response.ip[-2:], "big"))
+        if self._closed or contact not in self.table:
+            return
+        if self._votes.vote(address, ip, now):
+            self._external_address_changed()
+
+    def _mapping_seen(self, voter: bytes, ip: bytes, port: int) -> None:
+        if self.mapping.vote(voter, ip, port):
+            self._owner.mapping_changed()
+        if self.mapping.is_known(ip, port):
+            self.mapping_watch.confirmed()
+        else:
+            self.mapping_watch.doubted()
+
+    def _good_nodes(self) -> list[Contact]:
+        return self.table.contacts()[:KNOWN_PER_ROUND]
+
+    def _external_address_changed(self) -> None:
+        if self._id_change is None:
             # Rebuilding the table takes longer than handling one datagram may.
             self._id_change = self._reactor.callLater(0.0, self._change_id)
 
@@ -392,12 +483,20 @@ class Neighbourhood:
         reply = self.responder.answer(query, host, port)
         now = self._reactor.seconds()
         if host not in self._sent_to:
+            self.strangers += 1
             self._last_stranger = now
             self.krpc.read_only = False
         welcome = query.node_id and not query.read_only and self._pings < MAX_PINGS
         if welcome and self.table.heard(query.node_id, host, port, now):
-            self._ping(Contact(query.node_id, host, port))
+            self._ping_stranger(Contact(query.node_id, host, port))
         return reply
+
+    def _ping_stranger(self, contact: Contact) -> None:
+        host, port = contact.host, contact.port
+        if port and self._reach.allows(host) and self.krpc.is_rested(host, port):
+            if host not in self._sent_to:
+                self._uninvited.add((host, port))
+            self._ping(contact, partial(self._uninvited.discard, (host, port)))
 
     # For the client
 
@@ -418,7 +517,7 @@ class Neighbourhood:
 
     def timed_out(self, contact: Contact) -> None:
         """
-        Process the time-out of a query.
+        Process the timeout of a query.
         """
         self.table.failed(contact)
         if self._reactor.seconds() - HARD_TIMEOUT >= self._last_response:
@@ -455,6 +554,8 @@ class Neighbourhood:
     def _keep_up(self) -> None:
         now = self._reactor.seconds()
         self.responder.expire(now)
+        if self._votes.count(now):
+            self._external_address_changed()
         suspended = now > self._next_upkeep + SUSPENDED
         self._next_upkeep = now + UPKEEP_INTERVAL
         if suspended or not len(self.table):
@@ -466,6 +567,6 @@ class Neighbourhood:
             self._search_pause = min(2 * self._search_pause, MAX_SEARCH)
             self._look_up(self.node_id)
         for target in self.table.refresh_targets(now, self._rng):
-            self._look_up(target)
+            self._look_up(target, REFRESHED)
         if not self._always_serves and now - self._last_stranger >= READ_ONLY_AFTER:
             self.krpc.read_only = True

@@ -4,19 +4,19 @@ L{IDHT<dtt.interfaces.IDHT>}.
 
 Sequence: the ports are bound, and each side bootstraps, see L{dtt.dht.family}. With the
 first response on any side the node is I{ready}, so slots can be read without further
-delay. Each operation runs on all ready sides, and the results are merged. The sides
-share one store for other nodes' items.
+delay. The operations are in L{dtt.dht.operations}. The sides share one store for other
+nodes' items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
+import ipaddress
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import zip_longest
 from random import Random, SystemRandom
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from attrs import evolve
+from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -24,29 +24,27 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.deferreds import Waiters
-from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
-from dtt.dht.client.lookup import ALPHA, SLOT_WIDTH, LookupOptions
-from dtt.dht.client.puts import Put
-from dtt.dht.client.reads import contacts_of, read_again
-from dtt.dht.families import gather_until, merge_puts, merge_reads, restrict_to_family
 from dtt.dht.family import Side, make_sides
 from dtt.dht.maintenance import Neighbourhood
+from dtt.dht.mapped_address import MappingKind, MappingVotes
+from dtt.dht.operations import Operations
 from dtt.dht.options import NodeOptions
-from dtt.dht.routing.buckets import K
+from dtt.dht.reach import Reach
 from dtt.dht.routing.ids import generate, random_id
 from dtt.dht.routing.table import RoutingTable
 from dtt.dht.server.responder import Responder
 from dtt.dht.server.upload import UPLOAD_RATE
 from dtt.dht.statistics import statistics
-from dtt.errors import ListenError, LocalError
-from dtt.interfaces import IDHT, Contact, InfohashSample, IPlacement, MutableRead, NodeAnswer, PutResult
-from dtt.krpc.bencode import decode
+from dtt.dht.turns import Turns
+from dtt.errors import ListenError, LocalError, UsageError
+from dtt.interfaces import IDHT, Contact, NodeAnswer, ServedItem
+from dtt.krpc.bencode import decode_message
 from dtt.krpc.compact import IPV6
 from dtt.krpc.items import MutableItem, mutable_target
 from dtt.krpc.messages import VERSION
 from dtt.krpc.protocol import KRPCProtocol
-
-T = TypeVar("T")
+from dtt.net.names import resolve_abandonably
+from dtt.net.networks import Scope, scope
 
 #: Seconds without any response after which a warning is logged: earlier than a waiting
 #: user gives up. Guess.
@@ -56,8 +54,21 @@ UNREACHABLE_AFTER: Final = 10.0
 MAX_KNOWN_NODES: Final = 200
 
 
+@frozen(slots=True, eq=False)
+class NodeObserver:
+    """
+    The observers of a node.
+
+    @ivar on_external_host: called with our external IP address.
+    @ivar on_mapping: called when a mapped address has changed.
+    """
+
+    on_external_host: Callable[[str], object]
+    on_mapping: Callable[[], object]
+
+
 @implementer(IDHT)
-class DHTNode(Service):
+class DHTNode(Operations, Service):
     """
     A Mainline DHT node. All L{IDHT<dtt.interfaces.IDHT>} operations may be called
     before the node is ready, even before it is started: they wait.
@@ -85,6 +96,7 @@ class DHTNode(Service):
         port: int = 0,
         interface: str | None = "",
         interface6: str | None = None,
+        needs_ipv6: bool = True,
         bootstrap: Sequence[tuple[str, int]] = (),
         known_nodes: Sequence[Contact] = (),
         node_id: bytes | None = None,
@@ -92,54 +104,63 @@ class DHTNode(Service):
         plain: bool = False,
         upload_rate: float = UPLOAD_RATE,
         external_host: str | None = None,
-        on_external_host: Callable[[str], None] | None = None,
         rng: Random | None = None,
     ) -> None:
         """
         @param reactor: provides C{IReactorTime}, C{IReactorUDP} and
-            C{IReactorPluggableNameResolver}.
+            C{IReactorPluggableNameResolver}. If it resolves names as Twisted does by
+            default, it does so in daemon threads from now on (L{dtt.net.names}).
         @param port: the UDP port, 0 for any.
         @param interface: an IPv4 literal, C{""} for all, or C{None} for no IPv4.
         @param interface6: an IPv6 literal, C{"::"} for all, or C{None} for no IPv6: the
             default, since not every host has it.
+        @param needs_ipv6: whether it is an error if the IPv6 port can't be bound; otherwise the node
+            continues with IPv4 alone.
         @param bootstrap: (name or IP literal, port) pairs.
         @param known_nodes: the result of L{known_nodes} in an earlier run.
         @param node_id: the 20-byte id of an earlier run; random by default.
         @param closed: this is a private network in which many nodes share an IP address
             and need no protection from each other.
-        @param plain: a node for its own sake: never announce it as read-only.
-        @param upload_rate: the most bytes per second sent in answers; ignored in a
-            closed network.
-        @param external_host: the value of L{external_host} in an earlier run.
-        @param on_external_host: called with our external IP address once other nodes
-            agree on it, and when it changes; with two sides, only for IPv4.
+        @param plain: a node without topics: never announce it as read-only. @param upload_rate: the maximum
+            number of bytes per second sent in answers; ignored in a closed network.
+        @param external_host: the value of L{external_host} in an earlier run; ignored
+            unless it is a global address.
         @param rng: the source of ids and tokens, which must be unpredictable; the
             system's by default.
         """
+        super().__init__()
         self.port = port
         self.unreachable = False
         self.port6: int | None = None
+        self._needs_ipv6 = needs_ipv6
         self._reactor = reactor
+        resolve_abandonably(reactor)
         rng = SystemRandom() if rng is None else rng
+        if external_host is not None and scope(external_host) is not Scope.GLOBAL:
+            external_host = None
         if node_id is None:
             node_id = random_id(rng) if external_host is None else generate(external_host, rng)
-        self._on_external_host = on_external_host
+        self._observers: dict[object, NodeObserver] = {}
+        self._sharing: tuple[Callable[[bytes, str, int], None], Container[bytes]] | None = None
+        self._reach = Reach(closed, [host for host, _ in bootstrap])
         options = NodeOptions(
             rng=rng,
             node_id=node_id,
             bootstrap=bootstrap,
             known_nodes=known_nodes,
+            reach=self._reach,
             closed=closed,
             always_serves=plain or closed,
             upload_rate=upload_rate,
             external_host=external_host,
         )
         self.sides = make_sides(reactor, options, interface, interface6, self)
+        self._turns = Turns(reactor, self._held_back)
         self._warning: IDelayedCall | None = None
         self._stopped = False
-        # Pending when_ready() calls and running operations, in order.
+        # Pending when_ready() and when_usable() calls.
         self._waiters: Waiters[int] = Waiters()
-        self._operations: dict[Deferred[Any], None] = {}
+        self._usable: Waiters[None] = Waiters()
 
     @property
     def _neighbourhood(self) -> Neighbourhood:
@@ -161,6 +182,14 @@ class DHTNode(Service):
         return self._neighbourhood.external_host
 
     @property
+    def on_loopback(self) -> bool:
+        """
+        Whether our network extends to loopback addresses of this machine; see
+        L{dtt.dht.reach}.
+        """
+        return Scope.LOOPBACK in self._reach.scopes
+
+    @property
     def table(self) -> RoutingTable:
         """
         The routing table of the first side.
@@ -180,6 +209,31 @@ class DHTNode(Service):
         The protocol of the first side.
         """
         return self._neighbourhood.krpc
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopped else "running" if self.running else "not running"
+        return f"<DHTNode {self.node_id.hex()[:10]}: UDP port {self.port}, {self.known} nodes known, {state}>"
+
+    def observe(
+        self,
+        on_external_host: Callable[[str], object] = lambda host: None,
+        on_mapping: Callable[[], object] = lambda: None,
+    ) -> Callable[[], None]:
+        """
+        Observe changes from now on.
+
+        @param on_external_host: called with our external IP address once other nodes
+            agree on it, and when it changes; with two sides, only for IPv4.
+        @param on_mapping: called when L{mapped} or L{mapping_kind} has changed.
+        @return: a function that ends this.
+        """
+        key = object()
+        self._observers[key] = NodeObserver(on_external_host, on_mapping)
+
+        def end() -> None:
+            self._observers.pop(key, None)
+
+        return end
 
     # Service
 
@@ -212,9 +266,9 @@ class DHTNode(Service):
         self._cancel_warning()
         for side in self.sides:
             side.ready = False
-        for operation in list(self._operations):
-            operation.cancel()
+        self.cancel_operations()
         self._waiters.cancel()
+        self._usable.cancel()
         return gatherResults([side.stop() for side in self.sides]).addCallback(lambda _: None)
 
     def _bind(self) -> None:
@@ -225,10 +279,16 @@ class DHTNode(Service):
         try:
             for side in others:
                 self.port6 = self._bind_second(side, port)
-        except ListenError:
-            first.stop()
-            raise
+        except ListenError as error:
+            if self._needs_ipv6:
+                first.stop()
+                raise
+            self._log.info("Going on without IPv6: {reason}", reason=error.reason)
+            first.neighbourhood.leave_other()
+            self.sides = [first]
         self.port = port
+        if self._sharing is not None:
+            self._share()
         if self.port6 is None and first.family is IPV6:
             self.port6 = port
         self._stopped = False
@@ -251,10 +311,24 @@ class DHTNode(Service):
             L{LocalError<dtt.errors.LocalError>} if the node has been stopped.
         """
         if any(side.ready for side in self.sides):
-            return succeed(self._count())
+            return succeed(self.known)
         if self._stopped:
             return fail(LocalError("the DHT node has been stopped"))
         return self._waiters.wait()
+
+    def when_usable(self) -> Deferred[None]:
+        """
+        Wait until operations can begin: after the first response, or, if enough nodes
+        are known from the last run, as soon as the node is running.
+
+        @return: fires with C{None}; fails with
+            L{LocalError<dtt.errors.LocalError>} if the node has been stopped.
+        """
+        if any(side.usable for side in self.sides):
+            return succeed(None)
+        if self._stopped:
+            return fail(LocalError("the DHT node has been stopped"))
+        return self._usable.wait()
 
     def add_node(self, host: str, port: int) -> None:
         """
@@ -263,6 +337,111 @@ class DHTNode(Service):
         """
         for side in self.sides:
             side.add_host(host, port)
+
+    def serve(
+        self, targets: Iterable[bytes], source: Callable[[bytes], ServedItem | None]
+    ) -> Callable[[], None]:
+        """
+        Serve our own items; see L{IDHT.serve<dtt.interfaces.IDHT.serve>}.
+        """
+        return self._neighbourhood.responder.resources.own.add(targets, source)
+
+    # Sharing the socket
+
+    def share(self, receiver: Callable[[bytes, str, int], None], connection_ids: Container[bytes]) -> None:
+        """
+        Share the node's sockets with another protocol; see
+        L{KRPCProtocol.share<dtt.krpc.protocol.KRPCProtocol.share>}.
+
+        @raise UsageError: they are already shared.
+        """
+        if self._sharing is not None:
+            raise UsageError("the sockets of this DHT node already carry the QUIC of another tracker")
+        self._sharing = receiver, connection_ids
+        self._share()
+
+    def unshare(self) -> None:
+        """
+        End the sharing.
+        """
+        if self._sharing is not None:
+            self._sharing = lambda datagram, host, port: None, ()
+            self._share()
+            self._sharing = None
+
+    def _share(self) -> None:
+        assert self._sharing is not None
+        receiver, connection_ids = self._sharing
+        for side in self.sides:
+            if side.bound:
+                side.neighbourhood.krpc.share(receiver, connection_ids)
+
+    def send_datagram(self, datagram: bytes, host: str, port: int) -> None:
+        """
+        Send a datagram of the other protocol; one that can't be sent is lost.
+
+        @param host: an IP literal, formatted as the socket formats it.
+        """
+        for side in self.sides:
+            if side.bound and side.family.has(host):
+                side.neighbourhood.krpc.send_datagram(datagram, host, port)
+
+    def bound_addresses(self) -> list[tuple[str, int]]:
+        """
+        Return the IP literal and the port of each socket; C{"0.0.0.0"} and C{"::"} stand
+        for all addresses.
+        """
+        return [address for side in self.sides if (address := side.bound_address) is not None]
+
+    def mapped(self) -> list[tuple[str, int]]:
+        """
+        Return the addresses and ports at which other nodes see our sockets, at most one
+        of each family (docs/protocol/quic.md section 1).
+        """
+        found = [side.neighbourhood.mapping.elected for side in self.sides]
+        return [(str(ipaddress.ip_address(each[0])), each[1]) for each in found if each is not None]
+
+    def mapping_votes(self) -> list[MappingVotes]:
+        """
+        Return what other nodes say about the mapped address of each socket.
+        """
+        return [side.neighbourhood.mapping for side in self.sides]
+
+    def mapping_kind(self) -> MappingKind:
+        """
+        Return how the NAT in front of our socket, of the first family, maps it.
+        """
+        return self._neighbourhood.mapping.kind
+
+    def mapped_hosts(self) -> list[str]:
+        """
+        Return the IP literals at which other nodes see our sockets, at most one of each
+        family; unlike L{mapped}, also of a family without a single port.
+        """
+        found = [side.neighbourhood.mapping.ip for side in self.sides]
+        return [str(ipaddress.ip_address(each)) for each in found if each is not None]
+
+    def mapping_moves(self) -> int:
+        """
+        Return how often the address at which others see one of our sockets has changed.
+        """
+        return sum(side.neighbourhood.mapping.moves for side in self.sides)
+
+    def keep_mapping(self, *, behind_nat: bool) -> None:
+        """
+        Set whether a NAT maps our sockets. If so, a node is pinged every few seconds, which keeps the mapping
+        alive and detects changes.
+        """
+        for side in self.sides:
+            side.neighbourhood.mapping_watch.enabled = behind_nat
+
+    def network_changed(self) -> None:
+        """
+        Look for nodes as at the start, and for our mapped address: the network of this
+        machine has changed.
+        """
+        for side in self.sides:
+            side.network_changed()
 
     def known_nodes(self) -> list[Contact]:
         """
@@ -279,7 +458,11 @@ class DHTNode(Service):
         """
         return statistics(self.sides)
 
-    def _count(self) -> int:
+    @property
+    def known(self) -> int:
+        """
+        The number of nodes known in all families, verified or not.
+        """
         return sum(side.neighbourhood.known for side in self.sides)
 
     def _warn(self) -> None:
@@ -299,6 +482,34 @@ class DHTNode(Service):
             self._warning.cancel()
             self._warning = None
 
+    # For the operations
+
+    def usable_sides(self) -> list[Side]:
+        """
+        Return the sides that have nodes to query.
+        """
+        return [side for side in self.sides if side.usable]
+
+    def side_of(self, host: str) -> Side | None:
+        """
+        Return the side with a bound socket of the family of C{host}.
+        """
+        return next((side for side in self.sides if side.bound and side.family.has(host)), None)
+
+    def own_answer(self, public_key: bytes, salt: bytes) -> tuple[NodeAnswer, ...]:
+        """
+        Return what our own node stores, as the last answer, without a token: others may
+        have put the item on this very node.
+        """
+        item = self.responder.items.get(mutable_target(public_key, salt), self._reactor.seconds())
+        if not isinstance(item, MutableItem):
+            return ()
+        value = decode_message(item.encoded)
+        if type(value) is not bytes:
+            return ()
+        contact = Contact(self.node_id, self.sides[0].family.loopback, self.port)
+        return (NodeAnswer(contact, None, value, item.seq, VERSION),)
+
     # For the sides
 
     def side_ready(self) -> None:
@@ -307,7 +518,14 @@ class DHTNode(Service):
         """
         self.unreachable = False
         self._cancel_warning()
-        self._waiters.fire(self._count())
+        self._waiters.fire(self.known)
+        self._usable.fire(None)
+
+    def side_usable(self) -> None:
+        """
+        Begin the operations.
+        """
+        self._usable.fire(None)
 
     def side_searching(self) -> None:
         """
@@ -318,239 +536,34 @@ class DHTNode(Service):
         if self.sides[0].hosts or self.known_nodes():
             self._warning = self._reactor.callLater(UNREACHABLE_AFTER, self._warn)
 
+    def side_mapping_changed(self) -> None:
+        """
+        Notify the observers.
+        """
+        for observer in tuple(self._observers.values()):
+            observer.on_mapping()
+
     def side_external_host_changed(self, side: Side, host: str) -> None:
         """
-        Tell the observer, if it is the first side.
+        Notify the observers, if it is the first side.
         """
-        if self._on_external_host is not None and side is self.sides[0]:
-            self._on_external_host(host)
+        if side is self.sides[0]:
+            for observer in tuple(self._observers.values()):
+                observer.on_external_host(host)
 
-    # IDHT
+    # For the operations
 
-    def _operation(self, deferred: Deferred[T]) -> Deferred[T]:
-        self._operations[deferred] = None
-
-        def over(result: T) -> T:
-            self._operations.pop(deferred, None)
-            return result
-
-        return deferred.addBoth(over)
-
-    def _run(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> Deferred[T]:
-        async def run() -> T:
-            await self.when_ready()
-            return await operation()
-
-        return self._operation(Deferred.fromCoroutine(run()))
-
-    def _on_each(
-        self,
-        operation: Callable[[Side], Coroutine[Any, Any, T]],
-        enough: Callable[[T], bool] | None = None,
-    ) -> Deferred[list[T]]:
+    def take_turn(self, kind: str) -> Deferred[None]:
         """
-        Run an operation on all ready sides: a family without connectivity delays
-        nothing.
+        Wait until an operation of this kind may start.
         """
-        ready = [side for side in self.sides if side.ready]
-        return gather_until([Deferred.fromCoroutine(operation(side)) for side in ready], enough)
+        return self._turns.wait(kind)
 
-    def get_mutable(
-        self,
-        public_key: bytes,
-        salt: bytes = b"",
-        on_answer: Callable[[NodeAnswer], None] | None = None,
-        on_inner: Callable[[MutableRead], None] | None = None,
-        *,
-        known: MutableRead | None = None,
-        alpha: int = ALPHA,
-        width: int = SLOT_WIDTH,
-    ) -> Deferred[MutableRead]:
+    def end_turn(self) -> None:
         """
-        Read a mutable item in all families.
+        Let another operation start.
         """
-        check_key(public_key, salt)
+        self._turns.end()
 
-        async def read_on(side: Side) -> MutableRead:
-            side.neighbourhood.find_neighbours_now()
-            contacts = (
-                () if known is None else contacts_of(restrict_to_family(known, side.family), self.node_id)
-            )
-            options = LookupOptions(width=width, alpha=alpha, known=contacts, mainline=True)
-            return await side.client.get_mutable(public_key, salt, on_answer, on_inner, options)
-
-        async def get() -> MutableRead:
-            own = self._own_answer(public_key, salt)
-            for answer in own:
-                self.sides[0].client.notify(on_answer, answer)
-            read = merge_reads(await self._on_each(read_on))
-            return evolve(read, answers=(*read.answers, *own))
-
-        return self._run(get)
-
-    def _own_answer(self, public_key: bytes, salt: bytes) -> tuple[NodeAnswer, ...]:
-        """
-        Return what our own node stores, as the last answer, without a token: others may
-        have put the item on this very node.
-        """
-        item = self.responder.items.get(mutable_target(public_key, salt), self._reactor.seconds())
-        if not isinstance(item, MutableItem):
-            return ()
-        value = decode(item.encoded)
-        if type(value) is not bytes:
-            return ()
-        contact = Contact(self.node_id, self.sides[0].family.loopback, self.port)
-        return (NodeAnswer(contact, None, value, item.seq, VERSION),)
-
-    def refresh(
-        self,
-        read: MutableRead,
-        on_answer: Callable[[NodeAnswer], None] | None = None,
-        nearest: int | None = None,
-    ) -> Deferred[MutableRead]:
-        """
-        Repeat a read without a lookup.
-        """
-
-        others = evolve(read, answers=tuple(a for a in read.answers if a.contact.node_id != self.node_id))
-
-        async def again_on(side: Side) -> MutableRead:
-            client = side.client
-            return await read_again(
-                restrict_to_family(others, side.family),
-                client.ask,
-                client.may_ask,
-                partial(client.notify, on_answer),
-                nearest,
-            )
-
-        async def again() -> MutableRead:
-            again = merge_reads(await self._on_each(again_on))
-            return evolve(again, answers=(*again.answers, *self._own_answer(read.public_key, read.salt)))
-
-        return self._run(again)
-
-    def put_mutable(
-        self,
-        signing_seed: bytes,
-        salt: bytes,
-        value: bytes,
-        placement: IPlacement,
-        read: MutableRead,
-        seq: int = 2**63 - 1,
-        *,
-        read_back: bool = True,
-    ) -> Deferred[PutResult]:
-        """
-        Put a mutable item in all families, according to a placement.
-        """
-        item = item_to_put(signing_seed, salt, seq, value, None, read)
-
-        async def put_on(side: Side) -> PutResult:
-            # Readers that know only one family must find the record too.
-            mine = restrict_to_family(read, side.family)
-            return await Put(side.client.ask, mine, item, value, placement, read_back).run()
-
-        async def put() -> PutResult:
-            return merge_puts(await self._on_each(put_on))
-
-        return self._run(put)
-
-    def put_latest(
-        self,
-        signing_seed: bytes,
-        value: bytes,
-        seq: int,
-        salt: bytes = b"",
-        *,
-        cas: int | None = None,
-        read: MutableRead | None = None,
-        copies: int = K,
-    ) -> Deferred[PutResult]:
-        """
-        Put a mutable item on the nearest nodes of each family.
-        """
-        item = item_to_put(signing_seed, salt, seq, value, cas, read)
-
-        async def put_on(side: Side) -> PutResult:
-            known = None if read is None else restrict_to_family(read, side.family)
-            return await side.client.put_latest(item, value, known, cas, copies)
-
-        async def put() -> PutResult:
-            return merge_puts(await self._on_each(put_on))
-
-        return self._run(put)
-
-    def get_immutable(self, target: bytes) -> Deferred[bytes | None]:
-        """
-        Get an immutable item from the first family that has it.
-        """
-        check_target(target)
-
-        async def get() -> bytes | None:
-            found = await self._on_each(
-                lambda side: side.client.get_immutable(target), lambda value: value is not None
-            )
-            return next((value for value in found if value is not None), None)
-
-        return self._run(get)
-
-    def put_immutable(self, value: bytes) -> Deferred[PutResult]:
-        """
-        Put an immutable item in all families.
-
-        @raise ValueError: the value is too long or not bencoded.
-        """
-        check_immutable(value)
-
-        async def put() -> PutResult:
-            return merge_puts(await self._on_each(lambda side: side.client.put_immutable(value)))
-
-        return self._run(put)
-
-    def get_peers(
-        self,
-        info_hash: bytes,
-        on_peer: Callable[[str, int], None] | None = None,
-    ) -> Deferred[frozenset[tuple[str, int]]]:
-        """
-        Collect the peers of an info hash from all families.
-        """
-        check_target(info_hash)
-
-        async def get() -> frozenset[tuple[str, int]]:
-            peers = await self._on_each(lambda side: side.client.get_peers(info_hash, on_peer))
-            return frozenset().union(*peers)
-
-        return self._run(get)
-
-    def announce_peer(self, info_hash: bytes, port: int) -> Deferred[PutResult]:
-        """
-        Announce a peer in all families.
-
-        @raise ValueError: C{port} is not 0..65535.
-        """
-        check_target(info_hash)
-        if not 0 <= port < 0x10000:
-            raise ValueError("a port must be within 0..65535")
-
-        async def announce() -> PutResult:
-            return merge_puts(await self._on_each(lambda side: side.client.announce_peer(info_hash, port)))
-
-        return self._run(announce)
-
-    def sample_infohashes(
-        self,
-        target: bytes,
-        on_sample: Callable[[InfohashSample], None] | None = None,
-    ) -> Deferred[tuple[InfohashSample, ...]]:
-        """
-        Sample info hashes in all families.
-        """
-        check_target(target)
-
-        async def sample() -> tuple[InfohashSample, ...]:
-            samples = await self._on_each(lambda side: side.client.sample_infohashes(target, on_sample))
-            return tuple(sample for each in samples for sample in each)
-
-        return self._run(sample)
+    def _held_back(self) -> int:
+        return sum(side.neighbourhood.krpc.held_back for side in self.sides if side.bound)

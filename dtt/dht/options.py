@@ -1,5 +1,5 @@
 """
-What the parts of a node have in common.
+The options that the parts of a node share.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from random import Random
 
 from attrs import frozen
 
+from dtt.dht.reach import Reach
 from dtt.interfaces import Contact
 
 
@@ -22,6 +23,7 @@ class NodeOptions:
     @ivar node_id: our 20-byte id at first.
     @ivar bootstrap: (name or IP literal, port) pairs.
     @ivar known_nodes: nodes of any family known from an earlier run.
+    @ivar reach: decides to which addresses the node sends.
     @ivar closed: as in L{RoutingTable<dtt.dht.routing.table.RoutingTable>}.
     @ivar always_serves: never announce ourselves as read-only.
     @ivar upload_rate: the most bytes per second sent in answers.
@@ -33,6 +35,7 @@ class NodeOptions:
     node_id: bytes
     bootstrap: Sequence[tuple[str, int]]
     known_nodes: Sequence[Contact]
+    reach: Reach
     closed: bool
     always_serves: bool
     upload_rate: float

@@ -17,9 +17,10 @@ from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from dtt.dht.node import DHTNode
+from dtt.dht.node import MAX_KNOWN_NODES, DHTNode
 from dtt.dht.routing.ids import ID_SIZE
 from dtt.interfaces import Contact
+from dtt.net.networks import Scope, scope
 from dtt.state import StateDirectory, StateFile
 
 #: The file in the state directory, and its format version; no other version is read.
@@ -38,8 +39,9 @@ class SavedNode:
     The saved state of a node.
 
     @ivar node_id: 20 bytes; C{None} before the first run.
-    @ivar nodes: nodes that were good, the best first.
-    @ivar external_host: our external IP address, or C{None}.
+    @ivar nodes: nodes that were good, the best first; at most
+        L{MAX_KNOWN_NODES<dtt.dht.node.MAX_KNOWN_NODES>}.
+    @ivar external_host: our external IP address, a global one, or C{None}.
     """
 
     node_id: bytes | None = None
@@ -77,8 +79,12 @@ class SavedNode:
             node_id, host = value["node_id"], value["external_host"]
             return cls(
                 None if node_id is None else _id(node_id),
-                tuple(Contact(_id(id_), _host(host_), _port(port)) for id_, host_, port in value["nodes"]),
-                None if host is None else _host(host),
+                tuple(
+                    Contact(_id(id_), _host(host_), _port(port))
+                    for id_, host_, port in value["nodes"][:MAX_KNOWN_NODES]
+                ),
+                # Earlier versions may have saved a local address.
+                None if host is None or scope(_host(host)) is not Scope.GLOBAL else _host(host),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"malformed: {error!r}") from None
@@ -92,7 +98,7 @@ def _id(value: str) -> bytes:
 
 
 def _host(value: Any) -> str:
-    if type(value) is not str:
+    if type(value) is not str or "%" in value:  # a zone of IPv6
         raise ValueError(f"not an address: {value!r}")
     return str(ipaddress.ip_address(value))
 

@@ -4,11 +4,13 @@ The records found in slots, and the members that they name.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from dtt.identity import is_valid_peer_id
+from dtt.records.record import GossipContent, Record
 from dtt.wire.addresses import PeerAddress
 
 T = TypeVar("T")
@@ -27,6 +29,10 @@ class FoundRecord:
     @ivar last_message_hashes: the hashes of messages that it has received, 32
         bytes each.
     @ivar addresses: the addresses on which it listens.
+    @ivar content: the content that an application has published; C{None} in the record of a member of a
+        swarm.
+    @ivar channel: the name of the channel that has found it; C{""}: not yet known.  It is the origin of a
+        record, not part of its content: comparisons of records ignore it.
     """
 
     publisher: bytes
@@ -34,6 +40,41 @@ class FoundRecord:
     active_peers: tuple[bytes, ...] = ()
     last_message_hashes: tuple[bytes, ...] = ()
     addresses: tuple[PeerAddress, ...] = ()
+    content: bytes | None = None
+    channel: str = field(default="", eq=False)
+
+
+#: Reads the content of a verified record: called with the record and our own peer id.
+#: Raises L{DecodeError<dtt.errors.DecodeError>}.
+ContentReader: TypeAlias = Callable[[Record, bytes], FoundRecord]
+
+
+def read_member(record: Record, own_id: bytes) -> FoundRecord:
+    """
+    Read a verified record of a member of a swarm.
+
+    @param record: the record.
+    @param own_id: our peer id, 32 bytes: no record names us as a neighbour.
+    @raise DecodeError: it has no gossip content.
+    """
+    content = GossipContent.decode(record.content)
+    return FoundRecord(
+        record.publisher,
+        record.minute,
+        tuple(peer for peer in content.active_peers if peer != own_id and is_valid_peer_id(peer)),
+        content.last_message_hashes,
+        content.addresses,
+    )
+
+
+def read_opaque(record: Record, own_id: bytes) -> FoundRecord:
+    """
+    Read a verified record of an application, whatever it contains.
+
+    @param record: the record.
+    @param own_id: not used.
+    """
+    return FoundRecord(record.publisher, record.minute, content=record.content)
 
 
 def recent_minutes(minute: int) -> tuple[int, ...]:
@@ -67,11 +108,13 @@ def candidates(
 def unite(records: Sequence[FoundRecord]) -> list[FoundRecord]:
     """
     Merge the records of one slot by publisher: one entry for each publisher, with
-    the union of the contents of its records, in the order of C{records}.
+    the union of the contents of its records, in the order of C{records}.  Contents of
+    applications are not united: there is one entry for each.
     """
-    united: dict[bytes, FoundRecord] = {}
+    united: dict[tuple[bytes, bytes | None], FoundRecord] = {}
     for record in records:
-        known = united.get(record.publisher)
+        key = record.publisher, record.content
+        known = united.get(key)
         if known is not None:
             record = evolve(
                 known,
@@ -79,7 +122,7 @@ def unite(records: Sequence[FoundRecord]) -> list[FoundRecord]:
                 last_message_hashes=_merged(known.last_message_hashes, record.last_message_hashes),
                 addresses=_merged(known.addresses, record.addresses),
             )
-        united[record.publisher] = record
+        united[key] = record
     return list(united.values())
 
 

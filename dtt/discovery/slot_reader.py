@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, succeed
@@ -22,17 +22,14 @@ from twisted.python.failure import Failure
 
 from dtt.deferreds import Waiters
 from dtt.dht.client.lookup import PATIENT_ALPHA, SLOT_WIDTH, URGENT_ALPHA
-from dtt.dht.client.placement import INNER, MAX_SEQ, MIDDLE
+from dtt.dht.client.placement import CANDIDATES, INNER, MAX_SEQ, MIDDLE
 from dtt.dht.routing.ids import distance
 from dtt.discovery.candidates import FoundRecord, unite
 from dtt.discovery.shared import SharedServices
-from dtt.errors import DecodeError, RecordRefused
-from dtt.identity import is_valid_peer_id
+from dtt.errors import DecodeError, LookupFailed, RecordRefused
 from dtt.interfaces import Contact, MutableRead, NodeAnswer
 from dtt.krpc.items import mutable_target
-from dtt.records.hpke import KeyPair
-from dtt.records.record import GossipContent, Record, open_record
-from dtt.records.topic import Slot
+from dtt.records.record import Record
 
 #: The number of remembered values of a slot.  Beyond that the oldest is forgotten,
 #: and opened again if it is still stored.  32 nodes answer with one value each; more
@@ -59,7 +56,7 @@ PATIENT_WIDTH: Final = 24
 @frozen(slots=True)
 class Effort:
     """
-    How thorough a read is.
+    The thoroughness of a read.
 
     @ivar alpha: the number of concurrent queries of a lookup.
     @ivar width: the number of nearest nodes that must answer.
@@ -67,7 +64,7 @@ class Effort:
     @ivar max_age: reuse a read that ended at most this many seconds ago; C{None}:
         always read.
     @ivar nearest: the number of nearest known nodes that are queried again;
-        C{None}: all.
+        C{None}: all.  All are queried if none of these is free.
     """
 
     alpha: int
@@ -84,12 +81,36 @@ URGENT: Final = Effort(URGENT_ALPHA)
 PATIENT: Final = Effort(PATIENT_ALPHA, PATIENT_WIDTH, max_age=20.0, nearest=INNER)
 
 
+class ReadableSlot(Protocol):
+    """
+    A mutable item that holds records of many publishers, as a reader sees it.
+    """
+
+    @property
+    def public_key(self) -> bytes:
+        """
+        The item's key, 32 bytes.
+        """
+
+    @property
+    def salt(self) -> bytes:
+        """
+        The item's salt, at most 64 bytes.
+        """
+
+    def open(self, value: bytes) -> Record:
+        """
+        Decrypt and verify a value.
+
+        @raise RecordRefused: it is not a valid record.
+        """
+
+
 class SlotReader:
     """
     Reads one slot.
 
     @ivar slot: the slot.
-    @ivar key: the key that its records are encrypted to.
     @ivar latest: the last read, or C{None}.
     """
 
@@ -98,27 +119,32 @@ class SlotReader:
     def __init__(
         self,
         shared: SharedServices,
-        slot: Slot,
-        key: KeyPair,
+        slot: ReadableSlot,
         counters: Counter[str],
         on_record: Callable[[FoundRecord], None] = lambda _: None,
+        accepts: Callable[[FoundRecord], bool] = lambda _: True,
+        combine: Callable[[Sequence[FoundRecord]], list[FoundRecord]] = unite,
     ) -> None:
         """
         @param shared: the services of the tracker.
         @param slot: the slot.
-        @param key: the key pair that its records are encrypted to.
         @param counters: counts C{opened} and C{refused_REASON}.
         @param on_record: called once with each record of another member, when the
             first datagram that contains it arrives.
+        @param accepts: returns whether a record is used now; others are treated like values that are not
+            records.
+        @param combine: merges the records of each publisher into one.
         """
         self._on_record = on_record
+        self._accepts = accepts
+        self._combine = combine
         self.slot = slot
-        self.key = key
         self.latest: MutableRead | None = None
         self._reactor = shared.reactor
         self._dht = shared.dht
         # No record names us as a neighbour.
         self._own_id = shared.key.peer_id
+        self._read_content = shared.read_content
         self._timeout = shared.config.dht.get_timeout
         self._counters = counters
         self._read_at = self._looked_up = 0.0
@@ -133,6 +159,8 @@ class SlotReader:
         self._newer: dict[Contact, NodeAnswer] = {}
         # The record in each value seen, or None; in the order in which they were seen.
         self._opened: dict[bytes, FoundRecord | None] = {}
+        # Those that have the form of a record, but are encrypted to another key.
+        self._sealed: set[bytes] = set()
 
     def read(
         self, effort: Effort, on_inner: Callable[[MutableRead], None] | None = None
@@ -165,7 +193,8 @@ class SlotReader:
     async def read_inner_again(self) -> None:
         """
         Query the nearest of the nodes that have answered so far once more.  If no
-        read is in progress, these are the nodes of the last one.
+        read is in progress, these are the nodes of the last one.  If none of them
+        answers now, what was read before remains.
         """
         target = mutable_target(self.slot.public_key, self.slot.salt)
         known = (
@@ -175,7 +204,10 @@ class SlotReader:
         )
         nearest = sorted(known.values(), key=lambda answer: distance(target, answer.contact.node_id))[:INNER]
         inner = MutableRead(self.slot.public_key, self.slot.salt, tuple(nearest))
-        again = await self._dht.refresh(inner, self._heard).addTimeout(self._timeout, self._reactor)
+        try:
+            again = await self._dht.refresh(inner, self._heard).addTimeout(self._timeout, self._reactor)
+        except LookupFailed:
+            return
         self._update(again.answers)
 
     def records(self, read: MutableRead) -> list[FoundRecord]:
@@ -187,7 +219,39 @@ class SlotReader:
         for value in held:
             self._open(value)
         newest_first = reversed(self._opened.items())
-        return unite([record for value, record in newest_first if value in held and record is not None])
+        return self._combine(
+            [
+                record
+                for value, record in newest_first
+                if value in held and record is not None and self._accepts(record)
+            ]
+        )
+
+    def taken(self) -> int:
+        """
+        Return how many of the candidates for a put hold any value, by the last read.
+        """
+        return (
+            0 if self.latest is None else sum(a.value is not None for a in self.latest.answers[:CANDIDATES])
+        )
+
+    def unreadable(self) -> int:
+        """
+        Return the number of values in the last read that have the form of a record,
+        but that our secret does not decrypt.
+        """
+        return 0 if self.latest is None else sum(value in self._sealed for value in self.latest.values())
+
+    def contested(self) -> tuple[int, int]:
+        """
+        Return how many nodes stored something else than a record that our secret opens in
+        the last read, and how many stored anything.
+        """
+        if self.latest is None:
+            return 0, 0
+        held = self.latest.values()
+        junk = sum(len(holders) for value, holders in held.items() if self._open(value) is None)
+        return junk, sum(map(len, held.values()))
 
     def publisher(self, value: bytes) -> bytes | None:
         """
@@ -195,7 +259,20 @@ class SlotReader:
         C{value} is not a record.
         """
         record = self._open(value)
-        return None if record is None else record.publisher
+        return None if record is None or not self._accepts(record) else record.publisher
+
+    def records_of(self, publisher: bytes) -> list[tuple[bytes, FoundRecord]]:
+        """
+        Return the values seen so far that are records of a publisher, and their contents.
+
+        @param publisher: its peer id, 32 bytes.
+        """
+        opened = self._opened.items()
+        return [
+            (value, record)
+            for value, record in opened
+            if record is not None and record.publisher == publisher
+        ]
 
     def stored(self, value: bytes, read: MutableRead, holders: Sequence[Contact]) -> None:
         """
@@ -240,7 +317,10 @@ class SlotReader:
                 width=effort.width,
             )
         else:
-            reading = self._dht.refresh(latest, self._heard, effort.nearest)
+            nearest = effort.nearest
+            if all(answer.value is not None for answer in latest.answers[:nearest]):
+                nearest = None  # newcomers find a place only farther away
+            reading = self._dht.refresh(latest, self._heard, nearest)
         # Set this before adding callbacks: the read may already have ended, if no
         # node can be queried now.
         self._reading = reading
@@ -257,6 +337,9 @@ class SlotReader:
         if isinstance(result, MutableRead):
             result = self.latest = _updated(result, self._newer)
             self._read_at = self._reactor.seconds()
+        else:
+            # The nodes of the last lookup may all be gone: do another.
+            self._looked_up = float("-inf")
         self._waiters.fire(result)
 
     def _abandon(self) -> None:
@@ -269,29 +352,26 @@ class SlotReader:
         if value in self._opened:
             return self._opened[value]
         if len(self._opened) >= MAX_VALUES:
-            del self._opened[next(iter(self._opened))]
+            oldest = next(iter(self._opened))
+            del self._opened[oldest]
+            self._sealed.discard(oldest)
         found = None
         try:
-            record = open_record(value, self.slot, self.key)
-            found = self._found(record, GossipContent.decode(record.content))
+            found = self._read_content(self.slot.open(value), self._own_id)
             self._counters["opened"] += 1
         except RecordRefused as refused:
             self._counters[f"refused_{refused.reason}"] += 1
+            if refused.stage == "decrypt":
+                self._sealed.add(value)
         except DecodeError:
             self._counters["refused_content"] += 1
         self._opened[value] = found
         if found is not None and found.publisher != self._own_id:
-            self._on_record(found)
+            if self._accepts(found):
+                self._on_record(found)
+            else:
+                self._counters["refused_minute"] += 1
         return found
-
-    def _found(self, record: Record, content: GossipContent) -> FoundRecord:
-        return FoundRecord(
-            record.publisher,
-            record.minute,
-            tuple(peer for peer in content.active_peers if peer != self._own_id and is_valid_peer_id(peer)),
-            content.last_message_hashes,
-            content.addresses,
-        )
 
 
 def _updated(read: MutableRead, newer: Mapping[Contact, NodeAnswer]) -> MutableRead:

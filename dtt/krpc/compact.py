@@ -2,27 +2,33 @@
 Compact addresses and node info (BEP5, "Contact Encoding"; BEP32 for IPv6). Pure.
 
 Rules: an address is 4 or 16 bytes of IP and 2 bytes of port, big-endian. A node is its
-20-byte id followed by its address. The length of a list of nodes must be a multiple of
-26 or 38 bytes. Addresses that can't be sent to are skipped: port 0, and IPv4-mapped
-IPv6 addresses, which a socket would format differently.
+20-byte id followed by its address. As in libtorrent, an incomplete node at the end of a
+list of nodes, and a peer of another size, are skipped. So are addresses that can't be
+sent to: port 0, IPv4-mapped IPv6 addresses, which a socket would format differently, and
+addresses outside the scopes that the caller allows (L{dtt.dht.reach}).
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from attrs import frozen
 
 from dtt.errors import DecodeError
 from dtt.interfaces import Contact
+from dtt.net.networks import Scope, packed_scope
 
 #: Bytes of an address, and of a node.
 ADDRESS_SIZE: Final = 6
 ADDRESS6_SIZE: Final = 18
 NODE_SIZE: Final = 26
 NODE6_SIZE: Final = 38
+
+#: The scopes of addresses that can be sent to at all.
+USABLE: Final = frozenset(Scope) - {Scope.NEVER}
 
 _ID_SIZE = 20
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -59,6 +65,21 @@ IPV6: Final = Family("IPv6", 16, b"nodes6", "::1")
 _OCTETS = {str(number): number for number in range(256)}
 
 
+# Parsing and formatting IPv6 takes 10 us, several times per datagram and for the same few
+# hosts.  Guess: the nodes of a full table and of some lookups.
+_CACHED = 4096
+
+
+@lru_cache(maxsize=_CACHED)
+def _pack6(host: str) -> bytes:
+    return ipaddress.IPv6Address(host).packed
+
+
+@lru_cache(maxsize=_CACHED)
+def _unpack6(packed: bytes) -> str:
+    return str(ipaddress.IPv6Address(packed))
+
+
 def encode_address(host: str, port: int) -> bytes:
     """
     Encode an address and a port as 6 or 18 bytes.
@@ -67,7 +88,7 @@ def encode_address(host: str, port: int) -> bytes:
     @raise ValueError: C{host} is not an IP literal, or C{port} is not 0..65535.
     """
     if ":" in host:
-        packed = ipaddress.IPv6Address(host).packed
+        packed = _pack6(host)
     else:
         # Much faster than ipaddress; every reply contains an address.
         try:
@@ -91,12 +112,16 @@ def decode_address(data: bytes) -> tuple[str, int]:
     if len(data) == ADDRESS_SIZE:
         return f"{data[0]}.{data[1]}.{data[2]}.{data[3]}", data[4] << 8 | data[5]
     if len(data) == ADDRESS6_SIZE:
-        return str(ipaddress.IPv6Address(data[:16])), data[16] << 8 | data[17]
+        return _unpack6(data[:16]), data[16] << 8 | data[17]
     raise DecodeError("bad compact address")
 
 
-def _is_sendable(address: bytes) -> bool:
-    return address[-2:] != b"\x00\x00" and not address.startswith(_MAPPED)
+def _is_sendable(address: bytes, scopes: Container[Scope]) -> bool:
+    return (
+        address[-2:] != b"\x00\x00"
+        and not address.startswith(_MAPPED)
+        and packed_scope(address[:-2]) in scopes
+    )
 
 
 def encode_nodes(contacts: Iterable[Contact]) -> bytes:
@@ -106,49 +131,51 @@ def encode_nodes(contacts: Iterable[Contact]) -> bytes:
     return b"".join(contact.node_id + encode_address(contact.host, contact.port) for contact in contacts)
 
 
-def _decode_nodes(data: Any, size: int) -> list[Contact]:
-    if type(data) is not bytes or len(data) % size:
+def _decode_nodes(data: Any, size: int, scopes: Container[Scope]) -> list[Contact]:
+    if type(data) is not bytes:
         raise DecodeError("bad compact nodes")
     contacts = []
-    for start in range(0, len(data), size):
+    for start in range(0, len(data) - size + 1, size):
         address = data[start + _ID_SIZE : start + size]
-        if _is_sendable(address):
+        if _is_sendable(address, scopes):
             contacts.append(Contact(data[start : start + _ID_SIZE], *decode_address(address)))
     return contacts
 
 
-def decode_nodes(data: Any) -> list[Contact]:
+def decode_nodes(data: Any, scopes: Container[Scope] = USABLE) -> list[Contact]:
     """
     Decode the IPv4 nodes in C{nodes}, 26 bytes each, in order.
 
-    @raise DecodeError: C{data} is not a byte string of a valid length.
+    @param scopes: nodes at addresses of other scopes are skipped.
+    @raise DecodeError: C{data} is not a byte string.
     """
-    return _decode_nodes(data, NODE_SIZE)
+    return _decode_nodes(data, NODE_SIZE, scopes)
 
 
-def decode_nodes6(data: Any) -> list[Contact]:
+def decode_nodes6(data: Any, scopes: Container[Scope] = USABLE) -> list[Contact]:
     """
     Decode the IPv6 nodes in C{nodes6}, 38 bytes each, in order.
 
-    @raise DecodeError: C{data} is not a byte string of a valid length.
+    @param scopes: nodes at addresses of other scopes are skipped.
+    @raise DecodeError: C{data} is not a byte string.
     """
-    return _decode_nodes(data, NODE6_SIZE)
+    return _decode_nodes(data, NODE6_SIZE, scopes)
 
 
-def decode_peers(values: Any) -> list[tuple[str, int]]:
+def decode_peers(values: Any, scopes: Container[Scope] = USABLE) -> list[tuple[str, int]]:
     """
     Decode the C{values} of a C{get_peers} response.
 
+    @param scopes: peers at addresses of other scopes are skipped.
     @return: (host, port) pairs.
-    @raise DecodeError: C{values} is not a list of strings of 6 or 18 bytes.
+    @raise DecodeError: C{values} is not a list.
     """
     if type(values) is not list:
         raise DecodeError("bad compact peers")
-    peers = []
-    for value in values:
-        if type(value) is not bytes:
-            raise DecodeError("bad compact peers")
-        peer = decode_address(value)
-        if _is_sendable(value):
-            peers.append(peer)
-    return peers
+    return [
+        decode_address(value)
+        for value in values
+        if type(value) is bytes
+        and len(value) in (ADDRESS_SIZE, ADDRESS6_SIZE)
+        and _is_sendable(value, scopes)
+    ]

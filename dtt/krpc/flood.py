@@ -5,7 +5,8 @@ Rules: a source is an IPv4 address or an IPv6 /64. It may send L{MAX_IN_WINDOW}
 datagrams per window of 10 s. A source that sends more is ignored for L{PENALTY}
 seconds, and for longer if it continues. The table has a fixed size and evicts the least
 recently active source, so a flood from many addresses costs no memory. Replies to our
-own queries do not count.
+own queries do not count. They are processed even if their source is over the limit
+(L{dtt.krpc.protocol}): a source can be forged.
 """
 
 from __future__ import annotations
@@ -51,8 +52,7 @@ class FloodLimiter:
 
     def __init__(self, source: Callable[[str], str] | None = None) -> None:
         """
-        @param source: maps an IP literal to its source; C{None}: each address is a
-            source of its own.
+        @param source: maps an IP literal to its source; C{None}: each address is a separate source.
         """
         self._source = source
         # Least recently active first.

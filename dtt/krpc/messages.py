@@ -4,9 +4,10 @@ KRPC messages (BEP5, "KRPC Protocol"): encoding and decoding. Pure.
 Rules: our messages have a C{t} and a C{v} of exactly 4 bytes and sorted keys, and our
 replies have the C{ip} of the querier (BEP42); mainline drops anything else
 (docs/protocol/dht.md section 2). Messages from others may have a C{t} of 1 to 32 bytes,
-which is echoed. A query with a valid C{t} can be answered, so its other faults are left
-to the responder (error 203). A response or an error with a fault is useless and is
-rejected here.
+which is echoed, and deviate from bencode where libtorrent allows it
+(L{dtt.krpc.bencode.decode_message}). A query with a valid C{t} can be answered, so its
+other faults are left to the responder (error 203). A response without an id is useless
+and is rejected here. An error is one whatever it contains.
 
 Almost all messages that a node receives are queries of a few shapes. Each shape is
 recognised by a regular expression, ten times as fast as by the decoder and with the
@@ -19,7 +20,7 @@ import re
 from typing import Any, Final, TypeAlias
 
 from dtt.errors import DecodeError
-from dtt.krpc.bencode import decode as bdecode
+from dtt.krpc.bencode import decode_message
 from dtt.krpc.bencode import encode as bencode
 from dtt.wire.values import frozen
 
@@ -130,7 +131,7 @@ class Error:
     An error reply to a query.
 
     @ivar transaction: C{t}, 1 to 32 bytes.
-    @ivar code: the error code, for instance 203.
+    @ivar code: the error code, for instance 203; 201 (L{GENERIC_ERROR}) if it has none.
     @ivar text: at most L{MAX_ERROR_TEXT} characters.
     @ivar version: C{v}; C{b""} if absent.
     """
@@ -148,15 +149,15 @@ def decode(data: bytes) -> Message:
     """
     Decode a datagram.
 
-    @raise DecodeError: the datagram is neither a query that can be answered nor a valid
-        response or error.
+    @raise DecodeError: the datagram is neither a query that can be answered, nor a
+        response with an id, nor an error.
     """
     if len(data) > MAX_DATAGRAM:
         raise DecodeError("too large")
     common = _common_read(data) or _common_put(data)
     if common is not None:
         return common
-    message = bdecode(data)
+    message = decode_message(data)
     if type(message) is not dict:
         raise DecodeError("not a dictionary")
     transaction = message.get(b"t")
@@ -188,7 +189,7 @@ def _common_read(data: bytes) -> Query | None:
     elif info_hash is not None:
         arguments[b"info_hash"] = info_hash
     if want is not None:
-        arguments[b"want"] = bdecode(want)
+        arguments[b"want"] = decode_message(want)
     return Query(transaction[2:], method[2:], node_id, arguments, read_only == b"1", version or b"")
 
 
@@ -240,12 +241,13 @@ def _response(message: dict[bytes, Any], transaction: bytes, version: bytes) -> 
 
 
 def _error(message: dict[bytes, Any], transaction: bytes, version: bytes) -> Error:
-    match message.get(b"e"):
-        case [int(code), bytes(text), *_]:
-            words = text[: 4 * MAX_ERROR_TEXT].decode("utf-8", "replace")[:MAX_ERROR_TEXT]
-            return Error(transaction, code, words, version)
-        case _:
-            raise DecodeError("bad error")
+    content = message.get(b"e")
+    if type(content) is not list:
+        content = [content]
+    code = next((each for each in content if type(each) is int), GENERIC_ERROR)
+    text: bytes = next((each for each in content if type(each) is bytes), b"")
+    words = text[: 4 * MAX_ERROR_TEXT].decode("utf-8", "replace")[:MAX_ERROR_TEXT]
+    return Error(transaction, code, words, version)
 
 
 def encode_query(

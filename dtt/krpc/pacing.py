@@ -1,5 +1,5 @@
 """
-Outbound pacing and adaptive time-outs. Pure.
+Outbound pacing and adaptive timeouts.  Pure.
 
 Rules: no node is sent more than 20 queries in any 10 s, in bursts of at most 10
 (docs/protocol/dht.md section 2). A query is slow once a reply has become unlikely,
@@ -17,16 +17,16 @@ from dtt.net.bounded import make_room
 #: section 4, "dead nodes").
 INITIAL_SOFT_TIMEOUT: Final = 0.25
 
-#: The least seconds between the smoothed round trip and the soft time-out (the clock
+#: The least seconds between the smoothed round trip and the soft timeout (the clock
 #: granularity G of RFC 6298). Without it, if round trips do not vary, each response
 #: arrives just after its query counts as slow. Guess, for the scheduling delays of a
 #: busy machine.
 MIN_MARGIN: Final = 0.05
 
-#: The longest soft time-out, seconds: libtorrent's "short" time-out.
+#: The longest soft timeout, seconds: libtorrent's "short" timeout.
 MAX_SOFT_TIMEOUT: Final = 1.0
 
-#: Round trips after which the soft time-out is trusted: as many as a bucket has nodes.
+#: Round trips after which the soft timeout is trusted: as many as a bucket has nodes.
 #: Guess.
 ENOUGH_ROUND_TRIPS: Final = 8
 
@@ -91,7 +91,7 @@ class RoundTrips:
     @property
     def trusted(self) -> bool:
         """
-        Whether enough round trips are known for the soft time-out to suit the network.
+        Whether enough round trips are known for the soft timeout to suit the network.
         """
         return self._measured >= ENOUGH_ROUND_TRIPS
 
@@ -119,6 +119,12 @@ class PacketBudgets:
             return 0.0
         wait = full - (BURST - 1) * REFILL_INTERVAL - now
         return wait if wait > EPSILON else 0.0
+
+    def is_half_full(self, address: Address, now: float) -> bool:
+        """
+        Return whether a node may be sent at least half a burst.
+        """
+        return self._full.get(address, now) <= now + BURST / 2 * REFILL_INTERVAL
 
     def spend(self, address: Address, now: float) -> None:
         """

@@ -1,11 +1,14 @@
 """
-KRPC over UDP (BEP5, "KRPC Protocol"): transactions, time-outs, packet budgets.
+KRPC over UDP (BEP5, "KRPC Protocol"): transactions, timeouts, packet budgets.
 
 Rules:
   - A reply counts only if both its transaction id I{and} its source address match an
     open transaction (docs/protocol/dht.md section 2).
   - No incoming datagram raises, blocks or writes a log line. An invalid one is counted
     and not answered.
+  - The limit for a source never affects replies to our queries: the source of a datagram can be forged, but
+    its transaction id can't be guessed.  Nor do forged queries use up the budget for queries to a node: see
+    L{KRPCProtocol.is_rested}.
   - No node is sent more than 20 queries in any 10 s; further queries wait.
   - There is a single timer, which runs only while transactions are open.
 """
@@ -13,7 +16,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from heapq import heappop, heappush
 from random import Random, SystemRandom
 from typing import Any, Final, TypeAlias
@@ -23,20 +26,25 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
+from dtt.counters import snake_case
 from dtt.errors import DecodeError, QueryRefused, QueryTimeout
 from dtt.krpc.flood import FloodLimiter
 from dtt.krpc.messages import CODES, TRANSACTION_SIZE, Error, Query, Response, decode, encode_query
 from dtt.krpc.pacing import EPSILON, PacketBudgets, RoundTrips
 
-#: Seconds until a query fails: the time-out of mainline and bittorrent-dht
+#: Seconds until a query fails: the timeout of mainline and bittorrent-dht
 #: (docs/protocol/dht.md section 1).
 HARD_TIMEOUT: Final = 2.0
 
 #: The most queries waiting for a budget, in total, and the most seconds one may wait;
-#: beyond either limit, a query fails immediately. Guesses; before bursts were allowed,
-#: a member held back up to 65 (docs/protocol/dht.md section 4).
-MAX_HELD_BACK: Final = 512
-MAX_HOLD: Final = 10.0
+#: beyond either limit, a query fails immediately. Operations take turns
+#: (L{dtt.dht.turns}), so that neither is reached by them: 64 that run at the same time
+#: have at most 40 queries each in flight, and one each to the same node.
+MAX_HELD_BACK: Final = 4096
+MAX_HOLD: Final = 100.0
+
+# The bytes before our transaction id in a reply.
+_T: Final = b"1:t%d:" % TRANSACTION_SIZE
 
 _METHODS: Final = (
     b"ping",
@@ -51,14 +59,6 @@ _SENT: Final = {method: "sent_" + method.decode("ascii") for method in _METHODS}
 _RECEIVED: Final = {method: "received_" + method.decode("ascii") for method in _METHODS}
 
 _Key: TypeAlias = tuple[bytes, str, int]
-
-
-def _counter_name(error: DecodeError) -> str:
-    """
-    Return the name of the counter for datagrams dropped by an error, for instance
-    C{dropped_bencode_truncated}.
-    """
-    return "dropped_" + str(error).replace(": ", "_").replace(" ", "_")
 
 
 class _Transaction:
@@ -135,6 +135,9 @@ class KRPCProtocol(DatagramProtocol):
         self._budgets = PacketBudgets()
         self._round_trips = RoundTrips()
         self._closed = False
+        # Who else uses the socket, and the connection ids of its datagrams.
+        self._sharer: Callable[[bytes, str, int], None] | None = None
+        self._shared_ids: Container[bytes] = ()
         # Sends a reply to the address a datagram came from.
         self._send_back: Callable[[bytes, Any], object] | None = None
 
@@ -166,11 +169,26 @@ class KRPCProtocol(DatagramProtocol):
         """
         return len(self._open)
 
+    @property
+    def held_back(self) -> int:
+        """
+        The number of queries waiting for the packet budgets of their nodes.
+        """
+        return self._held_back
+
     def may_query(self, host: str, port: int) -> bool:
         """
         Return whether a query to this node would be sent immediately.
         """
         return self._budgets.wait((host, port), self._reactor.seconds()) == 0
+
+    def is_rested(self, host: str, port: int) -> bool:
+        """
+        Return whether at least half of this node's packet budget is available. Only then
+        should it be queried because of an unsolicited datagram: forged ones would
+        otherwise use up the budget for our own queries.
+        """
+        return self._budgets.is_half_full((host, port), self._reactor.seconds())
 
     def query(
         self,
@@ -218,6 +236,31 @@ class KRPCProtocol(DatagramProtocol):
         self._arm(now)
         return deferred
 
+    def share(self, sharer: Callable[[bytes, str, int], None], connection_ids: Container[bytes]) -> None:
+        """
+        Share the socket: datagrams that are not KRPC go to C{sharer}
+        (docs/protocol/quic.md section 2).
+
+        @param sharer: called with the datagram, the host and the port.
+        @param connection_ids: 8 bytes each; a datagram that has one of them in its bytes
+            1 to 8 goes to C{sharer}, whatever it looks like.
+        """
+        self._sharer, self._shared_ids = sharer, connection_ids
+
+    def send_datagram(self, datagram: bytes, host: str, port: int) -> None:
+        """
+        Send a datagram of the sharer's; one that can't be sent is counted, and lost.
+        """
+        if self._closed:
+            return
+        if self._send_back is None:
+            self._write(datagram, host, port)
+            return
+        try:
+            self._send_back(datagram, (host, port))
+        except (OSError, OverflowError):
+            self.counters["write_failed"] += 1
+
     def close(self) -> None:
         """
         Cancel all open queries; from now on, send nothing and ignore all datagrams.
@@ -246,7 +289,7 @@ class KRPCProtocol(DatagramProtocol):
     def connectionRefused(self) -> None:
         """
         Ignore an ICMP "port unreachable" message: anyone can forge one, and it does not
-        identify the query. The time-out decides.
+        identify the query.  The timeout decides.
         """
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
@@ -256,19 +299,25 @@ class KRPCProtocol(DatagramProtocol):
         if self._closed:
             return
         host, port = addr
-        if self._limiter is not None and not self._limiter.admits(host, self._reactor.seconds()):
-            self.counters["dropped_flood"] += 1
+        if self._sharer is not None and (datagram[:1] != b"d" or datagram[1:9] in self._shared_ids):
+            self._sharer(datagram, host, port)
             return
+        admitted = True
+        if self._limiter is not None and not self._limiter.admits(host, self._reactor.seconds()):
+            admitted = False
+            if not self._may_be_reply(datagram, host, port):
+                self.counters["dropped_flood"] += 1
+                return
         try:
             message = decode(datagram)
         except DecodeError as error:
-            self.counters[_counter_name(error)] += 1
+            self.counters["dropped_" + snake_case(str(error))] += 1
             return
         try:
             if isinstance(message, Query):
                 self._query_received(message, host, port)
-            else:
-                self._reply_received(message, host, port)
+            elif self._reply_received(message, host, port) and admitted and self._limiter is not None:
+                self._limiter.refund(host)
         except Exception:
             # A bug must not cost more than this datagram, nor allow a peer that
             # triggers it to fill the log.
@@ -295,13 +344,21 @@ class KRPCProtocol(DatagramProtocol):
         except (OSError, OverflowError):
             counters["write_failed"] += 1
 
-    def _reply_received(self, reply: Response | Error, host: str, port: int) -> None:
+    def _may_be_reply(self, datagram: bytes, host: str, port: int) -> bool:
+        # Return whether an undecoded datagram contains the id of an open transaction with
+        # this node, as its first or last transaction id.
+        for place in (datagram.rfind(_T), datagram.find(_T)):
+            start = place + len(_T)
+            if place >= 0 and (datagram[start : start + TRANSACTION_SIZE], host, port) in self._open:
+                return True
+        return False
+
+    def _reply_received(self, reply: Response | Error, host: str, port: int) -> bool:
+        # Return whether it was a reply to one of our queries.
         transaction = self._open.get((reply.transaction, host, port))
         if transaction is None or transaction.sent is None:
             self.counters["dropped_unknown_transaction"] += 1
-            return
-        if self._limiter is not None:
-            self._limiter.refund(host)
+            return False
         now = self._reactor.seconds()
         self._round_trips.measured(now - transaction.sent)
         del self._open[transaction.key]
@@ -319,6 +376,7 @@ class KRPCProtocol(DatagramProtocol):
                     transaction.deferred.callback(reply)
         finally:
             self._arm(now)
+        return True
 
     def _new_key(self, address: tuple[str, int]) -> _Key:
         while True:
@@ -400,5 +458,5 @@ class KRPCProtocol(DatagramProtocol):
                 action(transaction)
             except Exception:
                 self.counters["faults"] += 1
-                self._log.failure("Unexpected error while handling a time-out (a bug in dtt).")
+                self._log.failure("Unexpected error while handling a timeout (a bug in dtt).")
         self._arm(self._reactor.seconds())

@@ -6,40 +6,29 @@ Rules:
     are therefore per network, not per address.
   - In local networks (BEP42, "Security Consideration of Local Network") all addresses
     have one operator anyway, so each address counts as its own network.
-  - An IPv4-mapped IPv6 address has the scope of its IPv4 address.
+  - An IPv4-mapped IPv6 address has the scope of its IPv4 address. Any other IPv6 address
+    that contains an IPv4 address (NAT64, 6to4, Teredo) leads to it: it is global if that
+    address is, and otherwise never the address of a peer (RFC 6052 section 3.1).
+  - Of IPv6, only 2000::/3 is global (RFC 4291 section 2.4).
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+T = TypeVar("T")
 
 # BEP42's local networks: the first byte or the first two bytes of an IPv4 address, and
 # IPv6 prefixes.
 _LOCAL_FIRST = frozenset(("10", "127"))
 _LOCAL_SECOND = frozenset((("192", "168"), ("169", "254"), *(("172", str(byte)) for byte in range(16, 32))))
 _LOCAL6 = tuple(map(ipaddress.ip_network, ("::1/128", "fe80::/10", "fc00::/7")))
-
-# Not ipaddress.is_private: it differs between Python releases and includes the
-# documentation networks, which are harmless.
-_PRIVATE = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "10.0.0.0/8",  # RFC 1918
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",  # RFC 6598, carrier-grade NAT
-        "fc00::/7",  # RFC 4193
-        "fec0::/10",  # RFC 3879, deprecated site-local addresses
-    )
-)
-# "This network" (RFC 1122 3.2.1.3), reserved including the broadcast address (RFC 1112
-# 4), and IPv4-compatible IPv6 (RFC 4291 2.5.5.1): never the address of a peer.
-_UNUSABLE = tuple(ipaddress.ip_network(network) for network in ("0.0.0.0/8", "240.0.0.0/4", "::/96"))
 
 
 class Scope(Enum):
@@ -69,26 +58,95 @@ def canonical(host: str) -> IPAddress | None:
     return ip
 
 
+# Address blocks and their scopes; the first that matches counts. Not ipaddress.is_private:
+# it differs between Python releases and includes the documentation networks, which are
+# harmless.
+_BLOCKS4 = (
+    ("0.0.0.0/8", Scope.NEVER),  # "this network", RFC 1122 section 3.2.1.3
+    ("10.0.0.0/8", Scope.PRIVATE),  # RFC 1918
+    ("100.64.0.0/10", Scope.PRIVATE),  # RFC 6598, carrier-grade NAT
+    ("127.0.0.0/8", Scope.LOOPBACK),
+    ("169.254.0.0/16", Scope.LINK_LOCAL),
+    ("172.16.0.0/12", Scope.PRIVATE),
+    ("192.0.0.0/24", Scope.PRIVATE),  # RFC 6890, RFC 7335
+    ("192.168.0.0/16", Scope.PRIVATE),
+    ("224.0.0.0/3", Scope.NEVER),  # multicast; reserved, including broadcast (RFC 1112 section 4)
+    ("0.0.0.0/0", Scope.GLOBAL),
+)
+_BLOCKS6 = (
+    ("::1/128", Scope.LOOPBACK),
+    ("fe80::/10", Scope.LINK_LOCAL),
+    ("fc00::/7", Scope.PRIVATE),  # RFC 4193
+    ("fec0::/10", Scope.PRIVATE),  # RFC 3879, deprecated site-local addresses
+    ("64:ff9b:1::/48", Scope.PRIVATE),  # RFC 8215, local NAT64
+    ("2000::/3", Scope.GLOBAL),
+    ("::/0", Scope.NEVER),  # among others multicast, unspecified and IPv4-compatible addresses
+)
+# Blocks of IPv6 addresses that contain an IPv4 address, and how many bits follow it.
+_EMBEDDING = (
+    ("64:ff9b::/96", 0),  # RFC 6052, NAT64
+    ("2002::/16", 80),  # RFC 3056, 6to4
+    ("2001::/32", 64),  # RFC 4380, Teredo: the server
+)
+_MAPPED = 0xFFFF
+_TEREDO = 0x20010000
+
+
+def _mask(block: str) -> tuple[int, int]:
+    network = ipaddress.ip_network(block)
+    return int(network.network_address), int(network.netmask)
+
+
+_RULES4 = tuple((*_mask(block), scope) for block, scope in _BLOCKS4)
+_RULES6 = tuple((*_mask(block), scope) for block, scope in _BLOCKS6)
+_EMBEDDED = tuple((*_mask(block), shift) for block, shift in _EMBEDDING)
+
+# The first bytes of IPv4 addresses that are all global.
+_GLOBAL_FIRST = frozenset(range(1, 224)) - {10, 100, 127, 169, 172, 192}
+
+
+def _scope4(number: int) -> Scope:
+    return next(scope for value, mask, scope in _RULES4 if number & mask == value)
+
+
+def _scope6(number: int) -> Scope:
+    if number >> 32 == _MAPPED:
+        return _scope4(number & 0xFFFFFFFF)
+    for value, mask, shift in _EMBEDDED:
+        if number & mask == value:
+            inner = [_scope4(number >> shift & 0xFFFFFFFF)]
+            if number >> 96 == _TEREDO:
+                inner.append(_scope4(~number & 0xFFFFFFFF))  # the client, inverted
+            return Scope.GLOBAL if set(inner) == {Scope.GLOBAL} else Scope.NEVER
+    return next(scope for value, mask, scope in _RULES6 if number & mask == value)
+
+
+_scope6_cached = lru_cache(maxsize=4096)(_scope6)
+
+
+def packed_scope(ip: bytes) -> Scope:
+    """
+    Return the scope of a packed address.
+
+    @param ip: 4 or 16 bytes.
+    """
+    if len(ip) == 4:
+        return Scope.GLOBAL if ip[0] in _GLOBAL_FIRST else _scope4(int.from_bytes(ip))
+    return _scope6_cached(int.from_bytes(ip))
+
+
 def scope_of(ip: IPAddress) -> Scope:
     """
     Return the scope of an address.
-
-    @param ip: as returned by L{canonical}.
     """
-    if ip.is_loopback:
-        return Scope.LOOPBACK
-    if ip.is_multicast or any(ip in network for network in _UNUSABLE):
-        return Scope.NEVER
-    if ip.is_link_local:
-        return Scope.LINK_LOCAL
-    if any(ip in network for network in _PRIVATE):
-        return Scope.PRIVATE
-    return Scope.GLOBAL
+    return _scope4(int(ip)) if ip.version == 4 else _scope6(int(ip))
 
 
+@lru_cache(maxsize=4096)
 def scope(host: str) -> Scope:
     """
-    Return the scope of an IP literal; L{Scope.NEVER} for anything else.
+    Return the scope of an IP literal, with or without a zone; L{Scope.NEVER} for
+    anything else.
     """
     ip = canonical(host)
     return Scope.NEVER if ip is None else scope_of(ip)
@@ -148,6 +206,28 @@ def subnet(ip: str) -> str:
     return site(ip) if ":" in ip or is_exempt(ip) else ip.rpartition(".")[0]
 
 
+@lru_cache(maxsize=4096)
+def line(ip: str) -> str:
+    """
+    Return what one customer has at most: the /24 of a public IPv4 address, the /48 of a
+    public IPv6 address (RFC 6177), or, in local networks (L{is_exempt}), the same as
+    L{subnet}.
+
+    @param ip: an IP literal.
+    """
+    if ":" not in ip or is_exempt(ip):
+        return subnet(ip)
+    return str(ipaddress.IPv6Address(int(ipaddress.IPv6Address(ip)) >> 80 << 80)) + "/48"
+
+
+def packed_line(ip: bytes) -> bytes:
+    """
+    Return the /24 or /48 of a packed address: the first 3 of 4 bytes, or the first 6 of
+    16.
+    """
+    return ip[:3] if len(ip) == 4 else ip[:6]
+
+
 def packed_network(ip: bytes) -> bytes:
     """
     Return the /24 or /64 of a packed address: the first 3 of 4 bytes, or the first 8 of
@@ -156,9 +236,11 @@ def packed_network(ip: bytes) -> bytes:
     return ip[:3] if len(ip) == 4 else ip[:8]
 
 
-def network_of(host: str) -> str | None:
+def networks_of(host: str) -> tuple[str, ...]:
     """
-    Return the /24 or /64 of C{host}; C{None} for loopback.
+    Return the networks of which C{host} is part and that one operator may control, each
+    within the one before: the /24 of an IPv4 address; the /48, the /56 and the /64 of
+    an IPv6 address; C{"loopback"}.
 
     @param host: an IP literal, with or without a zone.
     @raise ValueError: C{host} is not an IP literal.
@@ -167,5 +249,27 @@ def network_of(host: str) -> str | None:
     if ip is None:
         raise ValueError(f"not an IP literal: {host!r}")
     if ip.is_loopback:
-        return None
-    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 64), strict=False))
+        return ("loopback",)
+    lengths = (24,) if ip.version == 4 else (48, 56, 64)
+    return tuple(str(ipaddress.ip_network((ip, length), strict=False)) for length in lengths)
+
+
+def most_dispensable(entries: Iterable[T], networks: Callable[[T], tuple[str, ...]]) -> T:
+    """
+    Return the one of C{entries} that makes room for another: the oldest of the network
+    with most of them.
+
+    @param entries: at least one, the oldest first.
+    @param networks: returns the networks of an entry, each within the one before, as
+        L{networks_of} does.
+    """
+    left = [(networks(entry), entry) for entry in entries]
+    level = 0
+    while True:
+        sizes = Counter(names[level] for names, _ in left if level < len(names))
+        if not sizes:
+            return left[0][1]
+        # Of several networks of the same size, the one that holds the oldest entry.
+        largest = max(sizes, key=sizes.__getitem__)
+        left = [(names, entry) for names, entry in left if names[level : level + 1] == (largest,)]
+        level += 1

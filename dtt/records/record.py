@@ -6,10 +6,12 @@ id, LE64 minute, publisher, content, and a signature of all of these.  An
 encrypted record consists of an LE32 length, the record sealed to a one-time key,
 and the one-time seed sealed to the slot's key.  The content is opaque to
 L{Record}; L{GossipContent} is the codec that members of a swarm use, and
-applications can use their own.
+applications can use their own, as L{OpaqueContent}.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from attrs import field, frozen
 
@@ -64,6 +66,66 @@ def _decode_entries(data: bytes) -> tuple[bytes, ...]:
     return tuple(entry for entry in entries if entry != _UNUSED)
 
 
+class RecordContent(Protocol):
+    """
+    The content of a record to publish.
+    """
+
+    @property
+    def addresses(self) -> tuple[PeerAddress, ...]:
+        """
+        The addresses that it names.
+        """
+
+    def encode(self) -> bytes:
+        """
+        Return the bytes of the content.
+        """
+
+    def adds_to(self, earlier: RecordContent) -> bool:
+        """
+        Return whether it contains something that C{earlier} does not, so that the record with C{earlier} no
+        longer suffices.
+        """
+
+    def must_replace(self, earlier: RecordContent) -> bool:
+        """
+        Return whether that is so important that it is worth another record where records
+        are valid for long.
+        """
+
+
+@frozen(slots=True)
+class OpaqueContent:
+    """
+    The content of a record of an application.
+
+    @ivar data: at most L{MAX_CONTENT_BYTES} bytes.
+    @ivar addresses: none.
+    """
+
+    data: bytes = field(repr=lambda data: f"<{len(data)} bytes>")
+    addresses: tuple[PeerAddress, ...] = field(default=(), init=False)
+
+    def encode(self) -> bytes:
+        """
+        Return the data.
+        """
+        return self.data
+
+    def adds_to(self, earlier: RecordContent) -> bool:
+        """
+        Return whether the data are others.
+        """
+        return self.data != earlier.encode()
+
+    def must_replace(self, earlier: RecordContent) -> bool:
+        """
+        Return whether the data are others.
+        """
+        return self.adds_to(earlier)
+
+
 @frozen(slots=True)
 class GossipContent:
     """
@@ -95,6 +157,23 @@ class GossipContent:
             + _encode_entries("message hashes", self.last_message_hashes, MAX_MESSAGE_HASHES)
             + encode_extension(self.addresses)
         )
+
+    def adds_to(self, earlier: RecordContent) -> bool:
+        """
+        Return whether it contains anything that C{earlier} does not.
+        """
+        return not (
+            isinstance(earlier, GossipContent)
+            and set(self.active_peers) <= set(earlier.active_peers)
+            and set(self.last_message_hashes) <= set(earlier.last_message_hashes)
+            and set(self.addresses) <= set(earlier.addresses)
+        )
+
+    def must_replace(self, earlier: RecordContent) -> bool:
+        """
+        Return whether it names addresses that C{earlier} does not.
+        """
+        return not set(self.addresses) <= set(earlier.addresses)
 
     @classmethod
     def decode(cls, content: bytes) -> GossipContent:
@@ -149,7 +228,7 @@ class Record:
     @classmethod
     def sign(cls, key: PeerKey, slot: Slot, content: bytes) -> Record:
         """
-        Make a signed record for C{slot}.
+        Create a signed record for C{slot}.
 
         @param key: the publisher's key pair.
         @param slot: the slot.
@@ -157,9 +236,22 @@ class Record:
         @raise ContentTooLarge: C{content} is larger; no DHT node would store the
             record.
         """
+        return cls.sign_at(key, slot.topic_id, slot.minute, content)
+
+    @classmethod
+    def sign_at(cls, key: PeerKey, topic_id: bytes, minute: int, content: bytes) -> Record:
+        """
+        Create a signed record; see L{sign}.
+
+        @param key: the publisher's key pair.
+        @param topic_id: 32 bytes.
+        @param minute: its unix minute, 0..2^64-1.
+        @param content: at most L{MAX_CONTENT_BYTES} bytes.
+        @raise ContentTooLarge: C{content} is larger.
+        """
         check_content_size(len(content))
-        signed = slot.topic_id + slot.minute.to_bytes(8, "little") + key.peer_id + content
-        return cls(slot.topic_id, slot.minute, key.peer_id, content, key.sign(signed))
+        signed = topic_id + minute.to_bytes(8, "little") + key.peer_id + content
+        return cls(topic_id, minute, key.peer_id, content, key.sign(signed))
 
     @classmethod
     def decode(cls, data: bytes) -> Record:
@@ -188,10 +280,19 @@ class Record:
         @raise RecordRefused: stage C{verify}, reason C{topic}, C{minute} or
             C{signature}.
         """
-        if self.topic_id != slot.topic_id:
-            raise RecordRefused("verify", "topic")
-        if self.minute != slot.minute:
+        if self.topic_id == slot.topic_id and self.minute != slot.minute:
             raise RecordRefused("verify", "minute")
+        self.verify_topic(slot.topic_id)
+
+    def verify_topic(self, topic_id: bytes) -> None:
+        """
+        Check that this is a record of a topic, of any minute, signed by its publisher.
+
+        @param topic_id: 32 bytes.
+        @raise RecordRefused: stage C{verify}, reason C{topic} or C{signature}.
+        """
+        if self.topic_id != topic_id:
+            raise RecordRefused("verify", "topic")
         if not verify(self.publisher, self._signed_bytes(), self.signature):
             raise RecordRefused("verify", "signature")
 
@@ -251,3 +352,51 @@ def open_record(data: bytes, slot: Slot, key: KeyPair) -> Record:
     record = Record.decode(decrypt(data, key))
     record.verify(slot)
     return record
+
+
+@frozen(slots=True)
+class KeyedSlot:
+    """
+    A slot, with the key pair that its records are encrypted to.
+
+    @ivar slot: the slot.
+    @ivar key: the key pair.
+    """
+
+    slot: Slot
+    key: KeyPair = field(repr=False)
+
+    @property
+    def signing_seed(self) -> bytes:
+        """
+        The Ed25519 seed of the item's key, 32 bytes.
+        """
+        return self.slot.signing_seed
+
+    @property
+    def public_key(self) -> bytes:
+        """
+        The item's key, 32 bytes.
+        """
+        return self.slot.public_key
+
+    @property
+    def salt(self) -> bytes:
+        """
+        The item's salt, 32 bytes.
+        """
+        return self.slot.salt
+
+    def seal(self, record: Record, entropy: bytes) -> bytes:
+        """
+        Encrypt a record for the readers of the slot; see L{encrypt}.
+        """
+        return encrypt(record, self.key.public, entropy)
+
+    def open(self, value: bytes) -> Record:
+        """
+        Decrypt and verify a value of the slot; see L{open_record}.
+
+        @raise RecordRefused: stage C{parse}, C{decrypt} or C{verify}.
+        """
+        return open_record(value, self.slot, self.key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from attrs import Factory, field, frozen
 
@@ -35,23 +35,52 @@ def truncated_sha512(data: bytes) -> bytes:
     return hashlib.sha512(data).digest()[:32]
 
 
+#: The cost of L{secret_code} for scrypt: 32 MiB of memory and about 0.1 s (guess: a
+#: person waits for one, a guesser for each).
+_CODE_COST = {"n": 2**15, "r": 8, "p": 1, "maxmem": 64 * 1024 * 1024}
+
+
+#: The maximum length of the label of a topic in characters (guess: it begins log lines).
+MAX_LABEL = 64
+
+
+def _label(name: str) -> str:
+    shown = "".join(
+        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name[: MAX_LABEL + 1]
+    )
+    return shown if len(shown) <= MAX_LABEL else f"{shown[: MAX_LABEL - 3]}..."
+
+
 class TopicId(bytes):
     """
     The id of a topic: 32 bytes.
 
-    It is a subclass of C{bytes}, so that it can be used wherever a topic id is
-    expected, and a class of its own, so that it can't be mistaken for a topic
-    I{name} of 32 bytes.
+    It is a subclass of C{bytes}, so it can be used wherever a topic id is expected, and a separate class, so
+    it can't be mistaken for a topic I{name} of 32 bytes.
+
+    @ivar label: a label for people: the name, shortened and printable, or the first digits of the id if no
+        name is known.
     """
 
-    def __new__(cls, topic_hash: bytes) -> Self:
+    label: str
+
+    def __new__(cls, topic_hash: bytes, name: str | None = None) -> Self:
         """
-        @param topic_hash: the id, 32 bytes.
+        @param topic_hash: the id, 32 bytes; that of another C{TopicId} comes with its
+            label.
+        @param name: the name of the topic, if it is known.
         @raise UsageError: C{topic_hash} is not 32 bytes.
         """
         if len(topic_hash) != 32:
             raise UsageError(f"a topic id is 32 bytes, not {len(topic_hash)}")
-        return super().__new__(cls, topic_hash)
+        topic_id = super().__new__(cls, topic_hash)
+        if name:
+            topic_id.label = _label(name)
+        elif isinstance(topic_hash, TopicId):
+            topic_id.label = topic_hash.label
+        else:
+            topic_id.label = f"{_HASH_PREFIX}{topic_hash.hex()[:10]}..."
+        return topic_id
 
     @classmethod
     def from_name(cls, name: str | bytes) -> Self:
@@ -66,7 +95,7 @@ class TopicId(bytes):
                 name = name.encode("utf-8")
             except UnicodeEncodeError:
                 raise UsageError(f"topic name {name[:64]!a} is not Unicode text") from None
-        return cls(truncated_sha512(name))
+        return cls(truncated_sha512(name), name[: 4 * MAX_LABEL].decode("utf-8", "replace"))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -91,6 +120,13 @@ class TopicId(bytes):
             raise UsageError(
                 f"topic {text[:80]!a}: {_HASH_PREFIX} must be followed by 64 hexadecimal digits"
             ) from None
+
+
+def label_of(topic_id: bytes) -> str:
+    """
+    Return what people call the topic with this id, 32 bytes; see L{TopicId}.
+    """
+    return TopicId(topic_id).label
 
 
 def check_minute(minute: int) -> int:
@@ -158,6 +194,27 @@ def initial_secret_hash(secret: bytes) -> bytes:
     return truncated_sha512(secret)
 
 
+#: The hash of the empty secret: that of a topic without a secret.
+NO_SECRET: Final = initial_secret_hash(b"")
+
+
+def secret_code(slot: Slot, secret: bytes) -> str:
+    """
+    Return six decimal digits with which two people compare secrets, for example by
+    telephone.  They depend on the topic, the secret and the hour of the slot.
+
+    Many secrets have the same digits, and each guess costs 0.1 s: who sees the
+    digits can exclude guesses, but can't be sure of one, and not at all of a secret
+    that can't be guessed.
+
+    @param slot: a slot of the topic in that hour.
+    @param secret: the initial secret.
+    """
+    salt = b"dtt secret code" + slot.topic_id + (slot.minute // 60).to_bytes(8, "big")
+    digest = hashlib.scrypt(secret, salt=salt, dklen=16, **_CODE_COST)
+    return f"{int.from_bytes(digest, 'big') % 10**6:06d}"
+
+
 def default_rotation(topic_id: bytes, minute: int, secret_hash: bytes) -> bytes:
     """
     Derive an encryption seed as upstream does: H(topic id, big-endian minute,
@@ -176,7 +233,20 @@ def encryption_seed(slot: Slot, secret_hash: bytes, rotation: Rotation = default
     @param rotation: derives the seed.
     @raise UsageError: the rotation did not return 32 bytes.
     """
-    seed = rotation(slot.topic_id, slot.minute, secret_hash)
+    return rotated(slot.topic_id, slot.minute, secret_hash, rotation)
+
+
+def rotated(topic_id: bytes, minute: int, secret_hash: bytes, rotation: Rotation) -> bytes:
+    """
+    Return the seed that C{rotation} derives, 32 bytes.
+
+    @param topic_id: 32 bytes.
+    @param minute: a unix minute.
+    @param secret_hash: the result of L{initial_secret_hash}, 32 bytes.
+    @param rotation: derives the seed.
+    @raise UsageError: the rotation did not return 32 bytes.
+    """
+    seed = rotation(topic_id, minute, secret_hash)
     if not isinstance(seed, bytes) or len(seed) != 32:
         found = f"{len(seed)} bytes" if isinstance(seed, bytes) else type(seed).__name__
         raise UsageError(f"a secret rotation must return 32 bytes, this one returned {found}")
@@ -199,7 +269,7 @@ def encryption_key(slot: Slot, secret_hash: bytes, rotation: Rotation = default_
 @frozen(slots=True)
 class TopicKeys:
     """
-    What the members of a topic share.
+    The keys that the members of a topic share.
 
     @ivar topic_id: 32 bytes.
     @ivar secret_hash: the result of L{initial_secret_hash}, 32 bytes; not in the repr.
@@ -215,6 +285,22 @@ class TopicKeys:
         Return the slot of a unix minute.
         """
         return Slot(self.topic_id, minute)
+
+    @property
+    def has_secret(self) -> bool:
+        """
+        Whether the initial secret is not empty.  If it is empty, anyone who knows the topic can derive all
+        keys.
+        """
+        return self.secret_hash != NO_SECRET
+
+    def rotated(self, minute: int) -> bytes:
+        """
+        Return the seed that the rotation derives for a unix minute, 32 bytes.
+
+        @raise UsageError: the rotation does not return 32 bytes.
+        """
+        return rotated(self.topic_id, minute, self.secret_hash, self.rotation)
 
     def encryption_key(self, slot: Slot) -> KeyPair:
         """

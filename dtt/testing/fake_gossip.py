@@ -12,10 +12,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dtt.arguments import check_bytes, check_id
 from dtt.deferreds import Waiters
-from dtt.errors import ContentTooLarge, DuplicateContent, TopicLeft
+from dtt.errors import ContentTooLarge, DuplicateContent, NotNeighbor, TopicLeft
+from dtt.gossip.observers import check_observer
 from dtt.gossip.proto.config import GossipConfig
-from dtt.interfaces import GossipMessage, IGossip, IGossipObserver, PeerId
+from dtt.interfaces import GossipMessage, GossipObserver, IGossip, PeerId
 from dtt.records.record import MAX_MESSAGE_HASHES
 from dtt.records.topic import truncated_sha512
 
@@ -30,6 +32,11 @@ class FakeGossip:
 
     @ivar joins: the peers passed to L{join}, one tuple per call.
     @ivar broadcasts: the contents sent, to all or to neighbours, in order.
+    @ivar sent: the contents sent to one neighbour, with its peer id, in order.
+    @ivar part: further members of our part of the swarm.
+    @ivar knows: whether most of them are known.
+    @ivar parts: what members that are compared answer.
+    @ivar compared: the members passed to L{compare}.
     @ivar on_join: called with the peers of each L{join}.
     """
 
@@ -38,10 +45,16 @@ class FakeGossip:
     def __init__(self) -> None:
         self.joins: list[tuple[PeerId, ...]] = []
         self.broadcasts: list[bytes] = []
+        self.sent: list[tuple[PeerId, bytes]] = []
+        self.part: set[PeerId] = set()
+        self.knows = False
+        self.parts: dict[PeerId, tuple[PeerId, ...]] = {}
+        self.compared: list[PeerId] = []
         self.on_join: Callable[[tuple[PeerId, ...]], object] = lambda peers: None
         self._neighbors: dict[PeerId, None] = {}
         self._contents: dict[bytes, None] = {}
-        self._observers: dict[object, IGossipObserver] = {}
+        self._heard: dict[bytes, None] = {}
+        self._observers: dict[object, GossipObserver] = {}
         self._joining: Waiters[None] = Waiters()
         self._left = False
 
@@ -83,27 +96,41 @@ class FakeGossip:
         self.joins.append(tuple(peers))
         self.on_join(tuple(peers))
 
-    def broadcast(self, content: bytes) -> Deferred[None]:
+    def broadcast(self, content: bytes) -> Deferred[int]:
         """
-        Record the content in L{broadcasts}.
+        Record the content in L{broadcasts}, and fire with the number of neighbours.
 
         @raise TopicLeft: the topic was left.
-        @raise ContentTooLarge: it exceeds C{GossipConfig.max_content}.
-        @raise DuplicateContent: it was broadcast or received before.
+        @raise WrongType: it is not C{bytes}.
+        @raise ContentTooLarge: it exceeds 4055 bytes.
+        @raise DuplicateContent: it was broadcast with a neighbour, or received, before.
         """
-        self._check()
-        if len(content) > GossipConfig().max_content:
-            raise ContentTooLarge(f"{len(content)} bytes")
-        if content in self.broadcasts or content in self._contents:
-            raise DuplicateContent("the same content was broadcast or received recently")
+        self._check_content(content)
         self.broadcasts.append(content)
-        return succeed(None)
+        if self._neighbors:
+            self._heard[content] = None
+        return succeed(len(self._neighbors))
 
-    def broadcast_neighbors(self, content: bytes) -> Deferred[None]:
+    def broadcast_neighbors(self, content: bytes) -> Deferred[int]:
         """
-        Record the content in L{broadcasts}, as L{broadcast} does.
+        Record the content in L{broadcasts}, and fire with the number of neighbours.
         """
-        return self.broadcast(content)
+        self._check_content(content)
+        self.broadcasts.append(content)
+        return succeed(len(self._neighbors))
+
+    def send(self, peer_id: PeerId, content: bytes) -> Deferred[None]:
+        """
+        Record the content in L{sent}.
+
+        @raise NotNeighbor: C{peer_id} is not a neighbour.
+        """
+        check_id("peer_id", peer_id)
+        self._check_content(content)
+        if peer_id not in self._neighbors:
+            raise NotNeighbor(f"{peer_id.hex()[:10]} is not a neighbour; nothing was sent")
+        self.sent.append((peer_id, content))
+        return succeed(None)
 
     def neighbors(self) -> tuple[PeerId, ...]:
         """
@@ -117,6 +144,41 @@ class FakeGossip:
         """
         return tuple(map(truncated_sha512, self._contents))[-MAX_MESSAGE_HASHES:]
 
+    def messages_known_since(self) -> float | None:
+        """
+        C{None} until a content was received, then 0.
+        """
+        return 0.0 if self._contents else None
+
+    def are_foreign(self, hashes: Sequence[bytes], minute: int) -> bool:
+        """
+        Whether there are hashes, and none is that of a content received or sent.
+        """
+        ours = frozenset(map(truncated_sha512, (*self._contents, *self._heard)))
+        return bool(self._contents and hashes) and ours.isdisjoint(hashes)
+
+    def is_of_our_part(self, peer_id: PeerId) -> bool:
+        """
+        Whether it is a neighbour, or in L{part}.
+        """
+        return peer_id in self._neighbors or peer_id in self.part
+
+    def knows_most(self) -> bool:
+        """
+        Return L{knows}.
+        """
+        return self.knows
+
+    def compare(self, peer_id: PeerId) -> Deferred[tuple[PeerId, ...] | None]:
+        """
+        Record the peer in L{compared}, and answer from L{parts}.
+
+        @raise TopicLeft: the topic was left.
+        """
+        self._check()
+        self.compared.append(peer_id)
+        return succeed(self.parts.get(peer_id))
+
     def when_joined(self) -> Deferred[None]:
         """
         Fire when there is a neighbour; fail with L{TopicLeft} once the topic is left.
@@ -127,12 +189,13 @@ class FakeGossip:
             return succeed(None)
         return self._joining.wait()
 
-    def subscribe(self, observer: IGossipObserver) -> Callable[[], None]:
+    def subscribe(self, observer: GossipObserver) -> Callable[[], None]:
         """
         Notify C{observer} of the current neighbours and of all later events.
 
         @return: a function that ends the subscription.
         """
+        check_observer(observer)
         self._check()
         key = object()
         self._observers[key] = observer
@@ -145,13 +208,23 @@ class FakeGossip:
         Drop observers and neighbours, and fail what waits in L{when_joined} with
         L{TopicLeft}.
         """
-        self._left = True
+        if not self._left:
+            self._left = True
+            self._notify(lambda observer: getattr(observer, "topic_left", lambda: None)())
         self._observers.clear()
         self._neighbors.clear()
         self._joining.fire(Failure(TopicLeft("the topic was left")))
         return succeed(None)
 
     # Internals
+
+    def _check_content(self, content: bytes) -> None:
+        check_bytes("content", content)
+        self._check()
+        if len(content) > GossipConfig().max_content:
+            raise ContentTooLarge(f"{len(content)} bytes")
+        if content in self._heard or content in self._contents:
+            raise DuplicateContent("the same content was broadcast or received recently")
 
     def _check(self) -> None:
         if self._left:
@@ -160,12 +233,12 @@ class FakeGossip:
     def _unsubscribe(self, key: object) -> None:
         self._observers.pop(key, None)
 
-    def _notify(self, call: Callable[[IGossipObserver], None]) -> None:
+    def _notify(self, call: Callable[[GossipObserver], object]) -> None:
         for key, observer in tuple(self._observers.items()):
             if key in self._observers:
                 self._guard(call, observer)
 
-    def _guard(self, call: Callable[[T], None], argument: T) -> None:
+    def _guard(self, call: Callable[[T], object], argument: T) -> None:
         try:
             call(argument)
         except Exception:

@@ -26,13 +26,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dtt.errors import DecodeError, DialFailed, RemoteError
-from dtt.interfaces import IListener, ITopicLinks, PeerId
-from dtt.transport.backpressure import WRITABLE, closed_counter, short_reason
+from dtt.counters import snake_case
+from dtt.errors import DecodeError, DialFailed, NoRoom, RemoteError
+from dtt.interfaces import ILinkPaths, IListener, ITopicLinks, LinkPath, PeerId
+from dtt.transport.backpressure import WRITABLE, short_reason
 from dtt.transport.dialing import Dials
+from dtt.transport.settings import TransportSettings
 from dtt.transport.streams.frames import FrameParser
 from dtt.transport.streams.multiplexer import Link, Multiplexer
-from dtt.wire.addresses import STREAMS, Address, PeerAddress, direct_addresses
+from dtt.wire.addresses import STREAMS, TRANSPORT_NAMES, Address, PeerAddress, direct_addresses
 
 
 class MemoryHub:
@@ -54,18 +56,21 @@ class MemoryHub:
         self._stalled: set[PeerId] = set()
         self._count = 0
 
-    def transport(self, peer_id: PeerId, kind: int = STREAMS) -> MemoryPeerTransport:
+    def transport(
+        self, peer_id: PeerId, kind: int = STREAMS, settings: TransportSettings | None = None
+    ) -> MemoryPeerTransport:
         """
-        Create a transport for C{peer_id}, listening on an address of its own.
+        Create a transport for C{peer_id}, listening on a separate address.
 
         @param peer_id: 32 bytes.
         @param kind: the number of the transport in address hints.
+        @param settings: its settings; C{None}: the defaults.
         """
         self._count += 1
         address = PeerAddress(
             kind, f"10.{self._count >> 16 & 255}.{self._count >> 8 & 255}.{self._count & 255}", 4433
         )
-        transport = MemoryPeerTransport(self, peer_id, address)
+        transport = MemoryPeerTransport(self, peer_id, address, settings)
         self._listeners[address.host, address.port] = transport
         return transport
 
@@ -107,6 +112,7 @@ class RecordingLinks:
     @ivar messages: (peer id, message) pairs, in order.
     @ivar connected: peer ids, in order.
     @ivar disconnected: peer ids, in order.
+    @ivar broken: (peer id, when it was last heard, reason) of broken connections.
     @ivar on_message: called with the peer id and the message after each message is
         recorded.
     """
@@ -115,6 +121,7 @@ class RecordingLinks:
         self.messages: list[tuple[PeerId, bytes]] = []
         self.connected: list[PeerId] = []
         self.disconnected: list[PeerId] = []
+        self.broken: list[tuple[PeerId, float, str]] = []
         self.on_message: Callable[[PeerId, bytes], object] = lambda peer_id, message: None
 
     def messages_received(self, peer_id: PeerId, messages: Sequence[bytes]) -> None:
@@ -130,6 +137,10 @@ class RecordingLinks:
     def peer_disconnected(self, peer_id: PeerId) -> None:
         """Record the peer in C{disconnected}."""
         self.disconnected.append(peer_id)
+
+    def link_broken(self, peer_id: PeerId, heard: float, reason: str) -> None:
+        """Record the connection in C{broken}."""
+        self.broken.append((peer_id, heard, reason))
 
 
 class _End:
@@ -152,9 +163,13 @@ class _End:
         self.own_id = transport.peer_id
         self.peer_id = peer_id
         self.opened_by_us = opened_by_us
+        self.kind = transport.kinds[0]
+        self.remote: tuple[str, int] | None = None
+        self.path = LinkPath(TRANSPORT_NAMES[self.kind])
         self.exporter = exporter
+        self.networks: tuple[str, ...] = ()
         self.other: _End | None = None
-        self._parser = FrameParser()
+        self._parser = FrameParser(transport.multiplexer.max_message_size)
         self._inbox: list[bytes] = []
         self._link: Link | None = None
         self._up = False
@@ -179,6 +194,11 @@ class _End:
         if not self.opened_by_us:
             self._transport._dials.connected(self.peer_id)
         self.read()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the other end has read what was sent."""
+        return self.unsent == 0 and not self._closed
 
     def send(self, frame: bytes) -> None:
         """Deliver C{frame} to the other end after one latency."""
@@ -207,6 +227,9 @@ class _End:
                 self.abort("internal error")
             if self.other is not None and self.unsent_by_other() < WRITABLE:
                 self.other._transport.multiplexer.writers.check()
+        other = self.other
+        if other is not None and other._link is not None and not self._inbox:
+            other._transport.multiplexer.has_room(other._link)
 
     def unsent_by_other(self) -> int:
         """The other end's L{unsent}."""
@@ -216,11 +239,11 @@ class _End:
         """Break the connection at both ends immediately."""
         if self.other is None:
             return
-        self._transport.counters[closed_counter(reason)] += 1
+        self._transport.counters["closed_" + snake_case(reason)] += 1
         other, self.other = self.other, None
         other.other = None
-        self._gone()
-        other._gone()
+        self._gone(reason)
+        other._gone(reason)
 
     def _arrived(self, data: bytes) -> None:
         if self.other is not None:
@@ -229,7 +252,6 @@ class _End:
 
     def _ended(self) -> None:
         self.read()
-        self._closed = True
         if self.other is not None:
             self._hub.clock.callLater(self._hub.latency, self.other._closed_cleanly)
         self._gone()
@@ -238,7 +260,9 @@ class _End:
         self.other = None
         self._gone()
 
-    def _gone(self) -> None:
+    def _gone(self, reason: str = "by peer") -> None:
+        if self._closed:
+            reason = ""
         self._closed = True
         self._inbox.clear()
         link, self._link = self._link, None
@@ -246,30 +270,38 @@ class _End:
             self._up = False
             self._hub._connections.remove(self)
         if link is not None:
-            self._transport.multiplexer.connection_lost(link)
+            self._transport.multiplexer.connection_lost(link, reason)
 
 
-@implementer(IListener)
+@implementer(IListener, ILinkPaths)
 class MemoryPeerTransport:
     """
     An L{IListener} on a L{MemoryHub}. Use L{MemoryHub.transport} to create one.
 
     @ivar peer_id: this transport's peer id, 32 bytes.
     @ivar counters: counts of events, by name.
+    @ivar lists_loopback: has no effect.
     @ivar multiplexer: the table of connections.
     """
 
     finds_peers = False
 
-    def __init__(self, hub: MemoryHub, peer_id: PeerId, address: PeerAddress) -> None:
-        self.kind = address.transport
+    def __init__(
+        self,
+        hub: MemoryHub,
+        peer_id: PeerId,
+        address: PeerAddress,
+        settings: TransportSettings | None = None,
+    ) -> None:
+        self.kinds = (address.transport,)
         self.port: int | None = address.port
         self.peer_id = peer_id
         self.counters: Counter[str] = Counter()
+        self.lists_loopback = True
         self._hub = hub
         self._address = address
         self._listening = True
-        self.multiplexer = Multiplexer(hub.clock, peer_id, self.counters)
+        self.multiplexer = Multiplexer(hub.clock, peer_id, self.counters, settings)
         self._dials = Dials(hub.clock, self._attempt)
 
     def listen(self, host: str, port: int) -> None:
@@ -280,6 +312,16 @@ class MemoryPeerTransport:
     def set_external_host(self, host: str | None) -> None:
         """
         Do nothing: all peers see the same addresses.
+        """
+
+    def network_changed(self) -> None:
+        """
+        Do nothing: connections of the hub do not die unnoticed.
+        """
+
+    def peer_moved(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
+        """
+        Do nothing: addresses do not change.
         """
 
     def stop(self) -> Deferred[None]:
@@ -306,7 +348,9 @@ class MemoryPeerTransport:
         """Stop accepting and sending messages of a topic."""
         self.multiplexer.close_topic(topic_id)
 
-    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
+    def dial(
+        self, peer_id: PeerId, addresses: Sequence[Address], topic_id: bytes | None = None
+    ) -> Deferred[None]:
         """Connect to a peer, unless a connection exists."""
         if peer_id == self.peer_id:
             return fail(DialFailed("own key"))
@@ -314,11 +358,27 @@ class MemoryPeerTransport:
             return succeed(None)
         if not self._listening:
             return fail(DialFailed("stopped"))
-        return self._dials.dial(peer_id, direct_addresses(addresses, self.kind))
+        try:
+            self.multiplexer.check_dial(self._dials.is_full(peer_id))
+        except NoRoom as error:
+            return fail(error)
+        return self._dials.dial(peer_id, direct_addresses(addresses, *self.kinds))
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """Is there a connection to this peer?"""
         return self.multiplexer.is_connected(peer_id)
+
+    def path(self, peer_id: PeerId) -> LinkPath | None:
+        """
+        Return how the peer is reached; C{None} if it is not connected.
+        """
+        return self.multiplexer.path(peer_id)
+
+    def connections_used(self) -> tuple[int, int]:
+        """
+        Return how many connections serve their peers, and how many may at most.
+        """
+        return self.multiplexer.connections_used()
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """Send a message to a connected peer; false if it is not accepted."""
@@ -370,6 +430,6 @@ class MemoryPeerTransport:
             self._hub.clock.callLater(self._hub.latency, theirs.made)
             ours.made()
             if ours._link is None:
-                result.errback(DialFailed("too many connections"))
+                result.errback(NoRoom("too many connections"))
             else:
                 result.callback(None)

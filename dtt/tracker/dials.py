@@ -3,10 +3,9 @@ Joins the members that were found, with limited concurrency.
 
 Rules: publishers come before members known from hearsay, and both are joined in
 random order; each member is joined once per round; a few are joined
-concurrently, further ones one at a time.  Thus a publisher that does not answer
-delays no other, and a slot full of forged records does not make us dial them
-all at the same moment.  An id without an address that may be dialled now does
-not count against the limit: if its address is found later, it is joined then
+concurrently, further ones one at a time.  Thus a publisher that does not answer does not delay others, and a
+slot full of forged records does not make us dial all of them at once.  An id without an address that may be
+dialled now does not count against the limit: if its address is found later, it is joined then
 (docs/protocol/latency.md section 3, item 2).
 """
 

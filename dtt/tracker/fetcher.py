@@ -2,59 +2,42 @@
 The fetcher: searches for members while there is no neighbour.
 
 Rules (docs/protocol/records.md section 6, "Fetcher" and "dtt's pace";
-docs/protocol/latency.md section 3): while there is no neighbour, read the slots
-of the previous and the current minute, join each member found there as soon as
-the datagram with its record arrives, publish our own record, wait, and repeat.
-The waits are short at first and grow.  When the last neighbour is lost, the
-search starts again immediately.
+docs/protocol/latency.md section 3): while there is no neighbour, ask all
+discovery channels, join each member as soon as the datagram with its record
+arrives, publish our own record, wait, and repeat.  The waits are short at first and grow; when another
+channel becomes usable, they start again.  When the last neighbour is lost, the search starts again
+immediately.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
-from attrs import define, evolve
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError, TimeoutError
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from zope.interface import implementer
 
-from dtt.dht.client.lookup import ALPHA
-from dtt.dht.client.placement import INNER
-from dtt.discovery.candidates import FoundRecord, candidates, recent_minutes
-from dtt.discovery.record_slot import RecordClient
+from dtt.deferreds import abandon, first_of
+from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.channels import Channels
+from dtt.discovery.hearsay import Hearsay
+from dtt.discovery.interfaces import ContentSource, SearchState
 from dtt.discovery.shared import SharedServices
-from dtt.discovery.slot_reader import LOOKUP_LIFETIME, PATIENT_WIDTH, URGENT, Effort
-from dtt.interfaces import GossipMessage, IGossip, IGossipObserver
-from dtt.records.record import GossipContent
+from dtt.events import count_of, duration
+from dtt.interfaces import GossipMessage, IGossip
+from dtt.records.record import RecordContent
 from dtt.records.topic import unix_minute
 from dtt.tracker.dials import Dials
 from dtt.tracker.loop import LoopService
+from dtt.wire.addresses import PeerAddress
 
 #: The first waits between two reads, in seconds (docs/protocol/records.md section 6,
 #: "dtt's pace").
 FIRST_WAITS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 #: (seconds without a neighbour, minimum wait in seconds) (the same source; the
-#: last pair is a guess: at most 8 packets per second in the first ten minutes, 4
+#: first pairs are guesses: at most 8 packets per second in the first ten minutes, 4
 #: later, docs/protocol/latency.md section 4).
-SLOWER_WHEN_ALONE = ((600.0, 15.0), (60.0, 5.0), (10.0, 3.0))
-
-#: For this many seconds after a minute begins, every poll also reads the previous
-#: minute.
-TURN_OF_MINUTE = 5.0
-
-#: Later in a minute, the first read of the previous minute begins when that of the
-#: current one has ended, or this many seconds after its start, unless a member has
-#: been found: a read costs a hundred datagrams, and most members have a record in
-#: both minutes.  Guess: four round trips.
-PREVIOUS_AFTER = 0.7
-
-#: After this many seconds without a neighbour, the next poll does a new lookup
-#: instead of querying the same nodes again, because nearer nodes may have become
-#: known (docs/protocol/latency.md section 3, item 7; the later ones: guesses).
-LOOK_ANEW_AFTER = (2.0, 8.0, 25.0)
+SLOWER_WHEN_ALONE = ((600.0, 20.0), (300.0, 12.0), (60.0, 6.0), (10.0, 4.0))
 
 #: Seconds between the first put in a minute and a second one, which replenishes the
 #: copies (docs/protocol/dht.md section 4 says "later in the minute"; guess).
@@ -63,17 +46,18 @@ TOP_UP_AFTER = 10.0
 #: The first put and the one that replenishes the copies (the same source).
 PUTS_IN_A_MINUTE = 2
 
+#: The maximum number of further puts in a minute because our addresses have changed: our external addresses
+#: are unknown at first (guess).
+PUTS_FOR_ADDRESSES = 3
+
 #: A neighbour that lasts fewer seconds does not end the search: otherwise a member
 #: that accepts us and drops us immediately would make us query without any pause
 #: (guess).
 FLAPPING = 1.0
 
-#: Seconds without a neighbour after which lookups are patient (guess).
-URGENT_FOR = 10.0
-
-#: Seconds without a neighbour, although members were found and dialled, after which
-#: the operator is warned (guess; by then everything has failed twice).
-UNREACHABLE_AFTER = 60.0
+#: Members that are only named in records are dialled after this many seconds without a neighbour:
+#: most cost a lookup of their address, and most publishers can be joined before (guess).
+NAMED_AFTER = 2.0
 
 
 def wait_after(polls: int, alone_for: float, setting: float) -> float:
@@ -90,59 +74,37 @@ def wait_after(polls: int, alone_for: float, setting: float) -> float:
     return min(FIRST_WAITS[polls - 1], setting) if polls <= len(FIRST_WAITS) else setting
 
 
-def minutes_to_read(now: float, polls: int, older_first: bool) -> tuple[int, ...]:
-    """
-    Return the unix minutes of the slots that the next read covers.
-
-    @param now: unix seconds.
-    @param polls: the number of reads so far.
-    @param older_first: whether the first read begins one minute earlier.
-    """
-    minute = int(now // 60)
-    if polls == 0 and older_first:
-        return recent_minutes(max(0, minute - 1))
-    if polls % 2 == 0 or now % 60 < TURN_OF_MINUTE:
-        return recent_minutes(minute)
-    return (minute,)
-
-
-def effort_after(alone_for: float) -> Effort:
-    """
-    Return the effort of every read but the first.  After some time without a
-    neighbour, a slower and cheaper lookup misses no member either.
-
-    @param alone_for: seconds since the search began.
-    """
-    lifetime = next((after for after in LOOK_ANEW_AFTER if alone_for < 2 * after), LOOKUP_LIFETIME)
-    if alone_for < URGENT_FOR:
-        return evolve(URGENT, lifetime=lifetime, nearest=INNER)
-    return Effort(ALPHA, PATIENT_WIDTH, lifetime, nearest=INNER)
-
-
 @define
 class _Search:
     """
     The state of one search: a period without neighbours.
 
-    @ivar since: when it began.
+    @ivar since: when it began, or when another channel could be used.
+    @ivar channels: the number of channels that could be used then.
     @ivar polls: the number of reads so far.
     @ivar minute: the minute of our last put.
     @ivar puts: the number of puts in that minute.
     @ivar put_at: the time of the last put.
-    @ivar tried: whether any member was joined.
-    @ivar warned: whether the operator was warned that no member can be reached.
+    @ivar named: the addresses that the records of that minute name.
+    @ivar changes: the number of puts in that minute because these have changed.
     """
 
     since: float
+    channels: int = 0
     polls: int = 0
     minute: int | None = None
     puts: int = 0
     put_at: float = 0.0
-    tried: bool = False
-    warned: bool = False
+    named: set[PeerAddress] = field(factory=set)
+    changes: int = 0
+
+    def begin(self, now: float, channels: int) -> None:
+        """
+        Start again.
+        """
+        self.since, self.channels, self.polls, self.minute = now, channels, 0, None
 
 
-@implementer(IGossipObserver)
 class Fetcher(LoopService):
     """
     Searches for members whenever the topic has no neighbour.
@@ -154,22 +116,20 @@ class Fetcher(LoopService):
         self,
         shared: SharedServices,
         gossip: IGossip,
-        records: RecordClient,
-        content: Callable[[], GossipContent],
+        channels: Channels,
+        content: ContentSource,
     ) -> None:
         """
         @param shared: the services of the tracker.
         @param gossip: the gossip of the topic.
-        @param records: fetches and publishes records.
+        @param channels: find members, and publish our record.
         @param content: returns the current content of our record.
         """
         self._reactor = shared.reactor
         self._config = shared.config.bootstrap
-        self._dht = shared.dht
         self._gossip = gossip
-        self._records = records
+        self._channels = channels
         self._content = content
-        self._reachable = shared.reachable
         self._dials = Dials(
             shared.reactor,
             shared.rng,
@@ -178,8 +138,10 @@ class Fetcher(LoopService):
             self._config.per_peer_join_settle_time,
             shared.transport.finds_peers,
         )
+        self._hearsay = Hearsay()
         self._alone: Deferred[None] | None = None
         self._publishing: Deferred[None] | None = None
+        self._searching: _Search | None = None
 
     async def run(self) -> None:
         """
@@ -187,9 +149,9 @@ class Fetcher(LoopService):
         repeat.
         """
         unsubscribe = self._gossip.subscribe(self)
-        self._records.on_record = self._record_found
+        self._channels.on_record = self._record_found
         try:
-            await self._dht.when_ready()
+            await self._channels.when_ready()
             search: _Search | None = None
             while True:
                 if self._gossip.neighbors():
@@ -201,53 +163,80 @@ class Fetcher(LoopService):
                         await self._joined_within(self._wait(search, True))
                     else:
                         search = None
-                search = search or _Search(since=self._reactor.seconds())
+                search = search or _Search(self._reactor.seconds())
+                self._searching = search
                 await self._search(search)
+                self._searching = None
         finally:
             unsubscribe()
-            self._records.on_record = lambda _: None
+            self._channels.stop_waiting()
+            self._channels.on_record = lambda _: None
+            self._searching = None
             self._dials.stop()
             if self._publishing is not None:
                 self._publishing.cancel()
+
+    @property
+    def searching(self) -> bool:
+        """
+        Whether it searches now.
+        """
+        return self._searching is not None
+
+    def doing(self) -> str:
+        """
+        Return a description of what the fetcher does now.
+        """
+        if self._alone is not None:
+            return "has a neighbour, so it does not search"
+        search = self._searching
+        if search is None:
+            return "waits until a DHT node answers" if self.running else "has not started"
+        alone_for = self._reactor.seconds() - search.since
+        since = count_of(int(alone_for), "second") if alone_for < 120 else duration(alone_for)
+        reads = count_of(search.polls, "read")
+        own = "storing our record" if self._publishing is not None else "our record was put"
+        if search.minute is None:
+            own = "our record was not put yet"
+        joining = "; joining a member" if self._dials.began else ""
+        return f"searches: {reads} in {since}; {own}{joining}"
+
+    def addresses_changed(self) -> None:
+        """
+        If there is no neighbour, put our record again soon: our addresses have changed.
+        """
+        search = self._searching
+        if search is not None and search.minute is not None and self._publishing is None:
+            self._publish(search)
 
     async def _search(self, search: _Search) -> None:
         """
         Read, join, publish and wait, until there is a neighbour.
         """
-        if self._config.publish_record_on_startup:
-            self._publish(search)
         while not self._gossip.neighbors():
+            if search.channels != self._channels.ready:
+                if self._channels.unready:
+                    # Those that wait for the same thing become ready one after another, in one turn.
+                    await deferLater(self._reactor, 0)
+                # Those that were asked before may have been of no use: ask as at the beginning.
+                search.begin(self._reactor.seconds(), self._channels.ready)
+                if self._config.publish_record_on_startup:
+                    self._publish(search)
             self._dials.next_round()
-            found = await self._until_joined(self._read(search))
+            alone_for = self._reactor.seconds() - search.since
+            state = SearchState(alone_for, search.polls, lambda: self._dials.began)
+            found = await self._until_joined(self._channels.find("fetcher", state))
             search.polls += 1
             if found is None:
                 return
-            self._dials.add(*candidates(found))
-            search.tried = search.tried or self._dials.began
+            publishers, named = self._hearsay.candidates(found, self._reactor.seconds())
+            self._dials.add(publishers, named if alone_for >= NAMED_AFTER else ())
             self._publish(search)
-            self._warn_if_unreachable(search)
             wait = self._wait(search, bool(found))
             if self._dials.began:
                 wait = max(wait, self._config.join_confirmation_wait_time)
-            if await self._joined_within(wait):
+            if await self._joined_within(wait, self._channels.when_more_ready()):
                 return
-
-    async def _read(self, search: _Search) -> list[FoundRecord]:
-        now = self._reactor.seconds()
-        minutes = minutes_to_read(now, search.polls, self._config.check_older_records_first_on_startup)
-        current = unix_minute(now)
-        if search.polls:
-            return await self._records.fetch(minutes, "fetcher", effort_after(now - search.since))
-        if minutes[-1] != current or len(minutes) == 1 or now % 60 < TURN_OF_MINUTE:
-            return await self._records.fetch(minutes, "fetcher", URGENT)
-        reading = Deferred.fromCoroutine(self._records.fetch((current,), "fetcher", URGENT))
-        pause: Deferred[None] = deferLater(self._reactor, PREVIOUS_AFTER)
-        try:
-            await _first_of(reading, pause)
-            earlier = () if self._dials.began else minutes[:-1]
-            return [*await self._records.fetch(earlier, "fetcher", URGENT), *await reading]
-        finally:
-            _abandon(reading, pause)
 
     def _record_found(self, record: FoundRecord) -> None:
         """
@@ -266,68 +255,72 @@ class Fetcher(LoopService):
         # Don't wait past the beginning of a minute: it has a new slot, which needs our record.
         return min(wait, max(60 - now % 60, FIRST_WAITS[-1]))
 
-    async def _until_joined(
-        self, reading: Coroutine[Any, Any, list[FoundRecord]]
-    ) -> list[FoundRecord] | None:
+    async def _until_joined(self, read: Deferred[list[FoundRecord]]) -> list[FoundRecord] | None:
         """
         Return the records that were read; C{None} as soon as there is a neighbour,
         which cancels the read.
         """
-        read = Deferred.fromCoroutine(reading)
         joined = self._gossip.when_joined()
         try:
-            return await read if await _first_of(read, joined) == 0 else None
+            return await read if await first_of(read, joined) == 0 else None
         finally:
-            _abandon(read, joined)
+            abandon(read, joined)
 
-    async def _joined_within(self, seconds: float) -> bool:
+    async def _joined_within(self, seconds: float, *sooner: Deferred[None]) -> bool:
+        """
+        Wait for a neighbour, and return whether there is one.
+
+        @param seconds: the maximum wait.
+        @param sooner: stop waiting when one of these has fired.
+        """
+        pause: Deferred[None] = deferLater(self._reactor, seconds)
+        waiting = (self._gossip.when_joined(), pause, *sooner)
         try:
-            await self._gossip.when_joined().addTimeout(seconds, self._reactor)
-        except TimeoutError:
-            return False
-        return True
+            return await first_of(*waiting) == 0
+        finally:
+            abandon(*waiting)
 
     def _publish(self, search: _Search) -> None:
         """
-        Put our record in the background: once per minute, and once more to
-        replenish its copies.
+        Put our record in the background: once per minute, once more to replenish its
+        copies, and when our addresses have changed.
         """
         now = self._reactor.seconds()
         minute = unix_minute(now)
         if minute != search.minute:
-            search.minute, search.puts = minute, 0
+            search.minute, search.puts, search.changes = minute, 0, 0
+            search.named.clear()
             if self._publishing is not None:  # it is retrying for a minute that is over
                 self._publishing.cancel()
-        if self._publishing is not None or search.puts == PUTS_IN_A_MINUTE:
+        if self._publishing is not None:
             return
-        if search.puts and now - search.put_at < TOP_UP_AFTER:
+        if search.puts < PUTS_IN_A_MINUTE and (not search.puts or now - search.put_at >= TOP_UP_AFTER):
+            search.puts += 1
+        elif search.changes < PUTS_FOR_ADDRESSES and not search.named.issuperset(self._content().addresses):
+            search.changes += 1
+        else:
             return
-        search.puts += 1
         search.put_at = now
+
+        def content() -> RecordContent:
+            made = self._content()
+            search.named.update(made.addresses)
+            return made
 
         async def publish() -> None:
             try:
-                await self._records.publish(minute, self._content(), "fetcher", urgent=True)
+                await self._channels.publish(content, "fetcher", urgent=True)
             except CancelledError:
-                pass
+                self._publishing = None
+                return
             except Exception:
                 self._log.failure("Publishing the record failed with an unexpected error (a bug)")
             self._publishing = None
+            self.addresses_changed()
 
         publishing = Deferred.fromCoroutine(publish())
         if not publishing.called:
             self._publishing = publishing
-
-    def _warn_if_unreachable(self, search: _Search) -> None:
-        alone_for = self._reactor.seconds() - search.since
-        if search.warned or not search.tried or alone_for < UNREACHABLE_AFTER or self._reachable():
-            return
-        search.warned = True
-        self._log.warn(
-            "There are other members, but none of them can be reached, and none has reached us: "
-            "both sides are probably behind NATs or firewalls. One side must be reachable: open or "
-            "forward the ports of --listen on one of the machines, or use iroh with a relay."
-        )
 
     def neighbor_up(self, peer_id: bytes) -> None:
         """
@@ -346,25 +339,3 @@ class Fetcher(LoopService):
         """
         Do nothing.
         """
-
-
-async def _first_of(*deferreds: Deferred[Any]) -> int:
-    """
-    Wait until one of C{deferreds} has fired.  Raises its exception if it failed.
-
-    @return: the index of that one.
-    """
-    try:
-        _, first = await DeferredList(deferreds, fireOnOneCallback=True, fireOnOneErrback=True)
-    except FirstError as error:
-        error.subFailure.raiseException()
-    return first
-
-
-def _abandon(*deferreds: Deferred[Any]) -> None:
-    """
-    Cancel C{deferreds}, and ignore their failures.
-    """
-    for deferred in deferreds:
-        deferred.addErrback(lambda _: None)
-        deferred.cancel()

@@ -40,8 +40,7 @@ class LoopService(Service):
         Start the coroutine.
         """
         super().startService()
-        self._running = Deferred.fromCoroutine(self.run())
-        self._running.addErrback(self._ended)
+        self._begin()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -55,6 +54,21 @@ class LoopService(Service):
             return succeed(None)
         running.cancel()
         return running
+
+    def restart(self) -> None:
+        """
+        Restart the coroutine, unless the service is stopped.
+        """
+        running = self._running
+        if running is None:
+            return
+        # It ends before it returns, unless it cleans up.
+        running.addBoth(lambda _: self._begin() if self._running is running else None)
+        running.cancel()
+
+    def _begin(self) -> None:
+        self._running = Deferred.fromCoroutine(self.run())
+        self._running.addErrback(self._ended)
 
     def _ended(self, failure: Failure) -> None:
         if failure.check(CancelledError, TopicLeft) is None:
@@ -100,6 +114,13 @@ class PeriodicService(LoopService):
         Do the periodic work once.
         """
         raise NotImplementedError
+
+    def restart(self) -> None:
+        """
+        Tick now if the topic is joined, otherwise as soon as it is.
+        """
+        self._initial = 0.0
+        super().restart()
 
     async def run(self) -> None:
         """

@@ -1,25 +1,31 @@
 """
 The mergers: find and join the other bubbles of a partitioned swarm.
 
-Both read the slots of the previous and the current minute, and join a few of
-the members found there (docs/protocol/records.md section 6).  Bubble merge acts
-while there are few neighbours, message overlap merge when a record shows that
-its publisher receives other messages than we do.
+Both query the discovery channels, and join a few of the members found
+(docs/protocol/records.md section 6).  Bubble merge acts while there are few
+neighbours, message overlap merge when a record shows that its publisher receives
+other messages than we do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from dtt.config import BubbleMergeConfig, MessageOverlapMergeConfig
-from dtt.discovery.candidates import FoundRecord, candidates, recent_minutes
-from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.channels import Channels
+from dtt.discovery.hearsay import Hearsay
 from dtt.interfaces import IGossip
-from dtt.records.topic import unix_minute
 from dtt.tracker.loop import PeriodicService
+
+#: Seconds from joining to the early look: members that start together may form several bubbles,
+#: and see each other's records a second later (docs/protocol/records.md section 6, "Quiet parts").
+EARLY_LOOK: Final = (2.0, 3.0)
 
 
 class _Merger(PeriodicService):
@@ -33,13 +39,13 @@ class _Merger(PeriodicService):
         rng: Random,
         config: BubbleMergeConfig | MessageOverlapMergeConfig,
         gossip: IGossip,
-        records: RecordClient,
+        channels: Channels,
     ) -> None:
         """
         @param rng: draws the jitter, and chooses the members to join.
         @param config: the intervals and limits.
         @param gossip: the gossip of the topic.
-        @param records: reads the slots.
+        @param channels: find the members.
         """
         super().__init__(
             reactor,
@@ -50,23 +56,24 @@ class _Merger(PeriodicService):
             jitter=config.max_jitter,
         )
         self._max_join_peers = config.max_join_peers
-        self._records = records
-
-    async def _read(self, source: str) -> list[FoundRecord]:
-        return await self._records.fetch(recent_minutes(unix_minute(self._reactor.seconds())), source)
+        self._channels = channels
+        self._hearsay = Hearsay()
 
     def _join_some(self, records: Sequence[FoundRecord]) -> None:
         """
         Join a random selection of the members that C{records} name.
         """
-        publishers, hearsay = candidates(records, without=self._gossip.neighbors())
+        now = self._reactor.seconds()
+        publishers, hearsay = self._hearsay.candidates(records, now, self._gossip.neighbors())
         named = publishers + hearsay
         self._gossip.join(self._rng.sample(named, min(self._max_join_peers, len(named))))
 
 
 class BubbleMerge(_Merger):
     """
-    Bubble merge: joins members found in the slots while there are few neighbours.
+    Bubble merge: joins members found while there are few neighbours.
+
+    @ivar on_looked: an attribute to set: called after the early look.
     """
 
     def __init__(
@@ -75,25 +82,49 @@ class BubbleMerge(_Merger):
         rng: Random,
         config: BubbleMergeConfig,
         gossip: IGossip,
-        records: RecordClient,
+        channels: Channels,
     ) -> None:
         """
         @param rng: draws the jitter, and chooses the members to join.
         @param config: the intervals and limits.
         @param gossip: the gossip of the topic.
-        @param records: reads the slots.
+        @param channels: find the members.
         """
-        super().__init__(reactor, rng, config, gossip, records)
+        super().__init__(reactor, rng, config, gossip, channels)
         self._min_neighbors = config.min_neighbors
+        self.on_looked: Callable[[], object] = lambda: None
+
+    async def run(self) -> None:
+        """
+        Wait until the topic is joined, look early, then tick until cancelled.
+        """
+        await self._gossip.when_joined()
+        after = self._rng.uniform(*EARLY_LOOK)
+        if self._initial > after:
+            await deferLater(self._reactor, after)
+            await self._look()
+            self._initial -= after
+        await super().run()
+
+    async def _look(self) -> None:
+        """
+        Join a few members that have started at the same time and are not known to be in our partition.
+        """
+        records = await self._channels.watch("bubble merge")
+        if not self._has_enough():
+            strangers = [each for each in records if not self._gossip.is_of_our_part(each.publisher)]
+            if strangers:
+                self._join_some(strangers)
+        self.on_looked()
 
     async def tick(self) -> None:
         """
-        Read the slots, and join a few members, unless there are enough
+        Search for members, and join a few members, unless there are enough
         neighbours.
         """
-        if self._has_enough():  # saves the reads
+        if self._has_enough():  # saves the search
             return
-        records = await self._read("bubble merge")
+        records = await self._channels.find("bubble merge")
         if not self._has_enough():
             self._join_some(records)
 
@@ -103,22 +134,23 @@ class BubbleMerge(_Merger):
 
 class MessageOverlapMerge(_Merger):
     """
-    Message overlap merge: joins members that have received messages, but none of
-    the ones that we have received.
+    Message overlap merge: joins members that receive other messages than we do.
     """
 
     async def tick(self) -> None:
         """
-        Read the slots, and join a few members whose messages don't overlap ours.
+        Search for members, and join a few whose records show that they are in another partition of the swarm.
+        A neighbour never is, whatever its record lists.
         """
-        if not self._gossip.message_hashes():
+        if self._gossip.messages_known_since() is None:  # saves the reads
             return
-        records = await self._read("message overlap merge")
-        ours = frozenset(self._gossip.message_hashes())
+        records = await self._channels.find("message overlap merge")
+        neighbors = self._gossip.neighbors()
         self._join_some(
             [
                 record
                 for record in records
-                if record.last_message_hashes and ours.isdisjoint(record.last_message_hashes)
+                if record.publisher not in neighbors
+                and self._gossip.are_foreign(record.last_message_hashes, record.minute)
             ]
         )

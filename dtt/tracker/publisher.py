@@ -7,16 +7,14 @@ current minute with up to 5 neighbours and 5 message hashes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 from twisted.internet.interfaces import IReactorTime
 
 from dtt.config import PublisherConfig
-from dtt.discovery.record_slot import RecordClient
+from dtt.discovery.channels import Channels
+from dtt.discovery.interfaces import ContentSource
 from dtt.interfaces import IGossip
-from dtt.records.record import GossipContent
-from dtt.records.topic import unix_minute
 from dtt.tracker.loop import PeriodicService
 
 
@@ -31,14 +29,14 @@ class Publisher(PeriodicService):
         rng: Random,
         config: PublisherConfig,
         gossip: IGossip,
-        records: RecordClient,
-        content: Callable[[], GossipContent],
+        channels: Channels,
+        content: ContentSource,
     ) -> None:
         """
         @param rng: draws the jitter.
         @param config: the intervals.
         @param gossip: the gossip of the topic.
-        @param records: publishes the records.
+        @param channels: publish the record.
         @param content: returns the current content of our record.
         """
         super().__init__(
@@ -49,11 +47,11 @@ class Publisher(PeriodicService):
             base=config.base_interval,
             jitter=config.max_jitter,
         )
-        self._records = records
+        self._channels = channels
         self._content = content
 
     async def tick(self) -> None:
         """
-        Publish our record for the current minute.
+        Publish our record.
         """
-        await self._records.publish(unix_minute(self._reactor.seconds()), self._content(), "publisher")
+        await self._channels.publish(self._content, "publisher")

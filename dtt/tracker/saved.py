@@ -1,5 +1,8 @@
 """
-The ports that a tracker reuses after a restart.  Pure.
+The ports that a tracker uses again after a restart.  Pure.
+
+Rule: a port is kept until the settings name another one.  If it is taken, a run uses another port, but does
+not save it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ VERSION = 1
 @frozen(slots=True)
 class SavedPorts:
     """
-    The ports that were bound last; 0: never bound.
+    The kept ports; 0: none.
 
     @ivar dht: the UDP port of the DHT node.
     @ivar streams: the TCP port of the streams transport.

@@ -34,24 +34,29 @@ STALLED_SECONDS = 30.0
 #: within SLOW_SECONDS must not exhaust memory (guess).
 UNSENT_LIMIT = 16 * 1024 * 1024
 
+#: The same before the peer has proved that it knows the secret of a topic: what we send until then
+#: is 16 requests for topics, each with a sealed Join, and fits into half of it.
+STRANGER_UNSENT_LIMIT = 128 * 1024
+
 
 def short_reason(error: RemoteError) -> str:
     """
     Return the reason for which C{error} closes a connection.
 
-    The set of possible reasons is small: a counter is kept for each
-    (L{closed_counter}).
+    The set of possible reasons is small: a counter is kept for each (L{dtt.counters}).
     """
     # DecodeError has a fixed set of texts; other errors may have arbitrary ones.
     return str(error) if isinstance(error, DecodeError) else type(error).__name__
 
 
-def closed_counter(reason: str) -> str:
+def take_bytes(queue: bytearray, most: int) -> bytes:
     """
-    Return the name of the counter for connections closed with C{reason}, for example
-    C{"closed_slow_reader"} for C{"slow reader"}.
+    Remove and return the first bytes of C{queue}, at most C{most}.
     """
-    return "closed_" + reason.lower().replace(" ", "_")
+    with memoryview(queue) as view, view[:most] as part:
+        taken = bytes(part)
+    del queue[:most]
+    return taken
 
 
 class SlowReaderTimeout:
@@ -63,10 +68,10 @@ class SlowReaderTimeout:
         """
         @param clock: schedules the timeouts.
         @param give_up: called once, without arguments, to close the connection; never
-            called from within a method of this object.
+            called from within a method of this object, nor after L{stop}.
         """
         self._clock = clock
-        self._give_up = give_up
+        self._give_up: Callable[[], object] | None = give_up
         self._stalled: IDelayedCall | None = None
         self._slow: IDelayedCall | None = None
 
@@ -97,7 +102,7 @@ class SlowReaderTimeout:
         Give up in the next reactor turn.
         """
         self.cancel()
-        self._stalled = self._clock.callLater(0, self._give_up)
+        self._stalled = self._clock.callLater(0, self._expire)
 
     def cancel(self) -> None:
         """
@@ -107,9 +112,18 @@ class SlowReaderTimeout:
         cancel_if_active(self._slow)
         self._stalled = self._slow = None
 
+    def stop(self) -> None:
+        """
+        Cancel the timeouts, and forget C{give_up}, which usually refers to the connection:
+        this object belongs to it, and a cycle would keep both.
+        """
+        self.cancel()
+        self._give_up = None
+
     def _expire(self) -> None:
         self.cancel()
-        self._give_up()
+        if self._give_up is not None:
+            self._give_up()
 
 
 class SendQueue(Protocol):

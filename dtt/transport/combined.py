@@ -12,7 +12,6 @@ first connected transport on which the peer has admitted us to the topic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, zip_longest
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
@@ -22,10 +21,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.deferreds import cancel_if_active
-from dtt.errors import DialFailed
-from dtt.interfaces import IListener, IPeerTransport, ITopicLinks, PeerId
+from dtt.errors import DialFailed, NoRoom
+from dtt.interfaces import ILinkPaths, IListener, IPeerTransport, ITopicLinks, LinkPath, PeerId
 from dtt.transport.dialing import ATTEMPT_DELAY
-from dtt.wire.addresses import MAX_ADDRESSES, Address, PeerAddress, RelayAddress
+from dtt.wire.addresses import Address, PeerAddress, RelayAddress, alternate
 
 
 @implementer(ITopicLinks)
@@ -51,6 +50,9 @@ class _Links:
         if not self._combined.still_connected(self._number, peer_id, self._topic_id):
             self._links.peer_disconnected(peer_id)
 
+    def link_broken(self, peer_id: PeerId, heard: float, reason: str) -> None:
+        self._links.link_broken(peer_id, heard, reason)
+
 
 @define(slots=True, eq=False)
 class _Race:
@@ -58,22 +60,26 @@ class _Race:
     A dial of one peer.
 
     @ivar peer_id: the peer (32 bytes).
+    @ivar topic_id: a topic of the peer, if known.
     @ivar todo: transports not tried yet, with the addresses for each.
     @ivar result: fires when the peer is connected.
     @ivar running: dials in progress.
     @ivar reasons: why finished dials failed.
+    @ivar no_room: whether all of these failed because we have too many connections.
     @ivar next_attempt: starts the next dial.
     """
 
     peer_id: PeerId
+    topic_id: bytes | None
     todo: list[tuple[IListener, list[Address]]]
     result: Deferred[None] = field(init=False)
     running: dict[IListener, Deferred[None]] = field(factory=dict)
     reasons: list[str] = field(factory=list)
+    no_room: bool = True
     next_attempt: IDelayedCall | None = None
 
 
-@implementer(IPeerTransport)
+@implementer(IPeerTransport, ILinkPaths)
 class CombinedTransport:
     """
     An L{IPeerTransport} that combines several L{IListener}s.
@@ -88,7 +94,7 @@ class CombinedTransport:
         """
         self._clock = clock
         self._transports = tuple(transports)
-        self._by_kind = {transport.kind: transport for transport in transports}
+        self._by_kind = {kind: transport for transport in transports for kind in transport.kinds}
         self.finds_peers = any(transport.finds_peers for transport in transports)
         # (transport, peer, topic) where the peer is connected but has not admitted us to the topic.
         self._not_admitted: set[tuple[int, PeerId, bytes]] = set()
@@ -96,14 +102,12 @@ class CombinedTransport:
 
     def addresses(self) -> tuple[Address, ...]:
         """
-        Return at most 8 addresses and at most one relay.  The transports' addresses
+        Return at most 12 addresses and at most one relay.  The transports' addresses
         alternate, so that none is cut off entirely.
         """
-        listed = [transport.addresses() for transport in self._transports]
-        relays = [a for a in chain.from_iterable(listed) if isinstance(a, RelayAddress)]
-        direct = [[a for a in each if isinstance(a, PeerAddress)] for each in listed]
-        mixed = [a for a in chain.from_iterable(zip_longest(*direct)) if a is not None]
-        return (*mixed[:MAX_ADDRESSES], *relays[:1])
+        listed = [address for transport in self._transports for address in transport.addresses()]
+        relays = [a for a in listed if isinstance(a, RelayAddress)]
+        return (*alternate(a for a in listed if isinstance(a, PeerAddress)), *relays[:1])
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
         """
@@ -120,23 +124,25 @@ class CombinedTransport:
         for transport in self._transports:
             transport.close_topic(topic_id)
 
-    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
+    def dial(
+        self, peer_id: PeerId, addresses: Sequence[Address], topic_id: bytes | None = None
+    ) -> Deferred[None]:
         """
         Dial the peer on every transport that C{addresses} belong to or that finds peers
         by id.
         """
         if self.is_connected(peer_id):
             return succeed(None)
-        todo: dict[int, list[Address]] = {}
+        todo: dict[IListener, list[Address]] = {}
         for address in addresses:
             if address.transport in self._by_kind:
-                todo.setdefault(address.transport, []).append(address)
+                todo.setdefault(self._by_kind[address.transport], []).append(address)
         for transport in self._transports:
             if transport.finds_peers:
-                todo.setdefault(transport.kind, [])
+                todo.setdefault(transport, [])
         if not todo:
             return fail(DialFailed("no address"))
-        race = _Race(peer_id, [(self._by_kind[kind], belonging) for kind, belonging in todo.items()])
+        race = _Race(peer_id, topic_id, list(todo.items()))
         result: Deferred[None] = Deferred(lambda _: self._end(race))
         race.result = result
         self._races[race] = None
@@ -148,6 +154,23 @@ class CombinedTransport:
         Return whether any transport has a connection to the peer.
         """
         return any(transport.is_connected(peer_id) for transport in self._transports)
+
+    def path(self, peer_id: PeerId) -> LinkPath | None:
+        """
+        Return how the first transport that has a connection reaches the peer; C{None} if none has one, or if
+        it is unknown.
+        """
+        for transport in self._transports:
+            if transport.is_connected(peer_id):
+                paths = ILinkPaths(transport, None)
+                return None if paths is None else paths.path(peer_id)
+        return None
+
+    def connections_used(self) -> tuple[int, int]:
+        """
+        Return the figures of the transport that has the least room.
+        """
+        return min((t.connections_used() for t in self._transports), key=lambda share: share[1] - share[0])
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
@@ -230,13 +253,14 @@ class CombinedTransport:
         if not race.todo:
             if not race.running:
                 self._end(race)
-                race.result.errback(DialFailed(", ".join(dict.fromkeys(race.reasons))))
+                error = NoRoom if race.no_room else DialFailed
+                race.result.errback(error(", ".join(dict.fromkeys(race.reasons))))
             return
         transport, addresses = race.todo.pop(0)
         if race.todo:
             # Schedule this first: the dial may fail synchronously and re-enter this method.
             race.next_attempt = self._clock.callLater(ATTEMPT_DELAY, self._next, race)
-        dial = race.running[transport] = transport.dial(race.peer_id, addresses)
+        dial = race.running[transport] = transport.dial(race.peer_id, addresses, race.topic_id)
         dial.addCallbacks(
             lambda _: self._won(race, transport), lambda failure: self._lost(race, transport, failure)
         )
@@ -254,6 +278,7 @@ class CombinedTransport:
         del race.running[transport]
         if failure.check(DialFailed):
             race.reasons.append(failure.getErrorMessage())
+            race.no_room = race.no_room and failure.check(NoRoom) is not None
         else:
             self._log.failure("unexpected error while dialling", failure)
             race.reasons.append("internal error")

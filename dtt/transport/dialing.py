@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.deferreds import cancel_if_active
-from dtt.errors import DialFailed
+from dtt.errors import DialFailed, NoRoom
 from dtt.interfaces import PeerId
 from dtt.wire.addresses import MAX_ADDRESSES
 
@@ -30,8 +30,8 @@ ATTEMPT_DELAY = 0.25
 #: Seconds until a dial fails (docs/protocol/streams.md section 1: the handshake's limit).
 DIAL_TIMEOUT = 10.0
 
-#: Peers dialled concurrently (guess; the active and passive view hold 35).
-MAX_DIALS = 32
+#: Peers dialled concurrently (guess: a member with a hundred topics that starts dials some hundred).
+MAX_DIALS = 128
 
 
 #: The target of one attempt: usually an address.
@@ -90,22 +90,34 @@ class Dials(Generic[A]):
         self._attempt = attempt
         self._dials: dict[PeerId, _Dial[A]] = {}
 
+    def is_full(self, peer_id: PeerId) -> bool:
+        """
+        Return whether C{peer_id} is not dialled because too many others are.
+        """
+        return len(self._dials) >= MAX_DIALS and peer_id not in self._dials
+
+    def is_dialling(self, peer_id: PeerId) -> bool:
+        """
+        Return whether C{peer_id} is being dialled.
+        """
+        return peer_id in self._dials
+
     def dial(self, peer_id: PeerId, addresses: Sequence[A]) -> Deferred[None]:
         """
         Dial C{peer_id}, or join the dial in progress.
 
         @param peer_id: the peer (32 bytes).
-        @param addresses: the addresses to try, in order; a dial uses at most 8.
+        @param addresses: the addresses to try, in order; a dial uses at most 12.
         @return: a separate Deferred for each caller, which fires when the peer is
-            connected and fails with L{DialFailed}.  The dial is cancelled once all
-            callers have cancelled.
+            connected and fails with L{DialFailed}; with L{NoRoom} if too many are being dialled, which is not
+            a fault of this peer.  The dial is cancelled once all callers have cancelled.
         """
         dial = self._dials.get(peer_id)
         if dial is None:
             if not addresses:
                 return fail(DialFailed("no address"))
-            if len(self._dials) >= MAX_DIALS:
-                return fail(DialFailed("too many dials"))
+            if self.is_full(peer_id):
+                return fail(NoRoom("too many dials"))
             dial = _Dial(peer_id, self._clock.callLater(DIAL_TIMEOUT, self._timed_out, peer_id))
             self._dials[peer_id] = dial
         new = [a for a in dict.fromkeys(addresses) if a not in dial.known]
@@ -118,15 +130,19 @@ class Dials(Generic[A]):
             self._next(dial)
         return result
 
-    def connected(self, peer_id: PeerId) -> None:
+    def connected(self, peer_id: PeerId) -> bool:
         """
         Fire the dial of C{peer_id}: an authenticated connection exists, opened by
         either side.
+
+        @return: whether the peer was being dialled.
         """
-        for caller in self._end(peer_id):
+        callers = self._end(peer_id)
+        for caller in callers:
             # An earlier callback may have cancelled this one.
             if not caller.called:
                 caller.callback(None)
+        return bool(callers)
 
     def stop(self) -> None:
         """

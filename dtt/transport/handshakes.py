@@ -1,13 +1,14 @@
 """
 Limits on unauthenticated inbound connections.  Pure.
 
-Rules (docs/protocol/streams.md section 1): at most 4 concurrent handshakes per /24
-(IPv4) or /64 (IPv6), loopback exempt; for iroh, all connections through relays count as
-one network.  The kernel's accept backlog is one queue for all sources, so one network
-could block the others there.  Therefore further connections are accepted but not read:
-their bytes stay in the kernel, each costs one descriptor, and each starts its handshake
-when another of its network has finished.  At most 12 connections per network wait, and
-at most 64 in total are in a handshake or waiting; further ones are refused.
+Rules (docs/protocol/streams.md section 1): at most 64 connections are in their
+handshake at a time.  A newcomer is never refused: when all places are taken, the oldest connection of the
+network with the most places is closed.  Thus an attacker that holds many places without authenticating closes
+its own connections.  While half of the places or more are taken, a handshake has 3 s instead of 10 s.
+
+The network of a connection is the /24 of its IPv4 address.  One customer may have an
+IPv6 /48, so IPv6 addresses are compared by /48 first, then by /56 within it, then by
+/64.  Loopback is one network, and so are all relays of iroh.
 """
 
 from __future__ import annotations
@@ -16,35 +17,35 @@ from collections.abc import Callable
 
 from attrs import define
 
-from dtt.net.networks import network_of
+from dtt.net.networks import most_dispensable, networks_of
 
 #: Seconds from connecting to the end of the handshake (docs/protocol/streams.md section 1).
 HANDSHAKE_TIMEOUT = 10.0
 
-#: Concurrent handshakes per network (docs/protocol/streams.md section 1).
-MAX_PER_NETWORK = 4
-
-#: Connections per network that wait for a handshake (guess; must stay well below
-#: MAX_UNAUTHENTICATED, or one network could block the others).
-MAX_WAITING_PER_NETWORK = 12
-
 #: Unauthenticated connections in total (guess; half the limit of authenticated ones).
 MAX_UNAUTHENTICATED = 64
+
+#: Seconds for a handshake while L{PRESSURE} places or more are taken (guess: a round trip, and one
+#: retransmission of each packet).
+PRESSURE_TIMEOUT = 3.0
+
+#: Places taken from which on L{PRESSURE_TIMEOUT} applies (guess).
+PRESSURE = MAX_UNAUTHENTICATED // 2
 
 
 @define(slots=True, eq=False)
 class HandshakeSlot:
     """
-    One connection's entry in L{Handshakes}.
+    One connection's place in L{Handshakes}.
 
-    @ivar network: the network it counts towards; C{None} if exempt.
-    @ivar proceed: called when its handshake may start.
-    @ivar running: whether it is in its handshake, as opposed to waiting for one.
+    @ivar networks: the networks that it counts towards, each within the one before.
+    @ivar since: when it was made, in seconds.
+    @ivar close: called with a reason when it must make room.
     """
 
-    network: str | None
-    proceed: Callable[[], None]
-    running: bool
+    networks: tuple[str, ...]
+    since: float
+    close: Callable[[str], object]
 
 
 class Handshakes:
@@ -57,41 +58,40 @@ class Handshakes:
 
     def __len__(self) -> int:
         """
-        Return the number of connections in a handshake or waiting for one.
+        Return the number of unauthenticated connections.
         """
         return len(self._slots)
 
-    def enter(self, host: str | None, proceed: Callable[[], None]) -> HandshakeSlot | None:
+    def enter(self, host: str | None, now: float, close: Callable[[str], object]) -> HandshakeSlot:
         """
-        Register a connection from C{host}.
+        Add a connection from C{host}; others may be closed to make room.
 
-        @param host: an IP literal, or C{None} for a connection through a relay; all of
-            these count as one network.
-        @param proceed: called when the handshake may start, unless C{running} is
-            already true.
-        @return: the connection's entry, or C{None} if the connection must be refused.
+        @param host: an IP literal, or C{None} for a connection through a relay.
+        @param now: the time in seconds.
+        @param close: called with a reason, at most once, if the connection must be
+            closed.
+        @return: the connection's place, for L{leave}.
         """
+        if len(self._slots) >= PRESSURE:
+            for slot in tuple(self._slots):
+                if now - slot.since < PRESSURE_TIMEOUT:
+                    break
+                self._close(slot, "handshake timed out")
         if len(self._slots) >= MAX_UNAUTHENTICATED:
-            return None
-        network = "relays" if host is None else network_of(host)
-        same = [] if network is None else [slot for slot in self._slots if slot.network == network]
-        if len(same) >= MAX_PER_NETWORK + MAX_WAITING_PER_NETWORK:
-            return None
-        slot = HandshakeSlot(network, proceed, sum(slot.running for slot in same) < MAX_PER_NETWORK)
+            dispensable = most_dispensable(self._slots, lambda slot: slot.networks)
+            self._close(dispensable, "too many handshakes")
+        networks = ("relays",) if host is None else networks_of(host)
+        slot = HandshakeSlot(networks, now, close)
         self._slots[slot] = None
         return slot
 
     def leave(self, slot: HandshakeSlot) -> None:
         """
-        Remove a connection that is authenticated or gone, and start the next waiting
-        one of its network.
+        Remove a connection that is authenticated or gone.
         """
-        if slot not in self._slots:
-            return
-        del self._slots[slot]
-        if not slot.running:
-            return
-        following = next((p for p in self._slots if not p.running and p.network == slot.network), None)
-        if following is not None:
-            following.running = True
-            following.proceed()
+        self._slots.pop(slot, None)
+
+    def _close(self, slot: HandshakeSlot, reason: str) -> None:
+        if slot in self._slots:
+            del self._slots[slot]
+            slot.close(reason)

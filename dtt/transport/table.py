@@ -2,9 +2,10 @@
 The authenticated connections of one transport: which one serves a peer.
 
 Rules (docs/protocol/streams.md section 1): each peer has one I{current} connection, on
-which everything is sent; every connection is read until it ends.  At most 128 serve
-their peers: at the limit the oldest that no topic uses is closed to make room, or else
-the new one is refused.
+which everything is sent; every connection is read until it ends.  At most
+C{max_connections} serve their peers: at the limit one that no topic uses is closed
+to make room, the oldest of the network that has most of these, or else the new one is
+refused.
 
 L{dtt.transport.streams.multiplexer} and L{dtt.transport.iroh.connections} use this
 table.  They decide what differs between the protocols: which of several connections is
@@ -22,11 +23,16 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from dtt.deferreds import cancel_if_active
+from dtt.errors import NoRoom
 from dtt.interfaces import ITopicLinks, PeerId
+from dtt.net.networks import most_dispensable
 from dtt.transport.backpressure import SendQueue, Writers
+from dtt.transport.dialing import MAX_DIALS
+from dtt.transport.settings import Reports
 
-#: Authenticated connections (docs/protocol/streams.md section 1).
-MAX_CONNECTIONS = 128
+#: Connections that are closing; beyond that the oldest is aborted.  Guess: each costs a descriptor
+#: for at most 5 s.
+MAX_CLOSING = 128
 
 #: Seconds from a connection's last use to its close (guess: a few round trips).
 LINGER = 1.0
@@ -37,12 +43,16 @@ STOP_TIMEOUT = 1.5
 
 class AuthenticatedConnection(SendQueue, Protocol):
     """
-    What L{ConnectionTable} needs from a connection.
+    A connection, as L{ConnectionTable} uses it.
     """
 
     @property
     def peer_id(self) -> PeerId:
         """Peer id of the remote end (32 bytes)."""
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks of the remote host, each within the one before."""
 
     def close(self) -> None:
         """Close the connection once everything sent has been written."""
@@ -92,20 +102,23 @@ class ConnectionTable(Generic[LinkT]):
         self,
         clock: IReactorTime,
         counters: Counter[str],
-        topics_of: Callable[[LinkT], Collection[bytes]],
+        uses_of: Callable[[LinkT], Collection[object]],
         on_retired: Callable[[LinkT], None],
+        max_connections: int,
     ) -> None:
         """
         @param clock: schedules closes.
         @param counters: incremented for each event.
-        @param topics_of: returns the topics that use a connection.
+        @param uses_of: returns what uses a connection, such as topics.
         @param on_retired: called once for each connection, when we close it or it has
             ended: it no longer serves its peer.
+        @param max_connections: how many connections may serve their peers.
         """
         self._clock = clock
         self._counters = counters
-        self._topics_of = topics_of
+        self._uses_of = uses_of
         self._on_retired = on_retired
+        self._max_connections = max_connections
         self.topics: dict[bytes, ITopicLinks] = {}
         self.links: dict[AuthenticatedConnection, LinkT] = {}
         self.current: dict[PeerId, LinkT] = {}
@@ -135,22 +148,65 @@ class ConnectionTable(Generic[LinkT]):
         """
         self._notify(lambda links: links.peer_disconnected(peer_id), tuple(topic_ids))
 
+    def link_broken(self, peer_id: PeerId, topic_ids: Iterable[bytes], heard: float, reason: str) -> None:
+        """
+        Notify some topics that a connection to the peer has broken.
+
+        @param heard: when the peer was last heard from on it, in seconds.
+        @param reason: the reason, in a few words.
+        """
+        if reason == "by peer":
+            reason = "closed by the peer"
+        self._notify(lambda links: links.link_broken(peer_id, heard, reason), tuple(topic_ids))
+
     # Connections
+
+    def has_room(self) -> bool:
+        """
+        Return whether one more connection is allowed, or would be after closing one
+        that no topic uses.
+        """
+        if len(self.links) < self._max_connections:
+            return True
+        serving = [link for link in self.links.values() if not link.closing]
+        return len(serving) < self._max_connections or not all(map(self._uses_of, serving))
+
+    def check_dial(self, reports: Reports, dials_full: bool) -> None:
+        """
+        Check the limits before a peer is dialled, and count and report one that is
+        reached.
+
+        @param reports: counts and reports.
+        @param dials_full: whether too many peers are being dialled.  This is only counted
+            here: the dial itself fails.
+        @raise NoRoom: there are too many connections.
+        """
+        if not self.has_room():
+            reports.limit("dial_no_room", "connections", self._max_connections)
+            raise NoRoom("too many connections")
+        if dials_full:
+            reports.limit("dial_too_many", "peers dialled at the same time", MAX_DIALS)
+
+    def used(self) -> tuple[int, int]:
+        """
+        Return how many connections serve their peers, and how many may at most.
+        """
+        return sum(not link.closing for link in self.links.values()), self._max_connections
 
     def make_room(self) -> bool:
         """
-        Return whether one more connection is allowed.  At the limit, the oldest
-        connection that no topic uses is closed first.
+        Return whether one more connection is allowed.  At the limit, a
+        connection that no topic uses is closed first: the oldest of the network that
+        has most of these.
         """
         serving = [link for link in self.links.values() if not link.closing]
-        if len(serving) < MAX_CONNECTIONS:
+        if len(serving) < self._max_connections:
             return True
-        unused = next((link for link in serving if not self._topics_of(link)), None)
-        if unused is None:
-            self._counters["refused_too_many_connections"] += 1
+        unused = [link for link in serving if not self._uses_of(link)]
+        if not unused:
             return False
         self._counters["closed_made_room"] += 1
-        self.close(unused)
+        self.close(most_dispensable(unused, lambda link: link.connection.networks))
         return True
 
     def add(self, link: LinkT) -> LinkT | None:
@@ -182,7 +238,7 @@ class ConnectionTable(Generic[LinkT]):
 
     def forget_peer(self, peer_id: PeerId, topic_ids: Iterable[bytes]) -> None:
         """
-        Note that no connection serves the peer any more.
+        Note that no connection serves the peer any longer.
 
         @param topic_ids: the topics that used the last one.
         """

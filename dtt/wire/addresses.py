@@ -10,20 +10,27 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from itertools import chain, zip_longest
 from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
 from dtt.errors import DecodeError
+from dtt.net.networks import scope
 from dtt.wire.postcard import Reader, encode_bytes, encode_option, encode_varint
 
 #: Transport numbers on the wire.
 STREAMS = 0
 IROH = 1
+QUIC = 2
+
+#: Their names in settings, files and messages.
+TRANSPORT_NAMES = {STREAMS: "streams", IROH: "iroh", QUIC: "quic"}
+TRANSPORT_NUMBERS = {name: number for number, name in TRANSPORT_NAMES.items()}
 
 #: The most direct addresses written, read or dialled for one peer. One relay may
 #: accompany them (docs/protocol/gossip.md Q10).
-MAX_ADDRESSES = 8
+MAX_ADDRESSES = 12
 
 #: The most characters of a relay URL: with the prefix C{relay=} it must fit into one
 #: string of a DNS TXT record (docs/protocol/addresses.md section 1).
@@ -37,7 +44,7 @@ class PeerAddress:
     """
     A socket address at which a transport may reach a peer.
 
-    @ivar transport: L{STREAMS} or L{IROH}.
+    @ivar transport: L{STREAMS}, L{IROH} or L{QUIC}.
     @ivar host: an IP literal.
     @ivar port: 0..65535.
     """
@@ -69,6 +76,30 @@ class RelayAddress:
 Address: TypeAlias = PeerAddress | RelayAddress
 
 
+def alternate(addresses: Iterable[PeerAddress]) -> tuple[PeerAddress, ...]:
+    """
+    Return at most L{MAX_ADDRESSES} of C{addresses}: those of the transports alternate,
+    in their order, so that none is cut off entirely.
+    """
+    by_transport: dict[int, list[PeerAddress]] = {}
+    for address in addresses:
+        by_transport.setdefault(address.transport, []).append(address)
+    mixed = chain.from_iterable(zip_longest(*by_transport.values()))
+    return tuple(address for address in mixed if address is not None)[:MAX_ADDRESSES]
+
+
+def alternate_families(addresses: Iterable[PeerAddress]) -> list[PeerAddress]:
+    """
+    Return C{addresses} so that IPv4 and IPv6 alternate, the family of the first one first
+    (RFC 8305 section 4): if one family is broken, the other one is next.
+    """
+    by_family: dict[bool, list[PeerAddress]] = {}
+    for address in addresses:
+        by_family.setdefault(":" in address.host, []).append(address)
+    mixed = chain.from_iterable(zip_longest(*by_family.values()))
+    return [address for address in mixed if address is not None]
+
+
 def direct_addresses(addresses: Iterable[Address], transport: int) -> list[PeerAddress]:
     """
     Return those of C{addresses} that C{transport} can dial without a relay.
@@ -76,13 +107,29 @@ def direct_addresses(addresses: Iterable[Address], transport: int) -> list[PeerA
     return [a for a in addresses if isinstance(a, PeerAddress) and a.transport == transport]
 
 
-def _encode_socket_address(address: PeerAddress) -> bytes:
-    ip = ipaddress.ip_address(address.host)
-    return (b"\x00" if ip.version == 4 else b"\x01") + ip.packed + encode_varint(address.port)
+def _encode_socket_address(host: str, port: int) -> bytes:
+    ip = ipaddress.ip_address(host)
+    return (b"\x00" if ip.version == 4 else b"\x01") + ip.packed + encode_varint(port)
+
+
+def encode_sockets(addresses: Sequence[tuple[str, int]]) -> bytes:
+    """
+    Encode IP literals and ports as a sequence of SocketAddr.
+    """
+    return encode_varint(len(addresses)) + b"".join(_encode_socket_address(*each) for each in addresses)
 
 
 def _encode_socket_addresses(addresses: Sequence[PeerAddress]) -> bytes:
-    return encode_varint(len(addresses)) + b"".join(map(_encode_socket_address, addresses))
+    return encode_sockets([(address.host, address.port) for address in addresses])
+
+
+def read_sockets(reader: Reader) -> list[tuple[str, int]]:
+    """
+    Read a sequence of SocketAddr: IP literals and ports.
+
+    @raise DecodeError: it is malformed.
+    """
+    return reader.sequence(lambda: _read_socket_address(reader))
 
 
 def _read_socket_address(reader: Reader) -> tuple[str, int]:
@@ -101,6 +148,21 @@ def _direct(addresses: Iterable[Address]) -> list[PeerAddress]:
     Return the first L{MAX_ADDRESSES} of C{addresses} that are not relays.
     """
     return [address for address in addresses if isinstance(address, PeerAddress)][:MAX_ADDRESSES]
+
+
+def kinds_of(addresses: Iterable[Address]) -> tuple[str, ...]:
+    """
+    Return the kinds of addresses in words, each once: the transport and the scope, for
+    example C{"streams global"} or C{"quic private"}, and C{"iroh relay"}.
+    """
+    return tuple(
+        dict.fromkeys(
+            "iroh relay"
+            if isinstance(address, RelayAddress)
+            else f"{TRANSPORT_NAMES[address.transport]} {scope(address.host).value}"
+            for address in addresses
+        )
+    )
 
 
 def encode_extension(addresses: Iterable[Address]) -> bytes:
@@ -137,14 +199,14 @@ def decode_extension(data: bytes) -> tuple[PeerAddress, ...]:
 
     def read_group() -> list[PeerAddress]:
         transport = reader.u8()
-        pairs = reader.sequence(lambda: _read_socket_address(reader))
+        pairs = read_sockets(reader)
         return [PeerAddress(transport, host, port) for host, port in pairs]
 
     try:
         groups = reader.sequence(read_group)
     except DecodeError:
         return ()
-    known = [a for group in groups for a in group if a.transport in (STREAMS, IROH)]
+    known = [a for group in groups for a in group if a.transport in TRANSPORT_NAMES]
     return tuple(known[:MAX_ADDRESSES])
 
 
@@ -176,7 +238,7 @@ def decode_peer_data(data: bytes) -> tuple[Address, ...]:
         return ()
     reader = Reader(data)
     relay_url = reader.option(reader.text)
-    pairs = reader.sequence(lambda: _read_socket_address(reader))
+    pairs = read_sockets(reader)
     extension = decode_extension(reader.raw(reader.remaining()))
     iroh = [PeerAddress(IROH, host, port) for host, port in pairs]
     direct = tuple(dict.fromkeys((*extension, *iroh)))[:MAX_ADDRESSES]

@@ -52,6 +52,30 @@ class AddressBookTests(SynchronousTestCase):
         """
         return self.successResultOf(self.book.resolve(peer_id))
 
+    def test_moved(self) -> None:
+        """
+        A peer whose addresses are known, and who is said to have another one, has moved.
+        """
+        moved: list[bytes] = []
+        self.book.on_moved = lambda peer, addresses: moved.append(peer)
+        self.book.learn(PEER, [A, B], "record")
+        self.book.learn(PEER, [B], "peer data")
+        self.assertEqual(moved, [])
+        self.book.learn(PEER, [B, C], "peer data")
+        self.assertEqual(moved, [PEER])
+        self.assertIn(C, self.resolve())
+
+    def test_network_changed(self) -> None:
+        """
+        Failures count no more when the network has changed: it may have been ours.
+        """
+        self.book.learn(PEER, [A], "record")
+        for _ in range(6):
+            self.book.failed(PEER, [A])
+        self.assertEqual(self.resolve(), ())
+        self.book.network_changed()
+        self.assertEqual(self.resolve(), (A,))
+
     def fail_when_free(self) -> float:
         """
         Let the only address fail as soon as it may be dialled. Returns the seconds until

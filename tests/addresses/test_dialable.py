@@ -48,6 +48,17 @@ class DialableTests(SynchronousTestCase):
     Tests for L{dialable}.
     """
 
+    def test_here(self) -> None:
+        """
+        A host that is known to be in the local network may be dialled, even if we have no address of its
+        scope; but never loopback, nor an address that is not a host's.
+        """
+        for host in ("169.254.1.1", "10.1.2.3", "192.168.1.1", "fd00::1"):
+            self.assertEqual(dialable(at(host), at("8.8.8.8"), host.__eq__), at(host))
+            self.assertEqual(dialable(at(host), at("8.8.8.8"), "10.9.9.9".__eq__), ())
+        for host in ("127.0.0.1", "::1", "0.0.0.0", "224.0.0.1"):
+            self.assertEqual(dialable(at(host), at("8.8.8.8"), host.__eq__), ())
+
     def test_scopes(self) -> None:
         """
         Every address has the scope of its address block.
@@ -146,13 +157,13 @@ class RelayTests(SynchronousTestCase):
 
     def test_public(self) -> None:
         """
-        One relay with a public name or address is kept, in addition to eight addresses; a
-        second one is dropped.
+        One relay with a public name or address is kept, in addition to twelve addresses; a second
+        one is dropped.
         """
-        eight = [PeerAddress(IROH, "192.0.2.1", port) for port in range(1, 10)]
+        many = [PeerAddress(IROH, "192.0.2.1", port + 1) for port in range(MAX_ADDRESSES + 1)]
         relay = RelayAddress("https://relay.example./")
         second = RelayAddress("http://198.51.100.7:3340/")
-        self.assertEqual(dialable([*eight, relay, second], ()), (*eight[:8], relay))
+        self.assertEqual(dialable([*many, relay, second], ()), (*many[:MAX_ADDRESSES], relay))
         self.assertEqual(dialable([second], ()), (second,))
 
     def test_own_network(self) -> None:

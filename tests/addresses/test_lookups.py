@@ -17,10 +17,12 @@ from dtt.addresses.book import EXPIRY, AddressBook
 from dtt.addresses.lookups import (
     FIRST_HOLD,
     LONGEST_HOLD,
+    MAX_HEARSAY,
     MAX_HELD,
     MAX_RUNNING,
     MAX_WAITING,
     TIMEOUT,
+    WINDOW,
 )
 from dtt.addresses.pkarr import Packet
 from dtt.addresses.resolver import Resolver
@@ -76,6 +78,16 @@ class ResolverTests(SynchronousTestCase):
         """
         self.assertEqual(len(self.dht.finding), len(self.relay.finding))
         return len(self.dht.finding)
+
+    def unreachable(self, count: int) -> list[PeerKey]:
+        """
+        Return peers that have signed an address at which they were not reached.
+        """
+        peers = keys(count)
+        for key in peers:
+            self.resolver.learn(key.peer_id, [A], "record")
+            self.resolver.failed(key.peer_id, [A])
+        return peers
 
     def test_interface(self) -> None:
         """
@@ -310,7 +322,7 @@ class ResolverTests(SynchronousTestCase):
         At most four searches run; others are queued, and if the queue is full the result
         is empty immediately.
         """
-        many = keys(MAX_RUNNING + MAX_WAITING + 1)
+        many = self.unreachable(MAX_RUNNING + MAX_WAITING + 1)
         resolving = [self.resolve(key) for key in many]
         self.assertEqual(self.count(), MAX_RUNNING)
         self.assertEqual(self.successResultOf(resolving[-1]), ())
@@ -320,11 +332,41 @@ class ResolverTests(SynchronousTestCase):
         self.assertEqual(self.count(), MAX_RUNNING + 1)
         self.assertEqual(self.dht.finding[-1][0], many[MAX_RUNNING].peer_id)
 
+    def test_hearsay(self) -> None:
+        """
+        Of ids that have signed nothing, thirty are searched a minute; others are not
+        concerned.
+        """
+        many = keys(MAX_HEARSAY + 2)
+        for key in many[:MAX_HEARSAY]:
+            self.resolve(key)
+            self.over()
+        self.assertEqual(self.successResultOf(self.resolve(many[-1])), ())
+        self.assertEqual(self.counters["too_many_hearsay_searches"], 1)
+        self.assertEqual(self.count(), MAX_HEARSAY)
+        self.resolver.learn(ALICE.peer_id, [A], "record")
+        self.resolver.failed(ALICE.peer_id, [A])
+        self.assertNoResult(self.resolve(ALICE))
+        self.clock.advance(WINDOW)
+        self.assertNoResult(self.resolve(many[-1]))
+
+    def test_no_room(self) -> None:
+        """
+        A peer whose addresses are all in networks that were dialled too often is neither
+        dialled nor searched.
+        """
+        self.book.has_room = lambda address: address != A
+        self.resolver.learn(ALICE.peer_id, [A], "record")
+        self.assertEqual(self.successResultOf(self.resolve()), ())
+        self.assertEqual(self.count(), 0)
+        self.resolver.learn(ALICE.peer_id, [B], "record")
+        self.assertEqual(self.successResultOf(self.resolve()), (B,))
+
     def test_all_get_their_turn(self) -> None:
         """
         Queued searches run one after another, even if the stores answer immediately.
         """
-        many = keys(MAX_RUNNING + MAX_WAITING)
+        many = self.unreachable(MAX_RUNNING + MAX_WAITING)
         resolving = [self.resolve(key) for key in many]
         number = 0
         while number < len(self.dht.finding):
@@ -355,6 +397,7 @@ class ResolverTests(SynchronousTestCase):
         for key in keys(MAX_HELD + 10):
             self.resolve(key)
             self.over()
+            self.clock.advance(WINDOW / MAX_HEARSAY)
         self.assertEqual(len(self.resolver._lookups._holds), MAX_HELD)
 
     def test_stop(self) -> None:

@@ -152,7 +152,7 @@ class WriteTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """
-        Only the first eight addresses and the first relay are written.
+        Only the first twelve addresses and the first relay are written.
         """
         many = [PeerAddress(number % 2, "192.0.2.1", number + 1) for number in range(20)]
         written = write_dns(KEY.peer_id, [*many, RELAY, RelayAddress("https://other.example/")])
@@ -256,15 +256,17 @@ class ReadTests(SynchronousTestCase):
         packet = header(1) + OWNER + rdata(string(b"addr=192.") + string(b"") + string(b"0.2.1:1"))
         self.assertEqual(addresses_in(packet), (A,))
 
-    def test_at_most_eight_of_each(self) -> None:
+    def test_at_most_twelve_of_each(self) -> None:
         """
-        Only the first eight addresses of each kind count; duplicates count once.
+        Only the first twelve addresses of each kind count; duplicates count once.
         """
         texts = [b"addr=192.0.2.1:%d" % (number // 2 + 1) for number in range(40)]
         packet = header(40) + b"".join(
             (b"\xc0\x0c" if n else OWNER) + rdata(string(t)) for n, t in enumerate(texts)
         )
-        self.assertEqual(addresses_in(packet), tuple(PeerAddress(IROH, "192.0.2.1", n + 1) for n in range(8)))
+        self.assertEqual(
+            addresses_in(packet), tuple(PeerAddress(IROH, "192.0.2.1", n + 1) for n in range(12))
+        )
 
     def test_no_answer(self) -> None:
         """

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.addresses.saved import MAX_REACHED, ReachedPeer, from_json, to_json
 from dtt.identity import PeerKey
-from dtt.wire.addresses import STREAMS, PeerAddress, RelayAddress
+from dtt.wire.addresses import MAX_ADDRESSES, STREAMS, PeerAddress, RelayAddress
 from tests.addresses.common import A
 
 PEER = PeerKey.from_seed(b"p" * 32).peer_id
@@ -72,9 +72,11 @@ class SavedTests(SynchronousTestCase):
             {"version": 1, "peers": [{**good, "id": 5}]},
             {"version": 1, "peers": [{**good, "reached_at": "now"}]},
             {"version": 1, "peers": [{**good, "reached_at": float("nan")}]},
+            {"version": 1, "peers": [{**good, "reached_at": 10**400}]},
             {"version": 1, "peers": [{**good, "addresses": 5}]},
             {"version": 1, "peers": [{**good, "addresses": [["iroh", "name.example", 1]]}]},
             {"version": 1, "peers": [{**good, "addresses": [["iroh", "192.0.2.1", 0]]}]},
+            {"version": 1, "peers": [{**good, "addresses": [["iroh", "fe80::1%eth0", 1]]}]},
             {"version": 1, "peers": [{**good, "addresses": [["other", "192.0.2.1", 1]]}]},
             {"version": 1, "peers": [{**good, "addresses": [["relay", "x" * 250]]}]},
         ):
@@ -87,7 +89,7 @@ class SavedTests(SynchronousTestCase):
         value = to_json([REACHED] * (MAX_REACHED + 5))
         value["peers"][0]["addresses"] *= 20
         peers = from_json(value)
-        self.assertEqual((len(peers), len(peers[0].addresses)), (MAX_REACHED, 9))
+        self.assertEqual((len(peers), len(peers[0].addresses)), (MAX_REACHED, MAX_ADDRESSES + 1))
 
     @given(
         st.recursive(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,10 +20,11 @@ from dtt.addresses.dht_store import DHTStore
 from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.pkarr import Packet, write_dns
 from dtt.addresses.relays import Relay
-from dtt.errors import LocalError, PublishFailed, QueryRefused
+from dtt.errors import LocalError, PublishFailed
 from dtt.identity import PeerKey
-from dtt.interfaces import Contact
+from dtt.interfaces import Contact, PutResult
 from dtt.krpc.items import mutable_target
+from dtt.krpc.messages import Query, encode_error
 from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.testing.pkarr_relay import PkarrRelay
@@ -197,25 +199,55 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
         Nodes that refuse with 301 or 302 without a reason do not prevent storage on the
         others.
         """
-        liars = self.dht._nearest(mutable_target(ALICE.peer_id), 19)
-        answer = self.dht._answer
-
-        def refuse(contact: Contact, method: bytes, arguments: dict[bytes, Any]) -> Any:
-            if method == b"put" and contact in liars:
-                return fail(QueryRefused(301 + contact.node_id[0] % 2, "so there"))
-            return answer(contact, method, arguments)
-
-        self.patch(self.dht, "_answer", refuse)
+        for contact in self.dht.nearest(mutable_target(ALICE.peer_id))[:19]:
+            responder = self.dht.responders[contact]
+            self.patch(responder, "answer", partial(self.refuse, contact, responder.answer))
         self.wait(self.store.publish(ALICE, packet(5)))
         self.assertEqual(self.dht.stored(ALICE.peer_id), {packet(5).dns: 1})
+
+    def refuse(
+        self, contact: Contact, answer: Callable[..., bytes | None], query: Query, host: str, port: int
+    ) -> bytes | None:
+        """
+        Refuse a put.
+        """
+        if query.method == b"put":
+            return encode_error(query.transaction, 301 + contact.node_id[0] % 2, "so there", None)
+        return answer(query, host, port)
 
     def test_nobody_stores(self) -> None:
         """
         If no node stores the packet, publication fails.
         """
-        self.dht.dead = set(self.dht.contacts)
+        for contact, responder in self.dht.responders.items():
+            self.patch(responder, "answer", partial(self.refuse, contact, responder.answer))
         error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(5)))
         self.assertEqual((str(error), error.newer_seq), ("no node stored it", None))
+
+    def test_nobody_answers(self) -> None:
+        """
+        If no node answers, publication and search fail, with a reason that does not
+        depend on the number of nodes.
+        """
+        self.dht.dead = set(self.dht.contacts)
+        error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(5)))
+        self.assertEqual((str(error), error.newer_seq), ("no node answered", None))
+        self.assertEqual(self.find(self.store), [])
+        self.assertEqual(self.counters, {"dht: no_node_answered": 1})
+
+    def test_nobody_answers_any_longer(self) -> None:
+        """
+        The same if the nodes stop answering between the read and the put.
+        """
+        put_latest = self.dht.put_latest
+
+        def put(*args: Any, **kwargs: Any) -> Deferred[PutResult]:
+            self.dht.dead = set(self.dht.contacts)
+            return put_latest(*args, **kwargs)
+
+        self.patch(self.dht, "put_latest", put)
+        error = self.assertRaises(PublishFailed, self.wait, self.store.publish(ALICE, packet(5)))
+        self.assertIn(str(error), ("no node answered", "no node stored it"))
 
     def test_stopped(self) -> None:
         """

@@ -12,11 +12,13 @@ from typing import Any
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.app.options import CommandOptions, TrackerOptions, VersionedOptions, default_state_dir
-from dtt.config import PUBLIC_BOOTSTRAP, AddressesConfig, Config, IrohConfig
+from dtt.app.options import TrackerOptions, default_state_dir
+from dtt.app.usage import CommandOptions, VersionedOptions
+from dtt.config import PUBLIC_BOOTSTRAP, AddressesConfig, Config, DiscoveryConfig, IrohConfig
 from dtt.errors import StateError, UsageError
 from dtt.state import MAX_SECRET_BYTES
 from dtt.transport.iroh import bindings as iroh_bindings
+from tests.tracker.common import collect_warnings
 
 
 class StateDirTests(SynchronousTestCase):
@@ -40,6 +42,18 @@ class StateDirTests(SynchronousTestCase):
         self.patch(Path, "home", classmethod(no_home))
         self.assertIsNone(default_state_dir({}))
         self.assertEqual(default_state_dir({"XDG_STATE_HOME": "/x"}), Path("/x/dtt"))
+
+    def test_empty_home(self) -> None:
+        """An empty or relative $HOME is not a home directory."""
+        for home in ("", ".", "relative"):
+            self.assertIsNone(default_state_dir({"HOME": home}))
+        self.assertEqual(default_state_dir({"HOME": "/h"}), Path("/h/.local/state/dtt"))
+
+    def test_home_of_another(self) -> None:
+        """For another user, our environment says nothing about the home directory; systemd does."""
+        environ = {"XDG_STATE_HOME": "/x", "HOME": "/h"}
+        self.assertEqual(default_state_dir(environ, Path("/other")), Path("/other/.local/state/dtt"))
+        self.assertEqual(default_state_dir({**environ, "STATE_DIRECTORY": "/s"}, Path("/other")), Path("/s"))
 
 
 def no_home(cls: type[Path]) -> Path:
@@ -79,7 +93,6 @@ class CommandOptionsTests(SynchronousTestCase):
             ("a", "b", "--value=x", "--flag"),
             ("a", "-v", "x", "b", "-f"),
             ("a", "-fvx", "b"),
-            ("--fl", "a", "--val", "x", "b"),
         ):
             options = self.parse(*arguments)
             self.assertEqual(
@@ -96,6 +109,8 @@ class CommandOptionsTests(SynchronousTestCase):
         for arguments in (
             ("--nonsense",),
             ("a", "--nonsense"),
+            ("--fl",),
+            ("--val", "x"),
             ("--value",),
             ("--number", "x"),
             ("--value", "bad"),
@@ -154,6 +169,10 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.dht.port, config.listen), (7001, ("192.0.2.7", 7002)))
         self.assertEqual((config.transport, config.iroh), (None, IrohConfig()))
         self.assertEqual(config.dht.bootstrap, (("a.example", 1), ("2001:db8::1", 2)))
+        self.assertEqual((config.dht.bind6, self.load("--bind6", "::").dht.bind6), ("auto", "::"))
+        path = self.file('[dht]\nbind6 = "::1"\n')
+        self.assertEqual(self.load("--config", str(path)).dht.bind6, "::1")
+        self.assertEqual(self.load("--config", str(path), "--bind6", "::").dht.bind6, "::")
 
     def test_switches(self) -> None:
         """The services can be disabled individually."""
@@ -164,6 +183,31 @@ class TrackerOptionsTests(SynchronousTestCase):
         self.assertEqual((config.bubble_merge.enabled, config.message_overlap_merge.enabled), (False, True))
         config = self.load("--no-overlap-merge")
         self.assertEqual((config.bubble_merge.enabled, config.message_overlap_merge.enabled), (True, False))
+        self.assertFalse(config.require_secret)
+        self.assertTrue(self.load("--require-secret").require_secret)
+        self.assertTrue(config.port_mapping)
+        self.assertFalse(self.load("--no-port-mapping").port_mapping)
+        path = self.file("port_mapping = false\n")
+        self.assertFalse(self.load("--config", str(path)).port_mapping)
+        path = self.file("port_mapping = true\n")
+        self.assertFalse(self.load("--config", str(path), "--no-port-mapping").port_mapping)
+
+    def test_discovery(self) -> None:
+        """Channels can be switched on the command line and in the file."""
+        self.assertEqual(self.load().discovery, DiscoveryConfig())
+        path = str(self.file('[discovery]\nsealed = false\nannounce_peer = "always"\n'))
+        self.assertEqual(self.load("--config", path).discovery, DiscoveryConfig(False, "always"))
+        self.assertEqual(
+            self.load("--config", path, "--announce-peer", "never").discovery, DiscoveryConfig(False, "never")
+        )
+        self.assertFalse(self.load("--no-sealed").discovery.sealed)
+        self.assertTrue(self.load().discovery.lan)
+        self.assertFalse(self.load("--no-lan").discovery.lan)
+        error = self.assertRaises(usage.UsageError, self.load, "--announce-peer", "sometimes")
+        self.assertIn("--announce-peer: must be one of never, alone, always", str(error))
+        path = str(self.file('[discovery]\nannounce_peer = "sometimes"\n'))
+        refused = self.assertRaises(UsageError, self.load, "--config", path)
+        self.assertIn("discovery.announce_peer must be", str(refused))
 
     def test_command_line_wins(self) -> None:
         """The command line takes precedence over the file; other settings are those of the file."""
@@ -193,13 +237,26 @@ class TrackerOptionsTests(SynchronousTestCase):
             (("--dht-port", "65536"), "0..65535"),
             (("--dht-port", "-1"), "0..65535"),
             (("--dht-port", "\u0661"), "0..65535"),
+            (("--dht-port", "70000"), "port 70000 is out of range"),
+            (("--dht-port", "9" * 5000), "is out of range"),
+            (("--listen", "127.0.0.1:70000"), "port 70000 is out of range"),
+            (("--bootstrap", "host:" + "9" * 5000), "is out of range"),
+            (("--bootstrap", "host:0"), "port 0"),
+            (("--bootstrap", "a b:1"), "HOST:PORT"),
+            (("--bootstrap", "[x]:1"), "HOST:PORT"),
+            (("--bootstrap", "[10.0.0.1]:1"), "HOST:PORT"),
+            (("--bootstrap", f"{'x' * 254}:1"), "HOST:PORT"),
+            (("--bootstrap", "\udcff:1"), "HOST:PORT"),
+            (("--bootstrap", "https://a:1"), "HOST:PORT"),
+            (("--bind6", "10.0.0.1"), "'10.0.0.1' is neither auto, off nor an IPv6 address"),
+            (("--bind6", ""), "'' is neither auto, off nor an IPv6 address"),
             (("--listen", "7000"), "HOST:PORT"),
             (("--listen", "::1:7000"), "HOST:PORT"),
             (("--listen", "iroh:x"), "HOST:PORT"),
             (("--bootstrap", "host"), "HOST:PORT"),
             (("--relay", "host"), "URL"),
             (("--pkarr-relay", "host"), "URL"),
-            (("--transport", "tcp"), "both"),
+            (("--transport", "tcp"), "streams, quic, iroh"),
             (("--iroh-preset", "n1"), "n0"),
         ):
             with self.assertRaises(usage.UsageError, msg=str(arguments)) as raised:
@@ -213,16 +270,16 @@ class TrackerOptionsTests(SynchronousTestCase):
         line takes precedence over the file.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
-        path = self.file('transport = "iroh"\n[iroh]\npreset = "n0"\nrelays = ["https://a.example/"]\n')
+        path = self.file('transport = ["iroh"]\n[iroh]\npreset = "n0"\nrelays = ["https://a.example/"]\n')
         config = self.load("--config", str(path))
-        self.assertEqual((config.transport, config.iroh.preset), ("iroh", "n0"))
+        self.assertEqual((config.transport, config.iroh.preset), (("iroh",), "n0"))
         self.assertEqual(config.iroh.relays, ("https://a.example/",))
         config = self.load(
-            *("--config", str(path), "--transport", "both", "--iroh-preset", "none"),
+            *("--config", str(path), "--transport", "streams,iroh", "--iroh-preset", "none"),
             *("--listen", "streams:127.0.0.1:1", "--listen", "iroh:[::1]:2"),
             *("--relay", "https://b.example/", "--relay", "http://[::1]:3340/"),
         )
-        self.assertEqual((config.transport, config.listen), ("both", ("127.0.0.1", 1)))
+        self.assertEqual((config.transport, config.listen), (("streams", "iroh"), ("127.0.0.1", 1)))
         self.assertEqual(
             config.iroh, IrohConfig(("::1", 2), "none", ("https://b.example/", "http://[::1]:3340/"))
         )
@@ -233,16 +290,21 @@ class TrackerOptionsTests(SynchronousTestCase):
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
         for arguments, expected in (
-            (("--transport", "quic"), "streams, iroh, both"),
-            (("--transport", ""), "--transport: must be one of streams, iroh, both, not ''"),
+            (
+                ("--transport", "both"),
+                "--transport: must be a list of streams, quic, iroh, such as streams,quic",
+            ),
+            (("--transport", ""), "such as streams,quic; not ''"),
+            (("--transport", "streams,"), "such as streams,quic; not ''"),
+            (("--transport", "quic,quic"), "must name each transport once"),
             (("--iroh-preset", "n1"), "--iroh-preset: must be one of none, n0, not 'n1'"),
             (("--iroh-preset", ""), "--iroh-preset: must be one of none, n0, not ''"),
             (("--relay", "relay.example"), "--relay: 'relay.example' is not a relay URL"),
             (("--relay", ""), "--relay: '' is not a relay URL"),
             (("--relay", "https://[/"), "not a relay URL"),
-            (("--transport", "streams", "--listen", "iroh:127.0.0.1:0"), "need --transport iroh or both"),
-            (("--transport", "streams", "--relay", "https://a.example/"), "need --transport iroh or both"),
-            (("--transport", "streams", "--iroh-preset", "none"), "need --transport iroh or both"),
+            (("--transport", "streams", "--listen", "iroh:127.0.0.1:0"), "need iroh in --transport"),
+            (("--transport", "streams", "--relay", "https://a.example/"), "need iroh in --transport"),
+            (("--transport", "streams", "--iroh-preset", "none"), "need iroh in --transport"),
             (("--listen", "iroh:localhost:0"), "IP"),
             (("--transport", "iroh", "--listen", "127.0.0.1:7000"), "--listen iroh:HOST:PORT"),
             (("--transport", "iroh", "--listen", "streams:127.0.0.1:0"), "--listen iroh:HOST:PORT"),
@@ -286,7 +348,7 @@ class TrackerOptionsTests(SynchronousTestCase):
         path = str(self.file('[iroh]\nrelays = ["https://a.example/"]\n'))
         for arguments in (
             ("--transport", "iroh"),
-            ("--transport", "both", "--relay", "https://a.example/"),
+            ("--transport", "streams,iroh", "--relay", "https://a.example/"),
             ("--relay", "https://a.example/"),
             ("--iroh-preset", "n0"),
             ("--listen", "iroh:127.0.0.1:0"),
@@ -303,11 +365,11 @@ class TrackerOptionsTests(SynchronousTestCase):
         it.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
-        path = self.file('transport = "streams"\n[iroh]\npreset = "n0"\n')
+        path = self.file('transport = ["streams"]\n[iroh]\npreset = "n0"\n')
         with self.assertRaises(UsageError) as raised:
             self.load("--config", str(path))
-        self.assertIn(f"{path}: [iroh] needs transport", str(raised.exception))
-        self.assertEqual(self.load("--config", str(path), "--transport", "streams").transport, "streams")
+        self.assertIn(f"{path}: [iroh] needs iroh in transport", str(raised.exception))
+        self.assertEqual(self.load("--config", str(path), "--transport", "streams").transport, ("streams",))
 
     def test_streams_port_without_streams(self) -> None:
         """
@@ -315,18 +377,18 @@ class TrackerOptionsTests(SynchronousTestCase):
         is also used for iroh.
         """
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
-        path = self.file('transport = "iroh"\nlisten = "127.0.0.1:7000"\n')
+        path = self.file('transport = ["iroh"]\nlisten = "127.0.0.1:7000"\n')
         with self.assertRaises(UsageError) as raised:
             self.load("--config", str(path))
         self.assertEqual(
             str(raised.exception),
-            f"{path}: listen: is for streams; with transport iroh set it under [iroh]",
+            f"{path}: listen: is for streams; for iroh set it under [iroh]",
         )
-        for transport in ("both", "iroh"):
+        for transport in ("streams,iroh", "iroh"):
             self.assertEqual(
                 self.load("--config", str(path), "--transport", transport).listen, ("127.0.0.1", 7000)
             )
-        path = self.file('transport = "iroh"\nlisten = "127.0.0.1:0"\n')
+        path = self.file('transport = ["iroh"]\nlisten = "127.0.0.1:0"\n')
         self.assertEqual(self.load("--config", str(path)).listen, ("127.0.0.1", 0))
 
     def test_listen_on_a_name(self) -> None:
@@ -370,6 +432,49 @@ class TrackerOptionsTests(SynchronousTestCase):
         with self.assertRaises(StateError):
             self.parse("--secret-file", "/nonexistent/secret").read_secret()
 
+    def test_errors_name_their_option(self) -> None:
+        """An error of a file names the option or the setting that names the file."""
+        for option, call in (
+            ("secret-file", lambda options: options.read_secret()),
+            ("config", lambda options: options.load(None)),
+        ):
+            for path in ("/nonexistent/file", "/", "/dev/zero"):
+                with self.assertRaises((StateError, UsageError)) as raised:
+                    call(self.parse(f"--{option}", path))
+                self.assertRegex(str(raised.exception), rf"\A--{option}: [^\n]*{path}[^\n]*\Z")
+        for option in ("secret-file", "config", "state-dir"):
+            for empty in ("", " "):
+                error = self.assertRaises(usage.UsageError, self.parse, f"--{option}", empty)
+                self.assertEqual(str(error), f"--{option}: expected a path, not {empty!r}")
+        config = self.file('[[topic]]\nname = "y"\nsecret_file = "/nonexistent/file"')
+        options = self.parse("--config", str(config))
+        (table,) = options.load(None)[1]
+        error = self.assertRaises(StateError, options.read_secret_of, table)
+        self.assertIn(f"{config}: secret_file of topic 'y': can't read /nonexistent", str(error))
+
+    def test_unusual_secret(self) -> None:
+        """What an editor has added to a secret is used, with a warning that does not show the secret."""
+        warnings: list[str] = []
+        collect_warnings(self, warnings)
+        path = self.file(b"xyzzy\r\n")
+        self.assertEqual(self.parse("--secret-file", str(path)).read_secret(), b"xyzzy\r")
+        config = self.file(f'[[topic]]\nname = "y"\nsecret_file = "{path.absolute()}"')
+        options = self.parse("--config", str(config))
+        self.assertEqual(options.read_secret_of(options.load(None)[1][0]), b"xyzzy\r")
+        self.assertEqual(len(warnings), 2)
+        for warning, setting in zip(
+            warnings, ("--secret-file: ", f"{config}: secret_file of topic 'y'"), strict=True
+        ):
+            self.assertTrue(warning.startswith(setting), warning)
+            self.assertIn("carriage return", warning)
+            self.assertNotIn("xyzzy", warning)
+
+    def test_no_stdin(self) -> None:
+        """Without standard input there is an error, not a traceback."""
+        self.patch(sys, "stdin", None)
+        error = self.assertRaises(StateError, self.parse("--secret-file", "-").read_secret)
+        self.assertIn("standard input", str(error))
+
     def test_secret_on_stdin(self) -> None:
         """C{-} is standard input; an input that is too large is refused, not truncated."""
         for given, secret in ((b"s\n", b"s"), (b"x" * MAX_SECRET_BYTES, b"x" * MAX_SECRET_BYTES)):
@@ -384,8 +489,9 @@ class TrackerOptionsTests(SynchronousTestCase):
         text = " ".join(str(TrackerOptions()).split())
         for option in (
             *("no-publish", "no-bubble-merge", "no-overlap-merge", "secret-file", "state-dir"),
-            *("dht-port", "listen", "bootstrap", "config", "version"),
-            *("transport", "iroh-preset", "relay"),
+            *("require-secret", "dht-port", "listen", "bootstrap", "config", "version"),
+            *("transport", "iroh-preset", "relay", "no-port-mapping"),
+            *("no-sealed", "announce-peer", "no-lan"),
         ):
             self.assertRegex(text, rf"--{option}=? \w+", option)
 

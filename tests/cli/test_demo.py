@@ -15,8 +15,8 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.cli.chat import ChatLine
 from dtt.cli.demo import SPEAK_INTERVAL, TIME_LIMIT, Demo, DemoOptions, Member, MemberProcess
+from dtt.cli.lines import ChatLine
 
 IDS = ["a" * 64, "b" * 64, "c" * 64]
 
@@ -88,6 +88,7 @@ class Quiet(Demo):
         self._start = 0.0
         self._members = []
         self._speaking = self._summed_up = False
+        self._starting = None
         self._calls = []
         self._bootstrap = "127.0.0.1:1"
         self._folder = SimpleNamespace(name="/folder")  # type: ignore[assignment]
@@ -253,6 +254,17 @@ class DemoTests(SynchronousTestCase):
             self.assertEqual(self.successResultOf(demo._verdict), 1)
             self.assertIn("member 2 heard nothing from aaaaaaaaaa", demo.shown[-1])
 
+    def test_interrupted_early(self) -> None:
+        """Ctrl-C while the DHT still starts ends the start, and is all that is reported."""
+        demo = Quiet(2)
+        cancelled: list[object] = []
+        demo._starting = Deferred(cancelled.append)
+        demo._starting.addErrback(lambda _: None)
+        demo.stop()
+        demo.stop()
+        self.assertEqual(self.successResultOf(demo._verdict), 1)
+        self.assertEqual((demo.shown, len(cancelled)), (["interrupted"], 1))
+
     def test_keep_and_a_member_ends(self) -> None:
         """A member that ends after the summary is reported, and yields exit code 1."""
         demo = Quiet(2, keep=True)
@@ -265,10 +277,17 @@ class DemoTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(demo._verdict), 1)
 
     def test_options(self) -> None:
-        """The options are numbers with a minimum."""
+        """The options are numbers with a minimum and a maximum."""
         options = DemoOptions()
         options.parseOptions(["--members", "5", "--dht-nodes", "2", "--keep"])
         self.assertEqual((options["members"], options["dht-nodes"], options["keep"]), (5, 2, 1))
-        for arguments in (["--members", "1"], ["--dht-nodes", "0"], ["--members", "x"], ["extra"]):
+        for arguments in (
+            ["--members", "1"],
+            ["--members", "101"],
+            ["--dht-nodes", "0"],
+            ["--dht-nodes", "1001"],
+            ["--members", "x"],
+            ["extra"],
+        ):
             with self.assertRaises(usage.UsageError):
                 DemoOptions().parseOptions(arguments)

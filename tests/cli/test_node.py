@@ -27,7 +27,7 @@ class NodeOptionsTests(SynchronousTestCase):
         """
         options = NodeOptions()
         options.parseOptions([])
-        self.assertEqual((options["port"], options["bind"], options["bind6"]), (0, "0.0.0.0", None))
+        self.assertEqual((options["port"], options["bind"], options["bind6"]), (0, "0.0.0.0", "auto"))
         self.assertEqual((options["state-dir"], options["closed"]), (None, 0))
         options = NodeOptions()
         options.parseOptions(

@@ -15,7 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.cli.wire import OpenOptions, SealOptions, SlotOptions
 from dtt.errors import StateError, UsageError
 from dtt.records.record import MAX_ENCRYPTED_BYTES
+from dtt.records.ticket import Ticket
 from dtt.state import load_or_create_key
+from dtt.wire.addresses import MAX_ADDRESSES
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 SLOTS = json.loads((VECTORS / "slots.json").read_text())
@@ -76,6 +78,21 @@ class SlotTests(WireTestCase):
     Tests for C{dtt slot}.
     """
 
+    def test_ticket(self) -> None:
+        """A ticket replaces the topic and the secret."""
+        ticket = Ticket.make("x", bytes(range(100, 164)))
+        path = self.secret_file(ticket.encode().encode())
+        named = ["--topic", f"hex:{ticket.topic_id.hex()}", "--minute", "5"]
+        code, said = self.run_json(SlotOptions(), "--ticket-file", path, "--minute", "5")
+        self.assertEqual(code, 0)
+        secret = self.directory / "other"
+        secret.write_bytes(ticket.secret)
+        secret.chmod(0o600)
+        self.assertEqual(said, self.run_json(SlotOptions(), *named, "--secret-file", str(secret))[1])
+        for more in (["--topic", "x"], ["--secret-file", path]):
+            options = SlotOptions()
+            self.assertRaises(usage.UsageError, options.parseOptions, ["--ticket-file", path, *more])
+
     def test_vectors(self) -> None:
         """
         The slots are those of the Rust crate, by name if it is text, and by id for all.
@@ -83,7 +100,7 @@ class SlotTests(WireTestCase):
         for case in SLOTS:
             topics = [f"hex:{case['topic_id']}"]
             name = bytes.fromhex(case["topic_name"])
-            if name.isascii():
+            if name.isascii() and name.decode().isprintable() and name.strip():
                 topics.append(name.decode("ascii"))
             for topic in topics:
                 code, said = self.run_json(SlotOptions(), "--topic", topic, "--minute", case["unix_minute"])
@@ -106,6 +123,46 @@ class SlotTests(WireTestCase):
         options = SlotOptions()
         self.patch(options, "now", lambda: 60 * 29_000_000 + 59.9)
         self.assertEqual(self.run_json(options, "--topic", "x")[1]["unix_minute"], 29_000_000)
+
+    def test_secret_code(self) -> None:
+        """
+        With a secret there are six digits, which depend on the topic, the secret and the
+        hour; without one there are none.
+        """
+
+        def code(topic: str, secret: bytes, minute: str) -> str:
+            arguments = ("--topic", topic, "--minute", minute, "--secret-file", "-")
+            shown = self.run_json(SlotOptions(), *arguments, stdin=secret)[1]["secret_code"]
+            self.assertRegex(shown, r"\A[0-9]{6}\Z")
+            return str(shown)
+
+        first = code("x", b"s\n", "600")
+        self.assertEqual(first, "698259")
+        self.assertEqual(code("x", b"s", "659"), first)
+        others = {
+            code("x", b"s", "660"),
+            code("y", b"s", "600"),
+            code("x", b"t", "600"),
+            code("x", b"", "600"),
+        }
+        self.assertEqual(len(others | {first}), 5)
+        self.assertEqual(code("x", b"s", str(2**64 - 1)), code("x", b"s", str(2**64 - 1)))
+        self.assertNotIn("secret_code", self.run_json(SlotOptions(), "--topic", "x")[1])
+
+    def test_blank_topic(self) -> None:
+        """
+        All three commands refuse a topic without a visible character.
+        """
+        for topic in ("", " ", "\t\n", "\u200b", "\u00a0\u3000"):
+            for options, more in (
+                (SlotOptions(), []),
+                (OpenOptions(), ["-"]),
+                (SealOptions(), ["--key-file", "k"]),
+            ):
+                with self.assertRaises(UsageError) as raised:
+                    self.run_bytes(options, "--topic", topic, *more)
+                self.assertIn("empty or blank", str(raised.exception))
+        self.run_bytes(SlotOptions(), "--topic", "\udcff")
 
     def test_wrong_options(self) -> None:
         """
@@ -250,6 +307,23 @@ class SealTests(WireTestCase):
         self.key = load_or_create_key(self.key_file)
         self.arguments = ("--topic", "t", "--minute", "7")
 
+    def test_files_name_their_option(self) -> None:
+        """
+        An error of a key file or a secret file names the option.
+        """
+        for arguments, option in (
+            (("--key-file", "/nonexistent"), "--key-file"),
+            (("--key-file", "/dev/zero"), "--key-file"),
+            (("--key-file", self.key_file, "--secret-file", "/nonexistent"), "--secret-file"),
+        ):
+            error = self.assertRaises(StateError, self.run_bytes, SealOptions(), *self.arguments, *arguments)
+            self.assertRegex(str(error), rf"\A{option}: [^\n]+\Z")
+        for option in ("--key-file", "--secret-file"):
+            error = self.assertRaises(
+                usage.UsageError, self.run_bytes, SealOptions(), *self.arguments, option, ""
+            )
+            self.assertEqual(str(error), f"{option}: expected a path, not ''")
+
     def test_round_trip(self) -> None:
         """
         C{dtt open} reads everything that C{dtt seal} was given, with a secret.
@@ -300,7 +374,9 @@ class SealTests(WireTestCase):
         A record with all entries used fits into a DHT item; one more entry is refused.
         """
         options = ["--active-peer", "ab" * 32] * 5 + ["--message-hash", "cd" * 32] * 5
-        options += [word for n in range(8) for word in ("--address", f"streams:[2001:db8::{n}]:65535")]
+        transports = ("streams", "quic", "iroh")
+        addresses = [f"{transports[n % 3]}:[2001:db8::{n}]:65535" for n in range(MAX_ADDRESSES)]
+        options += [word for address in addresses for word in ("--address", address)]
         arguments = (*self.arguments, "--key-file", self.key_file, "--raw", *options)
         self.assertLessEqual(len(self.run_bytes(SealOptions(), *arguments)[1]), MAX_ENCRYPTED_BYTES)
         for more in (
@@ -326,6 +402,9 @@ class SealTests(WireTestCase):
             ("--address", "streams:192.0.2.1:65536"),
             ("--address", "streams:192.0.2.1:" + "9" * 5000),
             ("--address", "streams:192.0.2.1"),
+            ("--address", "streams:[2001:db8::1:5"),
+            ("--address", "streams:2001:db8::1:5"),
+            ("--address", "streams:[fe80::1%eth0]:5"),
         ):
             error = self.assertRaises(
                 usage.UsageError,

@@ -54,7 +54,7 @@ def outcome(deferred: Deferred[T]) -> list[Any]:
 
 class Network:
     """
-    Nodes on hosts 10.0.0.1, 10.0.1.1, ... or 2001:db8:0:0::1, 2001:db8:0:1::1, ... or
+    Nodes on hosts 10.0.0.1, 10.0.1.1, ... or 2a00:1::1, 2a00:2::1, ... or
     both, that know each other.
 
     @ivar udp: the network.
@@ -85,7 +85,7 @@ class Network:
         """
         Return its IPv6 address.
         """
-        return f"2001:db8:0:{number + 1:x}::1"
+        return f"2a00:{number + 1:x}::1"
 
     def node(
         self,
@@ -141,3 +141,15 @@ class Network:
         """
         for node in self.nodes:
             node.stopService()
+
+
+class PublicNetwork(Network):
+    """
+    Nodes at public addresses, where an id has to be valid (BEP42).
+    """
+
+    def host(self, number: int) -> str:
+        """
+        Return the address of the node with this number.
+        """
+        return f"80.{number}.0.1"

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from functools import partial
-from heapq import nsmallest
+from functools import lru_cache, partial
 from itertools import count as numbers
+from operator import itemgetter
 from random import Random
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 
+from dtt.dht.client.credit import Credit
 from dtt.dht.client.lookup import ALPHA, Lookup, LookupOptions, Question
 from dtt.dht.routing.buckets import K
-from dtt.dht.routing.ids import distance
 from dtt.errors import QueryTimeout
 from dtt.interfaces import Contact
 from dtt.krpc.messages import Response
+from dtt.testing.net.clock import HeapClock
 
 TARGET = bytes(20)
 
@@ -42,13 +42,61 @@ class SwarmClient:
     trusts_timeout: bool = True
     closed: bool = False
     own_id: bytes = b""
+    credit: Credit = Factory(lambda: Credit(closed=False))
 
-    def nodes_of(self, response: Response) -> list[Contact]:
+    def nodes_of(self, response: Response, informant: Contact) -> list[Contact]:
         """
         Return the nodes in a response of the swarm.
         """
         nodes: list[Contact] = response.values[b"nodes"]
         return nodes
+
+
+class Index:
+    """
+    Contacts, from which those nearest to a target are found quickly.
+    """
+
+    def __init__(self, contacts: Iterable[Contact]) -> None:
+        pairs = sorted(
+            ((int.from_bytes(contact.node_id), contact) for contact in contacts), key=itemgetter(0)
+        )
+        self.ids = [number for number, _ in pairs]
+        self.contacts = [contact for _, contact in pairs]
+
+    def bounds(self, number: int, free: int) -> tuple[int, int]:
+        """
+        Return the first and the last place, plus one, of the ids that differ from
+        C{number} in the last C{free} bits only.
+        """
+        start = number >> free << free
+        return bisect_left(self.ids, start), bisect_left(self.ids, start + (1 << free))
+
+    def nearest(self, target: bytes, count: int) -> list[Contact]:
+        """
+        Return the C{count} nearest contacts, or all.
+        """
+        number = int.from_bytes(target)
+        free = 160 - (len(self.ids) // max(1, count)).bit_length()
+        first, last = self.bounds(number, free)
+        while last - first < count and free < 160:
+            free += 1
+            first, last = self.bounds(number, free)
+        places = sorted(range(first, last), key=lambda place: self.ids[place] ^ number)
+        return [self.contacts[place] for place in places[:count]]
+
+
+@lru_cache(maxsize=40)
+def _population(count: int, seed: int) -> tuple[list[Contact], Index, dict[Contact, Index], Any]:
+    """
+    Return what swarms of the same size and seed share: the nodes, their index, the tables
+    made so far, and the state of the random number generator.
+    """
+    rng = Random(seed)
+    contacts = [
+        Contact(rng.randbytes(20), f"10.{number >> 8}.{number & 255}.1", 1) for number in range(count)
+    ]
+    return contacts, Index(contacts), {}, rng.getstate()
 
 
 class Swarm:
@@ -57,18 +105,19 @@ class Swarm:
     response takes 10 ms, a query is slow after 50 ms, a query to a dead node fails
     after 2 s.
 
+    @ivar index: the nodes, for finding the nearest.
+    @ivar tables: the tables of nodes that have been asked.
     @ivar open: the queries in flight, slow ones excluded.
     @ivar most_open: the most queries in flight so far.
     @ivar slow: the nodes that are currently slow.
     """
 
     def __init__(self, count: int, seed: int = 0) -> None:
-        self.clock = Clock()
-        self.rng = Random(seed)
-        self.contacts = [
-            Contact(self.rng.randbytes(20), f"10.{number >> 8}.{number & 255}.1", 1)
-            for number in range(count)
-        ]
+        self.clock = HeapClock()
+        self.rng = Random()
+        contacts, self.index, self.tables, state = _population(count, seed)
+        self._contacts = list(contacts)
+        self.rng.setstate(state)
         self.dead: set[Contact] = set()
         self.lags: dict[Contact, float] = {}
         self.asked: list[Contact] = []
@@ -80,11 +129,23 @@ class Swarm:
         self.cancelled = 0
         self.nodes: Callable[[Contact, bytes], list[Contact]] = self.honest
 
+    @property
+    def contacts(self) -> list[Contact]:
+        """
+        All nodes.
+        """
+        return self._contacts
+
+    @contacts.setter
+    def contacts(self, contacts: list[Contact]) -> None:
+        self._contacts = contacts
+        self.index = Index(contacts)
+
     def near(self, target: bytes, count: int) -> list[Contact]:
         """
         Return the nearest of all nodes.
         """
-        return nsmallest(count, self.contacts, key=lambda contact: distance(contact.node_id, target))
+        return self.index.nearest(target, count)
 
     def alive(self, count: int) -> list[Contact]:
         """
@@ -200,9 +261,7 @@ class LargeSwarm(Swarm):
         self.invented: dict[Contact, Contact] = {}
         self._serial = numbers()
         self.nodes = self.from_table
-        self.contacts.sort(key=lambda contact: contact.node_id)
-        self._ids = [int.from_bytes(contact.node_id) for contact in self.contacts]
-        self._tables: dict[Contact, list[Contact]] = {}
+        self._contacts = list(self.index.contacts)
 
     def some(self, count: int) -> list[Contact]:
         """
@@ -210,20 +269,26 @@ class LargeSwarm(Swarm):
         """
         return self.rng.sample(self.contacts, count)
 
-    def table(self, contact: Contact) -> list[Contact]:
+    def table(self, contact: Contact) -> Index:
         """
         Return the nodes that a node knows.
         """
-        if contact not in self._tables:
+        if contact not in self.tables:
             rng = Random(contact.node_id)
+            number = int.from_bytes(contact.node_id)
             known: list[Contact] = []
+            # The ids that share the bits so far; all others of them are in one of its halves.
+            first, last = 0, len(self.contacts)
             for bits in reversed(range(160)):
-                start = (int.from_bytes(contact.node_id) >> bits ^ 1) << bits
-                first, last = (bisect_left(self._ids, limit) for limit in (start, start + (1 << bits)))
-                others = self.contacts[first:last]
+                if last - first <= 1:
+                    break
+                half = bisect_left(self.index.ids, (number >> bits | 1) << bits, first, last)
+                theirs, ours = ((first, half), (half, last))[:: 1 if number >> bits & 1 else -1]
+                others = self.index.contacts[slice(*theirs)]
                 known += rng.sample(others, K) if len(others) > K else others
-            self._tables[contact] = known
-        return self._tables[contact]
+                first, last = ours
+            self.tables[contact] = Index(known)
+        return self.tables[contact]
 
     def from_table(self, contact: Contact, target: bytes) -> list[Contact]:
         """
@@ -231,7 +296,7 @@ class LargeSwarm(Swarm):
         """
         if contact in self.hostile:
             return self.invent(contact)
-        return nsmallest(self.returned, self.table(contact), key=lambda each: distance(each.node_id, target))
+        return self.table(contact).nearest(target, self.returned)
 
     def invent(self, informant: Contact, count: int = 20) -> list[Contact]:
         """

@@ -10,6 +10,7 @@ from random import Random
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.config import PUBLIC_BOOTSTRAP
 from dtt.dht.bootstrap import KNOWN_PER_ROUND, MAX_ADDRESSES, MAX_PAUSE, Bootstrap
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6
@@ -37,15 +38,35 @@ class BootstrapTests(SynchronousTestCase):
 
     def test_concurrent(self) -> None:
         """
-        Literals and known nodes are queried immediately, names as soon as each is
-        resolved, whatever happens to the others.
+        Known nodes, which come first, and literals are queried immediately, names as soon
+        as each is resolved, whatever happens to the others.
         """
         self.network.names = {"good": ["10.1.0.1", "10.1.0.2"], "never": None}
         bootstrap = self.make(("never", 1), ("bad", 2), ("good", 3), ("10.2.0.1", 4))
         bootstrap.start([Contact(b"n" * 20, "10.3.0.1", 5)])
-        self.assertEqual(self.asked, [(0.0, "10.2.0.1", 4), (0.0, "10.3.0.1", 5)])
+        self.assertEqual(self.asked, [(0.0, "10.3.0.1", 5), (0.0, "10.2.0.1", 4)])
         self.network.advance(0.5)
         self.assertEqual(self.asked[2:], [(0.1, "10.1.0.1", 3), (0.1, "10.1.0.2", 3)])
+
+    def test_resolved_once_at_a_time(self) -> None:
+        """
+        A name whose resolution takes longer than a round is not resolved again meanwhile;
+        each port of it is.
+        """
+        self.network.names = {"never": None}
+        calls: list[int] = []
+        reactor = self.network.reactor("10.0.0.1")
+        resolve = reactor.nameResolver.resolveHostName
+
+        def count(receiver: object, name: str, port: int, *args: object) -> object:
+            calls.append(port)
+            return resolve(receiver, name, port, *args)  # type: ignore[arg-type]
+
+        self.patch(reactor.nameResolver, "resolveHostName", count)
+        bootstrap = Bootstrap(reactor, [("never", 1), ("never", 2)], lambda *_: None, Random(1))
+        bootstrap.start([])
+        self.network.advance(100.0)
+        self.assertEqual(calls, [1, 2])
 
     def test_addresses_of_a_name(self) -> None:
         """
@@ -97,6 +118,52 @@ class BootstrapTests(SynchronousTestCase):
         self.assertTrue(0.75 <= pauses[0] <= 1.25, pauses)
         self.assertTrue(all(0.75 * MAX_PAUSE <= pause <= 1.25 * MAX_PAUSE for pause in pauses[7:]), pauses)
         self.assertGreater(len(pauses), 10)
+
+    def rounds(self, bootstrap: Bootstrap, seconds: float, succeeds: bool) -> int:
+        """
+        Start again whenever a node answers, 0.1 s after each round, for some time; return
+        the number of rounds.
+        """
+        self.asked.clear()
+        end = self.clock.seconds() + seconds
+        while self.clock.seconds() < end:
+            before = len(self.asked)
+            bootstrap.start([])
+            self.network.advance(0.1)
+            if len(self.asked) > before:
+                bootstrap.stop()
+                if succeeds:
+                    bootstrap.succeeded()
+        return len(self.asked)
+
+    def test_in_vain(self) -> None:
+        """
+        While answers lead to nothing, restarts keep the growing intervals; after a success
+        they are immediate.
+        """
+        bootstrap = self.make(("10.2.0.1", 4))
+        self.assertLessEqual(self.rounds(bootstrap, 60.0, succeeds=False), 8)
+        self.assertLessEqual(self.rounds(bootstrap, 600.0, succeeds=False), 15)
+        bootstrap.stop()
+        bootstrap.succeeded()
+        self.assertGreater(self.rounds(bootstrap, 5.0, succeeds=True), 40)
+
+    def test_public_hosts(self) -> None:
+        """
+        There are public hosts with different operators; dead ones are not worth a
+        warning.
+        """
+        operators = {".".join(name.split(".")[-2:]) for name, _ in PUBLIC_BOOTSTRAP}
+        self.assertGreaterEqual(len(operators), 7)
+        warnings: list[str] = []
+        collect_warnings(self, warnings)
+        bootstrap = self.make(*PUBLIC_BOOTSTRAP)
+        self.network.names = {PUBLIC_BOOTSTRAP[-1][0]: ["10.1.0.1"]}
+        bootstrap.start([])
+        self.network.advance(0.5)
+        bootstrap.stop()
+        self.assertEqual([host for _, host, _ in self.asked], ["10.1.0.1"])
+        self.assertEqual(warnings, [])
 
     def test_stop(self) -> None:
         """

@@ -15,11 +15,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from dtt.dht.client.lookup import SLOT_WIDTH
 from dtt.dht.client.placement import FirstCopy, Placement
 from dtt.dht.node import DHTNode
 from dtt.dht.server.responder import SAMPLE_INTERVAL
-from dtt.interfaces import IDHT, InfohashSample, MutableRead, NodeAnswer
-from dtt.krpc.items import immutable_target
+from dtt.interfaces import IDHT, InfohashSample, MutableRead, NodeAnswer, ServedItem
+from dtt.krpc.items import immutable_target, mutable_target
 from dtt.testing.fake_dht import FakeDHT
 from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
 
@@ -380,6 +381,43 @@ class ContractMixin:
         ((_, port),) = self.wait(self.two.get_peers(b"j" * 20))
         self.assertGreaterEqual(port, 1024)
 
+    def served_address(self) -> tuple[str, int]:
+        """Return the address at which the first member's node answers."""
+        raise NotImplementedError
+
+    def test_serve(self) -> None:
+        """
+        An item of our own is answered until that is ended, to a question without a lookup.
+        """
+        served = ServedItem(SEED, SALT, b"our own")
+        target = mutable_target(PUBLIC_KEY, SALT)
+        end = self.one.serve([target], lambda asked: served if asked == target else None)
+        address = self.served_address()
+        answer = self.wait(self.two.ask_node(*address, PUBLIC_KEY, SALT))
+        self.assertEqual((answer.value, answer.seq, answer.contact.host), (b"our own", 2**63 - 1, address[0]))
+        other = self.wait(self.two.ask_node(*address, PUBLIC_KEY, b"another salt"))
+        self.assertIsNone(other.value)
+        end()
+        self.assertIsNone(self.wait(self.two.ask_node(*address, PUBLIC_KEY, SALT)).value)
+
+    def test_ask_node_arguments(self) -> None:
+        """
+        Wrong arguments are refused by the call itself.
+        """
+        host = self.served_address()[0]
+        self.assertRaises(ValueError, self.one.ask_node, host, 0, PUBLIC_KEY, SALT)
+        self.assertRaises(ValueError, self.one.ask_node, host, 65536, PUBLIC_KEY, SALT)
+        self.assertRaises(ValueError, self.one.ask_node, host, 6881, b"short")
+
+    def test_ask_a_holder(self) -> None:
+        """
+        A node that stores an item returns it.
+        """
+        result = self.put(self.one, 1, self.get(self.one))
+        holder = result.stored[0]
+        answer = self.wait(self.two.ask_node(holder.host, holder.port, PUBLIC_KEY, SALT))
+        self.assertEqual((answer.value, answer.contact), (record(1), holder))
+
 
 class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
     """
@@ -390,12 +428,15 @@ class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
         self.one = self.two = FakeDHT(Clock(), rng=Random(1))
         self.wait = self.successResultOf
 
+    def served_address(self) -> tuple[str, int]:
+        return "192.0.2.1", 6881
+
     def forgetting(self) -> FakeDHT:
         """
         Return the DHT of a member whose nodes all stop storing.
         """
         dht: FakeDHT = self.one
-        for responder in dht._nodes.values():
+        for responder in dht.responders.values():
             self.patch(responder.items, "put", lambda *_: None)
         return dht
 
@@ -416,6 +457,11 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
 
     def tearDown(self) -> None:
         self.network.stop()
+
+    def served_address(self) -> tuple[str, int]:
+        node = self.one
+        number = self.network.nodes.index(node)
+        return (self.network.host6 if self.families == "6" else self.network.host)(number), node.port
 
     def forgetting(self) -> DHTNode:
         """
@@ -551,6 +597,78 @@ class FakeDHTTests(SynchronousTestCase):
         dht.dead = set(dht.contacts[:4])
         self.assertEqual(self.successResultOf(dht.refresh(read)).answers, read.answers)
         self.assertEqual(len(self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT)).answers), 6)
+
+    def test_cancel(self) -> None:
+        """
+        Each operation can be cancelled.
+        """
+        clock = Clock()
+        dht = FakeDHT(clock)
+        read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT))
+        dht.latency = 0.5
+        for call in (
+            lambda: dht.get_mutable(PUBLIC_KEY, SALT),
+            lambda: dht.refresh(read),
+            lambda: dht.put_mutable(SEED, SALT, b"value", Placement(bytes(32), classify), read),
+            lambda: dht.get_immutable(bytes(20)),
+            lambda: dht.put_immutable(b"1:x"),
+            lambda: dht.get_peers(bytes(20)),
+            lambda: dht.announce_peer(bytes(20), 5),
+            lambda: dht.put_latest(SEED, b"value", 1, SALT, read=read),
+            lambda: dht.sample_infohashes(bytes(20)),
+        ):
+            deferred: Deferred[Any] = call()
+            self.assertNoResult(deferred)
+            deferred.cancel()
+            self.failureResultOf(deferred, CancelledError)
+            self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_concurrent(self) -> None:
+        """
+        Each operation takes one round trip for its lookup, and one for its writes.
+        """
+        clock = Clock()
+        dht = FakeDHT(clock, latency=0.5)
+        for trips, call in (
+            (1, lambda: dht.get_immutable(bytes(20))),
+            (1, lambda: dht.get_peers(bytes(20))),
+            (2, lambda: dht.put_immutable(b"1:x")),
+            (2, lambda: dht.announce_peer(bytes(20), 5)),
+            (2, lambda: dht.sample_infohashes(bytes(20))),
+        ):
+            deferred: Deferred[Any] = call()
+            for _ in range(trips):
+                self.assertNoResult(deferred)
+                clock.advance(0.5)
+            self.successResultOf(deferred)
+
+    def test_crowded(self) -> None:
+        """
+        A narrow read of a slot with many values becomes as wide as that of a node.
+        """
+        dht = FakeDHT(Clock())
+        narrow = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT, width=10))
+        self.assertEqual(len(narrow.answers), 10)
+        for number in range(10):
+            self.successResultOf(
+                dht.put_mutable(SEED, SALT, record(number), Placement(record(number)[:32], classify), narrow)
+            )
+        self.assertEqual(
+            len(self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT, width=10)).answers), SLOT_WIDTH
+        )
+
+    def test_observer_that_raises(self) -> None:
+        """
+        An observer's exception is logged, and the read continues.
+        """
+        dht = FakeDHT(Clock())
+
+        def broken(_: NodeAnswer) -> None:
+            raise ZeroDivisionError
+
+        read = self.successResultOf(dht.get_mutable(PUBLIC_KEY, SALT, broken))
+        self.assertEqual(len(read.answers), SLOT_WIDTH)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), SLOT_WIDTH)
 
     def test_stored(self) -> None:
         """

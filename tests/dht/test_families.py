@@ -4,10 +4,9 @@ Tests for L{dtt.dht.families}.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.families import gather_until, merge_puts, merge_reads, restrict_to_family
+from dtt.dht.families import merge_puts, merge_reads, restrict_to_family
 from dtt.interfaces import Contact, MutableRead, NodeAnswer, PutResult
 from dtt.krpc.compact import IPV4, IPV6
 from tests.dht.network import PUBLIC_KEY, SALT
@@ -15,48 +14,8 @@ from tests.dht.network import PUBLIC_KEY, SALT
 
 class MergingTests(SynchronousTestCase):
     """
-    Waiting for both families, and merging their results.
+    Merging the results of both families.
     """
-
-    def test_all(self) -> None:
-        """
-        It fires with the results in order after the last one.
-        """
-        deferreds: list[Deferred[int]] = [Deferred(), Deferred()]
-        both = gather_until(deferreds)
-        deferreds[1].callback(1)
-        self.assertNoResult(both)
-        deferreds[0].callback(0)
-        self.assertEqual(self.successResultOf(both), [0, 1])
-
-    def test_enough(self) -> None:
-        """
-        A sufficient result cancels the others.
-        """
-        cancelled: list[object] = []
-        slow: Deferred[int] = Deferred(cancelled.append)
-        quick: Deferred[int] = Deferred()
-        both = gather_until([slow, quick], lambda result: result > 0)
-        quick.callback(1)
-        self.assertEqual(self.successResultOf(both), [1])
-        self.assertEqual(cancelled, [slow])
-
-    def test_failure(self) -> None:
-        """
-        It fails with the first failure and cancels the others; cancelling it does the
-        same.
-        """
-        for kind in (ValueError, CancelledError):
-            cancelled: list[object] = []
-            one: Deferred[int] = Deferred()
-            two: Deferred[int] = Deferred(cancelled.append)
-            both = gather_until([one, two])
-            if kind is ValueError:
-                one.errback(ValueError())
-            else:
-                both.cancel()
-            self.failureResultOf(both, kind)
-            self.assertEqual(cancelled, [two])
 
     def test_reads(self) -> None:
         """

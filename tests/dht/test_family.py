@@ -17,7 +17,7 @@ from dtt.errors import ListenError
 from dtt.interfaces import Contact, MutableRead, PutResult
 from dtt.krpc.items import immutable_target, mutable_target
 from dtt.krpc.messages import Query, Response, decode, encode_query
-from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
+from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, PublicNetwork, classify, outcome, record
 
 INFO_HASH = b"i" * 20
 
@@ -114,6 +114,24 @@ class LifeTests(SynchronousTestCase):
         self.network.udp.advance(1.0)
         self.assertEqual((tables(node), tables(alone)), ([3, 4], [4]))
 
+    def test_known_family_is_gone(self) -> None:
+        """
+        If the known nodes of one family are all gone, reads that begin with them end as
+        soon as the other family has been read.
+        """
+        for dead, alive in (("6", "4"), ("4", "6")):
+            with self.subTest(dead=dead):
+                self.network = Network(10, families="46")
+                known = self.network.nodes[0].known_nodes()
+                find = self.network.host6 if dead == "6" else self.network.host
+                self.network.udp.dead = {find(number) for number in range(10)}
+                node = self.network.node(families="46", bootstrap=[], known_nodes=known)
+                start = self.network.clock.seconds()
+                read = self.network.result(node.get_mutable(PUBLIC_KEY, SALT))
+                self.assertLess(self.network.clock.seconds() - start, 0.5)
+                self.assertEqual(len(read.answers), 10)
+                self.assertEqual([side.ready for side in node.sides], [alive == "4", alive == "6"])
+
     def test_names(self) -> None:
         """
         A bootstrap name is resolved to both families.
@@ -153,7 +171,7 @@ class BothTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.network = Network(0, seed=7)
+        self.network = PublicNetwork(0, seed=7)
         self.addCleanup(lambda: self.network.stop())
         self.dual = self.network.node(families="46")
         for _ in range(8):
@@ -310,11 +328,12 @@ class BothTests(SynchronousTestCase):
 
     def test_external_address(self) -> None:
         """
-        Each family elects its own address, with one vote per network (/64), and then
+        Each family elects its own address, with one vote per network (/48), and then
         has its own id.
         """
         reported: list[str] = []
-        node = self.network.node(families="46", on_external_host=reported.append, bootstrap=[])
+        node = self.network.node(families="46", bootstrap=[])
+        node.observe(reported.append)
         four, six = (side.neighbourhood for side in node.sides)
         before = node.node_id
         ip = bytes.fromhex("20010db8000500060000000000000009")
@@ -324,20 +343,20 @@ class BothTests(SynchronousTestCase):
             node_id = bytes((32 * number % 256,)) + bytes((number,)) * 19
             four_or_six.seen(Response(b"tttt", node_id, {}, b"", seen_at), host, 1)
 
-        for number in range(20):
-            seen(number, f"10.80.{number}.1", ip + b"\x1a\xe1")
-            seen(number, f"2001:db8:77:1::{number:x}", ip + b"\x1a\xe1")
-            seen(number, f"2001:db8:78:{number:x}::1", b"\x01\x02\x03\x04\x1a\xe1")
+        for number in range(4):
+            seen(number, f"45.80.{number}.1", ip + b"\x1a\xe1")
+            seen(number, f"2001:db8:77:{number:x}::1", ip + b"\x1a\xe1")
+            seen(number, f"2001:db8:78{number:02x}::1", b"\x01\x02\x03\x04\x1a\xe1")
         self.assertEqual((four.node_id, six.node_id, reported), (before, before, []))
-        for number in range(8):
-            seen(number, f"2001:db8:79:{number:x}::1", ip + b"\x1a\xe1")
-        self.network.udp.advance(0)
+        for number in range(20):
+            seen(100 + number, f"2001:db8:79{number:02x}::1", ip + b"\x1a\xe1")
+        self.network.udp.advance(20.0)
         self.assertTrue(is_valid(six.node_id, "2001:db8:5:6::9"))
         self.assertNotEqual(six.node_id, before)
         self.assertEqual((node.node_id, reported), (before, []))
-        for number in range(8):
-            seen(number, f"10.81.{number}.1", bytes((203, 0, 113, 9, 1, 1)))
-        self.network.udp.advance(0)
+        for number in range(20):
+            seen(100 + number, f"45.81.{number}.1", bytes((203, 0, 113, 9, 1, 1)))
+        self.network.udp.advance(20.0)
         self.assertTrue(is_valid(node.node_id, "203.0.113.9"))
         self.assertEqual(reported, ["203.0.113.9"])
 
@@ -349,8 +368,8 @@ class TableTests(SynchronousTestCase):
 
     def test_one_of_a_network(self) -> None:
         """
-        A /64 has one place in the table; another address with the same port does not
-        displace its holder.
+        A /56 has one place in the table, and a /48 one in a bucket; another address with
+        the same port does not displace its holder.
         """
         network = Network(1, families="6")
         self.addCleanup(network.stop)
@@ -359,4 +378,7 @@ class TableTests(SynchronousTestCase):
             table.responded(Contact(bytes((number,)) * 20, f"2001:db8::{number}", 1), 0.0)
         self.assertEqual([contact.host for contact in table.contacts()], ["2001:db8::1"])
         table.responded(Contact(b"x" * 20, "2001:db8:0:1::1", 1), 0.0)
+        table.responded(Contact(b"x" * 20, "2001:db8:0:100::1", 1), 0.0)
+        self.assertEqual(len(table), 1)
+        table.responded(Contact(b"x" * 20, "2001:db8:1::1", 1), 0.0)
         self.assertEqual(len(table.nearest_compact(bytes(20))), 2 * 38)

@@ -21,22 +21,10 @@ from dtt.dht.node import DHTNode
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import is_valid
 from dtt.dht.routing.table import FRESH
-from dtt.errors import ListenError, LocalError
+from dtt.errors import ListenError, LocalError, LookupFailed
 from dtt.interfaces import Contact, MutableRead, NodeAnswer
 from dtt.krpc.messages import Query, Response, decode, encode_query, encode_response
-from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
-
-
-class PublicNetwork(Network):
-    """
-    Nodes at public addresses, where an id has to be valid (BEP42).
-    """
-
-    def host(self, number: int) -> str:
-        """
-        Return the address of the node with this number.
-        """
-        return f"80.{number}.0.1"
+from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, PublicNetwork, classify, outcome, record
 
 
 class LifeTests(SynchronousTestCase):
@@ -101,6 +89,48 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(self.network.clock.seconds() - start, 0.02)
         self.assertEqual(self.successResultOf(node.when_ready()), 1)
 
+    def test_unsorted_reply(self) -> None:
+        """
+        A bootstrap host whose replies have unsorted keys and odd numbers is understood.
+        """
+        replies = []
+
+        class Host(DatagramProtocol):
+            """
+            Answers as no strict encoder does.
+            """
+
+            def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+                """
+                Answer a query; keep other datagrams.
+                """
+                message = decode(datagram)
+                if not isinstance(message, Query):
+                    replies.append(datagram)
+                    return
+                transaction = message.transaction
+                reply = b"d1:y1:r1:t4:%b1:pi%de1:rd5:nodes26:%b2:id20:%bee" % (
+                    transaction,
+                    10**40,
+                    b"n" * 20 + b"\x0a\0\1\1\0\1",
+                    b"h" * 20,
+                )
+                assert self.transport is not None
+                self.transport.write(reply, addr)
+
+        port = self.network.udp.reactor("10.0.9.1").listenUDP(6881, Host())
+        node = self.network.node(bootstrap=[("10.0.9.1", 6881)])
+        self.assertGreater(self.network.result(node.when_ready()), 0)
+        # A query with such a number is answered, if only with an error.
+        query = b"d1:q3:get1:ad2:id20:%b6:target20:%b3:seqi%dee1:t2:aa1:y1:qe" % (
+            b"h" * 20,
+            b"t" * 20,
+            10**30,
+        )
+        port.write(query, (self.network.host(0), node.port))
+        self.network.udp.advance(0.1)
+        self.assertEqual([decode(reply).transaction for reply in replies], [b"aa"])
+
     def test_all_are_bootstrap_hosts(self) -> None:
         """
         In a small network that is not closed, the bootstrap hosts of a node may be all
@@ -111,7 +141,8 @@ class LifeTests(SynchronousTestCase):
         self.addCleanup(network.stop)
         hosts = [(network.host(number), node.port) for number, node in enumerate(network.nodes)]
         changed: list[str] = []
-        node = network.node(bootstrap=hosts, node_id=bytes(20), on_external_host=changed.append)
+        node = network.node(bootstrap=hosts, node_id=bytes(20))
+        node.observe(changed.append)
         while not changed:
             network.udp.advance(0.005)
         for seconds in (0.0, 0.1, 20.0):
@@ -136,6 +167,76 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(node.known_nodes(), known)
         self.network.udp.advance(0.1)
         self.assertEqual(node.known_nodes(), known[1:])
+
+    def known(self, count: int) -> list[Contact]:
+        """
+        Start C{count} nodes, and return what another one has saved about them.
+        """
+        for _ in range(count + 1):
+            self.network.node()
+            self.network.udp.advance(0.2)
+        known = self.network.nodes[0].known_nodes()
+        self.assertEqual(len(known), count)
+        return known
+
+    def test_begins_with_known_nodes(self) -> None:
+        """
+        With 8 nodes of an earlier run operations begin at once: the first datagrams
+        already ask for the item, and a read takes two round trips where it otherwise
+        takes three.  The node counts as ready only once a node has answered.
+        """
+        for count, usable in ((7, False), (8, True)):
+            with self.subTest(count=count):
+                self.network = Network(0)
+                known = self.known(count)
+                node = self.network.node(bootstrap=[], known_nodes=known, start=False)
+                order = outcome(node.when_usable())
+                node.startService()
+                self.assertEqual(order, [None] if usable else [])
+                ready = outcome(node.when_ready())
+                read = outcome(node.get_mutable(PUBLIC_KEY, SALT))
+                self.assertEqual(node.statistics().get("ipv4_sent_get", 0), count if usable else 0)
+                self.assertEqual(ready, [])
+                self.network.udp.advance(0.02)
+                self.assertEqual(ready, [count])
+                self.assertEqual(order, [None])
+                self.network.udp.advance(0.5)
+                self.assertEqual(len(read[0].answers), count + 1)
+
+    def test_known_nodes_are_gone(self) -> None:
+        """
+        Operations that begin with nodes that are all gone fail, and after 5 s new ones
+        wait until a node answers.
+        """
+        gone = [Contact(bytes([number]) * 20, f"10.77.{number}.1", 1) for number in range(64)]
+        node = self.network.node(bootstrap=[], known_nodes=gone)
+        first = outcome(node.get_mutable(PUBLIC_KEY, SALT))
+        self.network.udp.advance(4.99)
+        first[0].trap(LookupFailed)
+        self.successResultOf(node.when_usable())
+        self.network.udp.advance(0.01)
+        self.assertNoResult(node.when_usable())
+        second = outcome(node.get_mutable(PUBLIC_KEY, SALT))
+        self.network.udp.advance(100.0)
+        self.assertEqual(second, [])
+        other = self.network.node()
+        node.add_node("10.0.1.1", other.port)
+        self.network.udp.advance(5.0)
+        self.assertEqual(len(second[0].answers), 1)
+
+    def test_stopped_while_it_begins(self) -> None:
+        """
+        Stopping cancels what has begun and leaves no delayed call; the node can be
+        started again.
+        """
+        known = self.known(8)
+        node = self.network.node(bootstrap=[], known_nodes=known)
+        first = outcome(node.get_mutable(PUBLIC_KEY, SALT))
+        self.successResultOf(node.stopService())
+        first[0].trap(CancelledError)
+        self.failureResultOf(node.when_usable(), LocalError)
+        node.startService()
+        self.successResultOf(node.when_usable())
 
     def test_node_id_is_kept(self) -> None:
         """
@@ -423,6 +524,18 @@ class NeighbourhoodTests(SynchronousTestCase):
             self.node._neighbourhood.answer(query, f"10.60.{number}.1", 1)
         self.assertEqual(self.node.krpc.counters["sent_ping"] - before, MAX_PINGS)
 
+    def test_forged_queries_use_up_no_budget(self) -> None:
+        """
+        Queries in a node's name, with ever new ids, leave us free to query this node.
+        """
+        rng = Random(4)
+        for _ in range(300):
+            query = Query(b"tttt", b"ping", rng.randbytes(20), {}, False, b"")
+            self.node._neighbourhood.answer(query, "10.60.0.1", 1)
+            self.assertTrue(self.node.krpc.may_query("10.60.0.1", 1))
+            self.network.udp.advance(0.1)
+        self.assertGreater(self.node.krpc.counters["sent_ping"], 5)
+
     def test_read_only_rule(self) -> None:
         """
         After 5 minutes without an unsolicited query we are read-only; the next such
@@ -446,7 +559,8 @@ class NeighbourhoodTests(SynchronousTestCase):
         there, and keep our nodes.
         """
         reported: list[str] = []
-        self.node = self.network.node(on_external_host=reported.append)
+        self.node = self.network.node()
+        self.node.observe(reported.append)
         self.network.udp.advance(1.0)
         before = self.node.node_id
         ip = bytes((203, 0, 113, 9))
@@ -455,8 +569,10 @@ class NeighbourhoodTests(SynchronousTestCase):
                 b"tttt", bytes((32 * number,)) + bytes((number,)) * 19, {}, b"", ip + b"\x1a\xe1"
             )
             self.node._neighbourhood.seen(response, f"10.80.{number}.1", 1)
+        self.network.udp.advance(1.0)
         self.assertEqual(reported, [])
-        self.network.udp.advance(0)
+        # The majority has to last.
+        self.network.udp.advance(15.0)
         self.assertEqual(reported[-1], "203.0.113.9")
         self.assertNotEqual(self.node.node_id, before)
         self.assertTrue(is_valid(self.node.node_id, "203.0.113.9"))
@@ -468,6 +584,83 @@ class NeighbourhoodTests(SynchronousTestCase):
         read = self.network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
         hosts = {answer.contact.host for answer in read.answers}
         self.assertEqual(hosts, {self.network.host(number) for number in range(6)})
+
+    def vote(self, host: str, ip: bytes) -> None:
+        """
+        Let a node at an address respond, and report our address.
+        """
+        node_id = bytes((int(host.split(".")[2]) * 8 % 256,)) + host.encode().ljust(19)
+        self.node._neighbourhood.seen(Response(b"tttt", node_id, {}, b"", ip + b"\x1a\xe1"), host, 1)
+
+    def test_local_addresses_are_not_elected(self) -> None:
+        """
+        We are never at an address of a local scope, whatever the votes.
+        """
+        reported: list[str] = []
+        self.node = self.network.node()
+        self.node.observe(reported.append)
+        before = self.node.node_id
+        for host in ("127.0.0.1", "169.254.169.254", "224.0.0.1", "10.0.0.1", "0.0.0.0", "255.255.255.255"):
+            for number in range(30):
+                self.vote(f"10.80.{number}.1", bytes(map(int, host.split("."))))
+            self.network.udp.advance(60.0)
+        self.assertEqual((reported, self.node.external_host, self.node.node_id), ([], None, before))
+
+    def test_only_nodes_in_the_table_vote(self) -> None:
+        """
+        Nodes for which there is no place in the table have no vote.
+        """
+        self.node = self.network.node()
+        self.network.udp.advance(1.0)
+        for number in range(20):
+            # All claim the id of a node in the table.
+            node_id = self.node.table.contacts()[0].node_id
+            response = Response(b"tttt", node_id, {}, b"", bytes((203, 0, 113, 9, 1, 1)))
+            self.node._neighbourhood.seen(response, f"10.80.{number}.1", 1)
+        self.network.udp.advance(60.0)
+        self.assertIsNone(self.node.external_host)
+
+    def test_who_queries_us_does_not_vote(self) -> None:
+        """
+        Nodes of many networks that query us, and are therefore pinged, elect nothing,
+        neither by their responses to the pings nor later.
+        """
+        lie = bytes((203, 0, 113, 9, 1, 1))
+
+        class Voter(DatagramProtocol):
+            """
+            Reports a false address.
+            """
+
+            def __init__(self, node_id: bytes) -> None:
+                self.node_id = node_id
+                self.asked = 0
+
+            def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+                """
+                Answer a query.
+                """
+                message = decode(datagram)
+                if isinstance(message, Query) and self.transport is not None:
+                    self.asked += 1
+                    reply = encode_response(message.transaction, self.node_id, {b"nodes": b""}, lie)
+                    self.transport.write(reply, addr)
+
+        voters = []
+        node = self.node
+        for number in range(16):
+            node_id = bytes((number * 16,)) + bytes((number,)) * 19
+            voter = Voter(node_id)
+            port = self.network.udp.reactor(f"10.80.{number}.1").listenUDP(1, voter)
+            port.write(encode_query(b"tttt", b"ping", node_id, {}, False), (self.network.host(1), node.port))
+            voters.append(voter)
+            self.network.udp.advance(0.5)
+        for number in range(60):
+            self.network.result(node.get_peers(bytes((number * 4,)) * 20))
+            self.network.udp.advance(5.0)
+        self.assertGreater(len(node.table), 12)
+        self.assertGreater(sum(voter.asked for voter in voters), 100)
+        self.assertIsNone(node.external_host)
 
     def test_hostile_responses(self) -> None:
         """
@@ -490,8 +683,8 @@ class NeighbourhoodTests(SynchronousTestCase):
         network.udp.reactor("10.90.0.1").listenUDP(1, Hostile())
         self.node.add_node("10.90.0.1", 1)
         network.udp.advance(1.0)
-        # A bootstrap host that names this many nodes does not enter the table.
-        self.assertEqual(len(self.node.table), 5)
+        # It names no usable nodes, so it is an ordinary node.
+        self.assertEqual(len(self.node.table), 6)
         for _ in range(3):
             read = network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
             self.assertEqual(read.values(), {})

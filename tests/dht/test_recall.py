@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from random import Random
+from statistics import fmean
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -27,6 +28,7 @@ from dtt.testing.net.machines import MachineNetwork
 from dtt.testing.net.udp import Datagram
 from dtt.testing.vast import Links, VastDHT, member_host
 from tests.dht.network import classify, outcome, record
+from tests.sweeps import sized
 
 T = TypeVar("T")
 
@@ -80,6 +82,28 @@ class VastTestCase(SynchronousTestCase):
         return sum(count for name, count in node.krpc.counters.items() if name.startswith("sent_"))
 
 
+class PeersTests(VastTestCase):
+    """
+    Looks for the peers of an info hash.
+    """
+
+    def test_again(self) -> None:
+        """The second look begins with the nodes of the first, so it takes half of the queries."""
+        self.build(silent=0.35)
+        node, other = self.node(), self.node()
+        self.net.advance(30)
+        self.assertEqual(len(self.wait(node.get_peers(b"i" * 20))), 0)
+        self.wait(other.announce_peer(b"i" * 20, 0))
+        fresh, again = self.node(), node
+        self.net.advance(30)
+        sent = []
+        for each in (fresh, again):
+            before = self.sent(each)
+            self.assertEqual(len(self.wait(each.get_peers(b"i" * 20))), 1)
+            sent.append(self.sent(each) - before)
+        self.assertLess(sent[1], 0.5 * sent[0], sent)
+
+
 class SlotReadTests(VastTestCase):
     """
     Reads of slots.
@@ -93,7 +117,9 @@ class SlotReadTests(VastTestCase):
         """
         self.build(links, **dht)
         node = self.node()
-        self.net.advance(8)
+        # Until its external address is elected and it has looked up its new id.
+        self.net.advance(30)
+        self.assertIsNotNone(node.external_host)
         rng = Random(7)
         inner, all_of_them = [], []
         for number in range(targets):
@@ -118,40 +144,40 @@ class SlotReadTests(VastTestCase):
         Without silent nodes: all of the 12 nearest are found, and 99 % of the 32, 92 %
         at worst.
         """
-        inner, all_of_them = self.recall(100, URGENT_ALPHA)
+        inner, all_of_them = self.recall(sized(10, 100), URGENT_ALPHA)
         self.assertEqual(min(inner), 1.0)
-        self.assertGreaterEqual(sum(all_of_them) / 100, 0.99)
+        self.assertGreaterEqual(fmean(all_of_them), 0.99)
         self.assertGreaterEqual(min(all_of_them), 0.92)
 
     def test_a_third_is_silent(self) -> None:
         """
         With 35 % silent nodes: all of the 12 nearest, 95 % of the 32, 85 % at worst.
         """
-        inner, all_of_them = self.recall(100, URGENT_ALPHA, silent=0.35)
+        inner, all_of_them = self.recall(sized(10, 100), URGENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
-        self.assertGreaterEqual(sum(all_of_them) / 100, 0.95)
+        self.assertGreaterEqual(fmean(all_of_them), 0.95)
         self.assertGreaterEqual(min(all_of_them), 0.85)
 
     def test_most_are_silent(self) -> None:
         """
         With 60 % silent nodes: 99 % of the 12 nearest, 85 % of the 32.
         """
-        inner, all_of_them = self.recall(50, URGENT_ALPHA, silent=0.6)
-        self.assertGreaterEqual(sum(inner) / 50, 0.99)
-        self.assertGreaterEqual(sum(all_of_them) / 50, 0.85)
+        inner, all_of_them = self.recall(sized(8, 50), URGENT_ALPHA, silent=0.6)
+        self.assertGreaterEqual(fmean(inner), 0.99)
+        self.assertGreaterEqual(fmean(all_of_them), 0.85)
 
     def test_patient(self) -> None:
         """
         With few queries in flight the 12 nearest are still found.
         """
-        inner, _ = self.recall(40, PATIENT_ALPHA, silent=0.35)
+        inner, _ = self.recall(sized(5, 40), PATIENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
     def test_constant_round_trips(self) -> None:
         """
         If round trips do not vary, nothing is missed.
         """
-        inner, _ = self.recall(40, URGENT_ALPHA, Links(2, low=0.05, high=0.05), silent=0.35)
+        inner, _ = self.recall(sized(5, 40), URGENT_ALPHA, Links(2, low=0.05, high=0.05), silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
     def test_lacking_tables(self) -> None:
@@ -159,8 +185,8 @@ class SlotReadTests(VastTestCase):
         Tables in which a fifth of the entries are missing and a fifth dead cost few of
         the 12 nearest.
         """
-        inner, _ = self.recall(40, URGENT_ALPHA, missing=0.2, dead=0.2)
-        self.assertGreaterEqual(sum(inner) / 40, 0.97)
+        inner, _ = self.recall(sized(5, 40), URGENT_ALPHA, missing=0.2, dead=0.2)
+        self.assertGreaterEqual(fmean(inner), 0.97)
 
 
 class FoundByAnotherTests(VastTestCase):
@@ -169,7 +195,7 @@ class FoundByAnotherTests(VastTestCase):
     """
 
     def check(self, **dht: Any) -> None:
-        for seed in range(5):
+        for seed in range(sized(1, 5)):
             self.build(**dht)
             rng = Random(seed)
             self.check_slot(rng, f"seed {seed}")
@@ -222,12 +248,12 @@ class FoundByAnotherTests(VastTestCase):
         """
         35 and 60 % of the nodes never answer.
         """
-        for silent in (0.35, 0.6):
+        for silent in (0.35, 0.6)[-sized(1, 2) :]:
             self.check(silent=silent)
 
     def test_few_valid_ids(self) -> None:
         """10 and 50 % of the ids are valid by BEP42."""
-        for secure in (0.1, 0.5):
+        for secure in (0.1, 0.5)[: sized(1, 2)]:
             self.check(silent=0.35, secure=secure)
 
     def test_crowded_networks(self) -> None:
@@ -276,7 +302,8 @@ class CrowdTests(VastTestCase):
         """
         2, 5, 10 and 20 publishers are all found.
         """
-        self.assertEqual({n: self.recovered(n) for n in (2, 5, 10, 20)}, {2: 1.0, 5: 1.0, 10: 1.0, 20: 1.0})
+        for publishers in (2, 5, 10, 20)[: sized(2, 4)]:
+            self.assertEqual(self.recovered(publishers), 1.0, publishers)
 
     def test_crowded_slot_is_read_whole(self) -> None:
         """

@@ -13,6 +13,7 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from dtt.dht.node import MAX_KNOWN_NODES
 from dtt.dht.routing.ids import is_valid
 from dtt.dht.saved import FILE, SAVE_INTERVAL, SavedNode, Saver, load, save
 from dtt.interfaces import Contact
@@ -45,7 +46,15 @@ class SavedNodeTests(SynchronousTestCase):
             "version": (0, 2, None, "1"),
             "node_id": ("00", 5, "x" * 40),
             "external_host": (5, "somewhere", []),
-            "nodes": (5, [5], [["00", "10.0.0.1", 1]], [[ID, "name", 1]], [[ID, "10.0.0.1", 0]]),
+            "nodes": (
+                5,
+                [5],
+                [["00", "10.0.0.1", 1]],
+                [[ID, "name", 1]],
+                [[ID, "10.0.0.1", 0]],
+                [[ID, "fe80::1%x", 1]],
+                {},
+            ),
         }
         for key, values in wrong.items():
             for value in values:
@@ -54,6 +63,15 @@ class SavedNodeTests(SynchronousTestCase):
             incomplete = SAVED.to_json()
             del incomplete[key]
             self.assertRaises(ValueError, SavedNode.from_json, incomplete)
+
+    def test_too_many(self) -> None:
+        """
+        Of a list that is too long only the beginning is read.
+        """
+        rows = [[ID, "10.0.0.1", 1]] * MAX_KNOWN_NODES
+        for rest in (rows, ["x"] * 5):
+            saved = SavedNode.from_json({**SAVED.to_json(), "nodes": rows + rest})
+            self.assertEqual(len(saved.nodes), MAX_KNOWN_NODES)
 
 
 class FileTests(SynchronousTestCase):

@@ -16,10 +16,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.config import DHTConfig
 from dtt.dht.client.lookup import SLOT_WIDTH
 from dtt.discovery import record_slot as record_client
-from dtt.discovery import slot_reader
+from dtt.discovery import slot_reader, slot_scheme
 from dtt.discovery.candidates import FoundRecord
-from dtt.errors import QueryTimeout, UsageError
-from dtt.events import RecordFound, RecordPublished
+from dtt.discovery.record_slot import UNREADABLE_INTERVAL, SlotSummary
+from dtt.errors import LookupFailed, QueryTimeout, UsageError
+from dtt.events import RecordFound, RecordPublished, RecordsUnreadable, SlotContested
 from dtt.interfaces import MutableRead, PutResult
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
 from dtt.records.topic import Slot, TopicId, TopicKeys, default_rotation, encryption_key, initial_secret_hash
@@ -66,7 +67,7 @@ class RecordClientTestCase(SynchronousTestCase):
         in_slot: Slot | None = None,
         secret_hash: bytes = SECRET_HASH,
     ) -> bytes:
-        """An encrypted record as it is stored; made for C{slot} and sealed for C{in_slot}."""
+        """An encrypted record in its stored form, created for C{slot} and encrypted for C{in_slot}."""
         record = Record.sign(
             KEYS[number], slot or self.slot, GossipContent().encode() if content is None else content
         )
@@ -172,6 +173,80 @@ class FetchTests(RecordClientTestCase):
         self.successResultOf(self.member(1, secret_hash=initial_secret_hash(b"another")).publish())
         self.assertEqual(self.successResultOf(self.member(0).fetch()), [])
 
+    def test_unreadable(self) -> None:
+        """
+        Records that our secret does not decrypt are reported with their number, once in an hour;
+        what has not the form of a record is not.
+        """
+        other = initial_secret_hash(b"another")
+        for number in (1, 2, 3):
+            store(self.dht, self.encrypted(number, secret_hash=other), own_id=IDS[number])
+        store(self.dht, b"junk")
+        member = self.member()
+        self.assertEqual(self.successResultOf(member.fetch()), [])
+        self.assertEqual(member.events, [RecordsUnreadable(TOPIC, MINUTE, 3)])
+        self.assertEqual(member.client.summary(), SlotSummary(0, 3, False))
+        self.clock.advance(40)
+        self.successResultOf(member.fetch())
+        self.assertEqual(len(member.events), 1)
+        self.clock.advance(UNREADABLE_INTERVAL)
+        self.assertEqual(member.client.summary(), SlotSummary(0, 0, False))
+        later = MINUTE + 61
+        slot = Slot(TOPIC, later)
+        store(self.dht, self.encrypted(1, slot=slot, in_slot=slot, secret_hash=other), minute=later)
+        self.successResultOf(member.fetch(later))
+        self.assertEqual(member.events[1:], [RecordsUnreadable(TOPIC, later, 1)])
+
+    def test_contested(self) -> None:
+        """
+        A slot in which most nodes store junk is reported, once in an hour, and not as one of
+        members with another secret, whatever the junk looks like.
+        """
+        other = initial_secret_hash(b"another")
+        for number in range(1, 8):
+            value = self.encrypted(number, secret_hash=other) if number % 2 else b"junk %d" % number
+            store(self.dht, value, own_id=IDS[number])
+        member = self.member()
+        self.successResultOf(member.fetch())
+        (event,) = member.events
+        assert isinstance(event, SlotContested)
+        self.assertGreaterEqual(event.junk, record_client.CONTESTED)
+        self.assertEqual((event.topic, event.minute, event.values), (TOPIC, MINUTE, event.junk))
+        self.clock.advance(40)
+        self.successResultOf(member.fetch())
+        self.assertEqual(len(member.events), 1)
+        self.assertIn(f"{event.junk} of {event.junk} values in the slot are not records", event.text())
+
+    def test_half_contested(self) -> None:
+        """A slot in which records remain is not contested."""
+        self.patch(record_client, "CONTESTED", 2)
+        for number in range(1, 3):
+            store(self.dht, b"junk %d" % number, own_id=IDS[number])
+        self.successResultOf(self.member(1).publish())
+        member = self.member()
+        self.successResultOf(member.fetch())
+        self.assertEqual([type(event) for event in member.events], [RecordFound])
+
+    def test_readable(self) -> None:
+        """Records that our secret decrypts cause no warning; a summary counts their publishers."""
+        self.successResultOf(self.member(1).publish())
+        member = self.member()
+        self.successResultOf(member.publish())
+        self.successResultOf(member.fetch())
+        self.assertEqual(member.client.summary(), SlotSummary(1, 0, False))
+        self.assertNotIn(RecordsUnreadable, [type(event) for event in member.events])
+
+    def test_summary_of_a_failure(self) -> None:
+        """A summary says whether the last read has failed."""
+        dht = CountingDHT(self.dht)
+        member = self.member(dht=dht)
+        dht.instead["get_mutable"] = lambda *_, **kw: fail(QueryTimeout("no"))
+        self.successResultOf(member.fetch())
+        self.assertEqual(member.client.summary(), SlotSummary(0, 0, True))
+        dht.instead.clear()
+        self.successResultOf(member.fetch())
+        self.assertEqual(member.client.summary(), SlotSummary(0, 0, False))
+
     def test_flood_of_values(self) -> None:
         """
         Nodes that invent new values with each read do not fill memory, and do not exclude
@@ -191,7 +266,7 @@ class FetchTests(RecordClientTestCase):
         reader = self.member(0)
         for minute in range(MINUTE, MINUTE + 20):
             self.successResultOf(reader.fetch(minute))
-        self.assertEqual(len(reader.client._slots), record_client.MAX_SLOTS)
+        self.assertEqual(len(reader.client._slots), slot_scheme.MAX_SLOTS)
         self.assertIn(MINUTE + 19, reader.client._slots)
 
     def test_bad_rotation(self) -> None:
@@ -220,7 +295,7 @@ class ReadTests(RecordClientTestCase):
         self.clock.pump([0.05] * round(seconds * 20))
 
     def test_one_lookup_is_shared(self) -> None:
-        """A concurrent read and publish share one lookup, and the put needs none of its own."""
+        """A concurrent read and publish share one lookup, and the put needs no other."""
         read = self.reader.fetch()
         put = self.reader.publish()
         again = self.reader.fetch()
@@ -256,6 +331,17 @@ class ReadTests(RecordClientTestCase):
         for _ in range(3):
             self.assertEqual(self.successResultOf(self.reader.fetch()), [])
         self.assertEqual(self.counting.calls[1:], ["refresh"] * 3)
+
+    def test_refresh_that_fails(self) -> None:
+        """If none of the known nodes answers any longer, the next read looks for others."""
+        self.reader.fetch()
+        self.advance(1)
+        self.counting.instead["refresh"] = lambda *args: fail(LookupFailed("none of 32 DHT nodes answered"))
+        self.assertEqual(self.successResultOf(self.reader.fetch()), [])
+        self.reader.fetch()
+        self.advance(1)
+        self.reader.fetch()
+        self.assertEqual(self.counting.calls, ["get_mutable", "refresh", "get_mutable", "refresh"])
 
     def test_read_that_fails_at_once(self) -> None:
         """A read may fail immediately; this is counted, and the slot counts as empty."""
@@ -315,7 +401,7 @@ class ReadTests(RecordClientTestCase):
     def test_join_while_it_is_cancelled(self) -> None:
         """
         A caller that joins a read which has been cancelled but has not ended yet, or is
-        just being cancelled, gets a read of its own.
+        just being cancelled, gets a separate read.
         """
 
         async def slow_to_end() -> None:
@@ -687,13 +773,69 @@ class PublishTests(RecordClientTestCase):
         counting.instead["put_mutable"] = put_mutable
         self.assertEqual(self.successResultOf(self.member(0, counting).publish(urgent=True)), 2)
 
-    def test_no_early_copy_in_a_full_slot(self) -> None:
-        """A slot that holds enough records of others gets none, even if the publish is urgent."""
-        for number in range(1, 6):
-            self.successResultOf(self.member(number).publish())
+    def test_second_look_fails(self) -> None:
+        """If no node answers the second read of the slot, the first copy still counts."""
+        counting = CountingDHT(self.dht)
+        counting.instead["refresh"] = lambda *args: fail(LookupFailed("none of 8 DHT nodes answered"))
+        self.dht.latency = 0.05
+        member = self.member(0, counting)
+        put = member.publish(urgent=True)
+        self.clock.pump([0.05] * 100)
+        self.assertIn("refresh", counting.calls)
+        self.assertEqual(self.successResultOf(put), 2)
+        self.assertEqual(member.events, [RecordPublished(TOPIC, MINUTE, 2)])
+        self.assertEqual(member.client.counters["publish_failed"], 0)
+
+    def test_alone_at_a_full_slot(self) -> None:
+        """
+        A member without a neighbour publishes in a slot that holds enough records of others,
+        and overwrites none of them; one with a neighbour does not publish.
+        """
+        for number in range(1, 9):
+            self.successResultOf(self.member(number, max_bootstrap_records=100).publish())
         before = self.stored()
-        self.assertEqual(self.successResultOf(self.member(0).publish(urgent=True)), 0)
+        self.assertEqual(self.successResultOf(self.member(0).publish()), 0)
         self.assertEqual(self.stored(), before)
+        self.assertEqual(self.successResultOf(self.member(0).publish(urgent=True)), 2)
+        self.assertEqual(self.stored(), {**self.stored(), **before})
+        self.assertIn(IDS[0], {found.publisher for found in self.successResultOf(self.member(9).fetch())})
+
+    def test_alone_but_never_to_publish(self) -> None:
+        """With a limit of 0, not even a member without a neighbour publishes."""
+        silent = SilentDHT()
+        member = self.member(0, silent, max_bootstrap_records=0)
+        self.assertEqual(self.successResultOf(member.publish(urgent=True)), 0)
+        self.assertEqual(silent.calls, [])
+
+    def test_content_is_made_late(self) -> None:
+        """
+        The content of a record is made when the slot has been read, and again for each
+        later put: what the read has taught us is in it.
+        """
+        for urgent in (False, True):
+            with self.subTest(urgent=urgent):
+                self.publish_late(urgent)
+
+    def publish_late(self, urgent: bool) -> None:
+        """Publish a content that is different each time, and read it."""
+        self.dht = FakeDHT(self.clock, latency=0.1)
+        made: list[float] = []
+
+        def content() -> GossipContent:
+            made.append(self.clock.seconds())
+            return GossipContent(addresses=(address(len(made)),))
+
+        start = self.clock.seconds()
+        member = self.member(0, self.dht)
+        publishing = Deferred.fromCoroutine(member.client.publish(MINUTE, content, "test", urgent))
+        self.assertEqual(made, [])
+        self.clock.pump([0.05] * 100)
+        self.successResultOf(publishing)
+        self.assertGreaterEqual(made[0] - start, 0.09)
+        reading = self.member(1, self.dht).fetch()
+        self.clock.pump([0.05] * 100)
+        (found,) = self.successResultOf(reading)
+        self.assertEqual(set(found.addresses), {address(n + 1) for n in range(len(made))})
 
     def test_cancel_in_a_hurry(self) -> None:
         """Cancelling an urgent publish also ends the early put."""

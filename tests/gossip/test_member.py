@@ -11,7 +11,6 @@ from random import Random
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dtt.addresses.book import AddressBook
@@ -37,7 +36,7 @@ from dtt.gossip.proto.messages import (
 )
 from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
-from dtt.interfaces import GossipMessage, IGossip, IGossipObserver, ITopicLinks, PeerId
+from dtt.interfaces import GossipMessage, IGossip, ITopicLinks, PeerId
 from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport
 from dtt.wire.addresses import STREAMS, PeerAddress, encode_peer_data
 
@@ -46,7 +45,6 @@ SECRET = b"s" * 32
 IDS = [PeerKey.from_seed(bytes((number,)) * 32).peer_id for number in range(8)]
 
 
-@implementer(IGossipObserver)
 class Recorder:
     """An observer that records events."""
 
@@ -100,7 +98,7 @@ class Peer:
             TOPIC,
             SECRET,
             on_dialled=lambda peer: self.events.append(("dialled", peer)),
-            on_failed=lambda peer, reason: self.events.append(("failed", peer, reason)),
+            on_failed=lambda peer, reason, tried: self.events.append(("failed", peer, reason)),
             config=GossipConfig(max_behind=100),
         )
         self.recorder = Recorder()
@@ -151,7 +149,6 @@ class JoinTests(MembersCase):
         member = self.peer(start=False).member
         verifyObject(IGossip, member)
         verifyObject(ITopicLinks, member)
-        verifyObject(IGossipObserver, Recorder())
 
     def test_two(self) -> None:
         """Join dials the peer; both become neighbours, and the dial is reported."""
@@ -291,7 +288,7 @@ class BroadcastTests(MembersCase):
         self.assertRaises(TopicLeft, a.member.join, [])
         self.assertRaises(TopicLeft, a.member.subscribe, Recorder())
 
-    def slow(self) -> tuple[Peer, Deferred[None]]:
+    def slow(self) -> tuple[Peer, Deferred[int]]:
         """Broadcast while the neighbour does not read."""
         a, b = self.joined(2)
         self.hub.stall(b.peer_id)
@@ -333,12 +330,12 @@ class BroadcastTests(MembersCase):
         """
         a, b = self.joined(2)
         a.member.messages_received(b.peer_id, [encode(Prune())])
-        self.successResultOf(a.member.broadcast_neighbors(b"near"))
+        self.assertEqual(self.successResultOf(a.member.broadcast_neighbors(b"near")), 1)
         result = a.member.broadcast(b"one")
         self.assertNoResult(result)
         self.advance(0.2)
         self.successResultOf(result)
-        self.assertEqual([message.content for message in b.recorder.messages], [b"one"])
+        self.assertEqual([message.content for message in b.recorder.messages], [b"near", b"one"])
         self.successResultOf(a.member.broadcast(b"two"))
 
     def test_pacing_when_pruned_ends(self) -> None:
@@ -414,7 +411,11 @@ class BroadcastTests(MembersCase):
         self.successResultOf(again)
 
     def test_message_hashes(self) -> None:
-        """The result has the hashes of the last five distinct contents received, the oldest first."""
+        """
+        The result has the hashes of the last five distinct contents received, the oldest
+        first, without those for neighbours only.  What the others list is not foreign,
+        even to the sender.
+        """
         a, b = self.joined(2)
         self.assertEqual(b.member.message_hashes(), ())
         for number in range(7):
@@ -425,9 +426,28 @@ class BroadcastTests(MembersCase):
         self.advance(0.1)
         self.assertEqual(
             b.member.message_hashes(),
-            tuple(hashlib.sha512(content).digest()[:32] for content in (b"4", b"5", b"6", b"7", b"n")),
+            tuple(hashlib.sha512(content).digest()[:32] for content in (b"3", b"4", b"5", b"6", b"7")),
         )
         self.assertEqual(a.member.message_hashes(), ())
+        self.advance(200)
+        minute = int(self.clock.seconds() // 60)
+        for member in (a.member, b.member):
+            self.assertIsNotNone(member.messages_known_since())
+            self.assertFalse(member.are_foreign([hashlib.sha512(b"7").digest()[:32]], minute))
+            self.assertTrue(member.are_foreign([b"h" * 32], minute))
+
+    def test_message_hashes_after_isolation(self) -> None:
+        """A member that was without neighbours can't know all messages."""
+        a, b = self.joined(2)
+        a.member.broadcast(b"hello")
+        self.advance(200)
+        self.assertIsNotNone(b.member.messages_known_since())
+        self.hub.cut(a.peer_id, b.peer_id)
+        self.advance(0.1)
+        b.member.join([a.peer_id])
+        self.advance(1)
+        self.assertEqual(b.member.neighbors(), (a.peer_id,))
+        self.assertIsNone(b.member.messages_known_since())
 
 
 class ObserverTests(MembersCase):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
@@ -15,9 +16,10 @@ from zope.interface.verify import verifyObject
 
 from dtt.config import TimeoutsConfig
 from dtt.errors import DialFailed
-from dtt.gossip.outbox import MAX_DIALS, MAX_QUEUE, RESOLVE_SHARE, Outbox
+from dtt.gossip.outbox import LOOK_INTERVAL, MAX_DIALS, MAX_QUEUE, RESOLVE_SHARE, Outbox
 from dtt.gossip.services import GossipServices
 from dtt.interfaces import IAddressBook, IPeerTransport, ITopicLinks, PeerId
+from dtt.net.dial_budget import MAX_DIALS as MAX_DIALS_OF_NETWORK
 from dtt.wire.addresses import STREAMS, Address, PeerAddress
 
 PEER = b"p" * 32
@@ -46,7 +48,9 @@ class ManualTransport:
     def close_topic(self, topic_id: bytes) -> None:
         """Do nothing."""
 
-    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
+    def dial(
+        self, peer_id: PeerId, addresses: Sequence[Address], topic_id: bytes | None = None
+    ) -> Deferred[None]:
         """Record the dial."""
         result: Deferred[None] = Deferred()
         self.dials.append((peer_id, result))
@@ -56,6 +60,10 @@ class ManualTransport:
     def is_connected(self, peer_id: PeerId) -> bool:
         """Return what the test says."""
         return peer_id in self.connected
+
+    def connections_used(self) -> tuple[int, int]:
+        """Return none, of 512."""
+        return 0, 512
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """Record the message."""
@@ -89,6 +97,10 @@ class ManualBook:
     def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         """Do nothing."""
 
+    def source(self, peer_id: PeerId) -> str:
+        """Return nothing."""
+        return ""
+
     def resolve(self, peer_id: PeerId) -> Deferred[tuple[Address, ...]]:
         """Return the answer."""
         if isinstance(self.answer, Deferred):
@@ -96,6 +108,9 @@ class ManualBook:
         result: Deferred[tuple[Address, ...]] = Deferred()
         result.callback(self.answer)
         return result
+
+    def refresh(self, peer_id: PeerId) -> None:
+        """Do nothing."""
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """Record it, unless there are no addresses."""
@@ -117,7 +132,7 @@ class OutboxTests(SynchronousTestCase):
         self.clock = Clock()
         self.transport = ManualTransport()
         self.book = ManualBook()
-        self.reported: list[tuple[str, ...]] = []
+        self.reported: list[tuple[Any, ...]] = []
         self.outbox = Outbox(
             GossipServices(
                 self.clock,
@@ -130,7 +145,7 @@ class OutboxTests(SynchronousTestCase):
             TOPIC,
             lambda peer: self.reported.append(("started",)),
             lambda peer: self.reported.append(("reached",)),
-            lambda peer, reason: self.reported.append(("failed", reason)),
+            lambda peer, reason, no_room, tried: self.reported.append(("failed", reason, *tried)),
         )
 
     def test_doubles(self) -> None:
@@ -163,6 +178,59 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.book.heard, [("succeeded", PEER)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_too_many_in_vain(self) -> None:
+        """
+        A peer in a network with five failed dials is not dialled, which is not its fault; a successful dial
+        does not count.
+        """
+        for number in range(2):
+            self.transport.connected.clear()
+            self.outbox.send(PEER, b"1")
+            self.transport.succeed(number)
+        self.transport.connected.clear()
+        for number in range(MAX_DIALS_OF_NETWORK):
+            self.outbox.send(bytes((number,)) * 32, b"1")
+            self.transport.dials[-1][1].errback(DialFailed("refused"))
+        self.reported.clear()
+        self.book.heard.clear()
+        dials = len(self.transport.dials)
+        self.outbox.send(PEER, b"1")
+        self.assertEqual(self.reported, [("started",), ("failed", "too many dials of its network")])
+        self.assertEqual((len(self.transport.dials), self.book.heard), (dials, []))
+        self.clock.advance(60.0)
+        self.outbox.send(PEER, b"1")
+        self.assertEqual(len(self.transport.dials), dials + 1)
+        self.outbox.stop()
+
+    def test_further_addresses(self) -> None:
+        """
+        Addresses that become known during a dial are added to it when there is another
+        message for the peer, but not more often than every half second.
+        """
+        other, third = (PeerAddress(STREAMS, f"192.0.2.{number}", 4433) for number in (2, 3))
+        self.clock.advance(10.0)
+        self.outbox.send(PEER, b"1")
+        self.outbox.send(PEER, b"1")
+        self.book.answer = (other, ADDRESS)
+        self.outbox.send(PEER, b"1")
+        self.assertEqual(self.transport.dialled, [(ADDRESS,)])
+        self.clock.advance(LOOK_INTERVAL)
+        self.outbox.send(PEER, b"1")
+        self.assertEqual(self.transport.dialled, [(ADDRESS,), (other,)])
+        self.book.answer = Deferred()
+        self.clock.advance(LOOK_INTERVAL)
+        self.outbox.send(PEER, b"1")
+        self.book.answer = (third,)
+        self.clock.advance(LOOK_INTERVAL)
+        self.outbox.send(PEER, b"1")
+        self.assertEqual(self.transport.dialled, [(ADDRESS,), (other,), (third,)])
+        self.assertTrue(self.transport.dials[1][1].called)
+        self.assertFalse(self.transport.dials[2][1].called)
+        self.transport.dials[0][1].errback(DialFailed("timed out"))
+        self.assertTrue(self.transport.dials[2][1].called)
+        self.assertEqual(self.reported[-1], ("failed", "timed out", ADDRESS, other, third))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_failure(self) -> None:
         """
         A failed dial drops the queue and is reported with its reason; the next message
@@ -170,7 +238,7 @@ class OutboxTests(SynchronousTestCase):
         """
         self.outbox.send(PEER, b"1")
         self.transport.dials[0][1].errback(DialFailed("connection refused"))
-        self.assertEqual(self.reported, [("started",), ("failed", "connection refused")])
+        self.assertEqual(self.reported, [("started",), ("failed", "connection refused", ADDRESS)])
         self.assertEqual(self.book.heard, [("failed", PEER)])
         self.outbox.send(PEER, b"2")
         self.transport.succeed(1)
@@ -260,7 +328,7 @@ class OutboxTests(SynchronousTestCase):
         self.transport.dials[0][1].errback(DialFailed("no address"))
         search.callback((ADDRESS,))
         self.transport.dials[1][1].errback(DialFailed("connection refused"))
-        self.assertEqual(self.reported, [("started",), ("failed", "connection refused")])
+        self.assertEqual(self.reported, [("started",), ("failed", "connection refused", ADDRESS)])
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_nothing_found(self) -> None:
@@ -293,7 +361,7 @@ class OutboxTests(SynchronousTestCase):
         self.clock.advance(4.9)
         self.assertEqual(self.reported, [("started",)])
         self.clock.advance(0.2)
-        self.assertEqual(self.reported, [("started",), ("failed", "timed out")])
+        self.assertEqual(self.reported, [("started",), ("failed", "timed out", ADDRESS)])
         self.assertEqual(self.book.heard, [("failed", PEER)])
 
     def test_unexpected_error(self) -> None:
@@ -326,12 +394,14 @@ class OutboxTests(SynchronousTestCase):
         Waiting messages per peer and concurrent dials are limited; the rest is dropped
         and counted.
         """
+        self.book.answer = (PeerAddress(STREAMS, "127.0.0.1", 4433),)
         for number in range(MAX_QUEUE + 5):
             self.outbox.send(PEER, b"%d" % number)
-        self.assertEqual(self.outbox.dropped, 5)
+        self.assertEqual(self.outbox.counters, {"send_queue_full": 5})
         for number in range(MAX_DIALS + 2):
             self.outbox.send(b"%32d" % number, b"hi")
-        self.assertEqual((len(self.transport.dials), self.outbox.dropped), (MAX_DIALS, 8))
+        self.assertEqual(len(self.transport.dials), MAX_DIALS)
+        self.assertEqual(self.outbox.counters, {"send_queue_full": 5, "send_too_many_dials": 3})
 
     def test_without_dial(self) -> None:
         """

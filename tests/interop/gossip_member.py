@@ -1,21 +1,24 @@
 """
 A member without a tracker, as a process: C{python -m tests.interop.gossip_member
-TRANSPORT}; see L{tests.interop.gossip_trio}.
+TRANSPORT [HOST]}; see L{tests.interop.gossip_trio}.
 
 The first line of its output contains its id and addresses. It reads commands from
 standard input and answers each on standard output, all as lines of JSON:
 
     {"join": [["PEER ID", [[TRANSPORT, "HOST", PORT], ...]], ...]}  ->  {"joined": true}
     {"send": COUNT, "size": BYTES, "label": "TEXT"}                 ->  {"started": S, "sent": S}
+    {"watch": true}                                     ->  {"turn": S}
     {"receive": COUNT, "label": "TEXT", "quiet": S}                 ->  {"received": N, "last": S}
 
-C{receive} waits for this number of distinct contents, or until none has arrived for
+C{watch} asks for the longest turn of the reactor since the last time, in seconds of CPU
+time of its thread. C{receive} waits for this number of distinct contents, or until none has arrived for
 C{quiet} seconds. Times are of the system's monotonic clock, which all processes share. It
 stops at the end of its input.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import sys
@@ -30,14 +33,13 @@ from twisted.internet.stdio import StandardIO
 from twisted.internet.task import deferLater, react
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
-from zope.interface import implementer
 
 from dtt.addresses.book import AddressBook
 from dtt.cli.running import warnings_to_stderr
 from dtt.gossip.member import GossipMember
 from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
-from dtt.interfaces import GossipMessage, IGossipObserver, IListener
+from dtt.interfaces import GossipMessage, IListener
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import PeerAddress
 
@@ -45,6 +47,9 @@ TOPIC, SECRET_HASH = b"benchmark".ljust(32, b"."), bytes(32)
 
 #: The size in bytes of the number that makes a content unique.
 _NUMBER = 4
+
+#: Seconds between two looks at the duration of turns.
+_TICK = 0.002
 
 
 def _streams(reactor: Any, key: PeerKey) -> IListener:
@@ -60,7 +65,6 @@ def _iroh(reactor: Any, key: PeerKey) -> IListener:
 TRANSPORTS = {"streams": _streams, "iroh": _iroh}
 
 
-@implementer(IGossipObserver)
 class Counting:
     """
     Counts the contents of each label.
@@ -87,7 +91,7 @@ class Counting:
         """
         Count the content: the swarm delivers each content once.
         """
-        label = message.content[: message.content.index(b" ")]
+        label = message.content.partition(b" ")[0]
         self.counts[label] += 1
         self.last[label] = time.monotonic()
 
@@ -102,26 +106,29 @@ class Commands(LineReceiver):
     delimiter = b"\n"
     _log = Logger()
 
-    def __init__(self, reactor: Any, kind: str) -> None:
+    def __init__(self, reactor: Any, kind: str, host: str) -> None:
         rng = random.SystemRandom()
         key = PeerKey.from_seed(rng.randbytes(32))
         self.ended: Deferred[None] = Deferred()
         self._reactor = reactor
         self._peer_id = key.peer_id
         self._transport = TRANSPORTS[kind](reactor, key)
-        self._transport.listen("127.0.0.1", 0)
+        self._host = host
+        self._transport.listen(host, 0)
         self._book = AddressBook(reactor, rng, self._transport.addresses, key.peer_id)
         services = GossipServices(reactor, rng, key.peer_id, self._transport, self._book)
         self._member = GossipMember(services, TOPIC, SECRET_HASH)
         self._counting = Counting()
         self._member.subscribe(self._counting)
         self._member.start()
+        self._longest_turn = self._last_turn = 0.0
+        self._tick()
 
     def connectionMade(self) -> None:
         """
         Print the member's id and addresses.
         """
-        here = (self._transport.kind, "127.0.0.1", self._transport.port)
+        here = (self._transport.kinds[0], self._host, self._transport.port)
         self._say(peer=self._peer_id.hex(), addresses=[here])
 
     def lineReceived(self, line: bytes) -> None:
@@ -130,7 +137,7 @@ class Commands(LineReceiver):
         """
         command = json.loads(line)
         works: dict[str, Callable[..., Coroutine[Deferred[Any], Any, None]]]
-        works = {"join": self._join, "send": self._send, "receive": self._receive}
+        works = {"join": self._join, "send": self._send, "receive": self._receive, "watch": self._watch}
         work = next(works[name] for name in works if name in command)
         Deferred.fromCoroutine(work(**command)).addErrback(
             lambda failure: self._log.failure("failed", failure)
@@ -162,6 +169,19 @@ class Commands(LineReceiver):
             await deferLater(self._reactor, 0.05)
         self._say(received=count, last=self._counting.last.get(key, began))
 
+    async def _watch(self, watch: bool) -> None:
+        self._say(turn=self._longest_turn)
+        self._longest_turn = 0.0
+
+    def _tick(self) -> None:
+        """
+        Measure the time of the turns since the last tick: one, if it was long.
+        """
+        now = time.thread_time()
+        self._longest_turn = max(self._longest_turn, now - (self._last_turn or now))
+        self._last_turn = now
+        self._reactor.callLater(_TICK, self._tick)
+
     def _say(self, **words: Any) -> None:
         self.sendLine(json.dumps(words).encode())
 
@@ -172,12 +192,15 @@ class Commands(LineReceiver):
         self._transport.stop().chainDeferred(self.ended)
 
 
-def main(reactor: Any, kind: str) -> Deferred[None]:
+def main(reactor: Any, kind: str, host: str = "127.0.0.1") -> Deferred[None]:
     """
     Run the member until the end of its input.
     """
     warnings_to_stderr()
-    commands = Commands(reactor, kind)
+    # Looking for garbage in what the interpreter has loaded would take longer than any turn.
+    gc.collect()
+    gc.freeze()
+    commands = Commands(reactor, kind, host)
     StandardIO(commands)
     return commands.ended
 

@@ -42,14 +42,14 @@ class MemberProcess:
     @ivar pid: its process id.
     """
 
-    def __init__(self, transport: str) -> None:
+    def __init__(self, transport: str, host: str = "127.0.0.1") -> None:
         """
         Start the process.
 
         @raise RuntimeError: it did not start.
         """
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.interop.gossip_member", transport],
+            [sys.executable, "-m", "tests.interop.gossip_member", transport, host],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -99,6 +99,13 @@ class MemberProcess:
         """
         self.send_command(join=[(other.peer, other.addresses) for other in others])
         self.answer()
+
+    def longest_turn(self) -> float:
+        """
+        The longest turn of its reactor since the last call, in seconds of CPU time.
+        """
+        self.send_command(watch=True)
+        return float(self.answer()["turn"])
 
     def cpu(self) -> float:
         """

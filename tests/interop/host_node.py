@@ -76,8 +76,8 @@ class HostNode(HostProgram):
             bootstrap=bootstrap,
             node_id=node_id,
             plain=True,
-            on_external_host=self._seen_at,
         )
+        self._node.observe(self._seen_at)
         self._node.privilegedStartService()
         self._node.startService()
         self.port = self._node.port

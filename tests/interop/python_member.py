@@ -31,11 +31,11 @@ from dtt.cli.running import run_reactor, warnings_to_stderr
 from dtt.errors import LocalError
 from dtt.events import Event, Message
 from dtt.gossip import member as members
-from dtt.gossip.proto.config import GossipConfig
 from dtt.gossip.proto.messages import Message as GossipMessage
 from dtt.interfaces import IAddressBook
 from dtt.net.host_port import parse_host_port
 from dtt.records.topic import Rotation, TopicId, default_rotation, truncated_sha512
+from dtt.tracker import topic as topics
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker
 from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
@@ -237,8 +237,8 @@ def paced(config: Any, pace: str | None, initial: str = "initial_interval") -> A
 
 def count_messages(shuffle_interval: float | None) -> Counter[str]:
     """
-    Let members count the messages they read, and shuffle at another interval: dtt has no
-    settings for these.
+    Let members count the messages they read, and shuffle more often than dtt's settings
+    allow.
     """
     read: Counter[str] = Counter()
     decode = vars(members)["decode"]
@@ -248,8 +248,12 @@ def count_messages(shuffle_interval: float | None) -> Counter[str]:
         read[type(message).__name__] += 1
         return message
 
-    config = GossipConfig() if shuffle_interval is None else GossipConfig(shuffle_interval=shuffle_interval)
-    vars(members).update(decode=counting, GossipConfig=lambda: config)
+    vars(members).update(decode=counting)
+    if shuffle_interval is not None:
+        make = vars(topics)["GossipConfig"]
+        vars(topics).update(
+            GossipConfig=lambda **settings: make(**{**settings, "shuffle_interval": shuffle_interval})
+        )
     return read
 
 

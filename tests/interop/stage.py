@@ -29,7 +29,7 @@ PATIENCE = 90.0
 #: Options that make Python members reachable.
 STREAMS = ("--transport", "streams", "--listen", "streams:127.0.0.1:0")
 IROH = ("--transport", "iroh", "--listen", "iroh:127.0.0.1:0")
-BOTH = ("--transport", "both", "--listen", "streams:127.0.0.1:0", "--listen", "iroh:127.0.0.1:0")
+BOTH = ("--transport", "streams,iroh", "--listen", "streams:127.0.0.1:0", "--listen", "iroh:127.0.0.1:0")
 
 #: Options that run the services of a topic first after 1 s and then every 1 to 2 s.
 BUSY = ("--publisher", "1,1,1", "--bubble-merge", "1,1,1", "--overlap-merge", "1,1,1")

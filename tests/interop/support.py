@@ -16,12 +16,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
-from zope.interface import implementer
 
-from dtt.config import Config, DHTConfig
+from dtt.config import Config, DHTConfig, DiscoveryConfig
 from dtt.dht.node import DHTNode
 from dtt.events import Event
-from dtt.interfaces import GossipMessage, IGossipObserver
+from dtt.interfaces import GossipMessage
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker
 
@@ -49,7 +48,6 @@ async def until(reactor: Any, condition: Callable[[], object]) -> None:
         await deferLater(reactor, 0.01)
 
 
-@implementer(IGossipObserver)
 class Listener:
     """
     Collects messages.
@@ -101,11 +99,15 @@ class Member:
         secret: bytes,
         host: str = LOOPBACK,
         transport: str = "streams",
+        discovery: DiscoveryConfig | None = None,
     ) -> None:
         self.events: list[Event] = []
         self.listener = Listener()
         config = Config(
-            transport=transport, listen=(host, 0), dht=DHTConfig(bind=host, bootstrap=tuple(bootstrap))
+            transport=transport,
+            listen=(host, 0),
+            dht=DHTConfig(bind=host, bootstrap=tuple(bootstrap)),
+            discovery=discovery or DiscoveryConfig(),
         )
         self.tracker = Tracker(reactor, config, self.events.append)
         self.node: DHTNode = self.tracker.getServiceNamed("dht")

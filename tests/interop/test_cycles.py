@@ -170,4 +170,4 @@ class BothCycleTests(CycleTests):
     """
 
     skip = CycleTests.skip or NO_IROH
-    transport = "both"
+    transport = "streams,iroh"

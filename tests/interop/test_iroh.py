@@ -16,16 +16,18 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from dtt.counters import snake_case
 from dtt.errors import ListenError
+from dtt.events import Event, PeerRefused
 from dtt.gossip.proto.messages import Join, Neighbor, Priority, encode
 from dtt.identity import PeerKey
 from dtt.testing.memory_transport import RecordingLinks
-from dtt.transport.backpressure import closed_counter
 from dtt.transport.iroh import connections as quic_peers
 from dtt.transport.iroh import receiving as quic_receiving
 from dtt.transport.iroh.calls import IrohFailure
 from dtt.transport.iroh.endpoint import Servers
 from dtt.transport.iroh.transport import IrohTransport
+from dtt.transport.settings import TransportSettings
 from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
 from dtt.wire.length_prefix import prefix
 from dtt.wire.postcard import encode_varint
@@ -58,6 +60,32 @@ class MemberTests(IrohTestCase):
             member.join(members[0])
         await until(reactor, lambda: all(len(member.member.neighbors()) == 2 for member in members))
         return members
+
+    async def test_proofs(self) -> None:
+        """
+        Members prove the secret to each other; one that requires it meets them, and
+        refuses a peer that has another secret or proves nothing.
+        """
+        events: list[Event] = []
+        settings = TransportSettings(require_secret=True, emit=events.append)
+        strict, both = (self.member(number, settings=settings) for number in (1, 2))
+        plain = self.member(3)
+        both.join(strict)
+        plain.join(strict)
+        members = (strict, both, plain)
+        await until(reactor, lambda: all(len(member.member.neighbors()) == 2 for member in members))
+        await plain.member.broadcast(b"proved")
+        await strict.listener.heard(reactor, 1)
+        self.assertEqual(events, [])
+
+        raw = self.raw(4)
+        connection = await raw.connect(strict.transport)
+        await raw.write(connection, prefix(TOPIC) + prefix(encode(Join(b""))))
+        await until(reactor, lambda: bool(events))
+        self.assertEqual([type(event) for event in events], [PeerRefused])
+        await raw.closed(connection)
+        self.assertNotIn(raw.peer_id, strict.member.neighbors())
+        self.assertEqual(strict.transport.counters["refused_not_proved"], 1)
 
     async def test_contents(self) -> None:
         """
@@ -159,14 +187,14 @@ class BadInputTests(IrohTestCase):
         raw = self.raw(2)
         header = prefix(TOPIC)
         for data, finish, reason in (
-            (header + b"\x00\x00\x10\x01", False, "bad frame length"),
-            (header + b"\xff\xff\xff\xff", False, "bad frame length"),
+            (header + b"\x00\x00\x10\x01", False, "frame too large"),
+            (header + b"\xff\xff\xff\xff", False, "frame too large"),
             (header + bytes(4), False, "bad frame length"),
             (prefix(b"short"), False, "bad stream header"),
-            (b"GET / HTTP/1.1\r\n\r\n", False, "bad frame length"),
+            (b"GET / HTTP/1.1\r\n\r\n", False, "frame too large"),
             (header + b"\x00\x00\x00\x05abc", True, "stream ended within a frame"),
         ):
-            self.assertEqual(await self.reason(transport, raw, data, finish), closed_counter(reason))
+            self.assertEqual(await self.reason(transport, raw, data, finish), "closed_" + snake_case(reason))
         self.assertEqual(links.messages, [])
         # Honest peers are served as before.
         connection = await raw.connect(transport)
@@ -203,8 +231,8 @@ class BadInputTests(IrohTestCase):
 
     async def test_resets_and_stops(self) -> None:
         """
-        A stream that is reset, one that the peer stops, and a bidirectional one end the
-        connection.
+        A stream that is reset, one that the peer stops, and a second bidirectional one
+        end the connection.
         """
         transport, _ = self.transport(1)
         raw = self.raw(2)
@@ -229,6 +257,9 @@ class BadInputTests(IrohTestCase):
 
         connection = await raw.connect(transport)
         opened: Any = connection
+        proofs = await raw.call(opened.open_bi())
+        await raw.call(proofs.send().write_all(prefix(bytes(32))))
+        self.assertEqual((await raw.call(proofs.recv().read(100)))[:4], bytes((0, 0, 0, 32)))
         both = await raw.call(opened.open_bi())
         await raw.call(both.send().write_all(b"hello"))
         await raw.closed(connection)
@@ -384,10 +415,14 @@ class RelayTests(IrohTestCase):
         """
         notified: list[int] = []
         one = self.member(
-            1, servers=Servers(relay_urls=[self.url]), on_addresses_changed=lambda: notified.append(1)
+            1,
+            servers=Servers(relay_urls=[self.url]),
+            settings=TransportSettings(on_addresses_changed=lambda: notified.append(1)),
         )
         other = self.member(
-            2, servers=Servers(relay_urls=[self.url]), on_addresses_changed=lambda: notified.append(2)
+            2,
+            servers=Servers(relay_urls=[self.url]),
+            settings=TransportSettings(on_addresses_changed=lambda: notified.append(2)),
         )
         relay = RelayAddress(self.url)
         await until(reactor, lambda: relay in one.transport.addresses())

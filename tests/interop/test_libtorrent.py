@@ -140,7 +140,7 @@ class RecoveryTests(_LibtorrentCase):
         content = GossipContent((), (), ())
 
         async def publish(client: RecordClient) -> None:
-            await client.publish(minute, content, "test")
+            await client.publish(minute, lambda: content, "test")
 
         publishing = []
         for client in publishers:

@@ -105,7 +105,6 @@ class MixedHostsTests(HostsCase):
             await self.run_node(number, [*self.nodes.values()])
         await deferLater(self.reactor, SETTLE)
         await self.exchange(one_of_each, every)
-        await self.become(ours, self.knows_itself)
 
         # One node vanishes.
         gone = ours[-1]
@@ -125,8 +124,8 @@ class MixedHostsTests(HostsCase):
 
     def test_hosts(self) -> Deferred[None]:
         """
-        Nodes of each kind read values put by each other kind; dtt nodes learn their
-        addresses from the nodes that report them and take valid ids; the loss of a node
-        has no effect; it returns with another address, learns that, and is found again.
+        Nodes of each kind read values put by each other kind; the loss of a node has no
+        effect; it returns with another address, learns that from the nodes that it finds
+        and that report it, takes a valid id, and is found again.
         """
         return Deferred.fromCoroutine(self._hosts())

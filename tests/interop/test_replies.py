@@ -48,7 +48,6 @@ FOUND = "ip 6, id 20, nodes"
 DIFFERENCES = {
     "ping, empty t": (NOTHING, OK),
     "ping, no t": (NOTHING, OK),
-    "keys unsorted": (NOTHING, OK),
     "ping, no id": ("error 203 ip 6", "error 203"),
     "ping, short id": ("error 203 ip 6", "error 203"),
     "ping, no a": ("error 203 ip 6", "error 203"),

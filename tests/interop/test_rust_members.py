@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 
+from dtt.records.envelope import unverified_content
 from tests.interop.actors import Actor
 from tests.interop.stage import BOTH, BUSY, IROH, STREAMS, MembersCase, Stage
 
@@ -115,7 +116,7 @@ class ChatTests(MembersCase):
         await stage.hears(chat, [b"by Rust"])
         await stage.become("rust hears it", rust.contents)
         (line,) = rust.contents()
-        assert json.loads(line)["text"] == "by a person", line
+        assert json.loads(unverified_content(line))["text"] == "by a person", line
 
     def test_chat(self) -> Deferred[None]:
         """
@@ -183,3 +184,33 @@ class TransportsTests(MembersCase):
         each reach all.
         """
         return self.play(self._transports)
+
+
+class RequireSecretTests(MembersCase):
+    """
+    A dtt member that requires proofs of the secret, which Rust peers can't give.
+    """
+
+    async def _require(self, stage: Stage) -> None:
+        strict = stage.python("python that requires", *IROH, *BUSY, "--require-secret")
+        open_ = stage.python("python", *IROH, *BUSY)
+        rust = stage.rust("rust", *BUSY)
+        members = [strict, open_, rust]
+        await stage.joined(members)
+        await stage.become("both know dtt", lambda: open_.peer_id in strict.neighbors() & rust.neighbors())
+        # Both ways, although each knows the other's address.
+        for _ in range(6):
+            rust.say("join", strict.peer_id)
+            strict.say("join", rust.peer_id)
+            await stage.rest(0.5)
+        assert rust.peer_id not in {event["peer"] for event in strict.reported("neighbor.up")}
+        await stage.one_swarm(members)
+        await stage.all_hear(members)
+        assert rust.peer_id not in {event["peer"] for event in strict.reported("neighbor.up")}
+
+    def test_require_secret(self) -> Deferred[None]:
+        """
+        It never has the Rust member as a neighbour, and both hear each other through a dtt
+        member that has proved the secret.
+        """
+        return self.play(self._require)

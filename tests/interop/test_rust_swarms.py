@@ -33,16 +33,19 @@ class SevenTests(MembersCase):
 
         def provoke() -> bool:
             """
-            Let a peer that is not a neighbour of a full member send it a request, so that
-            it has to evict another one.
+            Let all that are not neighbours of a full member send it a request, so that it
+            has to evict another one.  One alone may not know its address yet.
             """
-            for each in members:
-                if len(each.neighbors()) == 5:
-                    for other in members:
-                        if other is not each and each.peer_id not in other.neighbors():
-                            other.say("join", each.peer_id)
-                            return True
-            return False
+            full = [each for each in members if len(each.neighbors()) == 5]
+            pairs = [
+                (each, other)
+                for each in full
+                for other in members
+                if other is not each and each.peer_id not in other.neighbors()
+            ]
+            for each, other in pairs:
+                other.say("join", each.peer_id)
+            return bool(pairs)
 
         await stage.become("an active view is full", provoke)
         for _ in range(20):

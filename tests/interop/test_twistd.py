@@ -68,9 +68,9 @@ class Twistd(ProcessProtocol):
         return (self.out + self.err).decode().splitlines()
 
 
-class TwistdTests(TestCase):
+class TwistdCase(TestCase):
     """
-    The plugin.
+    Services on a separate DHT.
     """
 
     skip = NO_INTEROP
@@ -147,6 +147,12 @@ class TwistdTests(TestCase):
         twistd = await self.meets()
         self.assertEqual(twistd.err, b"")
         self.assertIn("Started as", twistd.out.decode())
+
+
+class TwistdTests(TwistdCase):
+    """
+    The plugin.
+    """
 
     def test_text(self) -> Deferred[None]:
         """

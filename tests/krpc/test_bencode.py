@@ -4,12 +4,15 @@ Tests for L{dtt.krpc.bencode}.
 
 from __future__ import annotations
 
+import contextlib
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import DecodeError
-from dtt.krpc.bencode import MAX_DEPTH, MAX_ELEMENTS, Encoded, decode, encode
+from dtt.krpc.bencode import MAX_DEPTH, MAX_ELEMENTS, Encoded, decode, decode_message, encode
+from tests.sweeps import sized
 
 _LEAVES = st.integers(-(2**63), 2**64 - 1) | st.binary(max_size=30)
 _VALUES = st.recursive(
@@ -31,7 +34,7 @@ class CodecTests(SynchronousTestCase):
     L{encode} and L{decode} are inverses.
     """
 
-    @settings(derandomize=True, deadline=None, max_examples=300)
+    @settings(derandomize=True, deadline=None, max_examples=sized(100, 300))
     @given(_VALUES)
     def test_round_trip(self, value: object) -> None:
         """
@@ -39,7 +42,7 @@ class CodecTests(SynchronousTestCase):
         """
         self.assertEqual(decode(encode(value)), value)
 
-    @settings(derandomize=True, deadline=None, max_examples=1000)
+    @settings(derandomize=True, deadline=None, max_examples=sized(200, 1000))
     @given(_NEARLY | st.binary(max_size=40))
     def test_canonical(self, data: bytes) -> None:
         """
@@ -147,3 +150,55 @@ class RefusalTests(SynchronousTestCase):
             self.assertEqual(len(decode(b"l" + one * most + b"e")), most)
             error = self.assertRaises(DecodeError, decode, b"l" + one * (most + 1) + b"e")
             self.assertEqual(str(error), "bencode: too many elements")
+
+
+class MessageTests(SynchronousTestCase):
+    """
+    L{decode_message} is as lenient as libtorrent, within the same limits.
+    """
+
+    @settings(derandomize=True, deadline=None, max_examples=sized(200, 1000))
+    @given(_NEARLY | st.binary(max_size=40))
+    def test_superset(self, data: bytes) -> None:
+        """
+        What L{decode} accepts has the same value; everything else is accepted or
+        rejected with L{DecodeError}.
+        """
+        try:
+            expected = decode(data)
+        except DecodeError:
+            with contextlib.suppress(DecodeError):
+                decode_message(data)
+            return
+        self.assertEqual(decode_message(data), expected)
+
+    @settings(derandomize=True, deadline=None, max_examples=sized(200, 1000))
+    @given(_NEARLY)
+    def test_inner_values_are_verbatim(self, data: bytes) -> None:
+        """
+        Below the message and its arguments, the encoding of every value is preserved.
+        """
+        try:
+            value = decode_message(b"d1:ad1:v%bee" % data)[b"a"][b"v"]
+        except DecodeError:
+            return
+        encoded = encode(value)
+        self.assertEqual(data[: len(encoded)], encoded)
+
+    def test_still_refused(self) -> None:
+        """
+        What no implementation sends is rejected as before.
+        """
+        for reason, cases in {
+            "truncated": (b"", b"d", b"d1:a", b"d1:ai1e"),
+            "bad length": (b"1x:a", b"123456:", b"0000001:a", b"1_0:aaaaaaaaaa"),
+            "bad integer": (b"i", b"ie", b"i-e", b"i+1e", b"i 1e", b"i1_0e", b"i" + b"1" * 5000),
+            "unexpected end": (b"e", b"d1:ae"),
+            "bad key": (b"di1ei2ee", b"dlee", b"ddee"),
+            "bad type": (b"x", b"lxe", b"-1"),
+            "too deep": (b"l" * (MAX_DEPTH + 1), b"d1:b0:1:a" * (MAX_DEPTH + 1)),
+            "too many elements": (b"l" + b"i01e" * MAX_ELEMENTS, b"d" + b"0:0:" * MAX_ELEMENTS),
+        }.items():
+            for data in cases:
+                error = self.assertRaises(DecodeError, decode_message, data)
+                self.assertEqual(str(error), f"bencode: {reason}", data)

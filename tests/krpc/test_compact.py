@@ -101,13 +101,18 @@ class NodesTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        Other lengths and other types are rejected.
+        Other types are rejected; an incomplete node at the end is skipped.
         """
-        for value in (bytes(25), bytes(27), bytes(38), None, 26, [bytes(26)]):
+        for value in (None, 26, [bytes(26)]):
             self.assertRaises(DecodeError, decode_nodes, value)
-        for value in (bytes(26), bytes(39), None):
             self.assertRaises(DecodeError, decode_nodes6, value)
-        self.assertEqual(decode_nodes(b""), [])
+        good, good6 = Contact(b"g" * 20, "10.0.0.1", 1), Contact(b"g" * 20, "2001:db8::1", 1)
+        for size in (0, 1, 25):
+            self.assertEqual(decode_nodes(bytes(size)), [])
+            self.assertEqual(decode_nodes(encode_nodes([good]) + bytes(size)), [good])
+        for size in (0, 1, 37):
+            self.assertEqual(decode_nodes6(bytes(size)), [])
+            self.assertEqual(decode_nodes6(encode_nodes([good6]) + bytes(size)), [good6])
 
 
 class PeersTests(SynchronousTestCase):
@@ -124,7 +129,9 @@ class PeersTests(SynchronousTestCase):
 
     def test_bad(self) -> None:
         """
-        Anything else is rejected.
+        Anything other than a list is rejected; elements of a list that are not peers are skipped.
         """
-        for value in (None, b"123456", {b"a": 1}, [1], [b"12345"], [b"123456", []]):
+        for value in (None, b"123456", {b"a": 1}):
             self.assertRaises(DecodeError, decode_peers, value)
+        good = encode_address("10.0.0.1", 80)
+        self.assertEqual(decode_peers([1, b"12345", good, [], {}, good + b"x"]), [("10.0.0.1", 80)])

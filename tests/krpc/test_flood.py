@@ -11,9 +11,10 @@ from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.errors import QueryRefused
 from dtt.krpc import flood
 from dtt.krpc.flood import MAX_IN_WINDOW, MAX_SOURCES, PENALTY, WINDOW, FloodLimiter
-from dtt.krpc.messages import decode, encode_query, encode_response
+from dtt.krpc.messages import decode, encode_error, encode_query, encode_response
 from dtt.krpc.protocol import KRPCProtocol
 from tests.krpc.test_protocol import RecordingTransport
 
@@ -144,3 +145,70 @@ class LimitedProtocolTests(SynchronousTestCase):
         for _ in range(2 * MAX_IN_WINDOW):
             self.protocol.datagramReceived(b"junk", ("10.0.0.1", 7))
         self.assertGreaterEqual(self.protocol.counters["dropped_flood"], MAX_IN_WINDOW)
+
+    def test_forged_flood_hides_no_reply(self) -> None:
+        """
+        Whatever is sent in a node's name, its replies to our queries are processed: at
+        least nine of ten while the flood lasts.
+        """
+        query = encode_query(b"tttt", b"ping", b"q" * 20, {}, False)
+        junk = (b"x", b"1:t4:", b"d1:t4:tttt1:y1:re", b"d1:rde1:t4:tttt1:y1:re", query, b"1:t4:tttt" * 400)
+        rng = Random(5)
+        answered = 0
+        for _ in range(100):
+            for number in range(500):
+                self.protocol.datagramReceived(junk[number % len(junk)], ("10.0.0.1", 7))
+            self.transport.sent.clear()
+            reply = self.protocol.query("10.0.0.1", 7, b"ping", {})
+            transaction = decode(self.transport.sent[-1][0]).transaction
+            for _ in range(20):
+                guess = rng.randbytes(4)
+                self.protocol.datagramReceived(encode_response(guess, b"r" * 20, {}, None), ("10.0.0.1", 7))
+            # The transaction id may also occur elsewhere in the message.
+            values = {b"token": b"1:t4:token", b"values": [b"1:t4:x"]}
+            self.protocol.datagramReceived(
+                encode_response(transaction, b"r" * 20, values, None), ("10.0.0.1", 7)
+            )
+            answered += self.successResultOf(reply).node_id == b"r" * 20
+            self.clock.advance(1.0)
+        self.assertGreaterEqual(answered, 90)
+        self.assertGreater(self.protocol.counters["dropped_flood"], 40_000)
+
+    def test_forged_flood_hides_no_refusal(self) -> None:
+        """
+        The same holds for errors.
+        """
+        for _ in range(2 * MAX_IN_WINDOW):
+            self.protocol.datagramReceived(b"x", ("10.0.0.1", 7))
+        refused = self.protocol.query("10.0.0.1", 7, b"ping", {})
+        transaction = decode(self.transport.sent[-1][0]).transaction
+        self.protocol.datagramReceived(encode_error(transaction, 202, "busy", None), ("10.0.0.1", 7))
+        self.failureResultOf(refused, QueryRefused)
+
+    def test_reply_of_another(self) -> None:
+        """
+        The id of an open transaction lets only the node that was queried pass.
+        """
+        self.protocol.query("10.0.0.2", 7, b"ping", {})
+        transaction = decode(self.transport.sent[-1][0]).transaction
+        reply = encode_response(transaction, b"r" * 20, {}, None)
+        for _ in range(2 * MAX_IN_WINDOW):
+            self.protocol.datagramReceived(reply, ("10.0.0.1", 7))
+        self.assertEqual(self.protocol.counters["dropped_flood"], MAX_IN_WINDOW)
+
+    def test_replies_do_not_prolong_the_penalty(self) -> None:
+        """
+        A source over the limit whose replies are processed is admitted again on time.
+        """
+        for _ in range(MAX_IN_WINDOW + 1):
+            self.protocol.datagramReceived(b"x", ("10.0.0.1", 7))
+        for _ in range(6):
+            reply = self.protocol.query("10.0.0.1", 7, b"ping", {})
+            transaction = decode(self.transport.sent[-1][0]).transaction
+            self.protocol.datagramReceived(encode_response(transaction, b"r" * 20, {}, None), ("10.0.0.1", 7))
+            self.successResultOf(reply)
+            self.clock.advance(PENALTY / 6)
+        query = encode_query(b"tttt", b"ping", b"q" * 20, {}, False)
+        self.transport.sent.clear()
+        self.protocol.datagramReceived(query, ("10.0.0.1", 7))
+        self.assertEqual(len(self.transport.sent), 1)

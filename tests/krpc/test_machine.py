@@ -28,6 +28,7 @@ from dtt.krpc.flood import MAX_IN_WINDOW, PENALTY, WINDOW, FloodLimiter
 from dtt.krpc.messages import Response, decode, encode_error, encode_response
 from dtt.krpc.protocol import HARD_TIMEOUT, MAX_HOLD, KRPCProtocol
 from tests.krpc.test_protocol import RecordingTransport
+from tests.sweeps import sized
 
 PORTS = st.integers(1, 3)
 
@@ -203,7 +204,7 @@ class MachineTests(SynchronousTestCase):
         Run one; a failing sequence is printed in its shortest form.
         """
         run_state_machine_as_test(
-            machine, settings=settings(max_examples=60, stateful_step_count=steps, deadline=None)
+            machine, settings=settings(max_examples=sized(20, 60), stateful_step_count=steps, deadline=None)
         )
 
     def test_transactions(self) -> None:

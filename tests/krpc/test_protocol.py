@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.errors import QueryRefused, QueryTimeout
 from dtt.krpc.messages import Query, Response, decode, encode_error, encode_query, encode_response
 from dtt.krpc.pacing import ENOUGH_ROUND_TRIPS
-from dtt.krpc.protocol import HARD_TIMEOUT, MAX_HELD_BACK, KRPCProtocol
+from dtt.krpc.protocol import HARD_TIMEOUT, MAX_HELD_BACK, MAX_HOLD, KRPCProtocol
 
 _ME = b"m" * 20
 _THEM = b"t" * 20
@@ -437,9 +437,9 @@ class BudgetTests(ProtocolTestCase):
 
     def test_too_long(self) -> None:
         """
-        A query that would wait longer than ten seconds fails immediately.
+        A query that would wait too long fails immediately.
         """
-        deferreds = [self.ping() for _ in range(21)]
+        deferreds = [self.ping() for _ in range(11 + int(MAX_HOLD))]
         self.failureResultOf(deferreds.pop(), QueryTimeout)
         self.assertEqual(self.protocol.counters["refused_hold"], 1)
         self.protocol.close()
@@ -450,13 +450,16 @@ class BudgetTests(ProtocolTestCase):
         """
         The number of queries held back, over all nodes, is bounded.
         """
-        deferreds = [self.ping(("10.0.0.1", port)) for port in range(60) for _ in range(20)]
+        nodes = MAX_HELD_BACK // 10 + 1
+        deferreds = [self.ping(("10.0.0.1", port)) for port in range(nodes) for _ in range(20)]
         self.assertEqual(self.protocol.counters["held_back"], MAX_HELD_BACK)
-        self.assertEqual(self.protocol.counters["refused_hold"], 600 - MAX_HELD_BACK)
+        self.assertEqual(self.protocol.held_back, MAX_HELD_BACK)
+        self.assertEqual(self.protocol.counters["refused_hold"], 10 * nodes - MAX_HELD_BACK)
         self.clock.pump([1.0] * 13)
+        self.assertEqual(self.protocol.held_back, 0)
         for deferred in deferreds:
             self.failureResultOf(deferred, QueryTimeout)
-        self.assertEqual(len(self.transport.sent), 600 + MAX_HELD_BACK)
+        self.assertEqual(len(self.transport.sent), 10 * nodes + MAX_HELD_BACK)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 

@@ -20,6 +20,7 @@ from dtt.records.topic import (
     encryption_key,
     encryption_seed,
     initial_secret_hash,
+    label_of,
     unix_minute,
 )
 
@@ -76,11 +77,34 @@ class TopicIdTests(SynchronousTestCase):
 
     def test_ready_hash(self) -> None:
         """
-        An id is used as it is, and must be 32 bytes.
+        An id is used unchanged, and must be 32 bytes.
         """
         self.assertEqual(TopicId(b"a" * 32), b"a" * 32)
         for size in (0, 31, 33):
             self.assertRaises(UsageError, TopicId, bytes(size))
+
+    def test_label(self) -> None:
+        """
+        An id knows the name from which it was made, shortened and printable; else it has its
+        first digits. The label stays with the id.
+        """
+        digits = f"hex:{'ab' * 5}..."
+        for topic_id, label in (
+            (TopicId.from_name("garden party"), "garden party"),
+            (TopicId.parse("garden party"), "garden party"),
+            (TopicId.parse("gr\u00fcn"), "gr\u00fcn"),
+            (TopicId.parse("hex:" + "ab" * 32), digits),
+            (TopicId(b"\xab" * 32), digits),
+            (TopicId.from_name("x" * 64), "x" * 64),
+            (TopicId.from_name("x" * 10**6), "x" * 61 + "..."),
+            (TopicId.from_name("a\n\x1b[2J\u202e"), "a\ufffd\ufffd[2J\ufffd"),
+            (TopicId.from_name(b"caf\xe9"), "caf\ufffd"),
+        ):
+            self.assertEqual(topic_id.label, label)
+            self.assertEqual(TopicId(topic_id).label, label)
+            self.assertEqual(label_of(topic_id), label)
+            self.assertEqual(label_of(bytes(topic_id))[:4], "hex:")
+        self.assertTrue(TopicId.from_name("").label.startswith("hex:"))
 
     def test_command_line(self) -> None:
         """

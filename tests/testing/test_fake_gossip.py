@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dtt.addresses.book import AddressBook
@@ -19,7 +18,7 @@ from dtt.errors import ContentTooLarge, DuplicateContent, TopicLeft
 from dtt.gossip.member import GossipMember
 from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
-from dtt.interfaces import GossipMessage, IGossip, IGossipObserver
+from dtt.interfaces import GossipMessage, IGossip
 from dtt.records.topic import truncated_sha512
 from dtt.testing.fake_gossip import FakeGossip
 from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport
@@ -33,7 +32,6 @@ else:
 IDS = [PeerKey.from_seed(bytes((number,)) * 32).peer_id for number in (1, 2)]
 
 
-@implementer(IGossipObserver)
 class Recorder:
     """Records notifications; may raise."""
 

@@ -89,7 +89,7 @@ class MemoryHubTests(SynchronousTestCase):
         """
         iroh = self.hub.transport(b"c" * 32, kind=IROH)
         self.assertEqual(len({t.addresses() for t in (self.a, self.b, iroh)}), 3)
-        self.assertEqual((iroh.kind, iroh.addresses()[0].transport), (IROH, IROH))
+        self.assertEqual((iroh.kinds, iroh.addresses()[0].transport), ((IROH,), IROH))
         iroh.stop()
         self.assertEqual(iroh.addresses(), ())
 

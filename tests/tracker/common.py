@@ -54,22 +54,30 @@ class Book:
 
     @ivar slow: ids whose lookups the test completes.
     @ivar asked: the ids that were resolved.
+    @ivar refreshed: the ids whose newer addresses were looked for.
     """
 
     def __init__(self) -> None:
         self.slow: dict[bytes, Deferred[tuple[Address, ...]]] = {}
         self.asked: list[bytes] = []
+        self.refreshed: list[bytes] = []
         self.known: dict[bytes, tuple[Address, ...]] = {}
         self.backing_off: set[bytes] = set()
 
     def learn(self, peer_id: PeerId, addresses: Sequence[Address], source: str) -> None:
         self.known[peer_id] = tuple(addresses)
 
+    def source(self, peer_id: PeerId) -> str:
+        return "record" if peer_id in self.known else ""
+
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         self.backing_off.add(peer_id)
 
     def succeeded(self, peer_id: PeerId) -> None:
         self.backing_off.discard(peer_id)
+
+    def refresh(self, peer_id: PeerId) -> None:
+        self.refreshed.append(peer_id)
 
     def resolve(self, peer_id: bytes) -> Deferred[tuple[Address, ...]]:
         self.asked.append(peer_id)
@@ -138,7 +146,7 @@ class Member:
         self, content: GossipContent | None = None, minute: int = MINUTE, urgent: bool = False
     ) -> Deferred[int]:
         """Call L{RecordClient.publish}."""
-        return self._start(self.client.publish(minute, content or self.content, "test", urgent))
+        return self._start(self.client.publish(minute, lambda: content or self.content, "test", urgent))
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
         started = Deferred.fromCoroutine(coroutine)

@@ -12,22 +12,22 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from dtt.config import BootstrapConfig, Config
-from dtt.dht.client.lookup import ALPHA, URGENT_ALPHA
-from dtt.dht.client.placement import INNER
 from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.channels import Channels
+from dtt.discovery.interfaces import ContentSource, IDiscoveryChannel
 from dtt.discovery.shared import SharedServices
+from dtt.discovery.slot_channel import SlotChannel, effort_after
 from dtt.discovery.slot_reader import URGENT, Effort
-from dtt.interfaces import IGossipObserver
-from dtt.records.record import GossipContent
+from dtt.records.record import GossipContent, RecordContent
 from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.fake_gossip import FakeGossip
+from dtt.testing.memory_channel import MemoryChannel
 from dtt.testing.net.clock import advance
-from dtt.tracker.fetcher import Fetcher, minutes_to_read, wait_after
-from dtt.wire.addresses import Address
-from tests.tracker.common import IDS, KEYS, MINUTE, START, Book, address, collect_warnings, start_clock
+from dtt.tracker.fetcher import Fetcher, wait_after
+from dtt.wire.addresses import Address, PeerAddress
+from tests.tracker.common import IDS, KEYS, MINUTE, START, Book, address, start_clock
 
 
 class WaitTests(SynchronousTestCase):
@@ -49,49 +49,20 @@ class WaitTests(SynchronousTestCase):
 
     def test_alone(self) -> None:
         """
-        Alone for 10 s it polls every 3 s, after a minute every 5 s, after ten minutes
-        every 15 s, or as configured.
+        Alone for 10 s it polls every 4 s, after a minute every 6 s, after five minutes every
+        12 s, after ten minutes every 20 s, or as configured.
         """
         self.assertEqual(wait_after(40, 9.9, 2.0), 2.0)
-        self.assertEqual(wait_after(40, 10.0, 2.0), 3.0)
-        self.assertEqual(wait_after(40, 59.9, 2.0), 3.0)
-        self.assertEqual(wait_after(40, 60.0, 2.0), 5.0)
-        self.assertEqual(wait_after(1, 60.0, 2.0), 5.0)
-        self.assertEqual(wait_after(40, 599.9, 2.0), 5.0)
-        self.assertEqual(wait_after(400, 600.0, 2.0), 15.0)
+        self.assertEqual(wait_after(40, 10.0, 2.0), 4.0)
+        self.assertEqual(wait_after(40, 59.9, 2.0), 4.0)
+        self.assertEqual(wait_after(40, 60.0, 2.0), 6.0)
+        self.assertEqual(wait_after(1, 60.0, 2.0), 6.0)
+        self.assertEqual(wait_after(40, 299.9, 2.0), 6.0)
+        self.assertEqual(wait_after(40, 300.0, 2.0), 12.0)
+        self.assertEqual(wait_after(40, 599.9, 2.0), 12.0)
+        self.assertEqual(wait_after(400, 600.0, 2.0), 20.0)
         self.assertEqual(wait_after(400, 60.0, 8.0), 8.0)
         self.assertEqual(wait_after(400, 600.0, 30.0), 30.0)
-
-
-class MinutesTests(SynchronousTestCase):
-    """
-    Tests for L{minutes_to_read}.
-    """
-
-    def test_every_second_poll(self) -> None:
-        """Later in a minute the previous one is read with every second poll, including the first."""
-        now = 100 * 60 + 5.0
-        self.assertEqual(
-            [minutes_to_read(now, polls, False) for polls in range(4)], [(99, 100), (100,), (99, 100), (100,)]
-        )
-
-    def test_turn_of_the_minute(self) -> None:
-        """In the first 5 s of a minute the previous one is read with every poll."""
-        for now in (6000.0, 6004.99):
-            self.assertEqual([minutes_to_read(now, polls, False) for polls in range(3)], [(99, 100)] * 3)
-
-    def test_older_first(self) -> None:
-        """If configured, the first read includes the two minutes before."""
-        now = 100 * 60 + 30.0
-        self.assertEqual(
-            [minutes_to_read(now, polls, True) for polls in range(3)], [(98, 99), (100,), (99, 100)]
-        )
-
-    def test_saturates(self) -> None:
-        """There is no minute before minute 0."""
-        self.assertEqual(minutes_to_read(30.0, 0, False), (0,))
-        self.assertEqual(minutes_to_read(30.0, 0, True), (0,))
-        self.assertEqual(minutes_to_read(90.0, 0, True), (0,))
 
 
 class Records:
@@ -106,7 +77,7 @@ class Records:
         self.clock = clock
         self.found: list[FoundRecord] = []
         self.log: list[tuple[float, str, Any]] = []
-        self.contents: list[GossipContent] = []
+        self.contents: list[RecordContent] = []
         self.publishing: Deferred[int] | None = None
         self.reading: Deferred[list[FoundRecord]] | None = None
         self.efforts: list[Effort] = []
@@ -124,12 +95,12 @@ class Records:
         self.efforts.append(effort)
         return self.found if later or self.reading is None else await self.reading
 
-    async def publish(self, minute: int, content: GossipContent, source: str, urgent: bool) -> int:
+    async def publish(self, minute: int, content: ContentSource, source: str, urgent: bool) -> int:
         assert source == "fetcher"
         assert urgent
         self.log.append((round(self.clock.seconds() - START, 6), "publish", minute))
-        self.contents.append(content)
-        return 2 if self.publishing is None else await self.publishing
+        self.contents.append(content())
+        return 2 if self.publishing is None else await self.publishing or 0
 
     def times(self, what: str) -> list[float]:
         """The times of calls of C{what}."""
@@ -148,13 +119,11 @@ class FetcherTests(SynchronousTestCase):
         self.records = Records(self.clock)
         self.book = Book()
         self.dht = FakeDHT(self.clock)
-        self.reached = self.finds_peers = False
-        self.warnings: list[str] = []
+        self.finds_peers = False
+        self.addresses: tuple[PeerAddress, ...] = ()
 
-        collect_warnings(self, self.warnings)
-
-    def start(self, **config: Any) -> Fetcher:
-        """A running fetcher."""
+    def start(self, *channels: IDiscoveryChannel, **config: Any) -> Fetcher:
+        """A running fetcher with these channels and the slots."""
         transport: Any = SimpleNamespace(finds_peers=self.finds_peers)
         shared = SharedServices(
             self.clock,
@@ -165,13 +134,13 @@ class FetcherTests(SynchronousTestCase):
             self.book,
             transport,
             lambda event: None,
-            lambda: self.reached,
+            lambda: False,
         )
         fetcher = Fetcher(
             shared,
             self.gossip,
-            self.records,  # type: ignore[arg-type]
-            lambda: GossipContent(self.gossip.neighbors()),
+            Channels([SlotChannel(shared, self.records), *channels]),  # type: ignore[arg-type]
+            lambda: GossipContent(self.gossip.neighbors(), (), self.addresses),
         )
         fetcher.startService()
         self.addCleanup(self.ended, fetcher)
@@ -196,10 +165,6 @@ class FetcherTests(SynchronousTestCase):
         """Advance the clock."""
         advance(self.clock, seconds)
 
-    def test_interface(self) -> None:
-        """The fetcher provides the observer interface."""
-        verifyObject(IGossipObserver, self.start())
-
     def test_waits_for_the_dht(self) -> None:
         """Nothing happens before the DHT is ready; then it starts immediately."""
         self.dht = FakeDHT(self.clock, ready=False)
@@ -215,6 +180,43 @@ class FetcherTests(SynchronousTestCase):
                 (30.0, "fetch earlier", (MINUTE - 1,)),
             ],
         )
+
+    def test_without_the_dht(self) -> None:
+        """
+        A channel that needs no DHT is asked before the DHT is ready; then the search starts again, with its
+        first reads and its first waits.
+        """
+        self.dht = FakeDHT(self.clock, ready=False)
+        found = {IDS[1]: FoundRecord(IDS[1], MINUTE, addresses=(address(1),))}
+        self.book.learn(IDS[1], (address(1),), "record")
+        self.start(MemoryChannel(self.clock, IDS[0], found))
+        self.advance(30)
+        self.assertIn((IDS[1],), self.gossip.joins)
+        self.assertEqual(self.records.log, [])
+        self.dht.become_ready()
+        self.advance(0.01)
+        self.assertEqual(self.records.log[:2], [(30.0, "publish", MINUTE), (30.0, "fetch", (MINUTE,))])
+        self.assertEqual(self.records.efforts[0], URGENT)
+
+    def test_channels_that_become_ready_together(self) -> None:
+        """
+        Two channels that wait for the DHT are both asked as soon as it is ready, though the
+        read on one of them takes long.
+        """
+        dht = self.dht = FakeDHT(self.clock, ready=False)
+
+        class OverDHT(MemoryChannel):
+            def when_ready(self) -> Deferred[None]:
+                return dht.when_usable()
+
+        self.records.reading = Deferred()
+        self.book.learn(IDS[1], (address(1),), "record")
+        self.start(OverDHT(self.clock, IDS[0], {IDS[1]: FoundRecord(IDS[1], MINUTE)}))
+        self.advance(30)
+        self.dht.become_ready()
+        self.advance(0.5)
+        self.assertEqual(self.records.times("fetch"), [30.0])
+        self.assertIn((IDS[1],), self.gossip.joins)
 
     def test_publishes_first(self) -> None:
         """A record is published immediately, and the read does not wait for it."""
@@ -237,13 +239,19 @@ class FetcherTests(SynchronousTestCase):
 
     def test_nobody_for_long(self) -> None:
         """
-        After 10 s alone it polls every 3 s, after a minute every 5 s, after ten minutes
-        every 15 s, and also at the start of each minute, where a new slot begins.
+        After 10 s alone it polls every 4 s, after a minute every 6 s, after five minutes every 12 s,
+        after ten every 20 s, and also at the start of each minute, where a new slot begins.
         """
         self.start()
-        self.advance(700)
+        self.advance(900)
         times = self.records.times("fetch")
-        for start, end, wait in ((4, 10, 1.5), (13, 60, 3.0), (65, 600, 5.0), (615, 700, 15.0)):
+        for start, end, wait in (
+            (4, 10, 1.5),
+            (14, 60, 4.0),
+            (66, 300, 6.0),
+            (312, 600, 12.0),
+            (620, 900, 20.0),
+        ):
             steps = [
                 round(later - earlier, 6)
                 for earlier, later in pairwise(times)
@@ -251,7 +259,7 @@ class FetcherTests(SynchronousTestCase):
             ]
             self.assertEqual(set(steps), {wait})
         turns = [time for time in times if (START + time) % 60 < 1.0]
-        self.assertEqual(len(turns), 11)
+        self.assertEqual(len(turns), 15)
 
     def test_polled_minutes(self) -> None:
         """The previous minute is read with every second poll, and with each poll early in the minute."""
@@ -280,6 +288,57 @@ class FetcherTests(SynchronousTestCase):
         self.assertTrue(10 <= times[1] < 12, times)
         self.assertTrue(50 <= times[2] < 52, times)
         self.assertTrue(times[2] + 10 <= times[3] < times[2] + 17, times)
+
+    def rename(self, fetcher: Fetcher, *numbers: int) -> None:
+        """Change the addresses of the member."""
+        self.addresses = tuple(address(number) for number in numbers)
+        fetcher.addresses_changed()
+
+    def test_addresses_changed(self) -> None:
+        """
+        Alone, it puts its record at once when its addresses have changed, not when they are
+        fewer, and at most three times a minute besides the other puts.
+        """
+        fetcher = self.start()
+        self.advance(3)
+        self.rename(fetcher, 1)
+        self.assertEqual(self.records.times("publish"), [0.0, 3.0])
+        self.assertEqual(self.records.contents[-1].addresses, (address(1),))
+        self.rename(fetcher)
+        self.rename(fetcher, 1)
+        self.assertEqual(self.records.times("publish"), [0.0, 3.0])
+        for number in range(2, 9):
+            self.rename(fetcher, number)
+        self.assertEqual(self.records.times("publish"), [0.0, 3.0, 3.0, 3.0])
+        self.advance(49)  # the next minute begins after 50 s
+        self.assertEqual(self.records.contents[-1].addresses, (address(8),))
+        self.rename(fetcher, 9)
+        self.assertEqual(len([time for time in self.records.times("publish") if time >= 52.0]), 1)
+
+    def test_addresses_changed_during_a_put(self) -> None:
+        """If the addresses change after a put has used them, another one follows when it has ended."""
+        self.records.publishing = Deferred()
+        fetcher = self.start()
+        self.rename(fetcher, 1)
+        self.advance(1)
+        self.assertEqual(self.records.times("publish"), [0.0])
+        publishing, self.records.publishing = self.records.publishing, None
+        publishing.callback(2)
+        self.assertEqual(self.records.times("publish"), [0.0, 1.0])
+        self.assertEqual(self.records.contents[-1].addresses, (address(1),))
+
+    def test_addresses_changed_while_joined(self) -> None:
+        """With a neighbour, before the search, and after the end, changed addresses cause no put."""
+        self.dht = FakeDHT(self.clock, ready=False)
+        fetcher = self.start()
+        self.rename(fetcher, 1)
+        self.assertEqual(self.records.log, [])
+        self.dht.become_ready()
+        self.gossip.up(IDS[1])
+        self.rename(fetcher, 2)
+        self.successResultOf(fetcher.stopService())
+        self.rename(fetcher, 3)
+        self.assertEqual(len(self.records.times("publish")), 1)
 
     def test_put_that_hangs(self) -> None:
         """There is one put at a time; one of a past minute is cancelled for a new one."""
@@ -379,11 +438,37 @@ class FetcherTests(SynchronousTestCase):
         """A record that arrives after the topic was left has no effect."""
         self.book.learn(IDS[1], (address(1),), "record")
         fetcher = self.start()
-        reported = self.records.on_record
         fetcher.stopService()
         self.records.on_record(FoundRecord(IDS[1], MINUTE))
-        self.assertIsNot(self.records.on_record, reported)
         self.assertEqual(self.gossip.joins, [])
+
+    def test_several_channels(self) -> None:
+        """
+        All channels are asked, before the DHT is ready, too; the member that is reported first
+        is joined first; our record is published on all channels.
+        """
+        self.dht = FakeDHT(self.clock, ready=False)
+        self.records.reading = Deferred()
+        self.book.learn(IDS[3], (address(3),), "record")
+        store = {IDS[3]: FoundRecord(IDS[3], MINUTE)}
+        self.start(MemoryChannel(self.clock, IDS[0], store, 0.2))
+        self.advance(0.3)
+        self.assertEqual(self.gossip.joins, [(IDS[3],)])
+        self.assertEqual(set(store), {IDS[0], IDS[3]})
+
+    def test_broken_channel(self) -> None:
+        """A bug in one channel does not end the search on the others."""
+
+        class Broken(MemoryChannel):
+            def find(self, *args: Any) -> Deferred[Any]:
+                raise ZeroDivisionError
+
+        self.start(Broken(self.clock, IDS[0], {}))
+        self.advance(1)
+        self.find(1)
+        self.advance(2)
+        self.assertIn((IDS[1],), self.gossip.joins)
+        self.assertGreater(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_joined_ends_the_read(self) -> None:
         """A new neighbour ends the current read."""
@@ -414,16 +499,14 @@ class FetcherTests(SynchronousTestCase):
         self.advance(1.0)
         self.assertEqual(self.records.times("fetch earlier"), [])
 
-    def test_efforts(self) -> None:
-        """Reads are urgent at first, and send fewer queries after 10 s alone."""
+    def test_search_state(self) -> None:
+        """Each round tells the channels how long the search has lasted, and its number."""
         self.start()
         self.advance(30)
         efforts = self.records.efforts
         self.assertEqual(efforts[0], URGENT)
-        self.assertEqual({effort.nearest for effort in efforts[2:]}, {INNER})
-        self.assertEqual([efforts[2].alpha, efforts[-1].alpha], [URGENT_ALPHA, ALPHA])
-        lifetimes = [effort.lifetime for effort in efforts[2:]]
-        self.assertEqual(lifetimes, sorted(lifetimes))
+        self.assertEqual(efforts[2], effort_after(0.05))
+        self.assertEqual(efforts[-1], effort_after(29.0))
 
     def test_stops_when_joined(self) -> None:
         """The first neighbour ends the round; nothing continues in the background."""
@@ -459,13 +542,13 @@ class FetcherTests(SynchronousTestCase):
         self.assertEqual(self.gossip.joins, [])
 
     def test_publishers_before_hearsay(self) -> None:
-        """All publishers are tried before members that are known only from them."""
+        """Publishers are tried at once, members that are known only from them two seconds later."""
         self.find(1, 2, hearsay=(3, 4, 5))
         self.start()
-        self.advance(0.55)
-        joined = [peer for (peer,) in self.gossip.joins]
-        self.assertEqual(set(joined[:2]), {IDS[1], IDS[2]})
-        self.assertEqual(set(joined[2:5]), {IDS[3], IDS[4], IDS[5]})
+        self.advance(1.9)
+        self.assertEqual({peer for (peer,) in self.gossip.joins}, {IDS[1], IDS[2]})
+        self.advance(2)
+        self.assertEqual({peer for (peer,) in self.gossip.joins}, set(IDS[1:6]))
 
     def test_back_off(self) -> None:
         """Candidates that can't be dialled now take no time; without others the round ends."""
@@ -489,28 +572,7 @@ class FetcherTests(SynchronousTestCase):
         self.start(discovery_poll_interval=3.0, no_peers_retry_interval=1.5)
         self.advance(30)
         times = self.records.times("fetch")
-        self.assertEqual([round(b - a, 6) for a, b in pairwise(times[6:])][:3], [3.0] * 3)
-
-    def test_unreachable(self) -> None:
-        """If no member can be reached in either direction, the operator is warned, once, after a minute."""
-        self.find(1)
-        self.start()
-        self.advance(59)
-        self.assertEqual(self.warnings, [])
-        self.advance(10)
-        self.assertEqual(len(self.warnings), 1)
-        self.assertIn("behind NATs", self.warnings[0])
-        self.advance(1000)
-        self.assertEqual(len(self.warnings), 1)
-
-    def test_not_unreachable(self) -> None:
-        """There is no warning if there are no members, or if one has connected."""
-        self.start()
-        self.advance(100)
-        self.reached = True
-        self.find(1)
-        self.advance(100)
-        self.assertEqual(self.warnings, [])
+        self.assertEqual([round(b - a, 6) for a, b in pairwise(times[6:])][:2], [3.0] * 2)
 
     def test_stop_while_publishing(self) -> None:
         """The background put ends with the service."""

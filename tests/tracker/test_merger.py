@@ -30,15 +30,23 @@ class MergerTestCase(SynchronousTestCase):
         self.gossip = FakeGossip()
         self.gossip.up(IDS[1])
         self.records: list[FoundRecord] = []
-        self.fetched: list[tuple[float, tuple[int, ...], str]] = []
+        self.searches: list[tuple[float, str]] = []
+        self.looks: list[tuple[float, str]] = []
+        self.seen_early: list[FoundRecord] = []
+        self.channels: Any = self
         self.reading: Deferred[Any] | None = None
 
-    async def fetch(self, minutes: tuple[int, ...], source: str) -> list[FoundRecord]:
-        """Return the prepared records."""
-        self.fetched.append((self.clock.seconds() - MINUTE * 60, minutes, source))
+    async def find(self, source: str) -> list[FoundRecord]:
+        """Return the prepared records, in place of L{Channels<dtt.discovery.channels.Channels>}."""
+        self.searches.append((self.clock.seconds() - MINUTE * 60, source))
         if self.reading is not None:
             await self.reading
         return self.records
+
+    async def watch(self, source: str) -> list[FoundRecord]:
+        """The same for the early look."""
+        self.looks.append((self.clock.seconds() - MINUTE * 60, source))
+        return self.seen_early
 
     def joined(self) -> list[bytes]:
         """The members that were asked to join."""
@@ -57,25 +65,46 @@ class BubbleMergeTests(MergerTestCase):
             Random(1),
             BubbleMergeConfig(max_jitter=0.0, **config),
             self.gossip,
-            self,  # type: ignore[arg-type]
+            self.channels,
         )
         merger.startService()
         return merger
 
     def test_intervals(self) -> None:
         """
-        It reads the previous and the current minute, first after the initial interval,
-        then after each base interval.
+        It searches first after the initial interval, then after each base interval.
         """
         self.start()
         advance(self.clock, 95)
         self.assertEqual(
-            self.fetched,
-            [
-                (40.0, (MINUTE - 1, MINUTE), "bubble merge"),
-                (100.0, (MINUTE, MINUTE + 1), "bubble merge"),
-            ],
+            self.searches,
+            [(40.0, "bubble merge"), (100.0, "bubble merge")],
         )
+
+    def test_early_look(self) -> None:
+        """
+        Two to three seconds after joining it joins some of those who have started at the
+        same time, and are not known through the swarm; unless there are enough neighbours.
+        """
+        self.gossip.part = {IDS[2]}
+        self.seen_early = [FoundRecord(IDS[number], MINUTE) for number in (1, 2, 3)]
+        looked: list[float] = []
+        self.start().on_looked = lambda: looked.append(self.clock.seconds())
+        advance(self.clock, 3.0)
+        ((at, source),) = self.looks
+        self.assertTrue(12.0 <= at <= 13.0, at)
+        self.assertEqual((source, self.joined(), len(looked)), ("bubble merge", [IDS[3]], 1))
+        self.assertEqual(self.searches, [])
+
+    def test_early_look_with_neighbors(self) -> None:
+        """With enough neighbours nobody is joined by the early look."""
+        for number in (2, 3, 4):
+            self.gossip.up(IDS[number])
+        self.seen_early = [FoundRecord(IDS[5], MINUTE)]
+        looked: list[float] = []
+        self.start(min_neighbors=4).on_looked = lambda: looked.append(self.clock.seconds())
+        advance(self.clock, 3.0)
+        self.assertEqual((self.joined(), len(looked)), ([], 1))
 
     def test_joins_a_few(self) -> None:
         """It joins a random few of publishers and hearsay, but no neighbour."""
@@ -94,7 +123,7 @@ class BubbleMergeTests(MergerTestCase):
         self.records = []
         advance(self.clock, 60)
         self.assertEqual(self.joined(), [IDS[4]])
-        self.assertEqual(len(self.fetched), 2)
+        self.assertEqual(len(self.searches), 2)
 
     def test_enough_neighbours(self) -> None:
         """With min_neighbors neighbours, it does not even read; with one fewer it does."""
@@ -103,7 +132,7 @@ class BubbleMergeTests(MergerTestCase):
             self.gossip.up(IDS[number])
         self.start(min_neighbors=4)
         advance(self.clock, 30)
-        self.assertEqual((self.fetched, self.joined()), ([], []))
+        self.assertEqual((self.searches, self.joined()), ([], []))
         self.gossip.down(IDS[4])
         advance(self.clock, 60)
         self.assertEqual(self.joined(), [IDS[9]])
@@ -140,7 +169,7 @@ class MessageOverlapMergeTests(MergerTestCase):
             Random(1),
             MessageOverlapMergeConfig(max_jitter=0.0),
             self.gossip,
-            self,  # type: ignore[arg-type]
+            self.channels,
         ).startService()
 
     def test_without_messages(self) -> None:
@@ -148,7 +177,7 @@ class MessageOverlapMergeTests(MergerTestCase):
         self.records = [FoundRecord(IDS[2], MINUTE, (), (b"h" * 32,))]
         self.start()
         advance(self.clock, 200)
-        self.assertEqual(self.fetched, [])
+        self.assertEqual(self.searches, [])
 
     def test_overlap(self) -> None:
         """
@@ -165,8 +194,16 @@ class MessageOverlapMergeTests(MergerTestCase):
         ]
         self.start()
         advance(self.clock, 31)
-        self.assertEqual(self.fetched, [(40.0, (MINUTE - 1, MINUTE), "message overlap merge")])
+        self.assertEqual(self.searches, [(40.0, "message overlap merge")])
         self.assertEqual(set(self.joined()), {IDS[6], IDS[7]})
+
+    def test_neighbor(self) -> None:
+        """A neighbour is in our part, whatever its record lists; those it names are, too."""
+        self.gossip.receive(b"one", IDS[1])
+        self.records = [FoundRecord(IDS[1], MINUTE, (IDS[2],), (truncated_sha512(b"two"),))]
+        self.start()
+        advance(self.clock, 31)
+        self.assertEqual(self.joined(), [])
 
     def test_message_meanwhile(self) -> None:
         """A message that arrived during the read counts."""

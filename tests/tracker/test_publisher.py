@@ -5,11 +5,13 @@ Tests for L{dtt.tracker.publisher}.
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import PublisherConfig
-from dtt.records.record import GossipContent
+from dtt.discovery.interfaces import ContentSource
+from dtt.records.record import GossipContent, RecordContent
 from dtt.testing.fake_gossip import FakeGossip
 from dtt.testing.net.clock import advance
 from dtt.tracker.publisher import Publisher
@@ -25,34 +27,35 @@ class PublisherTests(SynchronousTestCase):
         """A publisher that is not joined, with ticks without jitter."""
         self.clock = start_clock()
         self.gossip = FakeGossip()
-        self.published: list[tuple[float, int, GossipContent, str]] = []
+        self.published: list[tuple[float, RecordContent, str]] = []
+        channels: Any = self
         self.publisher = Publisher(
             self.clock,
             Random(1),
             PublisherConfig(max_jitter=0.0),
             self.gossip,
-            self,  # type: ignore[arg-type]
+            channels,
             lambda: GossipContent(self.gossip.neighbors(), self.gossip.message_hashes()),
         )
         self.publisher.startService()
 
-    async def publish(self, minute: int, content: GossipContent, source: str) -> int:
-        """Record the call."""
-        self.published.append((self.clock.seconds() - MINUTE * 60, minute, content, source))
+    async def publish(self, content: ContentSource, source: str) -> int:
+        """Record the call, in place of L{Channels<dtt.discovery.channels.Channels>}."""
+        self.published.append((self.clock.seconds() - MINUTE * 60, content(), source))
         return 2
 
     def test_delays(self) -> None:
         """
-        Once joined, it waits the initial delay and publishes for the current minute, then
-        again after each base interval.
+        Once joined, it waits the initial delay and publishes, then again after each base
+        interval.
         """
         advance(self.clock, 100)
         self.assertEqual(self.published, [])
         self.gossip.up(IDS[1])
         advance(self.clock, 25)
         self.assertEqual(
-            [(time, minute) for time, minute, _, _ in self.published],
-            [(120.0, MINUTE + 2), (130.0, MINUTE + 2)],
+            [time for time, _, _ in self.published],
+            [120.0, 130.0],
         )
 
     def test_content(self) -> None:
@@ -62,7 +65,7 @@ class PublisherTests(SynchronousTestCase):
         self.gossip.up(IDS[2])
         self.gossip.receive(b"hello", IDS[2])
         advance(self.clock, 10)
-        contents = [content for _, _, content, _ in self.published]
+        contents = [content for _, content, _ in self.published]
         self.assertEqual(contents[0], GossipContent((IDS[1],)))
         self.assertEqual(contents[1], GossipContent((IDS[1], IDS[2]), self.gossip.message_hashes()))
         self.assertEqual({source for *_, source in self.published}, {"publisher"})

@@ -9,22 +9,35 @@ from typing import Any
 
 from attrs import evolve
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.addresses.book import AddressBook
 from dtt.config import Config
 from dtt.discovery.shared import SharedServices
 from dtt.errors import TopicLeft, UsageError
-from dtt.events import Event, Message, NeighborDown, NeighborUp, PeerDialled, RecordFound, TopicJoined
+from dtt.events import (
+    Event,
+    Message,
+    NeighborDown,
+    NeighborUp,
+    PeerDialled,
+    RecordFound,
+    TopicAlone,
+    TopicJoined,
+)
 from dtt.records.topic import TopicId, TopicKeys
 from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.memory_transport import MemoryHub
 from dtt.testing.net.clock import advance
+from dtt.tracker.alone import AloneReporter
 from dtt.tracker.fetcher import Fetcher
+from dtt.tracker.greeter import Greeter
 from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
+from dtt.tracker.parts import PartMerge
 from dtt.tracker.publisher import Publisher
 from dtt.tracker.topic import TopicService
+from dtt.tracker.watcher import Watcher
 from tests.tracker.common import IDS, KEYS, SECRET_HASH, TOPIC, start_clock
 
 
@@ -99,16 +112,43 @@ class TopicServiceTests(TopicTestCase):
     """
 
     def test_services(self) -> None:
-        """By default there are four services; three can be disabled individually."""
-        kinds = [Fetcher, Publisher, BubbleMerge, MessageOverlapMerge]
+        """By default there are eight services; three can be disabled individually."""
+        kinds = [
+            Fetcher,
+            Publisher,
+            BubbleMerge,
+            PartMerge,
+            MessageOverlapMerge,
+            Watcher,
+            Greeter,
+            AloneReporter,
+        ]
         self.assertEqual([type(service) for service in self.member().topic], kinds)
         for number, name in enumerate(("publisher", "bubble_merge", "message_overlap_merge"), 1):
             off = evolve(getattr(Config(), name), enabled=False)
             member = self.member(number, **{name: off})
+            without: Any = [[Publisher], [BubbleMerge, PartMerge], [MessageOverlapMerge]][number - 1]
             self.assertEqual(
-                [type(service) for service in member.topic],
-                [kind for kind in kinds if kind is not kinds[number]],
+                [type(service) for service in member.topic], [kind for kind in kinds if kind not in without]
             )
+
+    def test_repr(self) -> None:
+        """A topic is shown by its name, with the number of its neighbours."""
+        one, _ = self.member(0), self.member(1)
+        self.assertEqual(repr(one.topic), "<TopicService 'a topic': 0 neighbours>")
+        self.advance(1)
+        self.assertEqual(repr(one.topic), "<TopicService 'a topic': 1 neighbour>")
+        one.topic.leave()
+        self.advance(1)
+        self.assertEqual(repr(one.topic), "<TopicService 'a topic': not running>")
+
+    def test_alone(self) -> None:
+        """A topic without neighbours says so, with the reason."""
+        one = self.member(0)
+        self.advance(61)
+        (alone,) = one.of(TopicAlone)
+        self.assertEqual((alone.topic.label, alone.seconds), ("a topic", 60))
+        self.assertIn("no record of another member", alone.reason)
 
     def test_two_meet(self) -> None:
         """Two members find each other; each reports once that it has joined."""
@@ -155,12 +195,7 @@ class TopicServiceTests(TopicTestCase):
         third = self.member(2, start=False)
         found: list[Any] = []
         (fetcher,) = (service for service in third.topic if isinstance(service, Fetcher))
-        minute = int(self.clock.seconds() // 60)
-
-        async def fetch() -> None:
-            found.extend(await fetcher._records.fetch((minute - 1, minute), "fetcher"))
-
-        Deferred.fromCoroutine(fetch())
+        fetcher._channels.find("fetcher").addCallback(found.extend)
         self.advance(1)
         records = [record for record in found if record.publisher == IDS[0] and record.active_peers]
         self.assertTrue(records)
@@ -309,8 +344,8 @@ class TopicServiceTests(TopicTestCase):
             def message_received(self, message: object) -> None:
                 pass
 
-        one.topic.subscribe(Observer())()  # type: ignore[arg-type]
-        one.topic.subscribe(Observer())  # type: ignore[arg-type]
+        one.topic.subscribe(Observer())()
+        one.topic.subscribe(Observer())
         self.member(1)
         self.advance(1)
         self.assertEqual(reported, [IDS[1]])

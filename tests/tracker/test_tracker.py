@@ -6,6 +6,7 @@ node and the real transport.
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from random import Random
@@ -15,7 +16,7 @@ from unittest.mock import patch
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol, Factory
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import AddressesConfig, BootstrapConfig, Config, DHTConfig
@@ -23,13 +24,19 @@ from dtt.dht.node import DHTNode
 from dtt.dht.saved import FILE as DHT_FILE
 from dtt.errors import AlreadyJoined, ListenError, LocalError, StateError, TopicLeft, UsageError
 from dtt.events import (
+    AddressesMissing,
     AddressesPublished,
+    BroadcastUnheard,
+    DHTNodes,
     DHTReady,
     Event,
+    LimitReached,
+    LinkBroken,
     Message,
     NodeStarted,
     RecordFound,
     RecordPublished,
+    TopicAlone,
     TopicJoined,
 )
 from dtt.krpc.items import mutable_target
@@ -37,7 +44,10 @@ from dtt.records import record
 from dtt.records.topic import TopicId
 from dtt.state import StateDirectory
 from dtt.testing.net.machines import MachineNetwork
-from dtt.tracker.tracker import KEY_FILE, PORTS_FILE, Tracker, log_event
+from dtt.tracker import transports
+from dtt.tracker.kept import KEY_FILE, PORTS_FILE
+from dtt.tracker.tracker import Tracker, log_event
+from dtt.wire.addresses import decode_peer_data
 from tests.tracker.common import collect_warnings, start_clock
 
 
@@ -79,18 +89,22 @@ class TrackerTestCase(SynchronousTestCase):
         host = f"10.0.0.{number}"
         dht: dict[str, Any] = kw.pop("dht", {})
         listen = kw.pop("listen", (host, 0))
+        transport = kw.pop("transport", "streams")
+        parts = {name: kw.pop(name) for name in ("key", "node") if name in kw}
         events: list[Event] = []
         tracker = Tracker(
             self.net.reactor(host),
             Config(
                 state_dir=state_dir,
-                transport="streams",
+                transport=transport,
                 listen=listen,
                 dht=DHTConfig(bind=host, **{"bootstrap": (("10.1.0.1", 6881),), **dht}),
                 **kw,
             ),
             events.append,
             Random(len(self.events) + 1000),  # differs from the seeds of DHT nodes, which determine their ids
+            key=parts.get("key"),
+            dht=parts.get("node"),
         )
         self.events[tracker] = events
         if start:
@@ -303,6 +317,36 @@ class LifeTests(TrackerTestCase):
         self.flushLoggedErrors(ZeroDivisionError)
         self.assert_nothing_left()
 
+    def test_refused_peers_and_lost_messages(self) -> None:
+        """
+        The limit of connections is a setting; who is refused, a broken connection and
+        what is broadcast to nobody are events, and are counted.
+        """
+        tracker = self.tracker(max_connections=8)
+        topics = [tracker.join(str(number)) for number in range(9)]
+        self.successResultOf(topics[0].broadcast(b"nobody is there"))
+        others = [self.tracker(2 + number) for number in range(9)]
+        for number, other in enumerate(others):
+            other.join(str(number))
+        self.net.advance(30)
+        self.assertEqual(sum(bool(topic.neighbors()) for topic in topics), 8)
+        self.assertEqual(self.of(tracker, LimitReached), [LimitReached("connections", 8)])
+        (unheard,) = self.of(tracker, BroadcastUnheard)
+        self.assertEqual(unheard, BroadcastUnheard(topics[0].topic_id))
+        met = next(number for number, topic in enumerate(topics) if topic.neighbors())
+        topics[met].broadcast(b"lost")
+        transport: Any = others[met]._listeners.transport
+        for connection in tuple(transport.connections):
+            connection.abort("test")
+        self.net.advance(1)
+        (broken,) = self.of(tracker, LinkBroken)
+        self.assertEqual((broken.topic, broken.peer), (topics[met].topic_id, others[met].peer_id))
+        self.assertEqual(broken.unconfirmed, 1)
+        self.assertEqual(topics[met].counters()["unconfirmed"], 1)
+        self.assertEqual(topics[0].counters()["broadcast_unheard"], 1)
+        self.stop(tracker, *others)
+        self.flushWarnings()
+
     def test_log_event(self) -> None:
         """By default an event is a line in the log, with the event object attached."""
         seen: list[Any] = []
@@ -311,6 +355,60 @@ class LifeTests(TrackerTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observe)
         log_event(DHTReady(5))
         self.assertEqual((seen[0]["dtt_event"], seen[0]["dtt_event_text"]), (DHTReady(5), DHTReady(5).text()))
+        for topic, label in (
+            (TopicId.from_name("garden party"), "garden party"),
+            (b"t" * 32, "hex:7474747474..."),
+        ):
+            log_event(TopicJoined(topic))
+            self.assertEqual(formatEvent(seen[-1]), f"[{label}] Joined the swarm.")
+            self.assertIs(seen[-1]["log_level"], LogLevel.info)
+        log_event(TopicAlone(b"t" * 32, 60, "why"))
+        self.assertIs(seen[-1]["log_level"], LogLevel.warn)
+
+    def test_known_nodes(self) -> None:
+        """The number of known nodes is reported again when it has changed much."""
+        tracker = self.tracker()
+        self.net.advance(0.2)
+        self.assertEqual(self.of(tracker, DHTNodes), [])
+        known = 100
+
+        class Node:
+            """A node that knows as many others as the test says."""
+
+            on_loopback = False
+
+            def bound_addresses(self) -> list[Any]:
+                return []
+
+            mapping_votes = bound_addresses
+
+            def statistics(self) -> dict[str, float]:
+                return {}
+
+            @property
+            def known(self) -> int:
+                return known
+
+        dht = tracker.dht
+        tracker.dht = Node()  # type: ignore[assignment]
+        for known in (100, 150, 199, 250, 126, 124, 60, 30, 0, 0, 1):  # noqa: B007
+            self.net.advance(15)
+        tracker.dht = dht
+        self.assertEqual([event.nodes for event in self.of(tracker, DHTNodes)], [100, 250, 124, 60, 0, 1])
+        self.stop(tracker)
+        self.assert_nothing_left()
+
+    def test_repr(self) -> None:
+        """A tracker is shown with its id, its number of topics and its state, and without secrets."""
+        tracker = self.tracker(start=False)
+        prefix = f"<Tracker {tracker.peer_id.hex()[:10]}: "
+        self.assertEqual(repr(tracker), f"{prefix}0 topics, not running>")
+        tracker.join("x", secret=b"hidden")
+        tracker.privilegedStartService()
+        tracker.startService()
+        self.assertEqual(repr(tracker), f"{prefix}1 topic, running>")
+        self.stop(tracker)
+        self.assertEqual(repr(tracker), f"{prefix}0 topics, stopped>")
 
     def test_without_privileged_start(self) -> None:
         """startService also binds ports, if the parent is already running."""
@@ -394,7 +492,7 @@ class LifeTests(TrackerTestCase):
         """
         Its DHT node's replies respect the configured upload limit.
         """
-        with patch("dtt.tracker.tracker.DHTNode", side_effect=DHTNode) as made:
+        with patch("dtt.tracker.own_dht.DHTNode", side_effect=DHTNode) as made:
             self.tracker(start=False, dht={"upload_rate": 50_000.0})
         self.assertEqual(made.call_args.kwargs["upload_rate"], 50_000.0)
 
@@ -414,6 +512,92 @@ class LifeTests(TrackerTestCase):
         self.net.advance(5)
         self.assertEqual(len(self.of(one, AddressesPublished)), 2)
         self.stop(one, two)
+
+
+class ReachableTests(TrackerTestCase):
+    """
+    Members that nobody can reach.
+    """
+
+    def on_machine_with(self, *interfaces: str) -> Tracker:
+        """Start a tracker that listens on all IPv4 addresses of a machine with these addresses."""
+        # A simulated machine knows only its own.
+        self.patch(transports, "interfaces_of", lambda reactor: lambda: interfaces)
+        tracker = self.tracker(1, start=False, listen=("10.0.0.1", 0))
+        for listener in tracker._listeners._hosts:
+            tracker._listeners._hosts[listener] = ("0.0.0.0", 0)
+            listener._interface_addresses = lambda: interfaces  # type: ignore[attr-defined]
+        tracker.privilegedStartService()
+        tracker.startService()
+        return tracker
+
+    def test_unreachable(self) -> None:
+        """
+        A member of a network elsewhere publishes neither loopback addresses nor those of
+        a family on which it does not listen, and says once why.
+        """
+        for interfaces, reason in (
+            ((), "this machine has no default route"),
+            (("2a00::1",), "it listens on IPv4 only, and this machine has only IPv6"),
+        ):
+            tracker = self.on_machine_with(*interfaces)
+            topic = tracker.join("x")
+            self.net.advance(300)
+            self.assertEqual(self.of(tracker, AddressesPublished), [])
+            self.assertEqual(decode_peer_data(topic._gossip._data or b""), ())
+            self.assertEqual([event.reason for event in self.of(tracker, AddressesMissing)], [reason])
+            self.stop(tracker)
+
+    def test_reachable(self) -> None:
+        """
+        A member with an address says nothing; one whose network is on this machine lists
+        loopback.
+        """
+        tracker = self.on_machine_with("80.0.0.1")
+        self.net.advance(100)
+        self.assertEqual(self.of(tracker, AddressesMissing), [])
+        self.stop(tracker)
+        local = self.on_machine_with()
+        local.dht._reach.include("127.0.0.1")
+        self.net.advance(100)
+        self.assertEqual(
+            [str(address).partition(":")[0] for address in local._listeners.transport.addresses()],
+            ["127.0.0.1"],
+        )
+
+    def test_only_ipv6(self) -> None:
+        """
+        On a machine that has only IPv6, the DHT and the transports listen on IPv6 unless
+        another address is configured.
+        """
+        config = Config(transport="streams")
+        for interfaces, interface6, host in (
+            (("2a00::1",), "::", "::"),
+            (("80.0.0.1",), None, "0.0.0.0"),
+            (("80.0.0.1", "2a00::1"), "::", "0.0.0.0"),
+            (("80.0.0.1", "fd00::1"), None, "0.0.0.0"),
+            ((), None, "0.0.0.0"),
+        ):
+            with (
+                patch("dtt.tracker.tracker.interfaces_of", lambda _, found=interfaces: lambda: found),
+                patch("dtt.tracker.own_dht.interfaces_of", lambda _, found=interfaces: lambda: found),
+                patch("dtt.tracker.transports.interfaces_of", lambda _, found=interfaces: lambda: found),
+                patch("dtt.tracker.own_dht.DHTNode", side_effect=DHTNode) as made,
+            ):
+                tracker = Tracker(self.net.reactor("10.0.0.9"), config, rng=Random(1))
+                self.assertEqual(made.call_args.kwargs["interface6"], interface6)
+                self.assertEqual([host for host, _ in tracker._listeners._hosts.values()], [host])
+                tracker = Tracker(
+                    self.net.reactor("10.0.0.9"),
+                    Config(
+                        transport="streams",
+                        listen=("10.0.0.9", 0),
+                        dht=DHTConfig(bind="10.0.0.9"),
+                    ),
+                    rng=Random(1),
+                )
+                self.assertIsNone(made.call_args.kwargs["interface6"])
+                self.assertEqual([host for host, _ in tracker._listeners._hosts.values()], ["10.0.0.9"])
 
 
 class JoinTests(TrackerTestCase):
@@ -487,7 +671,7 @@ class StateTests(TrackerTestCase):
         for port in elsewhere:  # the ports that 0 would select
             port.stopListening()
         self.net.advance(2)
-        ports, node_id = self.ports(), first._dht.node_id
+        ports, node_id = self.ports(), first.dht.node_id
         self.stop(first)
         saved = json.loads((path / PORTS_FILE).read_text())
         self.assertEqual((saved["dht"], saved["streams"]), (ports["udp"], ports["tcp"]))
@@ -495,7 +679,7 @@ class StateTests(TrackerTestCase):
         self.assertEqual(stat.S_IMODE((path / KEY_FILE).stat().st_mode), 0o600)
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o700)
         second = self.tracker(state_dir=path, dht={"bootstrap": ()})
-        self.assertEqual((second.peer_id, second._dht.node_id), (first.peer_id, node_id))
+        self.assertEqual((second.peer_id, second.dht.node_id), (first.peer_id, node_id))
         self.assertEqual(self.ports(), ports)
         self.net.advance(1)
         self.assertEqual(len(self.of(second, DHTReady)), 1)
@@ -528,7 +712,10 @@ class StateTests(TrackerTestCase):
         self.stop(first, second)
 
     def test_kept_port_taken(self) -> None:
-        """A saved port that is in use is replaced with a warning."""
+        """
+        A saved port that is in use is replaced for one run, with a warning that gives one
+        piece of information; the next run uses the saved one again.
+        """
         path = self.state_dir()
         first = self.tracker(state_dir=path)
         ports = self.ports()
@@ -539,14 +726,39 @@ class StateTests(TrackerTestCase):
             reactor.listenTCP(ports["tcp"], Factory()),
         ]
         second = self.tracker(state_dir=path)
-        self.assertNotIn(second._dht.port, (0, ports["udp"]))
+        self.assertNotIn(second.dht.port, (0, ports["udp"]))
         place = second._listeners.listen_addresses()[0]
         self.assertNotIn(int(place.rpartition(":")[2]), (0, ports["tcp"]))
         self.assertEqual(len(self.warnings), 2)
+        for warning, kept, used in (
+            (self.warnings[0], ports["udp"], second.dht.port),
+            (self.warnings[1], ports["tcp"], int(place.rpartition(":")[2])),
+        ):
+            self.assertRegex(
+                warning,
+                rf"\ACan't listen on \S+ \S+ port {kept}: Address already in use\. Using port {used} in this "
+                rf"run; the next run will use {kept} if it is free\.\Z",
+            )
+        self.net.advance(301)
         for port in taken:
             port.stopListening()
         self.stop(second)
+        saved = json.loads((path / PORTS_FILE).read_text())
+        self.assertEqual((saved["dht"], saved["streams"]), (ports["udp"], ports["tcp"]))
+        third = self.tracker(state_dir=path)
+        self.assertEqual(self.ports(), ports)
+        self.assertEqual(len(self.warnings), 2)
+        self.stop(third)
         self.assert_nothing_left()
+
+    def test_setting_replaces_kept_port(self) -> None:
+        """A port in the configuration is kept for later runs without one."""
+        path = self.state_dir()
+        self.stop(self.tracker(state_dir=path))
+        self.stop(self.tracker(state_dir=path, dht={"port": 7001}, listen=("10.0.0.1", 7002)))
+        last = self.tracker(state_dir=path)
+        self.assertEqual(self.ports(), {"udp": 7001, "tcp": 7002})
+        self.stop(last)
 
     def test_explicit_port_taken(self) -> None:
         """
@@ -583,18 +795,56 @@ class StateTests(TrackerTestCase):
         self.assert_nothing_left()
 
     def test_second_on_one_directory(self) -> None:
-        """A second tracker on a state directory is refused until the first has stopped."""
+        """
+        A second tracker on a state directory is refused until the first has stopped, before it
+        reads anything: it neither moves a file of the first aside nor makes a key.
+        """
         path = self.state_dir()
         first = self.tracker(1, state_dir=path)
-        second = self.tracker(2, start=False, state_dir=path)
+        (path / KEY_FILE).unlink()
+        for name in (PORTS_FILE, DHT_FILE):
+            (path / name).write_text("{")
+        files = sorted(path.iterdir())
         with self.assertRaises(StateError) as raised:
-            second.privilegedStartService()
+            self.tracker(2, state_dir=path)
         self.assertIn("in use", str(raised.exception))
-        self.assertEqual(self.ports(2), {})
+        self.assertEqual((sorted(path.iterdir()), self.ports(2), self.warnings), (files, {}, []))
         self.stop(first)
-        second.privilegedStartService()
+        second = self.tracker(2, state_dir=path)
         self.stop(second)
         self.assert_nothing_left()
+
+    def test_not_started(self) -> None:
+        """A tracker that could not be made leaves no lock, nor does one that was only stopped."""
+        path = self.state_dir()
+        self.stop(self.tracker(state_dir=path, start=False))
+        (path / DHT_FILE).mkdir()
+        self.assertRaises(StateError, self.tracker, state_dir=path)
+        (path / DHT_FILE).rmdir()
+        self.stop(self.tracker(state_dir=path))
+
+    def test_working_directory_changes(self) -> None:
+        """A relative path keeps its meaning when the working directory changes."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(folder)
+        tracker = self.tracker(state_dir=Path("state"))
+        os.chdir("/")
+        (folder / "state" / DHT_FILE).unlink()
+        self.net.advance(1)
+        self.stop(tracker)
+        self.assertEqual(os.listdir(folder), ["state"])
+        self.assertIn(DHT_FILE, os.listdir(folder / "state"))
+
+    def test_no_working_directory(self) -> None:
+        """A relative path in a directory that has been removed is a StateError."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(folder)
+        folder.rmdir()
+        self.assertRaises(StateError, self.tracker, state_dir=Path("state"))
 
     def test_damaged(self) -> None:
         """A state file that is not JSON, or of another version, is moved aside with a warning."""
@@ -609,6 +859,69 @@ class StateTests(TrackerTestCase):
                 self.assertEqual((tracker.peer_id, len(self.warnings)), (first.peer_id, 1), damage)
                 self.assertEqual((path / f"{name}.damaged").read_text(), damage)
                 self.stop(tracker)
+
+    def test_refused_files(self) -> None:
+        """A FIFO in place of any file is refused at once, when the tracker is created."""
+        for name in (KEY_FILE, PORTS_FILE, DHT_FILE, "addresses.json", "pkarr.json", "lock"):
+            path = self.state_dir()
+            path.mkdir(parents=True, mode=0o700)
+            os.mkfifo(path / name, 0o600)
+            with self.assertRaises(StateError) as raised:
+                self.tracker(state_dir=path, start=False)
+            self.assertIn(f"{name} is a FIFO", str(raised.exception))
+
+    def test_any_content(self) -> None:
+        """
+        Whatever the files contain, the tracker starts, with at most a warning for each; only
+        a key that is unusable is an error.
+        """
+        path = self.state_dir()
+        self.stop(self.tracker(state_dir=path))
+        names = (PORTS_FILE, DHT_FILE, "addresses.json", "pkarr.json")
+        good = {name: json.loads((path / name).read_text()) for name in names if (path / name).exists()}
+        good[DHT_FILE]["nodes"] = [["61" * 20, "10.0.9.9", 1]]
+        good["pkarr.json"] = {"version": 1, "seq": 5}
+        peer = {"id": "61" * 32, "reached_at": 1, "addresses": [["streams", "10.0.9.9", 1]]}
+        good["addresses.json"] = {"version": 1, "peers": [peer]}
+        odd: list[Any] = [
+            None,
+            True,
+            -1,
+            1.5,
+            10**400,
+            1e308,
+            "",
+            "x",
+            "\ud800",
+            [],
+            [[]],
+            {},
+            {"a": 1},
+            "fe80::1%x",
+            "1" * 5000,
+        ]
+        seed = 5
+        rng = Random(seed)
+
+        def mutated(value: Any) -> Any:
+            if isinstance(value, list | dict) and value and rng.random() < 0.8:
+                copy: Any = value.copy()
+                at = rng.randrange(len(copy)) if isinstance(copy, list) else rng.choice(list(copy))
+                copy[at] = mutated(copy[at])
+                return copy
+            return rng.choice(odd)
+
+        for number in range(60):
+            for name in names:
+                (path / name).write_text(json.dumps(mutated(good[name])))
+            try:
+                tracker = self.tracker(state_dir=path, start=number % 10 == 0)
+                self.net.advance(0.1)
+                self.stop(tracker)
+            except Exception as error:
+                contents = {name: (path / name).read_text()[:300] for name in names if (path / name).exists()}
+                raise AssertionError(f"seed {seed}, number {number}: {contents}") from error
+        self.assert_nothing_left()
 
     def test_bad_key(self) -> None:
         """A key file that others can read, or that is invalid, is refused when the tracker is created."""

@@ -5,6 +5,7 @@ Tests for L{dtt.tracker.transports}.
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -20,7 +21,7 @@ from dtt.tracker.saved import SavedPorts
 from dtt.tracker.transports import Listeners, transport_names
 from dtt.transport.combined import CombinedTransport
 from dtt.transport.iroh import bindings as iroh_bindings
-from dtt.transport.iroh import transport as quic
+from dtt.transport.iroh import transport as iroh_transport
 from dtt.transport.iroh.endpoint import Servers
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import IROH, PeerAddress
@@ -34,7 +35,7 @@ class Iroh:
     The part of C{IrohTransport} that L{Listeners} uses.
     """
 
-    kind = IROH
+    kinds = (IROH,)
     finds_peers = False
     taken: tuple[int, ...] = ()
 
@@ -72,7 +73,7 @@ class ListenersTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.patch(iroh_bindings, "unavailable_reason", lambda: None)
-        self.patch(quic, "IrohTransport", Iroh)
+        self.patch(iroh_transport, "IrohTransport", Iroh)
         self.reactor = MemoryTCPNetwork(Clock()).reactor(HOST)
         self.changes: list[None] = []
 
@@ -80,7 +81,12 @@ class ListenersTests(SynchronousTestCase):
         """The transports of a configuration."""
         config = Config(**{"listen": (HOST, 0), **settings})
         return Listeners(
-            self.reactor, PeerKey.from_seed(b"k" * 32), config, lambda: self.changes.append(None)
+            self.reactor,
+            Random(0),
+            PeerKey.from_seed(b"k" * 32),
+            config,
+            lambda: self.changes.append(None),
+            lambda event: None,
         )
 
     def iroh(self, made: Listeners) -> Iroh:
@@ -91,12 +97,14 @@ class ListenersTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """The meaning of each setting, with and without iroh."""
-        self.assertEqual(transport_names(None), ("streams", "iroh"))
-        self.assertEqual(transport_names("both"), ("streams", "iroh"))
-        self.assertEqual((transport_names("iroh"), transport_names("streams")), (("iroh",), ("streams",)))
+        self.assertEqual(transport_names(None), ("streams", "quic", "iroh"))
+        for wanted in (("streams",), ("quic",), ("iroh",), ("streams", "quic"), ("quic", "iroh")):
+            self.assertEqual(transport_names(wanted), wanted)
+            self.assertEqual(transport_names(wanted[::-1]), wanted)
         self.patch(iroh_bindings, "unavailable_reason", lambda: "")
-        self.assertEqual((transport_names(None), transport_names("streams")), (("streams",), ("streams",)))
-        for wanted in ("iroh", "both"):
+        self.assertEqual(transport_names(None), ("streams", "quic"))
+        self.assertEqual(transport_names(("streams",)), ("streams",))
+        for wanted in (("iroh",), ("streams", "iroh")):
             self.assertRaises(UsageError, transport_names, wanted)
 
     def test_unusable(self) -> None:
@@ -111,7 +119,7 @@ class ListenersTests(SynchronousTestCase):
         self.assertIn(f"iroh package, in another version: {iroh_bindings.HOW_TO_INSTALL}", warnings[0])
         self.assertIsInstance(self.make(transport="streams").transport, StreamsTransport)
         self.assertEqual(len(warnings), 1)
-        error = self.assertRaises(UsageError, self.make, transport="both")
+        error = self.assertRaises(UsageError, self.make, transport="streams,iroh")
         self.assertIn(f"iroh package, in another version: {iroh_bindings.HOW_TO_INSTALL}", str(error))
 
     def test_one(self) -> None:
@@ -125,7 +133,7 @@ class ListenersTests(SynchronousTestCase):
         made = self.make(iroh=IrohConfig(None, "n0", ("https://a.example/",)))
         settings = self.iroh(made).settings
         self.assertEqual(settings["servers"], Servers("n0", ("https://a.example/",)))
-        settings["on_addresses_changed"]()
+        settings["settings"].on_addresses_changed()
         self.assertEqual(len(self.changes), 1)
 
     def test_iroh_host(self) -> None:
@@ -142,20 +150,26 @@ class ListenersTests(SynchronousTestCase):
     def test_ports_are_kept(self) -> None:
         """Each transport gets the port of its last run, which is kept even while it is not used."""
         made = self.make()
-        made.listen(SavedPorts(1, 7001, 7002))
+        self.assertEqual(made.listen(SavedPorts(1, 7001, 7002)), SavedPorts(1, 7001, 7002))
         self.assertEqual(made.listen_addresses(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
-        self.assertEqual(made.ports_in(SavedPorts(1)), SavedPorts(1, 7001, 7002))
         alone = self.make(transport="streams", listen=(HOST, 7003))
-        alone.listen(SavedPorts(1, 7001, 7002))
-        self.assertEqual(alone.ports_in(SavedPorts(1, 7001, 7002)), SavedPorts(1, 7003, 7002))
+        self.assertEqual(alone.listen(SavedPorts(1, 7001, 7002)), SavedPorts(1, 7003, 7002))
+        first = self.make()
+        kept = first.listen(SavedPorts())
+        self.assertEqual(
+            first.listen_addresses(), (f"streams:{HOST}:{kept.streams}", f"iroh:{HOST}:{kept.iroh}")
+        )
 
     def test_kept_port_taken(self) -> None:
-        """A saved port that is in use is replaced with a warning; a configured one gives an error."""
+        """
+        A saved port that is in use is replaced for this run and stays saved; a configured one
+        gives an error.
+        """
         warnings: list[str] = []
         collect_warnings(self, warnings)
         self.patch(Iroh, "taken", (7002,))
         made = self.make()
-        made.listen(SavedPorts(0, 0, 7002))
+        self.assertEqual(made.listen(SavedPorts(0, 0, 7002)).iroh, 7002)
         self.assertEqual((self.iroh(made).heard, len(warnings)), ([(HOST, 0)], 1))
         self.assertRaises(ListenError, self.make(iroh=IrohConfig((HOST, 7002))).listen, SavedPorts())
 
@@ -165,7 +179,7 @@ class ListenersTests(SynchronousTestCase):
         self.patch(Iroh, "taken", (7002,))
         self.assertRaises(ListenError, made.listen, SavedPorts())
         self.patch(Iroh, "taken", ())
-        made.listen(SavedPorts())
+        self.assertEqual(made.listen(SavedPorts()), SavedPorts(0, 7001, 7002))
         self.assertEqual(made.listen_addresses(), (f"streams:{HOST}:7001", f"iroh:{HOST}:7002"))
         self.successResultOf(made.stop())
         self.assertEqual(self.reactor.listenTCP(7001, Factory()).getHost().port, 7001)

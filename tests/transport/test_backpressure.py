@@ -38,8 +38,7 @@ class SlowReaderTimeoutTests(SynchronousTestCase):
 
     def test_slow_but_steady(self) -> None:
         """
-        It does not give up while up to 1 MiB is unsent and the peer reads something now
-        and then.
+        It does not give up while up to 1 MiB is unsent and the peer reads something from time to time.
         """
         self.timeout.queued(SLOW_BYTES)
         for _ in range(10):

@@ -4,12 +4,12 @@ Tests for L{dtt.transport.combined}: streams and iroh, both in memory.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dtt.errors import DialFailed
+from dtt.errors import DialFailed, NoRoom
 from dtt.interfaces import IPeerTransport
 from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport, RecordingLinks
 from dtt.testing.net.tcp import MemoryTCPNetwork
@@ -100,18 +100,18 @@ class CombinedTransportTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        The transports' addresses alternate, eight in total, followed by a relay.
+        The transports' addresses alternate, twelve in total, followed by a relay.
         """
         own = self.a.transport.addresses()
         self.assertEqual(own, (*self.a.streams.addresses(), *self.a.iroh.addresses()))
         relay = RelayAddress("https://relay.example/")
-        streams = [PeerAddress(STREAMS, "192.0.2.1", port) for port in range(1, 9)]
+        streams = [PeerAddress(STREAMS, "192.0.2.1", port) for port in range(1, 13)]
         iroh = [PeerAddress(IROH, "192.0.2.1", port) for port in range(1, 3)]
         self.patch(self.a.streams, "addresses", lambda: tuple(streams))
         self.patch(self.a.iroh, "addresses", lambda: (relay, *iroh))
         self.assertEqual(
             self.a.transport.addresses(),
-            (streams[0], iroh[0], streams[1], iroh[1], *streams[2:6], relay),
+            (streams[0], iroh[0], streams[1], iroh[1], *streams[2:10], relay),
         )
 
     def test_dials_what_an_address_belongs_to(self) -> None:
@@ -175,6 +175,19 @@ class CombinedTransportTests(SynchronousTestCase):
         self.assertEqual(reason, "connection refused, wrong peer key")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_no_room(self) -> None:
+        """
+        Only if all transports lack room, that is the reason.
+        """
+        for transport in (self.a.streams, self.a.iroh):
+            self.patch(transport, "dial", lambda *_: fail(NoRoom("too many connections")))
+        addresses = (PeerAddress(STREAMS, "10.9.9.9", 1), PeerAddress(IROH, "10.9.9.9", 1))
+        self.failureResultOf(self.dial(*addresses), NoRoom)
+        self.patch(self.a.iroh, "dial", lambda *_: fail(DialFailed("timed out")))
+        failure = self.failureResultOf(self.dial(*addresses), DialFailed)
+        self.assertNotIsInstance(failure.value, NoRoom)
+        self.assertEqual(str(failure.value), "too many connections, timed out")
+
     def test_no_address(self) -> None:
         """
         Without an address nothing is dialled, unless a transport finds peers by their
@@ -183,7 +196,7 @@ class CombinedTransportTests(SynchronousTestCase):
         self.failureResultOf(self.dial(), DialFailed)
         asked = []
 
-        def dial(peer_id: bytes, addresses: object) -> Deferred[None]:
+        def dial(peer_id: bytes, addresses: object, topic_id: bytes | None) -> Deferred[None]:
             asked.append((peer_id, addresses))
             return Deferred()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -17,17 +17,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.errors import DecodeError, DialFailed
+from dtt.gossip.proto.messages import Disconnect, encode
 from dtt.identity import PeerKey
 from dtt.interfaces import IPeerTransport
 from dtt.testing.iroh.network import MemoryIroh
 from dtt.testing.memory_transport import MemoryHub, MemoryPeerTransport, RecordingLinks
 from dtt.testing.net.clock import ThreadClock, advance
 from dtt.testing.net.tcp import MemoryTCPNetwork
-from dtt.transport import table
 from dtt.transport.iroh.transport import IrohTransport
 from dtt.transport.streams.multiplexer import Multiplexer
 from dtt.transport.streams.transport import StreamsTransport
-from dtt.wire.addresses import IROH, STREAMS, PeerAddress
+from dtt.wire.addresses import IROH, QUIC, STREAMS, PeerAddress
+from tests.transport.quic.network import KEYS, QuicNetwork
 
 if TYPE_CHECKING:
     _Base = SynchronousTestCase
@@ -174,6 +175,45 @@ class HubNetwork:
         return self.hub.connections(transport.peer_id)
 
 
+class QuicContractNetwork(QuicNetwork):
+    """
+    L{Network} of L{StreamsTransport}s over QUIC.  A larger C{n} gives a smaller peer id:
+    the larger id opens the connections, and here that is the one that dials.
+    """
+
+    kind = QUIC
+    keep_alive: bool | None = None
+    listener_timers = 0
+    refuses = False
+    max_message = 4096
+
+    def transport(self, n: int) -> StreamsTransport:  # type: ignore[override]
+        return super().transport(len(KEYS) - n)
+
+    def silence(self, transport: Transport) -> None:
+        self.udp.dead.add(self._host(transport))
+
+    def _host(self, transport: Transport) -> str:
+        return f"10.0.0.{[key.peer_id for key in KEYS].index(transport.peer_id)}"
+
+    def cut(self, one: Transport, other: Transport) -> None:
+        for transport, peer in ((one, other), (other, one)):
+            assert isinstance(transport, StreamsTransport)
+            for connection in list(transport.connections):
+                if connection.peer_id == peer.peer_id:
+                    connection.abort("cut")
+
+    def stall(self, transport: Transport) -> None:
+        self.udp.dead.add(self._host(transport))
+
+    def resume(self, transport: Transport) -> None:
+        self.udp.dead.discard(self._host(transport))
+
+    def connections(self, transport: Transport) -> int:
+        assert isinstance(transport, StreamsTransport)
+        return len(transport.connections)
+
+
 class IrohNetwork:
     """
     L{Network} of L{IrohTransport}s.
@@ -267,7 +307,7 @@ class ContractMixin(_Base):
         The interface is provided completely.
         """
         self.assertTrue(verifyObject(IPeerTransport, self.a))
-        self.assertEqual(self.a.kind, self.net.kind)
+        self.assertEqual(self.a.kinds, (self.net.kind,))
         self.assertEqual([address.transport for address in self.a.addresses()], [self.net.kind])
 
     # Dials
@@ -508,8 +548,30 @@ class ContractMixin(_Base):
         self.assertEqual(on_a.disconnected, [self.b.peer_id])
         self.assertEqual(on_b.disconnected, [self.a.peer_id])
         self.assertEqual([links.disconnected for links in unused], [[], []])
+        self.assertEqual([peer_id for peer_id, _, _ in on_a.broken], [self.b.peer_id])
+        self.assertEqual([peer_id for peer_id, _, _ in on_b.broken], [self.a.peer_id])
+        for _, heard, reason in on_a.broken + on_b.broken:
+            self.assertLessEqual(heard, self.net.clock.seconds())
+            self.assertTrue(reason)
+        self.assertEqual([links.broken for links in unused], [[], []])
         self.connect(self.b, self.a)
         self.assertEqual(on_a.connected, [self.b.peer_id] * 2)
+
+    def test_goodbye_is_no_broken_link(self) -> None:
+        """
+        A connection that either side ended on purpose is not reported as broken.
+        """
+        on_a, on_b = self.open(self.a, self.b)
+        self.connect(self.a, self.b)
+        self.a.send(self.b.peer_id, TOPIC, b"hello")
+        self.b.send(self.a.peer_id, TOPIC, b"hello")
+        self.net.advance(0.1)
+        self.b.send(self.a.peer_id, TOPIC, encode(Disconnect(alive=False)))
+        self.b.close_topic(TOPIC)
+        self.net.advance(10)
+        self.a.close_topic(TOPIC)
+        self.net.advance(400)
+        self.assertEqual(on_a.broken + on_b.broken, [])
 
     def test_cut_while_waiting(self) -> None:
         """
@@ -649,7 +711,7 @@ class ContractMixin(_Base):
         self.successResultOf(self.a.when_writable([b"x" * 32]))
         self.successResultOf(self.a.when_writable([]))
         self.net.resume(self.b)
-        self.net.advance(1)
+        self.net.advance(5)
         self.successResultOf(waiting)
         self.assertEqual(len(on_b.messages), 201)
 
@@ -676,7 +738,9 @@ class ContractMixin(_Base):
         At the limit the oldest connection that serves no topic is closed; if all serve
         one, the new one is refused.
         """
-        self.patch(table, "MAX_CONNECTIONS", 2)
+        b: Any = self.b
+        connections = b.peers if isinstance(b, IrohTransport) else b.multiplexer
+        self.patch(connections._table, "_max_connections", 2)
         others = [self.net.transport(n) for n in range(3, 7)]
         self.open(self.b, *others)
         for other in others[:3]:
@@ -984,22 +1048,46 @@ class AdmissionMixin(ContractMixin):
         self.assertEqual([message for _, message in on_b.messages], [b"%d" % number for number in range(16)])
         self.assertEqual(self.a.counters["send_too_many_waiting"], 4)
 
-    def test_seventeenth_topic(self) -> None:
+    def test_many_shared_topics(self) -> None:
         """
-        A topic without a free channel is treated like one to which the peer does not
-        admit us; the others are not affected.
+        Members that share many topics exchange messages in all of them, over one
+        connection, whichever side speaks first.
         """
-        topics = [bytes((n,)) * 32 for n in range(17)]
-        links = [self.open(self.a, self.b, topic=topic) for topic in topics]
+        for count in (17, 40, 200):
+            topics = [count.to_bytes(16, "big") + number.to_bytes(16, "big") for number in range(count)]
+            links = [self.open(self.a, self.b, topic=topic) for topic in topics]
+            self.connect(self.a, self.b)
+            for number, topic in enumerate(topics):
+                sender, receiver = (self.a, self.b) if number % 2 else (self.b, self.a)
+                sender.send(receiver.peer_id, topic, b"hello")
+            self.net.advance(1)
+            for number, on_both in enumerate(links):
+                self.assertEqual(len(on_both[number % 2].messages), 1)
+                self.assertEqual([on_each.disconnected for on_each in on_both], [[], []])
+            for topic in topics:
+                self.a.close_topic(topic)
+                self.b.close_topic(topic)
+            self.net.advance(3)
+
+    def test_topics_that_are_not_shared(self) -> None:
+        """
+        Of topics that the peer does not have, sixteen at a time are tried; the others
+        wait, and one that is shared is reached.
+        """
+        topics = [bytes((number,)) * 32 for number in range(40)]
+        links = [self.open(self.a, topic=topic) for topic in topics]
+        (on_b,) = self.open(self.b, topic=topics[39])
         self.connect(self.a, self.b)
         for topic in topics:
             self.a.send(self.b.peer_id, topic, b"hello")
-        self.net.advance(6)
-        self.assertEqual([len(on_b.messages) for _, on_b in links], [1] * 16 + [0])
-        self.assertEqual([len(on_a.disconnected) for on_a, _ in links], [0] * 16 + [1])
-        self.a.send(self.b.peer_id, topics[0], b"more")
-        self.net.advance(1)
-        self.assertEqual(len(links[0][1].messages), 2)
+        self.net.advance(4)
+        self.assertEqual(on_b.messages, [])
+        self.assertEqual(self.a.counters["open_must_wait"], 24)
+        self.net.advance(12)
+        self.assertEqual(len(on_b.messages), 1)
+        self.assertEqual([len(on_a.disconnected) for (on_a,) in links], [1] * 39 + [0])
+        self.assertEqual(self.a.counters["closed_too_many_channels"], 0)
+        self.assertEqual(self.b.counters["closed_too_many_channels"], 0)
 
 
 class StreamsContractTests(AdmissionMixin, SynchronousTestCase):
@@ -1026,6 +1114,52 @@ class MemoryContractTests(AdmissionMixin, SynchronousTestCase):
         Return a hub.
         """
         return HubNetwork()
+
+
+class QuicContractTests(ContractMixin, SynchronousTestCase):
+    """
+    Tests for L{StreamsTransport} over QUIC as an L{IPeerTransport}.
+    """
+
+    random_runs = 5
+
+    def network(self) -> Network:
+        """
+        Return an in-memory UDP network.
+        """
+        return QuicContractNetwork()
+
+    def test_dial_fails(self) -> None:
+        """
+        A dial fails with a specific reason for: no address, own key, no answer.  Another
+        peer than the dialled one does not answer.
+        """
+        c = self.net.transport(3)
+        a, b = self.a.peer_id, self.b.peer_id
+        self.assertEqual(self.reason(self.a.dial(b, [])), "no address")
+        self.assertEqual(self.reason(self.a.dial(b, [PeerAddress(STREAMS, "10.0.0.2", 1)])), "no address")
+        self.assertEqual(self.reason(self.a.dial(a, self.a.addresses())), "own key")
+        nobody = self.a.dial(b, [PeerAddress(QUIC, "10.0.0.200", 1), *c.addresses()])
+        self.net.advance(9.9)
+        self.assertNoResult(nobody)
+        self.net.advance(0.2)
+        self.assertEqual(self.reason(nobody), "timed out")
+        self.assertFalse(self.a.is_connected(c.peer_id))
+
+    def test_cancelled_dial(self) -> None:
+        """
+        After a dial was cancelled probing continues, since the other side may begin later;
+        a connection that nobody uses is closed after 5 s.
+        """
+        for milliseconds in (0, 7, 14):
+            result = self.a.dial(self.b.peer_id, self.b.addresses())
+            self.net.advance(milliseconds / 1000)
+            result.cancel()
+            self.failureResultOf(result, CancelledError)
+            self.net.advance(6)
+            self.assertFalse(self.a.is_connected(self.b.peer_id))
+            self.assertFalse(self.b.is_connected(self.a.peer_id))
+            self.assertEqual(self.net.connections(self.a), 0)
 
 
 class IrohContractTests(ContractMixin, SynchronousTestCase):

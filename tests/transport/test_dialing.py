@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.errors import DialFailed
+from dtt.errors import DialFailed, NoRoom
 from dtt.transport.dialing import ATTEMPT_DELAY, DIAL_TIMEOUT, MAX_DIALS, Dials
 from dtt.wire.addresses import STREAMS, PeerAddress
 
@@ -125,16 +125,16 @@ class DialsTests(SynchronousTestCase):
 
     def test_joined(self) -> None:
         """
-        A second dial of a peer joins the first and adds new addresses, up to 8; each
+        A second dial of a peer joins the first and adds new addresses, up to 12; each
         caller has a separate Deferred.
         """
         first = self.dials.dial(PEER, [address(1)])
-        second = self.dials.dial(PEER, [address(1), *(address(n) for n in range(2, 12))])
+        second = self.dials.dial(PEER, [address(1), *(address(n) for n in range(2, 16))])
         third = self.dials.dial(PEER, [])
         self.clock.advance(0)
         for _ in range(20):
             self.clock.advance(ATTEMPT_DELAY)
-        self.assertEqual(self.hosts(), [f"192.0.2.{n}" for n in range(1, 9)])
+        self.assertEqual(self.hosts(), [f"192.0.2.{n}" for n in range(1, 13)])
         first.cancel()
         self.failureResultOf(first, CancelledError)
         self.assertEqual(self.cancelled, [])
@@ -192,9 +192,11 @@ class DialsTests(SynchronousTestCase):
         The number of concurrent dials is limited.
         """
         for n in range(MAX_DIALS):
-            self.dials.dial(bytes((n,)) * 32, [address(n)])
-        self.assertEqual(self.reason(self.dials.dial(PEER, [address(99)])), "too many dials")
-        self.dials.connected(bytes(32))
+            self.dials.dial(bytes((n + 128,)) * 32, [address(n)])
+        self.assertTrue(self.dials.is_full(PEER))
+        failure = self.failureResultOf(self.dials.dial(PEER, [address(99)]), NoRoom)
+        self.assertEqual(str(failure.value), "too many dials")
+        self.dials.connected(b"\x80" * 32)
         self.assertNoResult(self.dials.dial(PEER, [address(99)]))
 
     def test_stop(self) -> None:

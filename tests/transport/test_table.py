@@ -11,7 +11,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.testing.memory_transport import RecordingLinks
-from dtt.transport import table
 from dtt.transport.backpressure import WRITABLE
 from dtt.transport.table import ConnectionTable, TableEntry
 
@@ -28,6 +27,7 @@ class Connection:
     peer_id: bytes
     unsent: int = 0
     closes: int = 0
+    networks: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Count."""
@@ -53,7 +53,7 @@ class TableTests(SynchronousTestCase):
         self.counters: Counter[str] = Counter()
         self.retired: list[Link] = []
         self.table: ConnectionTable[Link] = ConnectionTable(
-            self.clock, self.counters, lambda link: link.used, self.retired.append
+            self.clock, self.counters, lambda link: link.used, self.retired.append, 3
         )
 
     def add(self, peer_id: bytes, *used: bytes) -> Link:
@@ -82,7 +82,6 @@ class TableTests(SynchronousTestCase):
         At the limit the oldest connection that no topic uses is closed; without one
         there is no room.
         """
-        self.patch(table, "MAX_CONNECTIONS", 3)
         links = [self.add(ALICE, TOPIC), self.add(BOB)]
         self.assertTrue(self.table.make_room())
         self.assertEqual(self.retired, [])
@@ -94,7 +93,25 @@ class TableTests(SynchronousTestCase):
         self.assertFalse(self.table.make_room())
         self.assertEqual([link.connection.closes for link in links], [0, 1, 0])
         self.assertEqual(self.counters["closed_made_room"], 1)
-        self.assertEqual(self.counters["refused_too_many_connections"], 1)
+
+    def test_make_room_is_fair(self) -> None:
+        """
+        The connection that makes room is of the network that has most of those that no
+        topic uses, also if others are older.
+        """
+        self.patch(self.table, "_max_connections", 12)
+        oldest, used = self.add(ALICE), self.add(BOB, TOPIC)
+        oldest.connection.networks = used.connection.networks = ("80.1.1.0/24",)
+        crowd = []
+        for number in range(10):
+            crowd.append(self.add(bytes((number,)) * 32))
+            crowd[-1].connection.networks = ("2a00:1::/48", f"2a00:1:0:{number // 2:x}00::/56")
+        for closed in (0, 2, 4):
+            self.assertTrue(self.table.make_room())
+            self.assertTrue(crowd[closed].closing, closed)
+            self.add(CAROL).connection.networks = (f"81.1.{closed}.0/24",)
+        self.assertFalse(oldest.closing)
+        self.assertFalse(used.closing)
 
     def test_close(self) -> None:
         """

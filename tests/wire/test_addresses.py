@@ -17,13 +17,17 @@ from dtt.wire.addresses import (
     IROH,
     MAX_ADDRESSES,
     MAX_RELAY_URL,
+    QUIC,
     STREAMS,
+    Address,
     PeerAddress,
     RelayAddress,
+    alternate_families,
     decode_extension,
     decode_peer_data,
     encode_extension,
     encode_peer_data,
+    kinds_of,
 )
 
 EXTENSIONS = json.loads((Path(__file__).parents[1] / "vectors" / "records.json").read_text())["extension"]
@@ -33,9 +37,33 @@ V6 = PeerAddress(IROH, "2001:db8::1", 65535)
 RELAY = RelayAddress("https://relay.example./")
 
 addresses = lists(
-    builds(PeerAddress, sampled_from((STREAMS, IROH)), ip_addresses().map(str), integers(0, 65535)),
-    max_size=12,
+    builds(PeerAddress, sampled_from((STREAMS, IROH, QUIC)), ip_addresses().map(str), integers(0, 65535)),
+    max_size=MAX_ADDRESSES + 4,
 )
+
+
+class KindsTests(SynchronousTestCase):
+    """
+    Tests for L{kinds_of}.
+    """
+
+    def test_kinds(self) -> None:
+        """
+        Each kind is named once, in the order of the addresses.
+        """
+        addresses: list[Address] = [
+            PeerAddress(STREAMS, "80.1.2.3", 1),
+            PeerAddress(QUIC, "10.0.0.1", 1),
+            PeerAddress(QUIC, "10.0.0.2", 2),
+            RelayAddress("https://relay.example/"),
+            PeerAddress(IROH, "2a01::1", 1),
+            PeerAddress(STREAMS, "127.0.0.1", 1),
+        ]
+        self.assertEqual(
+            kinds_of(addresses),
+            ("streams global", "quic private", "iroh relay", "iroh global", "streams loopback"),
+        )
+        self.assertEqual(kinds_of(()), ())
 
 
 class PeerAddressTests(SynchronousTestCase):
@@ -71,7 +99,7 @@ class ExtensionTests(SynchronousTestCase):
     @given(addresses)
     def test_round_trip(self, given_addresses: list[PeerAddress]) -> None:
         """
-        The first eight addresses survive a round trip, in order, grouped by transport.
+        The first L{MAX_ADDRESSES} addresses survive a round trip, in order, grouped by transport.
         """
         limited = given_addresses[:MAX_ADDRESSES]
         decoded = decode_extension(encode_extension(given_addresses) + b"what follows is ignored")
@@ -104,13 +132,13 @@ class ExtensionTests(SynchronousTestCase):
         for end in range(len(whole)):
             self.assertEqual(decode_extension(whole[:end]), ())
 
-    def test_at_most_eight(self) -> None:
+    def test_at_most_twelve(self) -> None:
         """
-        At most eight addresses are read, however many transports there are.
+        At most twelve addresses are read, however many transports there are.
         """
         many = b"\x05" + bytes.fromhex("007f000001d122") * 5
         self.assertEqual(
-            len(decode_extension(b"dtt1\x03" + b"".join(bytes((t,)) + many for t in (0, 1, 0)))), 8
+            len(decode_extension(b"dtt1\x03" + b"".join(bytes((t,)) + many for t in (0, 1, 0)))), 12
         )
 
     @given(binary(max_size=80))
@@ -165,7 +193,7 @@ class PeerDataTests(SynchronousTestCase):
     @given(addresses)
     def test_round_trip(self, given_addresses: list[PeerAddress]) -> None:
         """
-        Each of the first eight addresses is decoded once.
+        Each of the first L{MAX_ADDRESSES} addresses is decoded once.
         """
         decoded = decode_peer_data(encode_peer_data(given_addresses))
         self.assertEqual(set(decoded), set(given_addresses[:MAX_ADDRESSES]))
@@ -178,3 +206,20 @@ class PeerDataTests(SynchronousTestCase):
         """
         with contextlib.suppress(DecodeError):
             decode_peer_data(data)
+
+
+class FamiliesTests(SynchronousTestCase):
+    """
+    Tests for L{alternate_families}.
+    """
+
+    def test_alternate(self) -> None:
+        """
+        The families alternate, the first one first; the order within each stays.
+        """
+        hosts = ["2a00::1", "2a00::2", "2a00::3", "80.0.0.1", "80.0.0.2"]
+        mixed = alternate_families(PeerAddress(STREAMS, host, 1) for host in hosts)
+        self.assertEqual(
+            [address.host for address in mixed], ["2a00::1", "80.0.0.1", "2a00::2", "80.0.0.2", "2a00::3"]
+        )
+        self.assertEqual(alternate_families(()), [])

@@ -2,25 +2,28 @@
 The queries of a node: lookups, and the reads and writes based on them.
 
 Rules: a client queries nodes of one address family. Every query goes through
-L{Client.ask}, which informs the routing table of time-outs. Plain operations use the 8
+L{Client.ask}, which informs the routing table of timeouts.  Plain operations use the 8
 nearest nodes (BEP5, BEP44), slots the 32 nearest (docs/protocol/dht.md section 4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, zip_longest
 from typing import Any, Final, Protocol, TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.dht.client.lookup import DEFAULTS, SLOT_WIDTH, Delayed, Lookup, LookupOptions, Question
+from dtt.dht.client.credit import Credit
+from dtt.dht.client.lookup import DEFAULTS, MAX_NODES, SLOT_WIDTH, Delayed, Lookup, LookupOptions, Question
 from dtt.dht.client.puts import Holder, put_latest, store_on
 from dtt.dht.client.reads import answer_in, contacts_in, read_arguments, token_in
 from dtt.dht.client.samples import Sampler
+from dtt.dht.reach import Reach
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import is_valid
 from dtt.dht.routing.table import RoutingTable
@@ -53,9 +56,14 @@ MAX_UNVERIFIED: Final = 64
 FEW_VALUES: Final = 5
 
 
+#: The number of info hashes whose nearest nodes are remembered, so that the next lookup needs fewer queries
+#: (guess: members look up a few info hashes repeatedly).
+MAX_INFO_HASHES: Final = 64
+
+
 class ClientOwner(Protocol):
     """
-    What a client tells its owner, and asks it.
+    The owner of a client, as the client uses it.
     """
 
     def wants_both(self) -> bool:
@@ -79,11 +87,10 @@ class Client:
     Sends queries to the nodes of one address family.
 
     @ivar table: the routing table.
-    @ivar unverified: contacts named by others, used as starting points while the table
-        has fewer than 8 nodes.
-    @ivar saved: contacts from the last run, or from before our id changed, used
-        likewise: one of them may be near a target (docs/protocol/latency.md section 3,
-        item 8).
+    @ivar credit: what nodes have named in earlier lookups.
+    @ivar earlier_contacts: contacts from the last run, or from before our id changed, used
+        as starting points while the table has fewer than 8 nodes: one of them may be
+        near a target (docs/protocol/latency.md section 3, item 8).
     """
 
     _log = Logger()
@@ -95,23 +102,31 @@ class Client:
         table: RoutingTable,
         family: Family,
         owner: ClientOwner,
+        reach: Reach,
     ) -> None:
         """
         @param reactor: the clock.
         @param krpc: the protocol that sends the queries.
         @param table: the initial L{table}.
         @param family: the address family of the nodes.
-        @param owner: informed of queries and time-outs.
+        @param owner: informed of queries and timeouts.
+        @param reach: decides to which addresses we send.
         """
         self.table = table
-        self.unverified: list[Contact] = []
-        self.saved: Sequence[Contact] = ()
+        self.earlier_contacts: Sequence[Contact] = ()
+        self.credit = Credit(table.closed)
+        # What each of the first responses named.
+        self._named: list[list[Contact]] = []
         self._reactor = reactor
         self._krpc = krpc
         self._family = family
         self._owner = owner
-        self._lookups: WeakSet[Lookup[Any]] = WeakSet()
+        self._reach = reach
+        # In the order of their start, so that a simulation can be repeated.
+        self._lookups: WeakKeyDictionary[Lookup[Any], None] = WeakKeyDictionary()
         self._sampler = Sampler(self.ask, reactor.seconds)
+        # The nodes nearest to the info hashes looked up last.
+        self._holders_of: dict[bytes, tuple[Contact, ...]] = {}
 
     # What lookups need
 
@@ -132,7 +147,7 @@ class Client:
     @property
     def trusts_timeout(self) -> bool:
         """
-        Whether enough round trips are known to trust the soft time-out.
+        Whether enough round trips are known to trust the soft timeout.
         """
         return self._krpc.trusts_timeout
 
@@ -157,24 +172,52 @@ class Client:
             query.addErrback(self._failed, contact)
         return query
 
+    async def get_from(self, host: str, port: int, public_key: bytes, salt: bytes) -> NodeAnswer:
+        """
+        Query one node, of which only the address is known, for a mutable item; see
+        L{IDHT.ask_node<dtt.interfaces.IDHT.ask_node>}.
+        """
+        self._owner.sending(host)
+        arguments = read_arguments(mutable_target(public_key, salt))
+        response = await self._krpc.query(host, port, b"get", arguments)
+        return answer_in(Contact(response.node_id, host, port), response, public_key, salt)
+
     def may_ask(self, contact: Contact) -> bool:
         """
         Return whether a query to C{contact} would be sent immediately.
         """
         return self._krpc.may_query(contact.host, contact.port)
 
-    def nodes_of(self, response: Response) -> list[Contact]:
+    def nodes_of(self, response: Response, informant: Contact) -> list[Contact]:
         """
-        Return the nodes of our family in a response.
+        Return the nodes of our family in a response that its sender may name.
         """
-        return contacts_in(response, self._family)
+        return contacts_in(response, self._family, self._reach.named_by(informant.host))
+
+    @property
+    def unverified(self) -> list[Contact]:
+        """
+        Contacts named by others, used as starting points while the table has fewer than 8
+        nodes: at most L{MAX_UNVERIFIED}, equally many of each response that named some.
+        """
+        found = dict.fromkeys(each for group in zip_longest(*self._named) for each in group if each)
+        return list(islice(found, MAX_UNVERIFIED))
+
+    def forget_unverified(self) -> None:
+        """
+        Forget the contacts named by others.
+        """
+        self._named.clear()
 
     def starts(self, target: bytes) -> list[Contact]:
         """
         Return the starting points of a lookup.
         """
         starts = self.table.nearest(target, SLOT_WIDTH)
-        return [*starts, *self.unverified, *self.saved] if len(starts) < K else starts
+        if len(starts) < K:
+            earlier = (contact for contact in self.earlier_contacts if self._reach.allows(contact.host))
+            starts += [*self.unverified, *earlier]
+        return starts
 
     def is_secure(self, contact: Contact) -> bool:
         """
@@ -190,17 +233,27 @@ class Client:
 
     def _failed(self, failure: Failure, contact: Contact) -> Failure:
         if isinstance(failure.value, QueryTimeout):
+            # Nodes that may not exist are not queried repeatedly.
+            if contact in self.earlier_contacts:
+                self.earlier_contacts = [each for each in self.earlier_contacts if each != contact]
+            for named in self._named:
+                if contact in named:
+                    named.remove(contact)
             self._owner.timed_out(contact)
         return failure
 
     def learn_unverified(self, contacts: Iterable[Contact]) -> None:
         """
         Add starting points for the first lookups, including running ones.
+
+        @param contacts: the nodes in one response; only the first ones are used.
         """
-        contacts = list(contacts)
+        contacts = list(islice(contacts, MAX_NODES))
+        if len(self._named) >= MAX_UNVERIFIED:
+            return
+        self._named.append(contacts)
         for lookup in list(self._lookups):
             lookup.learn(contacts)
-        self.unverified = [*self.unverified, *contacts][:MAX_UNVERIFIED]
 
     def id_changed(self, table: RoutingTable) -> None:
         """
@@ -223,15 +276,15 @@ class Client:
         L{Lookup<dtt.dht.client.lookup.Lookup>}.
         """
         lookup = Lookup(self, question, interpret, on_inner=on_inner, options=options)
-        self._lookups.add(lookup)
+        self._lookups[lookup] = None
         return lookup
 
-    def find_node(self, target: bytes) -> Deferred[list[Contact]]:
+    def find_node(self, target: bytes, options: LookupOptions = DEFAULTS) -> Lookup[Contact]:
         """
-        Look up the nodes nearest to C{target}.
+        Create a lookup of the nodes nearest to C{target}, without starting it.
         """
         question = Question(target, b"find_node", {b"target": target})
-        return self.lookup(question, lambda contact, _: contact).start()
+        return self.lookup(question, lambda contact, _: contact, options=options)
 
     async def get_mutable(
         self,
@@ -272,7 +325,7 @@ class Client:
 
         question = Question(target, b"get", read_arguments(target))
         lookup = self.lookup(question, interpret, on_inner=on_inner, options=options)
-        answers = await lookup.start()
+        answers = await self._results(lookup)
         return MutableRead(public_key, salt, tuple(answers), tuple(lookup.silent()))
 
     async def put_latest(
@@ -302,7 +355,7 @@ class Client:
                     lookup.stop()
 
         lookup = self.lookup(Question(target, b"get", {b"target": target}), interpret)
-        await lookup.start()
+        await self._results(lookup)
         return found[0] if found else None
 
     async def put_immutable(self, value: bytes) -> PutResult:
@@ -326,7 +379,8 @@ class Client:
 
         def interpret(contact: Contact, response: Response) -> None:
             try:
-                found = decode_peers(response.values.get(b"values", []))
+                values = response.values.get(b"values", [])
+                found = decode_peers(values, self._reach.named_by(contact.host))
             except DecodeError:
                 return
             for peer in found:
@@ -334,8 +388,7 @@ class Client:
                     peers.add(peer)
                     self.notify(on_peer, *peer)
 
-        question = Question(info_hash, b"get_peers", {b"info_hash": info_hash})
-        await self.lookup(question, interpret).start()
+        await self._look_for_peers(info_hash, interpret)
         return frozenset(peers)
 
     async def announce_peer(self, info_hash: bytes, port: int) -> PutResult:
@@ -343,8 +396,7 @@ class Client:
         Announce a peer to the nearest nodes; see
         L{IDHT.announce_peer<dtt.interfaces.IDHT.announce_peer>}.
         """
-        question = Question(info_hash, b"get_peers", {b"info_hash": info_hash})
-        holders = await self._holders(question)
+        holders = await self._look_for_peers(info_hash)
         arguments: dict[bytes, Any] = {b"info_hash": info_hash, b"port": port}
         if port == 0:
             # BEP5: the node then uses the source port of the query. The number must
@@ -359,12 +411,50 @@ class Client:
         Sample the info hashes of the nearest nodes; see
         L{IDHT.sample_infohashes<dtt.interfaces.IDHT.sample_infohashes>}.
         """
-        contacts = await self.find_node(target)
+        contacts = await self._results(self.find_node(target))
         return await self._sampler.sample(contacts, lambda sample: self.notify(on_sample, sample))
 
-    async def _holders(self, question: Question) -> list[Holder]:
-        lookup = self.lookup(question, lambda contact, response: Holder(contact, token_in(response)))
-        return await lookup.start()
+    async def _look_for_peers(
+        self, info_hash: bytes, heard: Callable[[Contact, Response], None] = lambda *_: None
+    ) -> list[Holder]:
+        """
+        Find the nodes that store peers of an info hash, starting with those found last time.
+        """
+        question = Question(info_hash, b"get_peers", {b"info_hash": info_hash})
+        options = LookupOptions(known=self._holders_of.pop(info_hash, ()))
+        holders = await self._holders(question, heard, options)
+        self._holders_of[info_hash] = tuple(holder.contact for holder in holders)
+        if len(self._holders_of) > MAX_INFO_HASHES:
+            del self._holders_of[next(iter(self._holders_of))]
+        return holders
+
+    async def _holders(
+        self,
+        question: Question,
+        heard: Callable[[Contact, Response], None] = lambda *_: None,
+        options: LookupOptions = DEFAULTS,
+    ) -> list[Holder]:
+        """
+        Look up nodes to put something on.
+
+        @param heard: called with each response.
+        """
+
+        def interpret(contact: Contact, response: Response) -> Holder:
+            heard(contact, response)
+            return Holder(contact, token_in(response))
+
+        return await self._results(self.lookup(question, interpret, options=options))
+
+    async def _results(self, lookup: Lookup[T]) -> list[T]:
+        """
+        Run a lookup on behalf of an operation.
+
+        @raise LookupFailed: no node answered.
+        """
+        results = await lookup.start()
+        lookup.check()
+        return results
 
     def notify(self, observer: Callable[..., None] | None, *args: Any) -> None:
         """

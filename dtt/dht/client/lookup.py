@@ -7,18 +7,20 @@ Rules:
     flight, including those of the fourth rule, and may change during the lookup.
   - A wide lookup first homes in on the target with the nearest L{HOMING} candidates:
     farther ones are soon overtaken by nearer ones and would delay their queries.
-  - A query that exceeds the soft time-out is I{slow}. It frees its place immediately
+  - A query that exceeds the soft timeout is I{slow}.  It frees its place immediately
     and the lookup no longer waits for it, but its response still counts while the
     lookup runs. The lookup waits for slow queries only if no node has answered, or if
-    few have and too few round trips are known to trust the time-out: then our own
+    few have and too few round trips are known to trust the timeout: then our own
     network may be the cause.
+  - A query that must wait for the packet budget of its node does not delay the lookup, unless half of the 8
+    nearest nodes are in this state: without them, the result would be meaningless.
   - Nodes return the 8 nearest nodes that they know, all of them the same 8. A wide
     lookup that is left with gaps behind those queries for the nodes of the neighbouring
     subtrees by C{find_node}, and continues. So does any lookup if a network has several
-    of these 8, of which only one counts. A node that returned fewer than 8 knows no
-    others and is not asked for them.
-  - The content of a response is processed immediately. The next step runs in a reactor
-    turn of its own, after all responses that arrived together.
+    of these 8, of which only one counts. A node that returned fewer than 8 knows no others and is not queried
+    for them.
+  - The content of a response is processed immediately.  The next step runs in a separate reactor turn, after
+    all responses that arrived together.
   - Queries and candidates are bounded, whatever hostile nodes send.
   - BEP42-invalid nodes are as good as valid ones. But readers that order nodes as the
     crate mainline does, valid ones first, must find what we write, and we what they
@@ -37,12 +39,13 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from dtt.dht.client.credit import PROBATION, Credit
 from dtt.dht.client.shortlist import BITS, Candidate, Candidates, Order, State
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import distance
+from dtt.errors import LookupFailed
 from dtt.interfaces import Contact
 from dtt.krpc.messages import Response
-from dtt.net.networks import is_loopback
 
 T = TypeVar("T")
 
@@ -58,7 +61,7 @@ PATIENT_ALPHA: Final = 4
 SLOT_WIDTH: Final = 32
 
 #: Candidates a wide lookup queries beyond those that have to answer, so that dead ones
-#: among the latter cost one soft time-out in total instead of one each. Guess: a
+#: among the latter cost one soft timeout in total instead of one each.  Guess: a
 #: quarter.
 SPARE: Final = 8
 
@@ -146,7 +149,7 @@ class Delayed(Protocol):
 
 class LookupClient(Protocol):
     """
-    What a lookup needs of its client.
+    The client of a lookup, as the lookup uses it.
     """
 
     @property
@@ -164,7 +167,13 @@ class LookupClient(Protocol):
     @property
     def trusts_timeout(self) -> bool:
         """
-        Whether enough round trips are known to trust the soft time-out.
+        Whether enough round trips are known to trust the soft timeout.
+        """
+
+    @property
+    def credit(self) -> Credit:
+        """
+        The credibility of nodes from earlier lookups.
         """
 
     def ask(
@@ -179,9 +188,10 @@ class LookupClient(Protocol):
         Return whether a query would be sent immediately (packet budget).
         """
 
-    def nodes_of(self, response: Response) -> Iterable[Contact]:
+    def nodes_of(self, response: Response, informant: Contact) -> Iterable[Contact]:
         """
-        Extract the contacts from a response.
+        Extract the contacts from the response of C{informant}, without those that it
+        may not name.
         """
 
     def starts(self, target: bytes) -> Iterable[Contact]:
@@ -204,7 +214,7 @@ class LookupClient(Protocol):
 @frozen(slots=True)
 class Question:
     """
-    What a lookup asks the nodes.
+    The query of a lookup.
 
     @ivar target: 20 bytes.
     @ivar method: the method of the queries.
@@ -219,13 +229,12 @@ class Question:
 @frozen(slots=True)
 class LookupOptions:
     """
-    How to look up.
+    Options of a lookup.
 
-    @ivar width: how many of the nearest nodes have to answer.
-    @ivar alpha: the most queries in flight at first.
+    @ivar width: the number of nearest nodes that must answer.
+    @ivar alpha: the initial maximum of queries in flight.
     @ivar known: starting points in addition to those of the client.
-    @ivar mainline: the nearest nodes in mainline's order have to answer too, except in
-        a closed network.
+    @ivar mainline: the nearest nodes in mainline's order must also answer, except in a closed network.
     """
 
     width: int = K
@@ -245,6 +254,7 @@ class Lookup(Generic[T]):
     @ivar target: 20 bytes.
     @ivar alpha: the most queries in flight; may be changed during the lookup.
     @ivar queries: the number of queries sent so far.
+    @ivar answers: the number of nodes that have answered so far.
     """
 
     def __init__(
@@ -258,16 +268,17 @@ class Lookup(Generic[T]):
     ) -> None:
         """
         @param client: sends the queries.
-        @param question: what to ask the nodes.
+        @param question: the query.
         @param interpret: converts a response to a result, on arrival.
         @param on_inner: called once with the results of the nearest nodes that have
             answered, as soon as the nearest L{INNER} known ones have all been queried
             and L{INNER_ANSWERS} of them have answered.
-        @param options: how to look up.
+        @param options: the options.
         """
         self.alpha = options.alpha
         self.target = question.target
         self.queries = 0
+        self.answers = 0
         self._client = client
         self._question = question
         self._interpret = interpret
@@ -284,7 +295,7 @@ class Lookup(Generic[T]):
         self._wide = self._homing = options.width > K
         self._in_flight = 0
         # Candidates with an open query, including slow ones.
-        self._open: set[Candidate[T]] = set()
+        self._open: dict[Candidate[T], None] = {}
         self._widenings = 0
         # The least number of widening rounds.
         self._rounds = 1
@@ -294,7 +305,7 @@ class Lookup(Generic[T]):
         # Queries for neighbouring subtrees that the lookup waits for.
         self._widening: set[Deferred[Response]] = set()
         # All open ones, including slow ones.
-        self._subtree_queries: set[Deferred[Response]] = set()
+        self._subtree_queries: dict[Deferred[Response], None] = {}
         # Subtrees still to be queried for, and the candidates that may know them.
         self._gaps: deque[bytes] = deque()
         self._informants: list[Candidate[T]] = []
@@ -302,6 +313,8 @@ class Lookup(Generic[T]):
         self._turn_budget = 0
         self._next: Delayed | None = None
         self._done: Deferred[list[T]] | None = None
+        # The result of silent(), once the lookup has ended.
+        self._silent_nodes: list[Contact] = []
 
     @property
     def running(self) -> bool:
@@ -327,11 +340,22 @@ class Lookup(Generic[T]):
     def _starts(self) -> list[Contact]:
         return [*self._known, *self._client.starts(self.target)]
 
+    def check(self) -> None:
+        """
+        Check that the lookup could be carried out.
+
+        @raise LookupFailed: no node has answered.
+        """
+        if not self.answers:
+            raise LookupFailed(
+                f"none of {self.queries} DHT nodes answered" if self.queries else "no DHT node is known"
+            )
+
     def silent(self) -> list[Contact]:
         """
         Return near nodes whose query is slow: they may be dead, or late.
         """
-        return self._candidates.silent()
+        return self._candidates.silent() if self._done is not None else self._silent_nodes
 
     def learn(self, contacts: Iterable[Contact]) -> None:
         """
@@ -364,7 +388,7 @@ class Lookup(Generic[T]):
             self._finish()
 
     def _schedule_step(self) -> None:
-        # Schedule one next step, in a turn of its own.
+        # Schedule one next step, in a separate turn.
         if self._next is None and self._done is not None:
             self._next = self._client.later(self._turn)
 
@@ -387,7 +411,9 @@ class Lookup(Generic[T]):
             self._widen(waiting)
         while self._gaps and self._has_room():
             self._query_subtree(self._gaps.popleft())
-        if not waiting and not self._widening and not self._gaps and not self._silent():
+        if waiting or self._widening or self._gaps:
+            return
+        if not self._silent() and not self._candidates.held_back():
             self._finish()
 
     def _ask_nearest(self) -> bool:
@@ -453,25 +479,30 @@ class Lookup(Generic[T]):
             (informant for informant in candidate.informants if informant.credible), None
         )
         candidate.held_back = not self._client.may_ask(candidate.contact)
-        self._in_flight += 1
         if candidate.held_back:
-            self._slow(candidate)
+            candidate.state = State.SLOW
+            self._schedule_step()
+        else:
+            self._in_flight += 1
         question = self._question
         query = self._client.ask(
             candidate.contact, question.method, question.arguments, partial(self._slow, candidate)
         )
         candidate.query = query
-        self._open.add(candidate)
+        self._open[candidate] = None
         query.addCallbacks(self._answered, self._failed, callbackArgs=(candidate,), errbackArgs=(candidate,))
 
     def _slow(self, candidate: Candidate[T]) -> None:
-        if candidate.state is State.ASKED:
+        if candidate.held_back:
+            candidate.held_back = False
+        elif candidate.state is State.ASKED:
             candidate.state = State.SLOW
             self._in_flight -= 1
-            # A query that was never sent is no evidence of silence.
-            if candidate.informant is not None and not candidate.held_back:
-                candidate.informant.silences += 1
-            self._schedule_step()
+        else:
+            return
+        if candidate.informant is not None:
+            candidate.informant.silences += 1
+        self._schedule_step()
 
     def _answered(self, response: Response, candidate: Candidate[T]) -> None:
         self._over(candidate)
@@ -481,10 +512,12 @@ class Lookup(Generic[T]):
         candidate.state = State.ANSWERED
         if self._done is None:
             return
+        self.answers += 1
         if response.node_id != candidate.contact.node_id:
             self._candidates.renamed(candidate, response.node_id)
             if response.node_id == self._own_id:
                 # This is our own node under an earlier id.
+                self.answers -= 1
                 self._candidates.drop(candidate)
                 self._schedule_step()
                 return
@@ -495,7 +528,7 @@ class Lookup(Generic[T]):
 
     def _over(self, candidate: Candidate[T]) -> None:
         self._in_flight -= candidate.state is State.ASKED
-        self._open.discard(candidate)
+        self._open.pop(candidate, None)
         candidate.query = None
 
     def _failed(self, failure: Failure, candidate: Candidate[T]) -> None:
@@ -508,12 +541,10 @@ class Lookup(Generic[T]):
         self._schedule_step()
 
     def _learn_from(self, response: Response, informant: Candidate[T]) -> int:
-        named = list(islice(self._client.nodes_of(response), MAX_NODES))
-        # A node on another machine can't know about our loopback addresses.
-        here = is_loopback(informant.contact.host)
-        self._candidates.learn(
-            (contact for contact in named if here or not is_loopback(contact.host)), informant
-        )
+        named = list(islice(self._client.nodes_of(response, informant.contact), MAX_NODES))
+        if not self._client.credit.trusts(informant.contact):
+            named = named[:PROBATION]
+        self._candidates.learn(named, informant)
         return len(named)
 
     def _widen(self, waiting: bool) -> None:
@@ -586,18 +617,32 @@ class Lookup(Generic[T]):
         self._turn_budget -= 1
         query = self._client.ask(informant.contact, b"find_node", {b"target": target}, lambda: over())
         self._widening.add(query)
-        self._subtree_queries.add(query)
+        self._subtree_queries[query] = None
         query.addCallbacks(answered, over)
-        query.addBoth(lambda _: self._subtree_queries.discard(query))
+        query.addBoth(lambda _: self._subtree_queries.pop(query, None))
 
     def _finish(self) -> None:
-        # Slow queries stay open: the routing table learns from their time-outs.
+        # Slow queries stay open: the routing table learns from their timeouts.
         done, self._done = self._done, None
         self._cancel_next()
         for candidate in [each for each in self._open if each.held_back]:
             candidate.query.cancel()
         assert done is not None
-        done.callback(self._candidates.results())
+        results, self._silent_nodes = self._candidates.results(), self._candidates.silent()
+        for contact, answers, silences in self._candidates.informants():
+            self._client.credit.judge(contact, answers, silences)
+        self._break_cycles()
+        done.callback(results)
+
+    def _break_cycles(self) -> None:
+        # Candidates refer to each other, and the caller's function usually to this
+        # lookup. Under attack a lookup has hundreds; the garbage collector would delay
+        # the reactor by a tenth of a second.
+        self._candidates.clear()
+        self._informants = []
+        self._gaps.clear()
+        self._on_inner = None
+        del self._interpret
 
     def _cancel_next(self) -> None:
         step, self._next = self._next, None
@@ -611,3 +656,4 @@ class Lookup(Generic[T]):
             query.cancel()
         for candidate in list(self._open):
             candidate.query.cancel()
+        self._break_cycles()

@@ -9,7 +9,7 @@ invalid item is not written to either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from typing import Any
 
@@ -22,24 +22,30 @@ from dtt.dht.routing.ids import distance
 from dtt.errors import DecodeError, QueryRefused, QueryTimeout
 from dtt.interfaces import Contact, MutableRead, NodeAnswer
 from dtt.krpc import bencode
-from dtt.krpc.compact import IPV4, Family, decode_nodes, decode_nodes6
+from dtt.krpc.compact import IPV4, USABLE, Family, decode_nodes, decode_nodes6
 from dtt.krpc.items import mutable_target, read_item
 from dtt.krpc.messages import Response
+from dtt.net.networks import Scope
 
 #: The most bytes of a write token; longer ones are ignored. The longest observed has
 #: 20. Guess.
 MAX_TOKEN_SIZE = 64
 
 
-def contacts_in(response: Response, family: Family = IPV4) -> list[Contact]:
+def contacts_in(
+    response: Response, family: Family = IPV4, scopes: Container[Scope] = USABLE
+) -> list[Contact]:
     """
     Return the nodes of a family in a response; none if they are missing or malformed.
+
+    @param scopes: the scopes of the addresses that the sender may name; see
+        L{Reach.named_by<dtt.dht.reach.Reach.named_by>}.
     """
     nodes = response.values.get(family.nodes)
     if not nodes:
         return []
     try:
-        return decode_nodes(nodes) if family is IPV4 else decode_nodes6(nodes)
+        return decode_nodes(nodes, scopes) if family is IPV4 else decode_nodes6(nodes, scopes)
     except DecodeError:
         return []
 
@@ -71,7 +77,7 @@ def answer_in(contact: Contact, response: Response, public_key: bytes, salt: byt
     token = token_in(response)
     if item is None:
         return NodeAnswer(contact, token, version=response.version)
-    value = bencode.decode(item.encoded)
+    value = bencode.decode_message(item.encoded)
     return NodeAnswer(
         contact, token, value if type(value) is bytes else item.encoded, item.seq, response.version
     )

@@ -8,13 +8,13 @@ Rules:
     the farthest, whatever the state of that one: in a DHT of millions of nodes, a
     lookup learns of thousands on its way to the target. Candidates named only by
     informants that are not credible go first.
-  - Outside closed networks and loopback, a network (/24; IPv6: /64) has one place among
+  - Outside closed networks and loopback, a network (/24; IPv6: /48) has one place among
     the nearest, that of its nearest node, and few candidates to fill it.
   - A failed candidate makes room.
   - Most nodes that an honest node names answer. An informant that names silent ones
     loses its credibility: the other nodes that it named are not queried, unless another
-    informant names them too. Invented nodes, however near, therefore cost few queries
-    and keep no real ones out.
+    informant names them too.  Invented nodes, however near, therefore cost few queries and do not displace
+    real ones.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import Factory, define
 
+from dtt.dht.routing.buckets import K
 from dtt.interfaces import Contact
-from dtt.net.networks import is_loopback, subnet
+from dtt.net.networks import is_loopback, line
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Candidate(Generic[T]):
         no such limit.
     @ivar informants: the candidates that named it; empty if we knew it ourselves.
     @ivar informant: the informant on whose word it was queried; C{None}: on our own.
-    @ivar state: where its query stands.
+    @ivar state: the state of its query.
     @ivar held_back: its query is waiting for the packet budget.
     @ivar query: the Deferred of its open query.
     @ivar result: the caller's interpretation of its response.
@@ -212,6 +213,22 @@ class Candidates(Generic[T]):
         slow = [each for each in self.all() if each.state is State.SLOW and each.distance < last]
         return [candidate.contact for candidate in slow[: self.orders[0].width]]
 
+    def held_back(self) -> bool:
+        """
+        Return whether the queries to half of the nearest candidates, other than slow
+        ones, have not even been sent.
+        """
+        unsent = seen = 0
+        for candidate in self.one_per_network(self.orders[0]):
+            if candidate.state is State.SLOW:
+                if not candidate.held_back:
+                    continue
+                unsent += 1
+            seen += 1
+            if seen == K:
+                break
+        return unsent >= K // 2
+
     def one_per_network(self, order: Order[T]) -> Iterator[Candidate[T]]:
         """
         Iterate over the candidates in an order: of each network up to its first
@@ -251,7 +268,7 @@ class Candidates(Generic[T]):
                 continue
             if contact.node_id == self.own_id:
                 continue
-            network = None if self._closed or is_loopback(contact.host) else subnet(contact.host)
+            network = None if self._closed or is_loopback(contact.host) else line(contact.host)
             if network is not None:
                 self.crowded = self.crowded or self._per_network[network] > 0
                 if self._per_network[network] >= MAX_PER_NETWORK:
@@ -325,6 +342,30 @@ class Candidates(Generic[T]):
                     if candidate.result is not None:
                         found[candidate.distance] = candidate.result
         return [found[distance] for distance in sorted(found)]
+
+    def informants(self) -> list[tuple[Contact, int, int]]:
+        """
+        Return the candidates on whose word others were queried, and how many of these
+        have and have not answered.
+        """
+        return [
+            (each.contact, each.answers, each.silences)
+            for each in self._known.values()
+            if each.answers or each.silences
+        ]
+
+    def clear(self) -> None:
+        """
+        Forget all candidates, and what they know about each other, so that their memory
+        is freed without the garbage collector.
+        """
+        for candidate in self._known.values():
+            candidate.informants.clear()
+            candidate.informant = candidate.result = None
+            candidate.places = ()
+        self._known.clear()
+        for order in self.orders:
+            order.ranked.clear()
 
     def _rank(self, candidate: Candidate[T]) -> None:
         self.added += 1

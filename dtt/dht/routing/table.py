@@ -11,9 +11,10 @@ Rules (BEP5, "Routing Table"; Kademlia section 2.4):
   - In a full bucket, a node whose id is valid for its address (BEP42) replaces one
     whose id is not. Where there is room, both are accepted.
   - The caller keeps read-only nodes (BEP43) out.
-  - Outside closed networks an IP address (IPv6: a /64) has one place in the whole
-    table, and a /24 one place in a bucket, so that neither one host can fill the table
-    nor one network the nearest nodes.
+  - Outside closed networks an IP address (IPv6: a /56) has one place in the whole
+    table, and a /24 (a /48) one place in a bucket. So neither can one host fill the
+    table nor one customer's line the nearest nodes: to split the bucket that contains
+    our own id takes eight lines.
   - A table contains nodes of one address family (BEP32).
 """
 
@@ -24,8 +25,8 @@ from typing import TYPE_CHECKING, Final
 from dtt.dht.routing.buckets import MAX_FAILURES, Bucket, Entry, K, contact_of
 from dtt.dht.routing.ids import ID_SIZE, is_valid
 from dtt.interfaces import Contact
-from dtt.krpc.compact import ADDRESS_SIZE, encode_address, encode_nodes
-from dtt.net.networks import is_exempt
+from dtt.krpc.compact import ADDRESS_SIZE, decode_address, encode_address, encode_nodes
+from dtt.net.networks import is_exempt, packed_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +74,12 @@ class RoutingTable:
         """
         return self._alive
 
+    def __contains__(self, contact: Contact) -> bool:
+        """
+        Return whether a node holds a place.
+        """
+        return self._entry(contact) is not None
+
     @property
     def bad(self) -> int:
         """
@@ -90,10 +97,13 @@ class RoutingTable:
 
     def _place(self, address: bytes) -> bytes:
         # The key of which the table has one node: the compact address in a closed
-        # network and on loopback, otherwise the IP, or its /64.
+        # network and on loopback, otherwise the IP, or its /56, or its /64 in a local
+        # network.
         if len(address) == ADDRESS_SIZE:
             return address if self.closed or address[0] == _LOOPBACK4 else address[:4]
-        return address if self.closed or address.startswith(_LOOPBACK6) else address[:8]
+        if self.closed or address.startswith(_LOOPBACK6):
+            return address
+        return address[:8] if is_exempt(decode_address(address)[0]) else address[:7]
 
     def _entry(self, contact: Contact) -> Entry | None:
         entry = self._bucket(contact.node_id).find(contact.node_id)
@@ -207,7 +217,7 @@ class RoutingTable:
         there = self._by_place.get(self._place(address))
         if self.closed or is_exempt(contact.host):
             return there, None
-        size = 3 if len(address) == ADDRESS_SIZE else 8
+        size = len(packed_line(address[:-2]))
         entries = self._bucket(contact.node_id).entries
         network = address[:size]
         return there, next((each for each in entries if each.address.startswith(network)), None)

@@ -1,11 +1,12 @@
 """
-What a node gives to others: memory and upload. Its address families share it (BEP32).
+The resources that a node provides to others: memory and upload.  Its address families share them (BEP32).
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
+from dtt.dht.server.own_items import OwnItems
 from dtt.dht.server.storage import MAX_ITEMS, MAX_PEERS, ItemStore, PeerStore
 from dtt.dht.server.upload import UPLOAD_RATE, AnswerLimits
 
@@ -18,11 +19,13 @@ class Resources:
     @ivar limits: the upload limits.
     @ivar items: the BEP44 items stored.
     @ivar peers: the BEP5 peers announced.
+    @ivar own: our own items, which are not stored.
     """
 
     limits: AnswerLimits
     items: ItemStore
     peers: PeerStore
+    own: OwnItems = field(factory=OwnItems)
 
     @classmethod
     def create(cls, node_id: bytes, *, closed: bool = False, upload_rate: float = UPLOAD_RATE) -> Resources:

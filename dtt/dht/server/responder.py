@@ -3,6 +3,9 @@ Answers queries (BEP5, 32, 42, 44, 51).
 
 Rules (docs/protocol/dht.md section 3):
   - C{ip} is in every reply, and C{nodes} accompanies every value.
+  - A query whose sender can't exist, at a multicast or reserved address or port 0, is
+    not answered.
+  - Our own item is returned instead of a stored one (docs/protocol/sealed.md section 4).
   - A put is checked in order of cost: types and sizes, token, C{cas} and C{seq},
     signature. A put that repeats the stored item is not verified again.
   - An unknown method with a C{target} or C{info_hash} is answered like C{find_node},
@@ -52,7 +55,7 @@ from dtt.krpc.messages import (
     encode_answer,
     encode_error,
 )
-from dtt.net.networks import packed_network
+from dtt.net.networks import Scope, packed_network, packed_scope
 
 #: The most peers in a response to C{get_peers}: 400 bytes of IPv4 peers, 1000 of IPv6.
 #: Guess: libtorrent returns up to 100.
@@ -66,6 +69,9 @@ SAMPLE_INTERVAL: Final = 300
 #: The most items, and the most peers, removed by one call of L{Responder.expire}: it
 #: takes less than a millisecond. Guess.
 EXPIRE_AT_ONCE: Final = 512
+
+# The first bytes of IPv4 addresses that need no further check.
+_USUAL: Final = frozenset(range(1, 224))
 
 _TEXTS: Final = {
     301: "CAS mismatch",
@@ -85,10 +91,17 @@ class _Refusal(Exception):
 
 
 def _address(host: str, port: int) -> bytes:
-    # Every reply contains an address; inet_aton takes an eighth of the time.
+    # Raises ValueError if no sender can have this address.
     if ":" in host:
-        return encode_address(host, port)
-    return inet_aton(host) + port.to_bytes(2, "big")
+        address = encode_address(host, port)
+    else:
+        # Every reply contains an address; inet_aton takes an eighth of the time.
+        address = inet_aton(host) + port.to_bytes(2, "big")
+        if port and address[0] in _USUAL:
+            return address
+    if not port or packed_scope(address[:-2]) is Scope.NEVER:
+        raise ValueError("no such sender")
+    return address
 
 
 def _string(arguments: dict[bytes, Any], name: bytes, size: int) -> bytes:
@@ -304,7 +317,10 @@ class Responder:
         target = _string(arguments, b"target", ID_SIZE)
         nodes = self._nodes(target, arguments, ip)
         token = self._tokens.token(ip, target, now)
-        item = self.items.get(target, now)
+        own = self.resources.own
+        item: MutableItem | bytes | None = own.get(target) if target in own.targets else None
+        if item is None:
+            item = self.items.get(target, now)
         if item is None:
             return b"%b5:token%d:%b" % (nodes, TOKEN_SIZE, token)
         if not isinstance(item, MutableItem):

@@ -3,11 +3,12 @@ Storage for other nodes: BEP44 items and BEP5 peers. Pure.
 
 Rules (docs/protocol/dht.md section 3):
   - Stores are bounded by the number of entries, and therefore, since item sizes are
-    bounded, by bytes. No network (/24, or /64 of IPv6) has more than its share; a
-    network over its share loses its own oldest entry.
+    bounded, by bytes. No line (/24, or /48 of IPv6) has more than its share; one over
+    its share loses an entry of its own largest network, the oldest one.
   - Items live 2 h, peers 45 min, since they were last put or announced.
-  - When a store is full, the entry farthest from our id among the oldest few is
-    removed: the nearest ones are kept by only us and a few others.
+  - When a store is full, the largest network loses an entry (L{Shares}): of its oldest
+    few the farthest from our id, since the nearest ones are kept by only us and a few
+    others. The same applies to the peers of one info hash.
   - BEP44's order: a wrong C{cas} is error 301. A lower C{seq}, or an equal one with
     another value, is error 302. An equal one with the same value refreshes the item.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from attrs import define
 
+from dtt.dht.server.shares import Leaf, Shares
 from dtt.krpc.items import MutableItem
 from dtt.krpc.messages import CAS_MISMATCH, SEQ_TOO_LOW
 
@@ -31,14 +33,15 @@ if TYPE_CHECKING:
 #: (docs/protocol/dht.md section 1); about 1.5 MB.
 MAX_ITEMS: Final = 1000
 
-#: The most items of one network. Guess.
+#: The most items of one line. Guess.
 MAX_ITEMS_OF_NETWORK: Final = 100
 
 #: The lifetime of an item, seconds (BEP44, "Expiration").
 ITEM_LIFETIME: Final = 7200.0
 
 #: The most peers in total, of one info hash (libtorrent's C{max_peers}), and of one
-#: network. The first and the last are guesses; about 6 MB.
+#: line. The first and the last are guesses; up to 25 MB if each has a separate
+#: info hash and network, 9 MB if 100 share each (measured).
 MAX_PEERS: Final = 20000
 MAX_PEERS_OF_TORRENT: Final = 500
 MAX_PEERS_OF_NETWORK: Final = 1000
@@ -59,9 +62,9 @@ V = TypeVar("V")
 
 
 @define(slots=True, weakref_slot=False)
-class _Entry(Generic[V]):
+class _Entry(Generic[K, V]):
     value: V
-    network: bytes
+    leaf: Leaf[K]
     since: float
 
 
@@ -76,16 +79,16 @@ class ExpiringStore(Generic[K, V]):
         """
         @param node_id: our 20-byte id.
         @param capacity: the most entries in total.
-        @param share: the most entries of one network.
+        @param share: the most entries of one line (/24 or /48).
         @param lifetime: seconds from the last put of an entry to its expiry.
         """
         self.node_id = node_id
         self._capacity = capacity
         self._share = share
         self._lifetime = lifetime
-        # Both are ordered from oldest to newest.
-        self._entries: dict[K, _Entry[V]] = {}
-        self._networks: dict[bytes, dict[K, None]] = {}
+        # From oldest to newest.
+        self._entries: dict[K, _Entry[K, V]] = {}
+        self._shares: Shares[K] = Shares()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -94,11 +97,7 @@ class ExpiringStore(Generic[K, V]):
         raise NotImplementedError
 
     def _remove(self, key: K) -> None:
-        network = self._entries.pop(key).network
-        keys = self._networks[network]
-        del keys[key]
-        if not keys:
-            del self._networks[network]
+        self._shares.remove(key, self._entries.pop(key).leaf.network)
 
     def expire(self, now: float, most: int) -> None:
         """
@@ -113,35 +112,25 @@ class ExpiringStore(Generic[K, V]):
         for key in expired:
             self._remove(key)
 
-    def _find(self, key: K, now: float) -> V | None:
-        entry = self._entries.get(key)
-        return None if entry is None or now - entry.since >= self._lifetime else entry.value
-
     def _refresh(self, key: K, now: float) -> None:
         # The entry becomes the newest in both, regardless of who puts it.
         entry = self._entries.pop(key)
         entry.since = now
         self._entries[key] = entry
-        theirs = self._networks[entry.network]
-        del theirs[key]
-        theirs[key] = None
+        entry.leaf.refresh(key)
 
     def _put(self, key: K, value: V, network: bytes, now: float) -> None:
         self.expire(now, _SWEEP)
         if key in self._entries:
             self._remove(key)
-        theirs = self._networks.get(network)
-        if theirs is not None:
-            # Share one object among all entries of the network.
-            network = self._entries[next(reversed(theirs))].network
-            if len(theirs) >= self._share:
-                self._remove(next(iter(theirs)))
-        if len(self._entries) >= self._capacity:
+        shares = self._shares
+        self._entries[key] = _Entry(value, shares.add(key, network), now)
+        if shares.line_size(network) > self._share:
+            self._remove(shares.oldest_of_line(network, 1)[0])
+        elif len(shares) > self._capacity:
             own = int.from_bytes(self.node_id)
-            oldest = islice(self._entries, _CANDIDATES)
+            oldest = shares.oldest_of_largest(_CANDIDATES)
             self._remove(max(oldest, key=lambda old: int.from_bytes(self._target(old)) ^ own))
-        self._entries[key] = _Entry(value, network, now)
-        self._networks.setdefault(network, {})[key] = None
 
 
 def _same_value(old: MutableItem | bytes, new: MutableItem | bytes) -> bool:
@@ -166,7 +155,7 @@ class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
         """
         @param node_id: our 20-byte id.
         @param capacity: the most items in total.
-        @param share: the most items of one network.
+        @param share: the most items of one line (/24 or /48).
         @param lifetime: the lifetime of an item, seconds.
         """
         super().__init__(node_id, capacity, share, lifetime)
@@ -178,7 +167,8 @@ class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
         """
         Return the item with a target, or C{None}.
         """
-        return self._find(target, now)
+        entry = self._entries.get(target)
+        return None if entry is None or now - entry.since >= self._lifetime else entry.value
 
     @staticmethod
     def conflict(stored: MutableItem | bytes, item: MutableItem, cas: int | None) -> int | None:
@@ -215,7 +205,7 @@ class ItemStore(ExpiringStore[bytes, MutableItem | bytes]):
         entry = self._entries.get(target)
         if entry is not None and _same_value(entry.value, item):
             # The same item with another signature: as in refresh.
-            network = entry.network
+            network = entry.leaf.network
         self._put(target, item, network, now)
 
 
@@ -234,7 +224,7 @@ class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
         """
         @param node_id: our 20-byte id.
         @param capacity: the most peers in total.
-        @param share: the most peers of one network.
+        @param share: the most peers of one line (/24 or /48).
         @param lifetime: the lifetime of a peer, seconds.
         """
         super().__init__(node_id, capacity, share, lifetime)
@@ -244,17 +234,24 @@ class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
         self._entries = OrderedDict()
         # The peers of each info hash and when they were announced, oldest first.
         self._torrents: dict[bytes, dict[bytes, float]] = {}
+        # Their networks, for info hashes that have, or recently had, as many as possible.
+        self._crowded: dict[bytes, Shares[bytes]] = {}
 
     def _target(self, key: tuple[bytes, bytes]) -> bytes:
         return key[0]
 
     def _remove(self, key: tuple[bytes, bytes]) -> None:
-        super()._remove(key)
         info_hash, peer = key
+        shares = self._crowded.get(info_hash)
+        if shares is not None:
+            shares.remove(peer, self._entries[key].leaf.network)
+        super()._remove(key)
         peers = self._torrents[info_hash]
         del peers[peer]
-        if not peers:
-            del self._torrents[info_hash]
+        if len(peers) <= MAX_PEERS_OF_TORRENT // 2:
+            self._crowded.pop(info_hash, None)
+            if not peers:
+                del self._torrents[info_hash]
 
     def announce(self, info_hash: bytes, peer: bytes, network: bytes, now: float) -> None:
         """
@@ -262,11 +259,18 @@ class PeerStore(ExpiringStore[tuple[bytes, bytes], None]):
 
         @param network: the peer's L{packed_network<dtt.net.networks.packed_network>}.
         """
-        peers = self._torrents.get(info_hash, {})
-        if peer not in peers and len(peers) >= MAX_PEERS_OF_TORRENT:
-            self._remove((info_hash, next(iter(peers))))
         self._put((info_hash, peer), None, network, now)
-        self._torrents.setdefault(info_hash, {})[peer] = now
+        peers = self._torrents.setdefault(info_hash, {})
+        peers[peer] = now
+        shares = self._crowded.get(info_hash)
+        if shares is not None:
+            shares.add(peer, network)
+        if len(peers) > MAX_PEERS_OF_TORRENT:
+            if shares is None:
+                shares = self._crowded[info_hash] = Shares()
+                for each in peers:
+                    shares.add(each, self._entries[info_hash, each].leaf.network)
+            self._remove((info_hash, shares.oldest_of_largest(1)[0]))
 
     def peers(self, info_hash: bytes, size: int, count: int, rng: Random, now: float) -> list[bytes]:
         """

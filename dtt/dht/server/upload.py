@@ -3,9 +3,9 @@ Upload limits for answers. Pure.
 
 Rules (docs/protocol/dht.md section 3): all answers together have an upload limit. An
 address is proven by a completed round trip: a response to one of our queries or a valid
-token. Answers to other addresses, which may be forged, are limited per network (/24, or
-/64 of IPv6), so that our node is useless for flooding a third party. A proven address
-may use half of the upload. When the upload is short, answers to proven addresses have
+token. Answers to other addresses, which may be forged, are limited per line (/24, or /48
+of IPv6), so that our node is useless for flooding a third party. A proven address (of
+IPv6: a line) may use half of the upload. When the upload is short, answers to proven addresses have
 priority. Bytes are charged after an answer was created, so the first answers always
 fit, whatever their size. Our own queries are not limited here.
 """
@@ -16,7 +16,7 @@ from collections import OrderedDict
 from typing import Final
 
 from dtt.net.bounded import make_room
-from dtt.net.networks import packed_network
+from dtt.net.networks import packed_line
 
 #: Bytes per second to the unproven addresses of one network, and in total
 #: (docs/protocol/dht.md section 3; libtorrent's upload limit is 8 kB/s too).
@@ -43,11 +43,15 @@ MAX_PROVEN: Final = 8192
 MAX_CHARGED: Final = 4096
 
 
+def _proven_key(ip: bytes) -> bytes:
+    return ip if len(ip) == 4 else packed_line(ip)
+
+
 class AnswerLimits:
     """
     Decides which queriers may be answered now.
 
-    @ivar closed: there are no limits: this is a network of our own machines, or a test.
+    @ivar closed: whether there are no limits, because this is a private network or a test.
     """
 
     __slots__ = ("_charged", "_network_rate", "_proven", "_proven_rate", "_upload", "_upload_rate", "closed")
@@ -78,16 +82,17 @@ class AnswerLimits:
         """
         if self.closed:
             return
-        self._proven.pop(ip, None)
+        key = _proven_key(ip)
+        self._proven.pop(key, None)
         make_room(self._proven, now - PROVEN_SECONDS, MAX_PROVEN)
-        self._proven[ip] = now
+        self._proven[key] = now
 
     def is_proven(self, ip: bytes, now: float) -> bool:
         """
         Return whether an address has completed a round trip in the last
         L{PROVEN_SECONDS} seconds.
         """
-        since = self._proven.get(ip)
+        since = self._proven.get(_proven_key(ip))
         return since is not None and now - since < PROVEN_SECONDS
 
     def allows(self, ip: bytes, now: float) -> bool:
@@ -99,9 +104,9 @@ class AnswerLimits:
         upload = now + UPLOAD_BURST_SECONDS
         if self.is_proven(ip, now):
             upload += RESERVE_SECONDS
-            key = ip
+            key = _proven_key(ip)
         else:
-            key = packed_network(ip)
+            key = packed_line(ip)
         return self._upload < upload and self._charged.get(key, 0.0) < now + BURST_SECONDS
 
     def charge(self, ip: bytes, size: int, now: float) -> None:
@@ -112,7 +117,9 @@ class AnswerLimits:
             return
         self._upload = max(self._upload, now) + size / self._upload_rate
         key, rate = (
-            (ip, self._proven_rate) if self.is_proven(ip, now) else (packed_network(ip), self._network_rate)
+            (_proven_key(ip), self._proven_rate)
+            if self.is_proven(ip, now)
+            else (packed_line(ip), self._network_rate)
         )
         busy = max(self._charged.pop(key, now), now) + size / rate
         make_room(self._charged, now, MAX_CHARGED)

@@ -12,7 +12,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.config import (
+    MESSAGE_CACHE_RETENTION,
+    MESSAGE_ID_RETENTION,
+    GossipConfig,
+)
 from dtt.gossip.proto.messages import Gossip
 
 
@@ -42,6 +46,12 @@ class Contents:
         self._cache: OrderedDict[bytes, tuple[bytes, int, float, tuple[bytes, ...]]] = OrderedDict()
         self._cached_bytes = 0
 
+    def __len__(self) -> int:
+        """
+        Return the number of ids and payloads.
+        """
+        return len(self.received) + len(self._cache)
+
     def sizes(self) -> tuple[int, int, int]:
         """
         Return the number of ids, the number of payloads, and the total bytes of
@@ -56,7 +66,7 @@ class Contents:
         received = self.received
         if len(received) >= self._config.max_received:
             received.popitem(last=False)
-        received[identity] = now + self._config.message_id_retention
+        received[identity] = now + MESSAGE_ID_RETENTION
 
     def keep(self, identity: bytes, content: bytes, hops: int, peers: tuple[bytes, ...], now: float) -> None:
         """
@@ -68,7 +78,7 @@ class Contents:
         config, cache = self._config, self._cache
         if identity in cache:
             self._drop(identity)
-        cache[identity] = (content, hops, now + config.message_cache_retention, peers)
+        cache[identity] = (content, hops, now + MESSAGE_CACHE_RETENTION, peers)
         self._cached_bytes += len(content)
         for peer in peers:
             self.behind[peer] = self.behind.get(peer, 0) + 1
@@ -98,12 +108,16 @@ class Contents:
                 break
             self.peer_has(peer, identity)
 
-    def get(self, identity: bytes) -> Gossip | None:
+    def take_for(self, peer: bytes, identity: bytes) -> Gossip | None:
         """
-        Return the cached message for C{identity}, or C{None}.
+        Return the cached message for C{identity} if C{peer} may request it, which it may
+        do once, or C{None}.
         """
         cached = self._cache.get(identity)
-        return None if cached is None else Gossip(identity, cached[0], cached[1])
+        if cached is None or peer not in cached[3]:
+            return None
+        self.peer_has(peer, identity)
+        return Gossip(identity, cached[0], cached[1])
 
     def evict(self, now: float) -> None:
         """

@@ -35,11 +35,14 @@ class Broadcast:
     Command: send a content to the swarm.
 
     @ivar content: the bytes.
-    @ivar neighbors_only: send it to neighbours only.
+    @ivar neighbors_only: send it to neighbours only, all of them.
+    @ivar peer: with C{neighbors_only}, the only neighbour to send it to (32 bytes);
+        C{None}: all.
     """
 
     content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
     neighbors_only: bool = False
+    peer: bytes | None = None
 
 
 @frozen(slots=True)
@@ -54,9 +57,33 @@ class UpdateData:
 
 
 @frozen(slots=True)
+class ComparePeer:
+    """
+    Command: ask C{peer}, which need not be a neighbour, for members of its partition of the swarm.
+    L{PeerCompared} is the answer, if there is one.
+
+    @ivar peer: a peer id (32 bytes).
+    """
+
+    peer: bytes
+
+
+@frozen(slots=True)
+class LimitNeighbors:
+    """
+    Command: have at most C{capacity} neighbours from now on.  The newest ones beyond it are disconnected, and
+    stay in the passive view.
+
+    @ivar capacity: at least 1; the configured capacity is the maximum in any case.
+    """
+
+    capacity: int
+
+
+@frozen(slots=True)
 class Quit:
     """
-    Command: say goodbye to all neighbours and stop.
+    Command: disconnect from all neighbours and stop.
     """
 
 
@@ -88,7 +115,31 @@ class PeerDisconnected:
     peer: bytes
 
 
-Input: TypeAlias = JoinPeers | Broadcast | UpdateData | Quit | DialStarted | PeerConnected | PeerDisconnected
+@frozen(slots=True)
+class PeerRejected:
+    """
+    C{peer} must be dropped: it violates the protocol, or the application refuses it.
+
+    @ivar remember: whether it must not be a neighbour for some time; false if
+        C{is_valid_peer_id} says so itself.
+    """
+
+    peer: bytes
+    remember: bool = True
+
+
+Input: TypeAlias = (
+    JoinPeers
+    | Broadcast
+    | UpdateData
+    | ComparePeer
+    | LimitNeighbors
+    | Quit
+    | DialStarted
+    | PeerConnected
+    | PeerDisconnected
+    | PeerRejected
+)
 
 
 @frozen(slots=True)
@@ -139,4 +190,18 @@ class PeerDataLearned:
     data: bytes
 
 
-Output: TypeAlias = SendMessage | DisconnectPeer | NeighborUp | NeighborDown | GossipMessage | PeerDataLearned
+@frozen(slots=True)
+class PeerCompared:
+    """
+    C{peer} has named members of its partition of the swarm, as requested with L{ComparePeer}.
+
+    @ivar peers: valid peer ids (32 bytes each).
+    """
+
+    peer: bytes
+    peers: tuple[bytes, ...]
+
+
+Output: TypeAlias = (
+    SendMessage | DisconnectPeer | NeighborUp | NeighborDown | GossipMessage | PeerDataLearned | PeerCompared
+)

@@ -335,7 +335,7 @@ def decode(data: bytes) -> Message:
     """
     Decode the message at the start of C{data}.
 
-    @raise DecodeError: there is no valid message.
+    @raise DecodeError: it is not a valid message.
     """
     usual = _read_usual_gossip(data) or _read_usual_ihave(data)
     return _read(data) if usual is None else usual

@@ -21,6 +21,7 @@ from dtt.gossip.proto.events import (
     NeighborUp,
     Output,
     PeerDisconnected,
+    PeerRejected,
     Quit,
 )
 from dtt.gossip.proto.hyparview import HyParView
@@ -72,7 +73,8 @@ class Swarm:
         if self._over:
             return []
         if isinstance(message, _FOR_BROADCAST):
-            return self._broadcast.receive(peer, message, now)
+            out = self._broadcast.receive(peer, message, now)
+            return self._reject(out, now) if self._broadcast.dropped else out
         return self._notify(self._membership.receive(peer, message, now), now)
 
     def handle(self, event: Input, now: float) -> list[Output]:
@@ -114,7 +116,7 @@ class Swarm:
         due.
         """
         out = self._notify(self._membership.handle_timer(now), now)
-        return out + self._broadcast.handle_timer(now)
+        return self._reject(out + self._broadcast.handle_timer(now), now)
 
     def neighbors(self) -> tuple[bytes, ...]:
         """
@@ -133,6 +135,18 @@ class Swarm:
         Return the passive view, the oldest peer first.
         """
         return tuple(self._membership.views.passive)
+
+    def is_of_our_part(self, peer: bytes, now: float) -> bool:
+        """
+        Return whether C{peer} is known to be in our part of the swarm.
+        """
+        return self.is_neighbor(peer) or self._membership.acquaintances.has(peer, now)
+
+    def knows_most(self, now: float) -> bool:
+        """
+        Return whether most members of our part of the swarm are known.
+        """
+        return self._membership.acquaintances.knows_most(now)
 
     def eager_peers(self) -> tuple[bytes, ...]:
         """
@@ -155,6 +169,15 @@ class Swarm:
         Counters of dropped messages, see L{PlumTree}.
         """
         return self._broadcast.counters
+
+    def _reject(self, out: list[Output], now: float) -> list[Output]:
+        """
+        Drop the neighbours that the broadcast machine has found to be unreliable.
+        """
+        dropped, self._broadcast.dropped = self._broadcast.dropped, []
+        for peer in dropped:
+            out += self._notify(self._membership.handle(PeerRejected(peer), now), now)
+        return out
 
     def _notify(self, out: list[Output], now: float) -> list[Output]:
         for output in out:

@@ -4,18 +4,41 @@ The peers that a member knows: active view, passive view, and their PeerData.  P
 Rules (docs/protocol/gossip.md section 6): the views are disjoint, bounded and never
 contain ourselves; random choices are uniform.  Additional state - PeerData, and which
 peers said that they stay alive - is bounded too, and is dropped with its peer.
+
+A peer of the passive view is either proven - it has itself sent us a message - or known
+from hearsay.  Hearsay replaces neither a proven peer nor the PeerData that a peer has
+stated itself, and has few places: so one member can't fill the view with names of its
+choice (section 6.5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.config import (
+    MAX_PEER_DATA,
+    GossipConfig,
+)
 from dtt.gossip.proto.messages import PeerInfo
 
 if TYPE_CHECKING:
     from random import Random
+
+#: The passive view has a place for each so many of its capacity for the peers that the same member
+#: has named in a ShuffleReply (three of 30), and for those that were named in messages that members
+#: pass on, which have no reliable origin (two).  Measured: this limits one hostile member to a
+#: fifth of the view, and a swarm still fills its views in some minutes.
+CAPACITY_PER_INTRODUCED: Final = 10
+CAPACITY_PER_RELAYED: Final = 15
+
+#: A view that is less than half full - that of a newcomer - takes so many times as many, and passes
+#: on hearsay: otherwise those that join at the same moment know nobody but the members that they
+#: have joined, and broadcasts take more hops.
+YOUNG: Final = 4
+
+#: The introducer of what members pass on.
+RELAYED: Final = b""
 
 
 class Views:
@@ -24,6 +47,8 @@ class Views:
 
     @ivar active: the neighbours.
     @ivar passive: other known peers.
+    @ivar introducers: for each peer of the passive view that is known from hearsay, the
+        member that named it, or L{RELAYED}; read-only.
     @ivar alive: peers of either view that sent or received "alive" in a Disconnect: the
         end of their connection is no reason to forget them.
     @ivar answered: when peers, in either view or not, were last sent a Neighbor as an
@@ -34,11 +59,15 @@ class Views:
         "_config",
         "_data",
         "_is_valid_peer_id",
+        "_max_introduced",
+        "_max_relayed",
         "_me",
         "_rng",
+        "_stated",
         "active",
         "alive",
         "answered",
+        "introducers",
         "passive",
     )
 
@@ -53,13 +82,18 @@ class Views:
         """
         self.active: dict[bytes, None] = {}
         self.passive: dict[bytes, None] = {}
+        self.introducers: dict[bytes, bytes] = {}
         self.alive: set[bytes] = set()
         self.answered: dict[bytes, float] = {}
         self._me = me
         self._rng = rng
         self._is_valid_peer_id = is_valid_peer_id
         self._config = config
+        self._max_introduced = max(1, config.passive_view_capacity // CAPACITY_PER_INTRODUCED)
+        self._max_relayed = max(1, config.passive_view_capacity // CAPACITY_PER_RELAYED)
         self._data: dict[bytes, bytes] = {}
+        # The peers whose PeerData is their own statement.
+        self._stated: set[bytes] = set()
 
     def is_usable(self, peer: bytes) -> bool:
         """
@@ -70,20 +104,24 @@ class Views:
             return False
         return peer in self.active or peer in self.passive or self._is_valid_peer_id(peer)
 
-    def learn(self, peer: bytes, data: bytes | None) -> bool:
+    def learn(self, peer: bytes, data: bytes | None, stated: bool = False) -> bool:
         """
         Store the PeerData C{data} of C{peer}.
 
+        @param stated: whether the peer itself has stated it.  Otherwise it replaces no
+            statement of the peer.
         @return: whether it is new and should be reported.
         """
-        if data is None:
+        if data is None or (peer in self._stated and not stated):
             return False
         known = self._data
         news = bool(data) and data != known.get(peer)
-        if len(data) <= self._config.max_peer_data:
+        if len(data) <= MAX_PEER_DATA:
             if peer not in known and len(known) >= self._config.max_known_data:
                 self._forget_stranger()
             known[peer] = data
+            if stated:
+                self._stated.add(peer)
         return news
 
     def count_data(self) -> int:
@@ -98,17 +136,24 @@ class Views:
         """
         return self._data.get(peer)
 
+    def prove(self, peer: bytes) -> None:
+        """
+        Record that C{peer} has itself sent us a message.
+        """
+        self.introducers.pop(peer, None)
+
     def add_active(self, peer: bytes) -> None:
         """
         Move C{peer} to the active view.
         """
-        self.passive.pop(peer, None)
+        self._remove_passive(peer)
         self.active[peer] = None
 
     def add_passive(self, peer: bytes) -> None:
         """
-        Add C{peer} to the passive view unless it is known; if the view is full, a
-        random peer is dropped.
+        Add the proven C{peer} to the passive view unless it is known.  If the view is
+        full, a random peer is dropped, proven or not: if only hearsay were, those that
+        join the same member at the same moment would know nobody but each other.
         """
         if peer == self._me or peer in self.active or peer in self.passive:
             return
@@ -116,12 +161,38 @@ class Views:
             self.drop_passive(self._rng.choice(tuple(self.passive)))
         self.passive[peer] = None
 
+    def add_hearsay(self, peer: bytes, introducer: bytes, asked: bool) -> bool:
+        """
+        Add C{peer} to the passive view unless it is known.  If its introducer has used
+        its share of the view, or if the view is full, C{peer} replaces another one known
+        from hearsay; a proven one only if C{asked}.
+
+        @param introducer: the member that named C{peer}, or L{RELAYED}.
+        @param asked: whether we asked that member for peers.
+        @return: whether C{peer} was added.
+        """
+        if peer in self.active or peer in self.passive:
+            return False
+        replaceable = [known for known, other in self.introducers.items() if other == introducer]
+        most = self._max_relayed if introducer == RELAYED else self._max_introduced
+        if len(replaceable) < most * (YOUNG if self._is_young() else 1):
+            replaceable = []
+            if len(self.passive) >= self._config.passive_view_capacity:
+                replaceable = list(self.introducers or (self.passive if asked else ()))
+                if not replaceable:
+                    return False
+        if replaceable:
+            self.drop_passive(self._rng.choice(replaceable))
+        self.passive[peer] = None
+        self.introducers[peer] = introducer
+        return True
+
     def drop_passive(self, peer: bytes) -> None:
         """
         Remove C{peer} from the passive view, and forget its state unless it is a
         neighbour.
         """
-        self.passive.pop(peer, None)
+        self._remove_passive(peer)
         if peer not in self.active:
             self.forget(peer)
 
@@ -130,6 +201,7 @@ class Views:
         Forget the PeerData and the alive mark of C{peer}.
         """
         self.alive.discard(peer)
+        self._stated.discard(peer)
         self._data.pop(peer, None)
 
     def random_active(self, *excluded: bytes) -> bytes | None:
@@ -152,9 +224,11 @@ class Views:
 
     def sample_passive(self, count: int, excluded: bytes | None = None) -> list[bytes]:
         """
-        Return up to C{count} random peers of the passive view other than C{excluded}.
+        Return up to C{count} random proven peers of the passive view other than
+        C{excluded}: hearsay is not passed on, unless the view is young.
         """
-        return self._sample(self.passive, count, excluded)
+        hearsay = () if self._is_young() else self.introducers
+        return self._sample((peer for peer in self.passive if peer not in hearsay), count, excluded)
 
     def infos(self, peers: Iterable[bytes]) -> tuple[PeerInfo, ...]:
         """
@@ -168,9 +242,18 @@ class Views:
         """
         self.active.clear()
         self.passive.clear()
+        self.introducers.clear()
         self.alive.clear()
         self.answered.clear()
         self._data.clear()
+        self._stated.clear()
+
+    def _is_young(self) -> bool:
+        return 2 * len(self.passive) < self._config.passive_view_capacity
+
+    def _remove_passive(self, peer: bytes) -> None:
+        self.passive.pop(peer, None)
+        self.introducers.pop(peer, None)
 
     def _choice(self, candidates: Iterable[bytes]) -> bytes | None:
         among = tuple(candidates)
@@ -184,3 +267,4 @@ class Views:
         stranger = next((p for p in self._data if p not in self.active and p not in self.passive), None)
         if stranger is not None:
             del self._data[stranger]
+            self._stated.discard(stranger)

@@ -193,8 +193,7 @@ class MemoryEndpoint:
     @ivar port: the UDP port.
     @ivar peer_id: the endpoint's id, 32 bytes.
     @ivar relay: the URL of the relay it uses.
-    @ivar alpns: the protocols that it speaks. Connections for other protocols arrive,
-        too.
+    @ivar alpns: the protocols that it supports.  Connections for other protocols also arrive.
     @ivar known: the C{host:port} pairs at which it believes it can be reached; C{None}:
         its socket.
     """
@@ -244,7 +243,7 @@ class MemoryEndpoint:
 
     async def connect(self, addr: MemoryEndpointAddr, alpn: bytes) -> MemoryConnection:
         """
-        Dial a peer, also at the addresses of recent dials.
+        Dial a peer, including the addresses of recent dials.
 
         @raise IrohError: there is no address, or the dial failed.
         """

@@ -97,6 +97,8 @@ class Host(Protocol):
 class MemoryStream:
     """
     A unidirectional stream. Both ends share this object: one end writes, the other reads.
+
+    @ivar reply: the other direction, if it is half of a bidirectional stream.
     """
 
     def __init__(self, writer: MemoryConnection, reader: MemoryConnection) -> None:
@@ -109,6 +111,8 @@ class MemoryStream:
         self._fin_arrived = False
         self._acknowledged = False
         self._reset = False
+        # The other direction, of a bidirectional stream.
+        self.reply: MemoryStream | None = None
         for end in (writer, reader):
             end.streams.append(self)
 
@@ -193,6 +197,24 @@ class MemoryStream:
         self._changes.notify()
 
 
+@frozen(slots=True)
+class MemoryBiStream:
+    """
+    A bidirectional stream, as one end sees it.
+    """
+
+    _out: MemoryStream
+    _there: MemoryStream
+
+    def send(self) -> MemoryStream:
+        """The half to write to."""
+        return self._out
+
+    def recv(self) -> MemoryStream:
+        """The half to read from."""
+        return self._there
+
+
 class MemoryConnection:
     """
     One end of a connection.
@@ -214,8 +236,14 @@ class MemoryConnection:
         self._changes = Changes()
         self._to_accept: deque[MemoryStream] = deque()
         self._accepted: set[MemoryStream] = set()
-        self._bidirectional = 0
+        self._bidirectional: deque[MemoryBiStream] = deque()
         self.network.connections.append(self)
+
+    def paths(self) -> tuple[()]:
+        """
+        Return no paths.
+        """
+        return ()
 
     def remote_id(self) -> MemoryEndpointId:
         """The id of the other end's endpoint."""
@@ -230,10 +258,13 @@ class MemoryConnection:
         self.check()
         return MemoryStream(self, self.other)
 
-    async def open_bi(self) -> None:
-        """Open a bidirectional stream, without returning one."""
+    async def open_bi(self) -> MemoryBiStream:
+        """Open a bidirectional stream. The other end sees it with the first bytes."""
         self.check()
-        self.network.clock.callLater(self.network.latency, self.other._bidirectionally)
+        there, back = MemoryStream(self, self.other), MemoryStream(self.other, self)
+        there.reply = back
+        back.reply = there
+        return MemoryBiStream(there, back)
 
     async def accept_uni(self) -> MemoryStream:
         """Wait for the next unidirectional stream that the other end opened."""
@@ -242,12 +273,12 @@ class MemoryConnection:
             await self._changes.wait()
         return self._to_accept.popleft()
 
-    async def accept_bi(self) -> None:
-        """Wait for the next bidirectional stream, without returning it."""
+    async def accept_bi(self) -> MemoryBiStream:
+        """Wait for the next bidirectional stream that the other end opened."""
         while not self._bidirectional:
             self.check()
             await self._changes.wait()
-        self._bidirectional -= 1
+        return self._bidirectional.popleft()
 
     def close(self, error_code: int, reason: bytes) -> None:
         """Close this end now, and the other one after one latency."""
@@ -267,10 +298,15 @@ class MemoryConnection:
 
     def opened(self, stream: MemoryStream) -> None:
         """Register a stream whose first bytes have arrived."""
-        if stream not in self._accepted:
-            self._accepted.add(stream)
+        if stream in self._accepted:
+            return
+        self._accepted.add(stream)
+        if stream.reply is None:
             self._to_accept.append(stream)
-            self._changes.notify()
+        else:
+            self.other._accepted.add(stream.reply)
+            self._bidirectional.append(MemoryBiStream(stream.reply, stream))
+        self._changes.notify()
 
     def check(self) -> None:
         """
@@ -280,10 +316,6 @@ class MemoryConnection:
         """
         if self.lost is not None:
             raise IrohError("CONNECTION", self.lost)
-
-    def _bidirectionally(self) -> None:
-        self._bidirectional += 1
-        self._changes.notify()
 
 
 @frozen(slots=True)

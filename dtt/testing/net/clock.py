@@ -43,7 +43,7 @@ class HeapClock(Clock):
         """
         Schedule a call C{delay} seconds from now.
         """
-        call = DelayedCall(self.seconds() + delay, callable, args, kw, self._forget, self._push, self.seconds)
+        call = DelayedCall(self.rightNow + delay, callable, args, kw, self._forget, self._push, self.seconds)
         self._serial += 1
         self._active[call] = self._serial
         self._push(call)
@@ -78,10 +78,25 @@ class HeapClock(Clock):
         """
         self.rightNow += amount
         while (due := self.next_due()) is not None and due <= self.rightNow:
-            _, _, call = heappop(self._heap)
-            del self._active[call]
-            call.called = 1
-            call.func(*call.args, **call.kw)
+            self._run_next()
+
+    def run_until(self, end: float) -> None:
+        """
+        Move the time forward from call to call; see L{advance<dtt.testing.net.clock.advance>}.
+
+        @param end: the time at which to stop; calls due then are run.
+        """
+        while (due := self.next_due()) is not None and due <= end:
+            if due > self.rightNow:
+                self.rightNow = due
+            self._run_next()
+        self.rightNow = end
+
+    def _run_next(self) -> None:
+        _, _, call = heappop(self._heap)
+        del self._active[call]
+        call.called = 1
+        call.func(*call.args, **call.kw)
 
     def _push(self, call: DelayedCall) -> None:
         heap = self._heap
@@ -102,18 +117,18 @@ def advance(clock: Clock, seconds: float) -> None:
     runs at its own time.
     """
     end = clock.seconds() + seconds
-    while (due := _next_due(clock)) is not None and due <= end:
+    if isinstance(clock, HeapClock):
+        clock.run_until(end)
+        return
+    while calls := clock.getDelayedCalls():
+        due = min(call.getTime() for call in calls)
+        if due > end:
+            break
         # Don't use C{advance(due - now)}: a rounding error may leave the sum just short of C{due}, and
         # the loop would never end.
         clock.rightNow = max(due, clock.seconds())
         clock.advance(0)
     clock.rightNow = end
-
-
-def _next_due(clock: Clock) -> float | None:
-    if isinstance(clock, HeapClock):
-        return clock.next_due()
-    return min((call.getTime() for call in clock.getDelayedCalls()), default=None)
 
 
 class ThreadClock(Clock):

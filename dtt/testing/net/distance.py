@@ -1,5 +1,5 @@
 """
-Latency and loss in the in-memory networks, and hosts without a reactor.
+Latency, loss and division of the in-memory networks, and hosts without a reactor.
 """
 
 from __future__ import annotations
@@ -17,6 +17,29 @@ def between(value: OfHosts, sender: str, receiver: str) -> float:
     The latency or loss from one host to another.
     """
     return value(sender, receiver) if callable(value) else value
+
+
+class Division:
+    """
+    Which hosts don't reach each other.
+
+    @ivar parts: the part of the network in which a host is: hosts of different parts don't
+        reach each other, those of no part reach all.
+    @ivar severed: pairs of hosts that don't reach each other.
+    """
+
+    def __init__(self) -> None:
+        self.parts: dict[str, int] = {}
+        self.severed: set[frozenset[str]] = set()
+
+    def separates(self, one: str, other: str) -> bool:
+        """
+        Return whether nothing gets from one host to another.
+        """
+        if self.severed and frozenset((one, other)) in self.severed:
+            return True
+        parts = self.parts
+        return bool(parts) and one in parts and other in parts and parts[one] != parts[other]
 
 
 class Beyond(Protocol):

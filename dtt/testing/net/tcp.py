@@ -3,8 +3,12 @@ An in-memory TCP network, driven by a C{twisted.internet.task.Clock}.
 
 Rules:
   - Each host has its own reactor; all share one clock.
-  - Bytes arrive in order, C{latency} seconds after they were written.
+  - Bytes arrive in order, C{latency} seconds after they were written. A lost segment is
+    sent again, and a late one waited for: both delay what follows. A second copy is
+    dropped by the receiver, as TCP does.
   - The client is connected after two latencies, the server after three.
+  - Without a network, data is sent again until there is one, or the connection is lost
+    after a quarter of an hour.
   - A receiver that does not read closes its window. The sender's transport then behaves
     as Twisted's does: it buffers, pauses its producer above 64 KiB, and resumes it when
     the buffer is empty.
@@ -21,16 +25,15 @@ Example::
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from random import Random
+from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import (
     CannotListenError,
-    ConnectionAborted,
     ConnectionDone,
     ConnectionLost,
     ConnectionRefusedError,
@@ -40,14 +43,10 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import (
     IConnector,
-    IConsumer,
     IDelayedCall,
     IListeningPort,
-    IProtocol,
-    IPushProducer,
     IReactorTCP,
     IReactorTime,
-    ITCPTransport,
 )
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.task import Clock
@@ -55,274 +54,20 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.testing.net.clock import advance
-from dtt.testing.net.distance import OfHosts, between
+from dtt.testing.net.distance import Division, OfHosts, between
+from dtt.testing.net.nat import NATs
+from dtt.testing.net.tcp_transport import MemoryTCPTransport, tcp_address
 
 #: The first ephemeral port (IANA's dynamic range).
 _FIRST_FREE = 49152
 
-#: Bytes that a receiver accepts without reading them (a usual receive buffer).
-WINDOW = 65536
+#: Seconds after which a lost segment is sent again, beyond a round trip, and a lost request to connect
+#: (RFC 6298 with Linux' minimum of 0.2 s); each further loss doubles them.
+RETRANSMIT: Final = 0.2
+CONNECT_AGAIN: Final = 1.0
 
-#: Bytes above which a transport pauses its producer (twisted.internet.abstract.FileDescriptor).
-BUFFER_SIZE = 65536
-
-
-def _address(host: str, port: int) -> IPv4Address | IPv6Address:
-    return IPv6Address("TCP", host, port) if ":" in host else IPv4Address("TCP", host, port)
-
-
-@implementer(ITCPTransport, IConsumer, IPushProducer)
-class MemoryTCPTransport:
-    """
-    One end of a connection. See L{MemoryTCPNetwork}.
-
-    @ivar other: the other end; C{None} before the connection is made.
-    @ivar protocol: the protocol connected to this end.
-    @ivar on_lost: called with the reason once the connection is lost.
-    @ivar disconnecting: whether L{loseConnection} or L{abortConnection} was called.
-    @ivar no_delay: the value that L{setTcpNoDelay} set.
-    """
-
-    def __init__(self, network: MemoryTCPNetwork, host: tuple[str, int], peer: tuple[str, int]) -> None:
-        self._network = network
-        self._host, self._peer = host, peer
-        self.other: MemoryTCPTransport | None = None
-        self.protocol: Any = None
-        self.on_lost: Callable[[Failure], None] = lambda reason: None
-        self.disconnecting = False
-        self.no_delay = False
-        self._buffer = bytearray()
-        self._unread = bytearray()
-        self._in_flight = 0
-        # Events that are on the way to the other end, in order.
-        self._on_the_way: deque[Callable[[], None]] = deque()
-        self._reading = True
-        self._ended: Failure | None = None
-        self._lost = False
-        self._producer: Any = None
-        self._streaming = False
-        self._producer_paused = False
-
-    @property
-    def buffered(self) -> int:
-        """
-        The number of bytes written that the network has not accepted.
-        """
-        return len(self._buffer)
-
-    # ITransport and related interfaces
-
-    def write(self, data: bytes) -> None:
-        """
-        Send C{data} as soon as the peer has room for it.
-        """
-        if self._lost or (self.disconnecting and self._producer is None):
-            return
-        self._buffer += data
-        self._push()
-        if len(self._buffer) > BUFFER_SIZE and self._streaming and not self._producer_paused:
-            self._producer_paused = True
-            self._producer.pauseProducing()
-
-    def writeSequence(self, data: Sequence[bytes]) -> None:  # type: ignore[override]
-        """
-        Send the concatenated pieces.
-        """
-        self.write(b"".join(data))
-
-    def loseConnection(self) -> None:
-        """
-        Close once everything is written and no producer is registered.
-        """
-        self.disconnecting = True
-        self._close_if_done()
-
-    def abortConnection(self) -> None:
-        """
-        Close immediately, without sending what is buffered.
-        """
-        if not self._lost:
-            self.disconnecting = True
-            self._buffer.clear()
-            self._notify_other(ConnectionLost())
-            self._reading = False
-            self._later_lost(ConnectionAborted())
-
-    def getPeer(self) -> IPv4Address | IPv6Address:
-        """
-        The other end's address.
-        """
-        return _address(*self._peer)
-
-    def getHost(self) -> IPv4Address | IPv6Address:
-        """
-        This end's address.
-        """
-        return _address(*self._host)
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """
-        Set L{no_delay}, without further effect.
-        """
-        self.no_delay = bool(enabled)
-
-    def getTcpNoDelay(self) -> bool:
-        """
-        Return L{no_delay}.
-        """
-        return self.no_delay
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """
-        Do nothing.
-        """
-
-    def getTcpKeepAlive(self) -> bool:
-        """
-        Return false: keep-alive is not simulated.
-        """
-        return False
-
-    def loseWriteConnection(self) -> None:
-        """
-        Raise C{NotImplementedError}: half-close is not supported.
-        """
-        raise NotImplementedError("half-close is not supported")
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        Register a streaming producer.
-
-        @raise RuntimeError: a producer is already registered.
-        @raise NotImplementedError: it is a pull producer.
-        """
-        if self._producer is not None:
-            raise RuntimeError("a producer is registered already")
-        if not streaming:
-            raise NotImplementedError("pull producers are not supported")
-        if self._lost:
-            producer.stopProducing()
-            return
-        self._producer, self._streaming, self._producer_paused = producer, streaming, False
-
-    def unregisterProducer(self) -> None:
-        """
-        Remove the producer, and close if L{loseConnection} has been waiting for this.
-        """
-        self._producer, self._streaming = None, False
-        if self.disconnecting:
-            self._close_if_done()
-
-    def pauseProducing(self) -> None:
-        """
-        Stop reading.
-        """
-        self._reading = False
-
-    def resumeProducing(self) -> None:
-        """
-        Read again, from the next turn of the reactor.
-        """
-        if not self._lost and not self._reading:
-            self._reading = True
-            self._network.clock.callLater(0, self._read)
-
-    def stopProducing(self) -> None:
-        """
-        Close, as L{loseConnection} does.
-        """
-        self.loseConnection()
-
-    # Internals
-
-    def _made(self, protocol: IProtocol) -> None:
-        self.protocol = protocol
-        self._network._transports[self] = None
-        protocol.makeConnection(self)
-
-    def _push(self) -> None:
-        """
-        Send as many buffered bytes as the other end has room for.
-        """
-        other = self.other
-        if other is None or self._lost:
-            return
-        room = WINDOW - len(other._unread) - self._in_flight
-        if room <= 0 or not self._buffer:
-            return
-        data = bytes(self._buffer[:room])
-        del self._buffer[:room]
-        self._in_flight += len(data)
-        self._send(partial(self._arrive, other, data))
-
-    def _send(self, event: Callable[[], None]) -> None:
-        """
-        Run an event at the other end, after all that was sent before.
-        """
-        self._on_the_way.append(event)
-        self._network.clock.callLater(self._network.delay(self._host[0], self._peer[0]), self._happen)
-
-    def _happen(self) -> None:
-        self._on_the_way.popleft()()
-
-    def _arrive(self, other: MemoryTCPTransport, data: bytes) -> None:
-        self._in_flight -= len(data)
-        if self._network.is_silent(self._host[0], self._peer[0]) or other._lost:
-            return
-        other._unread += data
-        other._read()
-
-    def _read(self) -> None:
-        while self._reading and self._unread and not self._lost:
-            data = bytes(self._unread)
-            self._unread.clear()
-            self.protocol.dataReceived(data)
-            if self.other is not None:
-                self.other._taken()
-        if self._reading and self._ended is not None:
-            self._connection_lost(self._ended)
-
-    def _taken(self) -> None:
-        """
-        Continue sending: the other end has room again.
-        """
-        self._push()
-        if self._buffer or self._lost:
-            return
-        if self._streaming and self._producer_paused:
-            self._producer_paused = False
-            self._producer.resumeProducing()
-        self._close_if_done()
-
-    def _close_if_done(self) -> None:
-        if self.disconnecting and self._producer is None and not self._buffer and not self._lost:
-            self._notify_other(ConnectionDone())
-            self._later_lost(ConnectionDone())
-
-    def _notify_other(self, reason: Exception) -> None:
-        other = self.other
-        if other is not None and not self._network.is_silent(self._host[0], self._peer[0]):
-            self._send(partial(other._end, Failure(reason)))
-
-    def _end(self, reason: Failure) -> None:
-        if self._ended is None:
-            self._ended = reason
-        self._read()
-
-    def _later_lost(self, reason: Exception) -> None:
-        self._network.clock.callLater(0, self._connection_lost, Failure(reason))
-
-    def _connection_lost(self, reason: Failure) -> None:
-        if self._lost:
-            return
-        self._lost = True
-        self._network._transports.pop(self, None)
-        self._buffer.clear()
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
-        self.protocol.connectionLost(reason)
-        self.on_lost(reason)
+#: A segment is lost at most this often in a row (Linux: C{tcp_syn_retries} 6).
+_MAX_LOSSES: Final = 6
 
 
 @implementer(IListeningPort)
@@ -355,7 +100,7 @@ class MemoryTCPPort:
         """
         The address of the port.
         """
-        return _address(*self._address)
+        return tcp_address(*self._address)
 
 
 @implementer(IConnector)
@@ -384,14 +129,19 @@ class MemoryTCPConnector:
         Start the attempt.
         """
         network = self._network
+        for observer in network.observers:
+            observer(self._source, self._target)
         self._factory.doStart()
         self._factory.startedConnecting(self)
-        if network.is_silent(self._source[0], self._target[0]):
+        one, other = self._source[0], self._target[0]
+        if network.is_silent(one, other) or not network.can_connect(one, other):
             self._call = network.clock.callLater(self._timeout, self._failed, TimeoutError())
         else:
-            there, back = (self._source[0], self._target[0]), (self._target[0], self._source[0])
-            delay = network.delay(*there) + network.delay(*back)
-            self._call = network.clock.callLater(delay, self._answered)
+            delay = network.connecting(one, other)
+            if delay >= self._timeout:
+                self._call = network.clock.callLater(self._timeout, self._failed, TimeoutError())
+            else:
+                self._call = network.clock.callLater(delay, self._answered)
 
     def stopConnecting(self) -> None:
         """
@@ -417,7 +167,7 @@ class MemoryTCPConnector:
         """
         The address that this connector connects to.
         """
-        return _address(*self._target)
+        return tcp_address(*self._target)
 
     def _answered(self) -> None:
         port = self._network._ports.get(self._target)
@@ -431,7 +181,7 @@ class MemoryTCPConnector:
         near.on_lost = self._lost
         # The last segment of the handshake: it precedes all data.
         near._send(partial(self._accept, far))
-        protocol = self._factory.buildProtocol(_address(*self._target))
+        protocol = self._factory.buildProtocol(tcp_address(*self._target))
         near._made(Protocol() if protocol is None else protocol)
         if protocol is None:
             near.loseConnection()
@@ -441,7 +191,7 @@ class MemoryTCPConnector:
         if network.is_silent(self._source[0], self._target[0]):
             return
         port = network._ports.get(self._target)
-        protocol = None if port is None else port.factory.buildProtocol(_address(*self._source))
+        protocol = None if port is None else port.factory.buildProtocol(tcp_address(*self._source))
         if protocol is None:
             far._lost = True
             far._notify_other(ConnectionLost() if port is None else ConnectionDone())
@@ -463,10 +213,23 @@ class MemoryTCPReactor:
     The reactor of one host, with what a TCP service needs.
 
     @ivar host: the host's IP address.
+    @ivar host6: its IPv6 address, if it has two addresses.
     """
 
-    def __init__(self, network: MemoryTCPNetwork, host: str) -> None:
+    def __init__(self, network: MemoryTCPNetwork, host: str, host6: str | None = None) -> None:
         self._network = network
+        self.host = host
+        self.host6 = host6
+
+    def move(self, host: str) -> None:
+        """
+        Replace the address of this host, L{host}.  Its ports stay bound; its connections are dead.
+        """
+        ports = self._network._ports
+        for old in [address for address in ports if address[0] == self.host]:
+            bound = ports[host, old[1]] = ports.pop(old)
+            bound._address = (host, old[1])
+        self._network.silent.add(self.host)
         self.host = host
 
     def seconds(self) -> float:
@@ -500,11 +263,12 @@ class MemoryTCPReactor:
         @raise CannotListenError: the port is in use, or C{interface} is not this host.
         """
         ports = self._network._ports
+        host = self.host if self.host6 is None or ":" not in interface else self.host6
         if port == 0:
-            port = next(number for number in range(_FIRST_FREE, 65536) if (self.host, number) not in ports)
-        if (self.host, port) in ports or interface not in ("", "0.0.0.0", "::", self.host):
+            port = next(number for number in range(_FIRST_FREE, 65536) if (host, number) not in ports)
+        if (host, port) in ports or interface not in ("", "0.0.0.0", "::", host):
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-        bound = ports[self.host, port] = MemoryTCPPort(self._network, self.host, port, factory)
+        bound = ports[host, port] = MemoryTCPPort(self._network, host, port, factory)
         factory.doStart()
         return bound
 
@@ -519,7 +283,8 @@ class MemoryTCPReactor:
         """
         Connect to an IP address. This takes two latencies.
         """
-        source = (self.host, self._network._next_port())
+        own = self.host if self.host6 is None or ":" not in host else self.host6
+        source = (own, self._network._next_port())
         connector = MemoryTCPConnector(self._network, source, (host, port), factory, timeout)
         connector.connect()
         return connector
@@ -532,16 +297,36 @@ class MemoryTCPNetwork:
     @ivar clock: the clock of all hosts.
     @ivar latency: the one-way latency in seconds: one for all pairs of hosts, or a
         function of them.
+    @ivar nats: the NATs and firewalls: connections from outside to a host behind one are
+        not answered; see L{dtt.testing.net.nat}.
+    @ivar loss: the share of segments lost, 0..1: one value or a function, as above.
+    @ivar reordering: the share of segments that are late, likewise.
+    @ivar late: the most seconds by which these are late.
     @ivar silent: hosts without a network: whatever they send and is sent to them is lost,
         and connections to them time out.
+    @ivar division: which hosts don't reach each other, as if one of them were in C{silent}.
+    @ivar open: the open ends of all connections, in the order of their start.
+    @ivar observers: called with the source and the target of each attempt to connect.
     """
 
-    def __init__(self, clock: Clock, *, latency: OfHosts = 0.01) -> None:
+    def __init__(self, clock: Clock, *, latency: OfHosts = 0.01, rng: Random | None = None) -> None:
+        """
+        @param clock: the clock of all hosts.
+        @param latency: see the attribute.
+        @param rng: decides which segments are lost or late.
+        """
         self.clock = clock
         self.latency = latency
+        self.loss: OfHosts = 0.0
+        self.reordering: OfHosts = 0.0
+        self.late = 0.2
+        self.observers: list[Callable[[tuple[str, int], tuple[str, int]], object]] = []
+        self._rng = Random(0) if rng is None else rng
         self.silent: set[str] = set()
+        self.division = Division()
+        self.nats: NATs | None = None
         self._ports: dict[tuple[str, int], MemoryTCPPort] = {}
-        self._transports: dict[MemoryTCPTransport, None] = {}
+        self.open: dict[MemoryTCPTransport, None] = {}
         self._last_port = _FIRST_FREE
 
     def reactor(self, host: str) -> MemoryTCPReactor:
@@ -554,7 +339,7 @@ class MemoryTCPNetwork:
         """
         The open ends of connections: all, or those at C{host}.
         """
-        return [each for each in self._transports if host in (None, each._host[0])]
+        return [each for each in self.open if host in (None, each._host[0])]
 
     def addresses(self) -> list[tuple[str, int]]:
         """
@@ -570,17 +355,62 @@ class MemoryTCPNetwork:
             if {end._host[0], end._peer[0]} == {one, other}:
                 end._connection_lost(Failure(ConnectionLost()))
 
+    def can_connect(self, one: str, other: str) -> bool:
+        """
+        Return whether a connection from one host to another is let through by NATs.
+        """
+        return self.nats is None or self.nats.can_connect(one, other)
+
     def is_silent(self, one: str, other: str) -> bool:
         """
         Is everything from C{one} to C{other} lost?
         """
-        return one in self.silent or other in self.silent
+        return one in self.silent or other in self.silent or self.division.separates(one, other)
 
     def delay(self, one: str, other: str) -> float:
         """
         The seconds that bytes take from C{one} to C{other}.
         """
         return between(self.latency, one, other)
+
+    def transit(self, one: str, other: str) -> float:
+        """
+        The seconds that a segment takes from C{one} to C{other}, including retransmissions.
+        """
+        delay = self.delay(one, other)
+        reordering = between(self.reordering, one, other)
+        if reordering and self._rng.random() < reordering:
+            delay += self._rng.uniform(0.0, self.late)
+        losses = self._losses(one, other)
+        if losses:
+            delay += (pow(2.0, losses) - 1) * (self.delay(other, one) + self.delay(one, other) + RETRANSMIT)
+        return delay
+
+    def connecting(self, one: str, other: str) -> float:
+        """
+        The seconds until a request to connect is answered.
+        """
+        losses = self._losses(one, other) + self._losses(other, one)
+        return self.delay(one, other) + self.delay(other, one) + CONNECT_AGAIN * (pow(2.0, losses) - 1)
+
+    def vanish(self, host: str, is_reset: bool) -> None:
+        """
+        Free all ports of a host, and end its connections, without telling its protocols:
+        its process is dead.
+
+        @param is_reset: whether the machine still runs, and resets the connections.
+        """
+        for address in [each for each in self._ports if each[0] == host]:
+            del self._ports[address]
+        for end in self.transports(host):
+            end._vanish(is_reset)
+
+    def _losses(self, one: str, other: str) -> int:
+        loss = between(self.loss, one, other)
+        losses = 0
+        while loss and losses < _MAX_LOSSES and self._rng.random() < loss:
+            losses += 1
+        return losses
 
     def advance(self, seconds: float) -> None:
         """

@@ -4,9 +4,10 @@ An in-memory UDP network, driven by a C{twisted.internet.task.Clock}.
 Rules:
   - Each host has its own reactor and an IPv4 address, an IPv6 address or one of each; all
     share one clock.
-  - A datagram arrives C{latency} seconds after it was written, or is lost. The same seed
-    gives the same losses.
+  - A datagram arrives C{latency} seconds after it was written, or is lost; it may arrive
+    twice, or late, behind others. The same seed gives the same faults.
   - Dead addresses neither send nor receive.
+  - Hosts may be behind NATs and firewalls.
   - There may be further hosts that have no reactor and only answer (C{beyond}).
 
 Code under test runs unmodified: it calls C{listenUDP}, C{callLater} and C{seconds}.
@@ -40,13 +41,17 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from dtt.testing.net.clock import advance
-from dtt.testing.net.distance import Beyond, OfHosts, between
+from dtt.testing.net.distance import Beyond, Division, OfHosts, between
+from dtt.testing.net.nat import NATs
 
 #: The host that resolves names, for latencies that depend on the host.
 _RESOLVER = "resolver"
 
 #: The first ephemeral port (IANA's dynamic range).
 _FIRST_FREE = 49152
+
+#: The number of datagrams that the log keeps. Guess: the minutes before a failure.
+LOG_LIMIT = 20000
 
 
 def _address(kind: Literal["TCP", "UDP"], host: str, port: int) -> IPv4Address | IPv6Address:
@@ -207,6 +212,13 @@ class MemoryUDPReactor:
             interface = ""
         return self._network._listen(host, port, protocol, interface)
 
+    def move(self, host: str) -> None:
+        """
+        Replace the address of this host, L{host}.  Its ports stay bound.
+        """
+        self._network._move(self.host, host)
+        self.host = host
+
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
         """
         Replace the resolver and return the previous one.
@@ -252,8 +264,13 @@ class MemoryUDPNetwork:
         function of them.
     @ivar loss: the share of datagrams that are lost, 0..1: one value or a function, as
         above.
+    @ivar duplication: the share of datagrams that arrive twice, likewise.
+    @ivar reordering: the share of datagrams that are late, likewise.
+    @ivar late: the most seconds by which these, and second copies, are late.
     @ivar beyond: hosts without a reactor that answer datagrams.
+    @ivar nats: the NATs and firewalls; see L{dtt.testing.net.nat}.
     @ivar dead: addresses, or whole hosts, that neither send nor receive.
+    @ivar division: which hosts don't reach each other.
     @ivar names: host names and their addresses; C{None}: the resolution never completes.
     @ivar log: the datagrams written, including those lost.
     @ivar observers: called with every datagram that is written.
@@ -267,7 +284,7 @@ class MemoryUDPNetwork:
         loss: OfHosts = 0.0,
         rng: Random | None = None,
         beyond: Beyond | None = None,
-        log_limit: int | None = None,
+        log_limit: int | None = LOG_LIMIT,
     ) -> None:
         """
         @param clock: the clock of all hosts.
@@ -281,8 +298,13 @@ class MemoryUDPNetwork:
         self.clock = clock
         self.latency = latency
         self.loss = loss
+        self.duplication: OfHosts = 0.0
+        self.reordering: OfHosts = 0.0
+        self.late = 0.2
         self.beyond = beyond
+        self.nats = NATs()
         self.dead: set[tuple[str, int] | str] = set()
+        self.division = Division()
         self.names: dict[str, Sequence[str] | None] = {}
         self.log: list[Datagram] = []
         self.observers: list[Callable[[Datagram], object]] = []
@@ -320,23 +342,54 @@ class MemoryUDPNetwork:
         protocol.makeConnection(bound)
         return bound
 
+    def vanish(self, host: str) -> None:
+        """
+        Free all ports of a host without telling its protocols: its process is dead.
+        """
+        for address in [each for each in self._ports if each[0] == host]:
+            del self._ports[address]
+
+    def _move(self, old: str, new: str) -> None:
+        for host, port in [address for address in self._ports if address[0] == old]:
+            bound = self._ports[new, port] = self._ports.pop((host, port))
+            bound._address = (new, port)
+
     def _is_dead(self, address: tuple[str, int]) -> bool:
         return address in self.dead or address[0] in self.dead
 
     def _write(self, datagram: Datagram) -> None:
         self._record(datagram)
         source, destination = datagram.source[0], datagram.destination[0]
-        if self._is_dead(datagram.source):
+        if self._is_dead(datagram.source) or self.division.separates(source, destination):
             return
         loss = between(self.loss, source, destination)
         if loss and self._rng.random() < loss:
             return
-        latency = between(self.latency, source, destination)
+        delays = self._delays(source, destination)
+        if self.nats:
+            way = self.nats.way_out(datagram.source, datagram.destination)
+            if way is None:
+                return
+            datagram = Datagram(*way, datagram.data)
+            destination = datagram.destination[0]
         beyond = self.beyond
-        if beyond is not None and beyond.has(destination):
-            self.clock.callLater(latency, self._answer, beyond, datagram)
-        else:
-            self.clock.callLater(latency, self._arrive, datagram)
+        for delay in delays:
+            if beyond is not None and beyond.has(destination):
+                self.clock.callLater(delay, self._answer, beyond, datagram)
+            else:
+                self.clock.callLater(delay, self._arrive, datagram)
+
+    def _delays(self, source: str, destination: str) -> tuple[float, ...]:
+        # After how many seconds a datagram arrives, once or twice.
+        latency = between(self.latency, source, destination)
+        rng = self._rng
+        reordering = between(self.reordering, source, destination)
+        if reordering and rng.random() < reordering:
+            latency += rng.uniform(0.0, self.late)
+        duplication = between(self.duplication, source, destination)
+        if duplication and rng.random() < duplication:
+            return latency, latency + rng.uniform(0.0, self.late)
+        return (latency,)
 
     def _record(self, datagram: Datagram) -> None:
         limit = self._log_limit
@@ -356,6 +409,12 @@ class MemoryUDPNetwork:
             self._write(Datagram(destination, source, reply))
 
     def _arrive(self, datagram: Datagram) -> None:
-        bound = self._ports.get(datagram.destination)
-        if bound is not None and not self._is_dead(datagram.destination):
+        destination = datagram.destination
+        if self.nats:
+            inside = self.nats.way_in(datagram.source, destination)
+            if inside is None:
+                return
+            destination = inside
+        bound = self._ports.get(destination)
+        if bound is not None and not self._is_dead(destination):
             bound.protocol.datagramReceived(datagram.data, datagram.source)

@@ -40,6 +40,7 @@ from dtt.gossip.proto.events import (
 )
 from dtt.gossip.proto.messages import Gossip, Graft, IHave, Message, Prune, decode, encode
 from dtt.gossip.proto.swarm import Swarm
+from dtt.testing.components import components
 from dtt.wire.values import GossipMessage
 
 #: One-way latency in seconds: the same for all links, or a function that draws one for each link.
@@ -195,13 +196,7 @@ class GossipNetwork:
         """
         The connected components of the graph of active views, as sets of living peers.
         """
-        parts: list[set[bytes]] = []
-        for node in self.nodes.values():
-            linked = {node.peer_id, *node.swarm.neighbors()} & self.nodes.keys()
-            touched = [part for part in parts if part & linked]
-            parts = [part for part in parts if not part & linked]
-            parts.append(linked.union(*touched))
-        return parts
+        return components({node.peer_id: node.swarm.neighbors() for node in self.nodes.values()})
 
     def asymmetric_links(self) -> list[tuple[bytes, bytes]]:
         """

@@ -21,7 +21,9 @@ from struct import unpack
 from typing import Final
 
 from dtt.dht.routing.ids import generate
+from dtt.krpc.compact import encode_address
 from dtt.krpc.messages import Query
+from dtt.testing.vast.answers import encode_reply
 from dtt.testing.vast.places import BOOTSTRAP, Place
 
 #: Nodes in a reply (C{nodes_in_response}), and in a reply to a client that has asked recently.
@@ -71,13 +73,22 @@ class BootstrapHosts:
         # The time of each client's last query, by host and client.
         self._asked: dict[tuple[str, str], float] = {}
 
-    def answer(self, query: Query, host: str, asker: str, now: float) -> tuple[bytes, bytes] | None:
+    def answer(self, query: Query, host: str, source: tuple[str, int], now: float) -> bytes | None:
         """
-        The host's id, and the entries that follow it in the reply; C{None}: no reply.
+        The reply of a host; C{None}: no reply.
 
         @param host: the address of the bootstrap host.
-        @param asker: the client's address.
+        @param source: the client's address and port.
         @param now: seconds.
+        """
+        entries = self._entries(query, host, source[0], now)
+        if entries is None:
+            return None
+        return encode_reply(query, b"", encode_address(*source), node_id=self._ids[host], entries=entries)
+
+    def _entries(self, query: Query, host: str, asker: str, now: float) -> bytes | None:
+        """
+        The entries that follow the id in the reply.
         """
         if query.method not in _ANSWERED or not query.node_id:
             return None
@@ -89,10 +100,10 @@ class BootstrapHosts:
             del self._asked[next(iter(self._asked))]
         self._asked[host, asker] = now
         if query.method == b"ping":
-            return self._ids[host], b""
+            return b""
         few = last is not None and now - last < RECENT
         nodes = b"".join(self._next(host, FEW_NODES if few else NODES))
-        return self._ids[host], b"5:nodes%d:%b" % (len(nodes), nodes)
+        return b"5:nodes%d:%b" % (len(nodes), nodes)
 
     def _next(self, host: str, count: int) -> list[bytes]:
         cursor = self._cursors[host]

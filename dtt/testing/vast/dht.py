@@ -23,7 +23,7 @@ from dtt.errors import DecodeError
 from dtt.interfaces import Contact
 from dtt.krpc.compact import decode_address, encode_address
 from dtt.krpc.messages import Query, decode
-from dtt.testing.vast.answers import Answers, encode_reply
+from dtt.testing.vast.answers import Answers
 from dtt.testing.vast.bootstrap import BootstrapHosts
 from dtt.testing.vast.manners import MANNERS, Manner
 from dtt.testing.vast.places import FIRST_BYTES, Place, Places
@@ -124,14 +124,10 @@ class VastDHT:
             return None
         if not isinstance(query, Query):
             return None
-        address = encode_address(*source)
-        if number is not None:
-            place = self._places.place(number)
-            return self._answers.answer(place, self._manner(place), query, address, now)
-        answer = self._bootstrap.answer(query, host, source[0], now)
-        if answer is None:
-            return None
-        return encode_reply(query, b"", address, node_id=answer[0], entries=answer[1])
+        if number is None:
+            return self._bootstrap.answer(query, host, source, now)
+        place = self._places.place(number)
+        return self._answers.answer(place, self._manner(place), query, encode_address(*source), now)
 
     def contact(self, number: int) -> Contact:
         """

@@ -1,5 +1,5 @@
 """
-How DHT implementations differ as servers. Pure.
+The differences between DHT implementations as servers.  Pure.
 
 Taken from measurements and sources (docs/protocol/dht.md section 1). Each L{Manner} is a
 column of that table.
@@ -68,7 +68,7 @@ class Manner:
     shadows: bool = False
 
 
-#: The implementations, by name. What the table does not say comes from the sources: libtorrent 2.1
+#: The implementations, by name.  Data that is not in the table comes from the sources: libtorrent 2.1
 #: node.cpp, mainline 7.0 rpc/server.rs, bittorrent-dht 11.0 client.js, and jech/dht dht.c.
 MANNERS: Final = {
     "libtorrent": Manner(

@@ -65,6 +65,23 @@ def member_host(index: int) -> str:
     return f"{MEMBERS}.{index >> 8}.{index & 255}.1"
 
 
+def valid_address(prefix: int, draw: int) -> tuple[str, int]:
+    """
+    Return a public address at which ids with these first bits are valid (BEP42), and the
+    last three bits of such ids.
+
+    @param prefix: the first 21 bits of the ids.
+    @param draw: chooses one of 2^22 addresses, at least 0.
+    """
+    wanted = prefix ^ _ZERO
+    bits = _LOW[wanted & 127] ^ _MIDDLE[wanted >> 7 & 127] ^ _HIGH[wanted >> 14]
+    bits ^= _SAME[draw & 3]
+    firsts = _BY_LOW_BITS[bits >> 24 & 3]
+    first = firsts[(draw >> 2) % len(firsts)]
+    ip = bits & _IP_MASK | (first & 0xFC) << 24 | (draw >> 8 & 0xFFFFFF) & ~_IP_MASK
+    return ".".join(map(str, ip.to_bytes(4))), bits >> _R_SHIFT
+
+
 def _prefix(bits: int) -> int:
     # BEP42's 21 bits for r and the masked address, 32 bits.
     return crc32c(bits.to_bytes(4)) >> 32 - _PREFIX_BITS
@@ -103,7 +120,7 @@ def _solve() -> tuple[list[int], list[int]]:
 
 
 def _tables(solution: list[int]) -> list[list[int]]:
-    # Three table look-ups of 7 bits instead of 21 conditions.
+    # Three table lookups of 7 bits instead of 21 conditions.
     tables = []
     for start in (0, 7, 14):
         table = [0]

@@ -223,17 +223,38 @@ def _running(world: World, hosts: dict[str, Path]) -> Iterator[list[Tracker]]:
         world.net.advance(5)
 
 
-def joined(setting: Setting, run: int = 0, seconds: float = 600.0) -> list[Traffic]:
+def joined(setting: Setting, run: int = 0, seconds: float = 600.0, count: int = 2) -> list[Traffic]:
     """
-    The traffic of each of two members, for C{seconds} seconds, beginning a minute after
-    both have joined.
+    The traffic of each of C{count} members, for C{seconds} seconds, beginning a minute after
+    all have joined.
     """
     world = World(setting, run)
-    with _members(world, 2) as members:
+    with _members(world, count) as members:
         at: dict[Tracker, tuple[float, int]] = {}
         world.until(gatherResults([_start(world, member, at) for member in members]), LIMIT)
         world.net.advance(60)
         return _traffic(world, members, seconds)
+
+
+def many_topics(setting: Setting, topics: int, run: int = 0, seconds: float = 300.0) -> tuple[Traffic, float]:
+    """
+    The traffic of a member with many topics, which it shares with one other member, for
+    C{seconds} seconds, beginning three minutes after both have started.
+
+    @return: the traffic, and the share of topics in which the two have met.
+    """
+    world = World(setting, run)
+    with _members(world, 2) as members:
+        for member in members:
+            member.privilegedStartService()
+            member.startService()
+            world.net.advance(1)
+        joined = [
+            [member.join(str(number), secret=b"a secret") for number in range(topics)] for member in members
+        ]
+        world.net.advance(180)
+        traffic = _traffic(world, members, seconds)[0]
+        return traffic, sum(bool(topic.neighbors()) for topic in joined[0]) / topics
 
 
 def alone(setting: Setting, run: int = 0, seconds: float = 600.0) -> tuple[Traffic, Traffic]:
@@ -275,8 +296,7 @@ def crowd(setting: Setting, count: int, run: int = 0) -> Crowd:
         publishing = []
         for writer in writers:
             world.net.advance(world.rng.uniform(0, APART / count))
-            content = GossipContent((), (), ())
-            publishing.append(Deferred.fromCoroutine(writer.publish(minute, content, "", urgent=True)))
+            publishing.append(Deferred.fromCoroutine(writer.publish(minute, GossipContent, "", urgent=True)))
         world.until(gatherResults(publishing), LIMIT)
         found: list[FoundRecord] = []
         reading = Deferred.fromCoroutine(reader.fetch((minute,), "", URGENT)).addCallback(found.extend)

@@ -22,7 +22,8 @@ from dtt.testing.net.udp import Datagram
 from dtt.testing.vast.dht import VastDHT
 from dtt.testing.vast.links import Links
 from dtt.testing.vast.places import member_host
-from dtt.tracker.tracker import KEY_FILE, Tracker
+from dtt.tracker.kept import KEY_FILE
+from dtt.tracker.tracker import Tracker
 
 #: The simulation starts within the minute after this time: in 2027 (slots depend on unix time).
 START: Final = 1_800_000_000.0
@@ -137,7 +138,7 @@ class World:
             state_dir=state_dir,
             transport=self.setting.transport,
             listen=(host, 0),
-            dht=DHTConfig(bind=host, bind6="", bootstrap=self.dht.bootstrap),
+            dht=DHTConfig(bind=host, bind6="off", bootstrap=self.dht.bootstrap),
         )
         return Tracker(self.net.reactor(host), config, lambda event: None, Random(self.rng.random()))
 

@@ -1,10 +1,11 @@
 """
 Inbound connections to the iroh endpoint.
 
-Rules: a handshake takes at most 10 s; concurrent handshakes are limited per network and
-in total (L{dtt.transport.handshakes}); those through relays count as one network.  When
-many are in progress, a peer must validate its address before it can occupy a slot (QUIC
-Retry, RFC 9000 section 8.1.2), so that spoofed addresses can't occupy all of them.
+Rules: a handshake takes at most 10 s.  When there are too many at a time, the oldest of
+the network with most is cancelled (L{dtt.transport.handshakes}); those through relays
+count as one network.  When many are in progress, a peer must validate its address
+before it can occupy a slot (QUIC Retry, RFC 9000 section 8.1.2), so that spoofed
+addresses can't occupy all of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dtt.counters import snake_case
 from dtt.transport.handshakes import HANDSHAKE_TIMEOUT, Handshakes
 from dtt.transport.iroh.bindings import IrohConnection, IrohEndpoint, IrohIncoming, split_address
 from dtt.transport.iroh.calls import Calls, IrohFailure
@@ -68,13 +70,14 @@ class Acceptor:
         clock: IReactorTime,
         calls: Calls,
         counters: Counter[str],
-        on_connection: Callable[[IrohConnection], None],
+        on_connection: Callable[[IrohConnection, tuple[str, ...]], None],
     ) -> None:
         """
         @param clock: the reactor.
         @param calls: runs the bindings' coroutines.
         @param counters: incremented for each event.
-        @param on_connection: called with each authenticated connection.
+        @param on_connection: called with each authenticated connection, and the networks of
+            its remote host, each within the one before.
         """
         self._clock = clock
         self._calls = calls
@@ -110,7 +113,9 @@ class Acceptor:
             if self._stopped:
                 result.cleanFailure()
             elif result.check(IrohFailure, DeferredTimeoutError, CancelledError):
-                self._counters["closed_handshake_failed"] += 1
+                # The code that cancels a handshake counts it.
+                if not result.check(CancelledError):
+                    self._counters["closed_handshake_failed"] += 1
                 result.cleanFailure()
             else:
                 self._log.failure("unexpected error while accepting a connection", result)
@@ -118,10 +123,14 @@ class Acceptor:
         running.addBoth(over)
 
     async def _start_handshake(self, incoming: IrohIncoming) -> None:
-        handshake = Deferred.fromCoroutine(self._handshake(incoming))
+        def close(reason: str) -> None:
+            self._counters["closed_" + snake_case(reason)] += 1
+            handshake.cancel()
+
+        handshake = Deferred.fromCoroutine(self._handshake(incoming, close))
         self._run(handshake.addTimeout(HANDSHAKE_TIMEOUT, self._clock))
 
-    async def _handshake(self, incoming: IrohIncoming) -> None:
+    async def _handshake(self, incoming: IrohIncoming, close: Callable[[str], None]) -> None:
         source = await self._calls.call(incoming.remote_addr())
         if len(self.handshakes) >= RETRY_THRESHOLD and not await self._calls.call(
             incoming.remote_addr_validated()
@@ -129,18 +138,11 @@ class Acceptor:
             self._counters["handshake_retried"] += 1
             await self._calls.call(incoming.retry())
             return
-        turn: Deferred[None] = Deferred()
         host = split_address(source.addr)[0] if source.is_ip() else None
-        slot = self.handshakes.enter(host, lambda: turn.callback(None))
-        if slot is None:
-            self._counters["closed_too_many_handshakes"] += 1
-            await self._calls.call(incoming.refuse())
-            return
+        slot = self.handshakes.enter(host, self._clock.seconds(), close)
         try:
-            if not slot.running:
-                await turn
             accepting = await self._calls.call(incoming.accept())
             connection = await self._calls.call(accepting.connect())
         finally:
             self.handshakes.leave(slot)
-        self._on_connection(connection)
+        self._on_connection(connection, slot.networks)

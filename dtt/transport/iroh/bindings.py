@@ -1,5 +1,5 @@
 """
-The Python bindings of iroh, as far as dtt uses them.
+The part of iroh's Python bindings that dtt uses.
 
 Rules (docs/protocol/gossip.md section 14): the package C{iroh} (extra C{iroh}) is
 imported only when its transport is requested; everything else works without it.  Its
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, cast, get_type_hints
 
 from dtt.errors import UsageError
@@ -49,6 +50,18 @@ class IrohRecvStream(Protocol):
         """Return between 1 and C{size_limit} bytes, or C{b""} at FIN."""
 
 
+class IrohBiStream(Protocol):
+    """
+    A bidirectional stream.
+    """
+
+    def send(self) -> IrohSendStream:
+        """Return the half on which we send."""
+
+    def recv(self) -> IrohRecvStream:
+        """Return the half on which the peer sends."""
+
+
 class IrohEndpointId(Protocol):
     """
     A peer id.
@@ -66,8 +79,11 @@ class IrohConnection(Protocol):
     async def accept_uni(self) -> IrohRecvStream:
         """Return the next unidirectional stream that the peer opens."""
 
-    async def accept_bi(self) -> object:
+    async def accept_bi(self) -> IrohBiStream:
         """Return the next bidirectional stream that the peer opens."""
+
+    async def open_bi(self) -> IrohBiStream:
+        """Open a bidirectional stream; the peer sees it with the first bytes."""
 
     async def open_uni(self) -> IrohSendStream:
         """Open a unidirectional stream; waits while the peer's stream limit is reached."""
@@ -80,6 +96,31 @@ class IrohConnection(Protocol):
 
     def remote_id(self) -> IrohEndpointId:
         """Return the id of the remote end."""
+
+    def paths(self) -> Sequence[IrohPath]:
+        """Return the network paths."""
+
+
+class IrohPath(Protocol):
+    """
+    One network path of a connection.
+    """
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether it is used now."""
+
+    @property
+    def is_relay(self) -> bool:
+        """Whether it goes through a relay."""
+
+    @property
+    def remote_addr(self) -> str:
+        """The address of the remote end, or of the relay."""
+
+    @property
+    def rtt_ms(self) -> int:
+        """The round trip in milliseconds."""
 
 
 class IrohAccepting(Protocol):

@@ -41,6 +41,10 @@ T = TypeVar("T")
 #: Seconds for each step of the shutdown at exit.  Guess: it takes milliseconds.
 EXIT_TIMEOUT = 1.0
 
+#: Seconds of one turn of the reactor after which further results wait for the next (guess: see
+#: L{dtt.transport.share}).
+TURN = 0.008
+
 #: Seconds for a thread to return into the library after delivering its result (guess).
 _RETURN = 0.01
 
@@ -207,7 +211,7 @@ class Calls:
 
     def __init__(self, reactor: Any, error_class: type[Exception]) -> None:
         """
-        @param reactor: provides C{IReactorFromThreads}.
+        @param reactor: provides C{IReactorFromThreads} and C{IReactorTime}.
         @param error_class: the bindings' C{IrohError}.
         """
         self._reactor = reactor
@@ -304,9 +308,12 @@ class Calls:
     def _run(self) -> None:
         # Reset first, so that anything queued from now on wakes the reactor again.
         self._woken = False
+        end = self._reactor.seconds() + TURN
         for _ in range(len(self._queue)):
             function, args = self._queue.popleft()
             function(*args)
+            if self._reactor.seconds() > end:
+                break
         if self._queue and not self._woken:
             self._woken = True
             self._reactor.callFromThread(self._run)

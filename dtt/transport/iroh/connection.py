@@ -11,29 +11,53 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from secrets import token_bytes
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dtt.deferreds import cancel_if_active
-from dtt.interfaces import PeerId
+from dtt.interfaces import LinkPath, PeerId
 from dtt.transport.iroh.bindings import IrohConnection
 from dtt.transport.iroh.calls import Calls
 from dtt.transport.iroh.loops import Loops
+from dtt.transport.iroh.proofs import SIZE, Proofs
+from dtt.transport.iroh.proving import ProofStream
 from dtt.transport.iroh.receiving import ReceiveStreams
 from dtt.transport.iroh.sending import FINISH_TIMEOUT, SendStreams
+from dtt.transport.share import Share
 
 #: The reason sent with a close (docs/protocol/gossip.md section 5; informational).
 GOODBYE = b"close from disconnect"
 
 
+#: The reason with which a peer that has no room for another connection closes it.
+NO_ROOM = "too many connections"
+
+
 class Owner(Protocol):
     """
     Receives the events of a connection.
+
+    @ivar own_id: our peer id (32 bytes).
+    @ivar share: divides the turns of the reactor among its connections.
+    @ivar max_message_size: the size in bytes of the largest message.
     """
 
-    def header_received(self, connection: QuicConnection, topic_id: bytes) -> None:
-        """The peer has opened a stream for C{topic_id}."""
+    own_id: PeerId
+    share: Share
+    max_message_size: int
+
+    def header_received(self, connection: QuicConnection, topic_id: bytes) -> bool:
+        """The peer has opened a stream for C{topic_id}; return whether the topic is open."""
+
+    def proof_received(self, connection: QuicConnection, frame: bytes) -> None:
+        """
+        Handle a nonce or a tag (32 bytes); an exception closes the connection.
+        """
+
+    def outgoing_proofs(self, connection: QuicConnection) -> bytes:
+        """Return the proofs to send now."""
 
     def messages_received(self, connection: QuicConnection, topic_id: bytes, messages: list[bytes]) -> None:
         """
@@ -54,6 +78,9 @@ class QuicConnection:
 
     @ivar peer_id: peer id of the remote end (32 bytes).
     @ivar opened_by_us: whether this side dialled.
+    @ivar proofs: which topics the peer has proved.
+    @ivar networks: the networks of the remote host, each within the one before; one
+        name for all connections through relays, and one for those that we dialled.
     """
 
     def __init__(
@@ -76,11 +103,12 @@ class QuicConnection:
         """
         self.peer_id: PeerId = connection.remote_id().to_bytes()
         self.opened_by_us = opened_by_us
+        self.networks: tuple[str, ...] = ("dialled",)
         self._clock = clock
         self._connection = connection
         self._owner = owner
         self._on_closed = on_closed
-        self._loops = Loops(clock, calls)
+        self._loops = Loops(clock, calls, owner.share)
         self._sending = SendStreams(self._loops, connection, self.abort, owner.writable)
         self._receiving = ReceiveStreams(
             self._loops,
@@ -90,12 +118,33 @@ class QuicConnection:
             self.abort,
             self._ended,
         )
+        self._receiving.max_message_size = owner.max_message_size
+        self.proofs = Proofs(token_bytes(SIZE), owner.own_id, self.peer_id, opened_by_us)
+        self._proving = ProofStream(
+            self._loops,
+            connection,
+            self.proofs,
+            partial(owner.outgoing_proofs, self),
+            partial(owner.proof_received, self),
+            self.abort,
+        )
         self._closing = False
         self._lost = False
         self._timeout: IDelayedCall | None = None
 
     def __repr__(self) -> str:
         return f"<QuicConnection {'to' if self.opened_by_us else 'from'} {self.peer_id.hex()[:10]}>"
+
+    @property
+    def path(self) -> LinkPath:
+        """
+        The path to the peer, for status pages.
+        """
+        for path in () if self._lost else self._connection.paths():
+            if path.is_selected:
+                address = None if path.is_relay else path.remote_addr
+                return LinkPath("iroh", address, path.rtt_ms / 1000)
+        return LinkPath("iroh")
 
     @property
     def unsent(self) -> int:
@@ -109,6 +158,24 @@ class QuicConnection:
         Start reading.  The owner may receive any event from now on.
         """
         self._receiving.start()
+        # What has arrived already may have ended the connection.
+        if not self._lost:
+            self._proving.start(self.opened_by_us)
+
+    def prove(self, topic_id: bytes) -> None:
+        """
+        Send the proof that we know the topic's secret, unless it was sent.
+        """
+        if not self._lost:
+            self.proofs.prove(topic_id)
+            self._proving.wake()
+
+    def send_proofs(self) -> None:
+        """
+        Send the proofs that have waited for the peer.
+        """
+        if not self._lost:
+            self._proving.wake()
 
     def send(self, topic_id: bytes, message: bytes) -> None:
         """
@@ -148,8 +215,13 @@ class QuicConnection:
         """
         Handle an end of the connection that we did not cause.
         """
-        words = self._connection.close_reason() or ""
-        self._end("" if self._closing else "timed out" if "timed out" in words.lower() else "by peer")
+        words = (self._connection.close_reason() or "").lower()
+        reason = "by peer"
+        if "timed out" in words:
+            reason = "timed out"
+        elif NO_ROOM in words:
+            reason = "the peer has too many connections"
+        self._end("" if self._closing else reason)
 
     def _end(self, reason: str) -> None:
         if self._lost:
@@ -161,6 +233,6 @@ class QuicConnection:
         self._sending.stop()
         self._connection.close(1 if reason else 0, reason.encode("ascii") or GOODBYE)
         # They refer to this object, and the library keeps the socket while a connection is referenced.
-        del self._sending, self._receiving
+        del self._sending, self._receiving, self._proving
         self._on_closed()
         self._owner.connection_lost(self, reason)

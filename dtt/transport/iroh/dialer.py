@@ -4,8 +4,8 @@ Dials over iroh.
 Rules: the library tries all addresses of a peer and its relay concurrently, and
 verifies its id; for us this is one attempt.  If the library can't parse a relay's URL,
 the other addresses are tried without it.  If another key answers at one address
-(L{dtt.transport.iroh.suspects}), each address becomes an attempt of its own, made by an
-endpoint of its own (L{dtt.transport.iroh.spare_endpoints}).
+(L{dtt.transport.iroh.suspects}), each address becomes a separate attempt, with a separate endpoint
+(L{dtt.transport.iroh.spare_endpoints}).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dtt.errors import DialFailed
+from dtt.errors import DialFailed, NoRoom
 from dtt.interfaces import PeerId
 from dtt.transport.dialing import DIAL_TIMEOUT, Dials
 from dtt.transport.iroh.bindings import Bindings, IrohConnection, IrohEndpoint
@@ -105,6 +105,12 @@ class QuicDialing:
         @return: fires when the peer is connected; fails with L{DialFailed}.
         """
         return self._dials.dial(peer_id, [addresses] if addresses or self._by_id else [])
+
+    def is_full(self, peer_id: PeerId) -> bool:
+        """
+        Return whether C{peer_id} is not dialled because too many others are.
+        """
+        return self._dials.is_full(peer_id)
 
     def connected(self, peer_id: PeerId) -> None:
         """
@@ -232,4 +238,4 @@ class QuicDialing:
 
     def _hand_over(self, connection: IrohConnection, on_closed: Callable[[], None] = _nothing) -> None:
         if not self._on_connection(connection, on_closed):
-            raise DialFailed("too many connections")
+            raise NoRoom("too many connections")

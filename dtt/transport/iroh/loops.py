@@ -3,8 +3,9 @@ The coroutines that serve one iroh connection, and that stop together.
 
 Rules: stopping cancels what the coroutines wait for, not the coroutines themselves: the
 one that is running (possibly the one that calls L{Loops.stop}) ends at its next wait.
-Together they do a bounded amount of work per reactor turn, however many they are and
-however much has arrived; then they queue for the next turn.
+Together with those of all other connections they do a bounded amount of work per reactor
+turn, however many they are and however much has arrived; then they queue for the next
+turn (L{dtt.transport.share}).
 """
 
 from __future__ import annotations
@@ -19,12 +20,9 @@ from twisted.python.failure import Failure
 
 from dtt.errors import RemoteError
 from dtt.transport.iroh.calls import Calls
+from dtt.transport.share import PORTION, Share
 
 T = TypeVar("T")
-
-#: Units of work per reactor turn: a message, a read, a new stream (guess: a turn takes some
-#: milliseconds, and everything written in one turn is written together).
-WORK_PER_TURN = 512
 
 
 class Loops:
@@ -35,18 +33,19 @@ class Loops:
     @ivar stopped: whether L{stop} was called.
     """
 
-    def __init__(self, clock: IReactorTime, calls: Calls) -> None:
+    def __init__(self, clock: IReactorTime, calls: Calls, share: Share) -> None:
         """
-        @param clock: schedules reactor turns.
+        @param clock: the reactor's clock.
         @param calls: runs the bindings' coroutines.
+        @param share: divides the turns of the reactor among all connections.
         """
         self.clock = clock
         self.stopped = False
         self._calls = calls
         self._waiting: dict[Deferred[Any], None] = {}
-        self._budget = WORK_PER_TURN
+        self._share = share
         self._queue: deque[Deferred[None]] = deque()
-        self._scheduled = False
+        self._queued = False
 
     def run(self, loop: Coroutine[Any, Any, None], on_failed: Callable[[Failure], None]) -> Deferred[None]:
         """
@@ -92,7 +91,7 @@ class Loops:
             raise CancelledError
         return result
 
-    async def take_work(self, wanted: int = 1) -> int:
+    async def take_work(self, wanted: int = PORTION) -> int:
         """
         Reserve units of work in this reactor turn; if none are left, queue for a later
         turn.
@@ -100,27 +99,32 @@ class Loops:
         @param wanted: how many to reserve at most.
         @return: how many may be done now, 1..C{wanted}.
         """
-        while not self._budget:
+        while not (taken := self._share.take(wanted)):
             turn: Deferred[None] = Deferred(self._queue.remove)
             self._queue.append(turn)
-            self._schedule_turn()
+            self._wait()
             await self.wait(turn)
-        taken = min(wanted, self._budget)
-        self._budget -= taken
         return taken
 
-    def _schedule_turn(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self.clock.callLater(0, self._next_turn)
+    def work_done(self, unused: int = 0) -> None:
+        """
+        Note that the work of the last L{take_work} is done.
+
+        @param unused: units that were not needed; may be negative.
+        """
+        self._share.done(unused)
+
+    def _wait(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._share.wait(self._next_turn)
 
     def _next_turn(self) -> None:
-        self._scheduled = False
-        self._budget = WORK_PER_TURN
-        while self._queue and self._budget:
+        self._queued = False
+        while self._queue and self._share.free():
             self._queue.popleft().callback(None)
         if self._queue:
-            self._schedule_turn()
+            self._wait()
 
     def stop(self) -> None:
         """

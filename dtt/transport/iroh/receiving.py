@@ -5,13 +5,19 @@ Rules (docs/protocol/gossip.md sections 4, 5 and 11): unidirectional streams are
 accepted until the connection ends, and each is read to its end, however slow the
 application is.  A stream is never stopped on a connection that stays open
 (docs/protocol/gossip.md section 11, Q3): any protocol violation ends the whole
-connection.  A header must be complete 10 s after its stream was opened; a bidirectional
-stream is an error.  What arrived before the connection ended is still read.
+connection.  A header must be complete 10 s after its stream was opened.  What arrived
+before the connection ended is still read.
+
+A stranger may open streams, so an idle stream costs little: while a read waits, the
+library holds a buffer of its size.  Reads are small until much has arrived, and few
+streams of a connection have large ones at a time.  Streams whose header is incomplete,
+streams of topics that are not open, and streams of the same topic are limited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -23,12 +29,18 @@ from dtt.transport.backpressure import short_reason
 from dtt.transport.iroh.bindings import IrohConnection, IrohRecvStream
 from dtt.transport.iroh.calls import IrohFailure
 from dtt.transport.iroh.loops import Loops
-from dtt.transport.iroh.stream_parser import StreamParser
+from dtt.transport.iroh.stream_parser import MAX_RECEIVED, StreamParser
 
-#: Bytes of one read, and of the next read after a full one (measured: the overhead of one read
-#: equals that of several messages).  While a read waits, the library holds a buffer of that size
-#: for each stream.
-READ_SIZE, NEXT_READ_SIZE = 64 * 1024, 256 * 1024
+#: Bytes of a read while the header is incomplete.
+HEADER_READ = 512
+
+#: Bytes of a read; a full one is followed by one of the next size, and one that would have fitted
+#: into the size before by that.  Measured: the overhead of one read equals that of several messages.
+READ_SIZES = (4 * 1024, 64 * 1024, 256 * 1024)
+
+#: Streams of a connection whose reads are larger than the first of L{READ_SIZES} (guess: more topics
+#: than are busy at the same time).
+MAX_LARGE_READS = 4
 
 #: Seconds from a stream's opening to the end of its header (guess; a stream becomes visible to us
 #: with its first bytes).
@@ -37,10 +49,24 @@ HEADER_TIMEOUT = 10.0
 #: Concurrently open streams per peer (iroh allows 100; docs/protocol/gossip.md section 5).
 MAX_STREAMS = 100
 
+#: Units of work of a new stream, and of a read (measured: as many messages take as long).
+ACCEPT_UNITS, READ_UNITS = 8, 4
+
+#: Open streams whose header is incomplete (guess: a header is in the same packet as the first bytes
+#: that make its stream visible, unless packets were lost).
+MAX_WITHOUT_HEADER = 32
+
+#: Open streams of topics that we have not opened, and of one topic that we have (guess: 16 as over
+#: streams, docs/protocol/streams.md section 1; an honest peer has one stream of a topic, and some
+#: that it has finished).
+MAX_UNKNOWN, MAX_PER_TOPIC = 16, 8
+
 
 class ReceiveStreams:
     """
     The receiving half of a connection.
+
+    @ivar max_message_size: the size in bytes of the largest message.
     """
 
     _log = Logger()
@@ -49,7 +75,7 @@ class ReceiveStreams:
         self,
         loops: Loops,
         connection: IrohConnection,
-        on_header: Callable[[bytes], None],
+        on_header: Callable[[bytes], bool],
         on_messages: Callable[[bytes, list[bytes]], None],
         on_failed: Callable[[str], None],
         on_end: Callable[[], None],
@@ -57,7 +83,8 @@ class ReceiveStreams:
         """
         @param loops: runs the readers.
         @param connection: the bindings' connection.
-        @param on_header: called with the topic id of a new stream.
+        @param on_header: called with the topic id of a new stream; returns whether the
+            topic is open.
         @param on_messages: called with topic id and encoded messages; may raise.
         @param on_failed: called with a reason when the peer violated the protocol.
         @param on_end: called when the connection has ended, after everything that
@@ -69,8 +96,11 @@ class ReceiveStreams:
         self._on_messages = on_messages
         self._on_failed = on_failed
         self._on_end = on_end
+        self.max_message_size = MAX_RECEIVED
         self._running = 0
-        self._reading = 0
+        # Open streams by topic id; C{None}: without a header, C{b""}: of topics that are not open.
+        self._open: Counter[bytes | None] = Counter()
+        self._large = 0
 
     def start(self) -> None:
         """
@@ -78,7 +108,6 @@ class ReceiveStreams:
         """
         self._running = 1
         self._run(self._accept())
-        self._run(self._accept_bidirectional())
         self._over(None)
 
     def _run(self, loop: Coroutine[Any, Any, None]) -> None:
@@ -103,43 +132,100 @@ class ReceiveStreams:
 
     async def _accept(self) -> None:
         while True:
-            await self._loops.take_work()
+            await self._loops.take_work(ACCEPT_UNITS)
             stream = await self._loops.call(self._connection.accept_uni())
-            if self._reading >= MAX_STREAMS:
+            if self._open.total() >= MAX_STREAMS or self._open[None] >= MAX_WITHOUT_HEADER:
                 raise DecodeError("too many streams")
             self._run(self._read(stream))
-
-    async def _accept_bidirectional(self) -> None:
-        await self._loops.call(self._connection.accept_bi())
-        raise DecodeError("bidirectional stream")
 
     async def _read(self, stream: IrohRecvStream) -> None:
         """
         Read one stream to its end.
         """
-        loops = self._loops
-        parser = StreamParser()
-        timeout = loops.clock.callLater(HEADER_TIMEOUT, self._on_failed, "no stream header")
-        self._reading += 1
+        parser = StreamParser(self.max_message_size)
+        self._open[None] += 1
+        kind = None
         try:
-            size = READ_SIZE
-            while data := await loops.call(stream.read(size)):
-                size = NEXT_READ_SIZE if len(data) == size else READ_SIZE
-                await loops.take_work()
-                messages = parser.feed(data)
-                while messages:
-                    count = await loops.take_work(len(messages))
-                    assert parser.topic_id is not None
-                    self._on_messages(parser.topic_id, messages[:count])
-                    if loops.stopped:
-                        return
-                    del messages[:count]
+            await self._read_header(stream, parser)
+            topic_id = parser.topic_id
+            if topic_id is None:
+                return
+            known = self._on_header(topic_id)
+            self._open[None] -= 1
+            kind = topic_id if known else b""
+            self._open[kind] += 1
+            if self._open[kind] > (MAX_PER_TOPIC if known else MAX_UNKNOWN):
+                raise DecodeError("too many streams")
+            await self._read_messages(stream, parser, topic_id, READ_SIZES if known else READ_SIZES[:1])
+        finally:
+            self._open[kind] -= 1
+            if not self._open[kind]:
+                del self._open[kind]
+
+    async def _read_header(self, stream: IrohRecvStream, parser: StreamParser) -> None:
+        """
+        Read until the topic is known, or to the end of the stream.  Messages that have
+        arrived with the header are left in C{parser}.
+        """
+        loops = self._loops
+        timeout = loops.clock.callLater(HEADER_TIMEOUT, self._on_failed, "no stream header")
+        try:
+            while parser.topic_id is None:
+                data = await loops.call(stream.read(HEADER_READ))
+                await loops.take_work(READ_UNITS)
+                if not data:
+                    parser.end()
+                    return
+                parser.feed(data, 0)
                 if parser.fault is not None:
                     raise DecodeError(parser.fault)
-                if timeout.active() and parser.topic_id is not None:
-                    timeout.cancel()
-                    self._on_header(parser.topic_id)
-            parser.end()
         finally:
-            self._reading -= 1
             cancel_if_active(timeout)
+
+    async def _read_messages(
+        self, stream: IrohRecvStream, parser: StreamParser, topic_id: bytes, sizes: Sequence[int]
+    ) -> None:
+        """
+        Read messages to the end of the stream.
+
+        @param sizes: the bytes of a read, as in L{READ_SIZES}.
+        """
+        await self._deliver(parser, topic_id, b"")
+        level = 0
+        while data := await self._read_some(stream, sizes[level]):
+            if len(data) == sizes[level]:
+                level = min(level + 1, len(sizes) - 1)
+            elif level and len(data) <= sizes[level - 1]:
+                level -= 1
+            if level and self._large >= MAX_LARGE_READS:
+                level = 0
+            await self._deliver(parser, topic_id, data)
+        parser.end()
+
+    async def _read_some(self, stream: IrohRecvStream, size: int) -> bytes:
+        large = size > READ_SIZES[0]
+        self._large += large
+        try:
+            return await self._loops.call(stream.read(size))
+        finally:
+            self._large -= large
+
+    async def _deliver(self, parser: StreamParser, topic_id: bytes, data: bytes) -> None:
+        """
+        Pass on the messages that C{data} completes, as many at a time as a turn of the
+        reactor has room for.
+        """
+        loops = self._loops
+        needed = READ_UNITS
+        while data or parser.pending:
+            units = await loops.take_work()
+            messages = parser.feed(data, units)
+            data = b""
+            if messages:
+                self._on_messages(topic_id, messages)
+                if loops.stopped:
+                    return
+            loops.work_done(parser.unused - needed)
+            needed = 0
+            if parser.fault is not None:
+                raise DecodeError(parser.fault)

@@ -12,7 +12,6 @@ nothing for 30 s while callers wait for it (docs/protocol/streams.md section 1).
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import accumulate
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -21,16 +20,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dtt.deferreds import Waiters, cancel_if_active
-from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, SlowReaderTimeout
+from dtt.transport.backpressure import UNSENT_LIMIT, WRITABLE, SlowReaderTimeout, take_bytes
 from dtt.transport.iroh.bindings import IrohConnection
 from dtt.transport.iroh.calls import IrohFailure
 from dtt.transport.iroh.loops import Loops
-from dtt.transport.iroh.stream_parser import MAX_SENT
 from dtt.wire.length_prefix import HEADER_SIZE, encode_length, prefix
 
-#: Bytes of one write, and by how much its last frame may exceed them (guess: large enough that the
-#: cost per byte is negligible).
-MAX_WRITE, _BEYOND = 256 * 1024, HEADER_SIZE + MAX_SENT
+#: Bytes of one write (guess: large enough that the cost per byte is negligible).
+MAX_WRITE = 256 * 1024
 
 #: Seconds for finished streams to be acknowledged (docs/protocol/gossip.md section 1, stream
 #: finishing timeout).
@@ -44,13 +41,13 @@ MAX_FINISHING = 64
 @define(slots=True, eq=False)
 class _Stream:
     """
-    @ivar queue: unwritten bytes: for each frame its length, then its body (joining them
-        here would copy the body once more).
+    @ivar queue: unwritten frames, in one buffer: so they cost what they count, however
+        small they are.
     @ivar finishing: whether no more messages are added.
     @ivar idle: what the writer waits for while the queue is empty.
     """
 
-    queue: list[bytes] = field(factory=list, repr=False)
+    queue: bytearray = field(factory=bytearray, repr=False)
     finishing: bool = False
     idle: Deferred[None] | None = None
 
@@ -100,7 +97,8 @@ class SendStreams:
         if self._stopped:
             return
         stream = self._streams.get(topic_id) or self._open(topic_id)
-        stream.queue += (encode_length(len(message)), message)
+        stream.queue += encode_length(len(message))
+        stream.queue += message
         self.unsent += HEADER_SIZE + len(message)
         if stream.idle is not None:
             self._later(stream)
@@ -163,7 +161,7 @@ class SendStreams:
 
     def _open(self, topic_id: bytes) -> _Stream:
         stream = self._streams[topic_id] = _Stream()
-        stream.queue.append(prefix(topic_id))
+        stream.queue += prefix(topic_id)
         self.unsent += HEADER_SIZE + len(topic_id)
         self._loops.run(self._write(stream), self._failed)
         return stream
@@ -196,7 +194,7 @@ class SendStreams:
         out = await self._loops.call(self._connection.open_uni())
         while True:
             while stream.queue:
-                data = self._take(stream)
+                data = take_bytes(stream.queue, MAX_WRITE)
                 await self._loops.call(out.write_all(data))
                 self._written(len(data))
             if stream.finishing:
@@ -210,16 +208,6 @@ class SendStreams:
     async def _idle(self, stream: _Stream) -> None:
         stream.idle = Deferred()
         await self._loops.wait(stream.idle)
-
-    def _take(self, stream: _Stream) -> bytes:
-        queue = stream.queue
-        end = len(queue)
-        if self.unsent > MAX_WRITE + _BEYOND:
-            sizes = enumerate(accumulate(map(len, queue)), 1)
-            end = next((number for number, size in sizes if size >= MAX_WRITE), end)
-        data = b"".join(queue[:end])
-        del queue[:end]
-        return data
 
     def _written(self, size: int) -> None:
         before = self.unsent

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from dtt.errors import DialFailed
+from dtt.errors import DialFailed, NoRoom
 from dtt.transport.iroh.acceptor import serve_incoming
 from dtt.transport.iroh.bindings import IrohEndpoint, IrohIncoming
 from dtt.transport.iroh.calls import Calls, IrohFailure
@@ -54,7 +54,7 @@ class SpareEndpoints:
         @raise DialFailed: there are too many, or it can't be bound.
         """
         if len(self.open) >= MAX_SPARES:
-            raise DialFailed("too many dials")
+            raise NoRoom("too many dials")
         self.open.append(None)
         try:
             endpoint: IrohEndpoint = await self._calls.call(self._builder().bind())

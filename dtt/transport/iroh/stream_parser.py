@@ -8,11 +8,14 @@ others are gossip C{Message}s of that topic.
 
 from __future__ import annotations
 
+import sys
+
 from dtt.errors import DecodeError
 from dtt.wire.length_prefix import LengthPrefixed
 
-#: The largest body that we write, and that we accept (docs/protocol/gossip.md section 4).
-MAX_SENT, MAX_RECEIVED = 4095, 4096
+#: The largest body that we accept by default (docs/protocol/gossip.md section 4); what we write is
+#: smaller.
+MAX_RECEIVED = 4096
 
 #: Bytes in the body of a header.
 TOPIC_SIZE = 32
@@ -33,25 +36,51 @@ class StreamParser:
 
     __slots__ = ("_pieces", "fault", "topic_id")
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = MAX_RECEIVED) -> None:
+        """
+        @param largest: the size in bytes of the largest body.
+        """
         self.topic_id: bytes | None = None
         self.fault: str | None = None
-        self._pieces = LengthPrefixed(MAX_RECEIVED)
+        self._pieces = LengthPrefixed(largest)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    @property
+    def pending(self) -> bool:
         """
-        Return the encoded messages that C{data} completes.  The parser must not be used
-        after it has set L{fault}.
+        Whether complete messages may be left that L{feed} has not returned.
         """
-        data, pieces = self._pieces.feed(data)
-        self.fault = self._pieces.fault
-        if self.topic_id is None and pieces:
-            start, end = pieces.pop(0)
+        return self._pieces.pending
+
+    @property
+    def unused(self) -> int:
+        """
+        The units that the last L{feed} did not use; may be negative.
+        """
+        return self._pieces.unused
+
+    def feed(self, data: bytes, units: int = sys.maxsize) -> list[bytes]:
+        """
+        Return the encoded messages that C{data} completes, or the first ones.  The
+        parser must not be used after it has set L{fault}.
+
+        @param data: what was received; C{b""} to get more of what is L{pending}.
+        @param units: how much work the caller may do
+            (L{dtt.wire.length_prefix.LengthPrefixed.feed}).
+        """
+        if self.topic_id is None:
+            data, pieces = self._pieces.feed(data, 1)
+            self.fault = self._pieces.fault
+            if not pieces:
+                return []
+            ((start, end),) = pieces
             # Bytes after a decoded value are ignored (docs/protocol/gossip.md section 2).
             if end - start < TOPIC_SIZE:
                 self.fault = "bad stream header"
                 return []
             self.topic_id = data[start : start + TOPIC_SIZE]
+            data = b""
+        data, pieces = self._pieces.feed(data, units)
+        self.fault = self._pieces.fault
         return [data[start:end] for start, end in pieces]
 
     def end(self) -> None:

@@ -8,7 +8,8 @@ L{dtt.transport.iroh.connection} carries streams, L{dtt.transport.iroh.connectio
 decides which connection serves which peer and topic.  This module combines them.
 
 Unlike the streams transport, iroh-gossip has no admission: any peer that knows the
-topic id may take part.
+topic id may take part, unless the settings require proofs of the secret, which dtt
+members exchange (docs/protocol/gossip.md section 16).
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.deferreds import cancel_if_active
-from dtt.errors import DialFailed
+from dtt.errors import DialFailed, NoRoom
 from dtt.identity import PeerKey
-from dtt.interfaces import IListener, ITopicLinks, PeerId
-from dtt.net.local import listening_addresses, local_addresses
+from dtt.interfaces import ILinkPaths, IListener, ITopicLinks, LinkPath, PeerId
+from dtt.net.local import interfaces_of, listening_addresses
 from dtt.transport.iroh.acceptor import Acceptor
 from dtt.transport.iroh.bindings import Bindings, IrohConnection, IrohEndpoint, load_bindings
 from dtt.transport.iroh.calls import Calls, IrohFailure
-from dtt.transport.iroh.connection import QuicConnection
+from dtt.transport.iroh.connection import NO_ROOM, QuicConnection
 from dtt.transport.iroh.connections import Peers
 from dtt.transport.iroh.dialer import QuicDialing
 from dtt.transport.iroh.endpoint import NO_SERVERS, QuicEndpoint, Servers
+from dtt.transport.settings import TransportSettings
 from dtt.transport.table import STOP_TIMEOUT
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, Address, PeerAddress, RelayAddress
 
@@ -48,7 +50,7 @@ GOODBYE_TIMEOUT = 1.0
 WATCH_INTERVAL = 5.0
 
 
-@implementer(IListener)
+@implementer(IListener, ILinkPaths)
 class IrohTransport:
     """
     An L{IListener} over the iroh bindings.
@@ -57,13 +59,15 @@ class IrohTransport:
     @ivar peer_id: our peer id (32 bytes).
     @ivar port: the bound UDP port; C{None} before L{listen}.
     @ivar finds_peers: whether L{dial} may find a peer by its id alone.
+    @ivar lists_loopback: whether L{addresses} lists loopback addresses if there are no
+        others.
     @ivar counters: events by name.
     @ivar peers: the table of connections.
     """
 
     _log = Logger()
 
-    kind = IROH
+    kinds = (IROH,)
 
     def __init__(
         self,
@@ -71,28 +75,31 @@ class IrohTransport:
         key: PeerKey,
         *,
         servers: Servers = NO_SERVERS,
-        on_addresses_changed: Callable[[], None] = lambda: None,
-        interface_addresses: Callable[[], Sequence[str]] = local_addresses,
+        settings: TransportSettings | None = None,
+        interface_addresses: Callable[[], Sequence[str]] | None = None,
         bindings: Bindings | None = None,
     ) -> None:
         """
         @param reactor: provides C{IReactorTime} and C{IReactorFromThreads}.
         @param key: the peer key; it is never written anywhere.
         @param servers: the servers to use; by default none.
-        @param on_addresses_changed: called when the result of L{addresses} has changed.
-        @param interface_addresses: returns the IP literals of this machine.
+        @param settings: the settings; C{None}: the defaults.
+        @param interface_addresses: returns the IP literals of this machine; C{None}: see
+            L{interfaces_of<dtt.net.local.interfaces_of>}.
         @param bindings: the module C{iroh}, or a replacement.
         @raise UsageError: the package is not installed, or an argument is invalid.
         """
         bindings = bindings or load_bindings()
+        settings = settings or TransportSettings()
         self.peer_id = key.peer_id
         self.port: int | None = None
+        self.lists_loopback = True
         self.counters: Counter[str] = Counter()
         self._reactor = reactor
         self._calls = Calls(reactor, bindings.IrohError)
         self._endpoint = QuicEndpoint(reactor, bindings, self._calls, key, servers)
         self.finds_peers = self._endpoint.finds_peers
-        self.peers = Peers(reactor, self.counters, self._all_gone)
+        self.peers = Peers(reactor, key.peer_id, self.counters, self._all_gone, settings)
         self._acceptor = Acceptor(reactor, self._calls, self.counters, self._accepted)
         self._dialing = QuicDialing(
             reactor,
@@ -100,12 +107,12 @@ class IrohTransport:
             bindings,
             self._endpoint,
             self.peers.is_connected,
-            lambda connection, on_closed: self._add_connection(connection, True, on_closed),
+            self._dialled,
         )
         self._bound: IrohEndpoint | None = None
-        self._interface_addresses = interface_addresses
+        self._interface_addresses = interface_addresses or interfaces_of(reactor)
         self._external_host: str | None = None
-        self._on_addresses_changed = on_addresses_changed
+        self._on_addresses_changed = settings.on_addresses_changed
         self._address_poll: IDelayedCall | None = None
         self._last_addresses: tuple[Address, ...] = ()
         self._stopped = False
@@ -149,11 +156,13 @@ class IrohTransport:
 
     def addresses(self) -> tuple[Address, ...]:
         """
-        Return at most 8 addresses at which other members can dial us, and our relay
+        Return at most 12 addresses at which other members can dial us, and our relay
         (docs/protocol/addresses.md section 3).
         """
         bound = self._endpoint.bound
-        pairs = listening_addresses(bound, self._external_host, self._interface_addresses())
+        pairs = listening_addresses(
+            bound, self._external_host, self._interface_addresses(), loopback=self.lists_loopback
+        )
         if any(ipaddress.ip_address(host).is_unspecified for host, _ in bound):
             # The library may know the external port assigned by a NAT.
             pairs += [
@@ -162,6 +171,16 @@ class IrohTransport:
         direct = tuple(PeerAddress(IROH, *pair) for pair in dict.fromkeys(pairs))[:MAX_ADDRESSES]
         relay = self._endpoint.relay()
         return direct if relay is None else (*direct, relay)
+
+    def network_changed(self) -> None:
+        """
+        Do nothing: iroh watches the network itself.
+        """
+
+    def peer_moved(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
+        """
+        Do nothing: iroh notices by itself what is lost.
+        """
 
     def stop(self) -> Deferred[None]:
         """
@@ -213,10 +232,9 @@ class IrohTransport:
 
     def open_topic(self, topic_id: bytes, secret_hash: bytes, links: ITopicLinks) -> None:
         """
-        Open a topic; C{secret_hash} is not used.  Raises C{ValueError} if it is already
-        open.
+        Open a topic; raises C{ValueError} if it is already open.
         """
-        self.peers.open_topic(topic_id, links)
+        self.peers.open_topic(topic_id, secret_hash, links)
 
     def close_topic(self, topic_id: bytes) -> None:
         """
@@ -224,7 +242,9 @@ class IrohTransport:
         """
         self.peers.close_topic(topic_id)
 
-    def dial(self, peer_id: PeerId, addresses: Sequence[Address]) -> Deferred[None]:
+    def dial(
+        self, peer_id: PeerId, addresses: Sequence[Address], topic_id: bytes | None = None
+    ) -> Deferred[None]:
         """
         Make one attempt at all addresses, which the library tries concurrently.
         """
@@ -234,6 +254,10 @@ class IrohTransport:
             return succeed(None)
         if self._stopped or self._bound is None:
             return fail(DialFailed("stopped" if self._stopped else "not listening"))
+        try:
+            self.peers.check_dial(self._dialing.is_full(peer_id))
+        except NoRoom as error:
+            return fail(error)
         direct = [a for a in addresses if isinstance(a, PeerAddress) and a.transport == IROH]
         relays = [a for a in addresses if isinstance(a, RelayAddress) and self._endpoint.has_relays]
         return self._dialing.dial(peer_id, (*direct[:MAX_ADDRESSES], *relays[:1]))
@@ -243,6 +267,18 @@ class IrohTransport:
         Return whether an authenticated connection to the peer exists.
         """
         return self.peers.is_connected(peer_id)
+
+    def path(self, peer_id: PeerId) -> LinkPath | None:
+        """
+        Return how the peer is reached; C{None} if it is not connected.
+        """
+        return self.peers.path(peer_id)
+
+    def connections_used(self) -> tuple[int, int]:
+        """
+        Return how many connections serve their peers, and how many may at most.
+        """
+        return self.peers.connections_used()
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
@@ -267,24 +303,34 @@ class IrohTransport:
 
     # Internals
 
-    def _accepted(self, connection: IrohConnection) -> None:
-        self._add_connection(connection, False)
+    def _accepted(self, connection: IrohConnection, networks: tuple[str, ...]) -> None:
+        self._add_connection(connection, networks)
+
+    def _dialled(self, connection: IrohConnection, on_closed: Callable[[], None]) -> bool:
+        return self._add_connection(connection, None, on_closed)
 
     def _add_connection(
-        self, raw: IrohConnection, opened_by_us: bool, on_closed: Callable[[], None] = lambda: None
+        self,
+        raw: IrohConnection,
+        networks: tuple[str, ...] | None,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> bool:
         """
         Add a new connection to the table.
 
+        @param networks: the networks of the remote host; C{None}: we have dialled it.
         @param on_closed: called when the connection is closed.
         @return: whether there was room for it.
         """
+        opened_by_us = networks is None
         connection = QuicConnection(self._reactor, self._calls, raw, opened_by_us, self.peers, on_closed)
+        if networks is not None:
+            connection.networks = networks
         if self._stopped or connection.peer_id == self.peer_id:
             connection.abort("cancelled" if self._stopped else "own key")
             return False
         if not self.peers.connection_made(connection):
-            connection.abort("too many connections")
+            connection.abort(NO_ROOM)
             return False
         self.counters["dialled" if opened_by_us else "accepted"] += 1
         if not opened_by_us:
@@ -302,7 +348,7 @@ class IrohTransport:
 
     def _check_addresses(self) -> None:
         """
-        Call C{on_addresses_changed} if our addresses have changed.
+        Call the settings' C{on_addresses_changed} if our addresses have changed.
         """
         addresses = self.addresses()
         if addresses != self._last_addresses and not self._stopped:

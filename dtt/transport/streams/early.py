@@ -30,7 +30,7 @@ def early_key(topic_key: bytes, exporter: bytes, sender: bytes, receiver: bytes)
     """
     Return the key for the EARLY of C{sender} (32 bytes).
 
-    @param topic_key: see L{dtt.transport.streams.channels.topic_key}.
+    @param topic_key: see L{dtt.transport.admission.topic_key}.
     @param exporter: keying material of this TLS connection (32 bytes).
     @param sender: peer id (32 bytes).
     @param receiver: peer id (32 bytes).

@@ -17,21 +17,29 @@ it real connections, L{dtt.testing.memory_transport} in-memory ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from typing import Protocol, cast
 
 from attrs import define, field
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from dtt.deferreds import cancel_if_active
-from dtt.errors import RemoteError
-from dtt.interfaces import ITopicLinks, PeerId
+from dtt.errors import DialFailed, RemoteError
+from dtt.interfaces import ITopicLinks, LinkPath, PeerId
+from dtt.transport.admission import MAX_TOPICS, MAX_UNMATCHED, topic_key
+from dtt.transport.appstreams.frames import StreamCredit, StreamData, StreamEnd, StreamOpen, StreamReset
+from dtt.transport.appstreams.link import LinkStreams
+from dtt.transport.appstreams.services import Services
+from dtt.transport.appstreams.stream import AppStream
 from dtt.transport.backpressure import short_reason
-from dtt.transport.streams.channels import Channels, topic_key
+from dtt.transport.settings import Reports, TransportSettings
+from dtt.transport.streams.channels import Channels
 from dtt.transport.streams.frames import (
-    MAX_MESSAGE,
+    MAX_RENDEZVOUS,
+    ClockTime,
     Close,
     Data,
     Early,
@@ -40,23 +48,42 @@ from dtt.transport.streams.frames import (
     Ping,
     Pong,
     ReceivedFrame,
+    Rendezvous,
     Unknown,
     encode_frame,
 )
+from dtt.transport.streams.introductions import Introductions
 from dtt.transport.table import LINGER, AuthenticatedConnection, ConnectionTable, TableEntry
 
 #: Seconds within which two connections count as opened simultaneously (docs/protocol/streams.md
 #: section 1).
 DUPLICATE_WINDOW = 10.0
 
+#: Seconds that a topic waits until its OPEN is allowed (L{Channels.blocked}).  Guess: those before it
+#: give up after MAX_WAIT, sixteen at a time, so this suffices for some hundreds.
+MAX_BLOCKED = 120.0
+
 #: Messages that wait for the peer's OPEN, and the seconds that they wait (docs/protocol/streams.md
 #: section 3).
 MAX_WAITING, MAX_WAIT = 16, 5.0
 
+#: Seconds until a connection that we have opened for the peer is closed if neither side has used
+#: it (guess: the peer uses it within a round trip).
+UNASKED_LINGER = 5.0
+
+
+#: Frames of application streams.
+_STREAM_FRAMES = (StreamData, StreamCredit, StreamOpen, StreamEnd, StreamReset)
+#: Seconds after which our time is sent to a peer again (docs/protocol/clock.md section 1).
+CLOCK_INTERVAL = 1800.0
+
+#: Introductions asked for at a time (guess: twice HyParView's active view).
+MAX_ASKED = 10
+
 
 class Connection(AuthenticatedConnection, Protocol):
     """
-    What L{Multiplexer} needs from an authenticated connection.  Neither L{send} nor
+    An authenticated connection, as L{Multiplexer} uses it.  Neither L{send} nor
     C{close} calls the multiplexer back before it returns.
     """
 
@@ -65,11 +92,27 @@ class Connection(AuthenticatedConnection, Protocol):
         """Whether this side dialled."""
 
     @property
+    def kind(self) -> int:
+        """The number of its transport in address hints."""
+
+    @property
+    def remote(self) -> tuple[str, int] | None:
+        """The UDP address at which we see the peer; C{None} over TCP."""
+
+    @property
+    def path(self) -> LinkPath:
+        """The path to the peer, for status pages."""
+
+    @property
     def exporter(self) -> bytes:
         """Keying material known only to the two ends of this connection (32 bytes)."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether nothing that was sent waits, and the connection is not closed."""
+
     def send(self, frame: bytes) -> None:
-        """Send one encoded frame; dropped once the connection is closed."""
+        """Send encoded frames; dropped once the connection is closed."""
 
     def abort(self, reason: str) -> None:
         """Close the connection immediately, notify the multiplexer, and count C{reason}."""
@@ -82,10 +125,19 @@ class Link(TableEntry[Connection]):
 
     @ivar opened_at: time of authentication, in seconds.
     @ivar channels: the topics opened on the connection, by both ends.
+    @ivar heard: when the last frame arrived, in seconds.
+    @ivar streams: its application streams.
+    @ivar borrowed: the topics that were opened for application streams, and that gossip does
+        not use.
+    @ivar told_clock: when our time was last sent to the peer, in seconds.
     """
 
     opened_at: float
     channels: Channels
+    heard: float
+    streams: LinkStreams = field(init=False)
+    borrowed: set[bytes] = field(factory=set, init=False)
+    told_clock: float | None = None
 
 
 @define(slots=True, eq=False)
@@ -110,28 +162,50 @@ class Multiplexer:
     The connections and topics of one transport.
 
     @ivar counters: events by name, shared with the transport.
+    @ivar reports: counts and reports limits.
+    @ivar services: what application streams can be opened for.
+    @ivar on_introduced: an attribute to set: called with the id of a peer that wants to
+        connect to us, its UDP addresses, and a topic that we share with it.  All of it
+        is hearsay of a member of that topic.
     @ivar writers: callers waiting for slow readers; connections call its C{check} when
         they have less than L{dtt.transport.backpressure.WRITABLE} bytes unsent again.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, peer_id: PeerId, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        peer_id: PeerId,
+        counters: Counter[str],
+        settings: TransportSettings | None = None,
+    ) -> None:
         """
         @param clock: schedules timeouts.
         @param peer_id: our peer id (32 bytes).
         @param counters: incremented for each event.
+        @param settings: the settings; C{None}: the defaults.
         """
+        settings = settings or TransportSettings()
         self._clock = clock
         self._own_id = peer_id
         self.counters = counters
-        self._table: ConnectionTable[Link] = ConnectionTable(clock, counters, self._serves, self._retired)
+        self._table: ConnectionTable[Link] = ConnectionTable(
+            clock, counters, self._uses, self._retired, settings.max_connections
+        )
+        self._max_connections = settings.max_connections
+        self._on_clock = settings.on_clock
+        self.max_message_size = settings.max_message_size
+        self.reports = Reports(clock, counters, settings.emit)
         self.writers = self._table.writers
+        self.services = Services(clock, peer_id, counters)
         # The topic keys, by topic id.
         self._keys: dict[bytes, bytes] = {}
         # What waits for the peer's OPEN, by peer and topic.
         self._waiting: dict[PeerId, dict[bytes, _Waiting]] = {}
         self._framed = (-1, b"", b"")
+        self._introductions = Introductions(peer_id, counters)
+        self.on_introduced: Callable[[PeerId, Sequence[tuple[str, int]], bytes], object] = lambda *_: None
 
     # Topics
 
@@ -184,6 +258,32 @@ class Multiplexer:
         """
         return peer_id in self._table.current
 
+    def kind_of(self, peer_id: PeerId) -> int | None:
+        """
+        Return the kind of the peer's current connection, if there is one.
+        """
+        link = self._table.current.get(peer_id)
+        return None if link is None else link.connection.kind
+
+    def path(self, peer_id: PeerId) -> LinkPath | None:
+        """
+        Return how the peer is reached; C{None} if it is not connected.
+        """
+        link = self._table.current.get(peer_id)
+        return None if link is None else link.connection.path
+
+    def check_dial(self, dials_full: bool) -> None:
+        """
+        Check the limits before a dial; see L{ConnectionTable.check_dial}.
+        """
+        self._table.check_dial(self.reports, dials_full)
+
+    def connections_used(self) -> tuple[int, int]:
+        """
+        Return how many connections serve their peers, and how many may at most.
+        """
+        return self._table.used()
+
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
         Send a message on the peer's current connection, or queue it until the peer
@@ -191,13 +291,14 @@ class Multiplexer:
 
         @return: whether the peer is connected and the topic is open; otherwise the
             message is dropped.
-        @raise ValueError: the message is larger than L{MAX_MESSAGE}.
+        @raise ValueError: the message is larger than C{max_message_size}.
         """
-        if len(message) > MAX_MESSAGE:
-            raise ValueError(f"message of {len(message)} bytes; the maximum is {MAX_MESSAGE}")
+        if len(message) > self.max_message_size:
+            raise ValueError(f"message of {len(message)} bytes; the maximum is {self.max_message_size}")
         link = self._table.current.get(peer_id)
         if link is None or topic_id not in self._keys:
             return False
+        link.borrowed.discard(topic_id)
         number = link.channels.sending(topic_id)
         if number is None:
             self._await_admission(link, topic_id, message)
@@ -207,6 +308,49 @@ class Multiplexer:
                 self._framed = (number, message, encode_frame(Data(number, message)))
             link.connection.send(self._framed[2])
         return True
+
+    def open_stream(self, peer_id: PeerId, name: bytes) -> Deferred[AppStream]:
+        """
+        Open an application stream on the peer's current connection.
+
+        @param name: what the peer is to serve, 1..255 bytes.
+        @return: as L{LinkStreams.open}; fails with L{DialFailed} if the peer is not
+            connected.
+        """
+        link = self._table.current.get(peer_id)
+        if link is None:
+            return fail(DialFailed("not connected"))
+        opening = link.streams.open(name)
+        if link.streams.is_waiting:
+            for topic_id in tuple(self._keys):
+                if topic_id not in link.channels.ours:
+                    link.borrowed.add(topic_id)
+                self._open(link, topic_id)
+        return opening
+
+    def has_room(self, link: Link) -> None:
+        """
+        Let application streams send: nothing else waits on the connection.
+        """
+        link.streams.pump()
+
+    def ask_for(self, peer_id: PeerId, topic_id: bytes, addresses: Sequence[tuple[str, int]]) -> None:
+        """
+        Ask peers with which we share a topic to introduce us to another one.
+
+        @param addresses: our UDP addresses, the most likely first.
+        """
+        asked = 0
+        for link in tuple(self._table.current.values()):
+            number = link.channels.sending(topic_id)
+            if number is None or link.connection.unsent:
+                continue
+            request = Rendezvous(number, False, self._own_id, peer_id, tuple(addresses[:MAX_RENDEZVOUS]))
+            link.connection.send(encode_frame(request))
+            self.counters["rendezvous_asked"] += 1
+            asked += 1
+            if asked == MAX_ASKED:
+                break
 
     # Connection events
 
@@ -218,9 +362,18 @@ class Multiplexer:
         """
         peer_id = connection.peer_id
         if not self._table.make_room():
+            self.reports.limit("refused_too_many_connections", "connections", self._max_connections)
+            self.reports.refused(peer_id, "too many connections")
             return None
-        channels = Channels(connection.exporter, self._own_id, peer_id)
-        link = Link(connection, self._clock.seconds(), channels)
+        channels = Channels(connection.exporter, self._own_id, peer_id, self.counters)
+        now = self._clock.seconds()
+        link = Link(connection, now, channels, now)
+        link.streams = LinkStreams(
+            self.services,
+            connection,
+            lambda: bool(channels.shared()),
+            lambda used: self._streams_changed(link, used),
+        )
         current = self._table.add(link)
         if current is None:
             self._table.peer_connected(peer_id)
@@ -238,13 +391,22 @@ class Multiplexer:
 
         @raise dtt.errors.RemoteError: the peer violated the protocol.
         """
+        link.heard = self._clock.seconds()
+        ping: Ping | None = None
         for channel, group in groupby(frames, _channel_of_data):
             if channel is None:
                 for frame in group:
-                    if link.connection in self._table.links:
+                    if isinstance(frame, Ping):
+                        ping = frame
+                    elif link.connection in self._table.links:
                         self._control_received(link, frame)
             elif link.connection in self._table.links:
                 self._messages_received(link, channel, [cast(Data, frame).message for frame in group])
+        # One answer is enough for several, and a peer that reads nothing gets no more of them.
+        if ping is not None and not link.connection.unsent and link.connection in self._table.links:
+            link.connection.send(encode_frame(Pong(ping.payload)))
+        if link.told_clock is not None and link.connection in self._table.links:
+            self._tell_clock(link)
 
     def _messages_received(self, link: Link, channel: int, messages: list[bytes]) -> None:
         topic_id = link.channels.topic_of(channel)
@@ -255,24 +417,63 @@ class Multiplexer:
             links.messages_received(link.peer_id, messages)
 
     def _control_received(self, link: Link, frame: ReceivedFrame) -> None:
-        if isinstance(frame, Open):
+        if isinstance(frame, _STREAM_FRAMES):
+            link.streams.received(frame)
+        elif isinstance(frame, Open):
             opened = link.channels.peer_opened(frame, self._keys)
             if opened is None:
                 self.counters["received_unknown_tag"] += 1
                 self._use(link)
             else:
                 self._open(link, opened)
+                self._open_blocked(link)
+                self._tell_clock(link)
         elif isinstance(frame, Early):
             join = link.channels.peer_early(frame, self._keys)
             if join is not None:
                 self._messages_received(link, frame.channel, [join])
         elif isinstance(frame, Close):
             link.channels.peer_closed(frame)
+            self._open_blocked(link)
             self._close_unused(link)
-        elif isinstance(frame, Ping):
-            link.connection.send(encode_frame(Pong(frame.payload)))
+        elif isinstance(frame, Rendezvous):
+            self._rendezvous_received(link, frame)
+        elif isinstance(frame, ClockTime):
+            if link.channels.trusted:
+                self._on_clock(link.peer_id, frame.milliseconds / 1000)
         elif isinstance(frame, Unknown):
             self.counters["received_unknown_frame"] += 1
+
+    def _tell_clock(self, link: Link) -> None:
+        """
+        Send our time to a peer that has proved a topic, unless it was sent recently (docs/protocol/clock.md
+        section 1).
+        """
+        now = self._clock.seconds()
+        if link.told_clock is None or now - link.told_clock >= CLOCK_INTERVAL:
+            link.told_clock = now
+            link.connection.send(encode_frame(ClockTime(max(0, round(now * 1000)))))
+
+    def _rendezvous_received(self, link: Link, frame: Rendezvous) -> None:
+        topic_id = link.channels.topic_of(frame.channel)
+        if topic_id is None or topic_id not in self._table.topics:
+            self.counters["received_not_admitted"] += 1
+            return
+        now = self._clock.seconds()
+        if frame.is_forwarded:
+            if self._introductions.accepts(link.peer_id, frame, now):
+                self.on_introduced(frame.asker, frame.addresses, topic_id)
+            return
+        target = self._table.current.get(frame.target)
+        channel = (
+            None if target is None or frame.target == link.peer_id else target.channels.sending(topic_id)
+        )
+        if target is None or channel is None or target.connection.unsent:
+            self.counters["rendezvous_not_connected"] += 1
+            return
+        forwarded = self._introductions.forwarded(link.peer_id, frame, channel, link.connection.remote, now)
+        if forwarded is not None:
+            target.connection.send(encode_frame(forwarded))
 
     def _deliver_early(self, link: Link, topic_id: bytes) -> None:
         """
@@ -292,11 +493,25 @@ class Multiplexer:
             self._log.failure("unexpected error while handling a kept EARLY")
             link.connection.abort("internal error")
 
-    def connection_lost(self, link: Link) -> None:
+    def close_unless_used(self, peer_id: PeerId) -> None:
         """
-        Remove a connection that has ended, for any reason.
+        Close the connection to a peer after L{UNASKED_LINGER} seconds, unless a topic
+        uses it by then: nobody here has asked for it.
         """
+        link = self._table.current.get(peer_id)
+        if link is not None and link.channels.idle() and not self._uses(link):
+            self._table.close_later(link, UNASKED_LINGER)
+
+    def connection_lost(self, link: Link, reason: str) -> None:
+        """
+        Remove a connection that has ended.
+
+        @param reason: the reason, in a few words; C{""} if we requested the end.
+        """
+        if reason and not link.closing:
+            self._table.link_broken(link.peer_id, self._serves(link), link.heard, reason)
         self._table.remove(link.connection)
+        link.streams.lost(f"the connection has ended: {reason}" if reason else "the connection has ended")
 
     def close_all(self) -> None:
         """
@@ -345,8 +560,8 @@ class Multiplexer:
 
     def _open(self, link: Link, topic_id: bytes) -> None:
         """
-        Ensure that our OPEN stands on C{link}, to answer the peer's or because we want
-        to send, and send what waited for the peer's OPEN if it stands.
+        Ensure that our OPEN is valid on C{link}, to answer the peer's or because we want to send, and send
+        waiting messages if the peer's OPEN is valid.
         """
         if link.closing:
             return
@@ -360,6 +575,8 @@ class Multiplexer:
         if frames:
             link.connection.send(b"".join(map(encode_frame, frames)))
         self._use(link)
+        if link.streams.is_waiting and link.channels.shared():
+            link.streams.admitted()
 
     def _early(self, link: Link, topic_id: bytes) -> list[Early]:
         """
@@ -383,6 +600,7 @@ class Multiplexer:
         """
         of_peer = self._waiting.setdefault(link.peer_id, {})
         waiting = of_peer.get(topic_id)
+        new = waiting is None
         if waiting is None:
             timeout = self._clock.callLater(MAX_WAIT, self._not_admitted, link.peer_id, topic_id)
             waiting = of_peer[topic_id] = _Waiting(timeout)
@@ -390,8 +608,11 @@ class Multiplexer:
             if len(waiting.messages) < MAX_WAITING:
                 waiting.messages.append(message)
             else:
-                self.counters["send_too_many_waiting"] += 1
+                what = "messages that wait for a peer to open their topic"
+                self.reports.limit("send_too_many_waiting", what, MAX_WAITING)
         self._open(link, topic_id)
+        if new and link.channels.blocked and topic_id not in link.channels.ours:
+            waiting.timeout.reset(MAX_BLOCKED)
 
     def _stop_waiting(self, peer_id: PeerId, topic_id: bytes) -> list[bytes]:
         waiting = self._waiting.get(peer_id, {}).pop(topic_id, None)
@@ -402,8 +623,30 @@ class Multiplexer:
 
     def _not_admitted(self, peer_id: PeerId, topic_id: bytes) -> None:
         self.counters["send_not_admitted"] += 1
+        link = self._table.current.get(peer_id)
+        if link is not None and topic_id not in link.channels.ours:
+            limit = MAX_TOPICS if link.channels.trusted else MAX_UNMATCHED
+            self.reports.limit("send_too_many_topics", "topics of one connection", limit)
+        self._table.link_broken(peer_id, (topic_id,), self._clock.seconds() - MAX_WAIT, "not admitted")
         self.disconnect(peer_id, topic_id)
         self._table.peer_disconnected(peer_id, (topic_id,))
+
+    def _open_blocked(self, link: Link) -> None:
+        """
+        Send the OPENs that were not allowed before and are now.
+        """
+        channels = link.channels
+        if not channels.blocked or self._table.current.get(link.peer_id) is not link:
+            return
+        channels.blocked = False
+        for topic_id, waiting in tuple(self._waiting.get(link.peer_id, {}).items()):
+            if topic_id in channels.ours:
+                continue
+            self._open(link, topic_id)
+            if channels.blocked:
+                return
+            if waiting.timeout.active():
+                waiting.timeout.reset(MAX_WAIT)
 
     def _leave(self, link: Link, topic_id: bytes) -> None:
         """
@@ -412,10 +655,11 @@ class Multiplexer:
         closed = link.channels.close(topic_id)
         if closed is not None:
             link.connection.send(encode_frame(closed))
+            self._open_blocked(link)
             self._close_unused(link)
 
     def _close_unused(self, link: Link) -> None:
-        if link.connection in self._table.links and link.channels.idle() and not self._serves(link):
+        if link.connection in self._table.links and link.channels.idle() and not self._uses(link):
             self._schedule_close(link)
 
     def _serves(self, link: Link) -> set[bytes]:
@@ -426,6 +670,28 @@ class Multiplexer:
             return link.channels.shared()
         return link.channels.shared() | self._waiting.get(link.peer_id, {}).keys()
 
+    def _uses(self, link: Link) -> Collection[object]:
+        """
+        Return what uses C{link}: topics, else application streams.
+        """
+        return self._serves(link) or link.streams.numbers
+
+    def _streams_changed(self, link: Link, used: bool) -> None:
+        """
+        Keep C{link} while it has application streams; then give back the topics that were
+        opened for them, and close it if nothing else keeps it.
+        """
+        if used:
+            self._table.keep(link)
+            return
+        for topic_id in tuple(link.borrowed):
+            self._leave(link, topic_id)
+        link.borrowed.clear()
+        if self._table.current.get(link.peer_id) is link:
+            self._close_unused(link)
+        elif link.connection in self._table.links:
+            self._schedule_close(link)
+
     def _use(self, link: Link) -> None:
         """
         Cancel the scheduled close of C{link}, unless another connection has replaced
@@ -435,5 +701,5 @@ class Multiplexer:
             self._table.keep(link)
 
     def _schedule_close(self, link: Link) -> None:
-        if link.linger is None and not link.closing:
+        if link.linger is None and not link.closing and not link.streams.numbers:
             self._table.close_later(link, LINGER)

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSS
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from dtt.errors import DecodeError
+from dtt.errors import DecodeError, LocalError
 from dtt.identity import PeerKey, is_valid_peer_id
 from dtt.interfaces import PeerId
 
@@ -101,12 +101,21 @@ def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
 def make_context(key: PeerKey) -> SSL.Context:
     """
     Return the OpenSSL context for C{key}, used for both clients and servers.
+
+    @raise LocalError: this system forbids memory that is writable and executable, which
+        pyOpenSSL needs for its callbacks.
     """
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.use_certificate(make_certificate(key))
     context.use_privatekey(Ed25519PrivateKey.from_private_bytes(key.seed))
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
+    try:
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
+    except MemoryError:
+        raise LocalError(
+            "TLS can't start: this system forbids memory that is writable and executable "
+            "(in a systemd unit: remove MemoryDenyWriteExecute=yes)"
+        ) from None
     context.set_alpn_protos([ALPN])
     context.set_alpn_select_callback(_select_alpn)
     # pyOpenSSL can't stop a server from sending TLS 1.3 tickets.  With these options a ticket
@@ -117,12 +126,36 @@ def make_context(key: PeerKey) -> SSL.Context:
     return context
 
 
+class SecuredConnection:
+    """
+    A TLS connection as L{dtt.transport.streams.connection.Secured}.
+
+    @ivar connection: the OpenSSL connection.
+    """
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        """
+        @param connection: the OpenSSL connection.
+        """
+        self.connection = connection
+
+    def authenticate(self) -> tuple[PeerId, bytes]:
+        """
+        Return the peer id and the exporter, once the handshake is complete.
+
+        @raise DecodeError: another protocol was negotiated, or see
+            L{connection_peer_id}.
+        """
+        if self.connection.get_alpn_proto_negotiated() != ALPN:
+            raise DecodeError("no ALPN")
+        return connection_peer_id(self.connection), export_key(self.connection)
+
+
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
 class ConnectionCreator:
     """
-    Creates the OpenSSL connections for one key.  Each is also set as the attribute
-    C{tls} of the protocol that TLS wraps, for use with L{connection_peer_id} and
-    L{export_key}.
+    Creates the OpenSSL connections for one key.  Each is also set, as a
+    L{SecuredConnection}, as the attribute C{secured} of the protocol that TLS wraps.
     """
 
     def __init__(self, key: PeerKey) -> None:
@@ -136,7 +169,7 @@ class ConnectionCreator:
         Return the OpenSSL connection for an outbound TLS connection.
         """
         connection = SSL.Connection(self._context, None)
-        cast(Any, tlsProtocol.wrappedProtocol).tls = connection
+        cast(Any, tlsProtocol.wrappedProtocol).secured = SecuredConnection(connection)
         return connection
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N803

@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.client.client import FEW_VALUES, MAX_UNVERIFIED, Client
-from dtt.dht.client.lookup import SLOT_WIDTH, LookupOptions
+from dtt.dht.client.lookup import MAX_NODES, SLOT_WIDTH, LookupOptions
+from dtt.dht.reach import Reach
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.table import RoutingTable
 from dtt.errors import QueryRefused, QueryTimeout
@@ -68,7 +69,9 @@ class ClientTestCase(SynchronousTestCase):
         self.both = False
         self.told: list[tuple[str, str]] = []
         table = RoutingTable(bytes(20), 0.0, closed=True)
-        self.client = Client(self.clock, cast(KRPCProtocol, self.protocol), table, IPV4, self)
+        self.client = Client(
+            self.clock, cast(KRPCProtocol, self.protocol), table, IPV4, self, Reach(True, [])
+        )
 
     # ClientOwner
 
@@ -99,7 +102,7 @@ class AskTests(ClientTestCase):
     def test_want(self) -> None:
         """
         Nodes of both families are requested if the owner wants them, by the methods
-        that return nodes. The caller's arguments stay as they are.
+        that return nodes. The caller's arguments stay unchanged.
         """
         for both in (False, True):
             self.both = both
@@ -117,8 +120,8 @@ class AskTests(ClientTestCase):
 
     def test_owner(self) -> None:
         """
-        The owner is told of each query, and of each that was sent and timed out, but
-        not of refused or held-back ones.
+        The owner is notified of each query, and of each that was sent and timed out, but not of refused or
+        held-back ones.
         """
         refused, late, held_back = CONTACTS[:3]
         self.protocol.exhausted = {held_back.host}
@@ -152,7 +155,7 @@ class StartTests(ClientTestCase):
         run are starting points too.
         """
         self.client.learn_unverified(CONTACTS[20:22])
-        self.client.saved = CONTACTS[30:32]
+        self.client.earlier_contacts = CONTACTS[30:32]
         for contact in CONTACTS[: K - 1]:
             self.client.table.responded(contact, 0.0)
         others = [*CONTACTS[20:22], *CONTACTS[30:32]]
@@ -162,18 +165,35 @@ class StartTests(ClientTestCase):
 
     def test_bounded(self) -> None:
         """
-        A bounded number of unverified nodes is kept, the first.
+        A bounded number of unverified nodes is kept, the same number of each response
+        however many it names.
         """
-        self.client.learn_unverified(CONTACTS[:60])
-        self.client.learn_unverified(CONTACTS[60:])
-        self.assertEqual(self.client.unverified, CONTACTS[:MAX_UNVERIFIED])
+        self.client.learn_unverified(CONTACTS)
+        self.assertEqual(self.client.unverified, CONTACTS[:MAX_NODES])
+        for start in range(40, 96, 8):
+            self.client.learn_unverified(CONTACTS[start : start + 8])
+        kept = self.client.unverified
+        self.assertEqual(len(kept), MAX_UNVERIFIED)
+        self.assertEqual(set(CONTACTS[40:96]) - set(kept), set())
+        self.assertEqual(len(set(CONTACTS[:MAX_NODES]) & set(kept)), 8)
+
+    def test_silent(self) -> None:
+        """
+        A node that was silent is not a starting point again.
+        """
+        self.client.learn_unverified(CONTACTS[:2])
+        self.client.earlier_contacts = CONTACTS[2:4]
+        for contact in CONTACTS[1:3]:
+            outcome(self.client.ask(contact, b"ping", {}))
+            self.protocol.open[-1][3].errback(QueryTimeout("no reply"))
+        self.assertEqual(self.client.starts(bytes(20)), [CONTACTS[0], CONTACTS[3]])
 
     def test_running_lookup(self) -> None:
         """
         A running lookup queries the nodes that become known.
         """
-        self.client.saved = CONTACTS[:1]
-        self.client.find_node(bytes(20))
+        self.client.earlier_contacts = CONTACTS[:1]
+        self.client.find_node(bytes(20)).start()
         self.client.learn_unverified(CONTACTS[1:2])
         self.clock.advance(0.0)
         self.assertEqual([host for host, *_ in self.protocol.open], [each.host for each in CONTACTS[:2]])

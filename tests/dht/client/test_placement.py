@@ -145,7 +145,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_second_copy(self) -> None:
         """
-        With one copy of ours in the slot, at any rank, the next one goes to the outer
+        With one of our copies in the slot, at any rank, the next one goes to the outer
         band; to the inner ones only if no outer node is free or there is none.
         """
         for own in ("r3", "r15", "r25"):
@@ -191,7 +191,7 @@ class PlanTests(SynchronousTestCase):
 
     def test_older_record_counts(self) -> None:
         """
-        A node that holds an earlier record of ours counts as a copy.
+        A node that stores our earlier record counts as a copy.
         """
         self.assertEqual(len(self.ranks(make_read(r3=OURS + b"older", r22=VALUE))), 4)
 
@@ -254,7 +254,7 @@ class FirstCopyTests(SynchronousTestCase):
 
     def test_a_copy_is_there(self) -> None:
         """
-        Nothing is planned if a copy of ours is seen, even of an earlier record; copies
+        Nothing is planned if one of our copies is seen, even of an earlier record; copies
         farther out are ignored.
         """
         for held, copies in (({"r4": VALUE}, 0), ({"r12": OURS + b"older"}, 0), ({"r13": VALUE}, 1), ({}, 1)):

@@ -15,6 +15,7 @@ from dtt.dht.routing.ids import distance
 from dtt.interfaces import MutableRead, NodeAnswer
 from dtt.krpc.bencode import Encoded
 from dtt.krpc.items import MutableItem, sign
+from dtt.krpc.messages import Response, decode
 from tests.dht.client.test_puts import ITEM, Wire, contact, response, values_of
 from tests.dht.network import PUBLIC_KEY, SALT, SEED, outcome, record
 
@@ -154,6 +155,22 @@ class AnswerTests(SynchronousTestCase):
         }
         self.assertEqual(self.answer(values).value, b"li1ee")
 
+    def test_unusual_encoding(self) -> None:
+        """
+        A genuine item is genuine in whatever encoding its owner has signed it.
+        """
+        for encoded in (b"d1:b0:1:a0:e", b"i007e", b"03:abc", b"i%de" % 10**30):
+            signature = sign(SEED, SALT, 1, encoded)
+            message = b"d1:rd2:id20:%b1:k32:%b3:seqi1e3:sig64:%b1:v%be1:t2:aa1:y1:re" % (
+                bytes(20),
+                PUBLIC_KEY,
+                signature,
+                encoded,
+            )
+            reply = decode(message)
+            assert isinstance(reply, Response)
+            self.assertEqual(self.answer(reply.values).value, encoded)
+
     def test_bad_tokens(self) -> None:
         """
         A token of another type or that is too long is ignored.
@@ -166,5 +183,6 @@ class AnswerTests(SynchronousTestCase):
         """
         Malformed nodes are ignored.
         """
-        for nodes in (5, b"x", [b"x" * 26], b"x" * 27):
+        for nodes in (5, b"x", [b"x" * 26], b"x" * 25):
             self.assertEqual(contacts_in(response({b"nodes": nodes})), [])
+        self.assertEqual(len(contacts_in(response({b"nodes": b"x" * 27}))), 1)

@@ -25,6 +25,7 @@ from dtt.dht.client.shortlist import (
 from dtt.dht.routing.buckets import K
 from dtt.interfaces import Contact
 from tests.dht.swarm import TARGET, LargeSwarm, Swarm
+from tests.sweeps import sized
 
 
 def at(distance: int) -> Contact:
@@ -248,7 +249,7 @@ class LargeNetworkTests(SynchronousTestCase):
         """
         The nearest of 5000 nodes are found.
         """
-        for seed in range(10):
+        for seed in range(sized(3, 10)):
             for width in (K, SLOT_WIDTH):
                 swarm = LargeSwarm(5000, seed, returned=MAX_NODES)
                 lookup = swarm.lookup(swarm.some(20), width=width)
@@ -327,7 +328,7 @@ class InventedNodesTests(SynchronousTestCase):
         Each liar costs few queries: those needed to find out, and those in flight by
         then.
         """
-        for seed in range(20):
+        for seed in range(sized(5, 20)):
             for width in (K, SLOT_WIDTH):
                 swarm = LargeSwarm(2000, seed)
                 swarm.hostile = set(swarm.some(100))
@@ -343,9 +344,10 @@ class InventedNodesTests(SynchronousTestCase):
         The nearest nodes are still found, in bounded time and with a bounded number of
         queries.
         """
+        seeds = sized(5, 20)
         for silent in (0, 700):
             found: Counter[int] = Counter()
-            for seed in range(20):
+            for seed in range(seeds):
                 for width in (K, SLOT_WIDTH):
                     swarm = LargeSwarm(2000, seed)
                     swarm.dead = set(swarm.some(silent))
@@ -357,14 +359,14 @@ class InventedNodesTests(SynchronousTestCase):
                     self.assertLessEqual(len(swarm.asked), MAX_QUERIES, f"seed {seed}")
                     found[width] += len(set(results[0]) & set(swarm.alive(width)))
             for width in (K, SLOT_WIDTH):
-                self.assertGreater(found[width], (0.85 if silent else 0.95) * 20 * width)
+                self.assertGreater(found[width], (0.85 if silent else 0.95) * seeds * width)
 
     def test_many_liars(self) -> None:
         """
         Many nodes without a credible informant do not displace those that have
         answered.
         """
-        for seed in range(20):
+        for seed in range(sized(5, 20)):
             swarm = LargeSwarm(2000, seed)
             swarm.hostile = set(swarm.some(400))
             lookup = swarm.lookup(swarm.some(20), width=SLOT_WIDTH)
@@ -378,25 +380,26 @@ class InventedNodesTests(SynchronousTestCase):
         If 60 % of all nodes are silent, honest informants stay credible: as many of the
         nearest are found as if all were trusted.
         """
+        seeds = sized(8, 40)
         found: Counter[bool] = Counter()
         for believing in (False, True):
             if believing:
                 self.patch(module, "MAX_SILENT", 1 << 30)
-            for seed in range(40):
+            for seed in range(seeds):
                 for width in (K, SLOT_WIDTH):
                     swarm = LargeSwarm(2000, seed)
                     swarm.dead = set(swarm.some(1200))
                     results, _ = swarm.run(swarm.lookup(swarm.some(20), width=width).start())
                     found[believing] += len(set(results[0]) & set(swarm.alive(width)))
         self.assertGreater(found[False], 0.995 * found[True])
-        self.assertGreater(found[False], 0.8 * 40 * (K + SLOT_WIDTH))
+        self.assertGreater(found[False], 0.8 * seeds * (K + SLOT_WIDTH))
 
     def test_named_by_a_liar(self) -> None:
         """
         A liar that names the nearest nodes after invented ones does not keep them out:
         other nodes name them too.
         """
-        for seed in range(20):
+        for seed in range(sized(6, 20)):
             swarm = LargeSwarm(500, seed)
             liar = Contact(b"\xff" * 20, "10.255.255.1", 1)
             nearest = swarm.near(TARGET, 10)

@@ -13,6 +13,7 @@ from dtt.dht.routing.ids import distance, generate
 from dtt.dht.routing.table import FRESH, RoutingTable
 from dtt.interfaces import Contact
 from dtt.krpc.compact import decode_nodes
+from tests.sweeps import sized
 
 OWN = bytes(20)
 
@@ -348,7 +349,7 @@ class RoutingTableTests(SynchronousTestCase):
                 for _ in range(300)
             ]
             pool += [Contact(rng.choice(pool).node_id, f"10.0.1.{n}", 1) for n in range(50)]
-            for step in range(5000):
+            for step in range(sized(1000, 5000)):
                 match rng.randrange(3):
                     case 0:
                         table.failed(rng.choice(pool))

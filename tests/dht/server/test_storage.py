@@ -4,13 +4,18 @@ Tests for L{dtt.dht.server.storage}.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.server.storage import ITEM_LIFETIME, MAX_ITEMS, PEER_LIFETIME, ItemStore, PeerStore
 from dtt.krpc.bencode import Encoded, encode
+from dtt.krpc.compact import encode_address
 from dtt.krpc.items import MAX_SALT_SIZE, MAX_VALUE_SIZE, MutableItem
+from dtt.net.networks import packed_network
+from tests.sweeps import sized
 
 _ME = bytes(20)
 _NET = b"\x0a\x00\x00"
@@ -182,7 +187,7 @@ class BoundsTests(SynchronousTestCase):
         """
         After any sequence of puts the bounds hold, and the last item put is there.
         """
-        for seed in range(5):
+        for seed in range(sized(2, 5)):
             rng = Random(seed)
             store = ItemStore(rng.randbytes(20), capacity=50, share=20, lifetime=30.0)
             now = 0.0
@@ -192,9 +197,78 @@ class BoundsTests(SynchronousTestCase):
                 store.put(target, _item(1), bytes([rng.randrange(5)]), now)
                 self.assertIsNotNone(store.get(target, now), f"seed {seed}")
                 self.assertLessEqual(len(store), 50, f"seed {seed}")
-                shares = [len(keys) for keys in store._networks.values()]
-                self.assertLessEqual(max(shares), 20, f"seed {seed}")
-                self.assertEqual(sum(shares), len(store), f"seed {seed}")
+                shares = Counter(entry.leaf.network for entry in store._entries.values())
+                self.assertLessEqual(max(shares.values()), 20, f"seed {seed}")
+                self.assertEqual(len(store._shares), len(store), f"seed {seed}")
+
+    def put_from(self, store: ItemStore, hosts: Iterable[str]) -> set[bytes]:
+        """
+        Put an item from each of these hosts; return the targets.
+        """
+        targets = set()
+        for host in hosts:
+            self.serial += 1
+            target = self.rng.randbytes(20)
+            network = packed_network(encode_address(host, 0)[:-2])
+            store.put(target, b"1:x", network, 1000.0 + self.serial / 1000)
+            targets.add(target)
+        return targets
+
+    serial = 0
+    rng = Random(7)
+
+    def assert_fair(self, hostile: Callable[[int], str], *, honest: int = 400, most: int) -> None:
+        """
+        Fill a store from honest hosts in both families and then from hostile ones; check
+        that the former keep their items, and that the latter got C{most}.
+        """
+        store = ItemStore(self.rng.randbytes(20))
+        ours = self.put_from(
+            store,
+            [f"{20 + n % 97}.{n % 251}.{n // 251}.1" if n % 4 else f"2a00:{n:x}::1" for n in range(honest)],
+        )
+        theirs = self.put_from(store, map(hostile, range(5000)))
+        now = 1000.0 + self.serial / 1000
+        kept = {target for target in ours if store.get(target, now) is not None}
+        self.assertEqual(len(kept), honest)
+        self.assertEqual(sum(store.get(target, now) is not None for target in theirs), most)
+
+    def test_one_line(self) -> None:
+        """
+        One customer's line, a /48 with any number of /64s or a /24, gets its share; all
+        others keep what they have put, in both families.
+        """
+        self.assert_fair(lambda n: f"2001:db8:7:{n % 10:x}::1", most=100)
+        self.assert_fair(lambda n: f"2001:db8:7:{n:x}::1", most=100)
+        self.assert_fair(lambda n: f"2001:db8:7:{n << 8 & 0xFFFF:x}::1", most=100)
+        self.assert_fair(lambda n: f"130.1.1.{n % 256}", most=100)
+
+    def test_many_lines(self) -> None:
+        """
+        A provider's networks, a /32 or a /16, get what nobody else uses.
+        """
+        self.assert_fair(lambda n: f"2001:db8:{n:x}::1", most=600)
+        self.assert_fair(lambda n: f"130.1.{n % 256}.1", most=600)
+
+    def test_family(self) -> None:
+        """
+        A flood from everywhere in one family does not displace the other family, and gets
+        half of a store that the other one has filled.
+        """
+        for flood, honest in (
+            (lambda n: f"{n:04x}:db8::1", lambda n: f"{20 + n % 97}.{n // 97}.1.1"),
+            (lambda n: f"{20 + n % 97}.{n // 97}.1.1", lambda n: f"{n + 1:04x}:db8::1"),
+        ):
+            store = ItemStore(_ME)
+            ours = self.put_from(store, map(honest, range(500)))
+            self.put_from(store, map(flood, range(1, 5000)))
+            now = 1000.0 + self.serial / 1000
+            self.assertEqual(sum(store.get(target, now) is not None for target in ours), 500)
+            store = ItemStore(_ME)
+            self.put_from(store, map(honest, range(1500)))
+            theirs = self.put_from(store, map(flood, range(1, 3000)))
+            now = 1000.0 + self.serial / 1000
+            self.assertEqual(sum(store.get(target, now) is not None for target in theirs), 500)
 
 
 class PeerStoreTests(SynchronousTestCase):
@@ -279,8 +353,48 @@ class PeerStoreTests(SynchronousTestCase):
             self.assertLessEqual(len(store), 30)
         for number in range(100):
             store.announce(_target(number << 150), b"peer-1", _NET, 1.0)
-        self.assertEqual(len(store._networks[_NET]), 5)
+        self.assertEqual([entry.leaf.network for entry in store._entries.values()].count(_NET), 5)
         self.assertEqual(sum(map(len, store._torrents.values())), len(store))
+
+    def test_crowded_torrent(self) -> None:
+        """
+        One line can't displace the other peers of an info hash, nor can one family.
+        """
+        for size, honest, hostile in (
+            (6, lambda n: n.to_bytes(3) + b"\x01", lambda n: b"\x82\x01\x01" + bytes([n % 256])),
+            (18, lambda n: n.to_bytes(4) + bytes(12), lambda n: b"\x20\x01\x0d\xb8\0\7" + n.to_bytes(10)),
+            (6, lambda n: n.to_bytes(3) + b"\x01", lambda n: (n << 32).to_bytes(16)),
+        ):
+            store = PeerStore(_ME)
+            ours = []
+            for number in range(100):
+                ip = honest(number << 8)
+                ours.append(ip + b"\x1a\xe1")
+                store.announce(_TARGET, ours[-1], packed_network(ip), 1.0)
+            for number in range(5000):
+                ip = hostile(number)
+                peer = ip + (1 + number % 60000).to_bytes(2)
+                store.announce(_TARGET, peer, packed_network(ip), 2.0 + number / 1000)
+            self.assertEqual(len(store), 500)
+            self.assertLessEqual(set(ours), set(store.peers(_TARGET, size, 1000, self.rng, 8.0)))
+
+    def test_crowded_model(self) -> None:
+        """
+        Whatever is announced and expires, the networks of crowded info hashes are those
+        of their peers.
+        """
+        for seed in range(sized(1, 3)):
+            rng = Random(seed)
+            store = PeerStore(_ME, capacity=1500, share=800, lifetime=300.0)
+            now = 0.0
+            for _ in range(6000):
+                now += rng.random() / 5
+                ip = bytes([rng.randrange(3), rng.randrange(3), rng.randrange(9), rng.randrange(256)])
+                store.announce(_target(rng.randrange(3)), ip + b"\0\1", packed_network(ip), now)
+                for info_hash, shares in store._crowded.items():
+                    self.assertEqual(len(shares), len(store._torrents[info_hash]), f"seed {seed}")
+                    self.assertLessEqual(len(shares), 500, f"seed {seed}")
+            self.assertTrue(store._crowded, f"seed {seed}")
 
     def test_sample(self) -> None:
         """

@@ -26,5 +26,14 @@ class ContentsTests(SynchronousTestCase):
         self.assertEqual(
             [identity in contents.received for identity in ids], [False, False, True, True, True]
         )
-        self.assertEqual([contents.get(identity) is not None for identity in ids], [False] * 3 + [True] * 2)
         self.assertEqual(contents.sizes(), (3, 2, 4))
+        kept = [contents.take_for(identity, identity) is not None for identity in ids]
+        self.assertEqual(kept, [False] * 3 + [True] * 2)
+
+    def test_requested_once(self) -> None:
+        """A content is returned once to each peer that may request it, and to no other."""
+        contents = Contents(GossipConfig())
+        contents.keep(b"i" * 32, b"hi", 1, (b"a", b"b"), 0.0)
+        taken = [contents.take_for(peer, b"i" * 32) is not None for peer in (b"c", b"a", b"a", b"c", b"b")]
+        self.assertEqual(taken, [False, True, False, False, True])
+        self.assertEqual(contents.sizes(), (0, 0, 0))

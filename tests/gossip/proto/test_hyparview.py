@@ -9,11 +9,12 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.proto.config import MAX_PEER_DATA, MAX_PENDING, GossipConfig
 from dtt.gossip.proto.events import (
     DialStarted,
     DisconnectPeer,
     JoinPeers,
+    LimitNeighbors,
     NeighborDown,
     NeighborUp,
     Output,
@@ -67,12 +68,8 @@ class Machine:
         self.view = HyParView(me, Random(1), lambda peer: peer != INVALID, b"mine", config)
         for neighbor in active:
             self.hear(neighbor, Neighbor(HIGH))
-        if passive:
-            sender = active[0] if active else X
-            saved = self.view._refill
-            self.view._refill = lambda skip=None: None  # type: ignore[method-assign]
-            self.hear(sender, ShuffleReply(tuple(PeerInfo(known) for known in passive)))
-            self.view._refill = saved  # type: ignore[method-assign]
+        for known in passive:
+            self.view.views.add_passive(known)
 
     def hear(self, sender: bytes, message: Message) -> list[Output]:
         """Receive a message."""
@@ -96,6 +93,50 @@ def sent(outputs: Sequence[Output], kind: type[Message] | None = None) -> list[t
         for output in outputs
         if isinstance(output, SendMessage) and (kind is None or isinstance(output.message, kind))
     ]
+
+
+class LimitTests(SynchronousTestCase):
+    """
+    Fewer neighbours than configured.
+    """
+
+    def test_fewer(self) -> None:
+        """
+        The newest neighbours beyond the limit are disconnected and stay in the passive view; further
+        ones are refused or replace one.
+        """
+        machine = Machine(active=(A, B, C, D))
+        out = machine.view.handle(LimitNeighbors(2), 0.0)
+        self.assertEqual(
+            [output for output in out if isinstance(output, NeighborDown)], [NeighborDown(C), NeighborDown(D)]
+        )
+        self.assertEqual(sent(out, Disconnect), [(C, Disconnect(True)), (D, Disconnect(True))])
+        self.assertEqual((list(machine.view.views.active), set(machine.view.views.passive)), ([A, B], {C, D}))
+        self.assertEqual(sent(machine.hear(E, Neighbor(LOW)), Disconnect), [(E, Disconnect(True))])
+        machine.hear(F, Neighbor(HIGH))
+        self.assertEqual(len(machine.view.views.active), 2)
+        self.assertIn(F, machine.view.views.active)
+
+    def test_urgent(self) -> None:
+        """
+        A limited member with fewer than two neighbours asks with High priority, since
+        the others are full without it; an unlimited one does so without any.
+        """
+        for limit, priority in ((3, HIGH), (5, LOW)):
+            machine = Machine(active=(A,), passive=(B,))
+            out = machine.view.handle(LimitNeighbors(limit), 0.0)
+            self.assertEqual(sent(out, Neighbor), [(B, Neighbor(priority, b"mine"))])
+
+    def test_bounds(self) -> None:
+        """
+        At least one neighbour is allowed, and never more than configured; a higher
+        limit lets the member look for more.
+        """
+        machine = Machine(active=(A, B), passive=(C, D))
+        machine.view.handle(LimitNeighbors(0), 0.0)
+        self.assertEqual(list(machine.view.views.active), [A])
+        out = machine.view.handle(LimitNeighbors(9), 0.0)
+        self.assertEqual(len(sent(out, Neighbor)), 3)
 
 
 class JoinTests(SynchronousTestCase):
@@ -229,18 +270,49 @@ class ForwardJoinTests(SynchronousTestCase):
     def test_flood(self) -> None:
         """
         However many peers a neighbour names, requests, views, PeerData and timers stay
-        bounded.
+        bounded, and it does not keep the member from asking others.
         """
         config = GossipConfig()
         machine = Machine(active=[A])
         for number in range(100, 3000):
             machine.hear(A, ForwardJoin(PeerInfo(peer(number), b"d" * 500), 0))
-        self.assertEqual(len(machine.view.pending), config.max_pending)
-        self.assertEqual(len(machine.view.views.passive), config.passive_view_capacity)
+        self.assertEqual(len(machine.view.pending), 8)
+        self.assertEqual(len(machine.view.views.passive), 4)
         self.assertLessEqual(machine.view.views.count_data(), config.max_known_data)
-        self.assertLessEqual(len(machine.view.timers), config.max_pending + 1)
+        self.assertLessEqual(len(machine.view.timers), MAX_PENDING + 1)
+        machine.view.views.add_passive(B)
+        self.assertEqual(len(sent(machine.hear(A, Disconnect(False)), Neighbor)), 1)
         machine.wait(1.0)
         self.assertLessEqual(len(machine.view.pending), config.active_view_capacity)
+
+    def test_pending_is_bounded(self) -> None:
+        """The number of requests is bounded, even if many neighbours name peers."""
+        machine = Machine(active=[A])
+        for number in range(100, 1000):
+            machine.hear(peer(number), Neighbor(LOW))
+            for other in range(2):
+                machine.hear(peer(number), ForwardJoin(PeerInfo(peer(1000 + 2 * number + other)), 0))
+        for neighbor in tuple(machine.view.views.active):
+            for number in range(5000, 5020):
+                machine.hear(neighbor, ForwardJoin(PeerInfo(peer(number)), 0))
+        self.assertLessEqual(len(machine.view.pending), MAX_PENDING)
+
+    def test_stranger(self) -> None:
+        """Only a neighbour's ForwardJoins and Shuffles are passed on, unless there is no neighbour."""
+        machine = Machine(active=[A, B])
+        for message in (ForwardJoin(PeerInfo(X), 0), ForwardJoin(PeerInfo(X), 5), Shuffle(X, (), 0)):
+            self.assertEqual(machine.hear(C, message), [DisconnectPeer(C)])
+        self.assertEqual(len(sent(Machine().hear(C, ForwardJoin(PeerInfo(X), 0)))), 1)
+
+    def test_walks_are_limited(self) -> None:
+        """A neighbour's ForwardJoins are passed on up to a rate."""
+        machine = Machine(active=[A, B])
+        passed = 0
+        for second in range(10):
+            machine.now = float(second)
+            for number in range(100, 300):
+                passed += len(sent(machine.hear(A, ForwardJoin(PeerInfo(peer(number)), 5))))
+        self.assertEqual(passed, 128 + 4 * 9)
 
 
 class NeighborTests(SynchronousTestCase):
@@ -528,13 +600,15 @@ class ShuffleTests(SynchronousTestCase):
         self.assertEqual(list(machine.view.views.passive), [B])
 
     def test_passive_is_bounded(self) -> None:
-        """The passive view and the state of its peers are bounded."""
+        """The passive view and the state of its peers are bounded, however many introduce others."""
         machine = Machine(active=[A])
-        for number in range(100, 2000, 50):
-            nodes = tuple(PeerInfo(peer(n), b"d" * 100) for n in range(number, number + 50))
-            machine.hear(A, ShuffleReply(nodes))
+        for number in range(100, 200):
+            machine.view.pending[peer(number)] = False
+            nodes = tuple(PeerInfo(peer(n), b"d" * 100) for n in range(number * 50, number * 50 + 50))
+            machine.hear(peer(number), ShuffleReply(nodes))
+            machine.hear(peer(number), Disconnect(True))
         self.assertEqual(len(machine.view.views.passive), 30)
-        self.assertLessEqual(machine.view.views.count_data(), 31)
+        self.assertLessEqual(machine.view.views.count_data(), 35)
 
     def test_alive_marks_are_bounded(self) -> None:
         """Only peers in a view are marked as alive."""
@@ -549,13 +623,14 @@ class ShuffleTests(SynchronousTestCase):
         config = GossipConfig(active_view_capacity=2)
         machine = Machine(active=[A, B], config=config)
         for number in range(100, 130):
-            machine.hear(A, ShuffleReply((PeerInfo(peer(number), b"d" * config.max_peer_data),)))
+            machine.view.views.add_passive(peer(number))
+            machine.view.views.learn(peer(number), b"d" * MAX_PEER_DATA)
         out = machine.wait(60.0) + machine.hear(C, Shuffle(X, (PeerInfo(D),) * 30, 0))
         out += machine.hear(A, Shuffle(X, (PeerInfo(D),) * 30, 0))
         out += machine.view.handle(Quit(), machine.now)
         sizes = [len(encode(message)) for _, message in sent(out)]
         self.assertGreater(max(sizes), 2000)
-        self.assertLessEqual(max(sizes), config.max_sent)
+        self.assertLessEqual(max(sizes), GossipConfig().max_sent)
 
 
 class DataTests(SynchronousTestCase):
@@ -589,3 +664,18 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(machine.view.handle(UpdateData(b"new"), 0.0), [])
         self.assertEqual(machine.view.handle(JoinPeers((A,)), 0.0), [SendMessage(A, Join(b"new"))])
         self.assertRaises(ValueError, machine.view.handle, UpdateData(b"x" * 1025), 0.0)
+
+    def test_update_is_told(self) -> None:
+        """
+        Neighbours get our new PeerData at once, and their answers are not answered.
+        """
+        machine = Machine()
+        machine.view.receive(A, Neighbor(Priority.HIGH, b"a"), 0.0)
+        self.assertEqual(
+            machine.view.handle(UpdateData(b"new"), 60.0), [SendMessage(A, Neighbor(Priority.LOW, b"new"))]
+        )
+        self.assertEqual(machine.view.receive(A, Neighbor(Priority.LOW, b"a"), 60.1), [])
+        other = Machine()
+        other.view.receive(A, Neighbor(Priority.HIGH, b"a"), 0.0)
+        out = other.view.receive(A, Neighbor(Priority.LOW, b"moved"), 60.0)
+        self.assertIn(PeerDataLearned(A, b"moved"), out)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.errors import ContentTooLarge, DuplicateContent
+from dtt.errors import ContentTooLarge, DuplicateContent, NotNeighbor
 from dtt.gossip.proto.config import GossipConfig
 from dtt.gossip.proto.events import (
     Broadcast,
@@ -88,12 +88,41 @@ class BroadcastTests(SynchronousTestCase):
         self.assertEqual(machine.wait(0.0002), [SendMessage(C, IHave(((HI, 0),)))])
 
     def test_neighbors(self) -> None:
-        """A content with scope "neighbors" is neither announced nor recorded."""
+        """
+        A content with scope "neighbors" goes to all neighbours, eager or lazy, and is
+        neither announced nor recorded.
+        """
         machine = Machine([A], [C])
-        self.assertEqual(machine.broadcast(b"hi", True), [SendMessage(A, hi(None))])
+        to_all = [SendMessage(A, hi(None)), SendMessage(C, hi(None))]
+        self.assertEqual(machine.broadcast(b"hi", True), to_all)
         self.assertEqual(machine.wait(1.0), [])
-        self.assertEqual(machine.broadcast(b"hi", True), [SendMessage(A, hi(None))])
+        self.assertEqual(machine.broadcast(b"hi", True), to_all)
         self.assertEqual(machine.hear(C, Graft(HI, 0)), [])
+
+    def test_one_neighbor(self) -> None:
+        """
+        A content for one neighbour goes to that one, eager or lazy; anyone else is refused.
+        """
+        machine = Machine([A], [C])
+        for peer in (A, C, A):
+            self.assertEqual(
+                machine.tree.handle(Broadcast(b"hi", True, peer), machine.now),
+                [SendMessage(peer, hi(None))],
+            )
+        self.assertRaises(NotNeighbor, machine.tree.handle, Broadcast(b"hi", True, B), machine.now)
+        self.assertEqual(machine.wait(1.0), [])
+
+    def test_nobody(self) -> None:
+        """
+        A content that was broadcast to nobody is neither kept nor remembered, and may be
+        broadcast to the neighbours that come later.
+        """
+        machine = Machine([])
+        self.assertEqual(machine.broadcast(b"hi"), [])
+        machine.tree.handle(NeighborUp(A), machine.now)
+        self.assertEqual(machine.hear(A, Graft(HI, 0)), [])
+        self.assertEqual(machine.broadcast(b"hi"), [SendMessage(A, hi(0))])
+        self.assertRaises(DuplicateContent, machine.broadcast, b"hi")
 
     def test_too_large(self) -> None:
         """A content that not every member could forward is an error."""
@@ -301,7 +330,7 @@ class AnnouncementTests(SynchronousTestCase):
             machine.hear(peer, IHave(((HI, 1),)))
         machine.wait(0.2)
         self.assertEqual((len(machine.tree._missing), machine.tree._missing._by_peer), (0, {}))
-        self.assertEqual(len(machine.tree.timers), 1)
+        self.assertEqual(len(machine.tree.timers), 0)
 
     def test_graft(self) -> None:
         """
@@ -429,7 +458,7 @@ class BoundsTests(SynchronousTestCase):
     def test_announcement_flood(self) -> None:
         """
         One peer's announcements are limited, and leave room for others; the rest is
-        requested immediately.
+        requested immediately, as far as a peer may have requests unanswered.
         """
         config = GossipConfig(max_missing=100, max_missing_per_peer=60)
         machine = Machine([], [A, B, C], config)
@@ -441,7 +470,7 @@ class BoundsTests(SynchronousTestCase):
                 asked.update(o.peer for o in out if isinstance(o, SendMessage))
         self.assertEqual(len(machine.tree._missing), 100)
         self.assertEqual((machine.tree._missing.count_by(A), machine.tree._missing.count_by(B)), (60, 40))
-        self.assertEqual((machine.tree.counters["ihave_untracked"], asked), (900, {A: 440, B: 460}))
+        self.assertEqual((machine.tree.counters["ihave_untracked"], asked), (900, {A: 256, B: 256}))
         self.assertEqual(list(machine.tree.eager), [A, B], "a Graft makes the link eager")
         # Contents that another peer has announced are awaited from that peer.
         self.assertEqual(machine.hear(B, IHave(((number_id(0), 0),))), [])

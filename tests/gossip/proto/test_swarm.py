@@ -23,8 +23,9 @@ from dtt.gossip.proto.events import (
 from dtt.gossip.proto.messages import Gossip, Join, Neighbor, Priority, Prune, message_id
 from dtt.gossip.proto.swarm import Swarm
 from dtt.testing.simulation.network import GossipNetwork
+from tests.sweeps import sized
 
-SEEDS = range(5)
+SEEDS = range(sized(2, 5))
 
 
 def peer(number: int) -> bytes:
@@ -66,11 +67,16 @@ class SwarmTests(SynchronousTestCase):
         self.assertEqual((self.swarm.neighbors(), self.swarm.eager_peers()), ((), ()))
 
     def test_lone_broadcast(self) -> None:
-        """Without neighbours nothing is sent, and later neighbours do not get it."""
+        """
+        Without neighbours nothing is sent, and later neighbours do not get it until it is
+        broadcast again.
+        """
         swarm = Swarm(P0, Random(1), lambda peer: True)
         self.assertEqual(swarm.handle(Broadcast(b"hi"), 0.0), [])
         out = swarm.receive(P1, Neighbor(Priority.HIGH), 0.0)
         self.assertNotIn(Gossip, [type(o.message) for o in out if isinstance(o, SendMessage)])
+        again = swarm.handle(Broadcast(b"hi"), 0.0)
+        self.assertIn(Gossip, [type(o.message) for o in again if isinstance(o, SendMessage)])
         self.assertRaises(DuplicateContent, swarm.handle, Broadcast(b"hi"), 0.0)
 
     def test_timers(self) -> None:
@@ -299,7 +305,7 @@ class BroadcastTests(SynchronousTestCase):
         and three of four lines of IHave, Graft and Gossip get through.
         """
         totals = []
-        for seed in range(25):
+        for seed in range(sized(6, 25)):
             net = GossipNetwork(Random(seed))
             for number in range(20):
                 net.add(peer(number))

@@ -74,12 +74,12 @@ class ViewsTests(SynchronousTestCase):
         """
         PeerData is reported when it is new; PeerData that is too long is not kept.
         """
-        views = self.views(max_peer_data=8)
+        views = self.views()
         self.assertFalse(views.learn(peer(1), None))
         self.assertFalse(views.learn(peer(1), b""))
         self.assertTrue(views.learn(peer(1), b"one"))
         self.assertFalse(views.learn(peer(1), b"one"))
-        self.assertTrue(views.learn(peer(1), b"123456789"))
+        self.assertTrue(views.learn(peer(1), b"x" * 1025))
         self.assertEqual(views.data_of(peer(1)), b"one")
 
     def test_forgotten_with_its_peer(self) -> None:

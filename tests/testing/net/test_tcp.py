@@ -30,7 +30,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dtt.testing.net.tcp import BUFFER_SIZE, WINDOW, MemoryTCPNetwork
+from dtt.testing.net.tcp import MemoryTCPNetwork
+from dtt.testing.net.tcp_transport import BUFFER_SIZE, WINDOW
 
 
 class Recorder(Protocol):

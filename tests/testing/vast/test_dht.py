@@ -14,6 +14,7 @@ from dtt.dht.routing.ids import distance
 from dtt.krpc.compact import decode_nodes
 from dtt.krpc.messages import encode_query
 from dtt.testing.vast import VastDHT, member_host
+from tests.sweeps import thorough
 from tests.testing.vast.common import MEMBER, TARGET, Asker, item
 
 
@@ -106,6 +107,7 @@ class VastDHTTests(SynchronousTestCase):
         self.assertEqual(digest(0), "1b5662bd8b75b88b")
         self.assertNotEqual(digest(1), digest(0))
 
+    @thorough
     def test_memory(self) -> None:
         """Replies leave nothing behind except bounded caches."""
         dht, rng = VastDHT(), Random(1)
@@ -116,7 +118,7 @@ class VastDHTTests(SynchronousTestCase):
                 query = encode_query(b"abcd", b"find_node", b"x" * 20, {b"target": rng.randbytes(20)}, False)
                 assert dht.answer(query, MEMBER, (contact.host, contact.port), 0.0)
 
-        ask(9000)
+        ask(4000)  # each takes 9 places, of which 32768 are cached
         tracemalloc.start()
         try:
             ask(500)

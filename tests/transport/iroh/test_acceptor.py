@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from dtt.transport import handshakes
+from dtt.transport.handshakes import MAX_UNAUTHENTICATED
 from dtt.transport.iroh import acceptor as quic_accepting
 from tests.transport.iroh.common import IrohTestCase, RawPeer
 
@@ -15,20 +17,25 @@ class AcceptingTests(IrohTestCase):
     Unauthenticated connections.
     """
 
-    def test_one_network(self) -> None:
+    def test_too_many(self) -> None:
         """
-        Per network four connections are in a handshake and twelve wait; further ones
-        are refused.
+        When there are too many handshakes, the oldest of the largest network is
+        cancelled; others are not affected.
         """
-        raw = RawPeer(self, 2)
-        self.patch(quic_accepting, "RETRY_THRESHOLD", 100)
-        dials = [raw.begin(self.a) for _ in range(20)]
-        self.advance(0.0101)
-        self.assertEqual(len(self.a._acceptor.handshakes), 16)
-        self.advance(0.0201)
-        self.assertEqual(self.a.counters["closed_too_many_handshakes"], 4)
-        self.advance(1)
-        self.assertEqual(self.a.counters["accepted"], 16)
+        honest, raw = RawPeer(self, 3), RawPeer(self, 2)
+        self.patch(quic_accepting, "RETRY_THRESHOLD", 1000)
+        self.net.latency = 1
+        first = honest.begin(self.a)
+        dials = [raw.begin(self.a) for _ in range(MAX_UNAUTHENTICATED + 9)]
+        self.patch(
+            handshakes, "networks_of", lambda host: ("honest",) if host == "10.0.0.3" else ("hostile",)
+        )
+        self.advance(1.5)
+        self.assertEqual(self.closed(), {"too many handshakes": 10})
+        self.assertEqual(len(self.a._acceptor.handshakes), MAX_UNAUTHENTICATED)
+        self.advance(10)
+        self.successResultOf(first)
+        self.assertEqual(self.a.counters["accepted"], MAX_UNAUTHENTICATED)
         self.assertEqual(len(self.a._acceptor.handshakes), 0)
         for dial in dials:
             dial.addErrback(lambda _: None)
@@ -78,15 +85,16 @@ class AcceptingTests(IrohTestCase):
         raw = RawPeer(self, 2)
         for _ in range(200):
             raw.begin(self.a)
+        refused = 200 - MAX_UNAUTHENTICATED
         turns: list[int] = []
 
         def tick() -> None:
             turns.append(self.a.counters["closed_too_many_handshakes"])
-            if turns[-1] < 184 and len(turns) < 1000:
+            if turns[-1] < refused and len(turns) < 1000:
                 self.clock.callLater(0, tick)
 
         self.patch(quic_accepting, "RETRY_THRESHOLD", 1000)
         self.clock.callLater(0.01, tick)
         self.advance(0.015)
-        self.assertEqual(turns[-1], 184)
+        self.assertEqual(turns[-1], refused)
         self.assertLessEqual(max(b - a for a, b in pairwise(turns)), quic_accepting.MAX_ACCEPTS)

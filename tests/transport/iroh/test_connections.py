@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 
 from dtt.testing.iroh.endpoints import MemoryEndpoint
 from dtt.testing.memory_transport import RecordingLinks
-from dtt.transport import table
 from dtt.transport.iroh import connections as quic_peers
 from dtt.transport.iroh.connections import FIRST_USE, REPLACED, UNUSED
 from dtt.transport.table import LINGER
@@ -118,18 +117,27 @@ class EndTests(IrohTestCase):
 
     def test_unknown_topic(self) -> None:
         """
-        A peer that sends on a topic that we have not opened is kept: the topic may
-        still be opened.
+        A peer that sends on a topic that we have not opened is kept for 10 s, because
+        the topic may still be opened; then its connection is closed, however much it
+        sends.
         """
-        raw = RawPeer(self, 2)
-        connection = raw.connect(self.a)
-        stream = raw.write(connection, prefix(OTHER) + prefix(b"early"))
-        self.advance(FIRST_USE + 1)
-        self.assertEqual(self.a.counters["received_unknown_topic"], 1)
-        links = RecordingLinks()
-        self.a.open_topic(OTHER, SECRET, links)
-        raw.call(stream.write_all(prefix(b"in time")))
-        self.assertEqual(links.messages, [(raw.key.peer_id, b"in time")])
+        for number, opened in ((2, True), (3, False)):
+            raw = RawPeer(self, number)
+            connection = raw.connect(self.a)
+            stream = raw.write(connection, prefix(OTHER) + prefix(b"early"))
+            for _ in range(int(FIRST_USE) - 2):
+                self.advance(1)
+                raw.call(stream.write_all(prefix(b"early")))
+            links = RecordingLinks()
+            if opened:
+                self.a.open_topic(OTHER, SECRET, links)
+                raw.call(stream.write_all(prefix(b"in time")))
+                self.assertEqual(links.messages, [(raw.key.peer_id, b"in time")])
+            self.advance(3)
+            self.assertEqual(len(self.net.connections), 2 * opened)
+            self.a.close_topic(OTHER)
+            self.advance(2)
+        self.assertEqual(self.a.counters["received_unknown_topic"], 18)
 
     def test_simultaneous_dials(self) -> None:
         """
@@ -217,13 +225,13 @@ class EndTests(IrohTestCase):
         """
         raw = RawPeer(self, 2)
         connection = raw.connect(self.a)
-        for number in range(20):
+        for number in range(8):
             stream = raw.call(connection.open_uni())
             raw.start(stream.write_all(prefix(TOPIC) + prefix(b"%d" % number)))
         self.advance(0.0101)
         connection.close(0, b"")
         self.advance(0.1)
-        self.assertEqual(len(self.on_a.messages), 20)
+        self.assertEqual(len(self.on_a.messages), 8)
         self.assertEqual(self.closed(), {"by peer": 1})
 
     def send_to_a_stuck_peer(self) -> None:
@@ -313,8 +321,8 @@ class EndTests(IrohTestCase):
         """
         The number of closing connections is limited: beyond it the oldest are aborted.
         """
-        for module in (table, quic_peers):
-            self.patch(module, "MAX_CONNECTIONS", 8)
+        self.patch(quic_peers, "MAX_CLOSING", 8)
+        self.patch(self.a.peers, "_max_connections", 8)
         self.net.window = 40
         raw = RawPeer(self, 2)
         for _ in range(40):
@@ -329,7 +337,7 @@ class EndTests(IrohTestCase):
         At the limit a peer's unused connection may be closed for the next one of the
         same peer, which then is its first.
         """
-        self.patch(table, "MAX_CONNECTIONS", 1)
+        self.patch(self.a.peers._table, "_max_connections", 1)
         raw = RawPeer(self, 2)
         raw.connect(self.a)
         connection = raw.connect(self.a)

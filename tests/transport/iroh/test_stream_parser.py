@@ -72,10 +72,23 @@ class StreamParserTests(SynchronousTestCase):
         """
         Empty and oversize frames are malformed; messages before them are returned.
         """
-        for bad in (bytes(4), b"\x00\x00\x10\x01", b"\xff\xff\xff\xff"):
+        for bad, fault in (
+            (bytes(4), "bad frame length"),
+            (b"\x00\x00\x10\x01", "frame too large"),
+            (b"\xff\xff\xff\xff", "frame too large"),
+        ):
             parser = StreamParser()
             self.assertEqual(parser.feed(prefix(TOPIC) + prefix(b"good") + bad), [b"good"])
-            self.assertEqual(parser.fault, "bad frame length")
+            self.assertEqual(parser.fault, fault)
+
+    def test_other_size(self) -> None:
+        """
+        The largest body is a parameter.
+        """
+        for size in (512, 65_536):
+            parser = StreamParser(size)
+            self.assertEqual(parser.feed(prefix(TOPIC) + prefix(bytes(size))), [bytes(size)])
+            self.assertEqual((parser.feed(prefix(bytes(size + 1))), parser.fault), ([], "frame too large"))
 
     def test_bad_header(self) -> None:
         """

@@ -8,15 +8,13 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from zope.interface import implementer
-
 from dtt.addresses.book import AddressBook
 from dtt.errors import ListenError, UsageError
 from dtt.gossip.member import GossipMember
 from dtt.gossip.services import GossipServices
-from dtt.interfaces import IGossipObserver
 from dtt.transport.iroh.endpoint import Servers
 from dtt.transport.iroh.transport import IrohTransport
+from dtt.transport.settings import TransportSettings
 from dtt.wire.addresses import IROH, PeerAddress, RelayAddress
 from tests.transport.iroh.common import KEYS, SECRET, TOPIC, IrohTestCase
 
@@ -66,7 +64,9 @@ class AddressTests(IrohTestCase):
         changes = []
         url = "https://relay.example/"
         transport, _ = self.transport(
-            5, servers=Servers(relay_urls=[url]), on_addresses_changed=lambda: changes.append(1)
+            5,
+            servers=Servers(relay_urls=[url]),
+            settings=TransportSettings(on_addresses_changed=lambda: changes.append(1)),
         )
         self.assertNotIn(RelayAddress(url), transport.addresses())
         self.net.start_relay(url)
@@ -179,7 +179,6 @@ class MemberTests(IrohTestCase):
                 self.assertFalse(reason.startswith("closed_") and reason != "closed_by_peer", reason)
 
 
-@implementer(IGossipObserver)
 class _Contents:
     """
     An observer that records contents.

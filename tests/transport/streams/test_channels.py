@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import Counter
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import DecodeError
 from dtt.gossip.proto.messages import Join, encode
-from dtt.transport.streams.channels import MAX_CHANNELS, MAX_EARLY, Channels, admission_tag, topic_key
+from dtt.transport.admission import MAX_TOPICS, MAX_UNMATCHED, topic_key
+from dtt.transport.streams import channels as module
+from dtt.transport.streams.channels import MAX_EARLY, MAX_KEPT, Channels, admission_tag
 from dtt.transport.streams.early import early_key, seal
 from dtt.transport.streams.frames import Close, Early, Open
 
@@ -26,7 +29,8 @@ def keys(count: int) -> dict[bytes, bytes]:
     """
     Return the keys of C{count} topics.
     """
-    return {bytes((n,)) * 32: topic_key(bytes((n,)) * 32, SECRET) for n in range(count)}
+    topics = [(bytes((n,)) * 32) if n < 256 else n.to_bytes(32, "big") for n in range(count)]
+    return {topic_id: topic_key(topic_id, SECRET) for topic_id in topics}
 
 
 class TagTests(SynchronousTestCase):
@@ -161,32 +165,62 @@ class ChannelsTests(SynchronousTestCase):
 
     def test_numbers_are_used_again(self) -> None:
         """
-        At most sixteen channels are open; the number of a closed one is free again.
+        At most sixteen of our OPENs are valid before one of the peer's has matched; the number of a closed
+        one is free again.
         """
-        topics = keys(MAX_CHANNELS + 1)
+        topics = keys(MAX_UNMATCHED + 1)
         frames = [frame for topic_id, key in topics.items() for frame in self.a.open(topic_id, key)]
-        self.assertEqual([frame.channel for frame in frames], [*range(MAX_CHANNELS)])
+        self.assertEqual([frame.channel for frame in frames], [*range(MAX_UNMATCHED)])
+        self.assertTrue(self.a.blocked)
         self.a.close(bytes((3,)) * 32)
-        last = bytes((MAX_CHANNELS,)) * 32
+        last = bytes((MAX_UNMATCHED,)) * 32
         self.assertEqual(self.opened(self.a, last, topics[last]).channel, 3)
 
-    def test_number_of_a_left_topic(self) -> None:
+    def test_shared_topics(self) -> None:
         """
-        When all numbers are in use, that of a topic that the peer has closed is reused.
+        Once a topic is shared, each side may open 1024, and no more; the number of a
+        topic that the peer has closed is reused then.
         """
-        topics = keys(MAX_CHANNELS)
+        topics = keys(MAX_TOPICS + 1)
         for topic_id, key in topics.items():
-            self.a.open(topic_id, key)
-        left = bytes((5,)) * 32
-        self.a.peer_opened(self.opened(self.b, left, topics[left]), topics)
-        self.a.peer_closed(Close(0))
-        close, opened = self.a.open(TOPIC, KEY)
+            for opened in self.a.open(topic_id, key):
+                assert isinstance(opened, Open)
+                self.assertEqual(self.b.peer_opened(opened, topics), topic_id)
+            for answer in self.b.open(topic_id, key):
+                assert isinstance(answer, Open)
+                self.assertEqual(self.a.peer_opened(answer, topics), topic_id)
+        *shared, last = topics
+        self.assertEqual(self.a.shared(), set(shared))
+        self.assertEqual(self.b.shared(), set(shared))
+        self.assertTrue(self.a.blocked)
+        frame = Open(MAX_TOPICS, admission_tag(topics[last], EXPORTER, A, B))
+        error = self.assertRaises(DecodeError, self.b.peer_opened, frame, topics)
+        self.assertEqual(str(error), "too many channels")
+        self.a.peer_closed(Close(5))
+        close, opened = self.a.open(last, topics[last])
         self.assertEqual((close, opened.channel), (Close(5), 5))
-        self.assertEqual(set(self.a.ours), {*topics, TOPIC} - {left})
+        self.assertEqual(set(self.a.ours), {*topics} - {shared[5]})
+
+    def test_cost_of_tags(self) -> None:
+        """
+        However many OPENs arrive, one tag is computed for each of our topics.
+        """
+        topics = keys(40)
+        computed = []
+
+        def tag(key: bytes, exporter: bytes, sender: bytes, receiver: bytes) -> bytes:
+            computed.append(key)
+            return admission_tag(key, exporter, sender, receiver)
+
+        self.patch(module, "admission_tag", tag)
+        for number in range(1000):
+            self.b.peer_opened(Open(0, number.to_bytes(32, "big")), topics)
+            self.b.peer_closed(Close(0))
+        self.assertEqual(computed, [*topics.values()])
 
     def test_peer_opens_too_much(self) -> None:
         """
-        A seventeenth channel, a duplicate number and a duplicate topic are errors.
+        A seventeenth unmatched channel, a duplicate number and a duplicate topic are errors.
         """
         for reason, before, frame in (
             ("channel opened twice", [Open(0, b"x" * 32)], Open(0, b"y" * 32)),
@@ -240,6 +274,24 @@ class ChannelsTests(SynchronousTestCase):
         self.opened(self.a, b"u" * 32, other)
         self.assertEqual(self.early(self.a, b"u" * 32, other).channel, 1)
 
+    def test_kept_earlies_are_bounded(self) -> None:
+        """
+        Of EARLYs for topics that we have not opened, at most 64 KiB are kept; the rest
+        is dropped and counted, and room that becomes free is used again.
+        """
+        counters: Counter[str] = Counter()
+        b = Channels(EXPORTER, B, A, counters)
+        b.peer_opened(self.opened(self.a), KEYS)
+        size = 4112
+        for number in range(1, 20):
+            b.peer_opened(Open(number, bytes((number,)) * 32), KEYS)
+            self.assertIsNone(b.peer_early(Early(number, bytes(size)), KEYS))
+        self.assertEqual(counters, {"received_early_dropped": 19 - MAX_KEPT // size})
+        b.peer_closed(Close(1))
+        b.peer_opened(Open(1, b"x" * 32), KEYS)
+        self.assertIsNone(b.peer_early(Early(1, bytes(size)), KEYS))
+        self.assertEqual(counters, {"received_early_dropped": 19 - MAX_KEPT // size})
+
     def test_early_is_bounded(self) -> None:
         """
         The record of topics for which an EARLY was sent is bounded.
@@ -290,6 +342,8 @@ class ChannelsTests(SynchronousTestCase):
         """
         opened, early = self.opened(self.a), self.early(self.a)
         for topics in (KEYS, {}):
+            if not topics:
+                self.b.forget(TOPIC)
             self.b.peer_opened(opened, topics)
             self.b.peer_early(early, topics)
             self.assert_late(early)
@@ -321,6 +375,7 @@ class ChannelsTests(SynchronousTestCase):
             error = self.assertRaises(DecodeError, self.b.peer_early, Early(0, sealed), KEYS)
             self.assertEqual(str(error), reason)
             self.b.peer_closed(Close(0))
+            self.b.forget(TOPIC)
             self.b.peer_opened(opened, {})
             self.assertIsNone(self.b.peer_early(Early(0, sealed), {}))
             self.b.topic_opened(TOPIC, KEY)

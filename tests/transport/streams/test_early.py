@@ -11,7 +11,6 @@ from random import Random
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from dtt.addresses.book import AddressBook
 from dtt.errors import DecodeError
@@ -19,9 +18,10 @@ from dtt.gossip.member import GossipMember
 from dtt.gossip.proto.messages import Join, Neighbor, Priority, encode
 from dtt.gossip.services import GossipServices
 from dtt.identity import PeerKey
-from dtt.interfaces import GossipMessage, IGossipObserver, PeerId
+from dtt.interfaces import GossipMessage, PeerId
 from dtt.testing.net.tcp import MemoryTCPNetwork
-from dtt.transport.streams.channels import Channels, topic_key
+from dtt.transport.admission import topic_key
+from dtt.transport.streams.channels import Channels
 from dtt.transport.streams.early import early_key, is_join, seal, unseal
 from dtt.transport.streams.frames import MAX_MESSAGE, SEAL_SIZE, Early, Open, encode_frame
 from dtt.transport.streams.transport import StreamsTransport
@@ -131,7 +131,6 @@ class EarlyTests(SynchronousTestCase):
             self.assertEqual(unseal(KEY, seal(KEY, message)), message)
 
 
-@implementer(IGossipObserver)
 class Ups:
     """
     An observer that records when neighbours came up.

@@ -12,6 +12,7 @@ from dtt.errors import DecodeError
 from dtt.transport.streams.frames import (
     MAX_FRAME,
     MAX_MESSAGE,
+    ClockTime,
     Close,
     Data,
     Early,
@@ -21,6 +22,7 @@ from dtt.transport.streams.frames import (
     Ping,
     Pong,
     ReceivedFrame,
+    Rendezvous,
     Unknown,
     encode_frame,
 )
@@ -37,7 +39,25 @@ KNOWN: list[tuple[Frame, str]] = [
     (Close(65535), "00000004" + "02" + "ffff03"),
     (Ping(b"12345678"), "00000009" + "03" + "3132333435363738"),
     (Pong(b"12345678"), "00000009" + "04" + "3132333435363738"),
+    (
+        Rendezvous(300, True, TAG, TAG[::-1], (("1.2.3.4", 300), ("2001:db8::1", 7))),
+        "0000005e"
+        + "05"
+        + "ac02"
+        + "01"
+        + TAG.hex()
+        + TAG[::-1].hex()
+        + "02"
+        + "00"
+        + "01020304"
+        + "ac02"
+        + "01"
+        + "20010db8000000000000000000000001"
+        + "07",
+    ),
+    (Rendezvous(0, False, TAG, TAG, ()), "00000044" + "05" + "00" + "00" + 2 * TAG.hex() + "00"),
     (Early(5, TAG), "00000022" + "06" + "05" + TAG.hex()),
+    (ClockTime(0x1A3185C5000), "00000009" + "0c" + "000001a3185c5000"),
     (Early(300, TAG[:16]), "00000013" + "06" + "ac02" + TAG[:16].hex()),
 ]
 
@@ -121,9 +141,23 @@ class FrameParserTests(SynchronousTestCase):
         A length of 0 or above 8192 is refused as soon as it has arrived.
         """
         self.assert_malformed(bytes(4), "bad frame length")
-        self.assert_malformed((MAX_FRAME + 1).to_bytes(4, "big"), "bad frame length")
-        self.assert_malformed(b"\xff\xff\xff\xff", "bad frame length")
+        self.assert_malformed((MAX_FRAME + 1).to_bytes(4, "big"), "frame too large")
+        self.assert_malformed(b"\xff\xff\xff\xff", "frame too large")
         self.assertEqual(parse(MAX_FRAME.to_bytes(4, "big")), [])
+
+    def test_other_size(self) -> None:
+        """
+        The largest message is a parameter; frames may have 4096 bytes more.
+        """
+        for size in (512, 65_536):
+            for message, fault in (
+                (bytes(size), None),
+                (bytes(size + 1), "message too large"),
+                (bytes(size + 4096), "frame too large"),
+            ):
+                parser = FrameParser(size)
+                found = parser.feed(encode_frame(Data(1, message)))
+                self.assertEqual((found, parser.fault), ([Data(1, message)] if fault is None else [], fault))
 
     def test_message_size(self) -> None:
         """
@@ -139,7 +173,7 @@ class FrameParserTests(SynchronousTestCase):
         A frame of unknown kind is returned without its body, up to the largest length;
         the frames after it are parsed.
         """
-        for kind in (5, 7, 11, 255):
+        for kind in (13, 77, 255):
             for size in (0, 1, MAX_FRAME - 1):
                 frame = (1 + size).to_bytes(4, "big") + bytes((kind,)) + bytes(size)
                 self.assertEqual(parse(frame + encode_frame(Close(1))), [Unknown(kind), Close(1)])
@@ -160,6 +194,11 @@ class FrameParserTests(SynchronousTestCase):
             ("06", "truncated"),
             ("0605" + TAG[:15].hex(), "truncated"),
             ("020500", "bytes after the frame"),
+            ("0500" + "02" + 64 * "00" + "00", "bad rendezvous"),
+            ("0500" + "00" + 64 * "00" + "05" + 5 * "000102030401", "bad rendezvous"),
+            ("0500" + "00" + 64 * "00" + "01" + "0001020304", "truncated"),
+            ("0500" + "00" + 64 * "00" + "0000", "bytes after the frame"),
+            ("0500" + "00" + 63 * "00", "truncated"),
             ("03", "bad ping"),
             ("0331323334353637", "bad ping"),
             ("04313233343536373839", "bad ping"),

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSS
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dtt.errors import DecodeError
+from dtt.errors import DecodeError, LocalError
 from dtt.identity import PeerKey
 from dtt.transport.streams.tls import (
     ALPN,
@@ -91,6 +91,17 @@ class CertificateTests(SynchronousTestCase):
         certificate.verify_directly_issued_by(certificate)
         again = make_certificate(ALICE)
         self.assertEqual(certificate.public_bytes(Encoding.DER), again.public_bytes(Encoding.DER))
+
+    def test_without_callbacks(self) -> None:
+        """
+        Where the system forbids the memory that pyOpenSSL's callbacks need, the error says so.
+        """
+
+        def set_verify(*_: object) -> None:
+            raise MemoryError("Cannot allocate write+execute memory for ffi.callback()")
+
+        self.patch(SSL.Context, "set_verify", set_verify)
+        self.assertIn("MemoryDenyWriteExecute", str(self.assertRaises(LocalError, make_context, ALICE)))
 
     def assert_refused(self, certificate: x509.Certificate, reason: str = "bad peer key") -> None:
         """

@@ -1,0 +1,3 @@
+"""
+Helpers for applications that are built on topics.
+"""

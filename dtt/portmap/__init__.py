@@ -1,0 +1,3 @@
+"""
+Port mapping: asking the router to forward ports.
+"""

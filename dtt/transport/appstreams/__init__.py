@@ -1,0 +1,3 @@
+"""
+Application streams: byte streams of applications, on the connections of members.
+"""

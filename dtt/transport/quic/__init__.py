@@ -1,0 +1,3 @@
+"""
+QUIC on the DHT's own UDP socket: the transport between members behind NATs.
+"""

@@ -1,0 +1,3 @@
+"""
+The HTTP interface of a running tracker: API, metrics and a status page, and a client.
+"""

@@ -1,0 +1,89 @@
+"""
+Helpers for the tests of commands.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Coroutine
+from random import Random
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.dht.node import DHTNode
+from dtt.testing.net.machines import MachineNetwork
+
+T = TypeVar("T")
+
+#: The first node of the DHT in memory.
+FIRST = "10.0.0.1"
+
+
+class CommandTestCase(SynchronousTestCase):
+    """
+    Captures the output of commands.
+    """
+
+    def setUp(self) -> None:
+        """Capture the output."""
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+
+    def printed(self) -> list[str]:
+        """Return the lines that were printed since the last call."""
+        lines = self.out.getvalue().splitlines()
+        self.out.truncate(0)
+        self.out.seek(0)
+        return lines
+
+
+class DHTTestCase(CommandTestCase):
+    """
+    Runs the coroutines of commands on a DHT of 10 nodes in memory.
+    """
+
+    def setUp(self) -> None:
+        """Create the DHT, and a machine with a separate node."""
+        super().setUp()
+        clock = Clock()
+        clock.advance(1_800_000_000)
+        self.network = MachineNetwork(clock, rng=Random(1))
+        self.nodes = [
+            DHTNode(
+                self.network.reactor(f"10.0.{number}.1"),
+                port=6881,
+                bootstrap=[(FIRST, 6881)] if number else [],
+                rng=Random(number),
+            )
+            for number in range(10)
+        ]
+        self.reactor = self.network.reactor("10.1.1.1")
+        self.node = DHTNode(self.reactor, bootstrap=[(FIRST, 6881)], rng=Random(99))
+        for node in (*self.nodes, self.node):
+            node.privilegedStartService()
+            node.startService()
+        self.network.advance(5)
+
+    def tearDown(self) -> None:
+        """Stop the nodes, and check that nothing is left."""
+        for node in (*self.nodes, self.node):
+            node.stopService()
+        self.network.advance(5)
+        self.assertEqual(self.network.listening(), set())
+
+    def result(self, coroutine: Coroutine[Any, Any, T], seconds: float = 10) -> T:
+        """Return the result of a coroutine."""
+        running = Deferred.fromCoroutine(coroutine)
+        self.network.advance(seconds)
+        return self.successResultOf(running)
+
+    def failure(self, coroutine: Coroutine[Any, Any, Any], error: type[Exception]) -> str:
+        """Return the message of the error of a coroutine."""
+        running = Deferred.fromCoroutine(coroutine)
+        self.network.advance(60)
+        return str(self.failureResultOf(running, error).value)

@@ -1,0 +1,144 @@
+"""
+Tests for where the tests of a module are: those of C{dtt/a/b.py} are in C{tests/a/test_b.py}.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import dtt
+
+ROOT = Path(dtt.__file__).parent
+TESTS = Path(__file__).parent
+
+#: Modules that only the tests of other modules test.  A new module does not belong here; one that
+#: gets tests of its own leaves.
+WITHOUT_TESTS = [
+    "addresses/dht_store",
+    "addresses/dns_texts",
+    "addresses/held",
+    "addresses/interfaces",
+    "addresses/resolver",
+    "app/eventlog",
+    "app/messages",
+    "app/sample",
+    "app/usage",
+    "cli/checks_machine",
+    "cli/checks_network",
+    "cli/commands",
+    "cli/complaints",
+    "cli/console",
+    "cli/daemon",
+    "cli/dht_items",
+    "cli/dht_lookup",
+    "cli/dht_peers",
+    "cli/dht_ping",
+    "cli/findings",
+    "cli/lines",
+    "cli/man",
+    "cli/messages",
+    "cli/progress",
+    "cli/status",
+    "cli/table",
+    "cli/terminal",
+    "dht/maintenance",
+    "dht/operations",
+    "dht/options",
+    "discovery/configured",
+    "discovery/lan_messages",
+    "discovery/memory_channel",
+    "discovery/shared",
+    "discovery/slot_reader",
+    "discovery/slot_scheme",
+    "errors",
+    "gossip/budget",
+    "gossip/feed",
+    "gossip/proto/events",
+    "gossip/proto/promises",
+    "gossip/services",
+    "interfaces/addresses",
+    "interfaces/dht",
+    "interfaces/gossip",
+    "interfaces/transport",
+    "net/http",
+    "net/multicast",
+    "portmap/gateway",
+    "portmap/wire",
+    "setting_types",
+    "testing/fake_dht",
+    "testing/fake_discovery",
+    "testing/iroh/endpoints",
+    "testing/iroh/streams",
+    "testing/memory_channel",
+    "testing/net/distance",
+    "testing/net/machine_time",
+    "testing/net/tcp_transport",
+    "testing/pkarr_relay",
+    "testing/simulate/attackers",
+    "testing/simulate/attacks",
+    "testing/simulate/driver",
+    "testing/simulate/faults",
+    "testing/simulate/members",
+    "testing/simulate/plot",
+    "testing/simulate/results",
+    "testing/simulate/setting",
+    "testing/simulate/slots",
+    "testing/simulate/swarms",
+    "testing/simulate/upstream",
+    "testing/storage/nodes",
+    "testing/vast/answers",
+    "testing/vast/storage",
+    "testing/vast/world",
+    "tracker/history",
+    "tracker/kept",
+    "tracker/leaving",
+    "tracker/own_dht",
+    "tracker/snapshot",
+    "tracker/traffic",
+    "tracker/watcher",
+    "transport/admission",
+    "transport/appstreams/endpoints",
+    "transport/appstreams/services",
+    "transport/iroh/admission",
+    "transport/iroh/connection",
+    "transport/iroh/endpoint",
+    "transport/iroh/gate",
+    "transport/iroh/loops",
+    "transport/iroh/proving",
+    "transport/iroh/spare_endpoints",
+    "transport/quic/endpoint",
+    "transport/quic/probes",
+    "transport/quic/socket",
+    "transport/streams/introductions",
+    "transport/streams/listening",
+    "transport/streams/shared_tls",
+    "web/answers",
+    "web/client",
+    "web/openapi",
+    "web/pictures",
+    "web/root",
+    "web/server",
+    "web/unix",
+    "wire/address_json",
+    "wire/values",
+]
+
+
+class ModulesTests(SynchronousTestCase):
+    """
+    Each module and its tests.
+    """
+
+    def test_every_module_has_tests(self) -> None:
+        """
+        Every module has a test module with its name, but for a fixed list.
+        """
+        modules = [path.relative_to(ROOT) for path in ROOT.rglob("[!_]*.py")]
+        missing = [
+            path.with_suffix("").as_posix()
+            for path in modules
+            if not (TESTS / path.with_name(f"test_{path.name}")).exists()
+        ]
+        self.assertEqual(sorted(missing), WITHOUT_TESTS)

@@ -1,0 +1,370 @@
+"""
+Tests for L{dtt.transport.quic.traversal} and L{dtt.transport.quic.probes}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from hypothesis import given
+from hypothesis.strategies import binary
+from twisted.trial.unittest import SynchronousTestCase
+
+from dtt.identity import PeerKey
+from dtt.transport.quic import traversal as traversal_module
+from dtt.transport.quic.probes import MAX_NONCES, MAX_SKEW, PING, PROBE_SIZE, Probes, hint_at, probe_key
+from dtt.transport.quic.traversal import (
+    FURTHER,
+    LEARN_AGAIN,
+    LEARNT,
+    MAX_ADDRESSES,
+    MAX_LEARNT_ADDRESSES,
+    MAX_LEARNT_PEERS,
+    MAX_PEERS,
+    MAX_UNANSWERED,
+    PROVED_FOR,
+    SCHEDULE,
+    UNANSWERED_WINDOW,
+    Path,
+    Traversal,
+)
+from tests.transport.quic.network import KEYS
+
+TOPIC, OTHER, SECRET = b"t" * 32, b"u" * 32, b"s" * 32
+ALICE, BOB, CAROL = (key.peer_id for key in KEYS[:3])
+AT_ALICE, AT_BOB = ("203.0.113.1", 1), ("203.0.113.2", 2)
+NOW = 1_800_000_000.0
+
+
+class ProbesTests(SynchronousTestCase):
+    """
+    Writing and reading probes.
+    """
+
+    def setUp(self) -> None:
+        self.alice, self.bob = Probes(ALICE), Probes(BOB)
+        for probes in (self.alice, self.bob):
+            probes.open_topic(TOPIC, SECRET)
+
+    def test_ping_and_pong(self) -> None:
+        """
+        The receiver reads sender, topic and nonce; the answer is as large.
+        """
+        ping = self.alice.ping(TOPIC, BOB, b"n" * 12, NOW)
+        self.assertEqual(len(ping), PROBE_SIZE)
+        probe = self.bob.open(ping, NOW)
+        assert probe is not None
+        self.assertEqual(
+            (probe.is_ping, probe.topic_id, probe.sender, probe.nonce), (True, TOPIC, ALICE, b"n" * 12)
+        )
+        pong = self.bob.pong(probe, NOW)
+        self.assertEqual(len(pong), PROBE_SIZE)
+        answer = self.alice.open(pong, NOW)
+        assert answer is not None
+        self.assertEqual((answer.is_ping, answer.sender, answer.nonce), (False, BOB, b"n" * 12))
+
+    def test_known_bytes(self) -> None:
+        """
+        The bytes are those of docs/protocol/quic.md section 3.
+        """
+        key = probe_key(bytes(32), bytes(32))
+        self.assertEqual(key.hex()[:16], "f48d7651f041e6e5")
+        self.assertEqual(hint_at(key, 30_000_000).hex(), "5f358f4b")
+
+    def test_secrecy(self) -> None:
+        """
+        Without the secret a probe can be neither read nor written, and nothing in it
+        shows who sends it to whom.
+        """
+        stranger = Probes(CAROL)
+        stranger.open_topic(TOPIC, b"x" * 32)
+        ping = self.alice.ping(TOPIC, BOB, b"n" * 12, NOW)
+        self.assertIsNone(stranger.open(ping, NOW))
+        self.assertIsNone(self.bob.open(stranger.ping(TOPIC, BOB, b"m" * 12, NOW), NOW))
+        for secret in (ALICE, BOB, TOPIC, SECRET):
+            self.assertNotIn(secret[:4], ping)
+
+    def test_changed(self) -> None:
+        """
+        A probe with any bit changed is refused.
+        """
+        ping = self.alice.ping(TOPIC, BOB, b"n" * 12, NOW)
+        for bit in range(8 * len(ping)):
+            changed = bytearray(ping)
+            changed[bit // 8] ^= 1 << bit % 8
+            self.assertIsNone(self.bob.open(bytes(changed), NOW), f"bit {bit}")
+        for size in (*range(len(ping)), len(ping) + 1):
+            self.assertIsNone(self.bob.open((ping + b"x")[:size], NOW), f"{size} bytes")
+        self.assertIsNotNone(self.bob.open(ping, NOW))
+
+    def test_replay(self) -> None:
+        """
+        A PING is accepted once, and only within 3 minutes, whichever way the clocks
+        differ.
+        """
+        for late in (-MAX_SKEW, 0, MAX_SKEW):
+            ping = self.alice.ping(TOPIC, BOB, Random(str(late)).randbytes(12), NOW)
+            self.assertIsNotNone(self.bob.open(ping, NOW + late), late)
+            self.assertIsNone(self.bob.open(ping, NOW + late), late)
+        for late in (-MAX_SKEW - 2, MAX_SKEW + 2):
+            self.assertIsNone(self.bob.open(self.alice.ping(TOPIC, BOB, b"n" * 12, NOW), NOW + late))
+
+    def test_for_somebody_else(self) -> None:
+        """
+        A probe for another member, or from ourselves, is refused.
+        """
+        self.assertIsNone(self.bob.open(self.alice.ping(TOPIC, CAROL, b"n" * 12, NOW), NOW))
+        self.assertIsNone(self.alice.open(self.alice.ping(TOPIC, ALICE, b"n" * 12, NOW), NOW))
+
+    def test_closed_topic(self) -> None:
+        """
+        Probes of a topic that is not open are refused.
+        """
+        ping = self.alice.ping(TOPIC, BOB, b"n" * 12, NOW)
+        self.bob.close_topic(TOPIC)
+        self.bob.close_topic(OTHER)
+        self.assertIsNone(self.bob.open(ping, NOW))
+
+    def test_many_nonces(self) -> None:
+        """
+        The memory for nonces is bounded.
+        """
+        for number in range(MAX_NONCES + 10):
+            self.bob._is_new(number.to_bytes(12, "big"), NOW)
+        self.assertEqual((len(self.bob._nonces), len(self.bob._by_age)), (MAX_NONCES, MAX_NONCES))
+
+    @given(binary(max_size=200))
+    def test_garbage(self, data: bytes) -> None:
+        """
+        Garbage is refused without an error.
+        """
+        self.assertIsNone(self.bob.open(data, NOW))
+        self.assertIsNone(self.bob.open((PING + data)[:PROBE_SIZE], NOW))
+
+
+class TraversalTests(SynchronousTestCase):
+    """
+    When what is sent where.
+    """
+
+    def setUp(self) -> None:
+        self.alice, self.bob = self.traversal(ALICE), self.traversal(BOB)
+
+    def traversal(self, own_id: bytes) -> Traversal:
+        """
+        Return a machine with the topic open.
+        """
+        traversal = Traversal(own_id, Random(own_id), Counter())
+        traversal.probes.open_topic(TOPIC, SECRET)
+        return traversal
+
+    def run_until(self, traversal: Traversal, end: float) -> list[tuple[float, tuple[str, int]]]:
+        """
+        Return what is sent by C{end}, seconds after L{NOW}, if nobody answers.
+        """
+        sent = []
+        while (due := traversal.next_time()) is not None and due <= NOW + end:
+            sent += [(round(due - NOW, 3), address) for _, address in traversal.poll(due)]
+        return sent
+
+    def test_schedule(self) -> None:
+        """
+        The first address of each family gets the full schedule, the others its
+        beginning.
+        """
+        addresses = [("203.0.113.1", 1), ("192.168.1.1", 1), ("2001:db8::1", 1), ("2001:db8::2", 1)]
+        self.alice.want(BOB, addresses, [TOPIC], NOW)
+        sent = self.run_until(self.alice, 1000.0)
+        for address, number in zip(addresses, (len(SCHEDULE), FURTHER) * 2, strict=True):
+            times = [at for at, to in sent if to == address]
+            self.assertEqual(times, [round(each, 3) for each in SCHEDULE[:number]])
+        self.assertEqual(SCHEDULE[:9], (0.0, 0.05, 0.15, 0.3, 0.5, 0.8, 1.1, 1.5, 2.0))
+        self.assertEqual((SCHEDULE[14], SCHEDULE[15], SCHEDULE[-1]), (5.0, 10.0, 150.0))
+        self.assertIsNone(self.alice.next_time())
+        self.assertFalse(self.alice.is_probing(BOB))
+
+    def deliver(self, to: Traversal, sending: list[tuple[bytes, tuple[str, int]]]) -> list[Path | None]:
+        """
+        Deliver datagrams and everything that answers them.
+        """
+        paths: list[Path | None] = []
+        source = AT_BOB if to is self.alice else AT_ALICE
+        back = self.bob if to is self.alice else self.alice
+        for datagram, _ in sending:
+            answers, path = to.receive(datagram, source, NOW)
+            if path is not None:
+                paths.append(path)
+            paths += self.deliver(back, answers)
+        return paths
+
+    def test_path(self) -> None:
+        """
+        One PING that arrives proves the path to both sides, and probing ends.
+        """
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        paths = self.deliver(self.bob, self.alice.poll(NOW))
+        self.assertCountEqual(paths, [Path(ALICE, AT_ALICE, NOW), Path(BOB, AT_BOB, NOW)])
+        self.assertEqual((self.alice.proved(AT_BOB, NOW), self.bob.proved(AT_ALICE, NOW)), (BOB, ALICE))
+        self.assertEqual(self.alice.path_to(BOB, NOW), AT_BOB)
+        self.assertEqual((self.alice.next_time(), self.bob.next_time()), (None, None))
+        later = NOW + PROVED_FOR + 1
+        self.assertEqual((self.alice.proved(AT_BOB, later), self.alice.path_to(BOB, later)), (None, None))
+        self.alice.disprove(AT_BOB)
+        self.assertIsNone(self.alice.path_to(BOB, NOW))
+
+    def test_pong_from_elsewhere(self) -> None:
+        """
+        A PONG proves nothing if it comes from another address, twice, or unasked.
+        """
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        ((ping, _),) = self.alice.poll(NOW)
+        answers, _ = self.bob.receive(ping, AT_ALICE, NOW)
+        pong = answers[-1][0]
+        self.assertEqual(self.alice.receive(pong, ("198.51.100.1", 2), NOW), ([], None))
+        self.assertEqual(self.alice.receive(pong, AT_BOB, NOW), ([], None))
+        self.assertEqual(self.alice.counters["dropped_pong"], 2)
+
+    def test_forged_source(self) -> None:
+        """
+        An address that a PING came from gets one answer for each PING, and at most three of our probes within
+        30 s: never more bytes than a member has sent with its address, plus these.
+        """
+        victim = ("198.51.100.9", 9)
+        sent = 0
+        for number in range(50):
+            ping = self.alice.probes.ping(TOPIC, BOB, Random(number).randbytes(12), NOW)
+            answers, _ = self.bob.receive(ping, victim, NOW + number * 0.01)
+            sent += len(answers)
+        sent += len(self.run_until(self.bob, 1000.0))
+        self.assertLessEqual(sent, 50 + LEARNT)
+        self.assertEqual(self.bob.counters["sent_ping"], LEARNT)
+        later = NOW + LEARN_AGAIN + 1
+        ping = self.alice.probes.ping(TOPIC, BOB, b"n" * 12, later)
+        self.assertEqual(len(self.bob.receive(ping, victim, later)[0]), 2)
+
+    def forge(self, number: int, sender: bytes = ALICE) -> None:
+        """
+        Let Bob receive a PING from the nth address.
+        """
+        probes = Probes(sender)
+        probes.open_topic(TOPIC, SECRET)
+        ping = probes.ping(TOPIC, BOB, number.to_bytes(12, "big"), NOW)
+        answers, _ = self.bob.receive(ping, (f"198.51.{number // 250}.{number % 250}", 9), NOW)
+        self.assertGreater(len(answers), 0)
+
+    def test_forged_sources_of_one_peer(self) -> None:
+        """
+        PINGs from many addresses in a peer's name do not keep us from probing the peer.
+        """
+        for number in range(4 * MAX_ADDRESSES):
+            self.forge(number)
+        self.assertEqual(len(self.bob._targets[ALICE]), MAX_LEARNT_ADDRESSES)
+        addresses = [("203.0.113.1", 1 + number) for number in range(MAX_ADDRESSES)]
+        self.bob.want(ALICE, addresses, [TOPIC], NOW)
+        self.assertLessEqual(set(addresses), {address for _, address in self.run_until(self.bob, 0.0)})
+
+    def test_forged_peers(self) -> None:
+        """
+        PINGs of many peers leave room for those that we want to reach.
+        """
+        for number in range(MAX_PEERS):
+            self.forge(number, PeerKey.from_seed(number.to_bytes(32, "big")).peer_id)
+        self.assertEqual(len(self.bob._targets), MAX_LEARNT_PEERS)
+        self.bob.want(CAROL, [AT_ALICE], [TOPIC], NOW)
+        self.assertIn((0.0, AT_ALICE), self.run_until(self.bob, 0.0))
+
+    def test_forged_addresses(self) -> None:
+        """
+        Addresses that PINGs came from leave room for those that we want to probe, for as
+        long as they are counted.
+        """
+        self.patch(traversal_module, "MAX_COUNTED", 20)
+        for number in range(40):
+            self.forge(number, KEYS[3 + number % 20].peer_id)
+        self.assertEqual(len(self.bob._unanswered), 10)
+        for number in range(10):
+            self.bob.want(CAROL, [(f"203.0.113.{number}", 1)], [TOPIC], NOW)
+        self.assertEqual(len(self.run_until(self.bob, 0.0)), 10)
+
+    def test_limit_of_an_ip_address(self) -> None:
+        """
+        However many peers and ports are named, one IP address gets 60 unanswered probes
+        within 10 minutes.
+        """
+        for number in range(40):
+            addresses = [("198.51.100.9", 1 + number * 20 + n) for n in range(20)]
+            self.alice.want(number.to_bytes(32, "big"), addresses, [TOPIC], NOW)
+        self.assertEqual(len(self.run_until(self.alice, UNANSWERED_WINDOW - 1)), MAX_UNANSWERED)
+        self.assertGreater(self.alice.counters["probe_limit"], 0)
+        late = NOW + UNANSWERED_WINDOW + 151
+        self.alice.want(BOB, [("198.51.100.9", 7)], [TOPIC], late)
+        self.assertEqual(len(self.alice.poll(late)), 1)
+
+    def test_bounds(self) -> None:
+        """
+        Peers, addresses of a peer and proved paths are bounded.
+        """
+        for number in range(MAX_PEERS + 10):
+            addresses = [(f"198.51.{number}.{n}", 1) for n in range(30)]
+            self.alice.want(number.to_bytes(32, "big"), addresses, [TOPIC], NOW)
+        self.assertEqual(len(self.alice._targets), MAX_PEERS)
+        self.assertLessEqual(max(map(len, self.alice._targets.values())), MAX_ADDRESSES)
+        self.run_until(self.alice, 1000.0)
+        self.alice.poll(NOW + 1000.0)
+        self.assertEqual((self.alice._targets, self.alice._pings, self.alice._due), ({}, {}, []))
+
+    def test_wanted_again(self) -> None:
+        """
+        A running schedule continues unchanged; one that has ended starts again.
+        """
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        self.run_until(self.alice, 1.0)
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 1.0)
+        self.assertEqual(self.run_until(self.alice, 1.1), [(1.1, AT_BOB)])
+        self.run_until(self.alice, 200.0)
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 201.0)
+        self.assertEqual(len(self.run_until(self.alice, 201.5)), 5)
+
+    def test_stop(self) -> None:
+        """
+        A peer that is connected gets no more probes.
+        """
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        self.alice.poll(NOW)
+        self.alice.stop(BOB)
+        self.assertEqual(self.run_until(self.alice, 1000.0), [])
+
+    def test_topics(self) -> None:
+        """
+        If it is unknown which topic the peer has, the probes use four of our topics in turn;
+        another dial for the same address adds its topic.
+        """
+        many = [bytes((number,)) * 32 for number in range(10)]
+        for topic_id in many:
+            self.alice.probes.open_topic(topic_id, SECRET)
+        for topic_ids, expected in ((many, many[:4]), ([OTHER, many[9]], [many[9]])):
+            self.setUp()
+            for topic_id in many:
+                self.alice.probes.open_topic(topic_id, SECRET)
+            for topic_id in expected:
+                reader = self.traversal(BOB)
+                reader.probes.open_topic(topic_id, SECRET)
+                self.alice.want(BOB, [AT_BOB], topic_ids, NOW)
+                sent = [probe for time in SCHEDULE[:5] for probe, _ in self.alice.poll(NOW + time)]
+                read = [reader.probes.open(probe, NOW) for probe in sent]
+                self.assertIn(topic_id, [probe.topic_id for probe in read if probe is not None])
+                self.alice.stop(BOB)
+        self.alice.want(BOB, [AT_BOB], many[:1], NOW)
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        self.assertEqual(self.alice._targets[BOB][AT_BOB].topic_ids, [TOPIC, many[0]])
+
+    def test_no_topic(self) -> None:
+        """
+        Without a topic in common nothing is sent; a topic that is closed ends its probes.
+        """
+        self.alice.want(BOB, [AT_BOB], [OTHER], NOW)
+        self.assertIsNone(self.alice.next_time())
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        self.alice.probes.close_topic(TOPIC)
+        self.assertEqual(self.run_until(self.alice, 1000.0), [])
