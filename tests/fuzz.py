@@ -30,7 +30,7 @@ from dtt.dht import maintenance as neighbourhood
 from dtt.dht.node import DHTNode
 from dtt.dht.server.storage import MAX_ITEMS, MAX_PEERS
 from dtt.dht.server.upload import MAX_CHARGED, MAX_PROVEN
-from dtt.errors import DecodeError
+from dtt.errors import DecodeError, LookupFailed
 from dtt.krpc.flood import MAX_SOURCES
 from dtt.krpc.messages import Query, Response, decode, encode_query
 from dtt.krpc.pacing import MAX_BUDGETS
@@ -38,7 +38,7 @@ from tests.fuzz_grammar import KEY, SEED, Grammar
 
 #: Concurrent operations of a node, and the limit for one of them in seconds of the clock.
 OPERATIONS = 8
-LIMIT = 60.0
+LIMIT = 120.0
 
 #: The number of a node's queries that can still be answered.
 PENDING = 64
@@ -233,8 +233,8 @@ class Target:
             self.operations.pop(operation, None)
             if isinstance(result, Failure):
                 # Any other exception is reported unchanged.
-                result.trap(CancelledError)
-                self.ended["cancelled"] += 1
+                why = result.trap(CancelledError, LookupFailed)
+                self.ended["cancelled" if why is CancelledError else "unanswered"] += 1
             else:
                 self.ended["completed"] += 1
 
@@ -244,6 +244,16 @@ class Target:
         operation.addBoth(ended).addErrback(failed)
         if rng.random() < 0.1:
             self.reactor.callLater(rng.random(), operation.cancel)
+
+    def finish(self) -> None:
+        """
+        Let the time pass that operations may take, while nobody answers any more.
+
+        @raise AssertionError: one of them has not ended then.
+        """
+        for _ in range(int(LIMIT)):
+            self.reactor.advance(1)
+        assert not self.operations, "an operation does not end"
 
     def failures(self) -> list[str]:
         """
@@ -271,6 +281,16 @@ class Fuzzer:
         target.step()
         assert not target.failures(), target.failures()
 
+    def finish(self) -> None:
+        """
+        Let all operations end.
+
+        @raise AssertionError: one of them did not, or failed.
+        """
+        for target in self.targets:
+            target.finish()
+            assert not target.failures(), target.failures()
+
 
 def main(arguments: Sequence[str]) -> int:
     """
@@ -297,6 +317,7 @@ def main(arguments: Sequence[str]) -> int:
             count += 1
             if count % 5000 == 0:
                 gc.collect()
+        fuzzer.finish()
     except AssertionError as error:
         print(f"datagram {count} of seed {options.seed}: {error}")
         return 1

@@ -27,10 +27,11 @@ class FuzzTests(SynchronousTestCase):
         try:
             for _ in range(sized(2000, 5000)):
                 fuzzer.step()
+            fuzzer.finish()
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
         for target in fuzzer.targets:
             self.assertGreaterEqual(set(target.kinds), {"Query", "Response", "undecodable"}, f"seed {seed}")
             self.assertGreater(target.node.statistics()["ipv4_responses"], 0, f"seed {seed}")
-        self.assertGreater(sum(target.ended["completed"] for target in fuzzer.targets), 0, f"seed {seed}")
+        self.assertGreater(sum(target.ended.total() for target in fuzzer.targets), 0, f"seed {seed}")
         self.assertGreater(fuzzer.targets[0].node.responder.counters["stored"], 0, f"seed {seed}")
