@@ -31,12 +31,11 @@ from dtt.addresses.interfaces import IPacketStore
 from dtt.addresses.publisher import PacketPublisher
 from dtt.addresses.resolver import Resolver
 from dtt.addresses.saved import from_json, to_json
-from dtt.addresses.signer import Signer
+from dtt.addresses.signer import LocalPeer, Signer
 from dtt.config import AddressesConfig
 from dtt.events import AddressesPublished, EventSink
-from dtt.identity import PeerKey
 from dtt.interfaces import IDHT, IAddressBook, PeerId
-from dtt.state import StateDirectory, StateFile
+from dtt.state import StateFile
 from dtt.wire.addresses import Address
 
 #: The file in the state directory.
@@ -62,10 +61,8 @@ class AddressService(MultiService):
         reactor: Any,
         rng: Random,
         config: AddressesConfig,
-        key: PeerKey,
+        local: LocalPeer,
         dht: IDHT,
-        addresses: Callable[[], Sequence[Address]],
-        state: StateDirectory | None,
         emit: EventSink,
     ) -> None:
         """
@@ -73,20 +70,17 @@ class AddressService(MultiService):
             IReactorPluggableNameResolver.
         @param rng: draws the jitter of back-offs.
         @param config: the settings.
-        @param key: our key pair.
+        @param local: ourselves.
         @param dht: the DHT node.
-        @param addresses: returns our addresses of all transports
-            (docs/protocol/addresses.md section 3); called each time.
-        @param state: stores the sequence number and the peers that were reached;
-            C{None}: they are not stored.
         @param emit: called with each L{AddressesPublished<dtt.events.AddressesPublished>}.
         @raise StateError: the state can't be read.
         """
         super().__init__()
         self.counters: Counter[str] = Counter()
-        self._peers_file = StateFile(state, PEERS_FILE, from_json, to_json)
-        self._signer = Signer(reactor, key, addresses, state)
-        self._book = AddressBook(reactor, rng, addresses, key.peer_id)
+        own_id = local.key.peer_id
+        self._peers_file = StateFile(local.state, PEERS_FILE, from_json, to_json)
+        self._signer = Signer(reactor, local)
+        self._book = AddressBook(reactor, rng, local.addresses, own_id)
         intervals: dict[IPacketStore, float] = {}
         if config.pkarr:
             intervals[DHTStore(dht, self.counters)] = config.pkarr_interval
@@ -96,7 +90,7 @@ class AddressService(MultiService):
 
             for url in dict.fromkeys(config.relays):
                 intervals[Relay(reactor, url, self.counters)] = config.relay_interval
-        self._resolver = Resolver(reactor, self._book, key.peer_id, tuple(intervals), self.counters)
+        self._resolver = Resolver(reactor, self._book, own_id, tuple(intervals), self.counters)
         self.book: IAddressBook = self._resolver
         self._publishers: list[PacketPublisher] = []
         if config.publish:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -26,6 +27,23 @@ SEQ_FILE = "pkarr.json"
 VERSION = 1
 
 
+@frozen(eq=False)
+class LocalPeer:
+    """
+    Ourselves, as others may find us.
+
+    @ivar key: our key pair.
+    @ivar addresses: returns our addresses of all transports (docs/protocol/addresses.md
+        section 3); called each time.
+    @ivar state: stores the sequence number of our packets and the peers that were reached;
+        C{None}: they are not stored.
+    """
+
+    key: PeerKey
+    addresses: Callable[[], Sequence[Address]]
+    state: StateDirectory | None
+
+
 class Signer:
     """
     Makes our packets.
@@ -36,24 +54,17 @@ class Signer:
 
     _log = Logger()
 
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        key: PeerKey,
-        addresses: Callable[[], Sequence[Address]],
-        state: StateDirectory | None,
-    ) -> None:
+    def __init__(self, reactor: IReactorTime, local: LocalPeer) -> None:
         """
-        @param key: our key pair.
-        @param addresses: returns our addresses (docs/protocol/addresses.md
-            section 3); called for each packet.
-        @param state: stores the last sequence number; C{None}: it is not stored.
+        @param local: ourselves; our addresses are asked for each packet.
         """
-        self.key = key
+        self.key = local.key
         self.last_seq = 0
         self._reactor = reactor
-        self._addresses = addresses
-        self._file = StateFile(state, SEQ_FILE, _decode_seq, lambda seq: {"version": VERSION, "seq": seq})
+        self._addresses = local.addresses
+        self._file = StateFile(
+            local.state, SEQ_FILE, _decode_seq, lambda seq: {"version": VERSION, "seq": seq}
+        )
 
     def load(self) -> None:
         """

@@ -110,7 +110,7 @@ def run_with_daemon(given: str | None, job: Callable[[Any, DaemonClient], Awaita
         try:
             if not path.is_dir():
                 raise NoDaemon(
-                    f"no daemon runs with the state directory {shown(path)}: "
+                    f"no daemon is running with the state directory {shown(path)}: "
                     f"it {'is not a directory' if path.exists() else 'does not exist'}; "
                     "give --state-dir, or set $DTT_STATE_DIR"
                 )

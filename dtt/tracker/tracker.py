@@ -36,6 +36,7 @@ from twisted.logger import Logger, LogLevel
 
 from dtt._version import __version__
 from dtt.addresses.service import AddressService
+from dtt.addresses.signer import LocalPeer
 from dtt.arguments import check_bytes, check_function, check_type
 from dtt.config import Config
 from dtt.counters import snake_case
@@ -206,10 +207,8 @@ class Tracker(MultiService):
             rng,
             # Without transports there is nothing to publish.
             evolve(config.addresses, publish=config.addresses.publish and config.transport != ()),
-            key,
+            LocalPeer(key, transport.addresses, self._state.directory),
             self.dht,
-            transport.addresses,
-            self._state.directory,
             self._emit,
         )
         self._addresses.setServiceParent(self)

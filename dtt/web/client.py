@@ -269,7 +269,7 @@ class DaemonClient:
         if (self._state_dir / SOCKET_FILE).exists() and "ermission" in str(error):
             raise NoDaemon(f"no access to the daemon of {where}; run this as its user") from None
         raise NoDaemon(
-            f"no daemon runs with the state directory {where}; start one (dtt run), or give --state-dir"
+            f"no daemon is running with the state directory {where}; start one (dtt run), or give --state-dir"
         ) from None
 
     async def _read(self, response: IResponse) -> Any:

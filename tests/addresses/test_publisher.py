@@ -23,7 +23,7 @@ from dtt.addresses.publisher import (
     TIMEOUT,
     PacketPublisher,
 )
-from dtt.addresses.signer import Signer
+from dtt.addresses.signer import LocalPeer, Signer
 from dtt.errors import LocalError, PublishFailed
 from dtt.identity import PeerKey
 from dtt.testing.net.clock import advance
@@ -53,7 +53,7 @@ class PublisherTests(SynchronousTestCase):
         collect_warnings(self, self.warnings)
         self.publisher = PacketPublisher(
             self.clock,
-            Signer(self.clock, KEY, lambda: self.addresses, None),
+            Signer(self.clock, LocalPeer(KEY, lambda: self.addresses, None)),
             self.store,
             self.interval,
             self.counters,

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 
 from dtt.addresses.publisher import DEBOUNCE, SHORTEST, START_DELAY
 from dtt.addresses.service import PEERS_FILE, SAVE_INTERVAL, AddressService
-from dtt.addresses.signer import SEQ_FILE
+from dtt.addresses.signer import SEQ_FILE, LocalPeer
 from dtt.config import AddressesConfig
 from dtt.errors import StateError
 from dtt.events import AddressesPublished, Event
@@ -63,10 +63,8 @@ class ServiceTests(SynchronousTestCase):
             self.net.reactor("10.0.0.1"),
             Random(1),
             AddressesConfig(**config),
-            key,
+            LocalPeer(key, lambda: self.listed[key], self.state),
             self.dht,
-            lambda: self.listed[key],
-            self.state,
             self.events.append,
         )
         service.startService()
@@ -148,10 +146,8 @@ class ServiceTests(SynchronousTestCase):
             self.net.reactor("10.0.0.1"),
             Random(1),
             AddressesConfig(),
-            ALICE,
+            LocalPeer(ALICE, lambda: self.listed[ALICE], self.state),
             self.dht,
-            lambda: self.listed[ALICE],
-            self.state,
             self.events.append,
         )
         self.net.advance(START_DELAY + 0.1)
@@ -327,10 +323,8 @@ class ServiceTests(SynchronousTestCase):
             self.clock,
             Random(1),
             AddressesConfig(),
-            ALICE,
+            LocalPeer(ALICE, tuple, StateDirectory(path)),
             self.dht,
-            tuple,
-            StateDirectory(path),
             self.events.append,
         )
         stopping = service.stopService()

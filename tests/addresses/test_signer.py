@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.addresses.pkarr import Packet
-from dtt.addresses.signer import SEQ_FILE, Signer
+from dtt.addresses.signer import SEQ_FILE, LocalPeer, Signer
 from dtt.errors import PublishFailed, StateError
 from dtt.identity import PeerKey
 from dtt.state import StateDirectory
@@ -39,7 +39,7 @@ class SignerTests(SynchronousTestCase):
         """
         A signer that has read the state.
         """
-        signer = Signer(self.clock, KEY, lambda: self.addresses, self.state)
+        signer = Signer(self.clock, LocalPeer(KEY, lambda: self.addresses, self.state))
         signer.load()
         return signer
 
@@ -118,7 +118,7 @@ class SignerTests(SynchronousTestCase):
         """
         Without a state directory nothing is written.
         """
-        signer = Signer(self.clock, KEY, lambda: self.addresses, None)
+        signer = Signer(self.clock, LocalPeer(KEY, lambda: self.addresses, None))
         signer.load()
         signer.packet(b"")
         self.assertFalse(self.file.exists())

@@ -258,7 +258,7 @@ class BadInputTests(CommandsTestCase):
                 ),
                 (1, "in use by another process", ("init", str(state))),
                 (1, "in use by another process", ("node", "--state-dir", str(state))),
-                (4, "no daemon runs", ("status", "--state-dir", str(state))),
+                (4, "no daemon is running", ("status", "--state-dir", str(state))),
             ]
         )
 

@@ -102,9 +102,7 @@ class QuicConnector:
         """
         self.counters = counters
         self.traversal = Traversal(key.peer_id, rng, counters, clock.unix)
-        self.endpoint = QuicEndpoint(
-            clock, key, self._send, lambda: owner.build(None, QUIC), counters, owner.share, rng.randbytes
-        )
+        self.endpoint = QuicEndpoint(clock, key, self._send, counters, owner.share, rng.randbytes)
         self._clock = clock
         self._own_id = key.peer_id
         self._owner = owner
@@ -279,7 +277,7 @@ class QuicConnector:
         peer_id, address = path.peer_id, path.address
         _, held = self._held.pop(address, (0.0, b""))
         if held:
-            self.endpoint.accept(held, address)
+            self.endpoint.accept(held, address, self._build)
         if self._owner.is_connected(peer_id):
             return
         self._began[peer_id] = path.began
@@ -311,6 +309,9 @@ class QuicConnector:
         )
         authenticated.addErrback(self._log_failure)
 
+    def _build(self) -> StreamsConnection:
+        return self._owner.build(None, QUIC)
+
     def _authenticated(self, _: object, peer_id: PeerId) -> None:
         del self._connecting[peer_id]
         waiters = self._waiting.pop(peer_id, None)
@@ -339,7 +340,7 @@ class QuicConnector:
         if not self._admits(address[0]):
             return
         if is_proved:
-            self.endpoint.accept(datagram, address)
+            self.endpoint.accept(datagram, address, self._build)
             return
         self.counters["held_quic"] += 1
         for old in [old for old, (at, _) in self._held.items() if at + HOLD < now]:

@@ -43,7 +43,6 @@ class QuicEndpoint:
         clock: IReactorTime,
         key: PeerKey,
         send: Callable[[bytes, SocketAddress], object],
-        accept: Callable[[], SecuredProtocol],
         counters: Counter[str],
         share: Share,
         random_bytes: Callable[[int], bytes] = os.urandom,
@@ -52,14 +51,12 @@ class QuicEndpoint:
         @param clock: schedules timers.
         @param key: our key pair.
         @param send: sends a datagram to an address.
-        @param accept: builds the protocol of an inbound connection.
         @param counters: incremented for each dropped datagram.
         @param share: what all connections share.
         @param random_bytes: returns this number of unpredictable bytes.
         """
         self.counters = counters
         self._key = key
-        self._accept = accept
         self._random_bytes = random_bytes
         self._client, self._server = configurations(key)
         self._socket = Socket(clock, share, counters, send, self._registered, self._lost)
@@ -121,12 +118,13 @@ class QuicEndpoint:
         else:
             stream.datagram_received(datagram, address)
 
-    def accept(self, datagram: bytes, address: SocketAddress) -> None:
+    def accept(self, datagram: bytes, address: SocketAddress, build: Callable[[], SecuredProtocol]) -> None:
         """
         Accept a connection.
 
         @param datagram: a first packet, see L{is_first}.
         @param address: where it came from; the path there is proved.
+        @param build: builds the protocol of the connection.
         """
         destination = _destination(datagram)
         if self.knows(datagram):
@@ -135,7 +133,7 @@ class QuicEndpoint:
         def make() -> Session:
             return Session(self._server, self._key, self._random_bytes, destination=destination)
 
-        stream = ByteStream(self._socket, self._accept(), address, make, destination)
+        stream = ByteStream(self._socket, build(), address, make, destination)
         # A retransmission of this datagram must not begin a second connection.
         self._chosen[destination] = stream
         stream.accept(datagram)

@@ -1,0 +1,41 @@
+"""
+Tests for the number of parameters of constructors.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import dtt
+
+#: The most parameters of a constructor; what belongs together is one object.
+MOST = 6
+
+#: Public classes whose parameters are options, given by keyword.
+WITH_OPTIONS = {"DHTNode", "NAT", "VastDHT"}
+
+
+class ConstructorTests(SynchronousTestCase):
+    """
+    Each class.
+    """
+
+    def test_few_parameters(self) -> None:
+        """
+        A constructor has at most six parameters, or they are options of a public class.
+        """
+        longer = set()
+        for path in Path(dtt.__file__).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if not isinstance(node, ast.ClassDef):
+                    continue
+                for function in node.body:
+                    if isinstance(function, ast.FunctionDef) and function.name == "__init__":
+                        arguments = function.args
+                        number = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs) - 1
+                        if number > MOST:
+                            longer.add(node.name)
+        self.assertEqual(longer, WITH_OPTIONS)
