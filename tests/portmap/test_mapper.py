@@ -4,7 +4,6 @@ Tests for L{dtt.portmap.mapper}.
 
 from __future__ import annotations
 
-import struct
 from functools import partial
 from random import Random
 from typing import Any

@@ -97,9 +97,7 @@ class PortTests(SynchronousTestCase):
         factory = Recorders()
         other = StreamPort(self.services, b"app/1", factory)
         error = self.assertRaises(ListenError, other.startListening)
-        self.assertEqual(
-            str(error), "streams with the name b'app/1' are served already; stop that first"
-        )
+        self.assertEqual(str(error), "streams with the name b'app/1' are served already; stop that first")
         self.successResultOf(other.stopListening())
         self.services.remove(other)
         self.assertTrue(self.services.is_served(b"app/1"))

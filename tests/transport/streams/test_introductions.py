@@ -121,9 +121,7 @@ class AcceptsTests(IntroductionsTestCase):
         """
         A neighbour may introduce a burst, and then one each interval; another one is not affected.
         """
-        accepted = [
-            self.introductions.accepts(NEIGHBOR, self.introduction(), 0.0) for _ in range(BURST + 5)
-        ]
+        accepted = [self.introductions.accepts(NEIGHBOR, self.introduction(), 0.0) for _ in range(BURST + 5)]
         self.assertEqual(accepted, [True] * BURST + [False] * 5)
         self.assertEqual(self.counters, {"rendezvous_received": BURST, "rendezvous_limit": 5})
         self.assertTrue(self.introductions.accepts(OTHER, self.introduction(), 0.0))
