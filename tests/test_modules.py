@@ -102,7 +102,6 @@ WITHOUT_TESTS = [
     "transport/iroh/loops",
     "transport/iroh/proving",
     "transport/iroh/spare_endpoints",
-    "transport/streams/shared_tls",
     "web/answers",
     "web/client",
     "web/openapi",

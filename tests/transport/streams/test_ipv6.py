@@ -7,8 +7,7 @@ from __future__ import annotations
 from dtt.testing.net.machines import MachineNetwork
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import STREAMS, PeerAddress
-
-from .test_transport import ALICE, BOB, StreamsTestCase
+from tests.transport.streams.common import ALICE, BOB, StreamsTestCase
 
 
 class BrokenTests(StreamsTestCase):
