@@ -80,7 +80,9 @@ def _expected(hint: Any) -> str:
         if kinds[-1] is Ellipsis:
             return f"a tuple whose elements are each {_expected(kinds[0])}"
         return f"a tuple of {' and '.join(map(_expected, kinds))}"
-    return _NAMES.get(hint, f"a {hint.__name__}")
+    if hint in _NAMES:
+        return _NAMES[hint]
+    return f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}"
 
 
 def check_type(instance: Any, attribute: Attribute[Any], value: Any) -> None:

@@ -108,3 +108,9 @@ class DocsTests(SynchronousTestCase):
         for name in ("test_strangers", "test_newcomer", "test_recall"):
             names["ColdStartTests"](name).run(result)
         self.assertEqual((result.testsRun, result.errors, result.failures), (3, [], []))
+
+    def test_docstrings(self) -> None:
+        """A field of a docstring begins a line: anywhere else it is text."""
+        for path in Path(dtt.__file__).parent.rglob("*.py"):
+            found = re.search(r"\S +@(?:ivar|param|return|raise) ?\w*:", path.read_text("utf-8"))
+            self.assertIsNone(found, f"{path}: {found}")

@@ -121,8 +121,9 @@ class DHTNode(Operations, Service):
         @param node_id: the 20-byte id of an earlier run; random by default.
         @param closed: this is a private network in which many nodes share an IP address
             and need no protection from each other.
-        @param plain: a node without topics: never announce it as read-only. @param upload_rate: the maximum
-            number of bytes per second sent in answers; ignored in a closed network.
+        @param plain: a node without topics: never announce it as read-only.
+        @param upload_rate: the maximum number of bytes per second sent in answers; ignored in a
+            closed network.
         @param external_host: the value of L{external_host} in an earlier run; ignored
             unless it is a global address.
         @param rng: the source of ids and tokens, which must be unpredictable; the

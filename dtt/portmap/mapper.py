@@ -75,8 +75,8 @@ class Mapping:
 
     @ivar transport: TCP or UDP.
     @ivar port: our port.
-    @ivar host: the external address, an IP literal; C{None} if the router does not report it. @ivar external:
-        the external port.
+    @ivar host: the external address, an IP literal; C{None} if the router does not report it.
+    @ivar external: the external port.
     @ivar method: C{"PCP"}, C{"NAT-PMP"} or C{"UPnP"}.
     @ivar lifetime: seconds for which it was granted.
     """

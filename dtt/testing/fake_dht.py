@@ -51,8 +51,8 @@ class FakeDHT(Operations):
     A DHT for tests. Pass the same instance to all members.
 
     @ivar contacts: the storage nodes.
-    @ivar responders: the responder of each of them, which stores its items. @ivar member: the responder of
-        the members, which are not storage nodes.
+    @ivar responders: the responder of each of them, which stores its items.
+    @ivar member: the responder of the members, which are not storage nodes.
     @ivar dead: the contacts that do not answer.
     @ivar latency: the round-trip time in seconds; 0: every query is answered
         synchronously.

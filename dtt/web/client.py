@@ -185,8 +185,9 @@ class DaemonClient:
 
         @param topic_id: 32 bytes.
         @param content: the message, at most 4055 bytes.
-        @param neighbors_only: whether to send it only to direct neighbours. @return: fires with the number of
-            neighbours, 0 if nobody receives it; fails with L{Refused}.
+        @param neighbors_only: whether to send it only to direct neighbours.
+        @return: fires with the number of neighbours, 0 if nobody receives it; fails with
+            L{Refused}.
         """
         body = {
             "content_base64": b64encode(content).decode("ascii"),

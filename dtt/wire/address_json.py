@@ -36,7 +36,7 @@ def address_from_json(value: Any) -> Address:
         case ["relay", str(url)] if len(url) <= MAX_RELAY_URL:
             return RelayAddress(url)
         case [str(name), str(host), int(port)] if (
-            name in TRANSPORT_NUMBERS and 0 < port < 65536 and "%" not in host
+            name in TRANSPORT_NUMBERS and port is not True and 0 < port < 65536 and "%" not in host
         ):
-            return PeerAddress(TRANSPORT_NUMBERS[name], str(ipaddress.ip_address(host)), int(port))
+            return PeerAddress(TRANSPORT_NUMBERS[name], str(ipaddress.ip_address(host)), port)
     raise ValueError(f"not an address: {value!r}")

@@ -1,24 +1,18 @@
 """
-Tests for L{dtt.portmap}.
+Tests for L{dtt.portmap.mapper}.
 """
 
 from __future__ import annotations
 
-import contextlib
-import struct
 from functools import partial
 from random import Random
 from typing import Any
 
-from hypothesis import given
-from hypothesis.strategies import binary
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.errors import DecodeError
-from dtt.portmap.gateway import parse_routes
 from dtt.portmap.mapper import (
     ATTEMPTS,
     LIFETIME,
@@ -29,15 +23,7 @@ from dtt.portmap.mapper import (
     Mapping,
     PortMapper,
 )
-from dtt.portmap.wire import (
-    SERVER_PORT,
-    RefusedError,
-    Transport,
-    UnsupportedVersionError,
-    pcp_map,
-    read_nat_pmp,
-    read_pcp,
-)
+from dtt.portmap.wire import SERVER_PORT, Transport
 from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.udp import MemoryUDPNetwork
 from tests.portmap.router import OUTSIDE, OWN, ROUTER, TCP, UDP, Router
@@ -355,79 +341,3 @@ class MapperTests(SynchronousTestCase):
             self.network.advance(0.1)
             self.assertEqual(self.network.clock.getDelayedCalls(), [])
             self.assertEqual(self.network.addresses(), [(ROUTER, SERVER_PORT)])
-
-
-class WireTests(SynchronousTestCase):
-    """
-    Single datagrams.
-    """
-
-    def test_request(self) -> None:
-        """
-        A MAP request has the bytes of RFC 6887 section 11.1.
-        """
-        request = pcp_map(TCP, b"n" * 12, OWN, 4433, 0, 3600)
-        self.assertEqual(
-            request.hex(),
-            "02010000" + "00000e10" + "00000000000000000000ffffc0a80102"
-            "6e6e6e6e6e6e6e6e6e6e6e6e" + "06000000" + "11510000" + "00000000000000000000ffff00000000",
-        )
-
-    @given(binary(max_size=80))
-    def test_garbage(self, data: bytes) -> None:
-        """
-        Garbage is an error or no answer, never anything else.
-        """
-        for prefix in (b"", b"\x02\x81", b"\x00\x81\x00\x00", b"\x00\x80\x00\x00"):
-            for read in (
-                lambda datagram: read_pcp(datagram, UDP, b"n" * 12, 6881),
-                lambda datagram: read_nat_pmp(datagram, UDP, 6881),
-                lambda datagram: read_nat_pmp(datagram, None, 0),
-            ):
-                with contextlib.suppress(DecodeError):
-                    read(prefix + data)
-
-    def test_version(self) -> None:
-        """
-        The answer to somebody's NAT-PMP request does not say that PCP is not spoken.
-        """
-        address = struct.pack("!BBHI4s", 0, 0x80, 0, 9, b"\xcb\x00\x71\x07")
-        self.assertIsNone(read_pcp(address, UDP, b"n" * 12, 6881))
-        for version in (0, 1, 3):
-            refused = struct.pack("!BBHI", version, 0x81, 1, 9)
-            self.assertRaises(UnsupportedVersionError, read_pcp, refused, UDP, b"n" * 12, 6881)
-
-    def test_reasons(self) -> None:
-        """
-        A refusal has a reason, and another version is distinguished.
-        """
-        refused = struct.pack("!BBHIHHI", 0, 0x81, 2, 0, 6881, 0, 0)
-        self.assertEqual(
-            str(self.assertRaises(RefusedError, read_nat_pmp, refused, UDP, 6881)), "not authorized"
-        )
-        for answer in (bytes((0, 0x80, 0, 1, 0, 0, 0, 0)), bytes((1, 0x81, 0, 1)), bytes((2, 0x81, 0, 1))):
-            self.assertRaises(UnsupportedVersionError, read_pcp, answer, UDP, b"n" * 12, 6881)
-
-
-class GatewayTests(SynchronousTestCase):
-    """
-    Tests for L{parse_routes}.
-    """
-
-    HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
-
-    def test_routes(self) -> None:
-        """
-        The default route with the lowest metric counts.
-        """
-        text = self.HEAD + "".join(
-            f"{line}\t0\t0\t0\n"
-            for line in (
-                "wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000",
-                "eth0\t00000000\tFE00000A\t0003\t0\t0\t100\t00000000",
-                "eth0\t0000000A\t00000000\t0001\t0\t0\t100\t00FFFFFF",
-            )
-        )
-        self.assertEqual(parse_routes(text), "10.0.0.254")
-        self.assertIsNone(parse_routes(self.HEAD))
-        self.assertIsNone(parse_routes(self.HEAD + "garbage\nx\ty\tz\t1\t1\t1\t1\t1\n"))

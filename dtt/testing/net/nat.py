@@ -57,8 +57,9 @@ class NAT:
     """
     A NAT, or a firewall.
 
-    @ivar host: its external address; for a firewall, the address of its only host. @ivar inside: the hosts
-        behind it. @ivar outer: the NAT in front of it, if any.
+    @ivar host: its external address; for a firewall, the address of its only host.
+    @ivar inside: the hosts behind it.
+    @ivar outer: the NAT in front of it, if any.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class NAT:
         @param clock: the time.
         @param host: see the attribute.
         @param mapping: whether a host and port has one external port for all destinations, or a different one
-            for each (a "symmetric" NAT). @param filtering: who may send to an external port: anyone, or only
-            destinations of earlier packets.
+            for each (a "symmetric" NAT).
+        @param filtering: who may send to an external port: anyone, or only destinations of
+            earlier packets.
         @param keeps_ports: whether a mapping gets the port number of the host if it is
             free.
         @param lifetime: seconds after which an unused mapping is forgotten.

@@ -24,8 +24,8 @@ class Plan:
 
     @ivar starters: members that start within a second.
     @ivar newcomers: members that start one after another.
-    @ivar gap: the minimum and maximum seconds between two of them. @ivar limit: seconds after which a member
-        counts as not joined.
+    @ivar gap: the minimum and maximum seconds between two of them.
+    @ivar limit: seconds after which a member counts as not joined.
     """
 
     starters: int = 6

@@ -215,10 +215,12 @@ class Probes:
     def _is_new(self, nonce: bytes, now: float) -> bool:
         by_age = self._by_age
         # A probe is valid within MAX_SKEW of its time, whichever way the clocks differ.
-        while by_age and (by_age[0][0] < now - 2 * MAX_SKEW or len(by_age) >= MAX_NONCES):
+        while by_age and by_age[0][0] < now - 2 * MAX_SKEW:
             self._nonces.discard(by_age.popleft()[1])
         if nonce in self._nonces:
             return False
+        if len(by_age) >= MAX_NONCES:
+            self._nonces.discard(by_age.popleft()[1])
         self._nonces.add(nonce)
         by_age.append((now, nonce))
         return True

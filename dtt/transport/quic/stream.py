@@ -5,8 +5,8 @@ and TCP.
 
 Rules:
   - Bytes that have not been sent yet are counted, and the producer is paused above 128 KiB, as the kernel
-    does for TCP (C{TCP_NOTSENT_LOWAT}). - Packets are sent once per turn of the reactor, so that one
-    acknowledgement answers many datagrams.
+    does for TCP (C{TCP_NOTSENT_LOWAT}).
+  - Packets are sent once per turn of the reactor, so that one acknowledgement answers many datagrams.
   - Decrypting datagrams and handling what they contain is work, which all connections
     share (L{dtt.transport.share}).  Datagrams wait for the next turn, in which several
     are handled together; those for which there is no room are lost, and the peer sends
@@ -95,7 +95,8 @@ class Socket:
     The UDP side of a L{ByteStream}.
 
     @ivar clock: schedules the timer.
-    @ivar share: the share of the reactor's time. @ivar counters: dropped datagrams by reason.
+    @ivar share: the share of the reactor's time.
+    @ivar counters: dropped datagrams by reason.
     @ivar send: sends a datagram to an address.
     @ivar registered: called when the connection ids have changed.
     @ivar lost: called when the stream has ended.

@@ -91,8 +91,8 @@ class Channels:
     Constructor arguments: the connection's exporter (32 bytes), our peer id and the
     remote peer id (32 bytes each), and the counters to increment.
 
-    @ivar ours: topics for which our OPEN is valid, and the channel number of each. @ivar admitted: topics for
-        which the peer's OPEN is valid and has matched.
+    @ivar ours: topics for which our OPEN is valid, and the channel number of each.
+    @ivar admitted: topics for which the peer's OPEN is valid and has matched.
     @ivar trusted: whether an OPEN of the peer has ever matched.
     @ivar blocked: whether one of our OPENs was not allowed; the owner sets it back when
         it tries again.

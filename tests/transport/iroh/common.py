@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.events import Event
 from dtt.identity import PeerKey
 from dtt.testing.iroh.network import MemoryIroh
 from dtt.testing.iroh.streams import MemoryConnection, MemoryStream
@@ -19,6 +20,7 @@ from dtt.testing.net.clock import ThreadClock, advance
 from dtt.transport.iroh.calls import Calls, IrohFailure
 from dtt.transport.iroh.endpoint import ALPN
 from dtt.transport.iroh.transport import IrohTransport
+from dtt.transport.settings import TransportSettings
 from dtt.wire.addresses import IROH, PeerAddress
 
 TOPIC, OTHER, SECRET = b"t" * 32, b"u" * 32, b"s" * 32
@@ -153,3 +155,27 @@ class IrohTestCase(SynchronousTestCase):
             for reason, count in self.a.counters.items()
             if reason.startswith("closed_")
         }
+
+
+class ProvingTestCase(IrohTestCase):
+    """
+    Tests with transports that require proofs.
+    """
+
+    def strict(self, number: int = 3) -> tuple[IrohTransport, RecordingLinks, list[Event]]:
+        """
+        A transport that requires proofs, and its events.
+        """
+        events: list[Event] = []
+        made, links = self.transport(
+            number, settings=TransportSettings(require_secret=True, emit=events.append)
+        )
+        return made, links, events
+
+    def dial(self, one: IrohTransport, other: IrohTransport) -> None:
+        """
+        Connect.
+        """
+        result = one.dial(other.peer_id, other.addresses())
+        self.advance(0.1)
+        self.successResultOf(result)

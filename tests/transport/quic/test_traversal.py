@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.transport.quic.traversal} and L{dtt.transport.quic.probes}.
+Tests for L{dtt.transport.quic.traversal}.
 """
 
 from __future__ import annotations
@@ -7,13 +7,11 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from hypothesis import given
-from hypothesis.strategies import binary
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.identity import PeerKey
 from dtt.transport.quic import traversal as traversal_module
-from dtt.transport.quic.probes import MAX_NONCES, MAX_SKEW, PING, PROBE_SIZE, Probes, hint_at, probe_key
+from dtt.transport.quic.probes import Probes
 from dtt.transport.quic.traversal import (
     FURTHER,
     LEARN_AGAIN,
@@ -35,112 +33,6 @@ TOPIC, OTHER, SECRET = b"t" * 32, b"u" * 32, b"s" * 32
 ALICE, BOB, CAROL = (key.peer_id for key in KEYS[:3])
 AT_ALICE, AT_BOB = ("203.0.113.1", 1), ("203.0.113.2", 2)
 NOW = 1_800_000_000.0
-
-
-class ProbesTests(SynchronousTestCase):
-    """
-    Writing and reading probes.
-    """
-
-    def setUp(self) -> None:
-        self.alice, self.bob = Probes(ALICE), Probes(BOB)
-        for probes in (self.alice, self.bob):
-            probes.open_topic(TOPIC, SECRET)
-
-    def test_ping_and_pong(self) -> None:
-        """
-        The receiver reads sender, topic and nonce; the answer is as large.
-        """
-        ping = self.alice.ping(TOPIC, BOB, b"n" * 12, NOW)
-        self.assertEqual(len(ping), PROBE_SIZE)
-        probe = self.bob.open(ping, NOW)
-        assert probe is not None
-        self.assertEqual(
-            (probe.is_ping, probe.topic_id, probe.sender, probe.nonce), (True, TOPIC, ALICE, b"n" * 12)
-        )
-        pong = self.bob.pong(probe, NOW)
-        self.assertEqual(len(pong), PROBE_SIZE)
-        answer = self.alice.open(pong, NOW)
-        assert answer is not None
-        self.assertEqual((answer.is_ping, answer.sender, answer.nonce), (False, BOB, b"n" * 12))
-
-    def test_known_bytes(self) -> None:
-        """
-        The bytes are those of docs/protocol/quic.md section 3.
-        """
-        key = probe_key(bytes(32), bytes(32))
-        self.assertEqual(key.hex()[:16], "f48d7651f041e6e5")
-        self.assertEqual(hint_at(key, 30_000_000).hex(), "5f358f4b")
-
-    def test_secrecy(self) -> None:
-        """
-        Without the secret a probe can be neither read nor written, and nothing in it
-        shows who sends it to whom.
-        """
-        stranger = Probes(CAROL)
-        stranger.open_topic(TOPIC, b"x" * 32)
-        ping = self.alice.ping(TOPIC, BOB, b"n" * 12, NOW)
-        self.assertIsNone(stranger.open(ping, NOW))
-        self.assertIsNone(self.bob.open(stranger.ping(TOPIC, BOB, b"m" * 12, NOW), NOW))
-        for secret in (ALICE, BOB, TOPIC, SECRET):
-            self.assertNotIn(secret[:4], ping)
-
-    def test_changed(self) -> None:
-        """
-        A probe with any bit changed is refused.
-        """
-        ping = self.alice.ping(TOPIC, BOB, b"n" * 12, NOW)
-        for bit in range(8 * len(ping)):
-            changed = bytearray(ping)
-            changed[bit // 8] ^= 1 << bit % 8
-            self.assertIsNone(self.bob.open(bytes(changed), NOW), f"bit {bit}")
-        for size in (*range(len(ping)), len(ping) + 1):
-            self.assertIsNone(self.bob.open((ping + b"x")[:size], NOW), f"{size} bytes")
-        self.assertIsNotNone(self.bob.open(ping, NOW))
-
-    def test_replay(self) -> None:
-        """
-        A PING is accepted once, and only within 3 minutes, whichever way the clocks
-        differ.
-        """
-        for late in (-MAX_SKEW, 0, MAX_SKEW):
-            ping = self.alice.ping(TOPIC, BOB, Random(str(late)).randbytes(12), NOW)
-            self.assertIsNotNone(self.bob.open(ping, NOW + late), late)
-            self.assertIsNone(self.bob.open(ping, NOW + late), late)
-        for late in (-MAX_SKEW - 2, MAX_SKEW + 2):
-            self.assertIsNone(self.bob.open(self.alice.ping(TOPIC, BOB, b"n" * 12, NOW), NOW + late))
-
-    def test_for_somebody_else(self) -> None:
-        """
-        A probe for another member, or from ourselves, is refused.
-        """
-        self.assertIsNone(self.bob.open(self.alice.ping(TOPIC, CAROL, b"n" * 12, NOW), NOW))
-        self.assertIsNone(self.alice.open(self.alice.ping(TOPIC, ALICE, b"n" * 12, NOW), NOW))
-
-    def test_closed_topic(self) -> None:
-        """
-        Probes of a topic that is not open are refused.
-        """
-        ping = self.alice.ping(TOPIC, BOB, b"n" * 12, NOW)
-        self.bob.close_topic(TOPIC)
-        self.bob.close_topic(OTHER)
-        self.assertIsNone(self.bob.open(ping, NOW))
-
-    def test_many_nonces(self) -> None:
-        """
-        The memory for nonces is bounded.
-        """
-        for number in range(MAX_NONCES + 10):
-            self.bob._is_new(number.to_bytes(12, "big"), NOW)
-        self.assertEqual((len(self.bob._nonces), len(self.bob._by_age)), (MAX_NONCES, MAX_NONCES))
-
-    @given(binary(max_size=200))
-    def test_garbage(self, data: bytes) -> None:
-        """
-        Garbage is refused without an error.
-        """
-        self.assertIsNone(self.bob.open(data, NOW))
-        self.assertIsNone(self.bob.open((PING + data)[:PROBE_SIZE], NOW))
 
 
 class TraversalTests(SynchronousTestCase):

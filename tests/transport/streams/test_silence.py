@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from dtt.transport.streams.connection import ANSWER_WITHIN, DOUBT_AFTER
 from dtt.wire.addresses import QUIC
-
-from .test_transport import TOPIC, StreamsTestCase
+from tests.transport.streams.common import TOPIC, StreamsTestCase
 
 
 class SilenceTests(StreamsTestCase):
