@@ -297,32 +297,6 @@ class MainTests(SynchronousTestCase):
                         tried += 1
         self.assertGreater(tried, 1000)
 
-    def test_option_words(self) -> None:
-        """Options may follow other words; the value of one is in the same word, or in the next."""
-        self.patch(sys, "stderr", io.StringIO())
-        for words, timeout, flags in (
-            (["x", "--timeout", "3", "--json"], 3.0, True),
-            (["--timeout=3", "x"], 3.0, False),
-            (["-t", "3", "x"], 3.0, False),
-            (["-t3", "--", "x"], 3.0, False),
-        ):
-            options = commands.options_of("find")
-            options.parseOptions(words)
-            self.assertEqual(
-                (options["topic"], options["timeout"], bool(options["json"])), ("x", timeout, flags)
-            )
-        for words, error in (
-            (["--timeout"], "option --timeout requires argument"),
-            (["-t"], "option -t requires argument"),
-            (["--json=1"], "option --json must not have an argument"),
-            (["-z"], "unknown option '-z'; see --help"),
-            (["--timeuot", "1"], "unknown option '--timeuot'; did you mean --timeout?"),
-            (["-", "--", "-"], "find takes one TOPIC, not 2"),
-        ):
-            with self.assertRaises(usage.UsageError) as raised:
-                commands.options_of("find").parseOptions(words)
-            self.assertEqual(str(raised.exception), error)
-
     def test_split(self) -> None:
         """A command has one word or two; the rest are its arguments."""
         self.assertEqual(split(["chat", "x", "--json"]), ("chat", ["x", "--json"]))
