@@ -17,8 +17,6 @@ TESTS = Path(__file__).parent
 #: gets tests of its own leaves.
 WITHOUT_TESTS = [
     "addresses/interfaces",
-    "cli/checks_machine",
-    "cli/checks_network",
     "cli/commands",
     "cli/complaints",
     "cli/console",
@@ -27,7 +25,6 @@ WITHOUT_TESTS = [
     "cli/dht_lookup",
     "cli/dht_peers",
     "cli/dht_ping",
-    "cli/findings",
     "cli/lines",
     "cli/man",
     "cli/messages",
