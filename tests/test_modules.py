@@ -17,14 +17,6 @@ TESTS = Path(__file__).parent
 #: gets tests of its own leaves.
 WITHOUT_TESTS = [
     "addresses/interfaces",
-    "cli/commands",
-    "cli/complaints",
-    "cli/console",
-    "cli/lines",
-    "cli/man",
-    "cli/progress",
-    "cli/table",
-    "cli/terminal",
     "dht/maintenance",
     "dht/operations",
     "dht/options",

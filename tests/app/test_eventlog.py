@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Any, cast
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogPublisher, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -104,7 +104,7 @@ class FromLevelTests(SynchronousTestCase):
         Return the texts of the log events that are passed on.
         """
         passed: list[LogEvent] = []
-        observer = FromLevel(LogPublisher(passed.append), level)
+        observer = FromLevel(cast(ILogObserver, passed.append), level)
         verifyObject(ILogObserver, observer)
         log = Logger("some.where", observer=LogPublisher(observer))
         for each in (log.debug, log.info, log.warn, log.error, log.critical):
