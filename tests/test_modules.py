@@ -30,7 +30,6 @@ WITHOUT_TESTS = [
     "gossip/budget",
     "gossip/feed",
     "gossip/proto/events",
-    "gossip/proto/promises",
     "gossip/services",
     "interfaces/addresses",
     "interfaces/dht",
