@@ -498,7 +498,7 @@ class LinkBroken(TopicEvent):
     unconfirmed: int
 
     def text(self) -> str:
-        lost = f"; {self.unconfirmed} messages to it may be lost" if self.unconfirmed else ""
+        lost = f"; {count_of(self.unconfirmed, 'message')} to it may be lost" if self.unconfirmed else ""
         return f"The connection to {short(self.peer)} has broken: {self.reason}{lost}."
 
 
@@ -593,7 +593,8 @@ class Message(TopicEvent):
             return {**common, "content_hex": self.content.hex()}
 
     def text(self) -> str:
-        return f"A message of {len(self.content)} bytes arrived through {short(self.delivered_from)}."
+        size = count_of(len(self.content), "byte")
+        return f"A message of {size} arrived through {short(self.delivered_from)}."
 
 
 @frozen(slots=True)

@@ -4,17 +4,12 @@ Tests for events, as JSON and as text.
 
 from __future__ import annotations
 
-import io
-import json
 from typing import Any
 
 from attrs import fields
-from twisted.logger import ILogObserver, Logger, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from dtt import events
-from dtt.app.eventlog import JSONLogObserver, json_line
 from dtt.events import EVENTS, Event, to_json
 
 TOPIC = b"\x01" * 32
@@ -226,55 +221,3 @@ class EventTests(SynchronousTestCase):
         for event, _ in SAMPLES:
             for field in fields(type(event)):
                 self.assertRaises(AttributeError, setattr, event, field.name, None)
-
-
-class JSONLogTests(SynchronousTestCase):
-    """
-    Tests for L{JSONLogObserver}.
-    """
-
-    def setUp(self) -> None:
-        """
-        Make a logger with readable output.
-        """
-        self.file = io.StringIO()
-        observer = JSONLogObserver(self.file)
-        verifyObject(ILogObserver, observer)
-        self.log = Logger("some.where", observer=LogPublisher(observer))
-
-    def line(self) -> dict[str, Any]:
-        """
-        Return the one line that was written.
-        """
-        (line,) = self.file.getvalue().splitlines()
-        value: dict[str, Any] = json.loads(line)
-        return value
-
-    def test_our_events(self) -> None:
-        """
-        An event is logged as the line that C{dtt chat --json} prints.
-        """
-        self.log.info("words", dtt_event=events.DHTReady(3))
-        line = self.line()
-        self.assertEqual(json.loads(json_line(events.DHTReady(3), line["time"])), line)
-
-    def test_other_lines(self) -> None:
-        """
-        Other log lines are JSON too.
-        """
-        self.log.warn("{what} happened", what="something")
-        line = self.line()
-        self.assertEqual(
-            (line["event"], line["level"], line["source"], line["text"]),
-            ("log", "warn", "some.where", "something happened"),
-        )
-
-    def test_failures(self) -> None:
-        """
-        A traceback is part of its line.
-        """
-        try:
-            raise ValueError("oops")
-        except ValueError:
-            self.log.failure("bad")
-        self.assertIn("oops", self.line()["text"])

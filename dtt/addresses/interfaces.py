@@ -1,7 +1,7 @@
 """
 The interface of this package: stores of signed packets.
 
-All implementations pass the same tests (C{tests/addresses/test_stores.py}).
+All implementations pass the same tests (C{tests/addresses/contract.py}).
 """
 
 from __future__ import annotations

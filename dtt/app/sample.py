@@ -60,8 +60,8 @@ def as_toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    # TOML escapes as JSON does, except for DEL.
-    return json.dumps(str(value)).replace("\x7f", "\\u007f")
+    # TOML escapes as JSON does, except for DEL; it has no surrogates.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _setting(name: str, value: Any, text: str) -> Iterator[str]:

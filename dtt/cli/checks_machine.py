@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -89,21 +90,21 @@ def state_directory(path: Path | None) -> Iterator[Finding]:
             name, Verdict.NOTE, "none", "dtt init creates one, which keeps the peer id and the ports"
         )
         return
-    if not os.path.lexists(path):
+    try:
+        path.lstat()
+        directory = StateDirectory(path)
+        lax = [entry.name for entry in sorted(path.iterdir()) if _others_can_access(entry)]
+    except FileNotFoundError:
         yield Finding(
             name, Verdict.NOTE, f"{shown(path)} does not exist", "dtt init, dtt run or twistd dtt creates it"
         )
         return
-    try:
-        directory = StateDirectory(path)
     except StateError as error:
         yield Finding(name, Verdict.BAD, str(error))
         return
-    lax = [
-        entry.name
-        for entry in sorted(path.iterdir())
-        if entry.is_file() and not entry.is_symlink() and entry.stat().st_mode & 0o077
-    ]
+    except OSError as error:
+        yield Finding(name, Verdict.BAD, f"can't read {shown(path)}: {reason_of(error)}")
+        return
     if lax:
         yield Finding(
             name,
@@ -121,11 +122,19 @@ def state_directory(path: Path | None) -> Iterator[Finding]:
         yield Finding(name, Verdict.GOOD, f"{shown(path)}, not in use")
 
 
+def _others_can_access(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # a running service has just replaced it
+        return False
+    return stat.S_ISREG(mode) and bool(mode & 0o077)
+
+
 def is_in_use(path: Path | None) -> bool:
     """
     Return whether a service uses a state directory.
     """
-    if path is None or not path.is_dir():
+    if path is None or not os.path.isdir(path):
         return False
     try:
         directory = StateDirectory(path)
@@ -142,11 +151,11 @@ def _kept_ports(path: Path | None) -> dict[str, int]:
     try:
         with open(path / "ports.json", encoding="ascii") as file:
             value = json.loads(file.read(65536))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(value, dict):
         return {}
-    return {name: port for name, port in value.items() if isinstance(port, int) and 0 < port < 65536}
+    return {name: port for name, port in value.items() if type(port) is int and 0 < port < 65536}
 
 
 def ports(config: Config, path: Path | None) -> Iterator[Finding]:

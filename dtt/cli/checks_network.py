@@ -118,11 +118,16 @@ async def stored_and_read(reactor: Any, node: DHTNode) -> list[Finding]:
         return [Finding("DHT item", Verdict.BAD, f"could not be stored and read back: {reason}", "try again")]
     if read != value:
         return [
-            Finding("DHT item", Verdict.BAD, f"{kept} nodes accepted it, but none returned it", "try again")
+            Finding(
+                "DHT item",
+                Verdict.BAD,
+                f"{count_of(kept, 'node')} accepted it, but none returned it",
+                "try again",
+            )
         ]
     seconds = reactor.seconds() - began
-    text = f"stored on {kept} nodes and read back within {seconds:.1f} s"
-    return [Finding("DHT item", Verdict.GOOD, f"{text}; {node.known} nodes known")]
+    text = f"stored on {count_of(kept, 'node')} and read back within {seconds:.1f} s"
+    return [Finding("DHT item", Verdict.GOOD, f"{text}; {count_of(node.known, 'node')} known")]
 
 
 async def external_address(reactor: Any, node: DHTNode, own: Sequence[str]) -> list[Finding]:
@@ -137,12 +142,14 @@ async def external_address(reactor: Any, node: DHTNode, own: Sequence[str]) -> l
         await deferLater(reactor, 0.2)
     votes = node.mapping_votes()[0]
     seen = [shown_address(*each) for each in node.mapped()]
-    networks = f"as nodes in {votes.voters} networks see it"
+    networks = f"as nodes in {count_of(votes.voters, 'network')} see it"
     found = []
     kind = node.mapping_kind()
     if kind is MappingKind.UNKNOWN:
         found.append(
-            Finding("NAT", Verdict.NOTE, f"unknown: only {votes.voters} networks reported our address")
+            Finding(
+                "NAT", Verdict.NOTE, f"unknown: only {count_of(votes.voters, 'network')} reported our address"
+            )
         )
     elif kind is MappingKind.SYMMETRIC:
         found.append(
@@ -209,7 +216,12 @@ async def port_mapping(reactor: Any, port: int) -> list[Finding]:
         ]
     finally:
         await maybeDeferred(mapper.stopService)
-    outside = shown_address(mapping.host or "0.0.0.0", mapping.external)
+    if mapping.host is None:
+        text = (
+            f"the router opens ports ({mapping.method}): {mapping.external}; it does not report its address"
+        )
+        return [Finding("port mapping", Verdict.NOTE, text)]
+    outside = shown_address(mapping.host, mapping.external)
     if mapping.is_public:
         return [
             Finding("port mapping", Verdict.GOOD, f"the router opens ports ({mapping.method}): {outside}")
@@ -276,7 +288,7 @@ async def slots(
             Finding(
                 "secret",
                 Verdict.WARNING if members else Verdict.BAD,
-                f"{unreadable} records in these slots that our secret does not decrypt",
+                f"{count_of(unreadable, 'record')} in these slots that our secret does not decrypt",
                 "compare the secret code above on both sides",
             )
         )
@@ -294,7 +306,7 @@ async def slots(
             Finding(
                 "members",
                 Verdict.BAD,
-                f"there are records {abs(offset)} minutes {direction} the clock of this machine",
+                f"there are records {count_of(abs(offset), 'minute')} {direction} the clock of this machine",
                 "a clock is wrong, here or there: compare them, and switch on NTP; or the members have left",
             )
         ]

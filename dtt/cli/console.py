@@ -19,6 +19,7 @@ from zope.interface import implementer
 from dtt.app.usage import terminal_width
 from dtt.cli.editor import CLEAR, Ended, Entered, LineEditor
 from dtt.cli.terminal import RawTerminal
+from dtt.events import count_of
 
 #: The maximum size of a line that is not yet complete, in bytes (guess: far more than
 #: can be broadcast).
@@ -184,7 +185,7 @@ class Console(Protocol):
         self._unread = None
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            self.chat.show(f"! {dropped} events were dropped: the output was not read fast enough")
+            self.chat.show(f"! {count_of(dropped, 'event')} dropped: the output was not read fast enough")
 
     def stopProducing(self) -> None:
         """

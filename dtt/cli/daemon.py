@@ -64,8 +64,8 @@ def choose(joined: Sequence[JoinedTopic], name: str | None, tickets: Sequence[To
     Find the topic that a command is about.
 
     @param joined: the topics of the service.
-    @param name: the name of a topic, its label, its id as C{hex:}, or the beginning of
-        that; C{None}: not given.
+    @param name: the name of a topic, its label, its id with or without C{hex:}, or the
+        beginning of that; C{None}: not given.
     @param tickets: the topics of tickets; the first one counts.
     @raise LocalError: the service has not joined it, or several topics match.
     """
@@ -87,7 +87,7 @@ def choose(joined: Sequence[JoinedTopic], name: str | None, tickets: Sequence[To
 
 def _named(joined: Sequence[JoinedTopic], name: str) -> list[JoinedTopic]:
     prefix = name.removeprefix("hex:").lower()
-    if MIN_PREFIX <= len(prefix) < 64 and all(each in "0123456789abcdef" for each in prefix):
+    if MIN_PREFIX <= len(prefix) <= 64 and all(each in "0123456789abcdef" for each in prefix):
         found = [each for each in joined if each.topic_id.hex().startswith(prefix)]
         if found:
             return found

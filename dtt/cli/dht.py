@@ -25,6 +25,7 @@ from dtt.dht.client.lookup import Lookup, LookupOptions, Question
 from dtt.dht.node import DHTNode
 from dtt.dht.routing.ids import distance
 from dtt.errors import LookupFailed, UsageError
+from dtt.events import count_of
 from dtt.interfaces import Contact
 from dtt.krpc.messages import Response
 from dtt.net.local import ipv6_interface, local_addresses
@@ -350,5 +351,6 @@ def stored_lines(result: Any) -> list[str]:
     """
     kept = len(result.stored) + len(result.acknowledged)
     return [
-        f"stored on {kept} nodes, refused by {len(result.refused)}, not answered by {len(result.unanswered)}"
+        f"stored on {count_of(kept, 'node')}, refused by {len(result.refused)}, not answered by "
+        f"{len(result.unanswered)}"
     ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import TimeoutError
 from twisted.python import usage
 
 from dtt.app.usage import value_of
@@ -14,6 +15,7 @@ from dtt.cli.dht import Answer, DHTCommand, parse_id, shown_address, stored_line
 from dtt.dht.client.lookup import Question
 from dtt.dht.node import DHTNode
 from dtt.errors import DecodeError, LookupFailed
+from dtt.events import count_of
 from dtt.interfaces import Contact
 from dtt.krpc.compact import decode_peers
 from dtt.krpc.messages import Response
@@ -65,9 +67,11 @@ class PeersOptions(DHTCommand):
         """
         info_hash = self["info-hash"]
         if self["announce"] is not None:
-            result = await node.announce_peer(info_hash, self["announce"]).addTimeout(
-                self["timeout"], reactor
-            )
+            announcing = node.announce_peer(info_hash, self["announce"])
+            try:
+                result = await announcing.addTimeout(self["timeout"], reactor)
+            except TimeoutError:
+                raise LookupFailed(f"the announcement was not stored within {self['timeout']:g} s") from None
             stored = len(result.stored) + len(result.acknowledged)
             self.show({"info_hash": info_hash.hex(), "stored": stored}, stored_lines(result))
             if not stored:
@@ -86,7 +90,7 @@ class PeersOptions(DHTCommand):
 
         def note(answer: Answer) -> str:
             count = len(_peers_in(answer.response, scopes))
-            return f"{count} peers" if count else ""
+            return count_of(count, "peer") if count else ""
 
         shown = [shown_address(*peer) for peer in sorted(peers)]
         self.show({**trace.as_json(), "peers": shown}, [*trace.lines(self.width(), note), *shown])

@@ -61,6 +61,12 @@ class InitOptions(CommandOptions):
         if path is None:
             raise StateError("there is no home directory for the state; give DIR")
         path = absolute(path)
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise StateError(
+                f"{shown(path)}: the path is not UTF-8, as a configuration file must be"
+            ) from None
         config = path / CONFIG_FILE
         directory = StateDirectory(path)
         directory.lock()

@@ -4,14 +4,23 @@ Shared by the tests of addresses.
 
 from __future__ import annotations
 
+from collections import Counter
+from random import Random
+
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from dtt.addresses.book import AddressBook
 from dtt.addresses.interfaces import IPacketStore, PacketSink
 from dtt.addresses.pkarr import Packet, write_dns
+from dtt.addresses.resolver import Resolver
 from dtt.identity import PeerKey
 from dtt.interfaces import PeerId
 from dtt.wire.addresses import IROH, Address, PeerAddress
+
+OWN, ALICE = PeerKey.from_seed(b"o" * 32), PeerKey.from_seed(b"a" * 32)
 
 A = PeerAddress(IROH, "192.0.2.1", 1)
 B = PeerAddress(IROH, "192.0.2.2", 1)
@@ -70,3 +79,42 @@ class ManualStore:
             self.cancelled += 1
 
         return Deferred(cancel)
+
+
+class ResolverTestCase(SynchronousTestCase):
+    """
+    A L{Resolver} with two stores.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.counters: Counter[str] = Counter()
+        self.book = AddressBook(self.clock, Random(1), tuple, OWN.peer_id)
+        self.dht, self.relay = ManualStore("dht"), ManualStore("relay")
+        self.resolver = Resolver(self.clock, self.book, OWN.peer_id, (self.dht, self.relay), self.counters)
+
+    def resolve(self, key: PeerKey = ALICE) -> Deferred[tuple[Address, ...]]:
+        """
+        Look up a peer.
+        """
+        return self.resolver.resolve(key.peer_id)
+
+    def found(self, store: ManualStore, packet: Packet) -> None:
+        """
+        Let a store answer its last search.
+        """
+        store.finding[-1][1](packet)
+
+    def over(self, *stores: ManualStore) -> None:
+        """
+        End the last search of each store.
+        """
+        for store in stores or (self.dht, self.relay):
+            store.finding[-1][2].callback(None)
+
+    def count(self) -> int:
+        """
+        The number of searches in each store.
+        """
+        self.assertEqual(len(self.dht.finding), len(self.relay.finding))
+        return len(self.dht.finding)

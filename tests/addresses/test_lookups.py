@@ -1,19 +1,13 @@
 """
-Tests for L{dtt.addresses.lookups} and L{dtt.addresses.resolver}.
+Tests for L{dtt.addresses.lookups}.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from random import Random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
-from dtt.addresses.book import EXPIRY, AddressBook
 from dtt.addresses.lookups import (
     FIRST_HOLD,
     LONGEST_HOLD,
@@ -24,14 +18,9 @@ from dtt.addresses.lookups import (
     TIMEOUT,
     WINDOW,
 )
-from dtt.addresses.pkarr import Packet
-from dtt.addresses.resolver import Resolver
 from dtt.identity import PeerKey
-from dtt.interfaces import IAddressBook
-from dtt.wire.addresses import Address, PeerAddress
-from tests.addresses.common import A, B, C, ManualStore, packet_of
-
-OWN, ALICE = PeerKey.from_seed(b"o" * 32), PeerKey.from_seed(b"a" * 32)
+from dtt.wire.addresses import PeerAddress
+from tests.addresses.common import ALICE, A, B, C, ResolverTestCase, packet_of
 
 
 def keys(count: int) -> list[PeerKey]:
@@ -41,43 +30,10 @@ def keys(count: int) -> list[PeerKey]:
     return [PeerKey.from_seed(number.to_bytes(32, "big")) for number in range(count)]
 
 
-class ResolverTests(SynchronousTestCase):
+class LookupsTests(ResolverTestCase):
     """
-    L{Resolver} with two stores.
+    The searches of a L{Resolver} with two stores.
     """
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.counters: Counter[str] = Counter()
-        self.book = AddressBook(self.clock, Random(1), tuple, OWN.peer_id)
-        self.dht, self.relay = ManualStore("dht"), ManualStore("relay")
-        self.resolver = Resolver(self.clock, self.book, OWN.peer_id, (self.dht, self.relay), self.counters)
-
-    def resolve(self, key: PeerKey = ALICE) -> Deferred[tuple[Address, ...]]:
-        """
-        Look up a peer.
-        """
-        return self.resolver.resolve(key.peer_id)
-
-    def found(self, store: ManualStore, packet: Packet) -> None:
-        """
-        Let a store answer its last search.
-        """
-        store.finding[-1][1](packet)
-
-    def over(self, *stores: ManualStore) -> None:
-        """
-        End the last search of each store.
-        """
-        for store in stores or (self.dht, self.relay):
-            store.finding[-1][2].callback(None)
-
-    def count(self) -> int:
-        """
-        The number of searches in each store.
-        """
-        self.assertEqual(len(self.dht.finding), len(self.relay.finding))
-        return len(self.dht.finding)
 
     def unreachable(self, count: int) -> list[PeerKey]:
         """
@@ -88,28 +44,6 @@ class ResolverTests(SynchronousTestCase):
             self.resolver.learn(key.peer_id, [A], "record")
             self.resolver.failed(key.peer_id, [A])
         return peers
-
-    def test_interface(self) -> None:
-        """
-        The resolver is an address book.
-        """
-        verifyObject(IAddressBook, self.resolver)
-
-    def test_known(self) -> None:
-        """
-        Recently named addresses are returned without asking the stores.
-        """
-        self.resolver.learn(ALICE.peer_id, [A], "record")
-        self.assertEqual(self.successResultOf(self.resolve()), (A,))
-        self.assertEqual(self.count(), 0)
-
-    def test_nobody(self) -> None:
-        """
-        Invalid ids and the member's own id are not looked up.
-        """
-        for peer_id in (bytes(32), b"\x02" + bytes(31), b"short", OWN.peer_id):
-            self.assertEqual(self.successResultOf(self.resolver.resolve(peer_id)), ())
-        self.assertEqual(self.count(), 0)
 
     def test_first_usable(self) -> None:
         """
@@ -170,15 +104,6 @@ class ResolverTests(SynchronousTestCase):
         self.over(self.relay)
         self.assertEqual(self.successResultOf(resolving), ())
         self.assertEqual(self.counters, {"searches": 1})
-
-    def test_learnt_meanwhile(self) -> None:
-        """
-        Addresses that the book learns during a search are part of the result.
-        """
-        resolving = self.resolve()
-        self.resolver.learn(ALICE.peer_id, [A], "peer data")
-        self.over()
-        self.assertEqual(self.successResultOf(resolving), (A,))
 
     def test_one_at_a_time(self) -> None:
         """
@@ -261,62 +186,6 @@ class ResolverTests(SynchronousTestCase):
         self.book.failed(ALICE.peer_id, [A])
         self.assertNoResult(self.resolve())
 
-    def test_failed_dial(self) -> None:
-        """
-        After a failed dial, which puts the known addresses in back-off, a search may find
-        a new address, which is dialled immediately.
-        """
-        self.resolver.learn(ALICE.peer_id, [A], "record")
-        self.resolver.failed(ALICE.peer_id, [A])
-        resolving = self.resolve()
-        self.assertNoResult(resolving)
-        self.found(self.dht, packet_of(ALICE, 5, B))
-        self.assertEqual(self.successResultOf(resolving), (B,))
-
-    def test_hearsay_that_failed(self) -> None:
-        """
-        Hearsay addresses that fail do not prevent a search for the peer's signed packet;
-        hearsay that has not failed does.
-        """
-        self.resolver.learn(ALICE.peer_id, [A], "peer data")
-        self.assertEqual(self.successResultOf(self.resolve()), (A,))
-        self.assertEqual(self.count(), 0)
-        self.resolver.failed(ALICE.peer_id, [A])
-        self.resolver.learn(ALICE.peer_id, [B], "peer data")
-        self.assertEqual(self.successResultOf(self.resolve()), (B,))
-        self.assertEqual(self.count(), 1)
-        self.found(self.dht, packet_of(ALICE, 5, C))
-        self.assertEqual(self.successResultOf(self.resolve()), (C, B))
-        self.over()
-        self.clock.advance(FIRST_HOLD)
-        self.resolver.learn(ALICE.peer_id, [C], "peer data")
-        self.successResultOf(self.resolve())
-        self.assertEqual(self.count(), 1)
-
-    def test_hearsay_that_was_reached(self) -> None:
-        """
-        After the peer was reached, hearsay is sufficient again.
-        """
-        self.resolver.learn(ALICE.peer_id, [A], "peer data")
-        self.resolver.failed(ALICE.peer_id, [A])
-        self.resolver.learn(ALICE.peer_id, [B], "peer data")
-        self.resolver.succeeded(ALICE.peer_id)
-        self.assertEqual(self.successResultOf(self.resolve()), (B,))
-        self.assertEqual(self.count(), 0)
-
-    def test_reached_before(self) -> None:
-        """
-        The address at which a peer was last reached is returned, while the stores are
-        asked for a newer one.
-        """
-        self.resolver.learn(ALICE.peer_id, [A], "record")
-        self.resolver.succeeded(ALICE.peer_id)
-        self.clock.advance(EXPIRY)
-        self.assertEqual(self.successResultOf(self.resolve()), (A,))
-        self.assertEqual(self.count(), 1)
-        self.found(self.dht, packet_of(ALICE, 5, B))
-        self.assertEqual(self.successResultOf(self.resolve()), (B,))
-
     def test_at_most_so_many(self) -> None:
         """
         At most four searches run; others are queued, and if the queue is full the result
@@ -349,18 +218,6 @@ class ResolverTests(SynchronousTestCase):
         self.assertNoResult(self.resolve(ALICE))
         self.clock.advance(WINDOW)
         self.assertNoResult(self.resolve(many[-1]))
-
-    def test_no_room(self) -> None:
-        """
-        A peer whose addresses are all in networks that were dialled too often is neither
-        dialled nor searched.
-        """
-        self.book.has_room = lambda address: address != A
-        self.resolver.learn(ALICE.peer_id, [A], "record")
-        self.assertEqual(self.successResultOf(self.resolve()), ())
-        self.assertEqual(self.count(), 0)
-        self.resolver.learn(ALICE.peer_id, [B], "record")
-        self.assertEqual(self.successResultOf(self.resolve()), (B,))
 
     def test_all_get_their_turn(self) -> None:
         """
@@ -421,16 +278,6 @@ class ResolverTests(SynchronousTestCase):
         self.over()
         self.found(self.dht, packet_of(ALICE, 5, A))
         self.assertEqual(self.successResultOf(self.resolve()), ())
-
-    def test_no_stores(self) -> None:
-        """
-        Without stores, only the book is used.
-        """
-        resolver = Resolver(self.clock, self.book, OWN.peer_id, (), self.counters)
-        self.assertEqual(self.successResultOf(resolver.resolve(ALICE.peer_id)), ())
-        resolver.learn(ALICE.peer_id, [A], "record")
-        self.assertEqual(self.successResultOf(resolver.resolve(ALICE.peer_id)), (A,))
-        self.assertEqual(self.counters, {})
 
     def test_mistakes(self) -> None:
         """

@@ -13,7 +13,6 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.app.options import TrackerOptions, default_state_dir
-from dtt.app.usage import CommandOptions, VersionedOptions
 from dtt.config import PUBLIC_BOOTSTRAP, AddressesConfig, Config, DiscoveryConfig, IrohConfig
 from dtt.errors import StateError, UsageError
 from dtt.state import MAX_SECRET_BYTES
@@ -59,73 +58,6 @@ class StateDirTests(SynchronousTestCase):
 def no_home(cls: type[Path]) -> Path:
     """Raise, like Path.home() for a user that the system does not know."""
     raise RuntimeError("Could not determine home directory.")
-
-
-class Sample(CommandOptions):
-    """Sample options."""
-
-    optFlags = [["flag", "f", "A flag."]]
-    optParameters = [["value", "v", None, "A value."], ["number", None, 1, "A number.", int]]
-
-    def parseArgs(self, *arguments: str) -> None:
-        self.arguments = arguments
-
-    def postOptions(self) -> None:
-        if self["value"] == "bad":
-            raise UsageError("a bad value")
-
-
-class CommandOptionsTests(SynchronousTestCase):
-    """
-    Tests for L{CommandOptions}.
-    """
-
-    def parse(self, *arguments: str) -> Sample:
-        """Parse C{arguments}."""
-        options = Sample()
-        options.parseOptions(list(arguments))
-        return options
-
-    def test_options_may_follow(self) -> None:
-        """Options are accepted before and after arguments, in all forms; -- ends them."""
-        for arguments in (
-            ("--value", "x", "--flag", "a", "b"),
-            ("a", "b", "--value=x", "--flag"),
-            ("a", "-v", "x", "b", "-f"),
-            ("a", "-fvx", "b"),
-        ):
-            options = self.parse(*arguments)
-            self.assertEqual(
-                (options["value"], options["flag"], options.arguments), ("x", 1, ("a", "b")), arguments
-            )
-        self.assertEqual(self.parse("a", "--", "--flag").arguments, ("a", "--flag"))
-        self.assertEqual(self.parse("--value", "--flag")["value"], "--flag")
-        self.assertEqual(self.parse("--value=a=b")["value"], "a=b")
-        self.assertEqual(self.parse("--value=")["value"], "")
-        self.assertEqual(self.parse("-v", "").__getitem__("value"), "")
-
-    def test_wrong(self) -> None:
-        """Errors are usage errors, including those of dtt's own code."""
-        for arguments in (
-            ("--nonsense",),
-            ("a", "--nonsense"),
-            ("--fl",),
-            ("--val", "x"),
-            ("--value",),
-            ("--number", "x"),
-            ("--value", "bad"),
-        ):
-            with self.assertRaises(usage.UsageError, msg=str(arguments)):
-                self.parse(*arguments)
-
-    def test_version(self) -> None:
-        """--version prints the version of dtt."""
-        out = io.StringIO()
-        self.patch(sys, "stdout", out)
-        with self.assertRaises(SystemExit) as raised:
-            VersionedOptions().parseOptions(["--version"])
-        self.assertEqual(raised.exception.code, 0)
-        self.assertRegex(out.getvalue(), r"^dtt \d+\.\d+")
 
 
 class TrackerOptionsTests(SynchronousTestCase):

@@ -11,16 +11,24 @@ from random import Random
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.node import DHTNode
+from dtt.krpc.messages import Query, decode, encode_error, encode_response
 from dtt.testing.net.machines import MachineNetwork
 
 T = TypeVar("T")
 
 #: The first node of the DHT in memory.
 FIRST = "10.0.0.1"
+
+
+def made(options: Any, *arguments: str) -> Any:
+    """Parse arguments."""
+    options.parseOptions(list(arguments))
+    return options
 
 
 class CommandTestCase(SynchronousTestCase):
@@ -42,6 +50,31 @@ class CommandTestCase(SynchronousTestCase):
         return lines
 
 
+class Answering(DatagramProtocol):
+    """
+    A DHT node that answers every query with the same values, or with an error.
+    """
+
+    def __init__(self, values: dict[bytes, Any] | tuple[int, str], node_id: bytes = b"\xcd" * 20) -> None:
+        """
+        @param values: the values; or the code and the text of the error.
+        @param node_id: its id.
+        """
+        self.values = values
+        self.node_id = node_id
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """Answer a query."""
+        query = decode(datagram)
+        assert isinstance(query, Query)
+        if isinstance(self.values, tuple):
+            reply = encode_error(query.transaction, *self.values, None)
+        else:
+            reply = encode_response(query.transaction, self.node_id, self.values, None)
+        assert self.transport is not None
+        self.transport.write(reply, addr)
+
+
 class DHTTestCase(CommandTestCase):
     """
     Runs the coroutines of commands on a DHT of 10 nodes in memory.
@@ -53,6 +86,8 @@ class DHTTestCase(CommandTestCase):
         clock = Clock()
         clock.advance(1_800_000_000)
         self.network = MachineNetwork(clock, rng=Random(1))
+        self.machines = 0
+        self.ports: list[Any] = []
         self.nodes = [
             DHTNode(
                 self.network.reactor(f"10.0.{number}.1"),
@@ -73,8 +108,24 @@ class DHTTestCase(CommandTestCase):
         """Stop the nodes, and check that nothing is left."""
         for node in (*self.nodes, self.node):
             node.stopService()
+        for port in self.ports:
+            port.stopListening()
         self.network.advance(5)
         self.assertEqual(self.network.listening(), set())
+
+    def node_that_asks(self, values: dict[bytes, Any]) -> DHTNode:
+        """Return a node that knows only one other node, which answers with the given values."""
+        self.machines += 1
+        host = f"10.9.{self.machines}.1"
+        port = self.network.reactor(host).listenUDP(6881, Answering(values))
+        reactor = self.network.reactor(f"10.8.{self.machines}.1")
+        node = DHTNode(reactor, bootstrap=[(host, 6881)], rng=Random(99))
+        node.privilegedStartService()
+        node.startService()
+        self.nodes.append(node)
+        self.ports.append(port)
+        self.network.advance(5)
+        return node
 
     def result(self, coroutine: Coroutine[Any, Any, T], seconds: float = 10) -> T:
         """Return the result of a coroutine."""

@@ -20,8 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.cli import console as console_module
 from dtt.cli.chat import MAX_WAITING, Chat, ChatOptions, ChatSettings
-from dtt.cli.console import MAX_LINE, Console
-from dtt.cli.lines import ChatLine, describe, printable
+from dtt.cli.console import Console
+from dtt.cli.lines import ChatLine
 from dtt.config import TopicTable
 from dtt.errors import StateError, UsageError
 from dtt.events import (
@@ -29,12 +29,8 @@ from dtt.events import (
     Message,
     NeighborDown,
     NeighborUp,
-    PeerFailed,
     RecordFound,
     RecordPublished,
-    RecordsUnreadable,
-    TopicAlone,
-    TopicJoined,
 )
 from dtt.gossip.proto.config import MAX_CONTENT
 from dtt.identity import PeerKey
@@ -54,76 +50,6 @@ HINTS = (
     "* Your lines wait until another member is found.\n",
     "* No neighbour is left. Looking for other members.\n",
 )
-
-
-class LineTests(SynchronousTestCase):
-    """
-    Tests for lines of chat, on the wire and on the screen.
-    """
-
-    def test_encode(self) -> None:
-        """A line is UTF-8 JSON with from, n and text."""
-        content = ChatLine("ab", 7, "grüße").encode()
-        self.assertEqual(json.loads(content.decode("utf-8")), {"v": 1, "from": "ab", "n": 7, "text": "grüße"})
-        self.assertIn("grüße".encode(), content)
-        self.assertEqual(ChatLine.decode(content), ChatLine("ab", 7, "grüße"))
-
-    def test_no_line(self) -> None:
-        """Anything else is not a line."""
-        for content in (
-            b"",
-            b"hello",
-            b"\xff\xfe",
-            b"[1]",
-            b"null",
-            b'{"from": "ab", "n": 7}',
-            b'{"from": "ab", "n": "7", "text": "x"}',
-            b'{"from": 5, "n": 7, "text": "x"}',
-            b'{"from": "ab", "n": 7, "text": ["x"]}',
-            b"[" * 4000,
-            b'{"from": "ab", "n": ' + b"9" * 4900 + b', "text": "x"}',
-            '{"from": "ab", "n": 7, "text": "x"}'.encode("utf-16"),
-        ):
-            self.assertIsNone(ChatLine.decode(content), content[:50])
-
-    def test_more_keys(self) -> None:
-        """Additional keys are ignored."""
-        self.assertEqual(
-            ChatLine.decode(b'{"from": "ab", "n": 7, "text": "x", "color": "red"}'), ChatLine("ab", 7, "x")
-        )
-
-    def test_printable(self) -> None:
-        """Characters that control a terminal are replaced: escapes, newlines, changes of direction."""
-        self.assertEqual(printable("Grüße, 世界 👋"), "Grüße, 世界 👋")
-        for character in "\x1b\r\n\t\b\x00\x7f\x9b\u202e\u2028\ud800":
-            self.assertEqual(printable(f"a{character}b"), "a\ufffdb", repr(character))
-
-    def test_describe(self) -> None:
-        """A line is shown with its claimed sender, anything else unchanged with the last hop."""
-
-        def shown(content: bytes) -> str | None:
-            return describe(Message(TOPIC, PEER, "swarm", content))
-
-        self.assertEqual(
-            shown(ChatLine(ME.hex(), 1, "hello").encode()), "<1111111111?> hello (not proved: not signed)"
-        )
-        self.assertEqual(shown(b"raw"), "[via 2222222222] raw")
-        self.assertEqual(shown(b"\xff\x1b[2J"), "[via 2222222222] \ufffd\ufffd[2J")
-        self.assertEqual(
-            shown(ChatLine("\x1b[2J", 1, "\x1b]0;x\x07").encode()),
-            "<\ufffd[2J?> \ufffd]0;x\ufffd (not proved: not signed)",
-        )
-
-    def test_describe_others(self) -> None:
-        """Joining and leaving members are shown; events without interest to a person are not."""
-        self.assertEqual(describe(NeighborUp(TOPIC, PEER)), "* 2222222222 is now a direct neighbour")
-        self.assertEqual(describe(NeighborDown(TOPIC, PEER)), "* 2222222222 is no longer a direct neighbour")
-        self.assertIn("many more members than neighbours", str(describe(TopicJoined(TOPIC))))
-        self.assertTrue(str(describe(TopicAlone(TOPIC, 60, "why"))).startswith("* No neighbour for 1 minute"))
-        self.assertIn("3 records in this slot that our secret", str(describe(RecordsUnreadable(TOPIC, 1, 3))))
-        self.assertEqual(describe(DHTReady(8)), "* The DHT answers; 8 nodes known.")
-        self.assertIsNone(describe(PeerFailed(TOPIC, PEER, "timed out")))
-        self.assertIsNone(describe(RecordPublished(TOPIC, 1, 2)))
 
 
 class ChatTests(SynchronousTestCase):
@@ -302,20 +228,6 @@ class ChatTests(SynchronousTestCase):
             self.assertTrue(chat.lost)
             self.successResultOf(self.console.close())
 
-    def test_close(self) -> None:
-        """At the end the console writes what is buffered; its own closing is not a loss."""
-        chat = self.chat()
-        self.console.readConnectionLost()
-        closed = self.console.close()
-        self.assertNoResult(closed)
-        self.assertTrue(self.transport.disconnecting)
-        self.console.write("dropped")
-        self.console.connectionLost()
-        self.successResultOf(closed)
-        self.successResultOf(self.console.close())
-        self.assertFalse(chat.lost)
-        self.assertNotIn("dropped", self.shown())
-
     def test_hints(self) -> None:
         """
         It says that it is looking for members, that lines wait, and that it is looking again;
@@ -404,21 +316,6 @@ class ChatTests(SynchronousTestCase):
         self.assertEqual((self.said(), chat.lost), (["after"], True))
         self.assertIn("! not sent:", self.shown())
 
-    def test_far_too_long(self) -> None:
-        """
-        An endless line does not exhaust the memory, is reported once, and no part of it is
-        sent; the next line is.
-        """
-        self.chat()
-        self.gossip.up(PEER)
-        for _ in range(10):
-            self.type("x" * (MAX_LINE // 3))
-            self.assertLessEqual(len(self.console._rest), MAX_LINE)
-        self.type("its end\nafter\nmore")
-        self.type("\n")
-        self.assertEqual(self.said(), ["after", "more"])
-        self.assertEqual(self.shown().count("too long"), 1)
-
     def test_many_wait(self) -> None:
         """
         If many lines wait, reading the input pauses and none is dropped; it resumes when
@@ -471,26 +368,6 @@ class ChatTests(SynchronousTestCase):
         sending.callback(1)
         self.assertEqual((self.said(), self.shown()), ([], ""))
         self.assertEqual((chat.lost, self.errors.getvalue()), (True, "! 1 line not sent\n"))
-
-    def test_output_not_read(self) -> None:
-        """
-        Unread output does not exhaust the memory; the number of dropped events is reported
-        when it is read again.
-        """
-        chat = self.chat()
-        self.patch(console_module, "MAX_UNREAD", 50)
-        self.assertIs(self.transport.producer, self.console)
-        self.console.pauseProducing()
-        for _ in range(4):
-            chat.show("x" * 19)
-        self.assertEqual(self.shown(), ("x" * 19 + "\n") * 2)
-        self.transport.clear()
-        self.console.resumeProducing()
-        chat.show("after")
-        self.assertTrue(chat.lost)
-        self.assertEqual(
-            self.shown(), "! 2 events were dropped: the output was not read fast enough\nafter\n"
-        )
 
     def test_events(self) -> None:
         """Events are shown as text, or as JSON lines with --json; notices then go to standard error."""

@@ -1,19 +1,17 @@
 """
-Tests for L{dtt.cli.completion} and L{dtt.cli.man}.
+Tests for L{dtt.cli.completion}.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from dtt.cli import completion, man
-from dtt.cli.commands import options_of, run
-from dtt.cli.table import COMMANDS, EXIT_CODES, SUMMARIES
+from dtt.cli import completion
+from dtt.cli.commands import run
 from tests.cli.common import CommandTestCase
 
 
@@ -88,49 +86,3 @@ class CompletionTests(CommandTestCase):
         """Another shell is refused."""
         for words in ([], ["csh"], ["bash", "zsh"]):
             self.assertEqual(run(["completion", *words]), 2)
-
-
-class ManTests(CommandTestCase):
-    """
-    Tests for C{dtt man}.
-    """
-
-    def test_pages(self) -> None:
-        """Each command has a page with its summary, options and exit codes."""
-        for name in COMMANDS:
-            text = man.page(name)
-            self.assertTrue(text.startswith(f'.TH "{man.page_name(name).upper()}" "1"'))
-            self.assertIn(man.escaped(SUMMARIES[name].rstrip(".")), text)
-            for option in options_of(name).described():
-                self.assertIn(f".B {man.escaped(option.shown)}\n", text)
-            for code, meaning in EXIT_CODES:
-                self.assertIn(f".B {code}\n{man.escaped(meaning)}\n", text)
-
-    def test_written(self) -> None:
-        """--output writes all pages."""
-        folder = Path(self.mktemp())
-        self.assertEqual(run(["man", "--output", str(folder)]), 0)
-        names = {f"{man.page_name(name)}.1" for name in ("", *COMMANDS)}
-        self.assertEqual(set(os.listdir(folder)), names)
-        self.assertEqual(run(["man", "nonsense"]), 2)
-        self.printed()
-        self.assertEqual(run(["man", "dht", "get"]), 0)
-        self.assertEqual("\n".join(self.printed()) + "\n", man.page("dht get"))
-
-    def test_groff(self) -> None:
-        """groff has no warnings about them."""
-        if shutil.which("groff") is None:
-            raise SkipTest("groff is not installed")
-        for text in (man.overview(), man.page("chat"), man.page("dht get")):
-            done = subprocess.run(
-                ["groff", "-man", "-Tutf8", "-ww", "-z"],
-                input=text.encode(),
-                stderr=subprocess.PIPE,
-                timeout=60,
-                check=True,
-            )
-            self.assertEqual(done.stderr, b"")
-
-    def test_escaped(self) -> None:
-        """What has a meaning to roff is escaped."""
-        self.assertEqual(man.escaped(".a-b\\c"), "\\&.a\\-b\\ec")

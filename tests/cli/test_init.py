@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.cli.init} and L{dtt.app.sample}.
+Tests for L{dtt.cli.init}.
 """
 
 from __future__ import annotations
@@ -7,16 +7,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import sys
 from pathlib import Path
 
-from attrs import asdict, evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.app.sample import as_toml, described, sample
 from dtt.cli.commands import run
-from dtt.config import Config, DHTConfig, load_toml
+from dtt.config import Config, load_toml
 from dtt.state import StateDirectory, load_key
 
 
@@ -62,6 +59,19 @@ class InitTests(SynchronousTestCase):
         self.assertEqual(shown["state_dir"], str(self.folder))
         self.assertEqual(shown["config"], str(self.folder / "dtt.toml"))
 
+    def test_unusual_path(self) -> None:
+        """The configuration file can be read, whatever characters the path has."""
+        for name in ("\U0001f44b gr\u00fc\u00df", "a\x7f\x1b\n\t'\"\\"):
+            folder = self.folder / name
+            self.assertEqual(run(["init", str(folder)]), 0)
+            self.assertEqual(load_toml(folder / "dtt.toml")[0].state_dir, folder)
+
+    def test_path_that_is_no_text(self) -> None:
+        """A path that TOML can't express is refused before anything is created."""
+        self.assertEqual(run(["init", f"{self.folder}\udcff"]), 1)
+        self.assertRegex(self.err.getvalue(), r"\Adtt: [^\n]+ not UTF-8[^\n]+\n\Z")
+        self.assertFalse(os.path.lexists(f"{self.folder}\udcff"))
+
     def test_errors(self) -> None:
         """A directory in use, of others, or that is none: one line."""
         run(["init", str(self.folder)])
@@ -78,46 +88,3 @@ class InitTests(SynchronousTestCase):
             self.assertRegex(self.err.getvalue(), r"\Adtt: [^\n]+\n\Z")
         directory.unlock()
         self.assertEqual(os.listdir(lax), [])
-
-
-class SampleTests(SynchronousTestCase):
-    """
-    Tests for L{sample}.
-    """
-
-    def test_complete(self) -> None:
-        """Every setting is there with its default and what it means; all are comments."""
-        text = sample(Path("/s"))
-        path = Path(self.mktemp())
-        path.write_text(text)
-        self.assertEqual(load_toml(path), (Config(state_dir=Path("/s")), ()))
-        lines = [line.removeprefix("# ") for line in text.splitlines()]
-        for name, value in asdict(Config()).items():
-            for key in value if isinstance(value, dict) else [name]:
-                place = next(n for n, line in enumerate(lines) if line.startswith(f"{key} ="))
-                if name != "state_dir":
-                    self.assertRegex(lines[place - 1], r"[.:)]$", key)
-        self.assertNotIn("{", re.sub(r'".*?"', "", text))
-
-    def test_values(self) -> None:
-        """Without the signs of comments, it has the defaults."""
-        text = sample(Path("/s")).split("# The topics")[0]
-        path = Path(self.mktemp())
-        path.write_text(re.sub(r"(?m)^# (\w+ = .*)$", r"\1", text))
-        self.assertEqual(load_toml(path)[0], evolve(Config(), state_dir=Path("/s")))
-
-    def test_as_toml(self) -> None:
-        """Values are written as TOML."""
-        for value, written in (
-            (True, "true"),
-            (1.5, "1.5"),
-            (("::1", 5), '"[::1]:5"'),
-            ((("a", 1), ("b", 2)), '["a:1", "b:2"]'),
-            ((), "[]"),
-            (Path('/a "b"\\c'), '"/a \\"b\\"\\\\c"'),
-        ):
-            self.assertEqual(as_toml(value), written)
-
-    def test_described(self) -> None:
-        """The documentation of a class is plain text."""
-        self.assertEqual(described(DHTConfig)["get_timeout"], "The timeout of one read of a slot (records).")

@@ -1,14 +1,11 @@
 """
-Tests for L{dtt.discovery.lan} and L{dtt.discovery.lan_messages}.
+Tests for L{dtt.discovery.lan}.
 """
 
 from __future__ import annotations
 
-import contextlib
 from random import Random
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.discovery.lan import (
@@ -19,62 +16,12 @@ from dtt.discovery.lan import (
     MAX_HOSTS,
     LocalSearch,
 )
-from dtt.discovery.lan_messages import GROUP4, GROUP6, MAX_MESSAGE, LocalMessage, decode, encode
-from dtt.errors import DecodeError
+from dtt.discovery.lan_messages import GROUP4, GROUP6, LocalMessage, decode, encode
 from dtt.net.host_port import HostPort
 from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.machines import MachineNetwork
 
-#: A search, written by hand from docs/protocol/local-network.md section 1.
-SEARCH = (
-    b"DTT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\ncookie: 0123456789abcdef\r\n\r\n"
-)
 COOKIE = b"0123456789abcdef"
-
-
-class LocalMessageTests(SynchronousTestCase):
-    """
-    The format of the messages.
-    """
-
-    def test_search(self) -> None:
-        """A search has the documented bytes."""
-        self.assertEqual(encode(LocalMessage(False, 6881, COOKIE), GROUP4), SEARCH)
-        self.assertEqual(decode(SEARCH), LocalMessage(False, 6881, COOKIE))
-
-    def test_answer(self) -> None:
-        """So has an answer; the group of IPv6 is in brackets."""
-        answer = encode(LocalMessage(True, 1, COOKIE), GROUP6)
-        self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK\r\nHost: [ff15::efc0:988f]:6771\r\nPort: 1\r\n"))
-        self.assertEqual(decode(answer), LocalMessage(True, 1, COOKIE))
-
-    def test_lenient(self) -> None:
-        """Other headers, other cases and missing spaces do no harm."""
-        odd = b"DTT-SEARCH * HTTP/1.1\r\nPORT:7\r\nX: y\r\nnonsense\r\nCookie:a\r\n\r\n\r\n"
-        self.assertEqual(decode(odd), LocalMessage(False, 7, b"a"))
-
-    def test_malformed(self) -> None:
-        """Anything else is refused: BEP14's own searches, and what is absurd or too long."""
-        for wrong in (
-            b"",
-            b"BT-SEARCH * HTTP/1.1\r\nPort: 6881\r\ncookie: a\r\n\r\n",
-            SEARCH.replace(b"6881", b"0"),
-            SEARCH.replace(b"6881", b"65536"),
-            SEARCH.replace(b"6881", b"-1"),
-            SEARCH.replace(b"Port", b"Sort"),
-            SEARCH.replace(COOKIE, b""),
-            SEARCH.replace(COOKIE, b"a b"),
-            SEARCH.replace(COOKIE, b"a" * 33),
-            SEARCH + b"x" * MAX_MESSAGE,
-        ):
-            self.assertRaises(DecodeError, decode, wrong)
-
-    @given(st.binary(max_size=2 * MAX_MESSAGE))
-    def test_anything(self, data: bytes) -> None:
-        """Any bytes are read or refused, also behind the first line of a search."""
-        for each in (data, SEARCH[:23] + data):
-            with contextlib.suppress(DecodeError):
-                decode(each)
 
 
 class LocalSearchTests(SynchronousTestCase):

@@ -10,8 +10,6 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.task import deferLater
-from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import DHTConfig
 from dtt.dht.client.lookup import SLOT_WIDTH
@@ -22,61 +20,22 @@ from dtt.discovery.record_slot import UNREADABLE_INTERVAL, SlotSummary
 from dtt.errors import LookupFailed, QueryTimeout, UsageError
 from dtt.events import RecordFound, RecordPublished, RecordsUnreadable, SlotContested
 from dtt.interfaces import MutableRead, PutResult
-from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
-from dtt.records.topic import Slot, TopicId, TopicKeys, default_rotation, encryption_key, initial_secret_hash
+from dtt.records.record import GossipContent
+from dtt.records.topic import Slot, TopicKeys, initial_secret_hash
 from dtt.testing.fake_dht import FakeDHT
+from tests.discovery.records import RecordClientTestCase
 from tests.tracker.common import (
     IDS,
-    KEYS,
     MINUTE,
     SECRET_HASH,
     TOPIC,
     CountingDHT,
-    Member,
     SilentDHT,
     address,
-    start_clock,
     store,
 )
 
 HASHES = [bytes((number,)) * 32 for number in range(1, 10)]
-
-
-class RecordClientTestCase(SynchronousTestCase):
-    """
-    Members that share an in-memory DHT without latency.
-    """
-
-    def setUp(self) -> None:
-        """Start with an empty slot."""
-        self.clock = start_clock()
-        self.dht = FakeDHT(self.clock)
-        self.slot = Slot(TOPIC, MINUTE)
-
-    def member(self, number: int = 0, dht: Any = None, **kw: Any) -> Member:
-        """Add a member."""
-        member = Member(self.clock, dht or self.dht, number, **kw)
-        self.addCleanup(member.end)
-        return member
-
-    def encrypted(
-        self,
-        number: int,
-        content: bytes | None = None,
-        slot: Slot | None = None,
-        in_slot: Slot | None = None,
-        secret_hash: bytes = SECRET_HASH,
-    ) -> bytes:
-        """An encrypted record in its stored form, created for C{slot} and encrypted for C{in_slot}."""
-        record = Record.sign(
-            KEYS[number], slot or self.slot, GossipContent().encode() if content is None else content
-        )
-        return self.sealed(record, in_slot or self.slot, secret_hash)
-
-    def sealed(self, record: Record, slot: Slot, secret_hash: bytes = SECRET_HASH) -> bytes:
-        """Encrypt C{record} for the slot's key."""
-        key = encryption_key(slot, secret_hash, default_rotation)
-        return encrypt(record, key.public, Random(record.signature).randbytes(ENTROPY_BYTES))
 
 
 class FetchTests(RecordClientTestCase):
@@ -144,29 +103,6 @@ class FetchTests(RecordClientTestCase):
             found, FoundRecord(IDS[1], MINUTE, (IDS[3], IDS[2]), (HASHES[0],), (address(2), address(1)))
         )
         self.assertEqual(reader.book.known[IDS[1]], (address(2), address(1)))
-
-    def test_refused(self) -> None:
-        """A value that is not a record of the slot is counted once, by reason, and dropped."""
-        forged = Record.sign(KEYS[1], self.slot, b"x" * 320)
-        other_topic = Slot(TopicId.from_name("another"), MINUTE)
-        values = {
-            "length": b"too short",
-            "decrypt": self.encrypted(2, secret_hash=initial_secret_hash(b"another")),
-            "topic": self.encrypted(3, slot=other_topic),
-            "minute": self.encrypted(4, slot=Slot(TOPIC, MINUTE - 1)),
-            "signature": self.sealed(evolve(forged, content=b"y" * 320), self.slot),
-            "content": self.encrypted(5, content=b"no gossip content"),
-        }
-        for value in values.values():
-            store(self.dht, value)
-        self.successResultOf(self.member(6).publish())
-        reader = self.member(0)
-        for _ in range(2):
-            found = self.successResultOf(reader.fetch())
-            self.assertEqual([record.publisher for record in found], [IDS[6]])
-        self.assertEqual(
-            dict(reader.client.counters), {"opened": 1, **{f"refused_{reason}": 1 for reason in values}}
-        )
 
     def test_other_secret(self) -> None:
         """Members with different secrets do not find each other."""
@@ -247,20 +183,6 @@ class FetchTests(RecordClientTestCase):
         self.successResultOf(member.fetch())
         self.assertEqual(member.client.summary(), SlotSummary(0, 0, False))
 
-    def test_flood_of_values(self) -> None:
-        """
-        Nodes that invent new values with each read do not fill memory, and do not exclude
-        a record that arrives later.
-        """
-        self.patch(slot_reader, "MAX_VALUES", 8)
-        reader = self.member(0)
-        for number in range(10):
-            store(self.dht, b"junk %d" % number)
-        self.successResultOf(reader.fetch())
-        self.successResultOf(self.member(1).publish())
-        self.assertEqual(len(self.successResultOf(reader.fetch())), 1)
-        self.assertLessEqual(max(len(state.reader._opened) for state in reader.client._slots.values()), 8)
-
     def test_slots_are_forgotten(self) -> None:
         """The state of only a few slots is kept."""
         reader = self.member(0)
@@ -276,213 +198,6 @@ class FetchTests(RecordClientTestCase):
             record_client.RecordClient(
                 member.shared, TopicKeys(TOPIC, SECRET_HASH, lambda *args, **kw: b"short")
             )
-
-
-class ReadTests(RecordClientTestCase):
-    """
-    How a slot is read.
-    """
-
-    def setUp(self) -> None:
-        """A member with an observed DHT that answers after 0.1 s."""
-        super().setUp()
-        self.dht.latency = 0.1
-        self.counting = CountingDHT(self.dht)
-        self.reader = self.member(0, self.counting)
-
-    def advance(self, seconds: float) -> None:
-        """Advance the clock in small steps."""
-        self.clock.pump([0.05] * round(seconds * 20))
-
-    def test_one_lookup_is_shared(self) -> None:
-        """A concurrent read and publish share one lookup, and the put needs no other."""
-        read = self.reader.fetch()
-        put = self.reader.publish()
-        again = self.reader.fetch()
-        self.advance(1)
-        self.assertEqual(self.successResultOf(read), [])
-        self.assertEqual(self.successResultOf(again), [])
-        self.assertEqual(self.successResultOf(put), 2)
-        self.assertEqual(self.counting.calls, ["get_mutable", "put_mutable"])
-
-    def test_refresh(self) -> None:
-        """The second read queries the same nodes again, directly; after a while there is a new lookup."""
-        for seconds in (0.2, 1.0, slot_reader.LOOKUP_LIFETIME, 1.0):
-            self.reader.fetch()
-            self.advance(seconds + 0.1)
-        self.assertEqual(self.counting.calls, ["get_mutable", "refresh", "refresh", "get_mutable"])
-
-    def test_thin_read(self) -> None:
-        """A lookup that found few nodes is repeated soon."""
-        self.dht.dead.update(self.dht.contacts[slot_reader.THIN - 1 :])
-        self.reader.fetch()
-        self.advance(slot_reader.THIN_LIFETIME + 0.2)
-        self.reader.fetch()
-        self.assertEqual(self.counting.calls, ["get_mutable", "get_mutable"])
-
-    def test_read_that_ends_at_once(self) -> None:
-        """
-        A refresh may end immediately, if no node may be queried now: the next read still
-        works.
-        """
-        self.reader.fetch()
-        self.advance(1)
-        self.counting.instead["refresh"] = lambda read, *args: succeed(read)
-        for _ in range(3):
-            self.assertEqual(self.successResultOf(self.reader.fetch()), [])
-        self.assertEqual(self.counting.calls[1:], ["refresh"] * 3)
-
-    def test_refresh_that_fails(self) -> None:
-        """If none of the known nodes answers any longer, the next read looks for others."""
-        self.reader.fetch()
-        self.advance(1)
-        self.counting.instead["refresh"] = lambda *args: fail(LookupFailed("none of 32 DHT nodes answered"))
-        self.assertEqual(self.successResultOf(self.reader.fetch()), [])
-        self.reader.fetch()
-        self.advance(1)
-        self.reader.fetch()
-        self.assertEqual(self.counting.calls, ["get_mutable", "refresh", "get_mutable", "refresh"])
-
-    def test_read_that_fails_at_once(self) -> None:
-        """A read may fail immediately; this is counted, and the slot counts as empty."""
-        self.counting.instead["get_mutable"] = lambda *args, **kw: fail(QueryTimeout("no reply"))
-        for _ in range(2):
-            self.assertEqual(self.successResultOf(self.reader.fetch()), [])
-        self.assertEqual(self.reader.client.counters, {"read_failed": 2})
-
-    def test_timeout(self) -> None:
-        """A read that takes too long is given up and counts as empty; the other slot is unaffected."""
-        self.dht.latency = 0
-        self.successResultOf(self.member(1).publish(minute=MINUTE - 1))
-        silent = SilentDHT()
-        real = self.dht.get_mutable
-        key = Slot(TOPIC, MINUTE).public_key
-        self.counting.instead["get_mutable"] = lambda public_key, *args, **kw: (
-            silent.get_mutable() if public_key == key else real(public_key, *args, **kw)
-        )
-        reader = self.member(0, self.counting, config=DHTConfig(get_timeout=3))
-        read = reader.fetch(MINUTE - 1, MINUTE)
-        self.clock.advance(2.9)
-        self.assertNoResult(read)
-        self.clock.advance(0.2)
-        self.assertEqual(len(self.successResultOf(read)), 1)
-        self.assertEqual(silent.cancelled, ["get_mutable"])
-        self.assertEqual(reader.client.counters["read_failed"], 1)
-
-    def test_cancel(self) -> None:
-        """Cancelling a fetch cancels its reads and leaves nothing behind."""
-        silent = SilentDHT()
-        reader = self.member(0, silent)
-        read = reader.fetch(MINUTE - 1, MINUTE)
-        read.cancel()
-        self.failureResultOf(read, CancelledError)
-        self.assertEqual(silent.cancelled, ["get_mutable"] * 2)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        reader.fetch()
-        self.assertEqual(silent.calls, ["get_mutable"] * 3)
-
-    def test_cancel_one_of_two(self) -> None:
-        """A read that another caller waits for continues."""
-        one, other = self.reader.fetch(), self.reader.fetch()
-        one.cancel()
-        self.failureResultOf(one, CancelledError)
-        self.advance(1)
-        self.assertEqual(self.successResultOf(other), [])
-
-    def test_cancel_while_it_ends(self) -> None:
-        """Of two callers that wait for a read, the first may cancel the second when it ends."""
-        one, other = self.reader.fetch(), self.reader.fetch()
-        one.addCallback(lambda _: other.cancel())
-        self.advance(1)
-        self.successResultOf(one)
-        self.failureResultOf(other, CancelledError)
-        self.assertEqual(self.successResultOf(self.fetched()), [])
-
-    def test_join_while_it_is_cancelled(self) -> None:
-        """
-        A caller that joins a read which has been cancelled but has not ended yet, or is
-        just being cancelled, gets a separate read.
-        """
-
-        async def slow_to_end() -> None:
-            try:
-                await Deferred()
-            finally:
-                await deferLater(self.clock, 0.5)
-
-        self.counting.instead["get_mutable"] = lambda *args, **kw: Deferred.fromCoroutine(slow_to_end())
-        first = self.reader.fetch()
-        first.addErrback(lambda _: None)
-        first.cancel()
-        del self.counting.instead["get_mutable"]
-        second = self.reader.fetch()
-        self.advance(1)
-        self.assertEqual(self.successResultOf(second), [])
-
-        def join(_: object) -> None:
-            del self.counting.instead["refresh"]
-            joined.append(self.reader.fetch())
-
-        joined: list[Deferred[Any]] = []
-        self.counting.instead["refresh"] = lambda *args, **kw: Deferred(join)
-        self.reader.fetch().addErrback(lambda _: None).cancel()
-        self.advance(1)
-        self.assertEqual([self.successResultOf(each) for each in joined], [[]])
-        self.assertEqual(self.counting.calls, ["get_mutable"] * 2 + ["refresh"] * 2)
-
-    def fetched(self) -> Deferred[Any]:
-        """The result and the duration of another fetch."""
-        read = self.reader.fetch()
-        self.advance(1)
-        return read
-
-
-class StreamTests(RecordClientTestCase):
-    """
-    Tests for L{record_client.RecordClient.on_record}.
-    """
-
-    def test_before_the_end(self) -> None:
-        """A record is reported when its datagram arrives, once, while the read continues."""
-        self.successResultOf(self.member(1).publish())
-        counting = CountingDHT(self.dht)
-        real = self.dht.get_mutable
-
-        def get_mutable(*args: Any, **kw: Any) -> Deferred[MutableRead]:
-            real(*args, **kw)
-            return Deferred()
-
-        counting.instead["get_mutable"] = get_mutable
-        reader = self.member(0, counting)
-        reported: list[FoundRecord] = []
-        reader.client.on_record = reported.append
-        self.assertNoResult(reader.fetch())
-        self.assertEqual([record.publisher for record in reported], [IDS[1]])
-        self.assertEqual(reader.book.known[IDS[1]], (address(1),))
-        self.assertEqual(list(reader.events), [RecordFound(TOPIC, MINUTE, IDS[1], "test")])
-
-    def test_once(self) -> None:
-        """Further reads do not report it again; the member's own record is not reported."""
-        self.successResultOf(self.member(1).publish())
-        reader = self.member(0)
-        reported: list[FoundRecord] = []
-        reader.client.on_record = reported.append
-        self.successResultOf(reader.publish())
-        for _ in range(3):
-            self.successResultOf(reader.fetch())
-        self.assertEqual([record.publisher for record in reported], [IDS[1]])
-
-    def test_not_after_cancelling(self) -> None:
-        """Answers that arrive after the read was cancelled are not reported."""
-        self.dht.latency = 0.1
-        self.member(1).publish()
-        self.clock.pump([0.05] * 20)
-        reader = self.member(0)
-        reported: list[FoundRecord] = []
-        reader.client.on_record = reported.append
-        reader.fetch().addErrback(lambda _: None).cancel()
-        self.clock.pump([0.05] * 20)
-        self.assertEqual(reported, [])
 
 
 class PublishTests(RecordClientTestCase):

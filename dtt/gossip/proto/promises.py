@@ -110,7 +110,7 @@ class Promises:
         for peer in (*peers, *announcers):
             self._kept[peer] = min(self._kept.get(peer, 0) + 1, MAX_REQUESTS)
             self._pay(peer)
-        if len(self._kept) > MAX_DEBTORS:
+        while len(self._kept) > MAX_DEBTORS:
             self._kept.popitem(last=False)
         for peer in peers:
             self._answered(peer)
