@@ -36,7 +36,7 @@ ALONE_AFTER: Final = 8.0
 #: Seconds after the first lookup of a lone member, after the second, and after each later one (guesses: the
 #: first lookup costs about a hundred datagrams, each later one about thirty).  The second one finds those
 #: that started at the same time: they announced themselves during the first.
-PAUSES: Final = (12.0, 40.0, 180.0)
+PAUSES: Final = (12.0, 40.0, 240.0)
 
 #: The least seconds between the lookups before and after a member had neighbours.
 LOOK_EVERY: Final = 30.0
