@@ -28,6 +28,10 @@ class ManTests(CommandTestCase):
         for name in COMMANDS:
             text = man.page(name)
             self.assertTrue(text.startswith(f'.TH "{man.page_name(name).upper()}" "1"'))
+            self.assertEqual(
+                [line.removeprefix(".SH ") for line in text.splitlines() if line.startswith(".SH ")],
+                ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "SEE ALSO"],
+            )
             self.assertIn(man.escaped(SUMMARIES[name].rstrip(".")), text)
             for option in options_of(name).described():
                 self.assertIn(f".B {man.escaped(option.shown)}\n", text)
@@ -40,6 +44,7 @@ class ManTests(CommandTestCase):
         self.assertEqual(run(["man", "--output", str(folder)]), 0)
         names = {f"{man.page_name(name)}.1" for name in ("", *COMMANDS)}
         self.assertEqual(set(os.listdir(folder)), names)
+        self.assertEqual(self.printed(), [f"{len(names)} pages in {folder}"])
         self.assertEqual(run(["man", "nonsense"]), 2)
         self.printed()
         self.assertEqual(run(["man", "dht", "get"]), 0)
