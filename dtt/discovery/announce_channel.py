@@ -33,11 +33,13 @@ from dtt.records.topic import TopicKeys, unix_minute
 #: unless it always does (guess: by then the slots have been read several times).
 ALONE_AFTER: Final = 8.0
 
-#: Seconds between two lookups, and the longer interval after C{LATER} seconds without a neighbour (guesses:
-#: the first lookup costs about a hundred datagrams, each later one about thirty).
+#: Seconds after the first lookup of a lone member, after the second, and after each later one (guesses: the
+#: first lookup costs about a hundred datagrams, each later one about thirty).  The second one finds those
+#: that started at the same time: they announced themselves during the first.
+PAUSES: Final = (12.0, 40.0, 180.0)
+
+#: The least seconds between the lookups before and after a member had neighbours.
 LOOK_EVERY: Final = 30.0
-LATER: Final = 60.0
-LOOK_LATER_EVERY: Final = 180.0
 
 #: Seconds between two announcements: libtorrent's interval, half of the time for which it
 #: keeps them.
@@ -106,6 +108,8 @@ class AnnounceChannel:
         self._timeout = shared.config.dht.put_timeout
         self._alone_for = 0.0
         self._looked = float("-inf")
+        # The lookups since we had no neighbour.
+        self._looks = 0
         # The epoch of our last announcement, and when it was made.
         self._announced: tuple[int, float] | None = None
 
@@ -119,7 +123,8 @@ class AnnounceChannel:
 
     def find(self, source: str, search: SearchState | None = None) -> Deferred[list[FoundRecord]]:
         """
-        Look for announcements, if it is time to, and query the nodes found.
+        Look for announcements, if it is time to, and query the nodes found.  A lone member
+        announces itself at the same time, because it may publish much later.
 
         @param source: ignored.
         @param search: the state of the search; C{None}: we have neighbours, and there is
@@ -129,12 +134,15 @@ class AnnounceChannel:
         """
         self._alone_for = 0.0 if search is None else search.alone_for
         now = self._reactor.seconds()
-        interval = LOOK_LATER_EVERY if self._alone_for >= LATER else LOOK_EVERY
+        if self._alone_for < ALONE_AFTER:
+            self._looks = 0
+        interval = PAUSES[min(self._looks, len(PAUSES)) - 1] if self._looks else LOOK_EVERY
         is_time = now - self._looked >= interval and (self._always or self._alone_for >= ALONE_AFTER)
         if search is None or search.is_joining() or not is_time:
             return succeed([])
         self._looked = now
-        return Deferred.fromCoroutine(self._look(epochs_to_ask(self._clock())))
+        self._looks += 1
+        return Deferred.fromCoroutine(self._look(epochs_to_ask(self._clock()), self._announce_if_due()))
 
     def look(self) -> Deferred[list[FoundRecord]]:
         """
@@ -162,7 +170,10 @@ class AnnounceChannel:
             cancelled.
         """
         is_alone = urgent and self._alone_for >= ALONE_AFTER
-        if not self._publishes or not (self._always or is_alone):
+        return self._announce_if_due() if self._always or is_alone else succeed(0)
+
+    def _announce_if_due(self) -> Deferred[int]:
+        if not self._publishes:
             return succeed(0)
         now, epoch = self._reactor.seconds(), epoch_of(unix_minute(self._clock()))
         if self._announced is not None:
@@ -186,9 +197,9 @@ class AnnounceChannel:
         self.counters["announced" if copies else "announce_failed"] += 1
         return copies
 
-    async def _look(self, epochs: tuple[int, ...]) -> list[FoundRecord]:
+    async def _look(self, epochs: tuple[int, ...], *others: Deferred[Any]) -> list[FoundRecord]:
         look = _Look(self)
-        running = [Deferred.fromCoroutine(self._search(epoch, look)) for epoch in epochs]
+        running = [*(Deferred.fromCoroutine(self._search(epoch, look)) for epoch in epochs), *others]
         try:
             await gather_until(running).addTimeout(LOOK_TIMEOUT, self._reactor)
         except TimeoutError:

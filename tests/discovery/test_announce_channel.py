@@ -5,6 +5,7 @@ Tests for L{dtt.discovery.announce_channel}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from attrs import evolve
@@ -16,12 +17,11 @@ from dtt.config import BootstrapConfig, Config, DiscoveryConfig
 from dtt.discovery.announce_channel import (
     ALONE_AFTER,
     ANNOUNCE_EVERY,
-    LATER,
     LOOK_EVERY,
-    LOOK_LATER_EVERY,
     LOOK_TIMEOUT,
     MAX_ASKED,
     MAX_ASKED_OF_NETWORK,
+    PAUSES,
     AnnounceChannel,
     epochs_to_ask,
 )
@@ -171,7 +171,6 @@ class AloneTests(AnnounceChannelTestCase):
         self.assertEqual((self.publish(), self.publish(False)), (0, 0))
         self.assertEqual((self.dht.announced, self.dht.looked), ([], []))
         self.successResultOf(self.find())
-        self.assertEqual((self.publish(), self.publish(False)), (8, 0))
         self.assertEqual(self.dht.announced, [announced_info_hash(KEYS, EPOCH)])
         self.assertEqual(self.dht.looked, [announced_info_hash(KEYS, each) for each in (EPOCH, EPOCH - 1)])
 
@@ -179,6 +178,7 @@ class AloneTests(AnnounceChannelTestCase):
         """When the member has had a neighbour, it announces nothing until it is alone for long again."""
         self.successResultOf(self.find())
         self.successResultOf(self.channel.find("test"))
+        self.clock.advance(ANNOUNCE_EVERY)
         self.assertEqual(self.publish(), 0)
 
     def test_joining(self) -> None:
@@ -187,35 +187,49 @@ class AloneTests(AnnounceChannelTestCase):
         self.successResultOf(self.find())
         self.assertEqual(self.dht.looked, [])
 
-    def test_intervals(self) -> None:
-        """
-        Looks and announcements have intervals, those of looks grow; a new epoch is announced
-        at once.
-        """
-        for seconds, looks, announcements in (
-            (0, 1, 1),
-            (LOOK_EVERY - 1, 1, 1),
-            (1, 2, 1),
-            (ANNOUNCE_EVERY - LOOK_EVERY - 1, 3, 1),
-            (1, 3, 2),
-            (EPOCH_MINUTES * 60 - self.clock.seconds() % (EPOCH_MINUTES * 60) - ANNOUNCE_EVERY, 4, 3),
+    def look_after(self, seconds: float, alone_for: float = ALONE_AFTER) -> int:
+        """The number of lookups so far, after a search in some seconds."""
+        self.clock.advance(seconds)
+        self.successResultOf(self.find(alone_for))
+        return len(self.dht.looked) // 2
+
+    def test_pauses(self) -> None:
+        """The pauses between lookups grow."""
+        self.assertEqual(self.look_after(0), 1)
+        for number, pause in enumerate((*PAUSES, PAUSES[-1]), 1):
+            self.assertEqual(self.look_after(pause - 1), number)
+            self.assertEqual(self.look_after(1), number + 1)
+
+    def test_alone_again(self) -> None:
+        """They begin anew once there was a neighbour, but not with a lookup at once."""
+        for pause in (0, *PAUSES):
+            self.look_after(pause)
+        self.assertEqual(self.look_after(1, 0), 4)
+        self.assertEqual(self.look_after(LOOK_EVERY - 2), 4)
+        self.assertEqual(self.look_after(1), 5)
+        self.assertEqual(self.look_after(PAUSES[0]), 6)
+
+    def test_announced_again(self) -> None:
+        """An announcement is repeated after a time, and in a new epoch at once."""
+        self.successResultOf(self.find())
+        self.assertEqual(len(self.dht.announced), 1)
+        left = EPOCH_MINUTES * 60 - self.clock.seconds() % (EPOCH_MINUTES * 60)
+        for seconds, announcements in (
+            (0, 1),
+            (ANNOUNCE_EVERY - 1, 1),
+            (1, 2),
+            (left - ANNOUNCE_EVERY, 3),
         ):
             self.clock.advance(seconds)
-            self.successResultOf(self.find(LATER - 1))
             self.publish()
-            self.assertEqual((len(self.dht.looked), len(self.dht.announced)), (2 * looks, announcements))
-        for seconds, looks in ((LOOK_LATER_EVERY - 1, 4), (1, 5)):
-            self.clock.advance(seconds)
-            self.successResultOf(self.find(LATER))
-            self.assertEqual(len(self.dht.looked), 2 * looks)
+            self.assertEqual(len(self.dht.announced), announcements)
 
     def test_failures(self) -> None:
         """Failures are counted, and an announcement that failed is tried again."""
         self.dht.looking = fail(LookupFailed("nobody"))
         self.dht.looking.addErrback(lambda failure: failure)
-        self.assertEqual(self.successResultOf(self.find()), [])
         self.dht.result = lambda: fail(LookupFailed("nobody"))
-        self.assertEqual(self.publish(), 0)
+        self.assertEqual(self.successResultOf(self.find()), [])
         self.dht.result = lambda: succeed(PutResult())
         self.assertEqual(self.publish(), 0)
         self.dht.result = lambda: Deferred()
@@ -229,13 +243,15 @@ class AloneTests(AnnounceChannelTestCase):
         """Calls can be cancelled; a cancelled announcement is tried again."""
         self.dht.looking, self.dht.result = Deferred(), lambda: Deferred()
         self.dht.named, self.direct.waiting = [PLACE], {}
-        for call in (self.find(), self.channel.publish(GossipContent, "test", True)):
+        find, publish = self.find, partial(self.channel.publish, GossipContent, "test", True)
+        for method in (find, publish):
+            call = method()
             call.cancel()
             self.failureResultOf(call, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertTrue(self.direct.waiting[PLACE].called)
-        self.channel.publish(GossipContent, "test", True).addErrback(lambda _: None).cancel()
-        self.assertEqual(len(self.dht.announced), 2)
+        publish().addErrback(lambda _: None).cancel()
+        self.assertEqual(len(self.dht.announced), 3)
 
     def test_no_publish(self) -> None:
         """A member that publishes nothing is not announced, but looks."""
@@ -268,6 +284,15 @@ class AskTests(AnnounceChannelTestCase):
         self.assertNoResult(found)
         self.clock.advance(LOOK_TIMEOUT)
         self.assertEqual(self.successResultOf(found), [FoundRecord(IDS[1], MINUTE)])
+
+    def test_slow_announcement(self) -> None:
+        """A look does not wait longer for our own announcement; it is tried again then."""
+        self.dht.result = lambda: Deferred()
+        found = self.find()
+        self.clock.advance(LOOK_TIMEOUT)
+        self.assertEqual(self.successResultOf(found), [])
+        self.dht.result = lambda: succeed(PutResult((cast(Any, None),) * 8))
+        self.assertEqual(self.publish(), 8)
 
     def test_bounded(self) -> None:
         """Of many addresses few are asked, and at most two in a network: that of a victim."""
@@ -316,11 +341,35 @@ class NodeTests(SynchronousTestCase):
             network.udp.advance(2.0)
             search = SearchState(ALONE_AFTER, 9, lambda: False)
             self.assertEqual(network.result(channels[0].find("test", search), 10), [])
-            self.assertEqual(network.result(channels[0].publish(GossipContent, "test", True)), 8)
+            self.assertEqual(channels[0].counters["announced"], 1)
             reported: list[FoundRecord] = []
             channels[1].on_record = reported.append
             (found,) = network.result(channels[1].find("test", search), 10)
             self.assertEqual((found.publisher, found.addresses), (IDS[0], (address(0),)))
             self.assertEqual(reported, [found])
+        finally:
+            network.stop()
+
+    def test_together(self) -> None:
+        """Members that start together find each other at the second look."""
+        network = Network(12)
+        channels = []
+        try:
+            for number in range(3):
+                member = Member(network.clock, network.node(), number)
+                direct = DirectQuestion(member.shared, KEYS, GossipContent)
+                direct.start()
+                channels.append(AnnounceChannel(member.shared, KEYS, direct))
+            network.udp.advance(2.0)
+            for seconds, number in ((0.0, 0), (PAUSES[0], 2)):
+                network.udp.advance(seconds)
+                alone = SearchState(ALONE_AFTER + seconds, 9, lambda: False)
+                found = [channel.find("test", alone) for channel in channels]
+                network.udp.advance(LOOK_TIMEOUT)
+                for own, finding in enumerate(found):
+                    records = self.successResultOf(finding)
+                    others = {IDS[each] for each in range(3) if each != own}
+                    self.assertLessEqual({record.publisher for record in records}, others)
+                    self.assertGreaterEqual(len({record.publisher for record in records}), number)
         finally:
             network.stop()

@@ -172,7 +172,7 @@ class IrohTestCase(TestCase):
     """
 
     skip = NO_IROH
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         self._ends: list[Callable[[], Coroutine[Deferred[Any], Any, None]]] = []

@@ -40,7 +40,7 @@ UNDERSTOOD_BY_MAINLINE = ("dtt", "mainline")
 
 class _ClientsCase(TestCase):
     skip = NO_INTEROP
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         """

@@ -60,7 +60,7 @@ class DaemonTests(SynchronousTestCase):
     """
 
     skip = NO_INTEROP
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         """

@@ -40,7 +40,7 @@ class DefaultLibtorrentTests(TestCase):
     """
 
     skip = NO_LIBTORRENT
-    timeout = 70
+    timeout = 180
 
     async def _answers(self, address: Address) -> bool:
         for _ in range(ATTEMPTS):

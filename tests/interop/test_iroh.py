@@ -155,7 +155,7 @@ class MemberTests(IrohTestCase):
         await until(reactor, lambda: not member.member.neighbors())
         self.assertEqual(member.transport.counters["closed_timed_out"], 1)
 
-    test_vanishing.timeout = 90  # type: ignore[attr-defined]
+    test_vanishing.timeout = 180  # type: ignore[attr-defined]
 
 
 class BadInputTests(IrohTestCase):

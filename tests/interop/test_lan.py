@@ -17,7 +17,7 @@ class LocalNetworkTests(HostsCase):
     Two members on two hosts of one bridge, with private addresses and no route elsewhere.
     """
 
-    timeout = 60
+    timeout = 180
     addresses_of_members = ("192.168.77.2", "192.168.77.3")
 
     def member(self, number: int, *options: str) -> Program:

@@ -44,7 +44,7 @@ class _LibtorrentCase(TestCase):
     """
 
     skip = NO_LIBTORRENT
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
         """
@@ -221,7 +221,7 @@ class DTTSwarmTests(TestCase):
     """
 
     skip = NO_LIBTORRENT
-    timeout = 60
+    timeout = 180
 
     async def _serve(self) -> None:
         from twisted.internet import reactor

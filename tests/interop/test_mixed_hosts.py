@@ -33,7 +33,7 @@ class MixedHostsTests(HostsCase):
     dtt, libtorrent with its default settings, mainline and bittorrent-dht.
     """
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         """

@@ -20,7 +20,7 @@ class NamespaceTests(HostsCase):
     Nodes on separate hosts.
     """
 
-    timeout = 60
+    timeout = 180
 
     async def run_node(self, number: int, node_id: str, bootstrap: list[str]) -> None:
         """

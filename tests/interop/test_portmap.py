@@ -57,7 +57,7 @@ class PortMappingTests(TestCase):
     Tests for L{dtt.portmap.mapper.PortMapper}.
     """
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         """

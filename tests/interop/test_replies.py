@@ -244,7 +244,7 @@ class ReplyTests(TestCase):
     """
 
     skip = NO_LIBTORRENT
-    timeout = 60
+    timeout = 180
 
     async def _ask_all(self, address: Address) -> dict[str, str]:
         """

@@ -35,7 +35,7 @@ class RelayTests(MembersCase):
     A relay on loopback.
     """
 
-    timeout = 60
+    timeout = 180
 
     async def _meet(self, stage: Stage, starts: tuple[Start, Start]) -> None:
         # Let the members exchange messages through it.

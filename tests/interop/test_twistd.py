@@ -74,7 +74,7 @@ class TwistdCase(TestCase):
     """
 
     skip = NO_INTEROP
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
         """

@@ -92,7 +92,7 @@ class WANTests(TestCase):
     Tests for L{Host} and L{Internet}.
     """
 
-    timeout = 30
+    timeout = 180
 
     def setUp(self) -> None:
         """
