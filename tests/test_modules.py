@@ -95,13 +95,6 @@ WITHOUT_TESTS = [
     "tracker/snapshot",
     "tracker/traffic",
     "tracker/watcher",
-    "web/answers",
-    "web/client",
-    "web/openapi",
-    "web/pictures",
-    "web/root",
-    "web/server",
-    "web/unix",
 ]
 
 
