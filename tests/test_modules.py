@@ -62,8 +62,6 @@ WITHOUT_TESTS = [
     "interfaces/dht",
     "interfaces/gossip",
     "interfaces/transport",
-    "net/http",
-    "net/multicast",
     "testing/fake_dht",
     "testing/fake_discovery",
     "testing/iroh/endpoints",
@@ -88,13 +86,6 @@ WITHOUT_TESTS = [
     "testing/vast/answers",
     "testing/vast/storage",
     "testing/vast/world",
-    "tracker/history",
-    "tracker/kept",
-    "tracker/leaving",
-    "tracker/own_dht",
-    "tracker/snapshot",
-    "tracker/traffic",
-    "tracker/watcher",
 ]
 
 

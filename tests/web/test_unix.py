@@ -92,8 +92,12 @@ class PathTests(SynchronousTestCase):
         before = os.umask(0o022)
         self.addCleanup(os.umask, before)
         path = Path(self.mktemp())
-        with self.assertRaises(ZeroDivisionError), private_umask():
-            path.touch()
-            raise ZeroDivisionError
+
+        def fail() -> None:
+            with private_umask():
+                path.touch()
+                raise ZeroDivisionError
+
+        self.assertRaises(ZeroDivisionError, fail)
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
         self.assertEqual(os.umask(0o022), 0o022)
