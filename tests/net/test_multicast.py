@@ -100,7 +100,13 @@ class Reactor:
         self.ports: list[Port] = []
         self.room = 2
 
-    def adoptDatagramPort(self, fileDescriptor: int, addressFamily: int, protocol: Any) -> Port:  # noqa: N803
+    def adoptDatagramPort(
+        self,
+        fileDescriptor: int,  # noqa: N803 - Twisted's names
+        addressFamily: int,  # noqa: N803
+        protocol: Any,
+        maxPacketSize: int = 8192,  # noqa: N803
+    ) -> Any:
         """Adopt one."""
         if len(self.ports) >= self.room:
             raise OSError(24, "Too many open files")

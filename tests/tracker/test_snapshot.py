@@ -8,11 +8,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from dtt.krpc.compact import IPV4, IPV6
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.mapped_address import MappingVotes
+from dtt.krpc.compact import IPV4, IPV6
 from dtt.tracker.snapshot import dht_status, mappings, shown_address
 from dtt.tracker.status import DHTStatus, MappingStatus, NATStatus
 from dtt.tracker.traffic import INTERVAL, Totals, Traffic
