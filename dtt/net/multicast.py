@@ -117,10 +117,16 @@ class _Sockets:
             sending.bind(("", 0))
             # The reactor has its own copies.
             self._listening = reactor.adoptDatagramPort(listening.fileno(), family, _Receiver(searched))
-            self._sending = reactor.adoptDatagramPort(sending.fileno(), family, _Receiver(answered))
+            try:
+                self._sending = reactor.adoptDatagramPort(sending.fileno(), family, _Receiver(answered))
+            except OSError:
+                self._listening.stopListening()
+                raise
 
     def search(self, data: bytes) -> None:
-        sending: socket.socket = self._sending.socket
+        sending = self._socket
+        if sending is None:
+            return
         for index in self._interfaces:
             # An interface may have gone, or has no network.
             with suppress(OSError):
@@ -131,12 +137,23 @@ class _Sockets:
                 sending.sendto(data, (self._group, self._port))
 
     def answer(self, data: bytes, host: str, port: int) -> None:
-        with suppress(OSError):
-            self._sending.socket.sendto(data, (host, port))
+        sending = self._socket
+        if sending is not None:
+            with suppress(OSError):
+                sending.sendto(data, (host, port))
 
     def close(self) -> Deferred[None]:
         stopped = maybeDeferred(self._listening.stopListening)
         return stopped.addCallback(lambda _: self._sending.stopListening())
+
+    @property
+    def _socket(self) -> socket.socket | None:
+        """
+        The socket that sends; C{None} once it is closed.
+        """
+        # A port has no such attribute after its end.
+        found: socket.socket | None = getattr(self._sending, "socket", None)
+        return found
 
     def _join(self, listening: socket.socket) -> None:
         joined = 0

@@ -3,8 +3,8 @@ The state that a tracker keeps in its state directory: its key, its ports, its D
 of its swarms.  L{AddressService<dtt.addresses.service.AddressService>} keeps addresses there,
 too.
 
-Rule: nothing is written before the ports are bound, since another process may use the
-directory until then.
+Rule: nothing is written before the ports are bound, nor after the directory is unlocked, since
+another process may use it then.
 """
 
 from __future__ import annotations
@@ -70,8 +70,11 @@ class KeptState:
 
     def unlock(self) -> None:
         """
-        Unlock the directory.
+        Unlock the directory; nothing is written from now on.
         """
+        self.may_write = False
+        cancel_if_active(self._writing)
+        self._writing = None
         if self.directory is not None:
             self.directory.unlock()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
 
 
 class LeavableService(MultiService):
@@ -32,9 +33,10 @@ class LeavableService(MultiService):
                 self._leaving = maybeDeferred(self.stopService)
         left: Deferred[None] = Deferred()
 
-        def fire(_: object) -> None:
+        def fire(result: Failure | None) -> Failure | None:
             if not left.called:
                 left.callback(None)
+            return result  # a failure is logged; nobody must wait for ever because of it
 
-        self._leaving.addCallback(fire)
+        self._leaving.addBoth(fire)
         return left

@@ -14,13 +14,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+)
 from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
@@ -36,6 +42,8 @@ MAX_LINE: Final = 64 * 1024
 
 #: Seconds until an answer must have come: the daemon is on the same machine (guess).
 TIMEOUT: Final = 10.0
+
+_CLOSED: Final = "the daemon has closed the connection; see its log"
 
 #: Called with each event of a stream: an object as in docs/reference/events.md.
 OnEvent = Callable[[dict[str, Any]], object]
@@ -88,14 +96,14 @@ class _Body(Protocol):
 
     def __init__(self, received: Callable[[bytes], None]) -> None:
         self._received = received
-        self._done: Deferred[None] = Deferred(lambda _: self._close())
+        self._done: Deferred[bool] = Deferred(lambda _: self._close())
 
-    def read(self, response: IResponse) -> Deferred[None]:
+    def read(self, response: IResponse) -> Deferred[bool]:
         """
         Read a body.
 
-        @return: fires at its end, also if the connection is closed before; fails with what
-            the function for the data raises.  Cancelling it closes the connection.
+        @return: fires at its end, with whether it is complete; fails with what the function
+            for the data raises.  Cancelling it closes the connection.
         """
         response.deliverBody(self)
         return self._done
@@ -117,7 +125,7 @@ class _Body(Protocol):
         The end.
         """
         if not self._done.called:
-            self._done.callback(None)
+            self._done.callback(reason.check(ResponseDone) is not None)
 
     def _close(self) -> None:
         transport: Any = self.transport
@@ -236,7 +244,7 @@ class DaemonClient:
                 line = bytes(buffer[:end])
                 del buffer[: end + 1]
                 if line.startswith(b"data: "):
-                    on_event(json.loads(line.removeprefix(b"data: ")))
+                    on_event(_object(line.removeprefix(b"data: "), "an event of the daemon"))
             if len(buffer) > MAX_LINE:
                 raise RemoteError("an event of the daemon is too long")
 
@@ -244,6 +252,8 @@ class DaemonClient:
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> IResponse:
         from treq.client import HTTPClient
+
+        from dtt.net.http import WholeBody
 
         short = ShortPath(self._state_dir)
         try:
@@ -253,14 +263,17 @@ class DaemonClient:
             headers: dict[bytes | str, bytes | str] = (
                 {"Content-Type": "application/json"} if body is not None else {}
             )
-            data = None if body is None else json.dumps(body).encode("ascii")
+            data = None if body is None else WholeBody(json.dumps(body).encode("ascii"))
             response: IResponse = await HTTPClient(agent).request(
                 method, f"http://localhost{path}", headers=headers, data=data, unbuffered=True
             )
         except ConnectError as error:
             self._no_daemon(error)
-        except ResponseFailed:
-            raise RemoteError("the daemon has closed the connection; see its log") from None
+        except (RequestTransmissionFailed, ResponseFailed) as error:
+            # The agent reports that it was cancelled like this, too.
+            if any(reason.check(CancelledError) for reason in error.reasons):
+                raise CancelledError from None
+            raise RemoteError(_CLOSED) from None
         finally:
             short.close()
         return response
@@ -281,12 +294,28 @@ class DaemonClient:
             if len(data) > MAX_ANSWER:
                 raise RemoteError("the answer of the daemon is too long")
 
-        await _Body(received).read(response)
-        try:
-            answer = json.loads(data) if data else None
-        except ValueError:
-            raise RemoteError(f"the daemon has answered with {response.code}, and no JSON") from None
+        if not await _Body(received).read(response):
+            raise RemoteError(_CLOSED)
+        if response.code == 204:
+            return None
+        answer = _object(data, f"the daemon's answer {response.code}")
         if response.code >= 400:
-            message = answer.get("error") if isinstance(answer, dict) else None
+            message = answer.get("error")
             raise Refused(response.code, str(message or f"the daemon has answered with {response.code}"))
         return answer
+
+
+def _object(data: bytes | bytearray, what: str) -> dict[str, Any]:
+    """
+    Read a JSON object.
+
+    @param what: what it is, for the message.
+    @raise RemoteError: it is something else.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise RemoteError(f"{what} is no JSON object; is the daemon of another version?")
+    return value

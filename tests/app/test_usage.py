@@ -106,6 +106,15 @@ class CommandOptionsTests(SynchronousTestCase):
         self.assertEqual(raised.exception.code, 0)
         self.assertRegex(out.getvalue(), r"^dtt \d+\.\d+")
 
+    def test_help(self) -> None:
+        """--help prints the help, wherever it is, and nothing else is done."""
+        for words in (["--help"], ["-h"], ["--value", "x", "--help", "a"]):
+            out = io.StringIO()
+            self.patch(sys, "stdout", out)
+            with self.assertRaises(SystemExit) as raised:
+                Sample().parseOptions(words)
+            self.assertEqual((raised.exception.code, out.getvalue()), (0, str(Sample()).rstrip("\n") + "\n"))
+
     def test_no_arguments(self) -> None:
         """By default, a command takes no positional arguments; the error shows the start of the first one."""
         with self.assertRaises(usage.UsageError) as raised:

@@ -103,7 +103,9 @@ class OutputTests(CommandTestCase):
         print_line("gr\u00fc\u00df")
         self.assertEqual(raw.getvalue(), "gr\u00fc\u00df\n".encode())
         self.lose(FULL)
-        self.assertIs(self.assertRaises(OutputLost, print_line, "x").cause, FULL)
+        error = self.assertRaises(OutputLost, print_line, "x")
+        self.assertIs(error.cause, FULL)
+        self.assertIn("No space left", str(error))
 
     def test_report(self) -> None:
         """Lost output is reported with its cause, any other error as it is described."""

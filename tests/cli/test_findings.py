@@ -34,6 +34,7 @@ class FindingTests(SynchronousTestCase):
             plain = finding.lines(40)
             colored = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in finding.lines(40, colored=True)]
             self.assertEqual(colored, plain)
+            self.assertIn(max(map(len, plain)), range(30, 41))
             self.assertEqual(plain[0][:15], f"{verdict.value:4}  network: ")
 
     def test_no_advice(self) -> None:

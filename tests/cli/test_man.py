@@ -14,7 +14,7 @@ from twisted.trial.unittest import SkipTest
 
 from dtt.cli import man
 from dtt.cli.commands import options_of, run
-from dtt.cli.table import COMMANDS, EXIT_CODES, SUMMARIES
+from dtt.cli.table import COMMANDS, EXIT_CODES, GROUPS, SUMMARIES
 from tests.cli.common import CommandTestCase
 
 
@@ -28,6 +28,10 @@ class ManTests(CommandTestCase):
         for name in COMMANDS:
             text = man.page(name)
             self.assertTrue(text.startswith(f'.TH "{man.page_name(name).upper()}" "1"'))
+            self.assertEqual(
+                [line.removeprefix(".SH ") for line in text.splitlines() if line.startswith(".SH ")],
+                ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "SEE ALSO"],
+            )
             self.assertIn(man.escaped(SUMMARIES[name].rstrip(".")), text)
             for option in options_of(name).described():
                 self.assertIn(f".B {man.escaped(option.shown)}\n", text)
@@ -40,6 +44,7 @@ class ManTests(CommandTestCase):
         self.assertEqual(run(["man", "--output", str(folder)]), 0)
         names = {f"{man.page_name(name)}.1" for name in ("", *COMMANDS)}
         self.assertEqual(set(os.listdir(folder)), names)
+        self.assertEqual(self.printed(), [f"{len(names)} pages in {folder}"])
         self.assertEqual(run(["man", "nonsense"]), 2)
         self.printed()
         self.assertEqual(run(["man", "dht", "get"]), 0)
@@ -82,6 +87,10 @@ class ManTests(CommandTestCase):
         for name in COMMANDS:
             self.assertIn(f".B {man.escaped(f'dtt {name}')}\n{man.escaped(SUMMARIES[name])}\n", text)
             self.assertIn(f".BR {man.escaped(man.page_name(name))} (1)", text)
+        headings = [line.removeprefix(".SH ") for line in text.splitlines() if line.startswith(".SH ")]
+        self.assertEqual(headings[:3], ["NAME", "SYNOPSIS", "DESCRIPTION"])
+        self.assertEqual(headings[3:-4], [heading.upper() for heading, _ in GROUPS])
+        self.assertEqual(headings[-4:], ["EXIT STATUS", "FILES", "ENVIRONMENT", "SEE ALSO"])
         for word in ("DTT_STATE_DIR", "NO_COLOR", "dtt.toml"):
             self.assertIn(f".B {word}\n", text)
         references = text[text.index(".SH SEE ALSO") :].splitlines()[1:]

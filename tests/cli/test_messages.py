@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,12 +20,14 @@ from dtt.cli.commands import NOT_FOUND
 from dtt.cli.complaints import OutputLost
 from dtt.cli.messages import ListenOptions, Printer, SendOptions
 from dtt.errors import StateError, UsageError
-from dtt.events import DHTReady, Message, PeerFailed
+from dtt.events import DHTReady, Message, NeighborUp, PeerFailed
 from dtt.gossip.proto.config import MAX_CONTENT
+from dtt.records.ticket import RANDOM_BYTES, Ticket
 from dtt.testing.fake_tracker import FakeTracker
 from dtt.testing.net.clock import HeapClock
 from tests.cli.common import CommandTestCase
 from tests.cli.status import GARDEN, Client
+from tests.tracker.common import collect_warnings
 
 MESSAGE = {"event": "message", "topic": "ab" * 32, "delivered_from": "11" * 32, "scope": "swarm"}
 
@@ -170,6 +173,82 @@ class ListenTests(CommandTestCase):
         self.assertEqual(done, [0])
         self.failureResultOf(ends, CancelledError)
         self.assertEqual(self.printed(), ["[via 1111111111] one", "[via 1111111111] two"])
+
+    def test_alone(self) -> None:
+        """Without a service it joins the topic with its secret, and stops the tracker at the end."""
+        secret = Path(self.mktemp())
+        secret.write_bytes(b"s")
+        secret.chmod(0o600)
+        tracker = FakeTracker()
+        observers: list[Any] = []
+        running: list[Deferred[int]] = []
+
+        def make(reactor: Any, config: Any, on_event: Any) -> FakeTracker:
+            observers.append(on_event)
+            return tracker
+
+        def run_coroutine(job: Any) -> int:
+            running.append(Deferred.fromCoroutine(job(HeapClock())))
+            return 0
+
+        self.patch(messages, "Tracker", make)
+        self.patch(messages, "run_coroutine", run_coroutine)
+        self.patch(messages, "warnings_to_stderr", lambda: None)
+        options = ListenOptions()
+        options.parseOptions(
+            ["--standalone", "--topic", "garden party", "--secret-file", str(secret), "--count", "1"]
+        )
+        options.run()
+        self.assertEqual(tracker.topic("garden party").secret, b"s")
+        self.assertEqual(tracker.running, 1)
+        observers[0](NeighborUp(GARDEN, b"\x11" * 32))
+        self.assertNoResult(running[0])
+        observers[0](Message(GARDEN, b"\x11" * 32, "swarm", b"hello"))
+        self.assertEqual(self.successResultOf(running[0]), 0)
+        self.assertEqual((self.printed(), tracker.running), (["[via 1111111111] hello"], 0))
+
+
+class TopicTests(CommandTestCase):
+    """
+    Tests for the topics of both commands.
+    """
+
+    def topics(self, *arguments: str) -> list[TopicSettings]:
+        """Return the topics of a command line."""
+        options = SendOptions()
+        options.parseOptions([*arguments, "text"])
+        return options.topics()
+
+    def test_topics(self) -> None:
+        """A ticket is always read; the topic of --topic is only joined without a service."""
+        ticket = Ticket.make("party", bytes(RANDOM_BYTES))
+        path = Path(self.mktemp())
+        path.write_text(ticket.encode())
+        path.chmod(0o600)
+        self.assertEqual(self.topics("--topic", "garden party"), [])
+        for arguments in ((), ("--standalone",)):
+            (topic,) = self.topics("--ticket-file", str(path), *arguments)
+            self.assertEqual((topic.topic_id, topic.secret), (ticket.topic_id, ticket.secret))
+
+    def test_no_secret(self) -> None:
+        """A topic that is joined without a secret, or with an empty one, causes a warning."""
+        secret = Path(self.mktemp())
+        secret.touch(0o600)
+        warnings: list[str] = []
+        collect_warnings(self, warnings)
+        for arguments in ((), ("--secret-file", str(secret))):
+            warnings.clear()
+            self.assertEqual(
+                self.topics("--standalone", "--topic", "garden party", *arguments)[0].topic_id, GARDEN
+            )
+            self.assertEqual(len(warnings), 1)
+            self.assertIn("garden party has no secret", warnings[0])
+        secret.write_bytes(b"s")
+        warnings.clear()
+        self.assertEqual(
+            self.topics("--standalone", "--topic", "a", "--secret-file", str(secret))[0].secret, b"s"
+        )
+        self.assertEqual(warnings, [])
 
 
 class Streaming(Client):

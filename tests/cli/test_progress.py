@@ -64,6 +64,19 @@ class ProgressTests(CommandTestCase):
         progress.show("three")
         self.assertTrue(self.stream.getvalue().endswith("three"))
 
+    def test_at_once(self) -> None:
+        """What is shown is not buffered."""
+
+        class Buffered(io.TextIOWrapper):
+            def isatty(self) -> bool:
+                return True
+
+        raw = io.BytesIO()
+        stream = Buffered(raw, "utf-8")
+        self.patch(sys, "stderr", stream)
+        Progress().show("one")
+        self.assertEqual(raw.getvalue().decode(), f"{CLEAR}one")
+
     def test_width(self) -> None:
         """A text that would fill the line, and so move the cursor to the next one, is cut."""
         Progress().show("0123456789")

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import deferLater
 
 from dtt.config import DHTConfig
+from dtt.dht.client.placement import INNER
 from dtt.discovery import slot_reader
 from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.slot_reader import PATIENT, URGENT, SlotReader
@@ -284,10 +285,12 @@ class ValueTests(RecordClientTestCase):
         self.assertEqual(len(self.successResultOf(reader.fetch())), 1)
         self.assertLessEqual(max(len(state.reader._opened) for state in reader.client._slots.values()), 8)
 
+    keys = TopicKeys(TOPIC, SECRET_HASH)
+
     def reader(self, **kw: Any) -> SlotReader:
         """A reader of the slot, for the first member."""
         shared = self.member(0).shared
-        slot = SlotScheme(shared, TopicKeys(TOPIC, SECRET_HASH)).slot(MINUTE)
+        slot = SlotScheme(shared, self.keys).slot(MINUTE)
         self.counters: Counter[str] = Counter()
         return SlotReader(shared, slot, self.counters, **kw)
 
@@ -372,3 +375,56 @@ class ValueTests(RecordClientTestCase):
         self.clock.advance(60)
         self.successResultOf(again)
         self.assertEqual(reader.latest, after)
+
+    def test_patient_refresh(self) -> None:
+        """A patient read asks only the inner nodes again, unless all of them hold a value."""
+        self.counting = CountingDHT(self.dht)
+        shared = self.member(0, self.counting).shared
+        reader = SlotReader(shared, SlotScheme(shared, self.keys).slot(MINUTE), Counter())
+        first = self.successResultOf(reader.read(URGENT))
+        asked: list[int | None] = []
+
+        def refresh(read: MutableRead, on_answer: Any, nearest: int | None = None) -> Deferred[MutableRead]:
+            asked.append(nearest)
+            return succeed(read)
+
+        self.counting.instead["refresh"] = refresh
+        effort = evolve(PATIENT, max_age=None)
+        holders = [answer.contact for answer in first.answers[: INNER + 1]]
+        for count in (0, INNER - 1, INNER):
+            reader.stored(self.encrypted(0), first, holders[:count])
+            self.successResultOf(reader.read(effort))
+        self.assertEqual(asked, [INNER, INNER, None])
+
+    def test_stored_meanwhile(self) -> None:
+        """What we store during a read is not lost when the read ends with older answers."""
+        reader = self.reader()
+        read = self.successResultOf(reader.read(URGENT))
+        self.dht.latency = 0.1
+        reading = reader.read(URGENT)
+        self.clock.advance(0.05)
+        holder = read.answers[0].contact
+        reader.stored(self.encrypted(0), read, [holder])
+        self.clock.pump([0.05] * 20)
+        self.assertEqual(self.successResultOf(reading).values(), {self.encrypted(0): [holder]})
+
+    def test_inner_during_a_read(self) -> None:
+        """During a read, the nearest of the nodes that have answered in it so far are asked again."""
+        counting = CountingDHT(self.dht)
+        shared = self.member(0, counting).shared
+        reader = SlotReader(shared, SlotScheme(shared, self.keys).slot(MINUTE), Counter())
+        read = self.successResultOf(reader.read(URGENT))
+        far = read.answers[-1]
+        asked: list[MutableRead] = []
+
+        def refresh(read: MutableRead, on_answer: Any, nearest: int | None = None) -> Deferred[MutableRead]:
+            asked.append(read)
+            if len(asked) == 1:
+                on_answer(far)
+                return Deferred()
+            return succeed(read)
+
+        counting.instead["refresh"] = refresh
+        self.assertNoResult(reader.read(URGENT))
+        self.successResultOf(Deferred.fromCoroutine(reader.read_inner_again()))
+        self.assertEqual(asked[1].answers, (far,))

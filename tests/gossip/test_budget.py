@@ -93,6 +93,12 @@ class LinkBudgetTests(SynchronousTestCase):
         self.assertEqual(self.budget.capacity, 4)
         self.assertEqual([topic.limits for topic in topics], [[4]] * 7)
 
+    def test_added_in_a_crowd(self) -> None:
+        """A topic that is added while the connections are in use starts a computation."""
+        self.transport.used = 31
+        self.budget.add(Topic("only", 2))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
     def test_once(self) -> None:
         """Many changes at once are one computation."""
         topics = [Topic(str(number), FULL, known=0) for number in range(7)]

@@ -106,6 +106,7 @@ class PCPAnswerTests(SynchronousTestCase):
             pcp_answer(port=6882),
             pcp_answer(opcode=0x82),
             pcp_answer(8, nonce=b"x" * 12),
+            pcp_answer(8, nonce=b"x" * 12)[:36],
         ):
             self.assertIsNone(read_pcp(answer, UDP, NONCE, 6881))
 

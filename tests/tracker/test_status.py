@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import json
 
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
-
-from dtt.events import DHTReady, Event, Message
+from dtt.events import Event
 from dtt.records.topic import TopicId
-from dtt.tracker.history import MAX_EVENTS, EventHistory
 from dtt.tracker.status import as_json
-from dtt.tracker.traffic import INTERVAL, MAX_SAMPLES, Totals, Traffic, datagrams
+from dtt.tracker.traffic import INTERVAL
 from tests.tracker.test_tracker import TrackerTestCase
 
 TOPIC = TopicId.from_name("garden party")
@@ -147,71 +143,3 @@ class SnapshotTests(TrackerTestCase):
         self.net.advance(5)
         status = tracker.status()
         self.assertEqual((status.state, status.topics), ("stopped", ()))
-
-
-class EventHistoryTests(SynchronousTestCase):
-    """
-    Tests for L{EventHistory}.
-    """
-
-    def test_bounded(self) -> None:
-        """The latest events are kept; messages are not, so that they can't displace the others."""
-        clock = Clock()
-        history = EventHistory(clock)
-        for number in range(MAX_EVENTS + 10):
-            history.add(DHTReady(number))
-            history.add(Message(TOPIC, bytes(32), "swarm", b"hello"))
-            clock.advance(1)
-        events = history.status()
-        self.assertEqual(len(events), MAX_EVENTS)
-        self.assertEqual((events[0].time, events[-1].time), (10.0, MAX_EVENTS + 9.0))
-        self.assertEqual(events[-1].text, f"The DHT answers; {MAX_EVENTS + 9} nodes known.")
-
-
-class TrafficTests(SynchronousTestCase):
-    """
-    Tests for L{Traffic}.
-    """
-
-    def test_datagrams(self) -> None:
-        """Queries and answers of both families count, other numbers don't."""
-        counters = {
-            "ipv4_sent_get": 1,
-            "ipv6_answered": 2,
-            "ipv4_received_ping": 4,
-            "ipv4_responses": 8,
-            "ipv4_errors_203": 16,
-            "ipv6_dropped_flood": 32,
-            "ipv4_answer_stored": 64,
-            "ipv4_nodes_alive": 128,
-            "items": 256,
-        }
-        self.assertEqual(datagrams(counters), (3, 60))
-
-    def test_samples(self) -> None:
-        """A sample has what has changed, also if a topic was left; rates are those of the last minute."""
-        clock = Clock()
-        totals = Totals(100, 100, 5, 5)
-        traffic = Traffic(clock, lambda: totals)
-        self.assertEqual(traffic.rates(), (0.0, 0.0))
-        traffic.startService()
-        totals = Totals(130, 160, 6, 7)
-        clock.advance(INTERVAL)
-        totals = Totals(130, 160, 0, 0)
-        clock.advance(INTERVAL)
-        self.assertEqual(
-            [(s.time, s.sent, s.received, s.messages_sent, s.messages_received) for s in traffic.samples()],
-            [(INTERVAL, 30, 60, 1, 2), (2 * INTERVAL, 0, 0, 0, 0)],
-        )
-        self.assertEqual(traffic.rates(), (1.0, 2.0))
-        traffic.stopService()
-        self.assertEqual(clock.getDelayedCalls(), [])
-
-    def test_bounded(self) -> None:
-        """An hour is kept."""
-        clock = Clock()
-        traffic = Traffic(clock, Totals)
-        traffic.startService()
-        clock.pump([INTERVAL] * (MAX_SAMPLES + 5))
-        self.assertEqual(len(traffic.samples()), MAX_SAMPLES)
-        traffic.stopService()

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.web.api} and L{dtt.web.root}: requests to a tracker in memory.
+Tests for L{dtt.web.api}: requests to a tracker in memory.
 """
 
 from __future__ import annotations
@@ -59,31 +59,6 @@ class StatusTests(WebTestCase):
         self.served.stopService()
         self.net.advance(2)
         self.assertEqual(self.ask("/healthz").status, 503)
-
-    def test_head(self) -> None:
-        """HEAD has the headers of GET, and no body."""
-        answer = self.ask("/healthz", "HEAD")
-        self.assertEqual((answer.status, answer.body, answer.headers["content-length"]), (200, b"", "3"))
-
-    def test_unknown(self) -> None:
-        """What there is not, and methods that are not possible, are said with one line."""
-        for path in ("/nothing", "/v1", "/v1/", "/v1/status/", "//", "/" + "a/" * 99, "/v1/topics/x/peers"):
-            answer = self.ask(path)
-            self.assertEqual(answer.status, 404, path)
-            self.assertNotIn("\n", answer.error)
-        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "X" * 100):
-            answer = self.ask("/v1/status", method)
-            self.assertEqual((answer.status, answer.headers["allow"]), (405, "GET, HEAD"), method)
-
-    def test_failure(self) -> None:
-        """An internal error is answered without a traceback, and logged."""
-        self.patch(self.served, "status", lambda: 1 / 0)
-        answer = self.ask("/v1/status")
-        self.assertEqual(answer.status, 500)
-        self.assertNotIn(b"Traceback", answer.body)
-        self.assertNotIn(b"division", answer.body)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.warnings.clear()
 
 
 class JoinTests(WebTestCase):
@@ -240,7 +215,7 @@ class SendTests(WebTestCase):
 
 class MetricsTests(WebTestCase):
     """
-    Metrics and the description.
+    Metrics.
     """
 
     def test_metrics(self) -> None:
@@ -253,13 +228,3 @@ class MetricsTests(WebTestCase):
         answer = self.ask("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
         self.assertTrue(answer.headers["content-type"].startswith("application/openmetrics-text"))
         self.assertTrue(answer.body.endswith(b"# EOF\n"))
-
-    def test_openapi(self) -> None:
-        """The description lists every path that there is, except the page and its files."""
-        answer = self.ask("/v1/openapi.json").json
-        self.assertEqual(answer["openapi"], "3.1.0")
-        for path, methods in answer["paths"].items():
-            for method in ("get", "post", "delete"):
-                body: Any = {} if method == "post" else None
-                status = self.ask(path.replace("{id}", "0" * 64), method.upper(), body).status
-                self.assertEqual(status != 405, method in methods, (path, method))

@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.web.page} and L{dtt.web.pictures}: the HTML of the page.
+Tests for L{dtt.web.page}: the HTML of the page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dtt.tracker.status import (
 )
 from dtt.tracker.traffic import MAX_SAMPLES
 from dtt.web.page import FILES, SHOWN_EVENTS, ago, page, read
-from dtt.web.pictures import MAX_NODES, links_of
+from dtt.web.pictures import MAX_NODES
 from tests.web.common import WebTestCase
 
 US, ONE, TWO, THREE = (letter * 32 for letter in (b"u", b"a", b"b", b"c"))
@@ -244,26 +244,6 @@ class PageTests(SynchronousTestCase):
             (400000, "4 days"),
         ):
             self.assertEqual(ago(seconds), text)
-
-
-class LinksTests(SynchronousTestCase):
-    """
-    Tests for L{links_of}.
-    """
-
-    def test_links(self) -> None:
-        """Our neighbours come first; records link others, once, and never us or a member with itself."""
-        topic = evolve(
-            TOPIC, records=RecordsStatus(recent=(record(TWO, US, ONE, TWO, THREE), record(ONE, TWO)))
-        )
-        nodes, pairs = links_of(topic, US)
-        self.assertEqual(nodes, [ONE, TWO, THREE])
-        self.assertEqual(pairs, {(ONE, TWO), (TWO, THREE)})
-
-    def test_latest(self) -> None:
-        """The latest record of a member counts."""
-        topic = evolve(TOPIC, records=RecordsStatus(recent=(record(TWO, THREE), record(TWO, ONE))))
-        self.assertEqual(links_of(topic, US)[1], {(ONE, TWO)})
 
 
 class FilesTests(WebTestCase):

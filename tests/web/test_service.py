@@ -1,12 +1,11 @@
 """
-Tests for L{dtt.web.service} and L{dtt.web.unix}: what is bound, and with which rights.
+Tests for L{dtt.web.service}: what is bound, and with which rights.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -18,7 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from dtt.config import WebConfig
 from dtt.errors import ListenError, StateError
 from dtt.web.service import TOKEN_FILE, WebService, load_token
-from dtt.web.unix import MAX_PATH, SOCKET_FILE, ShortPath, remove_stale
+from dtt.web.unix import SOCKET_FILE
 from tests.web.common import Connection, WebTestCase, parse
 
 
@@ -130,52 +129,3 @@ class TokenTests(WebTestCase):
             path.write_bytes(content)
             path.chmod(mode)
             self.assertIn(expected, str(self.assertRaises(StateError, load_token, path)))
-
-
-class PathTests(WebTestCase):
-    """
-    Tests for L{ShortPath} and L{remove_stale}.
-    """
-
-    def bind(self, directory: Path) -> None:
-        """Bind the socket of a directory, and connect to it."""
-        directory.mkdir(parents=True)
-        ours, theirs = ShortPath(directory), ShortPath(directory)
-        with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-            server.bind(ours.path)
-            server.listen()
-            client.connect(theirs.path)
-        self.assertTrue(stat.S_ISSOCK((directory / SOCKET_FILE).stat().st_mode))
-        for each in (ours, theirs):
-            each.close()
-            each.close()
-
-    def test_short(self) -> None:
-        """A path that the system accepts is used unchanged."""
-        self.assertEqual(ShortPath(Path("/x")).path, "/x/dtt.sock")
-
-    def test_long(self) -> None:
-        """A directory whose path is too long for a socket works, and leaves no descriptor open."""
-        before = len(os.listdir("/proc/self/fd"))
-        directory = Path(self.mktemp()).absolute() / ("d" * 200) / ("e" * 200)
-        self.bind(directory)
-        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
-
-    def test_limit(self) -> None:
-        """The longest path is used unchanged, a longer one is not."""
-        name = "x" * (MAX_PATH - len("//dtt.sock"))
-        self.assertEqual(len(ShortPath(Path(f"/{name}")).path), MAX_PATH)
-        error = self.assertRaises(StateError, ShortPath, Path(f"/{name}x"))
-        self.assertIn("can't open", str(error))
-
-    def test_stale(self) -> None:
-        """The socket of a process that was killed is removed; anything else is left, with advice."""
-        path = self.mktemp()
-        remove_stale(path)
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(path)
-        remove_stale(path)
-        self.assertFalse(os.path.lexists(path))
-        Path(path).touch()
-        self.assertIn("move it away", str(self.assertRaises(StateError, remove_stale, path)))
-        self.assertTrue(os.path.exists(path))

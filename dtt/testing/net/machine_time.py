@@ -104,9 +104,10 @@ class MachineTime:
 
     def wake(self) -> None:
         """
-        Run what has fallen due while the machine slept.
+        Run what has fallen due while the machine slept, until it sleeps again.
         """
         self.asleep = False
-        overdue, self.overdue = self.overdue, {}
-        for call in overdue:
+        while self.overdue and not (self.asleep or self.stopped):
+            call = next(iter(self.overdue))
+            del self.overdue[call]
             call.run_overdue()

@@ -179,8 +179,11 @@ class PromisesTests(SynchronousTestCase):
             self.promises.tick()
         self.assertEqual(self.promises.tick(), [B])
         self.assertEqual(self.promises.debt(A), 3)
+        for number in range(5):
+            self.promises.came(content(number), B, {C: 0})
         self.promises.forget_peer(C)
-        self.assertEqual(self.ask(A, *range(FIRST_REQUESTS + 1)).count(True), FIRST_REQUESTS)
+        for peer in (A, C):
+            self.assertEqual(self.ask(peer, *range(FIRST_REQUESTS + 1)).count(True), FIRST_REQUESTS)
 
     def test_debts_are_bounded(self) -> None:
         """

@@ -1,89 +1,30 @@
 """
-Tests for results, reports, plots and the command of the simulations.
+Tests for L{dtt.testing.simulate.report}, and for the command of the simulations.
 """
 
 from __future__ import annotations
 
 import io
-from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
-from importlib.util import find_spec
-from math import inf
-from pathlib import Path
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.testing.simulate.__main__ import main
-from dtt.testing.simulate.plot import plot, steps
 from dtt.testing.simulate.report import lines, misses
 from dtt.testing.simulate.results import (
-    Join,
-    Result,
-    at_percentile,
-    figure,
     joined_within,
-    percentile,
     rate,
-    seen,
-    times,
 )
 from dtt.testing.simulate.scenarios import SCENARIOS
+from tests.testing.simulate.test_results import RESULT
 from tests.tracker.common import without_iroh
 
-RESULT = Result(
-    joins=(
-        Join("starter", "dtt", 1.5, 100, 1),
-        Join("starter", "dtt", 2.5, 200, 2),
-        Join("newcomer", "dtt", None, 900, 30),
-    ),
-    seconds=60.0,
-    curve=((0.0, 0, 3), (1.5, 1, 3), (2.5, 2, 3)),
-    rate=400.0,
-    highest_rate=900.0,
-    most=12,
-    contested=(3, 10),
-    finds=Counter({"lan_found": 4}),
-    events=Counter({"topic.alone": 1, "dht.ready": 3}),
-    digest="abc",
-    figures={"dials": 7.0},
-)
 
-
-class ResultsTests(SynchronousTestCase):
+class ReportTests(SynchronousTestCase):
     """
-    Tests for figures and goals.
+    Tests for L{lines} and L{misses}.
     """
-
-    def test_times(self) -> None:
-        """Who has not joined counts as never."""
-        self.assertEqual(times([RESULT]), [1.5, 2.5, inf])
-        self.assertEqual(times([RESULT], role="newcomer"), [inf])
-        self.assertEqual(times([RESULT], rule="upstream"), [])
-
-    def test_percentile(self) -> None:
-        """A percentile is the smallest value that so many do not exceed."""
-        self.assertEqual([percentile(range(1, 101), share) for share in (0.5, 0.95, 1.0)], [50, 95, 100])
-        self.assertEqual(percentile([], 0.5), inf)
-
-    def test_goals(self) -> None:
-        """A goal is met or not."""
-        for goal, met in (
-            (joined_within(0.6, 3), True),
-            (joined_within(0.7, 3), False),
-            (joined_within(1.0, 3, "starter"), True),
-            (joined_within(0.1, 3, "nobody"), False),
-            (at_percentile(0.5, 2.5), True),
-            (at_percentile(0.95, 1000), False),
-            (figure("dials", 7), True),
-            (figure("dials", 6), False),
-            (figure("dials", 8, at_least=True), False),
-            (rate(399), False),
-            (rate(400), True),
-            (seen("topic.alone"), True),
-            (seen("clock.skewed"), False),
-        ):
-            self.assertEqual(goal.is_met([RESULT]), met, goal.text)
 
     def test_report(self) -> None:
         """The report shows times, traffic, finds, figures and goals."""
@@ -108,22 +49,6 @@ class ResultsTests(SynchronousTestCase):
             self.assertIn(part, text)
         self.assertNotIn("dht.ready", text)
         self.assertEqual(misses(scenario, [RESULT]), [scenario.goals[0]])
-
-    def test_steps(self) -> None:
-        """The plotted line rises with each member that has joined."""
-        x, y = steps([RESULT], 10.0)
-        self.assertEqual(x, [0.0, 1.5, 2.5, 10.0])
-        self.assertEqual([round(share, 2) for share in y], [0.0, 0.33, 0.67, 0.67])
-
-    def test_plot(self) -> None:
-        """A plot is a file of the wanted type."""
-        for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
-            path = Path(self.mktemp()).with_suffix(suffix)
-            plot(path, "a title", {"dtt": [RESULT], "upstream": [RESULT]}, 10.0)
-            self.assertTrue(path.read_bytes().startswith(start))
-
-    if find_spec("matplotlib") is None:
-        test_plot.skip = "the extra is not installed (pip install 'distributed-topic-tracker[sim]')"  # type: ignore[attr-defined]
 
 
 class CommandTests(SynchronousTestCase):

@@ -201,6 +201,18 @@ class WorkTests(SynchronousTestCase):
         done = {name: sum(units for who, units in self.taken if who == name) for name in "abc"}
         self.assertTrue(all(done.values()), done)
 
+    def test_several_of_one(self) -> None:
+        """
+        Several coroutines of one connection wait for their turns, also behind another connection.
+        """
+        self.assertEqual(sum(self.share.take(PORTION) for _ in range(UNITS // PORTION)), UNITS)
+        ends = [
+            loops.run(self.work(loops, name, 1), self.fail)
+            for loops, name in ((self.one, "a"), (self.one, "b"), (self.other, "c"))
+        ]
+        self.clock.pump([0, 0])
+        self.assertEqual([self.successResultOf(end) for end in ends], [None] * 3)
+
     def test_stopped_while_queued(self) -> None:
         """
         A coroutine that was stopped while it was queued takes nothing, and the others get their turn.
