@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
@@ -35,7 +36,7 @@ ALONE_AFTER: Final = 8.0
 
 #: Seconds after the first lookup of a lone member, after the second, and after each later one (guesses: the
 #: first lookup costs about a hundred datagrams, each later one about thirty).  The second one finds those
-#: that started at the same time: they announced themselves during the first.
+#: that started at the same time: they announced themselves after the first.
 PAUSES: Final = (12.0, 40.0, 240.0)
 
 #: The least seconds between the lookups before and after a member had neighbours.
@@ -123,14 +124,14 @@ class AnnounceChannel:
 
     def find(self, source: str, search: SearchState | None = None) -> Deferred[list[FoundRecord]]:
         """
-        Look for announcements, if it is time to, and query the nodes found.  A lone member
-        announces itself at the same time, because it may publish much later.
+        Look for announcements, if it is time to, and query the nodes found.  If there are none, announce
+        our address, because we may publish much later.
 
         @param source: ignored.
         @param search: the state of the search; C{None}: we have neighbours, and there is
             nothing to do.
-        @return: fires with the records of other members within L{LOOK_TIMEOUT} seconds.
-            Can be cancelled.
+        @return: fires with the records of other members within L{LOOK_TIMEOUT} seconds, or twice that
+            without any.  Can be cancelled.
         """
         self._alone_for = 0.0 if search is None else search.alone_for
         now = self._reactor.seconds()
@@ -142,7 +143,7 @@ class AnnounceChannel:
             return succeed([])
         self._looked = now
         self._looks += 1
-        return Deferred.fromCoroutine(self._look(epochs_to_ask(self._clock()), self._announce_if_due()))
+        return Deferred.fromCoroutine(self._look_or_announce())
 
     def look(self) -> Deferred[list[FoundRecord]]:
         """
@@ -197,9 +198,16 @@ class AnnounceChannel:
         self.counters["announced" if copies else "announce_failed"] += 1
         return copies
 
-    async def _look(self, epochs: tuple[int, ...], *others: Deferred[Any]) -> list[FoundRecord]:
+    async def _look_or_announce(self) -> list[FoundRecord]:
+        found = await self._look(epochs_to_ask(self._clock()))
+        if not found:
+            with suppress(TimeoutError):
+                await self._announce_if_due().addTimeout(LOOK_TIMEOUT, self._reactor)
+        return found
+
+    async def _look(self, epochs: tuple[int, ...]) -> list[FoundRecord]:
         look = _Look(self)
-        running = [*(Deferred.fromCoroutine(self._search(epoch, look)) for epoch in epochs), *others]
+        running = [Deferred.fromCoroutine(self._search(epoch, look)) for epoch in epochs]
         try:
             await gather_until(running).addTimeout(LOOK_TIMEOUT, self._reactor)
         except TimeoutError:

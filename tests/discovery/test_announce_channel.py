@@ -250,6 +250,11 @@ class AloneTests(AnnounceChannelTestCase):
             self.failureResultOf(call, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertTrue(self.direct.waiting[PLACE].called)
+        self.dht.looking, self.dht.named = None, []
+        self.clock.advance(LOOK_EVERY)
+        announcing = find()
+        announcing.cancel()
+        self.failureResultOf(announcing, CancelledError)
         publish().addErrback(lambda _: None).cancel()
         self.assertEqual(len(self.dht.announced), 3)
 
@@ -365,7 +370,7 @@ class NodeTests(SynchronousTestCase):
                 network.udp.advance(seconds)
                 alone = SearchState(ALONE_AFTER + seconds, 9, lambda: False)
                 found = [channel.find("test", alone) for channel in channels]
-                network.udp.advance(LOOK_TIMEOUT)
+                network.udp.advance(2 * LOOK_TIMEOUT)
                 for own, finding in enumerate(found):
                     records = self.successResultOf(finding)
                     others = {IDS[each] for each in range(3) if each != own}
