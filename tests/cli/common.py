@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.node import DHTNode
 from dtt.testing.net.machines import MachineNetwork
+from tests.tracker.common import fixed_chance
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class DHTTestCase(CommandTestCase):
     def setUp(self) -> None:
         """Create the DHT, and a machine with a separate node."""
         super().setUp()
+        fixed_chance(self)
         clock = Clock()
         clock.advance(1_800_000_000)
         self.network = MachineNetwork(clock, rng=Random(1))

@@ -48,6 +48,7 @@ from dtt.transport.streams.frames import (
 from dtt.transport.streams.tls import ConnectionCreator, SecuredConnection, export_key
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import STREAMS, PeerAddress
+from tests.sweeps import sized
 
 TOPIC, SECRET = b"t" * 32, b"s" * 32
 KEY = topic_key(TOPIC, SECRET)
@@ -610,7 +611,7 @@ class ConnectionTests(StreamsTestCase):
         for number in range(1, 4):
             come_and_go(number)
         before = objects()
-        for number in range(4, 40):
+        for number in range(4, sized(10, 40)):
             come_and_go(number)
         grown = {name: count - before[name] for name, count in objects().items() if count > before[name] + 1}
         self.assertEqual(grown, {})
