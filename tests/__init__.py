@@ -1,7 +1,7 @@
 """
-Settings of all tests: property tests are deterministic, and don't fail on a busy
-machine.  With C{DTT_EXPLORE} in the environment they try other inputs each time,
-and more of them; a failure prints how to repeat it.
+Settings of all tests: property tests are deterministic, try few inputs, and don't fail
+on a busy machine.  With C{DTT_EXPLORE} in the environment they try other inputs each
+time, and many more of them; a failure prints how to repeat it.
 
 Garbage is collected less often than by default: simulations allocate much and keep
 much, and would spend a sixth of their time on traversing what they keep.
@@ -17,6 +17,7 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     database=None,
+    max_examples=40,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(

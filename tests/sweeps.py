@@ -5,7 +5,9 @@ The sizes of tests that sweep seeds or samples.
 from __future__ import annotations
 
 import os
-from unittest import skipUnless
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 #: Whether to test thoroughly: C{DTT_EXPLORE} is set.
 EXPLORE = bool(os.environ.get("DTT_EXPLORE"))
@@ -20,5 +22,12 @@ def sized(quick: int, thorough: int) -> int:
     return thorough if EXPLORE else quick
 
 
-#: Marks a test that takes long: it runs only where a thorough test is wanted, see L{sized}.
-thorough = skipUnless(EXPLORE, "it takes long: set DTT_EXPLORE=1 to run it")
+def thorough(test: T) -> T:
+    """
+    Mark a test, or a class of tests, that takes long: it runs only where a thorough test is
+    wanted, see L{sized}.  Otherwise its C{setUp} does not run either.
+    """
+    if not EXPLORE:
+        marked: Any = test
+        marked.skip = "it takes long: set DTT_EXPLORE=1 to run it"
+    return test

@@ -18,6 +18,7 @@ import dtt
 from dtt import errors
 from dtt.config import Config, load_toml
 from dtt.events import EVENTS
+from tests.tracker.common import fixed_chance
 
 DOCS = Path(dtt.__file__).parents[1] / "docs"
 
@@ -83,6 +84,7 @@ class DocsTests(SynchronousTestCase):
 
     def test_embedding(self) -> None:
         """The test without a network passes as shown."""
+        fixed_chance(self)
         code = re.findall(r"```python\n(.*?)```", page("how-to/testing.md"), re.DOTALL)[-1]
         names: dict[str, Any] = {"__name__": "shown"}
         exec(compile(code, "how-to/testing.md", "exec"), names)
@@ -101,6 +103,7 @@ class DocsTests(SynchronousTestCase):
 
     def test_testing(self) -> None:
         """The tests on a full-size DHT pass as shown."""
+        fixed_chance(self)
         (code,) = re.findall(r"```python\n(.*?)```", page("how-to/testing-at-scale.md"), re.DOTALL)
         names: dict[str, Any] = {"__name__": "shown"}
         exec(compile(code, "how-to/testing-at-scale.md", "exec"), names)

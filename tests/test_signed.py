@@ -1,5 +1,5 @@
 """
-Tests for L{dtt.signed}: signed topics of whole trackers, on an internet in memory.
+Tests for L{dtt.signed}: signed topics of members in memory.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import ContentTooLarge, TopicLeft, UsageError
 from dtt.events import MessageRefused, duration
@@ -15,8 +14,7 @@ from dtt.identity import PeerKey
 from dtt.records.envelope import OVERHEAD, seal
 from dtt.signed import REPORT_INTERVAL, WINDOW, SignedMessage, SignedTopic
 from dtt.testing.fake_tracker import FakeTracker
-from tests.tracker.common import without_iroh
-from tests.tracker.internet import Internet, Member
+from tests.tracker.test_topic import Member, TopicTestCase
 
 
 class Listener:
@@ -32,19 +30,16 @@ class Listener:
         self.messages.append(message)
 
 
-class SignedTopicTests(SynchronousTestCase):
+class SignedTopicTests(TopicTestCase):
     """
     Three members; the third one is hostile.
     """
 
     def setUp(self) -> None:
-        without_iroh(self)
-        self.internet = Internet(5)
-        self.addCleanup(self.internet.stop)
-        self.members = [self.internet.start(self.internet.member()) for _ in range(3)]
-        self.assertTrue(
-            self.internet.until(lambda: all(len(member.neighbors) == 2 for member in self.members), 60)
-        )
+        super().setUp()
+        self.members = [self.member(number) for number in range(3)]
+        self.advance(30)
+        self.assertEqual([len(member.topic.neighbors()) for member in self.members], [2] * 3)
         self.topics = [SignedTopic(self.topic(member)) for member in self.members[:2]]
         self.listeners = [Listener(), Listener()]
         for signed, listener in zip(self.topics, self.listeners, strict=True):
@@ -56,29 +51,29 @@ class SignedTopicTests(SynchronousTestCase):
 
     def now(self) -> float:
         """The time."""
-        return self.internet.clock.seconds()
+        return self.clock.seconds()
 
     def inject(self, content: bytes) -> None:
         """Let the hostile member send anything."""
         self.topic(self.members[2]).broadcast(content)
-        self.internet.advance(1)
+        self.advance(1)
 
     def refused(self, member: int = 1) -> list[MessageRefused]:
         """The events of a member."""
-        return [event for event in self.members[member].events if isinstance(event, MessageRefused)]
+        return self.members[member].of(MessageRefused)
 
     def test_author(self) -> None:
         """A message names its author, also if it came another way; equal contents are two messages."""
         for _ in range(2):
             self.topics[0].broadcast(b"hello")
-        self.internet.advance(1)
+        self.advance(1)
         first, second = self.listeners[1].messages
-        self.assertEqual((first.author, first.content), (self.members[0].tracker.peer_id, b"hello"))
+        self.assertEqual((first.author, first.content), (self.members[0].peer_id, b"hello"))
         self.assertLess(abs(first.time - self.now()), 2)
         self.assertGreater(second.counter, first.counter)
         self.assertEqual(self.listeners[0].messages, [])
         self.topics[0].broadcast_neighbors(b"to neighbours")
-        self.internet.advance(1)
+        self.advance(1)
         self.assertEqual(self.listeners[1].messages[-1].scope, "neighbors")
         self.assertIn("counter=", repr(first))
         self.assertNotIn("hello", repr(first))
@@ -88,7 +83,7 @@ class SignedTopicTests(SynchronousTestCase):
         What is not signed, badly signed, or in another member's name is not delivered; it is counted
         and reported.
         """
-        victim = self.members[0].tracker.peer_id
+        victim = self.members[0].peer_id
         own = PeerKey(b"k" * 32)
         forged = bytearray(seal(own, self.topic(self.members[0]).topic_id, int(self.now() * 1000), 1, b"x"))
         forged[1:33] = victim
@@ -121,9 +116,9 @@ class SignedTopicTests(SynchronousTestCase):
 
         self.topic(self.members[2]).subscribe(Thief())
         self.topics[0].broadcast(b"pay 5")
-        self.internet.advance(100)
+        self.advance(100)
         self.inject(heard[0])
-        self.internet.advance(WINDOW)
+        self.advance(WINDOW)
         self.inject(heard[0])
         self.assertEqual(len(self.listeners[1].messages), 1)
         self.assertEqual(self.listeners[0].messages, [])
@@ -136,7 +131,7 @@ class SignedTopicTests(SynchronousTestCase):
         for number, hours in enumerate((3, -3)):
             time = int((self.now() + 3600 * hours) * 1000)
             self.inject(seal(key, topic_id, time, number, b"late"))
-            self.internet.advance(REPORT_INTERVAL)
+            self.advance(REPORT_INTERVAL)
         ahead, behind = self.refused()
         self.assertEqual((ahead.reason, ahead.author), ("time", key.peer_id))
         self.assertLess(abs((ahead.ahead or 0) - 10_800), 2)
@@ -149,7 +144,7 @@ class SignedTopicTests(SynchronousTestCase):
         """Many refusals for one reason are one event in 10 s, which counts the others."""
         for number in range(5):
             self.inject(b"plain %d" % number)
-        self.internet.advance(REPORT_INTERVAL)
+        self.advance(REPORT_INTERVAL)
         self.inject(b"one more")
         self.assertEqual([event.omitted for event in self.refused()], [0, 4])
         self.assertIn("(4 others were not reported)", self.refused()[1].text())
@@ -162,11 +157,11 @@ class SignedTopicTests(SynchronousTestCase):
         before = topic.signing.now()
         topic.signing._now = lambda: self.now() - 3600
         self.topics[0].broadcast(b"wrong clock")
-        self.internet.advance(1)
+        self.advance(1)
         self.assertEqual(self.listeners[1].messages, [])
         topic.signing._now = lambda: self.now() - 3600 + 3599
         self.topics[0].broadcast(b"estimated")
-        self.internet.advance(1)
+        self.advance(1)
         self.assertEqual([m.content for m in self.listeners[1].messages], [b"estimated"])
         self.assertLess(abs(before - self.now()), 5)
 
@@ -174,8 +169,8 @@ class SignedTopicTests(SynchronousTestCase):
         """A message can be sent to a single neighbour, and messages can be iterated over, until the topic is
         left."""
         feed = self.topics[1].messages()
-        self.topics[0].send(self.members[1].tracker.peer_id, b"for you")
-        self.internet.advance(1)
+        self.topics[0].send(self.members[1].peer_id, b"for you")
+        self.advance(1)
         heard: list[bytes] = []
 
         async def read() -> None:
@@ -189,9 +184,9 @@ class SignedTopicTests(SynchronousTestCase):
         reading = Deferred.fromCoroutine(read())
         self.assertEqual(heard, [b"for you"])
         self.topics[0].broadcast(b"for all")
-        self.internet.advance(1)
+        self.advance(1)
         self.topic(self.members[1]).leave()
-        self.internet.advance(2)
+        self.advance(2)
         self.successResultOf(reading)
         self.assertEqual(heard, [b"for you", b"for all", b"end"])
 
@@ -222,12 +217,12 @@ class SignedTopicTests(SynchronousTestCase):
         late = Listener()
         end = self.topics[1].subscribe(late)
         self.topics[0].broadcast(b"1")
-        self.internet.advance(1)
+        self.advance(1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         end()
         end()
         self.topics[0].broadcast(b"2")
-        self.internet.advance(1)
+        self.advance(1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(([m.content for m in late.messages], len(self.listeners[1].messages)), ([b"1"], 2))
 
@@ -246,9 +241,9 @@ class SignedTopicTests(SynchronousTestCase):
         self.topics[0].broadcast(bytes(4055 - OVERHEAD))
         with self.assertRaises(ContentTooLarge):
             self.topics[0].broadcast(bytes(4056 - OVERHEAD))
-        self.internet.advance(1)
+        self.advance(1)
         self.assertEqual(len(self.listeners[1].messages[0].content), 3942)
         self.topic(self.members[0]).leave()
-        self.internet.advance(1)
+        self.advance(1)
         with self.assertRaises(TopicLeft):
             self.topics[0].broadcast(b"late")

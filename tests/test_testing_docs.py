@@ -11,6 +11,7 @@ from unittest import TestCase, TestResult
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.sweeps import sized
 from tests.test_docs import page
 
 #: Mistakes in the application: what is replaced, by what, and which test finds it.
@@ -86,10 +87,11 @@ class ShownTests(SynchronousTestCase):
 
     def test_find_mistakes(self) -> None:
         """
-        Each mistake lets the test fail that is said to find it.
+        Each mistake lets the test fail that is said to find it; every other one is tried if the
+        test is to be quick.
         """
         application, tests = shown()
-        for mistake, (right, wrong, finder) in MISTAKES.items():
+        for mistake, (right, wrong, finder) in [*MISTAKES.items()][:: sized(2, 1)]:
             self.assertEqual(application.count(right), 1, mistake)
             result = self.run_test(application.replace(right, wrong), tests[finder])
             self.assertFalse(result.wasSuccessful(), mistake)

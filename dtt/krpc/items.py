@@ -11,6 +11,7 @@ as in libsodium: small-order keys and non-canonical encodings are rejected.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any, Final
 
@@ -157,8 +158,14 @@ def verify(public_key: bytes, salt: bytes, seq: int, encoded: bytes, signature: 
     """
     if len(public_key) != PUBLIC_KEY_SIZE or len(signature) != SIGNATURE_SIZE:
         return False
+    return _is_signed(signature + signature_buffer(salt, seq, encoded), public_key)
+
+
+# Several nodes return the same item, at each read of its slot: it is verified once.
+@lru_cache(maxsize=512)
+def _is_signed(signed: bytes, public_key: bytes) -> bool:
     try:
-        crypto_sign_open(signature + signature_buffer(salt, seq, encoded), public_key)
+        crypto_sign_open(signed, public_key)
     except BadSignatureError:
         return False
     return True

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.dht.node import DHTNode
 from dtt.krpc.messages import Query, decode, encode_error, encode_response
 from dtt.testing.net.machines import MachineNetwork
+from tests.tracker.common import fixed_chance
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class DHTTestCase(CommandTestCase):
     def setUp(self) -> None:
         """Create the DHT, and a machine with a separate node."""
         super().setUp()
+        fixed_chance(self)
         clock = Clock()
         clock.advance(1_800_000_000)
         self.network = MachineNetwork(clock, rng=Random(1))

@@ -26,6 +26,7 @@ from dtt.contrib.latest_wire import (
 from dtt.errors import UsageError
 from dtt.testing.fake_tracker import FakeTopicService, FakeTracker
 from dtt.testing.swarm import VirtualSwarm
+from tests.sweeps import sized
 
 PEER = b"p" * 32
 ANN, BOB = Entry(b"ann", 1, b"ann's"), Entry(b"bob", 2, b"bob's")
@@ -312,8 +313,8 @@ class SwarmTests(SynchronousTestCase):
         """
         Members that put values before they have met, and a newcomer, all get everything.
         """
-        for seed in range(3):
-            swarm = VirtualSwarm(members=8, seed=seed)
+        for seed in range(sized(1, 3)):
+            swarm = VirtualSwarm(members=sized(6, 8), seed=seed)
             self.addCleanup(swarm.close)
             states = self.states(swarm)
             agreed = lambda: all(len(state) == len(swarm) for state in states)  # noqa: E731, B023

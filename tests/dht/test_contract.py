@@ -23,13 +23,14 @@ from dtt.interfaces import IDHT, InfohashSample, MutableRead, NodeAnswer, Served
 from dtt.krpc.items import immutable_target, mutable_target
 from dtt.testing.fake_dht import FakeDHT
 from tests.dht.network import PUBLIC_KEY, SALT, SEED, Network, classify, outcome, record
+from tests.sweeps import thorough
 
 T = TypeVar("T")
 
 
-class ContractMixin:
+class ContactsMixin:
     """
-    The contract tests; C{one} and C{two} are two members' DHTs.
+    Contract tests of what carries addresses; C{one} and C{two} are two members' DHTs.
     """
 
     one: Any
@@ -50,6 +51,87 @@ class ContractMixin:
     def put(self, dht: Any, number: int, read: MutableRead, **more: Any) -> Any:
         value = record(number)
         return self.wait(dht.put_mutable(SEED, SALT, value, Placement(value[:32], classify), read, **more))
+
+    def test_roundtrip(self) -> None:
+        """
+        A value put by one member is read by another, from the nodes that stored it.
+        """
+        result = self.put(self.one, 1, self.get(self.one))
+        self.assertEqual(len(result.stored), 2)
+        self.assertEqual((result.acknowledged, result.refused, result.unanswered), ((), (), ()))
+        read = self.get(self.two)
+        self.assertEqual(list(read.values()), [record(1)])
+        holders = read.values()[record(1)]
+        self.assertEqual({c.node_id for c in holders}, {c.node_id for c in result.stored})
+        holder = next(answer for answer in read.answers if answer.value)
+        self.assertEqual((holder.seq, len(holder.version)), (2**63 - 1, 4))
+
+    def test_sample_infohashes(self) -> None:
+        """
+        Nodes report the info hashes that they have peers for, once per interval, and to
+        the observer.
+        """
+        info_hash = b"i" * 20
+        holders = self.wait(self.one.announce_peer(info_hash, 4321)).stored
+        reported: list[InfohashSample] = []
+        samples = self.wait(self.two.sample_infohashes(info_hash, reported.append))
+        self.assertEqual(sorted(reported, key=repr), sorted(samples, key=repr))
+        self.assertEqual(len(samples), 8)
+        for sample in samples:
+            expected = ((info_hash,), 1) if sample.contact in holders else ((), 0)
+            self.assertEqual((sample.info_hashes, sample.total), expected)
+            self.assertEqual(sample.interval, SAMPLE_INTERVAL)
+        self.assertEqual(self.wait(self.two.sample_infohashes(info_hash)), ())
+
+    def test_peers(self) -> None:
+        """
+        Other nodes find an announced port, once, and report it to the observer; port 0
+        announces the source port.
+        """
+        info_hash = b"i" * 20
+        self.assertEqual(self.wait(self.two.get_peers(info_hash)), frozenset())
+        self.assertEqual(len(self.wait(self.one.announce_peer(info_hash, 4321)).stored), 8)
+        called: list[tuple[str, int]] = []
+        peers = self.wait(self.two.get_peers(info_hash, lambda *peer: called.append(peer)))
+        self.assertEqual([port for _, port in peers], [4321])
+        self.assertEqual(called, list(peers))
+        self.wait(self.one.announce_peer(b"j" * 20, 0))
+        ((_, port),) = self.wait(self.two.get_peers(b"j" * 20))
+        self.assertGreaterEqual(port, 1024)
+
+    def served_address(self) -> tuple[str, int]:
+        """Return the address at which the first member's node answers."""
+        raise NotImplementedError
+
+    def test_serve(self) -> None:
+        """
+        An item of our own is answered until that is ended, to a question without a lookup.
+        """
+        served = ServedItem(SEED, SALT, b"our own")
+        target = mutable_target(PUBLIC_KEY, SALT)
+        end = self.one.serve([target], lambda asked: served if asked == target else None)
+        address = self.served_address()
+        answer = self.wait(self.two.ask_node(*address, PUBLIC_KEY, SALT))
+        self.assertEqual((answer.value, answer.seq, answer.contact.host), (b"our own", 2**63 - 1, address[0]))
+        other = self.wait(self.two.ask_node(*address, PUBLIC_KEY, b"another salt"))
+        self.assertIsNone(other.value)
+        end()
+        self.assertIsNone(self.wait(self.two.ask_node(*address, PUBLIC_KEY, SALT)).value)
+
+    def test_ask_a_holder(self) -> None:
+        """
+        A node that stores an item returns it.
+        """
+        result = self.put(self.one, 1, self.get(self.one))
+        holder = result.stored[0]
+        answer = self.wait(self.two.ask_node(holder.host, holder.port, PUBLIC_KEY, SALT))
+        self.assertEqual((answer.value, answer.contact), (record(1), holder))
+
+
+class ContractMixin(ContactsMixin):
+    """
+    All contract tests.
+    """
 
     def test_interface(self) -> None:
         """
@@ -73,20 +155,6 @@ class ContractMixin:
         self.assertEqual((read.public_key, read.salt, read.values()), (PUBLIC_KEY, SALT, {}))
         self.assertGreaterEqual(len(read.answers), 20)
         self.assertTrue(all(answer.token for answer in read.answers))
-
-    def test_roundtrip(self) -> None:
-        """
-        A value put by one member is read by another, from the nodes that stored it.
-        """
-        result = self.put(self.one, 1, self.get(self.one))
-        self.assertEqual(len(result.stored), 2)
-        self.assertEqual((result.acknowledged, result.refused, result.unanswered), ((), (), ()))
-        read = self.get(self.two)
-        self.assertEqual(list(read.values()), [record(1)])
-        holders = read.values()[record(1)]
-        self.assertEqual({c.node_id for c in holders}, {c.node_id for c in result.stored})
-        holder = next(answer for answer in read.answers if answer.value)
-        self.assertEqual((holder.seq, len(holder.version)), (2**63 - 1, 4))
 
     def test_on_answer(self) -> None:
         """
@@ -301,23 +369,6 @@ class ContractMixin:
         )
         self.assertEqual(read.latest().value, b"3")
 
-    def test_sample_infohashes(self) -> None:
-        """
-        Nodes report the info hashes that they have peers for, once per interval, and to
-        the observer.
-        """
-        info_hash = b"i" * 20
-        holders = self.wait(self.one.announce_peer(info_hash, 4321)).stored
-        reported: list[InfohashSample] = []
-        samples = self.wait(self.two.sample_infohashes(info_hash, reported.append))
-        self.assertEqual(sorted(reported, key=repr), sorted(samples, key=repr))
-        self.assertEqual(len(samples), 8)
-        for sample in samples:
-            expected = ((info_hash,), 1) if sample.contact in holders else ((), 0)
-            self.assertEqual((sample.info_hashes, sample.total), expected)
-            self.assertEqual(sample.interval, SAMPLE_INTERVAL)
-        self.assertEqual(self.wait(self.two.sample_infohashes(info_hash)), ())
-
     def test_wrong_arguments(self) -> None:
         """
         Invalid arguments are rejected at the call.
@@ -365,41 +416,6 @@ class ContractMixin:
         self.assertEqual(self.wait(self.two.get_immutable(immutable_target(value))), value)
         self.assertIsNone(self.wait(self.two.get_immutable(b"\x55" * 20)))
 
-    def test_peers(self) -> None:
-        """
-        Other nodes find an announced port, once, and report it to the observer; port 0
-        announces the source port.
-        """
-        info_hash = b"i" * 20
-        self.assertEqual(self.wait(self.two.get_peers(info_hash)), frozenset())
-        self.assertEqual(len(self.wait(self.one.announce_peer(info_hash, 4321)).stored), 8)
-        called: list[tuple[str, int]] = []
-        peers = self.wait(self.two.get_peers(info_hash, lambda *peer: called.append(peer)))
-        self.assertEqual([port for _, port in peers], [4321])
-        self.assertEqual(called, list(peers))
-        self.wait(self.one.announce_peer(b"j" * 20, 0))
-        ((_, port),) = self.wait(self.two.get_peers(b"j" * 20))
-        self.assertGreaterEqual(port, 1024)
-
-    def served_address(self) -> tuple[str, int]:
-        """Return the address at which the first member's node answers."""
-        raise NotImplementedError
-
-    def test_serve(self) -> None:
-        """
-        An item of our own is answered until that is ended, to a question without a lookup.
-        """
-        served = ServedItem(SEED, SALT, b"our own")
-        target = mutable_target(PUBLIC_KEY, SALT)
-        end = self.one.serve([target], lambda asked: served if asked == target else None)
-        address = self.served_address()
-        answer = self.wait(self.two.ask_node(*address, PUBLIC_KEY, SALT))
-        self.assertEqual((answer.value, answer.seq, answer.contact.host), (b"our own", 2**63 - 1, address[0]))
-        other = self.wait(self.two.ask_node(*address, PUBLIC_KEY, b"another salt"))
-        self.assertIsNone(other.value)
-        end()
-        self.assertIsNone(self.wait(self.two.ask_node(*address, PUBLIC_KEY, SALT)).value)
-
     def test_ask_node_arguments(self) -> None:
         """
         Wrong arguments are refused by the call itself.
@@ -408,15 +424,6 @@ class ContractMixin:
         self.assertRaises(ValueError, self.one.ask_node, host, 0, PUBLIC_KEY, SALT)
         self.assertRaises(ValueError, self.one.ask_node, host, 65536, PUBLIC_KEY, SALT)
         self.assertRaises(ValueError, self.one.ask_node, host, 6881, b"short")
-
-    def test_ask_a_holder(self) -> None:
-        """
-        A node that stores an item returns it.
-        """
-        result = self.put(self.one, 1, self.get(self.one))
-        holder = result.stored[0]
-        answer = self.wait(self.two.ask_node(holder.host, holder.port, PUBLIC_KEY, SALT))
-        self.assertEqual((answer.value, answer.contact), (record(1), holder))
 
 
 class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
@@ -441,12 +448,14 @@ class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
         return dht
 
 
-class NodeContractTests(ContractMixin, SynchronousTestCase):
+class NodeTestCase(SynchronousTestCase):
     """
     L{DHTNode}, in a network of 24.
     """
 
     families = "4"
+    one: Any
+    two: Any
 
     def setUp(self) -> None:
         self.network = Network(24, seed=1, families=self.families)
@@ -471,6 +480,12 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
             self.patch(node.responder.items, "put", lambda *_: None)
         member: DHTNode = self.one
         return member
+
+
+class NodeContractTests(NodeTestCase, ContractMixin):
+    """
+    Nodes over IPv4.
+    """
 
     def test_alpha_bounds(self) -> None:
         """
@@ -549,9 +564,18 @@ class NodeContractTests(ContractMixin, SynchronousTestCase):
             )
 
 
+class IPv6ContactsTests(NodeTestCase, ContactsMixin):
+    """
+    What carries addresses, over IPv6 only.
+    """
+
+    families = "6"
+
+
+@thorough
 class IPv6NodeContractTests(NodeContractTests):
     """
-    The same over IPv6 only.
+    The whole contract over IPv6 only.
     """
 
     families = "6"

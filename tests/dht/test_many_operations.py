@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.dht.node import DHTNode
 from dtt.interfaces import MutableRead
 from tests.dht.network import Network, outcome
+from tests.sweeps import sized
 
 
 def seed(number: int) -> bytes:
@@ -74,17 +75,17 @@ class ManyOperationsTests(SynchronousTestCase):
         """
         All are stored and all are found: in a small network, and in a very small one.
         """
-        self.put_and_read(30, 80, 120.0)
+        self.put_and_read(20, sized(40, 80), 120.0)
         self.put_and_read(3, 30, 200.0)
 
     def test_same_target(self) -> None:
         """
-        A hundred reads of one item all find it.
+        Many reads of one item all find it.
         """
         self.build(30)
         self.network.result(self.node.put_latest(seed(0), b"value 0", 1))
         key = crypto_sign_seed_keypair(seed(0))[0]
-        reads = [outcome(self.node.get_mutable(key)) for _ in range(100)]
+        reads = [outcome(self.node.get_mutable(key)) for _ in range(sized(50, 100))]
         self.run_all(reads, 200.0)
         for (read,) in reads:
             self.assertEqual(read.latest().value, b"value 0")

@@ -11,6 +11,7 @@ from dtt.dht.maintenance import SILENCE
 from dtt.interfaces import Contact
 from dtt.krpc.protocol import HARD_TIMEOUT
 from tests.dht.network import PUBLIC_KEY, SALT, Network, outcome
+from tests.sweeps import sized
 
 
 class SilenceTests(SynchronousTestCase):
@@ -100,7 +101,7 @@ class SilenceTests(SynchronousTestCase):
         Lookups in a network most of whose nodes are dead do not trigger bootstrapping;
         the death of the rest does.
         """
-        for seed in range(3):
+        for seed in range(sized(1, 3)):
             self.build(60, seed)
             udp = self.network.udp
             udp.dead = {self.network.host(number) for number in range(20, 60)}

@@ -15,6 +15,7 @@ from dtt.testing.swarm import VirtualSwarm
 from dtt.tracker.tracker import Tracker
 from tests.examples import EXAMPLES, load
 from tests.test_docs import keys
+from tests.tracker.common import fixed_chance
 
 
 class TwoTopicsTests(SynchronousTestCase):
@@ -34,7 +35,7 @@ class TwoTopicsTests(SynchronousTestCase):
                 module.open_rooms(tracker, secret, lines.append)
                 for tracker, secret, lines in zip(swarm.trackers, secrets, shown, strict=True)
             ]
-            swarm.advance(60)
+            swarm.advance(20)
             for lobby, staff in rooms[:1]:
                 lobby.say("hello, all")
                 staff.say("hello, staff")
@@ -139,6 +140,7 @@ class DiscoveryOnlyTests(SynchronousTestCase):
         Instances find each other's addresses without transports; what is no address is not
         reported.
         """
+        fixed_chance(self)
         module = load("discovery_only")
         with VirtualSwarm(members=0, seed=1) as swarm:
             reported: list[set[tuple[str, str]]] = [set(), set()]
@@ -157,7 +159,7 @@ class DiscoveryOnlyTests(SynchronousTestCase):
                 module.start(trackers[number], b"secret", f"host{number}:80", add)
             trackers[2].discover(module.TOPIC, secret=b"secret", content=b"\xff:0")
             self.assertTrue(swarm.until(lambda: all(reported), 120))
-            swarm.advance(120)
+            swarm.advance(40)
             for number, addresses in enumerate(reported):
                 other = trackers[1 - number].peer_id.hex()
                 self.assertEqual(addresses, {(other, f"host{1 - number}:80")})

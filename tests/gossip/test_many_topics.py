@@ -87,7 +87,7 @@ class ManyTopicsTests(SynchronousTestCase):
         """
         Two members meet in all topics that they share, over one connection.
         """
-        for count in (17, 40, sized(200, 1000)):
+        for count in (17, 40, sized(100, 1000)):
             a, b = Process(self.hub, 2 * count), Process(self.hub, 2 * count + 1)
             a.know(b)
             for number in range(count):
@@ -189,7 +189,7 @@ class ManyTopicsTests(SynchronousTestCase):
         """
         When other topics are left, those that remain may have all neighbours again.
         """
-        process = self.crowd(64, 20, rounds=10)
+        process = self.crowd(32, 10, rounds=10)
         for member in [*process.topics.values()][3:]:
             member.leave()
         advance(self.clock, sized(150, 300))

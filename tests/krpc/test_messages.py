@@ -259,7 +259,7 @@ class DecodeTests(SynchronousTestCase):
             assert isinstance(query, Query)
             self.assertEqual(bencode(query.arguments[b"v"]), value)
 
-    @settings(derandomize=True, deadline=None, max_examples=sized(150, 500))
+    @settings(derandomize=True, deadline=None, max_examples=sized(60, 500))
     @given(
         st.dictionaries(
             st.sampled_from([b"a", b"e", b"ip", b"q", b"r", b"ro", b"t", b"v", b"y"]),

@@ -27,6 +27,7 @@ from dtt.records.record import GossipContent
 from dtt.records.topic import Slot, TopicId, TopicKeys, initial_secret_hash
 from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.net.clock import HeapClock
+from dtt.tracker import tracker
 from dtt.transport.iroh import bindings as iroh_bindings
 from dtt.wire.addresses import STREAMS, Address, PeerAddress
 
@@ -91,6 +92,16 @@ class Book:
 def without_iroh(case: SynchronousTestCase) -> None:
     """Simulate that the iroh package is not installed: it can't use the memory network."""
     case.patch(iroh_bindings, "unavailable_reason", lambda: "")
+
+
+def fixed_chance(case: SynchronousTestCase) -> None:
+    """
+    Let the keys and random numbers of trackers be the same in each run of a test, also of those that
+    are not given any.
+    """
+    rng = Random(case.id())
+    case.patch(PeerKey, "generate", lambda: PeerKey(rng.randbytes(32)))
+    case.patch(tracker, "SystemRandom", lambda: Random(rng.getrandbits(64)))
 
 
 def start_clock() -> Clock:

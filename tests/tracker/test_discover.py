@@ -65,7 +65,7 @@ class DiscoverTests(TrackerTestCase):
         and in every phase of the minute, and is not found itself.
         """
         publisher = self.discoverer(1, b"content")
-        self.net.advance(200)
+        self.net.advance(sized(70, 200))
         for number in range(2, 6):
             self.net.advance(17)
             newcomer = self.discoverer(number)
@@ -102,7 +102,7 @@ class DiscoverTests(TrackerTestCase):
         self.assertIsNone(one.content)
         self.net.advance(120)
         (last,) = two.found()
-        self.net.advance(sized(150, 300))
+        self.net.advance(sized(90, 300))
         self.assertEqual(two.found(), (last,))
 
     def test_secret(self) -> None:
@@ -113,7 +113,7 @@ class DiscoverTests(TrackerTestCase):
             "x", secret=b"s", rotation=lambda topic, minute, secret_hash: b"r" * 32
         )
         right = self.tracker(4, transport=()).discover(TopicId.from_name("x"), secret=b"s")
-        self.net.advance(60)
+        self.net.advance(30)
         self.assertEqual([len(each.found()) for each in (other, rotated, right)], [0, 0, 1])
 
     def test_rotation(self) -> None:

@@ -14,6 +14,7 @@ from dtt.dht.node import DHTNode
 from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
+from tests.tracker.common import fixed_chance
 
 NODES = 12
 
@@ -25,6 +26,7 @@ class DualStackTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start a DHT, each node of which has addresses of both families."""
+        fixed_chance(self)
         self.net = MachineNetwork(HeapClock(), latency=0.02, rng=Random(0), log_limit=0)
         self.running: list[Any] = []
         bootstrap = [("45.1.0.1", 6881), ("2a00:1::1", 6881)]

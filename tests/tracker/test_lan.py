@@ -14,6 +14,7 @@ from dtt.events import Event
 from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
+from tests.tracker.common import fixed_chance
 
 
 class LocalNetworkTests(SynchronousTestCase):
@@ -23,6 +24,7 @@ class LocalNetworkTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """No members."""
+        fixed_chance(self)
         clock = HeapClock()
         clock.rightNow = 1_800_000_020.0
         self.net = MachineNetwork(clock, rng=Random(1), log_limit=0)

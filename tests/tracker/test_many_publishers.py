@@ -15,7 +15,7 @@ from dtt.records.topic import TopicKeys
 from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.net.clock import advance
 from dtt.tracker.discover import DiscoveryService
-from tests.sweeps import thorough
+from tests.sweeps import sized, thorough
 from tests.tracker.common import SECRET_HASH, TOPIC, Member, start_clock
 
 
@@ -50,12 +50,13 @@ class ManyPublishersTests(SynchronousTestCase):
 
     def test_small_lanes(self) -> None:
         """
-        Sixteen publishers, in lanes of eight nodes, all find each other within three minutes,
+        Some publishers, in lanes of eight nodes, all find each other within three minutes,
         although a period has just begun.
         """
         self.patch(SealedScheme, "full", 6)
-        services = self.find(16, 175, nodes=8)
-        self.assertEqual([len(service.found()) for service in services], [15] * 16)
+        count = sized(10, 16)
+        services = self.find(count, 175, nodes=8)
+        self.assertEqual([len(service.found()) for service in services], [count - 1] * count)
 
     @thorough
     def test_hundred(self) -> None:

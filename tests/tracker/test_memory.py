@@ -17,6 +17,7 @@ from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.kept import MEMORY_DELAY, SWARMS_FILE
 from dtt.tracker.tracker import Tracker
+from tests.tracker.common import fixed_chance
 
 BOOTSTRAP = ("45.1.0.1", 6881)
 
@@ -28,6 +29,7 @@ class SwarmMemoryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start a DHT node."""
+        fixed_chance(self)
         clock = HeapClock()
         clock.rightNow = 1_800_000_020.0
         self.net = MachineNetwork(clock, rng=Random(1), log_limit=0)

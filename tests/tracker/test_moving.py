@@ -22,9 +22,10 @@ from dtt.tracker.network_watch import Change
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker
 from tests.sweeps import sized, thorough
+from tests.tracker.common import fixed_chance
 
 #: The number of DHT nodes, each in a network of its own.
-NODES = 24
+NODES = 12
 
 
 class Heard:
@@ -82,6 +83,7 @@ class MovingTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start a DHT."""
+        fixed_chance(self)
         self.net = MachineNetwork(HeapClock(), latency=0.02, rng=Random(self.seed), log_limit=0)
         self.members: list[Member] = []
         self.nodes = []
@@ -283,7 +285,7 @@ class AddressTests(MovingTestCase):
                 sent[datagram.data[:1] != b"d" or b"1:q4:ping" in datagram.data] += 1
 
         self.net.udp.observers.append(count)
-        seconds = sized(200, 600)
+        seconds = sized(60, 600)
         self.net.advance(seconds)
         self.assertEqual([e for e in one.events if isinstance(e, NetworkChanged | LinkBroken)], [])
         self.assertLess(sent[1] / seconds, 0.5, f"{sent}")

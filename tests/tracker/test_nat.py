@@ -56,14 +56,14 @@ class PairTests(NATTestCase):
     def meet(self, internet: Internet, gap: float, limit: float = 60.0) -> list[tuple[float, str, str]]:
         """
         Let a pair of members of each pair of kinds meet, all pairs at the same time; of every
-        fourth or eighth one if the test is to be quick.
+        fourth or sixteenth one if the test is to be quick.
 
         @param gap: seconds between the starts of the two members of a pair; the first may be of either
             kind.
         @return: how long each pair has taken from the start of the later one, the quickest first.
         """
         kinds = dict.fromkeys([*PAIRS, *(pair[::-1] for pair in PAIRS if gap)])
-        some = list(kinds)[:: sized(8 if gap else 4, 1)]
+        some = list(kinds)[:: sized(16 if gap else 4, 1)]
         pairs = [(internet.member(first), internet.member(second)) for first, second in some]
         for number, (member, _) in enumerate(pairs):
             internet.start(member, f"topic {number}")
@@ -103,7 +103,7 @@ class PairTests(NATTestCase):
         """
         internet = self.internet()
         two = [internet.start(internet.member("sym")) for _ in range(2)]
-        internet.advance(20.0)
+        internet.advance(sized(5, 20))
         self.assertEqual([member.joined_at for member in two], [None, None])
         third = internet.start(internet.member("public"))
         self.assertTrue(internet.until(lambda: all(member.joined_at for member in two), 8.0))
@@ -198,7 +198,7 @@ class SwarmTests(NATTestCase):
         seconds; each sends less than 5 datagrams a second to the DHT.
         """
         internet = self.internet()
-        members = [internet.start(internet.member("nat")) for _ in range(4)]
+        members = [internet.start(internet.member("nat")) for _ in range(sized(3, 4))]
         self.settle(internet, members, 30.0)
         internet.advance(45.0)
         internet.sent.clear()
@@ -207,7 +207,7 @@ class SwarmTests(NATTestCase):
         for member in members:
             self.assertLess(internet.sent[member.host] / seconds, 5.0)
         took = []
-        for _ in range(sized(3, 5)):
+        for _ in range(sized(1, 5)):
             newcomer = internet.start(internet.member("nat"))
             joined = internet.until(lambda: internet.members[-1].joined_at is not None, 30.0)
             self.assertTrue(joined)
@@ -220,11 +220,11 @@ class SwarmTests(NATTestCase):
     def test_reachable_members_do_not_watch(self) -> None:
         """A member that others reach by themselves does not read the slot more often than before."""
         internet = self.internet()
-        members = [internet.start(internet.member("public")) for _ in range(4)]
+        members = [internet.start(internet.member("public")) for _ in range(sized(3, 4))]
         self.settle(internet, members, 30.0)
         internet.advance(45.0)
         internet.sent.clear()
-        seconds = sized(60, 120)
+        seconds = sized(40, 120)
         internet.advance(seconds)
         self.assertLess(min(internet.sent[member.host] for member in members) / seconds, 2.5)
 
@@ -256,9 +256,9 @@ class HostileTests(NATTestCase):
             assert streams is not None
             self.patch(streams, "addresses", lambda: tuple(ports))
             internet.start(attacker)
-        members = [internet.start(internet.member(kind)) for kind in ("nat", "eim", "public")]
-        internet.advance(sized(20, 60))
-        for _ in range(sized(20, 60)):
+        members = [internet.start(internet.member(kind)) for kind in ("nat", "public")]
+        internet.advance(sized(10, 60))
+        for _ in range(sized(8, 60)):
             for attacker in internet.members[:4]:
                 streams = attacker.tracker._listeners._streams
                 assert streams is not None

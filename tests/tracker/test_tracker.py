@@ -48,7 +48,8 @@ from dtt.tracker import transports
 from dtt.tracker.kept import KEY_FILE, PORTS_FILE
 from dtt.tracker.tracker import Tracker, log_event
 from dtt.wire.addresses import decode_peer_data
-from tests.tracker.common import collect_warnings, start_clock
+from tests.sweeps import sized
+from tests.tracker.common import collect_warnings, fixed_chance, start_clock
 
 
 class TrackerTestCase(SynchronousTestCase):
@@ -60,6 +61,7 @@ class TrackerTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start the DHT."""
+        fixed_chance(self)
         self.clock = start_clock()
         self.net = MachineNetwork(self.clock)
         self.nodes: list[DHTNode] = []
@@ -251,7 +253,7 @@ class MeetingTests(TrackerTestCase):
         """Six members that start together form one swarm: each gets the messages of all."""
         trackers = [self.tracker(number) for number in range(1, 7)]
         topics = [tracker.join("x", secret=b"s") for tracker in trackers]
-        self.net.advance(150)
+        self.net.advance(sized(40, 150))
         for number, topic in enumerate(topics):
             topic.broadcast(b"from %d" % number)
         self.net.advance(5)
@@ -328,7 +330,7 @@ class LifeTests(TrackerTestCase):
         others = [self.tracker(2 + number) for number in range(9)]
         for number, other in enumerate(others):
             other.join(str(number))
-        self.net.advance(30)
+        self.net.advance(10)
         self.assertEqual(sum(bool(topic.neighbors()) for topic in topics), 8)
         self.assertEqual(self.of(tracker, LimitReached), [LimitReached("connections", 8)])
         (unheard,) = self.of(tracker, BroadcastUnheard)
@@ -468,8 +470,8 @@ class LifeTests(TrackerTestCase):
             tracker.join("x")
 
     def test_cycles(self) -> None:
-        """Thirty cycles of start, join, leave and stop leave nothing behind."""
-        for number in range(30):
+        """Many cycles of start, join, leave and stop leave nothing behind."""
+        for number in range(sized(10, 30)):
             tracker = self.tracker(1 + number % 2)
             topic = tracker.join("x")
             self.net.advance(0.1 * (number % 5))
@@ -542,7 +544,7 @@ class ReachableTests(TrackerTestCase):
         ):
             tracker = self.on_machine_with(*interfaces)
             topic = tracker.join("x")
-            self.net.advance(300)
+            self.net.advance(sized(130, 300))
             self.assertEqual(self.of(tracker, AddressesPublished), [])
             self.assertEqual(decode_peer_data(topic._gossip._data or b""), ())
             self.assertEqual([event.reason for event in self.of(tracker, AddressesMissing)], [reason])

@@ -28,6 +28,7 @@ from dtt.transport.iroh.transport import IrohTransport
 from dtt.transport.streams.multiplexer import Multiplexer
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import IROH, QUIC, STREAMS, PeerAddress
+from tests.sweeps import sized
 from tests.transport.quic.network import KEYS, QuicNetwork
 
 if TYPE_CHECKING:
@@ -791,7 +792,7 @@ class ContractMixin(_Base):
         for seed in range(self.random_runs):
             self.run_randomly(seed)
 
-    random_runs = 3
+    random_runs = sized(1, 3)
 
     def run_randomly(self, seed: int) -> None:
         """
@@ -1107,7 +1108,7 @@ class MemoryContractTests(AdmissionMixin, SynchronousTestCase):
     Tests for L{MemoryPeerTransport} as an L{IPeerTransport}.
     """
 
-    random_runs = 15
+    random_runs = sized(5, 15)
 
     def network(self) -> Network:
         """
@@ -1121,7 +1122,7 @@ class QuicContractTests(ContractMixin, SynchronousTestCase):
     Tests for L{StreamsTransport} over QUIC as an L{IPeerTransport}.
     """
 
-    random_runs = 5
+    random_runs = sized(2, 5)
 
     def network(self) -> Network:
         """
@@ -1167,7 +1168,7 @@ class IrohContractTests(ContractMixin, SynchronousTestCase):
     Tests for L{IrohTransport} as an L{IPeerTransport}.
     """
 
-    random_runs = 15
+    random_runs = sized(5, 15)
 
     def network(self) -> Network:
         """

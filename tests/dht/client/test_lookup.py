@@ -86,7 +86,7 @@ class LookupTests(SynchronousTestCase):
         swarm = Swarm(300)
         swarm.run(swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH).start())
         self.assertEqual(swarm.most_open, ALPHA)
-        for seed in range(0, 200, sized(5, 1)):
+        for seed in range(0, 200, sized(12, 1)):
             swarm = Swarm(40 + 2 * seed, seed)
             alpha = swarm.rng.choice((1, 3, 8, 16, 40))
             swarm.dead = set(swarm.rng.sample(swarm.contacts, 8 + seed // 2))

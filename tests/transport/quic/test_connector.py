@@ -18,13 +18,15 @@ from dtt.krpc.messages import encode_query
 from dtt.testing.memory_transport import RecordingLinks
 from dtt.testing.net.udp import Datagram
 from dtt.transport.handshakes import HANDSHAKE_TIMEOUT, MAX_UNAUTHENTICATED
+from dtt.transport.quic import traversal
 from dtt.transport.quic.connector import MAX_HELD, MAX_NETWORKS, MAX_PER_SECOND, MAX_UNASKED
 from dtt.transport.quic.endpoint import MIN_INITIAL
 from dtt.transport.quic.probes import PING, PONG, PROBE_SIZE
 from dtt.transport.quic.session import Session
 from dtt.transport.quic.stream import ByteStream
-from dtt.transport.quic.traversal import LEARNT, MAX_COUNTED, MAX_LEARNT_PEERS, MAX_UNANSWERED, Path
+from dtt.transport.quic.traversal import LEARNT, MAX_LEARNT_PEERS, MAX_UNANSWERED, Path
 from dtt.transport.streams.transport import StreamsTransport
+from tests.sweeps import sized
 from tests.transport.quic.network import KEYS, PROBED, SECRET, QuicNetwork, quic_addresses
 from tests.transport.quic.packets import first_packet
 
@@ -192,7 +194,7 @@ class StrangerTests(ConnectorCase):
             came = 0
             for address in clients:
                 self.prove(address, KEYS[5].peer_id)
-            for number in range(200):
+            for number in range(sized(100, 200)):
                 session = Session(
                     self.quic.endpoint._client, KEYS[5], Random(number).randbytes, dialled=self.alice.peer_id
                 )
@@ -259,17 +261,19 @@ class MemberTests(ConnectorCase):
         What is kept of addresses that PINGs came from is bounded; own dials have room,
         also to the peer in whose name they were sent.
         """
-        for number in range(2 * MAX_COUNTED):
+        most = sized(512, traversal.MAX_COUNTED)
+        self.patch(traversal, "MAX_COUNTED", most)
+        for number in range(2 * most):
             source = (f"{1 + number // 250}.{number % 250}.1.1", 9)
             self.quic._counted.clear()
             self.send(source, self.ping(2 + number % 22 if number % 2 else 2, number))
             if number % 100 == 0:
                 self.network.advance(1.0)
-        traversal = self.quic.traversal
-        self.assertLessEqual(len(traversal._targets), MAX_LEARNT_PEERS)
-        self.assertLessEqual(len(traversal._learnt), MAX_COUNTED)
-        self.assertLessEqual(len(traversal._unanswered), MAX_COUNTED)
-        self.assertGreater(len(traversal._unanswered), MAX_COUNTED // 4)
+        kept = self.quic.traversal
+        self.assertLessEqual(len(kept._targets), MAX_LEARNT_PEERS)
+        self.assertLessEqual(len(kept._learnt), most)
+        self.assertLessEqual(len(kept._unanswered), most)
+        self.assertGreater(len(kept._unanswered), most // 4)
         self.dial(self.alice, self.bob)
 
     def test_replay(self) -> None:

@@ -14,6 +14,7 @@ from dtt.transport.backpressure import SLOW_SECONDS, STALLED_SECONDS
 from dtt.transport.quic.session import MAX_KEPT, PAUSE_ABOVE, Session
 from dtt.transport.quic.stream import MAX_ARRIVED, MAX_RECEIVED, ByteStream
 from dtt.transport.streams.transport import StreamsTransport
+from tests.sweeps import sized
 from tests.transport.quic.network import PROBED, SECRET, QuicNetwork, quic_addresses
 
 #: Everything that L{ByteStream} calls.
@@ -239,7 +240,7 @@ class StreamTests(SynchronousTestCase):
         """
         Nothing is lost or doubled at full rate, in either direction at the same time.
         """
-        count = 2 * MAX_KEPT // 4000
+        count = sized(5, 8) * MAX_KEPT // 4 // 4000
         messages = [number.to_bytes(4, "big") + bytes(3996) for number in range(count)]
         for number, message in enumerate(messages):
             for sender, receiver in ((self.alice, self.bob), (self.bob, self.alice)):

@@ -29,6 +29,7 @@ from dtt.transport.streams.connection import NOT_SENT, WINDOW, limit_buffers
 from dtt.transport.streams.frames import Close, Data, Open, Ping, Pong, encode_frame
 from dtt.transport.streams.tls import SecuredConnection
 from dtt.wire.addresses import STREAMS, PeerAddress
+from tests.sweeps import sized
 from tests.transport.streams.common import ALICE, BOB, CAROL, SECRET, TOPIC, StreamsTestCase, without_clocks
 
 # The packages that have objects for each connection.
@@ -530,7 +531,7 @@ class ConnectionTests(StreamsTestCase):
         for number in range(1, 4):
             come_and_go(number)
         before = objects()
-        for number in range(4, 40):
+        for number in range(4, sized(10, 40)):
             come_and_go(number)
         grown = {name: count - before[name] for name, count in objects().items() if count > before[name] + 1}
         self.assertEqual(grown, {})
