@@ -83,7 +83,6 @@ class Side:
             clock,
             self.key,
             lambda datagram, address: self.sent.append(datagram),
-            self.accept,
             self.counters,
             Share(clock),
             Random(number).randbytes,
@@ -113,7 +112,7 @@ class EndpointTests(SynchronousTestCase):
                 sent, one.sent = one.sent, []
                 for datagram in sent:
                     if other.endpoint.is_first(datagram) and not other.endpoint.knows(datagram):
-                        other.endpoint.accept(datagram, one.address)
+                        other.endpoint.accept(datagram, one.address, other.accept)
                     else:
                         other.endpoint.datagram_received(datagram, one.address)
                 self.clock.advance(0.01)
@@ -205,10 +204,10 @@ class EndpointTests(SynchronousTestCase):
         self.dial()
         (first, *_) = self.client.sent
         for _ in range(3):
-            self.server.endpoint.accept(first, self.client.address)
+            self.server.endpoint.accept(first, self.client.address, self.server.accept)
         self.assertEqual(len(self.server.accepted), 1)
         self.exchange()
-        self.server.endpoint.accept(first, ("192.0.2.9", 9))
+        self.server.endpoint.accept(first, ("192.0.2.9", 9), self.server.accept)
         self.assertEqual(len(self.server.accepted), 1)
 
     def test_first_packets(self) -> None:
