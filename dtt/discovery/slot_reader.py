@@ -320,7 +320,7 @@ class SlotReader:
             nearest = effort.nearest
             if all(answer.value is not None for answer in latest.answers[:nearest]):
                 nearest = None  # newcomers find a place only farther away
-            reading = self._dht.refresh(latest, self._heard, nearest)
+            reading = Deferred.fromCoroutine(self._read_again(latest, nearest))
         # Set this before adding callbacks: the read may already have ended, if no
         # node can be queried now.
         self._reading = reading
@@ -329,6 +329,18 @@ class SlotReader:
                 "Handling the end of a read failed with an unexpected error (a bug)", failure
             )
         )
+
+    async def _read_again(self, latest: MutableRead, nearest: int | None) -> MutableRead:
+        """
+        Query the nodes of the last read once more.
+
+        @param nearest: as in L{Effort}.
+        """
+        read = await self._dht.refresh(latest, self._heard, nearest)
+        if nearest is not None and _has_replaced(latest, read):
+            # Whoever replaced one value, as the crate mainline does, probably replaced others farther away.
+            read = await self._dht.refresh(read, self._heard)
+        return read
 
     def _ended(self, result: MutableRead | Failure, reading: Deferred[MutableRead]) -> None:
         if reading is not self._reading:
@@ -379,3 +391,14 @@ def _updated(read: MutableRead, newer: Mapping[Contact, NodeAnswer]) -> MutableR
     Return C{read} with those of its answers replaced that C{newer} contains.
     """
     return evolve(read, answers=tuple(newer.get(answer.contact, answer) for answer in read.answers))
+
+
+def _has_replaced(old: MutableRead, new: MutableRead) -> bool:
+    """
+    Return whether a node now holds another value in the place of the one that it held.
+    """
+    held = {answer.contact: answer.value for answer in old.answers if answer.value is not None}
+    return any(
+        answer.value is not None and answer.value != held.get(answer.contact, answer.value)
+        for answer in new.answers
+    )

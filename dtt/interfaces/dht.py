@@ -161,8 +161,9 @@ class IPlacement(Interface):
 
     def overwrite(read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
         """
-        Return the nodes whose value may be overwritten by a put without C{cas}
-        if L{plan} found fewer than two places.  Usually empty.
+        Return the nodes whose value may be overwritten by a put without C{cas},
+        the first to try first, once the copies of L{plan} have been placed.  As many
+        are overwritten as copies are missing to two, and otherwise one.  Usually empty.
         """
 
 

@@ -4,15 +4,21 @@ Tests for L{dtt.discovery.record_slot}.
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from random import Random
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import DHTConfig
 from dtt.dht.client.lookup import SLOT_WIDTH
+from dtt.dht.client.placement import MAX_SEQ
+from dtt.dht.client.shortlist import MAINLINE_WIDTH
+from dtt.dht.node import DHTNode
+from dtt.dht.routing.ids import is_valid
 from dtt.discovery import record_slot as record_client
 from dtt.discovery import slot_reader, slot_scheme
 from dtt.discovery.candidates import FoundRecord
@@ -20,18 +26,23 @@ from dtt.discovery.record_slot import UNREADABLE_INTERVAL, SlotSummary
 from dtt.errors import LookupFailed, QueryTimeout, UsageError
 from dtt.events import RecordFound, RecordPublished, RecordsUnreadable, SlotContested
 from dtt.interfaces import MutableRead, PutResult
-from dtt.records.record import GossipContent
-from dtt.records.topic import Slot, TopicKeys, initial_secret_hash
+from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt, open_record
+from dtt.records.topic import Slot, TopicKeys, default_rotation, encryption_key, initial_secret_hash
 from dtt.testing.fake_dht import FakeDHT
+from dtt.testing.net.machines import MachineNetwork
+from dtt.testing.storage import StorageDHT
 from tests.discovery.records import RecordClientTestCase
 from tests.tracker.common import (
     IDS,
+    KEYS,
     MINUTE,
     SECRET_HASH,
     TOPIC,
     CountingDHT,
+    Member,
     SilentDHT,
     address,
+    start_clock,
     store,
 )
 
@@ -587,3 +598,110 @@ class PublishTests(RecordClientTestCase):
             {record.publisher for record in found}, set(IDS[1:21]) & {r.publisher for r in found}
         )
         self.assertGreaterEqual(len(found), 15)
+
+
+class FloodTests(SynchronousTestCase):
+    """
+    Members beside a writer like the Rust crate's, which puts its record on all of the 20
+    nodes that such a reader looks at, in a DHT of nodes that replace a record by any other
+    one (docs/protocol/dht.md section 4, rule 8).
+    """
+
+    def world(self, seed: int, manners: dict[str, float]) -> None:
+        """Create a DHT."""
+        self.clock = start_clock()
+        self.slot = Slot(TOPIC, MINUTE)
+        storage = StorageDHT(300, Random(seed), silent=0.1, secure=0.5, manners=manners)
+        self.bootstrap = storage.bootstrap
+        self.net = MachineNetwork(self.clock, beyond=storage)
+        self.rng = Random(seed)
+        self.upstream = self.node("45.0.1.1")
+
+    def node(self, host: str) -> DHTNode:
+        """Start a DHT node."""
+        rng = Random(self.rng.random())
+        node = DHTNode(self.net.reactor(host), interface=host, bootstrap=self.bootstrap, rng=rng)
+        node.startService()
+        self.net.advance(5)
+        self.addCleanup(self.net.advance, 1)
+        self.addCleanup(node.stopService)
+        return node
+
+    def member(self, number: int) -> Member:
+        """Start a member."""
+        host = f"45.0.0.{number}"
+        member = Member(self.net.reactor(host), self.node(host), number)
+        self.addCleanup(member.end)
+        return member
+
+    def look(self) -> MutableRead:
+        """Read as the crate does."""
+        reading = self.upstream.get_mutable(self.slot.public_key, self.slot.salt, width=MAINLINE_WIDTH)
+        self.net.advance(10)
+        read = self.successResultOf(reading)
+        valid_first = sorted(
+            read.answers, key=lambda each: not is_valid(each.contact.node_id, each.contact.host)
+        )
+        return evolve(read, answers=tuple(valid_first[:MAINLINE_WIDTH]))
+
+    def flood(self) -> int:
+        """Write as the crate does, and return the number of nodes that answered."""
+        key = encryption_key(self.slot, SECRET_HASH, default_rotation)
+        record = Record.sign(KEYS[0], self.slot, GossipContent().encode())
+        putting = self.upstream.put_latest(
+            self.slot.signing_seed,
+            encrypt(record, key.public, self.rng.randbytes(ENTROPY_BYTES)),
+            MAX_SEQ,
+            self.slot.salt,
+            cas=MAX_SEQ,
+            read=self.look(),
+            copies=MAINLINE_WIDTH,
+        )
+        self.net.advance(10)
+        result = self.successResultOf(putting)
+        return len(result.stored) + len(result.acknowledged)
+
+    def publish(self, members: list[Member]) -> None:
+        """Let members publish or top up, one after another, when their last reads are too old."""
+        self.net.advance(30)
+        for member in members:
+            publishing = member.publish()
+            self.net.advance(10)
+            self.assertGreater(self.successResultOf(publishing), 0)
+
+    def seen(self) -> Counter[bytes]:
+        """The publishers whose records a reader like the crate's finds, and their copies."""
+        key = encryption_key(self.slot, SECRET_HASH, default_rotation)
+        copies: Counter[bytes] = Counter()
+        for value, holders in self.look().values().items():
+            copies[open_record(value, self.slot, key).publisher] += len(holders)
+        return copies
+
+    def test_found_again(self) -> None:
+        """
+        Each such write hides the members from such readers until they publish the next
+        time; then all are found, and the writer loses one copy to each at a time.
+        """
+        for seed in range(5):
+            self.world(seed, {"mainline": 1.0})
+            members = [self.member(1), self.member(2)]
+            self.publish(members)
+            self.assertEqual(set(self.seen()), {IDS[1], IDS[2]}, f"seed {seed}")
+            for _ in range(3):
+                self.assertEqual(self.flood(), MAINLINE_WIDTH)
+                self.assertEqual(set(self.seen()), {IDS[0]}, f"seed {seed}")
+                self.publish(members)
+                seen = self.seen()
+                self.assertEqual(set(seen), {IDS[0], IDS[1], IDS[2]}, f"seed {seed}")
+                self.assertGreaterEqual(seen[IDS[0]], MAINLINE_WIDTH - 4, f"seed {seed}")
+
+    def test_came_later(self) -> None:
+        """
+        Where some of the nodes that hold the record replace it, members that publish after
+        such a write are found, too.
+        """
+        for seed in range(5):
+            self.world(seed, {"libtorrent": 0.7, "mainline": 0.3})
+            self.flood()
+            self.publish([self.member(1), self.member(2)])
+            self.assertEqual(set(self.seen()), {IDS[0], IDS[1], IDS[2]}, f"seed {seed}")

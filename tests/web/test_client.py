@@ -207,7 +207,11 @@ class CallTests(ClientTestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         for exists, error, text in (
-            (False, ConnectError(2, "No such file or directory"), "no daemon is running with the state directory"),
+            (
+                False,
+                ConnectError(2, "No such file or directory"),
+                "no daemon is running with the state directory",
+            ),
             (True, ConnectError(111, "Connection refused"), "no daemon is running with the state directory"),
             (False, ConnectError(13, "Permission denied"), "no daemon is running with the state directory"),
             (True, ConnectError(13, "Permission denied"), "no access to the daemon of"),

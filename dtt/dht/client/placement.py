@@ -14,6 +14,11 @@ more; in a slot with many publishers, one copy each, so that 20 find a place. On
 writer with fewer than two copies and no free node overwrites: junk first, then one
 record of the publisher with the most copies.
 
+The crate mainline writes a record to all of the 20 nodes that its readers look at, and on
+nodes of its own kind that replaces every other record. A publisher with more copies than
+dtt places shows which nodes these are: one of our missing copies takes the place of one
+of its copies (rule 8).
+
 The first copy may be placed before the read has ended, on one of the nearest nodes that
 have answered by then (L{FirstCopy}; docs/protocol/latency.md section 3, item 4).
 """
@@ -21,7 +26,7 @@ have answered by then (L{FirstCopy}; docs/protocol/latency.md section 3, item 4)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha512
 from typing import Final
 
@@ -47,6 +52,10 @@ FEW: Final = 2
 #: A publisher with at least this many copies can lose one (rule 6).
 MANY: Final = 3
 
+#: No member places more copies of its record than this; one that writes as the crate
+#: mainline does has more (rules 4 and 8).
+MOST: Final = 6
+
 #: The highest sequence number (BEP44), which every record has.
 MAX_SEQ: Final = 2**63 - 1
 
@@ -61,7 +70,7 @@ def default_copies(publishers: int) -> int:
 
     @param publishers: at least 1.
     """
-    return 1 if publishers > CROWD else max(2, min(6, 20 // publishers))
+    return 1 if publishers > CROWD else max(2, min(MOST, 20 // publishers))
 
 
 def _can_be_overwritten(answer: NodeAnswer) -> bool:
@@ -90,6 +99,9 @@ class _Survey:
     @ivar junk: the ids of the nodes that hold a value that is not a record.
     @ivar copies: the number of nodes that hold our record.
     @ivar has_valid: whether any of these has a valid id (BEP42).
+    @ivar wanted: the number of copies that we should have.
+    @ivar flooded: the answers of nodes that hold a record of a publisher with more than
+        L{MOST} copies and can be overwritten, if one of our copies is to replace one.
     """
 
     bands: tuple[list[NodeAnswer], list[NodeAnswer], list[NodeAnswer]]
@@ -97,6 +109,8 @@ class _Survey:
     junk: frozenset[bytes]
     copies: int
     has_valid: bool
+    wanted: int
+    flooded: list[NodeAnswer]
 
 
 @implementer(IPlacement)
@@ -126,7 +140,7 @@ class Placement:
 
     def plan(self, read: MutableRead, value: bytes) -> Sequence[Sequence[NodeAnswer]]:
         """
-        Plan the missing copies by rules 2, 3 and 4.
+        Plan the missing copies by rules 2, 3 and 4, except the one that is left to rule 8.
         """
         survey = self._survey(read, value)
         free = [
@@ -139,7 +153,7 @@ class Placement:
         # The first copy counts, if it is about to be placed.
         has_valid = survey.has_valid or (survey.copies == 0 and _is_valid(from_inside[0]))
         outer = _valid(free[-1], not has_valid)
-        wanted = self._wanted(len({*survey.publishers.values(), self.own_id}))
+        wanted = survey.wanted - bool(survey.flooded)
         if survey.copies < FEW:
             # The second copy leaves the inner ranks to other members' first copies,
             # unless there is no outer band, or nothing is free in it.
@@ -158,13 +172,13 @@ class Placement:
 
     def overwrite(self, read: MutableRead, value: bytes) -> Sequence[NodeAnswer]:
         """
-        Choose the values to overwrite by rules 5 and 6, the first to try first. One
-        success per missing copy is enough.
+        Choose the values to overwrite by rules 5, 6 and 8, the first to try first. One
+        success per copy missing to two is enough, and one if there are two.
         """
         survey = self._survey(read, value)
         answers = [answer for band in survey.bands for answer in band if answer.token is not None]
         if survey.copies >= FEW or any(answer.value is None for answer in answers):
-            return []
+            return survey.flooded if survey.copies < survey.wanted else []
         junk = [answer for answer in answers if answer.contact.node_id in survey.junk]
         # Last those that hold a value of equal seq: replacing it has no effect on
         # libtorrent, but may work on an unknown client.
@@ -211,7 +225,23 @@ class Placement:
         )
         own = [answer for answer in answers if publishers.get(answer.contact.node_id) == self.own_id]
         has_valid = any(map(_is_valid, own))
-        return _Survey((inner, middle, outer), publishers, frozenset(junk), len(own), has_valid)
+        bands = inner, middle, outer
+        wanted = self._wanted(len({*publishers.values(), self.own_id}))
+        flooded = self._flooded(bands, publishers) if wanted >= FEW else []
+        return _Survey(bands, publishers, frozenset(junk), len(own), has_valid, wanted, flooded)
+
+    def _flooded(self, bands: Iterable[list[NodeAnswer]], publishers: dict[bytes, bytes]) -> list[NodeAnswer]:
+        copies = Counter(publishers.values())
+        del copies[self.own_id]
+        return [
+            answer
+            for band in bands
+            for answer in band
+            if answer.token is not None
+            and _can_be_overwritten(answer)
+            and (publisher := publishers.get(answer.contact.node_id)) is not None
+            and copies[publisher] > MOST
+        ]
 
     def _rendezvous(self, other_id: bytes) -> bytes:
         return sha512(self.own_id + other_id).digest()[:32]

@@ -11,8 +11,8 @@ this moment, and leaves the remaining places to those without a copy.
 A copy counts once it has been read back: a node's reply proves nothing
 (docs/protocol/dht.md section 4, rule 7), least of all to a put without C{cas}. When a
 node is slow the next one is tried; the slow one's reply still counts while the put
-runs. With fewer than two copies, the values that the placement allows are overwritten
-by puts without C{cas}.
+runs. Then the values that the placement allows are overwritten by puts without C{cas}:
+as many as copies are missing to two, and otherwise one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from dtt.interfaces import Contact, IPlacement, MutableRead, NodeAnswer, PutResu
 from dtt.krpc.items import MutableItem
 from dtt.krpc.messages import CAS_MISMATCH, Response
 
-#: With fewer copies than this the placement is asked what to overwrite
-#: (docs/protocol/dht.md section 4, rules 5 and 6).
+#: As many values are overwritten as copies are missing to this number, but at least one, if
+#: the placement allows any (docs/protocol/dht.md section 4, rules 5, 6 and 8).
 ENOUGH: Final = 2
 
 #: This many refusals mean that the slot is crowded: of 20 members writing
@@ -194,11 +194,10 @@ class Put:
             while not self._stored and self._open:
                 # All nodes are slow: probably our own network is, so wait.
                 await self._all_ended()
-            missing = ENOUGH - len(self._stored)
-            if missing > 0:
-                answers = self._placement.overwrite(self._current_read(used), self._value)
-                candidates = iter([a for a in answers if a.contact not in used][:MAX_OVERWRITES])
-                await self._concurrently(self._overwrite(candidates) for _ in range(missing))
+            answers = self._placement.overwrite(self._current_read(used), self._value)
+            candidates = iter([a for a in answers if a.contact not in used][:MAX_OVERWRITES])
+            count = max(1, ENOUGH - len(self._stored))
+            await self._concurrently(self._overwrite(candidates) for _ in range(count))
         except BaseException:
             for query in list(self._open.values()):
                 query.cancel()

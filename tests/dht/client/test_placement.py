@@ -11,7 +11,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dtt.dht.client.placement import FEW, INNER, MANY, MIDDLE, FirstCopy, Placement, default_copies
+from dtt.dht.client.placement import FEW, INNER, MANY, MIDDLE, MOST, FirstCopy, Placement, default_copies
 from dtt.dht.routing.ids import generate
 from dtt.interfaces import Contact, IPlacement, MutableRead, NodeAnswer
 
@@ -336,11 +336,48 @@ class OverwriteTests(SynchronousTestCase):
         self.assertEqual(self.ranks(self.full(b"LT\x01\x02", **held)), [])
         self.assertEqual(len(self.ranks(self.full(b"LT\x01\x02", 5, **held))), 1)
 
+    def flooded(self, copies: int = 20, version: bytes = b"RS", /, **held: bytes) -> MutableRead:
+        """
+        32 nodes; the nearest C{copies} hold the record of the same publisher unless C{held}.
+        """
+        read = make_read(32, **({f"r{number}": other(99) for number in range(1, copies + 1)} | held))
+        return evolve(
+            read, answers=tuple(evolve(each, version=version, seq=2**63 - 1) for each in read.answers)
+        )
+
+    def test_flood(self) -> None:
+        """
+        Of a publisher with more copies than a member places, one is overwritten while one
+        of ours is missing, although other nodes are free and we have two copies; the plan
+        leaves room for it.
+        """
+        for held in ({}, {"r8": VALUE, "r30": VALUE}):
+            read = self.flooded(**held)
+            self.assertEqual(set(self.ranks(read)), set(range(1, 21)) - {8 if held else 0})
+            self.assertLessEqual(set(self.ranks(read)[:11]), set(range(1, INNER + 1)))
+        self.assertEqual(len(self.placement.plan(self.flooded(r30=VALUE, r31=VALUE), VALUE)), 3)
+        full = {f"r{number}": VALUE for number in range(21, 27)}
+        self.assertEqual(self.ranks(self.flooded(**full)), [])
+
+    def test_no_flood(self) -> None:
+        """
+        As many copies as a member places are left alone, and so is a record that the node
+        would keep, junk, and every record where each publisher has one copy only.
+        """
+        self.assertEqual(self.ranks(self.flooded(MOST)), [])
+        self.assertEqual(len(self.ranks(self.flooded(MOST + 1))), MOST + 1)
+        self.assertEqual(self.ranks(self.flooded(20, b"LT")), [])
+        self.assertEqual(self.ranks(self.flooded(**{f"r{number}": b"junk" for number in range(1, 21)})), [])
+        self.assertEqual(self.ranks(self.flooded(**{f"r{n}": OURS + b"older" for n in range(1, 21)})), [])
+        crowd = {f"r{number}": other(number) for number in range(21, 30)}
+        self.assertEqual(self.ranks(self.flooded(**crowd)), [])
+
     def test_invariants(self) -> None:
         """
         In any slot, plans use only free nodes with tokens, and their first sequence all
-        of them; an overwrite leaves no publisher with fewer than two copies; nothing is
-        overwritten while a node is free.
+        of them; an overwrite leaves no publisher with fewer than two copies; while a node
+        is free, or we have two copies, only a publisher with more copies than a member
+        places loses one.
         """
         for seed in range(300):
             rng = Random(seed)
@@ -373,11 +410,16 @@ class OverwriteTests(SynchronousTestCase):
                 if number == 0 and not self.placement.copies(read, VALUE):
                     self.assertEqual(contacts, free, f"seed {seed}")
             chosen = self.placement.overwrite(read, VALUE)
-            self.assertFalse(chosen and free, f"seed {seed}")
             self.assertEqual(len({a.contact for a in chosen}), len(chosen), f"seed {seed}")
             copies = Counter(classify(a.value) for a in considered if a.value)
             if chosen:
-                self.assertLess(copies[OURS], FEW, f"seed {seed}")
+                self.assertLess(copies[OURS], MOST, f"seed {seed}")
+            if free or copies[OURS] >= FEW:
+                for answer in chosen:
+                    assert answer.value is not None
+                    self.assertGreater(copies[classify(answer.value)], MOST, f"seed {seed}")
+                    self.assertIsNotNone(classify(answer.value), f"seed {seed}")
+                continue
             lost = Counter(classify(a.value) for a in chosen if a.value)
             self.assertNotIn(OURS, lost, f"seed {seed}")
             for publisher, count in lost.items():

@@ -315,6 +315,29 @@ class PutTests(PutTestCase):
         self.wire.answer(two, b"get", {b"token": b"t"})
         self.assertEqual(results, [PutResult(stored=(one,), acknowledged=(two,))])
 
+    def test_one_of_a_flood(self) -> None:
+        """
+        Where one publisher holds more nodes than a member would, one of its records is
+        overwritten after a copy has been placed on a free node; a node that keeps it is
+        followed by another one.
+        """
+        held = {f"r{rank}": record(9) for rank in range(1, 21)} | {"r7": record(1), "r8": record(1)}
+        results = self.put(self.read(32, b"RS\x00\x01", **held))
+        free = 0
+        while b"cas" in self.wire.arguments(placed := self.wire.open()[0]):
+            self.wire.answer(placed)
+            free += 1
+        self.assertEqual(free, 3)
+        (kept,) = self.wire.open()
+        self.wire.refuse(kept, 302)
+        (replaced,) = self.wire.open()
+        self.assertNotIn(b"cas", self.wire.arguments(replaced))
+        self.wire.answer(replaced)
+        self.wire.answer(replaced, b"get", values_of(ITEM))
+        self.assertEqual(self.wire.open(), [])
+        self.assertIn(replaced, results[0].stored)
+        self.assertEqual(len(results[0].stored), 2 + free + 1)
+
     def test_no_overwrite_after_a_race(self) -> None:
         """
         A node that was free in the read but refused is not overwritten: its present

@@ -1,10 +1,12 @@
 //! A program that uses the crate's records alone, with a content type of its own: a pair of a name
 //! and a port, in the crate's encoding.
 //!
-//! Every few seconds it publishes its content in the slot of the current minute, and reads the slots
-//! of that minute and the last one.  Events are JSON objects: `node.started` (`peer_id`), `found`
-//! (`publisher`, `minute`, `name`, `port`) once for each publisher, minute and content, `error`
-//! (`words`).  The end of the input is its end.
+//! Every few seconds it reads the slots of the current minute and the last one, and then, once a
+//! minute, publishes its content in the current one, as the crate's own loop does.  (In the other
+//! order it would replace the records of others on the mainline nodes that it is about to read.)
+//! Events are JSON objects: `node.started` (`peer_id`), `found` (`publisher`, `minute`, `name`,
+//! `port`) once for each publisher, minute and content, `error` (`words`).  The end of the input is
+//! its end.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -50,17 +52,15 @@ async fn round(
     publisher: &RecordPublisher,
     content: &Content,
     told: &mut HashSet<(Vec<u8>, u64, Content)>,
+    published: &mut u64,
 ) -> Result<()> {
-    let minute = unix_minute();
-    let record = publisher.new_record(minute, content.clone())?;
-    publisher
-        .publish_record(record, CancellationToken::new())
-        .await?;
-    for minute in [minute - 1, minute] {
+    let current = unix_minute();
+    let mut held = HashSet::new();
+    for minute in [current - 1, current] {
         let found = publisher
             .get_records(minute, CancellationToken::new())
             .await?;
-        for record in found {
+        for record in &found {
             let content: Content = record.content()?;
             let key = (
                 record.pub_key().to_vec(),
@@ -79,8 +79,16 @@ async fn round(
                 );
             }
         }
+        held = found;
     }
-    Ok(())
+    if *published == current {
+        return Ok(());
+    }
+    *published = current;
+    let record = publisher.new_record(current, content.clone())?;
+    publisher
+        .publish_record_cached_records(record, Some(held), CancellationToken::new())
+        .await
 }
 
 #[tokio::main]
@@ -98,8 +106,9 @@ async fn main() -> Result<()> {
     let interval = Duration::from_secs_f64(options.interval);
     tokio::spawn(async move {
         let mut told = HashSet::new();
+        let mut published = 0;
         loop {
-            if let Err(error) = round(&publisher, &content, &mut told).await {
+            if let Err(error) = round(&publisher, &content, &mut told, &mut published).await {
                 tell("error", json!({ "words": error.to_string() }));
             }
             tokio::time::sleep(interval).await;
