@@ -213,6 +213,7 @@ class ServiceTests(TapTestCase):
         """Make a network."""
         super().setUp()
         self.net = MachineNetwork(Clock())
+        self.addCleanup(self.net.advance, 5)  # runs last: the trackers end
 
     def warnings(self) -> list[str]:
         """Collect warnings."""

@@ -31,6 +31,7 @@ from dtt.deferreds import cancel_if_active
 from dtt.identity import PeerKey
 from dtt.records.topic import TopicId, TopicKeys, initial_secret_hash, unix_minute
 from dtt.testing.net.clock import HeapClock
+from dtt.testing.net.machine_time import MachineTime
 from dtt.testing.net.machines import MachineNetwork
 from dtt.testing.net.udp import Datagram
 from dtt.testing.simulate.members import Member, Runner, TrackerRunner, count_messages, parts
@@ -105,7 +106,7 @@ class World:
         self._waiting: dict[Member, None] = {}
         self._digest = blake2b(digest_size=16)
         self._folder = TemporaryDirectory()
-        self._killed: list[Runner] = []
+        self._killed: list[tuple[Runner, MachineTime]] = []
         self._endings: list[Callable[[], None]] = []
         self.net.udp.observers.append(self._observe)
         self.net.tcp.observers.append(self._connecting)
@@ -211,7 +212,7 @@ class World:
         """
         member.running, member.stopped_at = False, self.clock.seconds()
         self._waiting.pop(member, None)
-        self._killed.append(member.runner)
+        self._killed.append((member.runner, self.net.time(member.host)))
         self.net.stop(member.host, power=power)
 
     def restart(self, member: Member, *, host: str | None = None) -> None:
@@ -357,10 +358,11 @@ class World:
         for member in self.members:
             if member.running:
                 self.stop(member)
-        self.net.advance(_END)
-        # So that the garbage collector need not end their coroutines.
-        for runner in self._killed:
+        # So that the garbage collector need not end the coroutines of killed members.
+        for runner, time in self._killed:
+            time.stopped = False
             runner.stop().addErrback(lambda _: None)
+        self.net.advance(_END)
         self._folder.cleanup()
         left = self.net.listening()
         assert not left, f"these ports are still bound: {sorted(left)}"
