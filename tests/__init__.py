@@ -11,6 +11,7 @@ import gc
 import os
 
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 settings.register_profile(
     "dtt",
@@ -23,6 +24,9 @@ settings.register_profile(
 settings.register_profile(
     "explore", settings.get_profile("dtt"), derandomize=False, max_examples=1000, print_blob=True
 )
+if not os.environ.get("DTT_EXPLORE") and hasattr(providers, "_get_local_constants"):
+    # Otherwise Hypothesis also tries the constants of all modules that happen to be loaded.
+    providers._get_local_constants = lambda: providers._local_constants
 settings.load_profile("explore" if os.environ.get("DTT_EXPLORE") else "dtt")
 
 gc.set_threshold(50_000)

@@ -56,14 +56,14 @@ class PairTests(NATTestCase):
     def meet(self, internet: Internet, gap: float, limit: float = 60.0) -> list[tuple[float, str, str]]:
         """
         Let a pair of members of each pair of kinds meet, all pairs at the same time; of every
-        fourth or sixteenth one if the test is to be quick.
+        sixth or sixteenth one if the test is to be quick.
 
         @param gap: seconds between the starts of the two members of a pair; the first may be of either
             kind.
         @return: how long each pair has taken from the start of the later one, the quickest first.
         """
         kinds = dict.fromkeys([*PAIRS, *(pair[::-1] for pair in PAIRS if gap)])
-        some = list(kinds)[:: sized(16 if gap else 4, 1)]
+        some = list(kinds)[:: sized(16 if gap else 6, 1)]
         pairs = [(internet.member(first), internet.member(second)) for first, second in some]
         for number, (member, _) in enumerate(pairs):
             internet.start(member, f"topic {number}")
@@ -250,16 +250,17 @@ class HostileTests(NATTestCase):
 
         internet.net.udp.observers.append(observe)
         ports = [PeerAddress(QUIC, victim, port) for port in range(5000, 5008)]
-        for _ in range(4):
+        for _ in range(sized(2, 4)):
             attacker = internet.member("public")
             streams = attacker.tracker._listeners._streams
             assert streams is not None
             self.patch(streams, "addresses", lambda: tuple(ports))
             internet.start(attacker)
+        attackers = [*internet.members]
         members = [internet.start(internet.member(kind)) for kind in ("nat", "public")]
         internet.advance(sized(10, 60))
         for _ in range(sized(8, 60)):
-            for attacker in internet.members[:4]:
+            for attacker in attackers:
                 streams = attacker.tracker._listeners._streams
                 assert streams is not None
                 assert attacker.topic is not None

@@ -140,7 +140,7 @@ class HealthySwarmTests(OverlapCase):
         A newcomer does not take what was sent before it joined for the traffic of another
         part: it does not join anybody after it has found neighbours.
         """
-        members = self.swarm(range(8), bubble_merge=BubbleMergeConfig(enabled=False))
+        members = self.swarm(range(sized(6, 8)), bubble_merge=BubbleMergeConfig(enabled=False))
         self.talk([(members[0], 10.0)], 120)
         (newcomer,) = self.swarm([8], bubble_merge=BubbleMergeConfig(enabled=False))
         self.advance(20)
