@@ -639,21 +639,21 @@ class Result:
         The smallest value that C{share} of the runs did not exceed; a failed run counts as
         infinite.
         """
-        values = sorted(self.seconds) + [math.inf] * len(self.failures)
+        values = sorted(self.seconds) + [math.inf] * len(self.failures) or [math.inf]
         return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
 async def measure(
-    bed: Bed, rows: Sequence[Row], runs: Callable[[Row], int], beside: int, trace: bool = False
-) -> list[Result]:
+    bed: Bed, results: Sequence[Result], runs: Callable[[Row], int], beside: int, trace: bool = False
+) -> None:
     """
     Do all runs.
 
+    @param results: those of each row, which are filled.
     @param runs: the number of runs of a row.
     @param beside: the number of runs at the same time.
     @param trace: print the events of all members.
     """
-    results = [Result(row) for row in rows]
     turns = DeferredSemaphore(beside)
 
     async def once(result: Result) -> None:
@@ -674,7 +674,6 @@ async def measure(
         if result.row.alone:
             for _ in range(runs(result.row)):
                 await once(result)
-    return results
 
 
 def table(results: Sequence[Result], weather: Weather) -> str:
@@ -708,12 +707,12 @@ def unavailable(row: Row) -> str | None:
 
 async def run(
     reactor: Any,
-    rows: Sequence[Row],
+    results: Sequence[Result],
     runs: Callable[[Row], int],
     beside: int,
     weather: Weather,
     trace: bool = False,
-) -> list[Result]:
+) -> None:
     """
     Make a bed, and measure some rows on it; the parameters are those of L{measure}.
     """
@@ -721,7 +720,7 @@ async def run(
         bed = Bed(reactor, weather, Path(name))
         try:
             await bed.start()
-            return await measure(bed, rows, runs, beside, trace)
+            await measure(bed, results, runs, beside, trace)
         finally:
             await bed.stop()
 
@@ -755,8 +754,21 @@ def main(arguments: Sequence[str]) -> None:
         parser.error(reason)
 
     async def begin(reactor: Any) -> None:
-        results = await run(reactor, rows, lambda row: options.runs, options.together, weather, options.trace)
-        print(table(results, weather))
+        results = [Result(row) for row in rows]
+        running = Deferred.fromCoroutine(
+            run(reactor, results, lambda row: options.runs, options.together, weather, options.trace)
+        )
+
+        def end() -> Deferred[None]:
+            # After an interrupt, too: end all processes, and print what was measured.
+            print(table(results, weather), flush=True)
+            ended: Deferred[None] = Deferred()
+            running.addErrback(lambda _: None).addCallback(ended.callback)
+            running.cancel()
+            return ended
+
+        reactor.addSystemEventTrigger("before", "shutdown", end)
+        await running
 
     be_punctual()
     react(lambda reactor: Deferred.fromCoroutine(begin(reactor)))

@@ -12,7 +12,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.interop.nat import ROWS, RUST, run, table, unavailable
+from tests.interop.nat import ROWS, RUST, Result, run, table, unavailable
 from tests.interop.nat_network import Weather, no_delay
 from tests.interop.support import NO_INTEROP
 
@@ -51,7 +51,8 @@ class NATTests(TestCase):
             raise SkipTest(reason)
 
         async def begin() -> None:
-            results = await run(reactor, rows, lambda row: runs, TOGETHER, weather)
+            results = [Result(row) for row in rows]
+            await run(reactor, results, lambda row: runs, TOGETHER, weather)
             print(f"\n{table(results, weather)}", file=sys.stderr)
             self.assertEqual([failure for result in results for failure in result.failures], [])
 
