@@ -173,6 +173,7 @@ class SlotReadTests(VastTestCase):
         inner, _ = self.recall(sized(3, 40), PATIENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
+    @thorough
     def test_constant_round_trips(self) -> None:
         """
         If round trips do not vary, nothing is missed.
@@ -238,6 +239,7 @@ class FoundByAnotherTests(VastTestCase):
         self.assertTrue(self.wait(one.announce_peer(info_hash, 4433)).stored, where)
         self.assertEqual(self.wait(two.get_peers(info_hash)), {(member_host(2), 4433)}, where)
 
+    @thorough
     def test_healthy(self) -> None:
         """
         No node is silent.

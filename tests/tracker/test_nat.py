@@ -125,7 +125,7 @@ class SharedNATTests(NATTestCase):
 
     def test_same_network(self) -> None:
         """Two members in one home meet at their local addresses, whether or not the NAT hairpins."""
-        for hairpin in (False, True):
+        for hairpin in (False, True)[: sized(1, 2)]:
             internet = self.internet(int(hairpin))
             home = internet.nat(hairpin=hairpin)
             one, other = (internet.member(f"hairpin {hairpin}", behind=home) for _ in range(2))

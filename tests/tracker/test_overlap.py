@@ -119,6 +119,7 @@ class HealthySwarmTests(OverlapCase):
         self.assertLessEqual(self.changes(members), 2)
         self.assertLess(sum(self.membership.values()) / len(members) / minutes, 10)
 
+    @thorough
     def test_ordinary_traffic(self) -> None:
         """A message every ten seconds."""
         self.assert_quiet(lambda members: [(members[number], 40.0) for number in range(4)])
