@@ -4,6 +4,7 @@ Shared by the tests of addresses.
 
 from __future__ import annotations
 
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
@@ -16,6 +17,14 @@ from dtt.wire.addresses import IROH, Address, PeerAddress
 A = PeerAddress(IROH, "192.0.2.1", 1)
 B = PeerAddress(IROH, "192.0.2.2", 1)
 C = PeerAddress(IROH, "192.0.2.3", 1)
+
+
+def texts(size: int) -> st.SearchStrategy[str]:
+    """
+    Any text of at most C{size} characters.  C{st.text} takes a second to begin with.
+    """
+    data, codecs = st.binary(max_size=2 * size), st.sampled_from(("utf-8", "utf-16-le"))
+    return st.builds(lambda data, codec: str(data.decode(codec, "ignore")[:size]), data, codecs)
 
 
 def packet_of(key: PeerKey, seq: int, *addresses: Address) -> Packet:

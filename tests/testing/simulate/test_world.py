@@ -28,12 +28,12 @@ from dtt.testing.simulate.setting import Setting
 from dtt.testing.simulate.world import World
 from dtt.transport.iroh import bindings
 bindings.unavailable_reason = lambda: ""
-with World(Setting(nodes=100), seed=3) as world:
+with World(Setting(nodes=60), seed=3) as world:
     for _ in range(2):
         world.start(world.member())
     world.until(world.all_joined, 30)
     world.members[0].runner.broadcast(b"hello")
-    world.advance(5)
+    world.advance(2)
     print(world.digest())
 """
 
