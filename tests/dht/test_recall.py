@@ -158,6 +158,7 @@ class SlotReadTests(VastTestCase):
         self.assertGreaterEqual(fmean(all_of_them), 0.95)
         self.assertGreaterEqual(min(all_of_them), 0.85)
 
+    @thorough
     def test_most_are_silent(self) -> None:
         """
         With 60 % silent nodes: 99 % of the 12 nearest, 85 % of the 32.
