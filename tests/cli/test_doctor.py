@@ -20,6 +20,7 @@ from dtt.cli.findings import Finding, Verdict
 from dtt.config import Config, DHTConfig
 from dtt.dht.node import DHTNode
 from dtt.identity import PeerKey
+from dtt.records import topic as topic_module
 from dtt.records.record import ENTROPY_BYTES, GossipContent, Record, encrypt
 from dtt.records.topic import Slot, TopicId, encryption_key, initial_secret_hash
 from dtt.state import StateDirectory
@@ -217,6 +218,7 @@ class NetworkTests(DHTTestCase):
 
     def test_fingerprint(self) -> None:
         """What two sides compare depends on topic, secret and hour."""
+        self.patch(topic_module, "_CODE_COST", {"n": 2, "r": 1, "p": 1})
         texts = [
             next(iter(checks_network.fingerprint(topic, secret, minute))).text
             for topic, secret, minute in (

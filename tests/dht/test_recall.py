@@ -261,6 +261,7 @@ class FoundByAnotherTests(VastTestCase):
         for secure in (0.1, 0.5):
             self.check(silent=0.35, secure=secure)
 
+    @thorough
     def test_crowded_networks(self) -> None:
         """
         50 nodes in each /24, two on each address; one of ten ids is valid.
