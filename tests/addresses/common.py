@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,6 +26,14 @@ OWN, ALICE = PeerKey.from_seed(b"o" * 32), PeerKey.from_seed(b"a" * 32)
 A = PeerAddress(IROH, "192.0.2.1", 1)
 B = PeerAddress(IROH, "192.0.2.2", 1)
 C = PeerAddress(IROH, "192.0.2.3", 1)
+
+
+def texts(size: int) -> st.SearchStrategy[str]:
+    """
+    Any text of at most C{size} characters.  C{st.text} takes a second to begin with.
+    """
+    data, codecs = st.binary(max_size=2 * size), st.sampled_from(("utf-8", "utf-16-le"))
+    return st.builds(lambda data, codec: str(data.decode(codec, "ignore")[:size]), data, codecs)
 
 
 def packet_of(key: PeerKey, seq: int, *addresses: Address) -> Packet:

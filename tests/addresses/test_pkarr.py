@@ -25,6 +25,7 @@ from dtt.addresses.pkarr import (
 from dtt.errors import DecodeError
 from dtt.identity import PeerKey, z32_encode
 from dtt.wire.addresses import IROH, MAX_ADDRESSES, STREAMS, Address, PeerAddress, RelayAddress
+from tests.addresses.common import texts
 
 #: See docs/protocol/interop.md section 2: C{_iroh} signed packets of iroh-dns 1.4.1.
 VECTORS: list[dict[str, Any]] = json.loads(
@@ -164,11 +165,11 @@ class WriteTests(SynchronousTestCase):
                     st.ip_addresses().map(str).filter(lambda host: "%" not in host),
                     st.integers(1, 65535),
                 ),
-                st.builds(RelayAddress, st.text(max_size=300)),
+                st.builds(RelayAddress, texts(300)),
             ),
             max_size=12,
         ),
-        st.none() | st.text(max_size=300),
+        st.none() | texts(300),
     )
     def test_any(self, addresses: list[Address], user_data: str | None) -> None:
         """

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.addresses.saved import MAX_REACHED, ReachedPeer, from_json, to_json
 from dtt.identity import PeerKey
 from dtt.wire.addresses import MAX_ADDRESSES, STREAMS, PeerAddress, RelayAddress
-from tests.addresses.common import A
+from tests.addresses.common import A, texts
 
 PEER = PeerKey.from_seed(b"p" * 32).peer_id
 REACHED = ReachedPeer(
@@ -93,7 +93,7 @@ class SavedTests(SynchronousTestCase):
 
     @given(
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            st.none() | st.booleans() | st.integers() | st.floats() | texts(5),
             lambda inner: (
                 st.lists(inner, max_size=3)
                 | st.dictionaries(st.sampled_from(("id", "reached_at", "addresses")), inner, max_size=3)

@@ -145,7 +145,11 @@ class ProgramTests(SynchronousTestCase):
             text=True,
             timeout=300,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(Path(dtt.__file__).parents[1])},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(dtt.__file__).parents[1]),
+                "PYTHONMALLOC": "pymalloc",  # the development mode's is slow
+            },
         )
         self.assertEqual(ran.returncode, 0, ran.stderr)
         self.assertEqual(

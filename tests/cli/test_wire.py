@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.cli.wire import OpenOptions, SealOptions, SlotOptions
 from dtt.errors import StateError, UsageError
+from dtt.records import topic as topic_module
 from dtt.records.record import MAX_ENCRYPTED_BYTES
 from dtt.records.ticket import Ticket
 from dtt.state import load_or_create_key
@@ -138,6 +139,8 @@ class SlotTests(WireTestCase):
 
         first = code("x", b"s\n", "600")
         self.assertEqual(first, "698259")
+        self.patch(topic_module, "_CODE_COST", {"n": 2, "r": 1, "p": 1})
+        first = code("x", b"s\n", "600")
         self.assertEqual(code("x", b"s", "659"), first)
         others = {
             code("x", b"s", "660"),

@@ -334,7 +334,7 @@ class SwarmTests(SynchronousTestCase):
         pairs = [(a, b) for a in (0, 1) for b in (2, 3)]
         for pair in pairs:
             swarm.cut(*pair)
-        swarm.advance(120)
+        swarm.advance(60)
         states[0].put(b"member 0", 2, b"second")
         states[2].put(b"member 2", 2, b"second")
         swarm.advance(10)

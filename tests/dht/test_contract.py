@@ -6,9 +6,11 @@ L{FakeDHT}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from random import Random
 from typing import Any, TypeVar
 
+from nacl.bindings import crypto_sign_seed_keypair
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -28,11 +30,17 @@ from tests.sweeps import thorough
 T = TypeVar("T")
 
 
-class ContactsMixin:
+class SlotMixin:
     """
-    Contract tests of what carries addresses; C{one} and C{two} are two members' DHTs.
+    What contract tests use; C{one} and C{two} are two members' DHTs.
+
+    @ivar seed: the key of the items of a test.
+    @ivar salt: their salt.
     """
 
+    seed = SEED
+    public_key = PUBLIC_KEY
+    salt = SALT
     one: Any
     two: Any
     forgetting: Callable[[], Any]
@@ -45,12 +53,20 @@ class ContactsMixin:
     assertGreaterEqual: Callable[..., Any]
 
     def get(self, dht: Any) -> MutableRead:
-        read: MutableRead = self.wait(dht.get_mutable(PUBLIC_KEY, SALT))
+        read: MutableRead = self.wait(dht.get_mutable(self.public_key, self.salt))
         return read
 
     def put(self, dht: Any, number: int, read: MutableRead, **more: Any) -> Any:
         value = record(number)
-        return self.wait(dht.put_mutable(SEED, SALT, value, Placement(value[:32], classify), read, **more))
+        return self.wait(
+            dht.put_mutable(self.seed, self.salt, value, Placement(value[:32], classify), read, **more)
+        )
+
+
+class ContactsMixin(SlotMixin):
+    """
+    Contract tests of what carries addresses.
+    """
 
     def test_roundtrip(self) -> None:
         """
@@ -107,16 +123,16 @@ class ContactsMixin:
         """
         An item of our own is answered until that is ended, to a question without a lookup.
         """
-        served = ServedItem(SEED, SALT, b"our own")
-        target = mutable_target(PUBLIC_KEY, SALT)
+        served = ServedItem(self.seed, self.salt, b"our own")
+        target = mutable_target(self.public_key, self.salt)
         end = self.one.serve([target], lambda asked: served if asked == target else None)
         address = self.served_address()
-        answer = self.wait(self.two.ask_node(*address, PUBLIC_KEY, SALT))
+        answer = self.wait(self.two.ask_node(*address, self.public_key, self.salt))
         self.assertEqual((answer.value, answer.seq, answer.contact.host), (b"our own", 2**63 - 1, address[0]))
-        other = self.wait(self.two.ask_node(*address, PUBLIC_KEY, b"another salt"))
+        other = self.wait(self.two.ask_node(*address, self.public_key, b"another salt"))
         self.assertIsNone(other.value)
         end()
-        self.assertIsNone(self.wait(self.two.ask_node(*address, PUBLIC_KEY, SALT)).value)
+        self.assertIsNone(self.wait(self.two.ask_node(*address, self.public_key, self.salt)).value)
 
     def test_ask_a_holder(self) -> None:
         """
@@ -124,7 +140,7 @@ class ContactsMixin:
         """
         result = self.put(self.one, 1, self.get(self.one))
         holder = result.stored[0]
-        answer = self.wait(self.two.ask_node(holder.host, holder.port, PUBLIC_KEY, SALT))
+        answer = self.wait(self.two.ask_node(holder.host, holder.port, self.public_key, self.salt))
         self.assertEqual((answer.value, answer.contact), (record(1), holder))
 
 
@@ -152,7 +168,7 @@ class ContractMixin(ContactsMixin):
         first, and no value.
         """
         read = self.get(self.one)
-        self.assertEqual((read.public_key, read.salt, read.values()), (PUBLIC_KEY, SALT, {}))
+        self.assertEqual((read.public_key, read.salt, read.values()), (self.public_key, self.salt, {}))
         self.assertGreaterEqual(len(read.answers), 20)
         self.assertTrue(all(answer.token for answer in read.answers))
 
@@ -162,7 +178,7 @@ class ContractMixin(ContactsMixin):
         """
         self.put(self.one, 1, self.get(self.one))
         answers: list[NodeAnswer] = []
-        read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, answers.append))
+        read = self.wait(self.two.get_mutable(self.public_key, self.salt, answers.append))
         self.assertTrue(set(read.answers) <= set(answers))
         self.assertTrue(any(answer.value == record(1) for answer in answers))
 
@@ -180,20 +196,22 @@ class ContractMixin(ContactsMixin):
             ended.append(len(results))
 
         results: list[MutableRead] = []
-        reading = self.two.get_mutable(PUBLIC_KEY, SALT, None, on_inner)
+        reading = self.two.get_mutable(self.public_key, self.salt, None, on_inner)
         self.wait(reading.addCallback(results.append))
         self.assertEqual((len(reported), ended), (1, [0]))
         (inner,), (read,) = reported, results
-        self.assertEqual((inner.public_key, inner.salt), (PUBLIC_KEY, SALT))
+        self.assertEqual((inner.public_key, inner.salt), (self.public_key, self.salt))
         self.assertGreaterEqual(len(inner.answers), 5)
         self.assertTrue(set(inner.answers) <= set(read.answers))
         # In a larger network, one or two nodes may become known later.
         nearest = [answer.contact for answer in read.answers[:16]]
         self.assertTrue({answer.contact for answer in inner.answers} <= set(nearest))
         placement = FirstCopy(Placement(record(2)[:32], classify))
-        put = self.wait(self.two.put_mutable(SEED, SALT, record(2), placement, inner))
+        put = self.wait(self.two.put_mutable(self.seed, self.salt, record(2), placement, inner))
         self.assertEqual(len(put.stored), 1)
-        again = self.wait(self.two.put_mutable(SEED, SALT, record(2), placement, self.get(self.two)))
+        again = self.wait(
+            self.two.put_mutable(self.seed, self.salt, record(2), placement, self.get(self.two))
+        )
         self.assertEqual(again.stored, put.stored)
 
     def test_known(self) -> None:
@@ -202,7 +220,7 @@ class ContractMixin(ContactsMixin):
         """
         before = self.get(self.two)
         self.put(self.one, 1, self.get(self.one))
-        after = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, known=before))
+        after = self.wait(self.two.get_mutable(self.public_key, self.salt, known=before))
         self.assertEqual(list(after.values()), [record(1)])
         nearest = {answer.contact for answer in before.answers[:20]}
         self.assertTrue(nearest <= {answer.contact for answer in after.answers})
@@ -213,7 +231,7 @@ class ContractMixin(ContactsMixin):
         """
         self.put(self.one, 1, self.get(self.one))
         for alpha in (1, 4, 40):
-            read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, alpha=alpha))
+            read = self.wait(self.two.get_mutable(self.public_key, self.salt, alpha=alpha))
             self.assertEqual(list(read.values()), [record(1)])
             self.assertGreaterEqual(len(read.answers), 20)
 
@@ -223,7 +241,7 @@ class ContractMixin(ContactsMixin):
         mainline reads, but not all.
         """
         everybody = [answer.contact for answer in self.get(self.two).answers]
-        read = self.wait(self.two.get_mutable(PUBLIC_KEY, SALT, width=12))
+        read = self.wait(self.two.get_mutable(self.public_key, self.salt, width=12))
         nearest = [answer.contact for answer in read.answers]
         self.assertGreaterEqual(len(nearest), 12)
         self.assertEqual(nearest, everybody[: len(nearest)])
@@ -266,7 +284,7 @@ class ContractMixin(ContactsMixin):
         for read_back in (True, False):
             dht = self.forgetting()
             placement = Placement(record(1)[:32], classify)
-            put = dht.put_mutable(SEED, SALT, record(1), placement, read, read_back=read_back)
+            put = dht.put_mutable(self.seed, self.salt, record(1), placement, read, read_back=read_back)
             result = self.wait(put)
             if read_back:
                 self.assertEqual(result.stored, ())
@@ -301,7 +319,7 @@ class ContractMixin(ContactsMixin):
         """
         read = self.get(self.one)
         waiting = [
-            self.one.put_mutable(SEED, SALT, record(n), Placement(record(n)[:32], classify), read)
+            self.one.put_mutable(self.seed, self.salt, record(n), Placement(record(n)[:32], classify), read)
             for n in range(10)
         ]
         for each in waiting:
@@ -324,20 +342,20 @@ class ContractMixin(ContactsMixin):
         The highest sequence number wins on the 8 nearest nodes; an acceptance counts as
         stored, since the nodes had no value or an older one.
         """
-        first = self.wait(self.one.put_latest(SEED, b"old", 1_700_000_000_000_000))
+        first = self.wait(self.one.put_latest(self.seed, b"old", 1_700_000_000_000_000))
         self.assertEqual(len(first.stored), 8)
         self.assertEqual((first.acknowledged, first.refused, first.unanswered), ((), (), ()))
-        second = self.wait(self.two.put_latest(SEED, b"new", 1_700_000_000_000_001))
+        second = self.wait(self.two.put_latest(self.seed, b"new", 1_700_000_000_000_001))
         # Each of the two may be near, but does not query itself.
         self.assertGreaterEqual(len(set(second.stored) & set(first.stored)), 7)
-        read = self.wait(self.one.get_mutable(PUBLIC_KEY))
+        read = self.wait(self.one.get_mutable(self.public_key))
         self.assertEqual(next(iter(read.values())), b"new")
         latest = read.latest()
         self.assertEqual((latest.value, latest.seq), (b"new", 1_700_000_000_000_001))
-        late = self.wait(self.two.put_latest(SEED, b"older", 5))
+        late = self.wait(self.two.put_latest(self.seed, b"older", 5))
         self.assertEqual({code for _, code in late.refused}, {302})
         self.assertEqual((len(late.refused), late.stored), (8, ()))
-        again = self.wait(self.two.put_latest(SEED, b"new", 1_700_000_000_000_001, copies=3))
+        again = self.wait(self.two.put_latest(self.seed, b"new", 1_700_000_000_000_001, copies=3))
         self.assertEqual(len(again.stored), 3)
 
     def test_put_latest_cas(self) -> None:
@@ -345,11 +363,11 @@ class ContractMixin(ContactsMixin):
         With C{cas} only that sequence number is replaced.
         """
         read = self.get(self.one)
-        self.wait(self.one.put_latest(SEED, b"one", 1, SALT, read=read))
-        refused = self.wait(self.two.put_latest(SEED, b"two", 2, SALT, cas=5))
+        self.wait(self.one.put_latest(self.seed, b"one", 1, self.salt, read=read))
+        refused = self.wait(self.two.put_latest(self.seed, b"two", 2, self.salt, cas=5))
         self.assertEqual({code for _, code in refused.refused}, {301})
         self.assertGreaterEqual(len(refused.refused), 7)
-        put = self.wait(self.two.put_latest(SEED, b"two", 2, SALT, cas=1))
+        put = self.wait(self.two.put_latest(self.seed, b"two", 2, self.salt, cas=1))
         self.assertGreaterEqual(len(put.stored), 7)
         latest = self.get(self.one).latest()
         self.assertEqual((latest and latest.value), b"two")
@@ -359,11 +377,11 @@ class ContractMixin(ContactsMixin):
         Of different values the one with the highest sequence number is the latest, and
         each is returned with its number.
         """
-        read = self.wait(self.one.get_mutable(PUBLIC_KEY))
+        read = self.wait(self.one.get_mutable(self.public_key))
         self.assertIsNone(read.latest())
         for seq, copies in ((1, 8), (2, 5), (3, 2)):
-            self.wait(self.one.put_latest(SEED, b"%d" % seq, seq, read=read, copies=copies))
-        read = self.wait(self.two.get_mutable(PUBLIC_KEY))
+            self.wait(self.one.put_latest(self.seed, b"%d" % seq, seq, read=read, copies=copies))
+        read = self.wait(self.two.get_mutable(self.public_key))
         self.assertEqual(
             sorted({(a.seq, a.value) for a in read.answers if a.seq}), [(1, b"1"), (2, b"2"), (3, b"3")]
         )
@@ -376,16 +394,16 @@ class ContractMixin(ContactsMixin):
         read = self.get(self.one)
         placement = Placement(bytes(32), classify)
         for call in (
-            lambda: self.one.put_mutable(SEED, SALT, bytes(997), placement, read),
-            lambda: self.one.put_mutable(SEED, bytes(65), b"value", placement, read),
-            lambda: self.one.put_mutable(bytes(32), SALT, b"value", placement, read),
-            lambda: self.one.put_mutable(SEED, SALT, b"value", placement, read, 2**63),
-            lambda: self.one.get_mutable(PUBLIC_KEY, bytes(65)),
+            lambda: self.one.put_mutable(self.seed, self.salt, bytes(997), placement, read),
+            lambda: self.one.put_mutable(self.seed, bytes(65), b"value", placement, read),
+            lambda: self.one.put_mutable(bytes(32), self.salt, b"value", placement, read),
+            lambda: self.one.put_mutable(self.seed, self.salt, b"value", placement, read, 2**63),
+            lambda: self.one.get_mutable(self.public_key, bytes(65)),
             lambda: self.one.get_mutable(bytes(31)),
-            lambda: self.one.put_latest(SEED, bytes(997), 1),
-            lambda: self.one.put_latest(SEED, b"value", -1),
-            lambda: self.one.put_latest(SEED, b"value", 1, cas=2**63),
-            lambda: self.one.put_latest(SEED, b"value", 1, b"other salt", read=read),
+            lambda: self.one.put_latest(self.seed, bytes(997), 1),
+            lambda: self.one.put_latest(self.seed, b"value", -1),
+            lambda: self.one.put_latest(self.seed, b"value", 1, cas=2**63),
+            lambda: self.one.put_latest(self.seed, b"value", 1, b"other salt", read=read),
             lambda: self.one.get_immutable(bytes(19)),
             lambda: self.one.get_peers(bytes(21)),
             lambda: self.one.announce_peer(bytes(20), 65536),
@@ -402,7 +420,7 @@ class ContractMixin(ContactsMixin):
         """
         value = bytes(996)
         read = self.get(self.one)
-        self.wait(self.one.put_mutable(SEED, SALT, value, Placement(bytes(32), classify), read))
+        self.wait(self.one.put_mutable(self.seed, self.salt, value, Placement(bytes(32), classify), read))
         self.assertEqual(list(self.get(self.two).values()), [value])
 
     def test_immutable(self) -> None:
@@ -421,8 +439,8 @@ class ContractMixin(ContactsMixin):
         Wrong arguments are refused by the call itself.
         """
         host = self.served_address()[0]
-        self.assertRaises(ValueError, self.one.ask_node, host, 0, PUBLIC_KEY, SALT)
-        self.assertRaises(ValueError, self.one.ask_node, host, 65536, PUBLIC_KEY, SALT)
+        self.assertRaises(ValueError, self.one.ask_node, host, 0, self.public_key, self.salt)
+        self.assertRaises(ValueError, self.one.ask_node, host, 65536, self.public_key, self.salt)
         self.assertRaises(ValueError, self.one.ask_node, host, 6881, b"short")
 
 
@@ -482,9 +500,48 @@ class NodeTestCase(SynchronousTestCase):
         return member
 
 
-class NodeContractTests(NodeTestCase, ContractMixin):
+class NodeContactsTests(NodeTestCase, ContactsMixin):
     """
-    Nodes over IPv4.
+    What carries addresses, over IPv4.
+    """
+
+
+class TogetherTests(NodeTestCase, SlotMixin):
+    """
+    The other tests of the contract, over IPv4.
+    """
+
+    def test_contract(self) -> None:
+        """
+        The contract is kept by two nodes, in one test after the other, with another key for
+        each: to start a network for each takes longer than the tests.
+        """
+        tests: dict[str, Callable[[Any], None]] = {
+            name: test for name, test in vars(ContractMixin).items() if name.startswith("test_")
+        }
+        # It lets all nodes stop storing.
+        del tests["test_read_back"]
+        self.assertGreater(len(tests), 20)
+        for name, test in tests.items():
+            self.seed = sha256(name.encode()).digest()
+            self.public_key = crypto_sign_seed_keypair(self.seed)[0]
+            self.network.udp.advance(20.0)
+            try:
+                test(self)
+            except Exception as error:
+                raise AssertionError(name) from error
+
+    def test_read_back(self) -> None:
+        """
+        Nodes that accept a value without storing it have only acknowledged it.
+        """
+        read_back: Callable[[Any], None] = ContractMixin.test_read_back
+        read_back(self)
+
+
+class NodeTests(NodeTestCase, SlotMixin):
+    """
+    What only nodes do, over IPv4.
     """
 
     def test_alpha_bounds(self) -> None:
@@ -573,9 +630,16 @@ class IPv6ContactsTests(NodeTestCase, ContactsMixin):
 
 
 @thorough
-class IPv6NodeContractTests(NodeContractTests):
+class NodeContractTests(NodeTestCase, ContractMixin):
     """
-    The whole contract over IPv6 only.
+    The whole contract over IPv4, with a network for each test.
+    """
+
+
+@thorough
+class IPv6NodeContractTests(NodeTests, ContractMixin):
+    """
+    The same over IPv6 only.
     """
 
     families = "6"

@@ -158,6 +158,7 @@ class SlotReadTests(VastTestCase):
         self.assertGreaterEqual(fmean(all_of_them), 0.95)
         self.assertGreaterEqual(min(all_of_them), 0.85)
 
+    @thorough
     def test_most_are_silent(self) -> None:
         """
         With 60 % silent nodes: 99 % of the 12 nearest, 85 % of the 32.
@@ -173,6 +174,7 @@ class SlotReadTests(VastTestCase):
         inner, _ = self.recall(sized(3, 40), PATIENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
+    @thorough
     def test_constant_round_trips(self) -> None:
         """
         If round trips do not vary, nothing is missed.
@@ -238,6 +240,7 @@ class FoundByAnotherTests(VastTestCase):
         self.assertTrue(self.wait(one.announce_peer(info_hash, 4433)).stored, where)
         self.assertEqual(self.wait(two.get_peers(info_hash)), {(member_host(2), 4433)}, where)
 
+    @thorough
     def test_healthy(self) -> None:
         """
         No node is silent.
@@ -258,6 +261,7 @@ class FoundByAnotherTests(VastTestCase):
         for secure in (0.1, 0.5):
             self.check(silent=0.35, secure=secure)
 
+    @thorough
     def test_crowded_networks(self) -> None:
         """
         50 nodes in each /24, two on each address; one of ten ids is valid.

@@ -102,14 +102,14 @@ class SilenceTests(SynchronousTestCase):
         the death of the rest does.
         """
         for seed in range(sized(1, 3)):
-            self.build(60, seed)
+            self.build(40, seed)
             udp = self.network.udp
-            udp.dead = {self.network.host(number) for number in range(20, 60)}
+            udp.dead = {self.network.host(number) for number in range(15, 40)}
             self.network.result(self.node.get_mutable(PUBLIC_KEY, SALT))
             udp.advance(HARD_TIMEOUT + 0.1)
             self.assertGreater(self.node.krpc.counters["timeouts"], SILENCE, f"seed {seed}")
             self.assertEqual(self.lost, 0, f"seed {seed}")
-            udp.dead = {self.network.host(number) for number in range(60) if number != 1}
+            udp.dead = {self.network.host(number) for number in range(40) if number != 1}
             for _ in range(3):
                 outcome(self.node.get_mutable(PUBLIC_KEY, SALT))
                 udp.advance(3.0)

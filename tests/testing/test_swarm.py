@@ -24,14 +24,14 @@ SEEDS = range(sized(1, 3))
 #: Prints all that the members of a swarm notice, with the peer ids.
 TRACE = """
 from dtt.testing.swarm import VirtualSwarm
-swarm = VirtualSwarm(members=4, seed=7)
+swarm = VirtualSwarm(members=3, seed=7)
 swarm.advance(5)
 swarm.topics[0].broadcast(b"hello")
 swarm.cut(0, 1)
 swarm.advance(25)
 swarm.crash(2)
 swarm.advance(25)
-for member in range(4):
+for member in range(3):
     for event in swarm.events(member):
         print(member, event)
 swarm.close()
@@ -81,7 +81,7 @@ class VirtualSwarmTests(SynchronousTestCase):
         The same seed gives the same ids and events.
         """
         output = self.trace()
-        self.assertGreater(len(output.splitlines()), 40)
+        self.assertGreater(len(output.splitlines()), 20)
         self.assertEqual(self.trace(), output)
 
     @thorough
@@ -121,10 +121,10 @@ class VirtualSwarmTests(SynchronousTestCase):
             swarm = self.swarm(seed=seed)
             swarm.advance(5)
             swarm.cut(0, 1)
-            swarm.advance(120)
             ids = [tracker.peer_id for tracker in swarm.trackers]
-            self.assertNotIn(ids[1], swarm.topics[0].neighbors(), f"seed {seed}")
-            self.assertNotIn(ids[0], swarm.topics[1].neighbors(), f"seed {seed}")
+            for one, other in ((0, 1), (1, 0)):
+                lost = swarm.until(lambda: ids[other] not in swarm.topics[one].neighbors(), 120)  # noqa: B023
+                self.assertTrue(lost, f"seed {seed}")
             swarm.topics[0].broadcast(b"the long way")
             swarm.advance(2)
             self.assertEqual(swarm.heard(1), [b"the long way"], f"seed {seed}")
@@ -143,9 +143,8 @@ class VirtualSwarmTests(SynchronousTestCase):
         swarm = self.swarm(2)
         swarm.cut(0, 1)
         swarm.topics[0].broadcast(b"lost")
-        swarm.advance(120)
+        self.assertTrue(swarm.until(lambda: not swarm.joined(), 120))
         self.assertEqual(swarm.heard(1), [])
-        self.assertFalse(swarm.joined())
 
     def test_stop(self) -> None:
         """
@@ -168,8 +167,7 @@ class VirtualSwarmTests(SynchronousTestCase):
         crashed = swarm.trackers[2].peer_id
         swarm.crash(2)
         self.assertIn(crashed, swarm.topics[0].neighbors())
-        swarm.advance(120)
-        self.assertNotIn(crashed, swarm.topics[0].neighbors())
+        self.assertTrue(swarm.until(lambda: crashed not in swarm.topics[0].neighbors(), 120))
 
     def test_add(self) -> None:
         """

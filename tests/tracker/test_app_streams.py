@@ -33,7 +33,7 @@ class EndpointTests(SynchronousTestCase):
         self.assertTrue(self.internet.until(lambda: all(member.neighbors for member in members), 30))
         return members
 
-    def exchange(self, one: Member, other: Member, size: int = 300_000) -> Any:
+    def exchange(self, one: Member, other: Member, size: int = 100_000) -> Any:
         """
         Open a stream from C{one} to C{other}, send bytes both ways, and return the client.
         """
@@ -41,12 +41,12 @@ class EndpointTests(SynchronousTestCase):
         port = self.successResultOf(other.tracker.server_endpoint(b"app/1").listen(server))
         endpoint = one.tracker.client_endpoint(other.tracker.peer_id, b"app/1")
         connecting = endpoint.connect(Recorders())
-        self.internet.advance(5)
+        self.internet.advance(1)
         client: Any = self.successResultOf(connecting)
         self.assertEqual(server.peers[0].peer_id, one.tracker.peer_id)
         client.transport.write(bytes(size))
         server.made[0].transport.write(b"hello")
-        self.internet.advance(10)
+        self.internet.advance(2)
         self.assertEqual((len(server.made[0].received), client.received), (size, b"hello"))
         port.stopListening()
         return client

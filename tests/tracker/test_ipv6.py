@@ -16,7 +16,7 @@ from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
 from tests.tracker.common import fixed_chance
 
-NODES = 12
+NODES = 8
 
 
 class DualStackTests(SynchronousTestCase):

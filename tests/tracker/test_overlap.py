@@ -119,6 +119,7 @@ class HealthySwarmTests(OverlapCase):
         self.assertLessEqual(self.changes(members), 2)
         self.assertLess(sum(self.membership.values()) / len(members) / minutes, 10)
 
+    @thorough
     def test_ordinary_traffic(self) -> None:
         """A message every ten seconds."""
         self.assert_quiet(lambda members: [(members[number], 40.0) for number in range(4)])
@@ -135,12 +136,13 @@ class HealthySwarmTests(OverlapCase):
         """With a message every five minutes, records may list older ones only."""
         self.assert_quiet(lambda members: [(members[0], 300.0), (members[1], 290.0)])
 
+    @thorough
     def test_newcomer(self) -> None:
         """
         A newcomer does not take what was sent before it joined for the traffic of another
         part: it does not join anybody after it has found neighbours.
         """
-        members = self.swarm(range(sized(6, 8)), bubble_merge=BubbleMergeConfig(enabled=False))
+        members = self.swarm(range(8), bubble_merge=BubbleMergeConfig(enabled=False))
         self.talk([(members[0], 10.0)], 120)
         (newcomer,) = self.swarm([8], bubble_merge=BubbleMergeConfig(enabled=False))
         self.advance(20)

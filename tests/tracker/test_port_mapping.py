@@ -140,7 +140,7 @@ class TrackersTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Start a DHT of 12 nodes.
+        Start a DHT of 8 nodes.
         """
         fixed_chance(self)
         self.net = MachineNetwork(HeapClock(), latency=0.02, rng=Random(1))
@@ -149,7 +149,7 @@ class TrackersTests(SynchronousTestCase):
         self.events: list[list[Event]] = []
         self.routers = {OWN: (ROUTER, OWN)}
         self.patch(port_mapping, "find_router", self.routers.get)
-        for number in range(1, 13):
+        for number in range(1, 9):
             node = DHTNode(
                 self.net.reactor(f"45.{number}.0.1"),
                 port=6881,

@@ -57,7 +57,7 @@ class TrackerTestCase(SynchronousTestCase):
     A network with a closed DHT, and trackers on separate machines.
     """
 
-    dht_nodes = 8
+    dht_nodes = 5
 
     def setUp(self) -> None:
         """Start the DHT."""
@@ -201,7 +201,8 @@ class MeetingTests(TrackerTestCase):
         self.assertTrue(self.of(one, RecordFound))
         target = mutable_target(one.peer_id)
         self.assertEqual(
-            [node.responder.items.get(target, self.clock.seconds()) for node in self.nodes], [None] * 8
+            [node.responder.items.get(target, self.clock.seconds()) for node in self.nodes],
+            [None] * len(self.nodes),
         )
         self.stop(one, two)
 

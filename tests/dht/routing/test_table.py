@@ -349,7 +349,7 @@ class RoutingTableTests(SynchronousTestCase):
                 for _ in range(300)
             ]
             pool += [Contact(rng.choice(pool).node_id, f"10.0.1.{n}", 1) for n in range(50)]
-            for step in range(sized(1000, 5000)):
+            for step in range(sized(500, 5000)):
                 match rng.randrange(3):
                     case 0:
                         table.failed(rng.choice(pool))

@@ -140,8 +140,8 @@ class ScenarioTests(SynchronousTestCase):
 
     def test_skew(self) -> None:
         """A newcomer whose clock is 10 min off joins, and is warned."""
-        # Reports about clocks come within half a minute.
-        self.patch(faults, "_SETTLED", 30.0)
+        # Reports about clocks come within twenty seconds.
+        self.patch(faults, "_SETTLED", 20.0)
         result = self.run_small("skew-10min", 2, 0)
         self.all_within(result, 10, "skewed")
         self.assertGreater(result.events["clock.skewed"], 0)

@@ -17,6 +17,7 @@ import dtt
 from dtt.testing.simulate.members import Member, parts
 from dtt.testing.simulate.setting import Setting
 from dtt.testing.simulate.world import World
+from tests.sweeps import thorough
 from tests.tracker.common import without_iroh
 
 SMALL = Setting(nodes=100)
@@ -27,12 +28,12 @@ from dtt.testing.simulate.setting import Setting
 from dtt.testing.simulate.world import World
 from dtt.transport.iroh import bindings
 bindings.unavailable_reason = lambda: ""
-with World(Setting(nodes=100), seed=3) as world:
+with World(Setting(nodes=60), seed=3) as world:
     for _ in range(2):
         world.start(world.member())
     world.until(world.all_joined, 30)
     world.members[0].runner.broadcast(b"hello")
-    world.advance(5)
+    world.advance(2)
     print(world.digest())
 """
 
@@ -97,6 +98,7 @@ class WorldTests(SynchronousTestCase):
             self.assertIn(b"hello", members[1].heard)
             self.assertIn(b"hello", members[2].heard)
 
+    @thorough
     def test_sleep(self) -> None:
         """A member that sleeps is missed, and is one of them again some time after it wakes elsewhere."""
         with World(SMALL, seed=2) as world:

@@ -14,6 +14,7 @@ from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.transport.streams.connection import StreamsConnection
 from dtt.transport.streams.transport import StreamsTransport
 from dtt.wire.addresses import STREAMS, PeerAddress
+from tests.sweeps import sized
 from tests.transport.streams.common import CAROL, Stranger, StreamsTestCase
 
 
@@ -51,7 +52,7 @@ class HandshakesTests(StreamsTestCase):
         networks, keep no honest peer out.
         """
         hello = bytes.fromhex("1603010200010001fc0303")
-        for networks, speak in ((1, b""), (4, b""), (4, hello)):
+        for networks, speak in ((4, hello), (1, b""), (4, b""))[: sized(1, 3)]:
             self.setUp()
             served, attackers = self.attack(cycle(f"198.51.{n}.1" for n in range(networks)), speak)
             self.assertEqual(served, 20, f"{networks} {speak!r}")
