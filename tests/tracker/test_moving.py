@@ -25,7 +25,7 @@ from tests.sweeps import sized, thorough
 from tests.tracker.common import fixed_chance
 
 #: The number of DHT nodes, each in a network of its own.
-NODES = sized(8, 24)
+NODES = sized(8, 12)
 
 
 class Heard:
