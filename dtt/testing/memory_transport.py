@@ -354,31 +354,31 @@ class MemoryPeerTransport:
         """Connect to a peer, unless a connection exists."""
         if peer_id == self.peer_id:
             return fail(DialFailed("own key"))
-        if self.multiplexer.is_connected(peer_id):
+        if self.multiplexer.table.is_connected(peer_id):
             return succeed(None)
         if not self._listening:
             return fail(DialFailed("stopped"))
         try:
-            self.multiplexer.check_dial(self._dials.is_full(peer_id))
+            self.multiplexer.table.check_dial(self.multiplexer.reports, self._dials.is_full(peer_id))
         except NoRoom as error:
             return fail(error)
         return self._dials.dial(peer_id, direct_addresses(addresses, *self.kinds))
 
     def is_connected(self, peer_id: PeerId) -> bool:
         """Is there a connection to this peer?"""
-        return self.multiplexer.is_connected(peer_id)
+        return self.multiplexer.table.is_connected(peer_id)
 
     def path(self, peer_id: PeerId) -> LinkPath | None:
         """
         Return how the peer is reached; C{None} if it is not connected.
         """
-        return self.multiplexer.path(peer_id)
+        return self.multiplexer.table.path(peer_id)
 
     def connections_used(self) -> tuple[int, int]:
         """
         Return how many connections serve their peers, and how many may at most.
         """
-        return self.multiplexer.connections_used()
+        return self.multiplexer.table.used()
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """Send a message to a connected peer; false if it is not accepted."""

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from dtt.deferreds import cancel_if_active
 from dtt.errors import NoRoom
-from dtt.interfaces import ITopicLinks, PeerId
+from dtt.interfaces import ITopicLinks, LinkPath, PeerId
 from dtt.net.networks import most_dispensable
 from dtt.transport.backpressure import SendQueue, Writers
 from dtt.transport.dialing import MAX_DIALS
@@ -170,6 +170,19 @@ class ConnectionTable(Generic[LinkT]):
             return True
         serving = [link for link in self.links.values() if not link.closing]
         return len(serving) < self._max_connections or not all(map(self._uses_of, serving))
+
+    def is_connected(self, peer_id: PeerId) -> bool:
+        """
+        Return whether the peer has a current connection.
+        """
+        return peer_id in self.current
+
+    def path(self, peer_id: PeerId) -> LinkPath | None:
+        """
+        Return how the peer is reached; C{None} if it is not connected.
+        """
+        link = self.current.get(peer_id)
+        return None if link is None else link.connection.path
 
     def check_dial(self, reports: Reports, dials_full: bool) -> None:
         """

@@ -162,7 +162,7 @@ class LinkTests(SynchronousTestCase):
         Without room for a connection a peer is not dialled, and is not blamed: it is
         reached as soon as there is room.
         """
-        table = self.a.transport.multiplexer._table
+        table = self.a.transport.multiplexer.table
         self.patch(table, "_max_connections", 0)
         self.on_a.join([self.b.peer_id])
         advance(self.clock, 1)

@@ -276,7 +276,7 @@ class HostileTests(NATTestCase):
                 sockets = [(victim, internet.rng.randrange(1, 65536)) for _ in range(4)]
                 for member in members:
                     streams.multiplexer.ask_for(member.tracker.peer_id, attacker.topic.topic_id, sockets)
-                    for link in streams.multiplexer._table.current.values():
+                    for link in streams.multiplexer.table.current.values():
                         number = link.channels.sending(attacker.topic.topic_id)
                         if number is not None:
                             asker = PeerKey(internet.rng.randbytes(32)).peer_id

@@ -741,7 +741,7 @@ class ContractMixin(_Base):
         """
         b: Any = self.b
         connections = b.peers if isinstance(b, IrohTransport) else b.multiplexer
-        self.patch(connections._table, "_max_connections", 2)
+        self.patch(connections.table, "_max_connections", 2)
         others = [self.net.transport(n) for n in range(3, 7)]
         self.open(self.b, *others)
         for other in others[:3]:
@@ -883,7 +883,7 @@ class AdmissionMixin(ContractMixin):
         """
         For each connection of C{transport}: whether it dialled.
         """
-        return [link.connection.opened_by_us for link in self.multiplexer(transport)._table.links.values()]
+        return [link.connection.opened_by_us for link in self.multiplexer(transport).table.links.values()]
 
     def multiplexer(self, transport: Transport) -> Multiplexer:
         """

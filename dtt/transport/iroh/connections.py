@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dtt.counters import snake_case
 from dtt.deferreds import cancel_if_active
-from dtt.interfaces import ITopicLinks, LinkPath, PeerId
+from dtt.interfaces import ITopicLinks, PeerId
 from dtt.transport.iroh.admission import Admission
 from dtt.transport.iroh.connection import QuicConnection
 from dtt.transport.iroh.gate import MAX_OUTGOING, Gate, Waiting
@@ -79,6 +79,7 @@ class Peers:
     The connections and topics of one iroh transport.
 
     @ivar counters: events by name.
+    @ivar table: the connections and the topics.
     @ivar writers: callers waiting for slow readers.
     @ivar own_id: our peer id (32 bytes).
     @ivar reports: counts and reports limits.
@@ -111,10 +112,10 @@ class Peers:
         self._admission = Admission(settings.require_secret)
         self._gate = Gate(clock, self._not_proved)
         self._on_gone = on_gone
-        self._table: ConnectionTable[_Link] = ConnectionTable(
+        self.table: ConnectionTable[_Link] = ConnectionTable(
             clock, counters, lambda link: link.used, self._retired, settings.max_connections
         )
-        self.writers = self._table.writers
+        self.writers = self.table.writers
         # The next check of replaced connections, by peer.
         self._watches: dict[PeerId, IDelayedCall] = {}
 
@@ -129,17 +130,17 @@ class Peers:
         @param links: receives the topic's events.
         @raise ValueError: the topic is already open.
         """
-        self._table.open_topic(topic_id, links)
+        self.table.open_topic(topic_id, links)
         self._admission.open_topic(topic_id, secret_hash, self.connections())
 
     def close_topic(self, topic_id: bytes) -> None:
         """
         Close a topic on all connections; does nothing if it is not open.
         """
-        if self._table.topics.pop(topic_id, None) is None:
+        if self.table.topics.pop(topic_id, None) is None:
             return
         self._gate.forget(topic_id=topic_id)
-        for link in tuple(self._table.links.values()):
+        for link in tuple(self.table.links.values()):
             link.refused.discard(topic_id)
             if not link.closing:
                 link.connection.finish(topic_id)
@@ -151,36 +152,11 @@ class Peers:
         End the topic's use of all connections to the peer.
         """
         self._gate.forget(peer_id, topic_id)
-        for link in self._table.serving(peer_id):
+        for link in self.table.serving(peer_id):
             link.connection.finish(topic_id)
             self._end_use(link, topic_id, UNUSED)
 
     # Sending
-
-    def is_connected(self, peer_id: PeerId) -> bool:
-        """
-        Return whether the peer has a current connection.
-        """
-        return peer_id in self._table.current
-
-    def path(self, peer_id: PeerId) -> LinkPath | None:
-        """
-        Return how the peer is reached; C{None} if it is not connected.
-        """
-        link = self._table.current.get(peer_id)
-        return None if link is None else link.connection.path
-
-    def check_dial(self, dials_full: bool) -> None:
-        """
-        Check the limits before a dial; see L{ConnectionTable.check_dial}.
-        """
-        self._table.check_dial(self.reports, dials_full)
-
-    def connections_used(self) -> tuple[int, int]:
-        """
-        Return how many connections serve their peers, and how many may at most.
-        """
-        return self._table.used()
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
@@ -193,8 +169,8 @@ class Peers:
         """
         if len(message) >= self.max_message_size:
             raise ValueError(f"message of {len(message)} bytes; the maximum is {self.max_message_size - 1}")
-        link = self._table.current.get(peer_id)
-        if link is None or topic_id not in self._table.topics:
+        link = self.table.current.get(peer_id)
+        if link is None or topic_id not in self.table.topics:
             return False
         if not self._admission.admits(peer_id, topic_id):
             link.connection.prove(topic_id)
@@ -215,24 +191,24 @@ class Peers:
         @return: whether there is room for it.
         """
         peer_id = connection.peer_id
-        links = self._table.serving(peer_id)
+        links = self.table.serving(peer_id)
         if len(links) >= MAX_PER_PEER:
             self.counters["closed_replaced"] += 1
-            self._table.close(links[0])
-        elif not self._table.make_room():
+            self.table.close(links[0])
+        elif not self.table.make_room():
             self.reports.limit("refused_too_many_connections", "connections", self._max_connections)
             self.reports.refused(peer_id, "too many connections")
             return False
         link = _Link(connection, self._clock.seconds())
-        replaced = self._table.add(link)
-        if len(self._table.links) > self._max_connections + MAX_CLOSING:
-            oldest = next(each for each in self._table.links.values() if each.closing)
+        replaced = self.table.add(link)
+        if len(self.table.links) > self._max_connections + MAX_CLOSING:
+            oldest = next(each for each in self.table.links.values() if each.closing)
             oldest.connection.abort("did not close in time")
         self._schedule_close(link, FIRST_USE)
         if replaced is None:
-            self._table.peer_connected(peer_id)
+            self.table.peer_connected(peer_id)
         else:
-            self._table.current[peer_id] = link
+            self.table.current[peer_id] = link
             self._watch(peer_id)
             self.writers.check()
         return True
@@ -244,8 +220,8 @@ class Peers:
 
         @return: whether the topic is open.
         """
-        known = topic_id in self._table.topics
-        link = self._table.links.get(connection)
+        known = topic_id in self.table.topics
+        link = self.table.links.get(connection)
         if known and link is not None and link.fresh and not link.closing:
             link.fresh = False
             self._schedule_close(link, UNUSED)
@@ -285,11 +261,11 @@ class Peers:
             # Handle the messages before it first: replies to them must not follow the Disconnect.
             self.messages_received(connection, topic_id, messages[:-1])
             messages = [last]
-        links = self._table.topics.get(topic_id)
+        links = self.table.topics.get(topic_id)
         if links is None:
             self.counters["received_unknown_topic"] += len(messages)
             return
-        link = self._table.links.get(connection)
+        link = self.table.links.get(connection)
         if not self._admission.admits(connection.peer_id, topic_id):
             self._hold(link, connection, topic_id, messages)
             return
@@ -312,21 +288,21 @@ class Peers:
         """
         if reason not in ("", "cancelled"):
             self.counters["closed_" + snake_case(reason)] += 1
-            link = self._table.links.get(connection)
+            link = self.table.links.get(connection)
             if link is not None and not link.closing:
                 heard = max(link.heard, self._clock.seconds() - IDLE_LIMIT)
-                self._table.link_broken(link.peer_id, link.used, heard, reason)
-        self._table.remove(connection)
-        if not self._table.links:
+                self.table.link_broken(link.peer_id, link.used, heard, reason)
+        self.table.remove(connection)
+        if not self.table.links:
             self._on_gone()
 
     def close_all(self) -> None:
         """
         Close all topics and all connections.
         """
-        for topic_id in tuple(self._table.topics):
+        for topic_id in tuple(self.table.topics):
             self.close_topic(topic_id)
-        self._table.close_all()
+        self.table.close_all()
 
     def abort_all(self) -> None:
         """
@@ -339,7 +315,7 @@ class Peers:
         """
         Return all connections that have not ended.
         """
-        return tuple(link.connection for link in self._table.links.values())
+        return tuple(link.connection for link in self.table.links.values())
 
     # Internals
 
@@ -360,7 +336,7 @@ class Peers:
         """
         Exchange what has waited for a proof.
         """
-        for link in self._table.serving(peer_id):
+        for link in self.table.serving(peer_id):
             link.refused.discard(topic_id)
         waiting = self._gate.release(peer_id, topic_id)
         if waiting is None:
@@ -377,11 +353,11 @@ class Peers:
         self.counters["refused_not_proved"] += 1
         self.counters["received_not_proved"] += len(waiting.incoming)
         self.reports.refused(peer_id, "it has not proved that it knows the secret")
-        for link in self._table.serving(peer_id):
+        for link in self.table.serving(peer_id):
             link.refused.add(topic_id)
             self._schedule_close(link, LINGER)
         if waiting.outgoing:
-            self._table.peer_disconnected(peer_id, (topic_id,))
+            self.table.peer_disconnected(peer_id, (topic_id,))
 
     def _message_passed(self, link: _Link, topic_id: bytes, message: bytes) -> None:
         """
@@ -393,7 +369,7 @@ class Peers:
             link.used.add(topic_id)
             link.fresh = False
             link.connection.prove(topic_id)
-            self._table.keep(link)
+            self.table.keep(link)
 
     def _end_use(self, link: _Link, topic_id: bytes, seconds: float) -> None:
         """
@@ -410,27 +386,27 @@ class Peers:
         Close C{link} after C{seconds}, unless a topic uses it.
         """
         if not link.used:
-            self._table.close_later(link, seconds)
+            self.table.close_later(link, seconds)
 
     def _retired(self, link: _Link) -> None:
         """
         Let the topics of C{link} continue on the peer's remaining connections, if any.
         """
         peer_id = link.peer_id
-        others = self._table.serving(peer_id)
+        others = self.table.serving(peer_id)
         self._admission.connection_ended(peer_id, [other.connection for other in others])
         if others:
-            current = self._table.current[peer_id] = others[-1]
+            current = self.table.current[peer_id] = others[-1]
             for topic_id in link.used - current.used:
                 current.connection.prove(topic_id)
             current.used |= link.used
             if link.used:
-                self._table.keep(current)
+                self.table.keep(current)
             self.writers.check()
         else:
             cancel_if_active(self._watches.pop(peer_id, None))
             self._gate.forget(peer_id)
-            self._table.forget_peer(peer_id, link.used)
+            self.table.forget_peer(peer_id, link.used)
 
     def _watch(self, peer_id: PeerId) -> None:
         watch = self._watches.get(peer_id)
@@ -445,11 +421,11 @@ class Peers:
 
         @param since: when the check was scheduled, in seconds.
         """
-        *replaced, current = self._table.serving(peer_id)
+        *replaced, current = self.table.serving(peer_id)
         if current.heard > since + REPLACED / 2:
             for link in replaced:
                 if link.heard <= since + REPLACED / 2:
                     self.counters["closed_replaced"] += 1
-                    self._table.close(link)
-        if len(self._table.serving(peer_id)) > 1:
+                    self.table.close(link)
+        if len(self.table.serving(peer_id)) > 1:
             self._watch(peer_id)

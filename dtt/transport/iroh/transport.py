@@ -106,7 +106,7 @@ class IrohTransport:
             self._calls,
             bindings,
             self._endpoint,
-            self.peers.is_connected,
+            self.peers.table.is_connected,
             self._dialled,
         )
         self._bound: IrohEndpoint | None = None
@@ -250,12 +250,12 @@ class IrohTransport:
         """
         if peer_id == self.peer_id:
             return fail(DialFailed("own key"))
-        if self.peers.is_connected(peer_id):
+        if self.peers.table.is_connected(peer_id):
             return succeed(None)
         if self._stopped or self._bound is None:
             return fail(DialFailed("stopped" if self._stopped else "not listening"))
         try:
-            self.peers.check_dial(self._dialing.is_full(peer_id))
+            self.peers.table.check_dial(self.peers.reports, self._dialing.is_full(peer_id))
         except NoRoom as error:
             return fail(error)
         direct = [a for a in addresses if isinstance(a, PeerAddress) and a.transport == IROH]
@@ -266,19 +266,19 @@ class IrohTransport:
         """
         Return whether an authenticated connection to the peer exists.
         """
-        return self.peers.is_connected(peer_id)
+        return self.peers.table.is_connected(peer_id)
 
     def path(self, peer_id: PeerId) -> LinkPath | None:
         """
         Return how the peer is reached; C{None} if it is not connected.
         """
-        return self.peers.path(peer_id)
+        return self.peers.table.path(peer_id)
 
     def connections_used(self) -> tuple[int, int]:
         """
         Return how many connections serve their peers, and how many may at most.
         """
-        return self.peers.connections_used()
+        return self.peers.table.used()
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """

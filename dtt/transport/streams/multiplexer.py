@@ -162,6 +162,7 @@ class Multiplexer:
     The connections and topics of one transport.
 
     @ivar counters: events by name, shared with the transport.
+    @ivar table: the connections and the topics.
     @ivar reports: counts and reports limits.
     @ivar services: what application streams can be opened for.
     @ivar on_introduced: an attribute to set: called with the id of a peer that wants to
@@ -190,14 +191,14 @@ class Multiplexer:
         self._clock = clock
         self._own_id = peer_id
         self.counters = counters
-        self._table: ConnectionTable[Link] = ConnectionTable(
+        self.table: ConnectionTable[Link] = ConnectionTable(
             clock, counters, self._uses, self._retired, settings.max_connections
         )
         self._max_connections = settings.max_connections
         self._on_clock = settings.on_clock
         self.max_message_size = settings.max_message_size
         self.reports = Reports(clock, counters, settings.emit)
-        self.writers = self._table.writers
+        self.writers = self.table.writers
         self.services = Services(clock, peer_id, counters)
         # The topic keys, by topic id.
         self._keys: dict[bytes, bytes] = {}
@@ -218,9 +219,9 @@ class Multiplexer:
         @param links: receives the topic's events.
         @raise ValueError: the topic is already open.
         """
-        self._table.open_topic(topic_id, links)
+        self.table.open_topic(topic_id, links)
         key = self._keys[topic_id] = topic_key(topic_id, secret_hash)
-        for link in tuple(self._table.links.values()):
+        for link in tuple(self.table.links.values()):
             if link.channels.topic_opened(topic_id, key):
                 self._open(link, topic_id)
                 # Not now: the caller is not ready for messages until this method returns.
@@ -230,12 +231,12 @@ class Multiplexer:
         """
         Close a topic on all connections; does nothing if it is not open.
         """
-        if self._table.topics.pop(topic_id, None) is None:
+        if self.table.topics.pop(topic_id, None) is None:
             return
         del self._keys[topic_id]
         for peer_id in self._waiting:
             self._stop_waiting(peer_id, topic_id)
-        for link in tuple(self._table.links.values()):
+        for link in tuple(self.table.links.values()):
             self._leave(link, topic_id)
             link.channels.forget(topic_id)
 
@@ -243,46 +244,21 @@ class Multiplexer:
         """
         End the topic's use of all connections to the peer.
         """
-        if peer_id not in self._table.current:
+        if peer_id not in self.table.current:
             return
         self._stop_waiting(peer_id, topic_id)
-        for link in tuple(self._table.links.values()):
+        for link in tuple(self.table.links.values()):
             if link.peer_id == peer_id:
                 self._leave(link, topic_id)
 
     # Sending
 
-    def is_connected(self, peer_id: PeerId) -> bool:
-        """
-        Return whether the peer has a current connection.
-        """
-        return peer_id in self._table.current
-
     def kind_of(self, peer_id: PeerId) -> int | None:
         """
         Return the kind of the peer's current connection, if there is one.
         """
-        link = self._table.current.get(peer_id)
+        link = self.table.current.get(peer_id)
         return None if link is None else link.connection.kind
-
-    def path(self, peer_id: PeerId) -> LinkPath | None:
-        """
-        Return how the peer is reached; C{None} if it is not connected.
-        """
-        link = self._table.current.get(peer_id)
-        return None if link is None else link.connection.path
-
-    def check_dial(self, dials_full: bool) -> None:
-        """
-        Check the limits before a dial; see L{ConnectionTable.check_dial}.
-        """
-        self._table.check_dial(self.reports, dials_full)
-
-    def connections_used(self) -> tuple[int, int]:
-        """
-        Return how many connections serve their peers, and how many may at most.
-        """
-        return self._table.used()
 
     def send(self, peer_id: PeerId, topic_id: bytes, message: bytes) -> bool:
         """
@@ -295,7 +271,7 @@ class Multiplexer:
         """
         if len(message) > self.max_message_size:
             raise ValueError(f"message of {len(message)} bytes; the maximum is {self.max_message_size}")
-        link = self._table.current.get(peer_id)
+        link = self.table.current.get(peer_id)
         if link is None or topic_id not in self._keys:
             return False
         link.borrowed.discard(topic_id)
@@ -317,7 +293,7 @@ class Multiplexer:
         @return: as L{LinkStreams.open}; fails with L{DialFailed} if the peer is not
             connected.
         """
-        link = self._table.current.get(peer_id)
+        link = self.table.current.get(peer_id)
         if link is None:
             return fail(DialFailed("not connected"))
         opening = link.streams.open(name)
@@ -341,7 +317,7 @@ class Multiplexer:
         @param addresses: our UDP addresses, the most likely first.
         """
         asked = 0
-        for link in tuple(self._table.current.values()):
+        for link in tuple(self.table.current.values()):
             number = link.channels.sending(topic_id)
             if number is None or link.connection.unsent:
                 continue
@@ -361,7 +337,7 @@ class Multiplexer:
         @return: its state, or C{None} if there are too many connections.
         """
         peer_id = connection.peer_id
-        if not self._table.make_room():
+        if not self.table.make_room():
             self.reports.limit("refused_too_many_connections", "connections", self._max_connections)
             self.reports.refused(peer_id, "too many connections")
             return None
@@ -374,9 +350,9 @@ class Multiplexer:
             lambda: bool(channels.shared()),
             lambda used: self._streams_changed(link, used),
         )
-        current = self._table.add(link)
+        current = self.table.add(link)
         if current is None:
-            self._table.peer_connected(peer_id)
+            self.table.peer_connected(peer_id)
         elif self._survives(link, current):
             self._schedule_close(current)
             self._take_over(link, current)
@@ -398,19 +374,19 @@ class Multiplexer:
                 for frame in group:
                     if isinstance(frame, Ping):
                         ping = frame
-                    elif link.connection in self._table.links:
+                    elif link.connection in self.table.links:
                         self._control_received(link, frame)
-            elif link.connection in self._table.links:
+            elif link.connection in self.table.links:
                 self._messages_received(link, channel, [cast(Data, frame).message for frame in group])
         # One answer is enough for several, and a peer that reads nothing gets no more of them.
-        if ping is not None and not link.connection.unsent and link.connection in self._table.links:
+        if ping is not None and not link.connection.unsent and link.connection in self.table.links:
             link.connection.send(encode_frame(Pong(ping.payload)))
-        if link.told_clock is not None and link.connection in self._table.links:
+        if link.told_clock is not None and link.connection in self.table.links:
             self._tell_clock(link)
 
     def _messages_received(self, link: Link, channel: int, messages: list[bytes]) -> None:
         topic_id = link.channels.topic_of(channel)
-        links = None if topic_id is None else self._table.topics.get(topic_id)
+        links = None if topic_id is None else self.table.topics.get(topic_id)
         if links is None:
             self.counters["received_not_admitted"] += len(messages)
         else:
@@ -456,7 +432,7 @@ class Multiplexer:
 
     def _rendezvous_received(self, link: Link, frame: Rendezvous) -> None:
         topic_id = link.channels.topic_of(frame.channel)
-        if topic_id is None or topic_id not in self._table.topics:
+        if topic_id is None or topic_id not in self.table.topics:
             self.counters["received_not_admitted"] += 1
             return
         now = self._clock.seconds()
@@ -464,7 +440,7 @@ class Multiplexer:
             if self._introductions.accepts(link.peer_id, frame, now):
                 self.on_introduced(frame.asker, frame.addresses, topic_id)
             return
-        target = self._table.current.get(frame.target)
+        target = self.table.current.get(frame.target)
         channel = (
             None if target is None or frame.target == link.peer_id else target.channels.sending(topic_id)
         )
@@ -481,7 +457,7 @@ class Multiplexer:
         opened.
         """
         key = self._keys.get(topic_id)
-        if key is None or link.connection not in self._table.links:
+        if key is None or link.connection not in self.table.links:
             return
         try:
             kept = link.channels.take_early(topic_id, key)
@@ -498,9 +474,9 @@ class Multiplexer:
         Close the connection to a peer after L{UNASKED_LINGER} seconds, unless a topic
         uses it by then: nobody here has asked for it.
         """
-        link = self._table.current.get(peer_id)
+        link = self.table.current.get(peer_id)
         if link is not None and link.channels.idle() and not self._uses(link):
-            self._table.close_later(link, UNASKED_LINGER)
+            self.table.close_later(link, UNASKED_LINGER)
 
     def connection_lost(self, link: Link, reason: str) -> None:
         """
@@ -509,8 +485,8 @@ class Multiplexer:
         @param reason: the reason, in a few words; C{""} if we requested the end.
         """
         if reason and not link.closing:
-            self._table.link_broken(link.peer_id, self._serves(link), link.heard, reason)
-        self._table.remove(link.connection)
+            self.table.link_broken(link.peer_id, self._serves(link), link.heard, reason)
+        self.table.remove(link.connection)
         link.streams.lost(f"the connection has ended: {reason}" if reason else "the connection has ended")
 
     def close_all(self) -> None:
@@ -519,7 +495,7 @@ class Multiplexer:
         """
         for topic_id in tuple(self._keys):
             self.close_topic(topic_id)
-        self._table.close_all()
+        self.table.close_all()
 
     # Internals
 
@@ -535,7 +511,7 @@ class Multiplexer:
         Make C{link} current, and move the topics of the former current connection to
         it.
         """
-        self._table.current[link.peer_id] = link
+        self.table.current[link.peer_id] = link
         for topic_id in old.channels.shared() | self._waiting.get(link.peer_id, {}).keys():
             self._await_admission(link, topic_id)
         self.writers.check()
@@ -546,17 +522,17 @@ class Multiplexer:
         it: only unused ones are closed.
         """
         peer_id = link.peer_id
-        if self._table.current.get(peer_id) is not link:
+        if self.table.current.get(peer_id) is not link:
             return
-        others = self._table.serving(peer_id)
-        if others and link.connection not in self._table.links:
-            self._table.keep(others[-1])
+        others = self.table.serving(peer_id)
+        if others and link.connection not in self.table.links:
+            self.table.keep(others[-1])
             self._take_over(others[-1], link)
             return
         topic_ids = self._serves(link)
         for waiting in self._waiting.pop(peer_id, {}).values():
             cancel_if_active(waiting.timeout)
-        self._table.forget_peer(peer_id, topic_ids)
+        self.table.forget_peer(peer_id, topic_ids)
 
     def _open(self, link: Link, topic_id: bytes) -> None:
         """
@@ -566,7 +542,7 @@ class Multiplexer:
         if link.closing:
             return
         frames: list[Frame] = [*link.channels.open(topic_id, self._keys[topic_id])]
-        if self._table.current.get(link.peer_id) is link:
+        if self.table.current.get(link.peer_id) is link:
             if frames:
                 frames += self._early(link, topic_id)
             number = link.channels.sending(topic_id)
@@ -623,20 +599,20 @@ class Multiplexer:
 
     def _not_admitted(self, peer_id: PeerId, topic_id: bytes) -> None:
         self.counters["send_not_admitted"] += 1
-        link = self._table.current.get(peer_id)
+        link = self.table.current.get(peer_id)
         if link is not None and topic_id not in link.channels.ours:
             limit = MAX_TOPICS if link.channels.trusted else MAX_UNMATCHED
             self.reports.limit("send_too_many_topics", "topics of one connection", limit)
-        self._table.link_broken(peer_id, (topic_id,), self._clock.seconds() - MAX_WAIT, "not admitted")
+        self.table.link_broken(peer_id, (topic_id,), self._clock.seconds() - MAX_WAIT, "not admitted")
         self.disconnect(peer_id, topic_id)
-        self._table.peer_disconnected(peer_id, (topic_id,))
+        self.table.peer_disconnected(peer_id, (topic_id,))
 
     def _open_blocked(self, link: Link) -> None:
         """
         Send the OPENs that were not allowed before and are now.
         """
         channels = link.channels
-        if not channels.blocked or self._table.current.get(link.peer_id) is not link:
+        if not channels.blocked or self.table.current.get(link.peer_id) is not link:
             return
         channels.blocked = False
         for topic_id, waiting in tuple(self._waiting.get(link.peer_id, {}).items()):
@@ -659,14 +635,14 @@ class Multiplexer:
             self._close_unused(link)
 
     def _close_unused(self, link: Link) -> None:
-        if link.connection in self._table.links and link.channels.idle() and not self._uses(link):
+        if link.connection in self.table.links and link.channels.idle() and not self._uses(link):
             self._schedule_close(link)
 
     def _serves(self, link: Link) -> set[bytes]:
         """
         Return the topics that C{link} carries or is waiting to carry.
         """
-        if self._table.current.get(link.peer_id) is not link:
+        if self.table.current.get(link.peer_id) is not link:
             return link.channels.shared()
         return link.channels.shared() | self._waiting.get(link.peer_id, {}).keys()
 
@@ -682,14 +658,14 @@ class Multiplexer:
         opened for them, and close it if nothing else keeps it.
         """
         if used:
-            self._table.keep(link)
+            self.table.keep(link)
             return
         for topic_id in tuple(link.borrowed):
             self._leave(link, topic_id)
         link.borrowed.clear()
-        if self._table.current.get(link.peer_id) is link:
+        if self.table.current.get(link.peer_id) is link:
             self._close_unused(link)
-        elif link.connection in self._table.links:
+        elif link.connection in self.table.links:
             self._schedule_close(link)
 
     def _use(self, link: Link) -> None:
@@ -697,9 +673,9 @@ class Multiplexer:
         Cancel the scheduled close of C{link}, unless another connection has replaced
         it.
         """
-        if self._table.current.get(link.peer_id) is link:
-            self._table.keep(link)
+        if self.table.current.get(link.peer_id) is link:
+            self.table.keep(link)
 
     def _schedule_close(self, link: Link) -> None:
         if link.linger is None and not link.closing and not link.streams.numbers:
-            self._table.close_later(link, LINGER)
+            self.table.close_later(link, LINGER)

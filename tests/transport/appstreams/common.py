@@ -155,7 +155,7 @@ class Pair:
 
     def link(self, side: int) -> Any:
         """The current connection of one side, as its multiplexer sees it."""
-        return self.mux(side)._table.current[self.sides[1 - side].peer_id]
+        return self.mux(side).table.current[self.sides[1 - side].peer_id]
 
     def serve(self, factory: Any, name: bytes = b"app/1", side: int = 1) -> Any:
         """Serve a name."""

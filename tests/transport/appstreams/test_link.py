@@ -122,7 +122,7 @@ class ConnectionsTests(PairTestCase):
 
     def connections(self) -> list[int]:
         """How many connections each side has."""
-        return [len(self.pair.mux(side)._table.links) for side in (0, 1)]
+        return [len(self.pair.mux(side).table.links) for side in (0, 1)]
 
     def test_duplicate(self) -> None:
         """
@@ -170,7 +170,7 @@ class ConnectionsTests(PairTestCase):
         one, other = self.pair.sides
         one.disconnect(other.peer_id, TOPIC)
         self.pair.advance(5)
-        table = self.pair.mux(1)._table
+        table = self.pair.mux(1).table
         table._max_connections = 1
         self.assertFalse(table.has_room())
         self.assertFalse(table.make_room())

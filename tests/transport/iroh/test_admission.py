@@ -210,7 +210,7 @@ class ExchangeTests(ProvingTestCase):
         self.advance(0.5)
         first = strict.peers.connections()
         result = other._dialing.dial(strict.peer_id, tuple(strict.addresses()))
-        other.peers._table.current.pop(strict.peer_id, None)
+        other.peers.table.current.pop(strict.peer_id, None)
         self.advance(0.5)
         self.successResultOf(result)
         self.assertEqual(len(strict.peers.connections()), 2)

@@ -337,7 +337,7 @@ class EndTests(IrohTestCase):
         At the limit a peer's unused connection may be closed for the next one of the
         same peer, which then is its first.
         """
-        self.patch(self.a.peers._table, "_max_connections", 1)
+        self.patch(self.a.peers.table, "_max_connections", 1)
         raw = RawPeer(self, 2)
         raw.connect(self.a)
         connection = raw.connect(self.a)

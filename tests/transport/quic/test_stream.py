@@ -233,7 +233,7 @@ class StreamTests(SynchronousTestCase):
         self.network.advance(2.0)
         self.assertEqual([m for p, m in self.links[0].messages if p == dave.peer_id], [b"before", b"after"])
         self.assertNotEqual(stream_to(self.alice, dave).getPeer().port, before)
-        links = dave.multiplexer._table.topics[PROBED]
+        links = dave.multiplexer.table.topics[PROBED]
         self.assertEqual([m for _, m in links.messages], [b"back"])  # type: ignore[attr-defined]
 
     def test_much(self) -> None:

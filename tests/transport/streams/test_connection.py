@@ -397,7 +397,7 @@ class ConnectionTests(StreamsTestCase):
         The number of closing connections is limited: beyond it the oldest are aborted.
         """
         self.patch(streams, "MAX_CLOSING", 8)
-        self.patch(self.b.multiplexer._table, "_max_connections", 8)
+        self.patch(self.b.multiplexer.table, "_max_connections", 8)
         for _ in range(40):
             transport: Any = self.stranger().transport
             transport.pauseProducing()
@@ -431,7 +431,7 @@ class ConnectionTests(StreamsTestCase):
         """
         self.share()
         (connection,) = self.a.connections
-        for thing in (self.a, connection, *self.a.multiplexer._table.links.values()):
+        for thing in (self.a, connection, *self.a.multiplexer.table.links.values()):
             text = repr(thing)
             self.assertNotIn(ALICE.seed.hex(), text)
             self.assertNotIn(repr(ALICE.seed), text)

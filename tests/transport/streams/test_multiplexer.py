@@ -263,7 +263,7 @@ class MultiplexerTests(SynchronousTestCase):
         self.multiplexer.connection_lost(one, "by peer")
         self.multiplexer.connection_lost(one, "by peer")
         self.assertEqual(self.links.disconnected, [SMALL])
-        self.assertFalse(self.multiplexer.is_connected(SMALL))
+        self.assertFalse(self.multiplexer.table.is_connected(SMALL))
 
     def test_messages_wait_across_connections(self) -> None:
         """
@@ -327,7 +327,7 @@ class MultiplexerTests(SynchronousTestCase):
         self.multiplexer.disconnect(SMALL, TOPIC)
         self.clock.advance(LINGER)
         self.assertTrue(connection.closed)
-        self.assertFalse(self.multiplexer.is_connected(SMALL))
+        self.assertFalse(self.multiplexer.table.is_connected(SMALL))
         self.assertEqual(self.links.disconnected, [])
 
     def test_read_to_the_end(self) -> None:
