@@ -7,7 +7,7 @@ It imports little, because short commands use nothing else.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 from attrs import frozen
@@ -295,6 +295,17 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def one_topic(command: str, topics: Sequence[str]) -> str | None:
+    """
+    Return the only TOPIC among the arguments of a command; C{None} if there is none.
+
+    @raise usage.UsageError: there is more than one.
+    """
+    if len(topics) > 1:
+        raise usage.UsageError(f"{command} takes one TOPIC, not {len(topics)}")
+    return topics[0] if topics else None
 
 
 def seconds(text: str) -> float:

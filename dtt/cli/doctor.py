@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
-from twisted.python import usage
 
 from dtt.app.options import TopicSettings, TrackerOptions, default_state_dir, topic_to_join
-from dtt.app.usage import terminal_width
+from dtt.app.usage import one_topic, terminal_width
 from dtt.cli import checks_machine, checks_network
 from dtt.cli.commands import FAILED
 from dtt.cli.complaints import print_line
@@ -66,9 +65,7 @@ class DoctorOptions(TrackerOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        if len(topics) > 1:
-            raise usage.UsageError(f"doctor takes one TOPIC, not {len(topics)}")
-        self["topic"] = topics[0] if topics else None
+        self["topic"] = one_topic("doctor", topics)
 
     def run(self) -> int:
         """

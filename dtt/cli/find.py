@@ -19,7 +19,7 @@ from dtt.app.options import (
     warn_without_secret,
 )
 from dtt.app.tickets import read_tickets
-from dtt.app.usage import path_name, seconds, terminal_width, value_of
+from dtt.app.usage import one_topic, path_name, seconds, terminal_width, value_of
 from dtt.cli.commands import NOT_FOUND
 from dtt.cli.complaints import print_line, remark
 from dtt.cli.dht import ClientOptions
@@ -76,9 +76,7 @@ class SlotCommand(ClientOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        if len(topics) > 1:
-            raise usage.UsageError(f"{self.name} takes one TOPIC, not {len(topics)}")
-        self["topic"] = topics[0] if topics else None
+        self["topic"] = one_topic(self.name, topics)
 
     def postOptions(self) -> None:
         """

@@ -11,11 +11,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
-from twisted.python import usage
 
 from dtt.app.options import TopicSettings, naming
 from dtt.app.tickets import read_tickets
-from dtt.app.usage import CommandOptions, path_name, seconds, terminal_width, value_of
+from dtt.app.usage import CommandOptions, one_topic, path_name, seconds, terminal_width, value_of
 from dtt.cli.commands import NOT_FOUND
 from dtt.cli.complaints import print_line
 from dtt.cli.daemon import choose, joined_topics, run_with_daemon
@@ -172,9 +171,7 @@ class PeersOptions(ServiceOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        if len(topics) > 1:
-            raise usage.UsageError(f"peers takes one TOPIC, not {len(topics)}")
-        self["topic"] = topics[0] if topics else None
+        self["topic"] = one_topic("peers", topics)
 
     def prepare(self) -> None:
         """

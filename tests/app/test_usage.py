@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.app.usage import (
     CommandOptions,
     VersionedOptions,
+    one_topic,
     path_name,
     seconds,
     terminal_width,
@@ -242,3 +243,16 @@ class ValueTests(SynchronousTestCase):
             raise ZeroDivisionError
 
         self.assertRaises(ZeroDivisionError, value_of("count", broken), "6")
+
+
+class OneTopicTests(SynchronousTestCase):
+    """
+    Tests for L{one_topic}.
+    """
+
+    def test_at_most_one(self) -> None:
+        """There may be one topic, or none."""
+        self.assertEqual(one_topic("find", ("a b",)), "a b")
+        self.assertIsNone(one_topic("find", ()))
+        error = self.assertRaises(usage.UsageError, one_topic, "find", ("a", "b"))
+        self.assertEqual(str(error), "find takes one TOPIC, not 2")
