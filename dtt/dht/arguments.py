@@ -21,12 +21,14 @@ def check_target(target: bytes) -> None:
         raise ValueError(f"a target must have {ID_SIZE} bytes")
 
 
-def check_port(port: int) -> None:
+def check_port(port: int, lowest: int = 1) -> None:
     """
-    Check the port of an announcement; 0: the source port.
+    Check a port.
+
+    @param lowest: 0 if 0 has a meaning.
     """
-    if not 0 <= port < 0x10000:
-        raise ValueError("a port must be within 0..65535")
+    if not lowest <= port < 0x10000:
+        raise ValueError(f"a port must be within {lowest}..65535")
 
 
 def check_key(public_key: bytes, salt: bytes) -> None:

@@ -290,7 +290,7 @@ class Operations:
         @raise ValueError: an argument has a wrong length, or C{port} is not 1..65535.
         """
         check_key(public_key, salt)
-        check_port(port or -1)
+        check_port(port)
         side = self.side_of(host)
         if side is None:
             return fail(LookupFailed(f"there is no socket for {host}"))
@@ -353,7 +353,7 @@ class Operations:
         @raise ValueError: C{port} is not 0..65535.
         """
         check_target(info_hash)
-        check_port(port)
+        check_port(port, 0)  # 0: the source port
 
         async def announce() -> PutResult:
             return merge_puts(await self._on_each(lambda side: side.client.announce_peer(info_hash, port)))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.dht.arguments import check_immutable, check_key, check_target, item_to_put
+from dtt.dht.arguments import check_immutable, check_key, check_port, check_target, item_to_put
 from dtt.interfaces import MutableRead
 from dtt.krpc.items import MAX_SALT_SIZE, MAX_SEQ, MAX_VALUE_SIZE
 from tests.dht.network import PUBLIC_KEY, SALT, SEED
@@ -53,6 +53,16 @@ class ArgumentTests(SynchronousTestCase):
                 lambda: check_key(bytes(32), bytes(MAX_SALT_SIZE + 1)),
             ],
         )
+
+    def test_port(self) -> None:
+        """
+        A port is 1..65535, or 0 where that has a meaning; the message says which.
+        """
+        self.assertLimits(
+            [lambda: check_port(1), lambda: check_port(65535), lambda: check_port(0, 0)],
+            [lambda: check_port(-1, 0), lambda: check_port(65536)],
+        )
+        self.assertEqual(str(self.assertRaises(ValueError, check_port, 0)), "a port must be within 1..65535")
 
     def test_immutable(self) -> None:
         """

@@ -11,7 +11,6 @@ proved gets nothing.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Container
 
@@ -45,7 +44,7 @@ class QuicEndpoint:
         send: Callable[[bytes, SocketAddress], object],
         counters: Counter[str],
         share: Share,
-        random_bytes: Callable[[int], bytes] = os.urandom,
+        random_bytes: Callable[[int], bytes],
     ) -> None:
         """
         @param clock: schedules timers.
