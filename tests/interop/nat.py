@@ -38,7 +38,7 @@ from time import time
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, FirstError, gatherResults
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall, deferLater, react
@@ -669,7 +669,7 @@ async def measure(
             await swarm.stop()
 
     beside_others = [result for result in results if not result.row.alone for _ in range(runs(result.row))]
-    await gatherResults([turns.run(once, each) for each in beside_others])
+    await gatherResults([turns.run(once, each) for each in beside_others], consumeErrors=True)
     for result in results:
         if result.row.alone:
             for _ in range(runs(result.row)):
@@ -759,16 +759,24 @@ def main(arguments: Sequence[str]) -> None:
             run(reactor, results, lambda row: options.runs, options.together, weather, options.trace)
         )
 
+        interrupted = False
+
         def end() -> Deferred[None]:
             # After an interrupt, too: end all processes, and print what was measured.
+            nonlocal interrupted
+            interrupted = not running.called
             print(table(results, weather), flush=True)
             ended: Deferred[None] = Deferred()
-            running.addErrback(lambda _: None).addCallback(ended.callback)
+            running.addBoth(lambda _: ended.callback(None))
             running.cancel()
             return ended
 
         reactor.addSystemEventTrigger("before", "shutdown", end)
-        await running
+        try:
+            await running
+        except (CancelledError, FirstError):
+            if not interrupted:
+                raise
 
     be_punctual()
     react(lambda reactor: Deferred.fromCoroutine(begin(reactor)))
