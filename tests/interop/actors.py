@@ -173,11 +173,16 @@ class Actor(ProcessProtocol):
 def one_swarm(actors: Sequence[Actor]) -> bool:
     """
     Are the members connected to each other through neighbours?
+
+    A link counts when both of its ends report it: a member that has just sent its Join is
+    not yet a neighbour of the other one, and misses what that one says.
     """
-    by_id = {actor.peer_id: actor for actor in actors}
+    neighbors = {actor.peer_id: actor.neighbors() for actor in actors}
     reached: set[str] = set()
     edge = {actors[0].peer_id}
     while edge:
         reached |= edge
-        edge = {peer for each in edge for peer in by_id[each].neighbors() if peer in by_id} - reached
+        edge = {
+            peer for each in edge for peer in neighbors[each] if each in neighbors.get(peer, ())
+        } - reached
     return len(reached) == len(actors)
