@@ -245,6 +245,8 @@ class GossipMember:
         else:
             written = self._held_back.wait()
             written.addCallback(lambda _: self._transport.when_writable(self._swarm.eager_peers()))
+        if written.called:
+            return succeed(reached)
         return self._paced(written, self._timeouts.broadcast).addCallback(lambda _: reached)
 
     def broadcast_neighbors(self, content: bytes) -> Deferred[int]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.gossip.seen import MAX_SEEN, SeenMessages
+from dtt.gossip import seen as seen_module
+from dtt.gossip.seen import MAX_SEEN, MAX_UNHASHED, MAX_UNHASHED_BYTES, SeenMessages
 from dtt.records.topic import truncated_sha512
 
 #: The unix time at which a minute begins, and that minute.
@@ -39,6 +40,75 @@ class ListedTests(SynchronousTestCase):
         seen.add_received(b"b", NOW + 60)
         self.assertEqual(seen.listed(NOW + 119), tuple(hashes("a", "b")))
         self.assertEqual(seen.listed(NOW + 120), tuple(hashes("b")))
+
+
+class UnhashedTests(SynchronousTestCase):
+    """
+    When hashes are computed.
+    """
+
+    def setUp(self) -> None:
+        """
+        Count the hashes.
+        """
+        self.hashed = 0
+
+        def counting(content: bytes) -> bytes:
+            self.hashed += 1
+            return truncated_sha512(content)
+
+        self.patch(seen_module, "truncated_sha512", counting)
+        self.seen = SeenMessages()
+
+    def test_asked(self) -> None:
+        """Nothing is hashed until somebody asks, and each content then once."""
+        for name in "abc":
+            self.seen.add_sent(name.encode(), NOW)
+        self.assertEqual(self.hashed, 0)
+        for _ in range(2):
+            self.assertEqual(self.seen.complete_since(), NOW)
+            self.assertEqual(self.hashed, 3)
+
+    def test_burst(self) -> None:
+        """
+        In a burst nothing is hashed, the newest contents stay known, and records are not
+        judged until a minute after what was dropped.
+        """
+        for number in range(10 * MAX_UNHASHED):
+            self.seen.add_received(b"%d" % number, NOW + number / 1000)
+        self.assertEqual(self.hashed, 0)
+        last = 10 * MAX_UNHASHED - 1
+        names = [str(number) for number in range(last - 4, last + 1)]
+        self.assertEqual(self.seen.listed(NOW + 11), tuple(hashes(*names)))
+        self.assertFalse(self.seen.are_foreign(hashes("foreign"), MINUTE + 1, NOW + 60))
+        self.assertTrue(self.seen.are_foreign(hashes("foreign"), MINUTE + 2, NOW + 120))
+        self.assertFalse(self.seen.are_foreign(hashes("foreign", names[0]), MINUTE + 2, NOW + 120))
+
+    def test_bytes(self) -> None:
+        """The contents that wait are bounded in bytes, and none is lost by that."""
+        large = bytes(MAX_UNHASHED_BYTES // 8)
+        for number in range(20):
+            self.seen.add_sent(large + bytes((number,)), NOW + number)
+            self.assertLessEqual(self.seen._unhashed_bytes, MAX_UNHASHED_BYTES)
+        self.assertEqual(self.seen.complete_since(), NOW)
+        self.assertEqual(self.hashed, 20)
+
+    def test_slow(self) -> None:
+        """Slow traffic is remembered whole, up to the limit."""
+        for number in range(MAX_SEEN):
+            self.seen.add_sent(b"%d" % number, NOW + number / 10)
+        self.assertEqual(self.seen.complete_since(), NOW)
+        self.seen.add_sent(b"one more", NOW + MAX_SEEN)
+        self.assertEqual(self.seen.complete_since(), NOW)
+        self.seen.add_sent(b"and one", NOW + MAX_SEEN)
+        self.assertEqual(self.seen.complete_since(), NOW + 0.1)
+
+    def test_joined(self) -> None:
+        """What was seen before a member was alone does not count against it afterwards."""
+        for number in range(MAX_SEEN + 10):
+            self.seen.add_sent(b"%d" % number, NOW + number / 10)
+        self.seen.joined()
+        self.assertIsNone(self.seen.complete_since())
 
 
 class ForeignTests(SynchronousTestCase):
@@ -100,7 +170,7 @@ class ForeignTests(SynchronousTestCase):
             seen = SeenMessages()
             for number in range(300 * rate):
                 seen.add_received(b"%d" % number, NOW - 300 + number / rate)
-            self.assertEqual(len(seen._seen), MAX_SEEN)
+            self.assertLessEqual(len(seen._seen) + len(seen._unhashed), MAX_SEEN + MAX_UNHASHED)
             self.assertEqual(seen.are_foreign(hashes("foreign"), MINUTE, NOW), judged, f"{rate} a second")
             dropped = hashes(str(240 * rate))
             self.assertFalse(seen.are_foreign(dropped, MINUTE - 1, NOW))

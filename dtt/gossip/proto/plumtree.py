@@ -177,7 +177,7 @@ class PlumTree:
         Start the timer of the next eviction, if there is something to evict: a quiet topic wakes
         nobody up.
         """
-        if (self._contents or self._promises) and _EVICT not in self.timers:
+        if _EVICT not in self.timers and (self._contents or self._promises):
             self.timers.start(_EVICT, self._now + CACHE_EVICT_INTERVAL)
 
     # Commands and messages
