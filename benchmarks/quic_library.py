@@ -2,7 +2,7 @@
 The QUIC library alone, for L{benchmarks.quic}: what aioquic carries without dtt.
 
 One process sends bytes over one stream, another one receives them. The configuration is that
-of dtt, so datagrams and windows have the same size. Each process is a loop without Twisted: it
+of dtt, so datagrams, windows and buffers have the same size. Each process is a loop without Twisted: it
 reads the datagrams that have arrived, gives them to aioquic, sends what aioquic has to send, and
 waits for its timer.
 """
@@ -19,6 +19,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StreamDataReceived
 
 from dtt.identity import PeerKey
+from dtt.net.buffers import RECEIVE_BUFFER
 from dtt.transport.quic.session import configurations
 from dtt.transport.quic.stream import MAX_RECEIVED
 
@@ -91,6 +92,7 @@ def _bound() -> socket.socket:
     bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     bound.bind((HOST, 0))
     bound.setblocking(False)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     return bound
 
 
