@@ -31,6 +31,7 @@ from dtt.errors import DecodeError, QueryRefused, QueryTimeout
 from dtt.krpc.flood import FloodLimiter
 from dtt.krpc.messages import CODES, TRANSACTION_SIZE, Error, Query, Response, decode, encode_query
 from dtt.krpc.pacing import EPSILON, PacketBudgets, RoundTrips
+from dtt.net.buffers import enlarge_receive_buffer
 
 #: Seconds until a query fails: the timeout of mainline and bittorrent-dht
 #: (docs/protocol/dht.md section 1).
@@ -239,13 +240,14 @@ class KRPCProtocol(DatagramProtocol):
     def share(self, sharer: Callable[[bytes, str, int], None], connection_ids: Container[bytes]) -> None:
         """
         Share the socket: datagrams that are not KRPC go to C{sharer}
-        (docs/protocol/quic.md section 2).
+        (docs/protocol/quic.md section 2).  The receive buffer of the socket is enlarged for them.
 
         @param sharer: called with the datagram, the host and the port.
         @param connection_ids: 8 bytes each; a datagram that has one of them in its bytes
             1 to 8 goes to C{sharer}, whatever it looks like.
         """
         self._sharer, self._shared_ids = sharer, connection_ids
+        enlarge_receive_buffer(self.transport)
 
     def send_datagram(self, datagram: bytes, host: str, port: int) -> None:
         """

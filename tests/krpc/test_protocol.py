@@ -4,6 +4,7 @@ Tests for L{dtt.krpc.protocol}.
 
 from __future__ import annotations
 
+import socket
 from functools import partial
 from random import Random
 from typing import Any, cast
@@ -18,6 +19,7 @@ from dtt.errors import QueryRefused, QueryTimeout
 from dtt.krpc.messages import Query, Response, decode, encode_error, encode_query, encode_response
 from dtt.krpc.pacing import ENOUGH_ROUND_TRIPS
 from dtt.krpc.protocol import HARD_TIMEOUT, MAX_HELD_BACK, MAX_HOLD, KRPCProtocol
+from dtt.net.buffers import RECEIVE_BUFFER
 
 _ME = b"m" * 20
 _THEM = b"t" * 20
@@ -584,6 +586,23 @@ class SocketTests(ProtocolTestCase):
         self.assertEqual(self.transport.sent, [])
         self.assertEqual(self.protocol.counters["write_failed"], 1)
         self.assertEqual(self.protocol.counters["faults"], 0)
+
+
+class ShareTests(ProtocolTestCase):
+    """
+    A socket that QUIC shares.
+    """
+
+    def test_receive_buffer(self) -> None:
+        """
+        The buffer of the socket is enlarged when it is shared, not before.
+        """
+        handle = Mock(getsockopt=Mock(return_value=65536))
+        self.transport.getHandle = lambda: handle  # type: ignore[attr-defined]
+        self.protocol.startProtocol()
+        handle.setsockopt.assert_not_called()
+        self.protocol.share(lambda datagram, host, port: None, ())
+        handle.setsockopt.assert_called_once_with(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
 class CloseTests(ProtocolTestCase):

@@ -303,7 +303,13 @@ class Session:
         Return what has happened since the last call.
         """
         found: list[Event] = []
+        # Bytes of the peer's stream that are still to be appended, as one event.
+        pieces: list[bytes] = []
         while (event := self._quic.next_event()) is not None:
+            if isinstance(event, quic_events.StreamDataReceived) and self._continues(event):
+                pieces.append(event.data)
+                continue
+            _join(pieces, found)
             if isinstance(event, quic_events.StreamDataReceived):
                 self._received(event, found)
             elif isinstance(event, quic_events.ConnectionIdIssued):
@@ -319,6 +325,7 @@ class Session:
                 self._fail("stream reset", found)
             elif isinstance(event, quic_events.ConnectionTerminated):
                 self._end(_reason(event), found)
+        _join(pieces, found)
         closing = close_event(self._quic)
         if closing is not None:
             self._end(_reason(closing), found)
@@ -351,6 +358,13 @@ class Session:
             return
         self._server_certificate = certificate.public_bytes(Encoding.DER)
         self._greet(found)
+
+    def _continues(self, event: quic_events.StreamDataReceived) -> bool:
+        """
+        Return whether an event has more bytes of the peer's stream, after its beginning, and nothing else.
+        """
+        is_its = event.stream_id == self._receive_stream
+        return is_its and self._greeted and not (event.end_stream or self.ended)
 
     def _received(self, event: quic_events.StreamDataReceived, found: list[Event]) -> None:
         if self.ended:
@@ -425,6 +439,15 @@ def _binding(
     size.
     """
     return hashlib.sha512(client_nonce + server_nonce + client_id + server_id + certificate).digest()
+
+
+def _join(pieces: list[bytes], found: list[Event]) -> None:
+    """
+    Move C{pieces} to the events, as one.
+    """
+    if pieces:
+        found.append(Received(b"".join(pieces)))
+        pieces.clear()
 
 
 def _reason(event: quic_events.ConnectionTerminated) -> str:

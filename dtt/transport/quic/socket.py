@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IListeningPort, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 
 from dtt.errors import ListenError
+from dtt.net.buffers import enlarge_receive_buffer
 from dtt.transport.quic.connector import QuicConnector
 from dtt.transport.streams.transport import StreamsTransport
 
@@ -36,6 +37,7 @@ class QuicSocket(DatagramProtocol):
         # or were checked when a hint was read.
         handle = getattr(self.transport, "getHandle", None)
         self._sendto = None if handle is None else handle().sendto
+        enlarge_receive_buffer(self.transport)
 
     def stopProtocol(self) -> None:
         """

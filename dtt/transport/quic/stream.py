@@ -115,7 +115,7 @@ class ByteStream:
     """
     The transport of one L{SecuredProtocol}.
 
-    @ivar heard_at: when the last datagram came, in seconds.
+    @ivar heard_at: when the last datagram came, in seconds; of several that wait, the first.
     @ivar connection_ids: those under which the owner knows us; it maintains them.
     @ivar chosen: the connection id that the client has chosen for its first packets;
         C{b""} on the client.
@@ -200,7 +200,9 @@ class ByteStream:
         """
         Handle a datagram with one of our connection ids.
         """
-        self.heard_at = self._socket.clock.seconds()
+        if not self._waiting:
+            # Once for all that will be handled together: reading the clock takes time, too.
+            self.heard_at = self._socket.clock.seconds()
         if self._ended:
             return
         if len(datagram) > MAX_RECEIVED:

@@ -18,6 +18,7 @@ class Pair:
     """
     A client and a server; time passes with each exchange.
 
+    @ivar latency: seconds that each way takes.
     @ivar client_events: what has happened at the client.
     @ivar server_events: what has happened at the server.
     @ivar round_trips: the number of exchanges so far.
@@ -25,6 +26,7 @@ class Pair:
 
     client_address: SocketAddress = ("192.0.2.1", 1)
     server_address: SocketAddress = ("192.0.2.2", 2)
+    latency = 0.05
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Pair:
         @return: whether there was anything.
         """
         self.round_trips += 1
-        self.now += 0.05
+        self.now += self.latency
         to_server = self.client.datagrams(self.now)
         for datagram, _ in to_server:
             if self.server is None:
@@ -68,7 +70,7 @@ class Pair:
                 )
             self.server.receive(datagram, self.client_address, self.now)
             self.server_events += self.server.events()
-        self.now += 0.05
+        self.now += self.latency
         if self.server is None:
             return bool(to_server)
         to_client = self.server.datagrams(self.now)

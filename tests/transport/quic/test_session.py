@@ -244,6 +244,34 @@ class StreamTests(SynchronousTestCase):
         for events, expected in ((self.pair.server_events, data), (self.pair.client_events, data[::-1])):
             self.assertEqual(b"".join(e.data for e in events if isinstance(e, Received)), expected)
 
+    def test_adjacent_bytes(self) -> None:
+        """
+        The bytes of several datagrams that are received together are one event; the end is another.
+        """
+        data = hashlib.shake_128(b"adjacent").digest(3000)
+        self.client.write(data)
+        self.client.finish()
+        datagrams = self.client.datagrams(self.pair.now)
+        self.assertEqual(len(datagrams), 3)
+        for datagram, _ in datagrams[:-1]:
+            self.server.receive(datagram, self.pair.client_address, self.pair.now)
+        (first,) = self.server.events()
+        assert isinstance(first, Received)
+        self.server.receive(datagrams[-1][0], self.pair.client_address, self.pair.now)
+        last, end = self.server.events()
+        assert isinstance(last, Received)
+        self.assertEqual((first.data + last.data, end), (data, Finished()))
+
+    def test_bytes_before_a_violation(self) -> None:
+        """
+        Bytes that came before a violation are delivered first; those after it are not.
+        """
+        for stream, piece in ((2, b"before"), (6, b"x"), (2, b"after")):
+            self.client._quic.send_stream_data(stream, piece)
+            for datagram, _ in self.client.datagrams(self.pair.now):
+                self.server.receive(datagram, self.pair.client_address, self.pair.now)
+        self.assertEqual(self.server.events(), [Received(b"before"), Terminated("unexpected stream")])
+
     def test_finish(self) -> None:
         """
         The end of a stream comes after its bytes, and a clean close after that.

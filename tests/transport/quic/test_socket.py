@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import ListenError
+from dtt.net.buffers import RECEIVE_BUFFER
 from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.testing.net.udp import Datagram, MemoryUDPNetwork
 from dtt.transport.quic.socket import QuicSocket, listen
@@ -24,11 +25,22 @@ HOST, OTHER = "10.0.0.1", ("10.0.0.2", 5)
 class Handle:
     """
     Stands for a socket of the system.
+
+    @ivar buffer: the size of its receive buffer.
     """
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, tuple[str, int]]] = []
         self.error: Exception | None = None
+        self.buffer = 0
+
+    def getsockopt(self, level: int, option: int) -> int:
+        """Return the size of the buffer."""
+        return self.buffer
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """Set the size of the buffer."""
+        self.buffer = value
 
     def sendto(self, datagram: bytes, address: tuple[str, int]) -> None:
         """Send, or fail."""
@@ -120,11 +132,12 @@ class SocketTests(SynchronousTestCase):
 
     def test_handle(self) -> None:
         """
-        A real socket is used directly, until the port is closed.
+        A real socket gets a large receive buffer, and is used directly until the port is closed.
         """
         socket, port = self.socket(), Port()
         transport: Any = port
         socket.makeConnection(transport)
+        self.assertEqual(port.handle.buffer, RECEIVE_BUFFER)
         socket.send(b"a", *OTHER)
         self.assertEqual(port.handle.sent, [(b"a", OTHER)])
         socket.doStop()
