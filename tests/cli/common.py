@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.node import DHTNode
 from dtt.krpc.messages import Query, decode, encode_error, encode_response
+from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.machines import MachineNetwork
 from tests.tracker.common import fixed_chance
 
@@ -85,7 +85,7 @@ class DHTTestCase(CommandTestCase):
         """Create the DHT, and a machine with a separate node."""
         super().setUp()
         fixed_chance(self)
-        clock = Clock()
+        clock = HeapClock()
         clock.advance(1_800_000_000)
         self.network = MachineNetwork(clock, rng=Random(1))
         self.machines = 0
