@@ -19,7 +19,7 @@ from dtt.testing.simulate.scenarios import SCENARIOS
 from tests.sweeps import sized, thorough
 from tests.tracker.common import without_iroh
 
-NODES = 150
+NODES = sized(80, 150)
 
 
 class ScenarioTests(SynchronousTestCase):
@@ -115,6 +115,7 @@ class ScenarioTests(SynchronousTestCase):
         self.assertGreater(result.finds["sealed_slot_found"], 0)
         self.assertGreater(result.events["slot.contested"], 0)
 
+    @thorough
     def test_jam_100_without_sealed_slots(self) -> None:
         """Without sealed slots and announcements, the public slot alone is not enough."""
         config = {"discovery": DiscoveryConfig(sealed=False, announce_peer="never")}
@@ -127,6 +128,7 @@ class ScenarioTests(SynchronousTestCase):
         self.all_within(result, 60)
         self.assertLessEqual(result.figures["dials to the victim, most of a member and minute"], 5)
 
+    @thorough
     def test_skew_of_half(self) -> None:
         """Two groups with clocks 10 min apart become one swarm, and are told."""
         result = self.run_small("skew-half-10min", 3, 0)
