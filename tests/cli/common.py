@@ -78,7 +78,7 @@ class Answering(DatagramProtocol):
 
 class DHTTestCase(CommandTestCase):
     """
-    Runs the coroutines of commands on a DHT of 10 nodes in memory.
+    Runs the coroutines of commands on a DHT of 8 nodes in memory.
     """
 
     def setUp(self) -> None:
@@ -97,7 +97,7 @@ class DHTTestCase(CommandTestCase):
                 bootstrap=[(FIRST, 6881)] if number else [],
                 rng=Random(number),
             )
-            for number in range(10)
+            for number in range(8)
         ]
         self.reactor = self.network.reactor("10.1.1.1")
         self.node = DHTNode(self.reactor, bootstrap=[(FIRST, 6881)], rng=Random(99))

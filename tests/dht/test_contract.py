@@ -468,15 +468,17 @@ class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
 
 class NodeTestCase(SynchronousTestCase):
     """
-    L{DHTNode}, in a network of 24.
+    L{DHTNode}, in a network of others.
     """
+
+    size = 16
 
     families = "4"
     one: Any
     two: Any
 
     def setUp(self) -> None:
-        self.network = Network(24, seed=1, families=self.families)
+        self.network = Network(self.size, seed=1, families=self.families)
         self.one, self.two = self.network.node(), self.network.node()
         # A read directly after the start may miss a far node.
         self.network.udp.advance(1.0)
@@ -510,6 +512,8 @@ class TogetherTests(NodeTestCase, SlotMixin):
     """
     The other tests of the contract, over IPv4.
     """
+
+    size = 24
 
     def test_contract(self) -> None:
         """

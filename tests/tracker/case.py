@@ -24,7 +24,7 @@ class TrackerTestCase(SynchronousTestCase):
     A network with a closed DHT, and trackers on separate machines.
     """
 
-    dht_nodes = 5
+    dht_nodes = 3
 
     def setUp(self) -> None:
         """Start the DHT."""

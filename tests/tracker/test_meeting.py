@@ -17,6 +17,8 @@ class MeetingTests(TrackerTestCase):
     Members that do not know each other meet.
     """
 
+    dht_nodes = 5
+
     def test_two(self) -> None:
         """
         Two members with the same topic and secret, started together, are joined within a

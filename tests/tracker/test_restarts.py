@@ -26,8 +26,6 @@ class StateTests(TrackerTestCase):
     State that is kept across restarts.
     """
 
-    dht_nodes = 3
-
     def test_kept(self) -> None:
         """Key, ports, node id and known nodes are kept; the second run needs no bootstrap host."""
         path = self.state_dir()

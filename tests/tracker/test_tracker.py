@@ -39,8 +39,6 @@ class LifeTests(TrackerTestCase):
     Start and stop.
     """
 
-    dht_nodes = 3
-
     def test_events(self) -> None:
         """Events report the member's id and addresses, and that the DHT has answered."""
         tracker = self.tracker()
