@@ -58,13 +58,15 @@ class ScenarioTests(SynchronousTestCase):
         """A newcomer finds a member that is alone."""
         self.all_within(self.run_small("newcomer", 1), 3, "newcomer")
 
+    @thorough
     def test_jam_90(self) -> None:
         """An outsider who fills 90 % of the places does not keep members apart."""
         self.all_within(self.run_small("jam-90", 2), 30)
 
+    @thorough
     def test_sybils(self) -> None:
         """Sybils do not keep members apart, silent or lying."""
-        for name in ("sybils-40-lying", "sybils-8-silent-valid")[: sized(1, 2)]:
+        for name in ("sybils-40-lying", "sybils-8-silent-valid"):
             self.all_within(self.run_small(name, 2, 1), 30)
 
     def test_liars(self) -> None:
