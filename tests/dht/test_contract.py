@@ -471,8 +471,7 @@ class NodeTestCase(SynchronousTestCase):
     L{DHTNode}, in a network of others.
     """
 
-    size = 16
-
+    size = 24
     families = "4"
     one: Any
     two: Any
@@ -507,13 +506,13 @@ class NodeContactsTests(NodeTestCase, ContactsMixin):
     What carries addresses, over IPv4.
     """
 
+    size = 16
+
 
 class TogetherTests(NodeTestCase, SlotMixin):
     """
     The other tests of the contract, over IPv4.
     """
-
-    size = 24
 
     def test_contract(self) -> None:
         """
@@ -547,6 +546,8 @@ class NodeTests(NodeTestCase, SlotMixin):
     """
     What only nodes do, over IPv4.
     """
+
+    size = 16
 
     def test_alpha_bounds(self) -> None:
         """
@@ -630,6 +631,7 @@ class IPv6ContactsTests(NodeTestCase, ContactsMixin):
     What carries addresses, over IPv6 only.
     """
 
+    size = 16
     families = "6"
 
 
@@ -646,6 +648,7 @@ class IPv6NodeContractTests(NodeTests, ContractMixin):
     The same over IPv6 only.
     """
 
+    size = 24
     families = "6"
 
 
