@@ -5,6 +5,9 @@ time, and many more of them; a failure prints how to repeat it.
 
 Garbage is collected less often than by default: simulations allocate much and keep
 much, and would spend a sixth of their time on traversing what they keep.
+
+C{os.fsync} does nothing, except in tests with real peers: no test cuts the power, and a
+thousand calls would wait seconds for the disk.
 """
 
 import gc
@@ -30,3 +33,11 @@ if not os.environ.get("DTT_EXPLORE") and hasattr(providers, "_get_local_constant
 settings.load_profile("explore" if os.environ.get("DTT_EXPLORE") else "dtt")
 
 gc.set_threshold(50_000)
+
+
+def _no_fsync(fd: object) -> None:
+    pass
+
+
+if not os.environ.get("DTT_INTEROP"):
+    os.fsync = _no_fsync

@@ -5,11 +5,10 @@ Tests for the number of parameters of constructors.
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-import dtt
+from tests.test_layers import modules
 
 #: The most parameters of a constructor; what belongs together is one object.
 MOST = 6
@@ -28,8 +27,8 @@ class ConstructorTests(SynchronousTestCase):
         A constructor has at most six parameters, or they are options of a public class.
         """
         longer = set()
-        for path in Path(dtt.__file__).parent.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for _, tree in modules():
+            for node in ast.walk(tree):
                 if not isinstance(node, ast.ClassDef):
                     continue
                 for function in node.body:

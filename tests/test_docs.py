@@ -18,6 +18,7 @@ import dtt
 from dtt import errors
 from dtt.config import Config, load_toml
 from dtt.events import EVENTS
+from tests.sweeps import sized
 from tests.tracker.common import fixed_chance
 
 DOCS = Path(dtt.__file__).parents[1] / "docs"
@@ -102,15 +103,16 @@ class DocsTests(SynchronousTestCase):
         self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
 
     def test_testing(self) -> None:
-        """The tests on a full-size DHT pass as shown."""
+        """The tests on a full-size DHT pass as shown; the first one if the test is to be quick."""
         fixed_chance(self)
         (code,) = re.findall(r"```python\n(.*?)```", page("how-to/testing-at-scale.md"), re.DOTALL)
         names: dict[str, Any] = {"__name__": "shown"}
         exec(compile(code, "how-to/testing-at-scale.md", "exec"), names)
         result = TestResult()
-        for name in ("test_strangers", "test_newcomer", "test_recall"):
+        shown = ("test_strangers", "test_newcomer", "test_recall")[: sized(1, 3)]
+        for name in shown:
             names["ColdStartTests"](name).run(result)
-        self.assertEqual((result.testsRun, result.errors, result.failures), (3, [], []))
+        self.assertEqual((result.testsRun, result.errors, result.failures), (len(shown), [], []))
 
     def test_docstrings(self) -> None:
         """A field of a docstring begins a line: anywhere else it is text."""

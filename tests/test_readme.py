@@ -14,14 +14,15 @@ from typing import Any
 
 import twisted.internet
 from twisted.application.service import IService
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 import dtt
 from dtt import Config, DHTNode, Tracker
 from dtt.config import PUBLIC_BOOTSTRAP
+from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker import tracker
+from tests.garbage import ignore_older_objects
 from tests.tracker.common import without_iroh
 
 README = Path(dtt.__file__).parents[1] / "README.md"
@@ -49,7 +50,7 @@ class ReadmeTests(SynchronousTestCase):
         """
         code = tac()
         seed = 1
-        clock = Clock()
+        clock = HeapClock()
         clock.advance(1_800_000_000)
         network = MachineNetwork(clock, rng=Random(seed))
         (name, port), *_ = PUBLIC_BOOTSTRAP
@@ -114,7 +115,8 @@ class ReadmeTests(SynchronousTestCase):
         """
         The C{.tac} file stops without an error if no member was found.
         """
-        network = MachineNetwork(Clock(), rng=Random(1))
+        ignore_older_objects(self)
+        network = MachineNetwork(HeapClock(), rng=Random(1))
         self.patch(twisted.internet, "reactor", network.reactor("10.1.1.1"))
         without_iroh(self)
         names: dict[str, Any] = {}

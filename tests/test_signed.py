@@ -38,7 +38,7 @@ class SignedTopicTests(TopicTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.members = [self.member(number) for number in range(3)]
-        self.advance(30)
+        self.advance(10)
         self.assertEqual([len(member.topic.neighbors()) for member in self.members], [2] * 3)
         self.topics = [SignedTopic(self.topic(member)) for member in self.members[:2]]
         self.listeners = [Listener(), Listener()]

@@ -297,15 +297,30 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
     return parse
 
 
-def one_topic(command: str, topics: Sequence[str]) -> str | None:
+def at_most_one(command: str, name: str, arguments: Sequence[str], hint: str = "") -> str | None:
     """
-    Return the only TOPIC among the arguments of a command; C{None} if there is none.
+    Return the only argument of a command; C{None} if there is none.
 
+    @param name: what the argument is, as in the synopsis.
+    @param hint: added to the message.
     @raise usage.UsageError: there is more than one.
     """
-    if len(topics) > 1:
-        raise usage.UsageError(f"{command} takes one TOPIC, not {len(topics)}")
-    return topics[0] if topics else None
+    if len(arguments) > 1:
+        raise usage.UsageError(f"{command} takes one {name}, not {len(arguments)}{hint}")
+    return arguments[0] if arguments else None
+
+
+def exactly_one(command: str, name: str, arguments: Sequence[str], hint: str = "") -> str:
+    """
+    Return the only argument of a command.
+
+    @param name: what the argument is, as in the synopsis.
+    @param hint: added to the message.
+    @raise usage.UsageError: there is none, or more than one.
+    """
+    if len(arguments) != 1:
+        raise usage.UsageError(f"{command} takes one {name}, not {len(arguments)}{hint}")
+    return arguments[0]
 
 
 def seconds(text: str) -> float:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from dtt.app.eventlog import json_line
 from dtt.app.options import TopicSettings, TrackerOptions, topic_to_join, warn_without_secret
-from dtt.app.usage import one_topic, seconds, value_of
+from dtt.app.usage import at_most_one, seconds, value_of
 from dtt.cli.complaints import output_closed, remark
 from dtt.cli.console import Console
 from dtt.cli.lines import ChatLine, describe, doubt, line_of, printable
@@ -434,7 +434,7 @@ class ChatOptions(TrackerOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        self["topic"] = one_topic("chat", topics)
+        self["topic"] = at_most_one("chat", "TOPIC", topics)
 
     def postOptions(self) -> None:
         """

@@ -10,10 +10,9 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import TimeoutError
-from twisted.python import usage
 
 from dtt.app.options import naming, standard_input
-from dtt.app.usage import path_name, value_of, whole_number
+from dtt.app.usage import exactly_one, path_name, value_of, whole_number
 from dtt.cli.commands import NOT_FOUND
 from dtt.cli.complaints import print_line
 from dtt.cli.dht import Answer, DHTCommand, parse_id, stored_lines
@@ -105,9 +104,8 @@ class GetOptions(DHTCommand):
 
         @raise usage.UsageError: there is not exactly one.
         """
-        if len(ids) != 1:
-            raise usage.UsageError(f"dht get takes one TARGET or KEY, not {len(ids)}")
-        self["id"] = parse_id("TARGET or KEY", ids[0], (20, 32))
+        given = exactly_one("dht get", "TARGET or KEY", ids)
+        self["id"] = parse_id("TARGET or KEY", given, (20, 32))
 
     def postOptions(self) -> None:
         """
@@ -213,9 +211,7 @@ class PutOptions(DHTCommand):
 
         @raise usage.UsageError: there is not exactly one.
         """
-        if len(files) != 1:
-            raise usage.UsageError(f"dht put takes one FILE (or - for standard input), not {len(files)}")
-        (self["file"],) = files
+        self["file"] = exactly_one("dht put", "FILE (or - for standard input)", files)
 
     def postOptions(self) -> None:
         """

@@ -7,8 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from twisted.python import usage
-
+from dtt.app.usage import at_most_one
 from dtt.cli.dht import DHTCommand, parse_id
 from dtt.dht.client.lookup import Question
 from dtt.dht.node import DHTNode
@@ -33,9 +32,8 @@ class LookupOptions(DHTCommand):
 
         @raise usage.UsageError: there is more than one, or it is invalid.
         """
-        if len(ids) > 1:
-            raise usage.UsageError(f"dht lookup takes one ID, not {len(ids)}")
-        self["id"] = parse_id("ID", ids[0]) if ids else os.urandom(20)
+        given = at_most_one("dht lookup", "ID", ids)
+        self["id"] = os.urandom(20) if given is None else parse_id("ID", given)
 
     async def ask(self, reactor: Any, node: DHTNode) -> int:
         """

@@ -7,9 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import TimeoutError
-from twisted.python import usage
 
-from dtt.app.usage import value_of
+from dtt.app.usage import exactly_one, value_of
 from dtt.cli.commands import NOT_FOUND
 from dtt.cli.dht import Answer, DHTCommand, parse_id, shown_address, stored_lines
 from dtt.dht.client.lookup import Question
@@ -54,9 +53,7 @@ class PeersOptions(DHTCommand):
 
         @raise usage.UsageError: there is not exactly one.
         """
-        if len(ids) != 1:
-            raise usage.UsageError(f"dht peers takes one INFO-HASH, not {len(ids)}")
-        self["info-hash"] = parse_id("INFO-HASH", ids[0])
+        self["info-hash"] = parse_id("INFO-HASH", exactly_one("dht peers", "INFO-HASH", ids))
 
     async def ask(self, reactor: Any, node: DHTNode) -> int:
         """

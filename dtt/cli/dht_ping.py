@@ -13,10 +13,9 @@ from twisted.internet.address import IPv6Address as TwistedIPv6
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IResolutionReceiver
 from twisted.internet.task import deferLater
-from twisted.python import usage
 from zope.interface import implementer
 
-from dtt.app.usage import CommandOptions, seconds, value_of, whole_number
+from dtt.app.usage import CommandOptions, exactly_one, seconds, value_of, whole_number
 from dtt.cli.commands import FAILED
 from dtt.cli.complaints import print_line
 from dtt.cli.dht import shown_address, shown_version
@@ -111,10 +110,9 @@ class PingOptions(CommandOptions):
 
         @raise usage.UsageError: there is not exactly one.
         """
-        if len(hosts) != 1:
-            raise usage.UsageError(f"dht ping takes one HOST:PORT, not {len(hosts)}")
+        host = exactly_one("dht ping", "HOST:PORT", hosts)
         try:
-            self["host"], self["port"] = parse_host_port(hosts[0])
+            self["host"], self["port"] = parse_host_port(host)
         except ValueError as error:
             raise UsageError(f"HOST:PORT: {error}") from None
         if not self["port"]:

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 
 from dtt.app.options import TopicSettings, TrackerOptions, default_state_dir, topic_to_join
-from dtt.app.usage import one_topic, terminal_width
+from dtt.app.usage import at_most_one, terminal_width
 from dtt.cli import checks_machine, checks_network
 from dtt.cli.commands import FAILED
 from dtt.cli.complaints import print_line
@@ -65,7 +65,7 @@ class DoctorOptions(TrackerOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        self["topic"] = one_topic("doctor", topics)
+        self["topic"] = at_most_one("doctor", "TOPIC", topics)
 
     def run(self) -> int:
         """

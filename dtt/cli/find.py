@@ -19,7 +19,7 @@ from dtt.app.options import (
     warn_without_secret,
 )
 from dtt.app.tickets import read_tickets
-from dtt.app.usage import one_topic, path_name, seconds, terminal_width, value_of
+from dtt.app.usage import at_most_one, path_name, seconds, terminal_width, value_of
 from dtt.cli.commands import NOT_FOUND
 from dtt.cli.complaints import print_line, remark
 from dtt.cli.dht import ClientOptions
@@ -76,7 +76,7 @@ class SlotCommand(ClientOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        self["topic"] = one_topic(self.name, topics)
+        self["topic"] = at_most_one(self.name, "TOPIC", topics)
 
     def postOptions(self) -> None:
         """

@@ -9,10 +9,8 @@ import os
 import shlex
 from pathlib import Path
 
-from twisted.python import usage
-
 from dtt.app.options import default_state_dir
-from dtt.app.usage import CommandOptions, path_name
+from dtt.app.usage import CommandOptions, at_most_one, path_name
 from dtt.cli.complaints import print_line
 from dtt.errors import StateError, UsageError
 from dtt.files import create_private_file, shown
@@ -43,10 +41,9 @@ class InitOptions(CommandOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        if len(directories) > 1:
-            raise usage.UsageError(f"init takes one DIR, not {len(directories)}")
+        directory = at_most_one("init", "DIR", directories)
         try:
-            self["dir"] = path_name(*directories) if directories else None
+            self["dir"] = None if directory is None else path_name(directory)
         except ValueError as error:
             raise UsageError(f"DIR: {error}") from None
 

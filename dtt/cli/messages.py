@@ -11,11 +11,10 @@ import sys
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.python import usage
 
 from dtt.app.eventlog import json_line
 from dtt.app.options import TopicSettings, TrackerOptions, standard_input, topic_to_join, warn_without_secret
-from dtt.app.usage import seconds, value_of, whole_number
+from dtt.app.usage import at_most_one, seconds, value_of, whole_number
 from dtt.cli.commands import NOT_FOUND
 from dtt.cli.complaints import OutputLost, print_line, remark
 from dtt.cli.daemon import choose, joined_topics, run_with_daemon
@@ -97,9 +96,8 @@ class SendOptions(MessageOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        if len(texts) > 1:
-            raise usage.UsageError(f"send takes one TEXT, not {len(texts)}; put it in quotation marks")
-        self["text"] = texts[0] if texts else "-"
+        text = at_most_one("send", "TEXT", texts, "; put it in quotation marks")
+        self["text"] = "-" if text is None else text
 
     def postOptions(self) -> None:
         """

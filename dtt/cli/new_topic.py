@@ -10,10 +10,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from twisted.python import usage
-
 from dtt.app.helptext import wrap
-from dtt.app.usage import CommandOptions, path_name, terminal_width, value_of
+from dtt.app.usage import CommandOptions, at_most_one, path_name, terminal_width, value_of
 from dtt.cli.complaints import OutputLost, print_line
 from dtt.errors import StateError, UsageError
 from dtt.files import create_private_file, shown
@@ -115,9 +113,8 @@ class NewTopicOptions(CommandOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        if len(labels) > 1:
-            raise usage.UsageError(f"new-topic takes one LABEL, not {len(labels)}; quote a label with blanks")
-        self["label"] = check_label(*labels) if labels else ""
+        label = at_most_one("new-topic", "LABEL", labels, "; put it in quotation marks")
+        self["label"] = "" if label is None else check_label(label)
 
     def postOptions(self) -> None:
         """

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from dtt.app.options import TopicSettings, naming
 from dtt.app.tickets import read_tickets
-from dtt.app.usage import CommandOptions, one_topic, path_name, seconds, terminal_width, value_of
+from dtt.app.usage import CommandOptions, at_most_one, path_name, seconds, terminal_width, value_of
 from dtt.cli.commands import NOT_FOUND
 from dtt.cli.complaints import print_line
 from dtt.cli.daemon import choose, joined_topics, run_with_daemon
@@ -171,7 +171,7 @@ class PeersOptions(ServiceOptions):
 
         @raise usage.UsageError: there is more than one.
         """
-        self["topic"] = one_topic("peers", topics)
+        self["topic"] = at_most_one("peers", "TOPIC", topics)
 
     def prepare(self) -> None:
         """

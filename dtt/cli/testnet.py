@@ -9,9 +9,8 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.task import deferLater
-from twisted.python import usage
 
-from dtt.app.usage import CommandOptions, value_of, whole_number
+from dtt.app.usage import CommandOptions, at_most_one, value_of, whole_number
 from dtt.cli.complaints import print_line
 from dtt.cli.progress import Progress
 from dtt.cli.running import run_reactor, warnings_to_stderr
@@ -53,10 +52,9 @@ class TestnetOptions(CommandOptions):
 
         @raise usage.UsageError: there is more than one number.
         """
-        if len(counts) > 1:
-            raise usage.UsageError(f"testnet takes one number of nodes, not {len(counts)}")
+        count = at_most_one("testnet", "number of nodes", counts)
         try:
-            self["nodes"] = whole_number(2, MAX_NODES)(counts[0]) if counts else 16
+            self["nodes"] = 16 if count is None else whole_number(2, MAX_NODES)(count)
         except ValueError as error:
             raise UsageError(f"N: {error}") from None
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from dtt.app.options import naming, topic_to_join
 from dtt.app.tickets import read_tickets
-from dtt.app.usage import CommandOptions, path_name, value_of
+from dtt.app.usage import CommandOptions, exactly_one, path_name, value_of
 from dtt.errors import DecodeError, RecordRefused, StateError, UsageError
 from dtt.net.host_port import parse_host_port
 from dtt.records.hpke import KeyPair
@@ -260,11 +260,9 @@ class OpenOptions(_WireOptions):
         """
         Take the file.
 
-        @raise UsageError: there is not exactly one.
+        @raise usage.UsageError: there is not exactly one.
         """
-        if len(files) != 1:
-            raise UsageError(f"open takes one FILE (or - for stdin), not {len(files)}")
-        (self["file"],) = files
+        self["file"] = exactly_one("open", "FILE (or - for standard input)", files)
 
     def postOptions(self) -> None:
         """

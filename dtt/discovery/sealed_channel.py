@@ -79,7 +79,7 @@ PREVIOUS: Final = evolve(WATCH, width=INNER)
 
 #: Early in a period, this many reads without a neighbour all include the previous period: after them, the
 #: records that most members have there have been read (guess).
-EARLY_ROUNDS: Final = 8
+PREVIOUS_PERIOD_ROUNDS: Final = 8
 
 
 def periods_to_read(now: float, rounds: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -92,7 +92,7 @@ def periods_to_read(now: float, rounds: int) -> tuple[tuple[int, ...], tuple[int
     """
     current = period_of(unix_minute(now))
     previous = (current - 1,) if current else ()
-    early = now % _PERIOD < LATEST and rounds < EARLY_ROUNDS
+    early = now % _PERIOD < LATEST and rounds < PREVIOUS_PERIOD_ROUNDS
     if rounds == 0:
         if early:
             return (*previous, current), (current + 1,)

@@ -49,7 +49,7 @@ LOOKUP_AGAIN_AFTER = (2.0, 8.0)
 
 #: Every second one of this many first reads of a search includes the previous minute; later reads include it
 #: only at the turn of the minute, when its last records have arrived (guess: about a minute alone).
-EARLY_ROUNDS = 16
+PREVIOUS_MINUTE_ROUNDS = 16
 
 #: The effort of a member that watches for newcomers every few seconds: that of all
 #: members with neighbours, but what another service has read is soon too old (guess).
@@ -100,7 +100,7 @@ def minutes_to_read(now: float, rounds: int, older_first: bool) -> tuple[int, ..
     minute = int(now // 60)
     if rounds == 0 and older_first:
         return recent_minutes(max(0, minute - 1))
-    if now % 60 < TURN_OF_MINUTE or (rounds % 2 == 0 and rounds < EARLY_ROUNDS):
+    if now % 60 < TURN_OF_MINUTE or (rounds % 2 == 0 and rounds < PREVIOUS_MINUTE_ROUNDS):
         return recent_minutes(minute)
     return (minute,)
 

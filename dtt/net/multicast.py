@@ -21,7 +21,9 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorSocket
 from twisted.internet.protocol import DatagramProtocol
 
-#: Called with a datagram, and the IP literal and the port of its sender.
+#: Called with a datagram, and the IP literal and the port of its sender.  A link-local IPv6
+#: address is without its zone, which Twisted leaves out: such a sender can't be answered, since
+#: nothing says on which interface it is (RFC 4007 section 6).
 Received = Callable[[bytes, str, int], object]
 
 #: Datagrams to a group stay in the local network.
@@ -56,7 +58,7 @@ class _Receiver(DatagramProtocol):
         self._received = received
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self._received(datagram, addr[0].partition("%")[0], addr[1])
+        self._received(datagram, addr[0], addr[1])
 
     def logPrefix(self) -> str:
         return "search of the local network"

@@ -179,6 +179,7 @@ class ProgramTests(SynchronousTestCase):
         """
         self.run_program("a loop after the other")
 
+    @thorough
     def test_asyncioreactor(self) -> None:
         """
         A program of Twisted that has installed asyncioreactor.
@@ -199,6 +200,7 @@ class ProgramTests(SynchronousTestCase):
         """
         self.run_program("a thread of the reactor")
 
+    @thorough
     def test_interrupt(self) -> None:
         """
         A program that is interrupted ends its tracker.

@@ -21,7 +21,7 @@ from dtt.errors import StateError
 from dtt.interfaces import GossipMessage
 from dtt.records.topic import TopicId
 from dtt.tracker.topic import TopicService
-from tests.tracker.test_tracker import TrackerTestCase
+from tests.tracker.case import TrackerTestCase
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.app.limited import MAX_KINDS, LimitedLog
 from dtt.events import DHTNodes, Event, Message, NeighborUp, TopicJoined
+from dtt.testing.net.clock import HeapClock
 
 ONE, TWO = b"1" * 32, b"2" * 32
 
@@ -23,7 +23,7 @@ class LimitedLogTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a log."""
-        self.clock = Clock()
+        self.clock = HeapClock()
         self.lines: list[tuple[float, Event, int]] = []
         self.log = LimitedLog(
             self.clock, lambda event, others: self.lines.append((self.clock.seconds(), event, others))

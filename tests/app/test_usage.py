@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dtt.app.usage import (
     CommandOptions,
     VersionedOptions,
-    one_topic,
+    at_most_one,
+    exactly_one,
     path_name,
     seconds,
     terminal_width,
@@ -245,14 +246,21 @@ class ValueTests(SynchronousTestCase):
         self.assertRaises(ZeroDivisionError, value_of("count", broken), "6")
 
 
-class OneTopicTests(SynchronousTestCase):
+class OneArgumentTests(SynchronousTestCase):
     """
-    Tests for L{one_topic}.
+    Tests for L{at_most_one} and L{exactly_one}.
     """
 
     def test_at_most_one(self) -> None:
-        """There may be one topic, or none."""
-        self.assertEqual(one_topic("find", ("a b",)), "a b")
-        self.assertIsNone(one_topic("find", ()))
-        error = self.assertRaises(usage.UsageError, one_topic, "find", ("a", "b"))
+        """There may be one argument, or none."""
+        self.assertEqual(at_most_one("find", "TOPIC", ("a b",)), "a b")
+        self.assertIsNone(at_most_one("find", "TOPIC", ()))
+        error = self.assertRaises(usage.UsageError, at_most_one, "find", "TOPIC", ("a", "b"))
         self.assertEqual(str(error), "find takes one TOPIC, not 2")
+
+    def test_exactly_one(self) -> None:
+        """There must be one argument; the message ends with the hint."""
+        self.assertEqual(exactly_one("dht put", "FILE", ("",)), "")
+        for given in ((), ("a", "b", "c")):
+            error = self.assertRaises(usage.UsageError, exactly_one, "dht put", "FILE", given, "; see --help")
+            self.assertEqual(str(error), f"dht put takes one FILE, not {len(given)}; see --help")

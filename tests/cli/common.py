@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.node import DHTNode
 from dtt.krpc.messages import Query, decode, encode_error, encode_response
+from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.machines import MachineNetwork
 from tests.tracker.common import fixed_chance
 
@@ -78,14 +78,14 @@ class Answering(DatagramProtocol):
 
 class DHTTestCase(CommandTestCase):
     """
-    Runs the coroutines of commands on a DHT of 10 nodes in memory.
+    Runs the coroutines of commands on a DHT of 8 nodes in memory.
     """
 
     def setUp(self) -> None:
         """Create the DHT, and a machine with a separate node."""
         super().setUp()
         fixed_chance(self)
-        clock = Clock()
+        clock = HeapClock()
         clock.advance(1_800_000_000)
         self.network = MachineNetwork(clock, rng=Random(1))
         self.machines = 0
@@ -97,7 +97,7 @@ class DHTTestCase(CommandTestCase):
                 bootstrap=[(FIRST, 6881)] if number else [],
                 rng=Random(number),
             )
-            for number in range(10)
+            for number in range(8)
         ]
         self.reactor = self.network.reactor("10.1.1.1")
         self.node = DHTNode(self.reactor, bootstrap=[(FIRST, 6881)], rng=Random(99))

@@ -314,7 +314,7 @@ class SwarmTests(SynchronousTestCase):
         Members that put values before they have met, and a newcomer, all get everything.
         """
         for seed in range(sized(1, 3)):
-            swarm = VirtualSwarm(members=sized(6, 8), seed=seed)
+            swarm = VirtualSwarm(members=sized(4, 8), seed=seed)
             self.addCleanup(swarm.close)
             states = self.states(swarm)
             agreed = lambda: all(len(state) == len(swarm) for state in states)  # noqa: E731, B023

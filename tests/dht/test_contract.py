@@ -468,15 +468,16 @@ class FakeDHTContractTests(ContractMixin, SynchronousTestCase):
 
 class NodeTestCase(SynchronousTestCase):
     """
-    L{DHTNode}, in a network of 24.
+    L{DHTNode}, in a network of others.
     """
 
+    size = 24
     families = "4"
     one: Any
     two: Any
 
     def setUp(self) -> None:
-        self.network = Network(24, seed=1, families=self.families)
+        self.network = Network(self.size, seed=1, families=self.families)
         self.one, self.two = self.network.node(), self.network.node()
         # A read directly after the start may miss a far node.
         self.network.udp.advance(1.0)
@@ -504,6 +505,8 @@ class NodeContactsTests(NodeTestCase, ContactsMixin):
     """
     What carries addresses, over IPv4.
     """
+
+    size = 16
 
 
 class TogetherTests(NodeTestCase, SlotMixin):
@@ -543,6 +546,8 @@ class NodeTests(NodeTestCase, SlotMixin):
     """
     What only nodes do, over IPv4.
     """
+
+    size = 16
 
     def test_alpha_bounds(self) -> None:
         """
@@ -626,6 +631,7 @@ class IPv6ContactsTests(NodeTestCase, ContactsMixin):
     What carries addresses, over IPv6 only.
     """
 
+    size = 16
     families = "6"
 
 
@@ -642,6 +648,7 @@ class IPv6NodeContractTests(NodeTests, ContractMixin):
     The same over IPv6 only.
     """
 
+    size = 24
     families = "6"
 
 

@@ -75,7 +75,7 @@ class ManyOperationsTests(SynchronousTestCase):
         """
         All are stored and all are found: in a small network, and in a very small one.
         """
-        self.put_and_read(20, sized(40, 80), 120.0)
+        self.put_and_read(20, sized(25, 80), 120.0)
         self.put_and_read(3, 30, 200.0)
 
     def test_same_target(self) -> None:
@@ -85,7 +85,7 @@ class ManyOperationsTests(SynchronousTestCase):
         self.build(30)
         self.network.result(self.node.put_latest(seed(0), b"value 0", 1))
         key = crypto_sign_seed_keypair(seed(0))[0]
-        reads = [outcome(self.node.get_mutable(key)) for _ in range(sized(30, 100))]
+        reads = [outcome(self.node.get_mutable(key)) for _ in range(sized(15, 100))]
         self.run_all(reads, 200.0)
         for (read,) in reads:
             self.assertEqual(read.latest().value, b"value 0")

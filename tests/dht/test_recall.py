@@ -144,7 +144,7 @@ class SlotReadTests(VastTestCase):
         Without silent nodes: all of the 12 nearest are found, and 99 % of the 32, 92 %
         at worst.
         """
-        inner, all_of_them = self.recall(sized(4, 100), URGENT_ALPHA)
+        inner, all_of_them = self.recall(sized(2, 100), URGENT_ALPHA)
         self.assertEqual(min(inner), 1.0)
         self.assertGreaterEqual(fmean(all_of_them), 0.99)
         self.assertGreaterEqual(min(all_of_them), 0.92)
@@ -153,7 +153,7 @@ class SlotReadTests(VastTestCase):
         """
         With 35 % silent nodes: all of the 12 nearest, 95 % of the 32, 85 % at worst.
         """
-        inner, all_of_them = self.recall(sized(4, 100), URGENT_ALPHA, silent=0.35)
+        inner, all_of_them = self.recall(sized(2, 100), URGENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
         self.assertGreaterEqual(fmean(all_of_them), 0.95)
         self.assertGreaterEqual(min(all_of_them), 0.85)
@@ -171,7 +171,7 @@ class SlotReadTests(VastTestCase):
         """
         With few queries in flight the 12 nearest are still found.
         """
-        inner, _ = self.recall(sized(3, 40), PATIENT_ALPHA, silent=0.35)
+        inner, _ = self.recall(sized(2, 40), PATIENT_ALPHA, silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
     @thorough
@@ -179,7 +179,7 @@ class SlotReadTests(VastTestCase):
         """
         If round trips do not vary, nothing is missed.
         """
-        inner, _ = self.recall(sized(3, 40), URGENT_ALPHA, Links(2, low=0.05, high=0.05), silent=0.35)
+        inner, _ = self.recall(sized(2, 40), URGENT_ALPHA, Links(2, low=0.05, high=0.05), silent=0.35)
         self.assertEqual(min(inner), 1.0)
 
     def test_lacking_tables(self) -> None:
@@ -187,7 +187,7 @@ class SlotReadTests(VastTestCase):
         Tables in which a fifth of the entries are missing and a fifth dead cost few of
         the 12 nearest.
         """
-        inner, _ = self.recall(sized(3, 40), URGENT_ALPHA, missing=0.2, dead=0.2)
+        inner, _ = self.recall(sized(2, 40), URGENT_ALPHA, missing=0.2, dead=0.2)
         self.assertGreaterEqual(fmean(inner), 0.97)
 
 

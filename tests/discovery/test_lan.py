@@ -138,10 +138,13 @@ class LocalSearchTests(SynchronousTestCase):
         self.assertLess(one.counters["answers"], 40)
 
     def test_link_local(self) -> None:
-        """IPv6 addresses with a zone are of no use."""
+        """IPv6 addresses with a zone are of no use: they are neither taken nor answered."""
         one = self.machine()
-        one._answered(encode(LocalMessage(True, 7, one._cookies[0]), GROUP6), "fe80::1", 7)
+        for host in ("fe80::1", "fe80::1%eth0"):
+            one._answered(encode(LocalMessage(True, 7, one._cookies[0]), GROUP6), host, 7)
+            one._searched(GROUP6)(encode(LocalMessage(False, 7, b"x"), GROUP6), host, 7)
         self.assertEqual(one.hosts(), [])
+        self.assertEqual(one.counters["answers"], 0)
 
     def test_ipv6(self) -> None:
         """The same works over IPv6."""

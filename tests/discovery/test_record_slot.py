@@ -32,6 +32,7 @@ from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.net.machines import MachineNetwork
 from dtt.testing.storage import StorageDHT
 from tests.discovery.records import RecordClientTestCase
+from tests.sweeps import sized
 from tests.tracker.common import (
     IDS,
     KEYS,
@@ -682,7 +683,7 @@ class FloodTests(SynchronousTestCase):
         Each such write hides the members from such readers until they publish the next
         time; then all are found, and the writer loses one copy to each at a time.
         """
-        for seed in range(5):
+        for seed in range(sized(1, 5)):
             self.world(seed, {"mainline": 1.0})
             members = [self.member(1), self.member(2)]
             self.publish(members)
@@ -700,7 +701,7 @@ class FloodTests(SynchronousTestCase):
         Where some of the nodes that hold the record replace it, members that publish after
         such a write are found, too.
         """
-        for seed in range(5):
+        for seed in range(sized(1, 5)):
             self.world(seed, {"libtorrent": 0.7, "mainline": 0.3})
             self.flood()
             self.publish([self.member(1), self.member(2)])

@@ -15,9 +15,9 @@ from dtt.dht.client.placement import INNER
 from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.interfaces import ContentSource, SearchState
 from dtt.discovery.slot_channel import (
-    EARLY_ROUNDS,
     LOOKUP_AGAIN_AFTER,
     PREVIOUS_AFTER,
+    PREVIOUS_MINUTE_ROUNDS,
     URGENT_FOR,
     WRITERS,
     SlotChannel,
@@ -48,8 +48,8 @@ class MinutesTests(SynchronousTestCase):
 
     def test_later(self) -> None:
         """Once many reads have found nobody, the previous minute is read only at the turn of the minute."""
-        self.assertEqual(minutes_to_read(100 * 60 + 5.0, EARLY_ROUNDS, False), (100,))
-        self.assertEqual(minutes_to_read(100 * 60 + 4.0, EARLY_ROUNDS, False), (99, 100))
+        self.assertEqual(minutes_to_read(100 * 60 + 5.0, PREVIOUS_MINUTE_ROUNDS, False), (100,))
+        self.assertEqual(minutes_to_read(100 * 60 + 4.0, PREVIOUS_MINUTE_ROUNDS, False), (99, 100))
 
     def test_turn_of_the_minute(self) -> None:
         """In the first 5 s of a minute the previous one is read with every poll."""

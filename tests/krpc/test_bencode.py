@@ -34,7 +34,7 @@ class CodecTests(SynchronousTestCase):
     L{encode} and L{decode} are inverses.
     """
 
-    @settings(derandomize=True, deadline=None, max_examples=sized(40, 300))
+    @settings(derandomize=True, deadline=None, max_examples=sized(25, 300))
     @given(_VALUES)
     def test_round_trip(self, value: object) -> None:
         """
@@ -42,7 +42,7 @@ class CodecTests(SynchronousTestCase):
         """
         self.assertEqual(decode(encode(value)), value)
 
-    @settings(derandomize=True, deadline=None, max_examples=sized(60, 1000))
+    @settings(derandomize=True, deadline=None, max_examples=sized(30, 1000))
     @given(_NEARLY | st.binary(max_size=40))
     def test_canonical(self, data: bytes) -> None:
         """
@@ -157,7 +157,7 @@ class MessageTests(SynchronousTestCase):
     L{decode_message} is as lenient as libtorrent, within the same limits.
     """
 
-    @settings(derandomize=True, deadline=None, max_examples=sized(60, 1000))
+    @settings(derandomize=True, deadline=None, max_examples=sized(30, 1000))
     @given(_NEARLY | st.binary(max_size=40))
     def test_superset(self, data: bytes) -> None:
         """
@@ -172,7 +172,7 @@ class MessageTests(SynchronousTestCase):
             return
         self.assertEqual(decode_message(data), expected)
 
-    @settings(derandomize=True, deadline=None, max_examples=sized(60, 1000))
+    @settings(derandomize=True, deadline=None, max_examples=sized(30, 1000))
     @given(_NEARLY)
     def test_inner_values_are_verbatim(self, data: bytes) -> None:
         """

@@ -204,7 +204,7 @@ class MachineTests(SynchronousTestCase):
         Run one; a failing sequence is printed in its shortest form.
         """
         run_state_machine_as_test(
-            machine, settings=settings(max_examples=sized(10, 60), stateful_step_count=steps, deadline=None)
+            machine, settings=settings(max_examples=sized(5, 60), stateful_step_count=steps, deadline=None)
         )
 
     def test_transactions(self) -> None:

@@ -278,7 +278,7 @@ class RealTests(TrackerContract, SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.swarm = VirtualSwarm(members=1, seed=3)
+        self.swarm = VirtualSwarm(members=1, seed=3, dht_nodes=4)
         self.addCleanup(self.swarm.close)
         self.tracker, self.topic = self.swarm.trackers[0], self.swarm.topics[0]
         self.swarm.advance(1)

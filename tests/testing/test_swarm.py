@@ -24,7 +24,7 @@ SEEDS = range(sized(1, 3))
 #: Prints all that the members of a swarm notice, with the peer ids.
 TRACE = """
 from dtt.testing.swarm import VirtualSwarm
-swarm = VirtualSwarm(members=3, seed=7)
+swarm = VirtualSwarm(members=3, seed=7, dht_nodes=5)
 swarm.advance(5)
 swarm.topics[0].broadcast(b"hello")
 swarm.cut(0, 1)
@@ -47,7 +47,7 @@ class VirtualSwarmTests(SynchronousTestCase):
         """
         Return a swarm whose members have joined.
         """
-        swarm = VirtualSwarm(members=members, seed=seed)
+        swarm = VirtualSwarm(members=members, seed=seed, dht_nodes=5)
         self.addCleanup(swarm.close)
         self.assertTrue(swarm.until(swarm.joined), f"seed {seed}")
         return swarm

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 from dtt.config import Config
 from dtt.errors import DialFailed, StreamRefused, UsageError
 from dtt.tracker.tracker import Tracker
+from tests.sweeps import sized
 from tests.tracker.common import without_iroh
 from tests.tracker.internet import Internet, Member
 from tests.transport.appstreams.common import Recorder, Recorders
@@ -52,8 +53,8 @@ class EndpointTests(SynchronousTestCase):
         return client
 
     def test_neighbours(self) -> None:
-        """Neighbours open streams to each other, over TCP, and over QUIC through NATs."""
-        for kinds in (("public", "public"), ("nat", "nat")):
+        """Neighbours open streams to each other, over QUIC through NATs, and over TCP."""
+        for kinds in (("nat", "nat"), ("public", "public"))[: sized(1, 2)]:
             one, other = self.start(*kinds)
             client = self.exchange(one, other)
             self.exchange(other, one)

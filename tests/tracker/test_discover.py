@@ -18,7 +18,7 @@ from dtt.tracker import discover
 from dtt.tracker.discover import DiscoveryService, Found
 from dtt.tracker.tracker import Tracker
 from tests.sweeps import sized, thorough
-from tests.tracker.test_tracker import TrackerTestCase
+from tests.tracker.case import TrackerTestCase
 
 
 class DiscoverTests(TrackerTestCase):

@@ -16,7 +16,7 @@ from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
 from tests.tracker.common import fixed_chance
 
-NODES = 8
+NODES = 5
 
 
 class DualStackTests(SynchronousTestCase):

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.tracker.leaving import LeavableService
+from tests.garbage import ignore_older_objects
 
 
 class Leavable(LeavableService):
@@ -96,6 +97,7 @@ class LeavingTests(SynchronousTestCase):
         """
         A failure while stopping is logged; nobody waits for ever because of it.
         """
+        ignore_older_objects(self)
         self.parent.startService()
         left = self.service.leave()
         self.service.stopped[0].errback(ZeroDivisionError())

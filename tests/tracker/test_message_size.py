@@ -9,7 +9,7 @@ from dtt.errors import ContentTooLarge
 from dtt.events import Message
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker
-from tests.tracker.test_tracker import TrackerTestCase
+from tests.tracker.case import TrackerTestCase
 
 
 class MessageSizeTests(TrackerTestCase):

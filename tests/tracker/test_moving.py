@@ -168,7 +168,7 @@ class AddressTests(MovingTestCase):
         """Wait until all members are joined and quiet."""
         self.wait_for_joined(60)
         self.wait_for_messages(10)
-        self.net.advance(40)
+        self.net.advance(sized(15, 40))
 
     def assert_moved(self, member: Member, *reasons: Change) -> None:
         """Assert that a member has noticed these changes, and perhaps others after them."""

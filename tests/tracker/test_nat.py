@@ -56,14 +56,14 @@ class PairTests(NATTestCase):
     def meet(self, internet: Internet, gap: float, limit: float = 60.0) -> list[tuple[float, str, str]]:
         """
         Let a pair of members of each pair of kinds meet, all pairs at the same time; of every
-        sixth or sixteenth one if the test is to be quick.
+        sixth or twentieth one if the test is to be quick.
 
         @param gap: seconds between the starts of the two members of a pair; the first may be of either
             kind.
         @return: how long each pair has taken from the start of the later one, the quickest first.
         """
         kinds = dict.fromkeys([*PAIRS, *(pair[::-1] for pair in PAIRS if gap)])
-        some = list(kinds)[:: sized(16 if gap else 6, 1)]
+        some = list(kinds)[:: sized(20 if gap else 6, 1)]
         pairs = [(internet.member(first), internet.member(second)) for first, second in some]
         for number, (member, _) in enumerate(pairs):
             internet.start(member, f"topic {number}")
@@ -233,7 +233,7 @@ class SwarmTests(NATTestCase):
         self.settle(internet, members, 30.0)
         internet.advance(45.0)
         internet.sent.clear()
-        seconds = sized(40, 120)
+        seconds = sized(25, 120)
         internet.advance(seconds)
         self.assertLess(min(internet.sent[member.host] for member in members) / seconds, 2.5)
 
@@ -267,8 +267,8 @@ class HostileTests(NATTestCase):
             internet.start(attacker)
         attackers = [*internet.members]
         members = [internet.start(internet.member(kind)) for kind in ("nat", "public")]
-        internet.advance(sized(10, 60))
-        for _ in range(sized(8, 60)):
+        internet.advance(sized(8, 60))
+        for _ in range(sized(4, 60)):
             for attacker in attackers:
                 streams = attacker.tracker._listeners._streams
                 assert streams is not None

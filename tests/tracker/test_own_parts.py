@@ -16,7 +16,7 @@ from dtt.events import Message
 from dtt.identity import PeerKey, application_message, verify
 from dtt.tracker.kept import KEY_FILE, PORTS_FILE
 from dtt.tracker.tracker import Tracker
-from tests.tracker.test_tracker import TrackerTestCase
+from tests.tracker.case import TrackerTestCase
 
 KEY = PeerKey.from_seed(b"k" * 32)
 

@@ -11,7 +11,7 @@ from dtt.events import Event
 from dtt.records.topic import TopicId
 from dtt.tracker.status import as_json
 from dtt.tracker.traffic import INTERVAL
-from tests.tracker.test_tracker import TrackerTestCase
+from tests.tracker.case import TrackerTestCase
 
 TOPIC = TopicId.from_name("garden party")
 

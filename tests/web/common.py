@@ -14,7 +14,7 @@ from dtt.web.bounds import BoundedFactory
 from dtt.web.events import EventStreams
 from dtt.web.guard import Guard
 from dtt.web.root import Root, Routes
-from tests.tracker.test_tracker import TrackerTestCase
+from tests.tracker.case import TrackerTestCase
 
 TOKEN = b"an-example-token-0123456789"
 

@@ -86,7 +86,7 @@ class LookupTests(SynchronousTestCase):
         swarm = Swarm(300)
         swarm.run(swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH).start())
         self.assertEqual(swarm.most_open, ALPHA)
-        for seed in range(0, 200, sized(12, 1)):
+        for seed in range(0, 200, sized(24, 1)):
             swarm = Swarm(40 + 2 * seed, seed)
             alpha = swarm.rng.choice((1, 3, 8, 16, 40))
             swarm.dead = set(swarm.rng.sample(swarm.contacts, 8 + seed // 2))
@@ -100,7 +100,7 @@ class LookupTests(SynchronousTestCase):
         """
         Alpha can be raised and lowered during a lookup.
         """
-        for seed in range(sized(5, 20)):
+        for seed in range(sized(3, 20)):
             swarm = Swarm(300, seed)
             lookup = swarm.lookup(swarm.contacts[:100], width=SLOT_WIDTH, alpha=2)
             done = lookup.start()
@@ -162,7 +162,7 @@ class LookupTests(SynchronousTestCase):
         """
         for count, share in ((10, 1.0), (16, 1.0), (30, 1.0), (51, 0.99), (150, 0.99), (300, 0.98)):
             found = expected = 0
-            for seed in range(sized(8, 40)):
+            for seed in range(sized(4, 40)):
                 swarm = Swarm(count, seed)
                 results, seconds = swarm.run(swarm.lookup(swarm.contacts[:1], width=SLOT_WIDTH).start())
                 nearest = swarm.near(TARGET, SLOT_WIDTH)
@@ -192,7 +192,7 @@ class LookupTests(SynchronousTestCase):
         While homing, a wide lookup queries only the nearest 16 known nodes, though
         alpha allows more; once the nearest have answered, it queries all.
         """
-        for seed in range(sized(4, 20)):
+        for seed in range(sized(2, 20)):
             swarm = LargeSwarm(3000, seed)
             starts = swarm.some(100)
             lookup = swarm.lookup(starts, width=SLOT_WIDTH, alpha=URGENT_ALPHA)
@@ -289,7 +289,7 @@ class LookupTests(SynchronousTestCase):
         Against nodes that invent ever nearer ones, all of which answer, queries are
         bounded, including those for neighbouring subtrees.
         """
-        for seed in range(sized(4, 10)):
+        for seed in range(sized(2, 10)):
             swarm = Swarm(20, seed)
             serial = iter(range(1 << 30))
 
@@ -317,7 +317,7 @@ class LookupTests(SynchronousTestCase):
         The bound also holds if it is reached while neighbouring subtrees are queried.
         """
         reached = 0
-        for seed in range(sized(8, 20)):
+        for seed in range(sized(2, 20)):
             swarm = Swarm(400, seed)
             swarm.dead = set(swarm.rng.sample(swarm.contacts, 330))
             lookup = swarm.lookup(swarm.contacts[:200], width=100)
@@ -499,7 +499,7 @@ class InnerTests(SynchronousTestCase):
         before the end.
         """
         at = ends = 0.0
-        for seed in range(sized(4, 20)):
+        for seed in range(sized(2, 20)):
             swarm = LargeSwarm(3000, seed)
             swarm.dead = set(swarm.some(1000))
             swarm.lags = {contact: swarm.rng.uniform(0.005, 0.06) for contact in swarm.contacts}
@@ -620,7 +620,7 @@ class InnerTests(SynchronousTestCase):
         """
         The observer is also called if the first nodes were slow but led to others.
         """
-        for seed in range(sized(4, 10)):
+        for seed in range(sized(2, 10)):
             swarm = LargeSwarm(1000, seed)
             starts = swarm.some(5)
             swarm.lags = dict.fromkeys(starts, 0.2)

@@ -328,7 +328,7 @@ class InventedNodesTests(SynchronousTestCase):
         Each liar costs few queries: those needed to find out, and those in flight by
         then.
         """
-        for seed in range(sized(5, 20)):
+        for seed in range(sized(3, 20)):
             for width in (K, SLOT_WIDTH):
                 swarm = LargeSwarm(2000, seed)
                 swarm.hostile = set(swarm.some(100))
@@ -366,7 +366,7 @@ class InventedNodesTests(SynchronousTestCase):
         Many nodes without a credible informant do not displace those that have
         answered.
         """
-        for seed in range(sized(5, 20)):
+        for seed in range(sized(3, 20)):
             swarm = LargeSwarm(2000, seed)
             swarm.hostile = set(swarm.some(400))
             lookup = swarm.lookup(swarm.some(20), width=SLOT_WIDTH)
@@ -380,7 +380,7 @@ class InventedNodesTests(SynchronousTestCase):
         If 60 % of all nodes are silent, honest informants stay credible: as many of the
         nearest are found as if all were trusted.
         """
-        seeds = sized(8, 40)
+        seeds = sized(4, 40)
         found: Counter[bool] = Counter()
         for believing in (False, True):
             if believing:
@@ -399,7 +399,7 @@ class InventedNodesTests(SynchronousTestCase):
         A liar that names the nearest nodes after invented ones does not keep them out:
         other nodes name them too.
         """
-        for seed in range(sized(6, 20)):
+        for seed in range(sized(3, 20)):
             swarm = LargeSwarm(500, seed)
             liar = Contact(b"\xff" * 20, "10.255.255.1", 1)
             nearest = swarm.near(TARGET, 10)

@@ -182,13 +182,13 @@ class MessagesTests(SynchronousTestCase):
         """A message's repr does not contain its content."""
         self.assertNotIn("secret", repr(Gossip(ID1, b"secret", 0)))
 
-    @settings(max_examples=sized(40, 300))
+    @settings(max_examples=sized(25, 300))
     @given(messages)
     def test_round_trip(self, message: Message) -> None:
         """Decoding reverses encoding."""
         self.assertEqual(decode(encode(message)), message)
 
-    @settings(max_examples=sized(40, 300))
+    @settings(max_examples=sized(25, 300))
     @given(st.binary(max_size=200) | st.builds(bytes.__add__, st.sampled_from([b"\0", b"\1"]), st.binary()))
     def test_garbage(self, garbage: bytes) -> None:
         """Arbitrary bytes yield a message or a L{DecodeError}."""
@@ -198,7 +198,7 @@ class MessagesTests(SynchronousTestCase):
             return
         self.assertEqual(decode(encode(message)), message)
 
-    @settings(max_examples=sized(40, 300))
+    @settings(max_examples=sized(25, 300))
     @given(messages, st.integers(0, 5000), st.integers(0, 255), st.integers(0, 3))
     def test_quick_readers(self, message: Message, at: int, byte: int, cut: int) -> None:
         """

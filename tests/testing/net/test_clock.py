@@ -70,7 +70,7 @@ class HeapClockTests(SynchronousTestCase):
 
     def test_as_clock(self) -> None:
         """Calls that are scheduled, moved and cancelled run at the same times as with Twisted's clock."""
-        for seed in range(sized(10, 200)):
+        for seed in range(sized(4, 200)):
             for ties in (True, False):
                 logs, left = [], []
                 for clock in (Clock(), HeapClock()):

@@ -19,7 +19,7 @@ from dtt.testing.simulate.scenarios import SCENARIOS
 from tests.sweeps import sized, thorough
 from tests.tracker.common import without_iroh
 
-NODES = 150
+NODES = sized(80, 150)
 
 
 class ScenarioTests(SynchronousTestCase):
@@ -58,13 +58,15 @@ class ScenarioTests(SynchronousTestCase):
         """A newcomer finds a member that is alone."""
         self.all_within(self.run_small("newcomer", 1), 3, "newcomer")
 
+    @thorough
     def test_jam_90(self) -> None:
         """An outsider who fills 90 % of the places does not keep members apart."""
         self.all_within(self.run_small("jam-90", 2), 30)
 
+    @thorough
     def test_sybils(self) -> None:
         """Sybils do not keep members apart, silent or lying."""
-        for name in ("sybils-40-lying", "sybils-8-silent-valid")[: sized(1, 2)]:
+        for name in ("sybils-40-lying", "sybils-8-silent-valid"):
             self.all_within(self.run_small(name, 2, 1), 30)
 
     def test_liars(self) -> None:
@@ -115,6 +117,7 @@ class ScenarioTests(SynchronousTestCase):
         self.assertGreater(result.finds["sealed_slot_found"], 0)
         self.assertGreater(result.events["slot.contested"], 0)
 
+    @thorough
     def test_jam_100_without_sealed_slots(self) -> None:
         """Without sealed slots and announcements, the public slot alone is not enough."""
         config = {"discovery": DiscoveryConfig(sealed=False, announce_peer="never")}
@@ -127,6 +130,7 @@ class ScenarioTests(SynchronousTestCase):
         self.all_within(result, 60)
         self.assertLessEqual(result.figures["dials to the victim, most of a member and minute"], 5)
 
+    @thorough
     def test_skew_of_half(self) -> None:
         """Two groups with clocks 10 min apart become one swarm, and are told."""
         result = self.run_small("skew-half-10min", 3, 0)

@@ -20,7 +20,7 @@ from dtt.testing.simulate.world import World
 from tests.sweeps import thorough
 from tests.tracker.common import without_iroh
 
-SMALL = Setting(nodes=100)
+SMALL = Setting(nodes=60)
 
 #: Runs a small world, and prints its trace hash.
 TRACE = """

@@ -194,7 +194,7 @@ class StrangerTests(ConnectorCase):
             came = 0
             for address in clients:
                 self.prove(address, KEYS[5].peer_id)
-            for number in range(sized(100, 200)):
+            for number in range(sized(80, 200)):
                 session = Session(
                     self.quic.endpoint._client, KEYS[5], Random(number).randbytes, dialled=self.alice.peer_id
                 )

@@ -165,7 +165,7 @@ class HostileTests(SynchronousTestCase):
         rng = Random(3)
         printed = io.StringIO()
         with redirect_stderr(printed):
-            for seed in range(sized(50, 200)):
+            for seed in range(sized(25, 200)):
                 self.pair = Pair(seed=seed)
                 self.client, self.server = self.pair.connect()
                 first = bytes((rng.randrange(0x1F),))

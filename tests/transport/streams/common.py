@@ -8,13 +8,13 @@ from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.identity import PeerKey
 from dtt.testing.memory_transport import RecordingLinks
+from dtt.testing.net.clock import HeapClock
 from dtt.testing.net.tcp import MemoryTCPNetwork
 from dtt.transport.admission import topic_key
 from dtt.transport.streams.frames import ClockTime, FrameParser, ReceivedFrame
@@ -74,7 +74,7 @@ class StreamsTestCase(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = HeapClock()
         self.net = MemoryTCPNetwork(self.clock)
         self.a, self.b = self.transport(ALICE, "10.0.0.1"), self.transport(BOB, "10.0.0.2")
 

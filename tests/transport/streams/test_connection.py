@@ -29,6 +29,7 @@ from dtt.transport.streams.connection import NOT_SENT, WINDOW, limit_buffers
 from dtt.transport.streams.frames import Close, Data, Open, Ping, Pong, encode_frame
 from dtt.transport.streams.tls import SecuredConnection
 from dtt.wire.addresses import STREAMS, PeerAddress
+from tests.garbage import ignore_older_objects
 from tests.sweeps import sized
 from tests.transport.streams.common import ALICE, BOB, CAROL, SECRET, TOPIC, StreamsTestCase, without_clocks
 
@@ -524,6 +525,7 @@ class ConnectionTests(StreamsTestCase):
             ours = (kind.__name__ for kind in kinds if str(kind.__module__).startswith(_OURS))
             return Counter(name for name in ours if name not in others)
 
+        ignore_older_objects(self)
         come_and_go(0)
         gc.collect()
         gc.disable()
