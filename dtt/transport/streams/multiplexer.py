@@ -484,7 +484,8 @@ class Multiplexer:
 
         @param reason: the reason, in a few words; C{""} if we requested the end.
         """
-        if reason and not link.closing:
+        # The peer closes a duplicate at about the same time as we do: whoever is first breaks nothing.
+        if reason and not link.closing and link.linger is None:
             self.table.link_broken(link.peer_id, self._serves(link), link.heard, reason)
         self.table.remove(link.connection)
         link.streams.lost(f"the connection has ended: {reason}" if reason else "the connection has ended")

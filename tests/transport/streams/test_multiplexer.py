@@ -246,6 +246,20 @@ class MultiplexerTests(SynchronousTestCase):
             self.assertEqual([first.closed, second.closed], [True, False])
         self.assertEqual(self.counters, {"duplicate_connections": 1})
 
+    def test_duplicate_closed_by_peer(self) -> None:
+        """
+        The peer closes a duplicate before we do: no link is broken. Without a successor,
+        the same end is a broken link.
+        """
+        _, one = self.connect(SMALL)
+        _, other = self.connect(SMALL)
+        self.admit(one)
+        self.admit(other)
+        self.multiplexer.connection_lost(one, "by peer")
+        self.assertEqual(self.links.broken, [])
+        self.multiplexer.connection_lost(other, "by peer")
+        self.assertEqual([reason for _, _, reason in self.links.broken], ["closed by the peer"])
+
     def test_current_one_is_lost(self) -> None:
         """
         Another connection that was about to be closed takes over, with its topics; the
