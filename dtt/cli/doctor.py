@@ -76,6 +76,7 @@ class DoctorOptions(TrackerOptions):
         self._failed = False
         directory = default_state_dir(os.environ)
         config, _ = self.load(directory)
+        self.refuse_lone_secret(self["topic"] is not None)
         topics = self.read_tickets()
         if self["topic"] is not None:
             topics.append(

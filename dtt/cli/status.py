@@ -173,6 +173,16 @@ class PeersOptions(ServiceOptions):
         """
         self["topic"] = one_topic("peers", topics)
 
+    def postOptions(self) -> None:
+        """
+        Check that there is at most one topic.
+
+        @raise UsageError: there are two.
+        """
+        super().postOptions()
+        if self["topic"] is not None and self["ticket-file"] is not None:
+            raise UsageError("peers takes --ticket-file FILE, or one TOPIC")
+
     def prepare(self) -> None:
         """
         Read the ticket.

@@ -61,9 +61,10 @@ class DoctorTests(CommandTestCase):
         self.assertTrue(any(line.startswith("FAIL") for line in self.printed()))
 
     def test_wrong(self) -> None:
-        """Two topics and a blank one are refused."""
+        """Two topics, a blank one, and a secret without a topic are refused."""
         self.assertEqual(run(["doctor", "a", "b"]), 2)
         self.assertEqual(run(["doctor", " ", "--offline"]), 2)
+        self.assertEqual(run(["doctor", "--secret-file", "x", "--offline"]), 2)
 
     def test_own_id(self) -> None:
         """Our own record does not count; without a key there is none."""
