@@ -19,6 +19,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from dtt.app.eventlog import json_line
+from dtt.app.helptext import is_dumb
 from dtt.app.options import (
     TopicSettings,
     TrackerOptions,
@@ -395,7 +396,7 @@ def is_conversation() -> bool:
     Return whether input and output are a terminal that supports line editing.
     """
     try:
-        return os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
+        return os.isatty(0) and os.isatty(1) and not is_dumb(os.environ.get("TERM"))
     except OSError:
         return False
 

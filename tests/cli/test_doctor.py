@@ -34,6 +34,7 @@ class ColorTests(SynchronousTestCase):
         for environ, stream in (
             ({"TERM": "xterm", "NO_COLOR": "1"}, Terminal()),
             ({"TERM": "dumb"}, Terminal()),
+            ({"TERM": ""}, Terminal()),
             ({}, Terminal()),
             ({"TERM": "xterm"}, io.StringIO()),
         ):

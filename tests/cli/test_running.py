@@ -83,8 +83,9 @@ class CodeTests(SynchronousTestCase):
         self.patch(sys, "stderr", stderr)
         import_module("twisted.internet.reactor")  # not every worker of trial has it
         self.patch(running, "stop_on_signals", lambda reactor: None)
+        jobs: list[Deferred[int]] = []
         for error, code in ((UsageError("which topic?"), WRONG_USAGE), (RemoteError("no answer"), FAILED)):
             self.patch(twisted.internet, "reactor", Reactor())
-            failed: Deferred[int] = fail(error)
-            self.assertEqual(running.run_reactor(lambda reactor, job=failed: job, lambda: None), code)
+            jobs.append(fail(error))
+            self.assertEqual(running.run_reactor(lambda reactor: jobs.pop(), lambda: None), code)
         self.assertEqual(stderr.getvalue(), "dtt: which topic?\ndtt: no answer\n")
