@@ -226,7 +226,7 @@ class TrackerOptions(BootstrapOptions):
             None,
             None,
             "File with the secret of the topics on the command line; one final newline is dropped. It must "
-            "not be accessible to other users (chmod 600). For twistd dtt, - is standard input. Without "
+            "not be accessible to other users (chmod 600). - is standard input, except for dtt chat. Without "
             "this option the secret is empty: anyone who knows or guesses the name of the topic can read "
             "its records and join.",
             value_of("secret-file", path_name),
@@ -235,8 +235,9 @@ class TrackerOptions(BootstrapOptions):
             "state-dir",
             None,
             None,
-            "Directory for the key, the ports, the known DHT nodes and the addresses of members. Default of "
-            "twistd dtt: $STATE_DIRECTORY, else dtt in the XDG state directory; of dtt chat: none.",
+            "Directory for the key, the ports, the known DHT nodes and the addresses of members. Default: "
+            "$STATE_DIRECTORY, else $DTT_STATE_DIR, else dtt in the XDG state directory; of dtt chat and "
+            "--standalone: none.",
             value_of("state-dir", path_name),
         ],
         [
