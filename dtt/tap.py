@@ -32,6 +32,7 @@ from dtt.app.options import (
     TrackerOptions,
     default_state_dir,
     one_of,
+    refuse_repeated,
     topic_to_join,
     warn_without_secret,
 )
@@ -141,7 +142,10 @@ class Options(TrackerOptions):
         if self["secret-file"] == "-":
             kept = self.secret
             fresh.read_secret = lambda: kept  # type: ignore[method-assign]
-        before = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            before = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise LocalError(f"can't open the working directory: {reason_of(error)}") from None
         try:
             os.chdir(self._directory)
             fresh.postOptions()
@@ -177,16 +181,13 @@ class Options(TrackerOptions):
             self.config = evolve(self.config, web=evolve(self.config.web, listen=self["web"]))
         if self.config.state_dir is None:
             raise usage.UsageError("there is no home directory for the state; give --state-dir DIR")
+        self.refuse_lone_secret(bool(self["topics"]))
         self.secret = secret = self.read_secret()
         self.topics = [TopicSettings(name, topic_to_join(name), secret) for name in self["topics"]]
         self.topics.extend(self.read_tickets())
         for table in tables:
             self.topics.extend(self.topics_in(table))
-        seen: set[bytes] = set()
-        for topic in self.topics:
-            if topic.topic_id in seen:
-                raise usage.UsageError(f"the topic {topic.name!r} is given twice")
-            seen.add(topic.topic_id)
+        refuse_repeated(self.topics)
         if not self.topics:
             raise usage.UsageError(
                 "no topic; give --topic NAME or --ticket-file FILE, or [[topic]] in the file of --config"

@@ -4,6 +4,7 @@ Tests for L{dtt.tap} and the plugin.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from zope.interface import provider
 from dtt import tap
 from dtt.app.background import FinalUser, KeptStandardError
 from dtt.config import Config
+from dtt.errors import LocalError
 from dtt.records.topic import TopicId
 from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
@@ -264,6 +266,17 @@ class ServiceTests(TapTestCase):
         os.chdir(folder)
         self.runner(options).privilegedStartService()
         self.assertEqual(os.listdir(folder), ["state"])
+
+    def test_no_descriptor_to_read_again(self) -> None:
+        """Settings that can't be read again for lack of a descriptor are an error of ours, of one line."""
+        options = self.parse("--topic", "x")
+
+        def full(*arguments: Any) -> int:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(os, "open", full)
+        error = self.assertRaises(LocalError, options.reread)
+        self.assertEqual(str(error), "can't open the working directory: Too many open files")
 
     def test_final_user(self) -> None:
         """The state is opened as the final user, once, and ports are bound with privileges."""

@@ -113,7 +113,9 @@ class Daemon(MultiService):
         wanted = {bytes(topic.topic_id): topic for topic in settings.topics}
         left = [each for each in self._joined if each not in wanted]
         changed = [
-            each for each, secret in self._joined.items() if each in wanted and wanted[each].secret != secret
+            each
+            for each, secret in self._joined.items()
+            if each in wanted and (wanted[each].secret or b"") != secret
         ]
         added = [each for each in wanted if each not in self._joined]
         for topic_id in (*left, *changed):

@@ -93,6 +93,15 @@ def options_help(about: str, options: list[tuple[str, str]], width: int) -> str:
     return f"{paragraph(about, width)}\nOptions:\n{entries(options, width)}"
 
 
+def is_dumb(term: str | None) -> bool:
+    """
+    Return whether a terminal understands no control sequences: it is C{dumb}, or nothing is known of it.
+
+    @param term: the value of C{$TERM}; C{None}: it is not set.
+    """
+    return term in (None, "", "dumb")
+
+
 def columns_of(environ_columns: str, terminal: int | None) -> int:
     """
     Return the width to use.

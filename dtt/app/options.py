@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -226,7 +226,7 @@ class TrackerOptions(BootstrapOptions):
             None,
             None,
             "File with the secret of the topics on the command line; one final newline is dropped. It must "
-            "not be accessible to other users (chmod 600). For twistd dtt, - is standard input. Without "
+            "not be accessible to other users (chmod 600). - is standard input, except for dtt chat. Without "
             "this option the secret is empty: anyone who knows or guesses the name of the topic can read "
             "its records and join.",
             value_of("secret-file", path_name),
@@ -235,8 +235,9 @@ class TrackerOptions(BootstrapOptions):
             "state-dir",
             None,
             None,
-            "Directory for the key, the ports, the known DHT nodes and the addresses of members. Default of "
-            "twistd dtt: $STATE_DIRECTORY, else dtt in the XDG state directory; of dtt chat: none.",
+            "Directory for the key, the ports, the known DHT nodes and the addresses of members. Default: "
+            "$STATE_DIRECTORY, else $DTT_STATE_DIR, else dtt in the XDG state directory; of dtt chat and "
+            "--standalone: none.",
             value_of("state-dir", path_name),
         ],
         [
@@ -432,6 +433,19 @@ class TrackerOptions(BootstrapOptions):
             )
         raise UsageError(f"{given} {required}")
 
+    def refuse_lone_secret(self, has_topic: bool) -> None:
+        """
+        Check that --secret-file, if it is given, applies to a topic.
+
+        @param has_topic: whether there is a topic on the command line, without a ticket.
+        @raise UsageError: there is none.
+        """
+        if self["secret-file"] is not None and not has_topic:
+            raise UsageError(
+                "--secret-file is for a topic that is named on the command line; a ticket has its own "
+                "secret, and a topic in the file of --config its own secret_file"
+            )
+
     def read_secret(self) -> bytes | None:
         """
         Read the secret of the topics on the command line, from a file or from
@@ -531,6 +545,19 @@ def topic_to_join(name: str) -> TopicId:
     if not any("\udc80" <= each <= "\udcff" or (each.isprintable() and each != " ") for each in name):
         raise UsageError("the name of the topic is empty or blank")
     return TopicId.parse(name)
+
+
+def refuse_repeated(topics: Iterable[TopicSettings]) -> None:
+    """
+    Check that each topic is given once.
+
+    @raise UsageError: one is given twice.
+    """
+    seen: set[bytes] = set()
+    for topic in topics:
+        if topic.topic_id in seen:
+            raise UsageError(f"the topic {topic.name!r} is given twice")
+        seen.add(topic.topic_id)
 
 
 def warn_without_secret(name: str) -> None:

@@ -21,7 +21,10 @@ def parse_web(text: str) -> HostPort:
     @raise ValueError: it is something else.
     """
     if not text.startswith("tcp:"):
-        host, port = parse_host_port(text)
+        try:
+            host, port = parse_host_port(text)
+        except ValueError:
+            raise ValueError(f"expected tcp:PORT or tcp:PORT:interface=HOST, not {text[:80]!r}") from None
     else:
         number, _, rest = text.removeprefix("tcp:").partition(":")
         port, host = parse_port(number), LOOPBACK

@@ -19,7 +19,14 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from dtt.app.eventlog import json_line
-from dtt.app.options import TopicSettings, TrackerOptions, topic_to_join, warn_without_secret
+from dtt.app.helptext import is_dumb
+from dtt.app.options import (
+    TopicSettings,
+    TrackerOptions,
+    refuse_repeated,
+    topic_to_join,
+    warn_without_secret,
+)
 from dtt.app.usage import at_most_one, seconds, value_of
 from dtt.cli.complaints import output_closed, remark
 from dtt.cli.console import Console
@@ -389,7 +396,7 @@ def is_conversation() -> bool:
     Return whether input and output are a terminal that supports line editing.
     """
     try:
-        return os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb"
+        return os.isatty(0) and os.isatty(1) and not is_dumb(os.environ.get("TERM"))
     except OSError:
         return False
 
@@ -447,8 +454,7 @@ class ChatOptions(TrackerOptions):
             raise usage.UsageError(
                 "chat takes --ticket-file FILE, or one TOPIC; dtt new-topic creates a ticket"
             )
-        if self["topic"] is None and self["secret-file"] is not None:
-            raise usage.UsageError("--secret-file: a ticket has its own secret")
+        self.refuse_lone_secret(self["topic"] is not None)
         if self["secret-file"] == "-":
             raise usage.UsageError("--secret-file -: standard input is used for chat lines; give a file")
 
@@ -479,6 +485,7 @@ class ChatOptions(TrackerOptions):
         if self["topic"] is not None:
             topic_id = topic_to_join(self["topic"])
             settings.append(TopicSettings(self["topic"], topic_id, self.secret_of(topic_id, tables)))
+        refuse_repeated(settings)
         warnings_to_stderr()
         for each in settings:
             if not each.secret:

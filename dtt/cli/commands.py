@@ -94,7 +94,7 @@ def split(arguments: Sequence[str]) -> tuple[str, list[str]]:
         words = [*words[1:3], "--help"] if " ".join(words[1:3]) in COMMANDS else [*words[1:2], "--help"]
     if not words:
         raise UsageError("no command; dtt --help lists the commands")
-    if words[0] in ("-h", "--help"):
+    if words[0] in ("help", "-h", "--help"):
         return "help", []
     if words[0] in ("-V", "--version"):
         return "version", []

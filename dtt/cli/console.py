@@ -210,6 +210,7 @@ class Console(Protocol):
             self._rest = b""
         elif len(self._rest) > MAX_LINE:
             self._rest, self._skipping = b"", True
+            self.chat.lost = True
             self.chat.show("! a line was too long and was not sent")
 
     def _edited(self, editor: LineEditor, data: bytes) -> None:

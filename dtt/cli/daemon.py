@@ -5,6 +5,7 @@ Code shared by the commands that use the running service (C{dtt run}, C{twistd d
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dtt.cli.commands import NO_SERVICE
 from dtt.cli.complaints import report
 from dtt.cli.running import run_coroutine
 from dtt.errors import LocalError, StateError, UsageError
-from dtt.files import shown
+from dtt.files import reason_of, shown
 from dtt.records.topic import TopicId
 from dtt.state import absolute
 from dtt.web.client import DaemonClient, NoDaemon, Refused
@@ -108,10 +109,9 @@ def run_with_daemon(given: str | None, job: Callable[[Any, DaemonClient], Awaita
 
     async def work(reactor: Any) -> int:
         try:
-            if not path.is_dir():
+            if (problem := _problem_of(path)) is not None:
                 raise NoDaemon(
-                    f"no daemon is running with the state directory {shown(path)}: "
-                    f"it {'is not a directory' if path.exists() else 'does not exist'}; "
+                    f"no daemon is running with the state directory {shown(path)}: it {problem}; "
                     "give --state-dir, or set $DTT_STATE_DIR"
                 )
             return await job(reactor, DaemonClient(reactor, path))
@@ -122,6 +122,19 @@ def run_with_daemon(given: str | None, job: Callable[[Any, DaemonClient], Awaita
             raise LocalError(str(error)) from None
 
     return run_coroutine(work)
+
+
+def _problem_of(path: Path) -> str | None:
+    """
+    Return why a path is not that of a directory that we can use; C{None}: it is.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as error:
+        return f"can't be used: {reason_of(error)}"
+    return None if stat.S_ISDIR(mode) else "is not a directory"
 
 
 async def until_stopped(waiting: Deferred[Any]) -> bool:

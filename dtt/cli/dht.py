@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 
-from dtt.app.options import BootstrapOptions
+from dtt.app.options import BootstrapOptions, ip_literal
 from dtt.app.usage import seconds, terminal_width, value_of
 from dtt.cli.complaints import print_line
 from dtt.cli.lines import printable
@@ -212,7 +213,7 @@ class ClientOptions(BootstrapOptions):
             "Seconds to wait for the first DHT node, and then for the result.",
             value_of("timeout", seconds),
         ],
-        ["bind", None, "0.0.0.0", "Local IPv4 address."],
+        ["bind", None, "0.0.0.0", "Local IPv4 address.", value_of("bind", ip_literal(IPv4Address))],
     ]
 
     def no_node(self) -> LookupFailed:

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 
+from dtt.app.helptext import is_dumb
 from dtt.app.options import TopicSettings, TrackerOptions, default_state_dir, topic_to_join
 from dtt.app.usage import at_most_one, terminal_width
 from dtt.cli import checks_machine, checks_network
@@ -37,7 +38,7 @@ def uses_color(environ: Any, stream: Any) -> bool:
     @param environ: the environment variables.
     @param stream: the output.
     """
-    return bool(stream.isatty()) and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
+    return bool(stream.isatty()) and not environ.get("NO_COLOR") and not is_dumb(environ.get("TERM"))
 
 
 class DoctorOptions(TrackerOptions):
@@ -76,6 +77,7 @@ class DoctorOptions(TrackerOptions):
         self._failed = False
         directory = default_state_dir(os.environ)
         config, _ = self.load(directory)
+        self.refuse_lone_secret(self["topic"] is not None)
         topics = self.read_tickets()
         if self["topic"] is not None:
             topics.append(

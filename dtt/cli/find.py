@@ -100,13 +100,13 @@ class SlotCommand(ClientOptions):
                 ticket = read_tickets(self["ticket-file"])[0]
             self.topic = TopicSettings(ticket.label, ticket.topic_id, ticket.secret)
         else:
-            secret = b""
+            topic_id, secret = topic_to_join(self["topic"]), b""
             if self["secret-file"] is not None:
                 with naming("--secret-file"):
                     secret = read_secret(self["secret-file"], standard_input())
             if not secret:
                 warn_without_secret(self["topic"])
-            self.topic = TopicSettings(self["topic"], topic_to_join(self["topic"]), secret)
+            self.topic = TopicSettings(self["topic"], topic_id, secret)
 
     def config(self) -> Config:
         """

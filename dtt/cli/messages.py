@@ -13,7 +13,14 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
 from dtt.app.eventlog import json_line
-from dtt.app.options import TopicSettings, TrackerOptions, standard_input, topic_to_join, warn_without_secret
+from dtt.app.options import (
+    TopicSettings,
+    TrackerOptions,
+    refuse_repeated,
+    standard_input,
+    topic_to_join,
+    warn_without_secret,
+)
 from dtt.app.usage import at_most_one, seconds, value_of, whole_number
 from dtt.cli.commands import NOT_FOUND
 from dtt.cli.complaints import OutputLost, print_line, remark
@@ -50,12 +57,17 @@ class MessageOptions(TrackerOptions):
         ["topic", None, None, "The topic: a name, or the label or the beginning of the id of a joined one."],
     ]
 
-    def topics(self) -> list[TopicSettings]:
+    def topics(self, *, several: bool = False) -> list[TopicSettings]:
         """
         Read the tickets, and with --standalone the topic of --topic.
 
-        @raise UsageError: there is none although --standalone needs one.
+        @param several: whether the command can use more than one topic.
+        @raise UsageError: there is none although --standalone needs one, or there are several.
         """
+        if len(self["ticket-file"]) + (self["topic"] is not None) > 1 and not several:
+            raise UsageError("give one --topic NAME, or one --ticket-file FILE")
+        if self["standalone"]:
+            self.refuse_lone_secret(self["topic"] is not None)
         topics = self.read_tickets()
         if self["standalone"]:
             if self["topic"] is not None:
@@ -65,6 +77,7 @@ class MessageOptions(TrackerOptions):
                     warn_without_secret(self["topic"])
             if not topics:
                 raise UsageError("--standalone needs --ticket-file FILE, or --topic NAME")
+            refuse_repeated(topics)
         return topics
 
 
@@ -220,7 +233,7 @@ class ListenOptions(MessageOptions):
         @return: the exit code.
         """
         warnings_to_stderr()
-        topics = self.topics()
+        topics = self.topics(several=bool(self["standalone"]))
         self._printer = Printer(bool(self["json"]), bool(self["events"]), self["count"])
         if self["standalone"]:
             config, _ = self.load(None)

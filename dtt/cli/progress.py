@@ -8,6 +8,7 @@ import os
 import sys
 from contextlib import suppress
 
+from dtt.app.helptext import is_dumb
 from dtt.app.usage import terminal_width
 
 #: Removes the line from the terminal (ECMA-48: carriage return, erase in line).
@@ -22,7 +23,7 @@ class Progress:
     def __init__(self) -> None:
         self._shown = False
         try:
-            self._usable = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+            self._usable = sys.stderr.isatty() and not is_dumb(os.environ.get("TERM"))
         except (ValueError, AttributeError):  # it is closed
             self._usable = False
 

@@ -23,7 +23,9 @@ from twisted.python.failure import Failure
 
 from dtt.app.messages import one_line
 from dtt.app.signals import stop_on_signals
+from dtt.cli.commands import FAILED, WRONG_USAGE
 from dtt.cli.complaints import describe_error, report
+from dtt.errors import UsageError
 
 
 def warnings_to_stderr() -> None:
@@ -53,7 +55,7 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
         that fires with the exit code.
     @param stop: called on SIGINT, SIGTERM and SIGHUP; must make that Deferred fire
         soon.
-    @return: the exit code; 1 if the job failed, after printing the error.
+    @return: the exit code; if the job failed, 2 for wrong usage and 1 for all else, after printing the error.
     """
     from twisted.internet import reactor
 
@@ -66,6 +68,7 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
         if not (stopping and failure.check(CancelledError)):
             assert failure.value is not None
             report(failure.value)
+            codes.append(WRONG_USAGE if failure.check(UsageError) else FAILED)
 
     def end(_: object) -> None:
         if not stopping:
@@ -91,7 +94,7 @@ def run_reactor(start: Callable[[Any], Deferred[int]], stop: Callable[[], None])
     gc.freeze()
     reactor.callWhenRunning(begin)
     reactor.run()
-    return codes[0] if codes else 1
+    return codes[0] if codes else FAILED
 
 
 def run_coroutine(job: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
@@ -99,7 +102,7 @@ def run_coroutine(job: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
     Run a coroutine until it has ended.  A signal cancels it.
 
     @param job: called with the reactor.
-    @return: the exit code: that of the coroutine; 1 if it failed, after printing the error.
+    @return: the exit code: that of the coroutine; if it failed, as L{run_reactor}.
     """
     running: list[Deferred[int]] = []
 

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
+from dtt.app.helptext import is_dumb
 from dtt.app.options import TopicSettings, naming
 from dtt.app.tickets import read_tickets
 from dtt.app.usage import CommandOptions, at_most_one, path_name, seconds, terminal_width, value_of
@@ -119,7 +120,7 @@ class ServiceOptions(CommandOptions):
         is_terminal = sys.stdout.isatty()
         text = "\n".join(self.lines(status, terminal_width() if is_terminal else 120))
         if self["watch"]:
-            clears = is_terminal and os.environ.get("TERM", "dumb") != "dumb"
+            clears = is_terminal and not is_dumb(os.environ.get("TERM"))
             text = _CLEAR + text if clears else text + "\n"
         print_line(text)
 
@@ -172,6 +173,16 @@ class PeersOptions(ServiceOptions):
         @raise usage.UsageError: there is more than one.
         """
         self["topic"] = at_most_one("peers", "TOPIC", topics)
+
+    def postOptions(self) -> None:
+        """
+        Check that there is at most one topic.
+
+        @raise UsageError: there are two.
+        """
+        super().postOptions()
+        if self["topic"] is not None and self["ticket-file"] is not None:
+            raise UsageError("peers takes --ticket-file FILE, or one TOPIC")
 
     def prepare(self) -> None:
         """

@@ -127,13 +127,15 @@ class Ticket:
 
 def parse_tickets(text: str, limit: int) -> tuple[Ticket, ...]:
     """
-    Parse tickets, one per line.  Empty lines, and lines that begin with C{#}, are ignored.
+    Parse tickets, one per line.  Empty lines, lines that begin with C{#}, and a byte order mark, which some
+    editors write, are ignored.
 
     @param limit: the maximum number.
     @return: at least one.
     @raise UsageError: a line is not a ticket, there is none, or there are too many.
     """
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    given = text.removeprefix("\ufeff").splitlines()
+    lines = [line for line in given if line.strip() and not line.lstrip().startswith("#")]
     if not lines:
         raise UsageError("there is no ticket; create one with dtt new-topic")
     if len(lines) > limit:

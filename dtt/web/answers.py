@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -48,7 +49,7 @@ class Answer:
         """
         Send it.
         """
-        request.setResponseCode(self.status)
+        request.setResponseCode(self.status, HTTPStatus(self.status).phrase.encode("ascii"))
         headers = {**COMMON, **self.headers}
         if self.status != 204:
             headers["Content-Type"] = self.content_type

@@ -8,6 +8,7 @@ L{DTTError<dtt.errors.DTTError>} whose message is one line that says what to do.
 
 from __future__ import annotations
 
+import errno
 import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ from zope.interface import implementer
 
 from dtt.errors import LocalError, RemoteError, UsageError
 from dtt.files import shown
-from dtt.web.unix import SOCKET_FILE, ShortPath
+from dtt.web.unix import ShortPath
 
 #: The largest answer that is read, bytes (guess: a snapshot of hundreds of topics).
 MAX_ANSWER: Final = 16 * 1024 * 1024
@@ -280,7 +281,7 @@ class DaemonClient:
 
     def _no_daemon(self, error: ConnectError) -> NoReturn:
         where = shown(self._state_dir)
-        if (self._state_dir / SOCKET_FILE).exists() and "ermission" in str(error):
+        if error.osError in (errno.EACCES, errno.EPERM):
             raise NoDaemon(f"no access to the daemon of {where}; run this as its user") from None
         raise NoDaemon(
             f"no daemon is running with the state directory {where}; start one (dtt run), or give --state-dir"

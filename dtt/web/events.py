@@ -59,9 +59,7 @@ class EventStream:
         self._paused = self._ended = False
         self._timer: IDelayedCall | None = None
         request.notifyFinish().addBoth(self._gone)
-        request.setResponseCode(200)
-        for name, value in {**COMMON, "Content-Type": "text/event-stream"}.items():
-            request.setHeader(name.encode("ascii"), value.encode("ascii"))
+        _begin(request)
         request.registerProducer(self, True)
         self._beat()
 
@@ -145,10 +143,14 @@ class EventStreams:
 
     def open(self, request: Request, topic_id: bytes | None = None) -> None:
         """
-        Answer a request with a stream.
+        Answer a request with a stream; a HEAD request with its headers only.
 
         @raise Problem: there are too many.
         """
+        if request.method == b"HEAD":
+            _begin(request)
+            request.finish()
+            return
         if len(self._streams) >= MAX_STREAMS:
             raise Problem(
                 503, f"there are {MAX_STREAMS} event streams already; close one", {"Retry-After": "30"}
@@ -181,3 +183,12 @@ class EventStreams:
         self._streams.pop(stream, None)
         if not self._streams:
             self._stop_observing()
+
+
+def _begin(request: Request) -> None:
+    """
+    Set the status and the headers of a stream.
+    """
+    request.setResponseCode(200)
+    for name, value in {**COMMON, "Content-Type": "text/event-stream"}.items():
+        request.setHeader(name.encode("ascii"), value.encode("ascii"))

@@ -23,6 +23,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dtt.config import WebConfig
 from dtt.errors import ListenError, StateError
@@ -168,7 +169,7 @@ class WebService(Service):
         bound, self._bound = self._bound, []
         if self._server is not None:
             self._server.end_streams()
-        closing = [maybeDeferred(each.port.stopListening) for each in bound]
+        closing = [maybeDeferred(each.port.stopListening).addErrback(_without_file) for each in bound]
         for each in bound:
             each.factory.abort_all()
 
@@ -221,3 +222,10 @@ class WebService(Service):
             return self._server.factory(token, hosts)
 
         return OnDemand(make)
+
+
+def _without_file(failure: Failure) -> None:
+    """
+    Ignore that the file of the Unix socket is gone, for example with the state directory.
+    """
+    failure.trap(FileNotFoundError)

@@ -156,6 +156,15 @@ class ReloadTests(TrackerTestCase):
         self.assertIsNot(self.joined()["x"], before)
         self.assertEqual(other.neighbors(), (self.daemon.tracker.peer_id,))
 
+    def test_no_secret(self) -> None:
+        """A topic without a secret is not touched either, and an empty secret is the same as none."""
+        without = topic("z", None)
+        self.reload(without)
+        before = self.joined()["z"]
+        for again in (without, topic("z", b""), without):
+            self.reload(again)
+            self.assertIs(self.joined()["z"], before)
+
     def test_back_and_forth(self) -> None:
         """A topic that is removed and added again at once is joined in the end."""
         for topics in ((), (topic("x"),), (), (topic("x"), topic("y"))):

@@ -8,7 +8,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.app.helptext import columns_of, entries, paragraph, wrap
+from dtt.app.helptext import columns_of, entries, is_dumb, paragraph, wrap
 
 
 class HelpTextTests(SynchronousTestCase):
@@ -45,6 +45,10 @@ class HelpTextTests(SynchronousTestCase):
     def test_paragraph(self) -> None:
         """A paragraph is indented."""
         self.assertEqual(paragraph("a b c", 5, 2), "  a b\n  c\n")
+
+    def test_dumb(self) -> None:
+        """A terminal of which nothing is known gets no control sequences."""
+        self.assertEqual([is_dumb(term) for term in (None, "", "dumb", "xterm")], [True, True, True, False])
 
     def test_columns(self) -> None:
         """$COLUMNS comes first, then the terminal, then 80; never less than 20."""

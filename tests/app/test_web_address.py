@@ -47,3 +47,5 @@ class ParseTests(SynchronousTestCase):
         ):
             with self.assertRaises(ValueError, msg=text):
                 parse_web(text)
+        with self.assertRaisesRegex(ValueError, "expected tcp:PORT or tcp:PORT:interface=HOST, not '8470'"):
+            parse_web("8470")

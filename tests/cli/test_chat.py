@@ -456,6 +456,7 @@ class OptionsTests(SynchronousTestCase):
             (("x", "y"), "one TOPIC"),
             (("x", "--nonsense"), "nonsense"),
             (("x", "--secret-file", "-"), "standard input"),
+            (("--ticket-file", "t", "--secret-file", "s"), "--secret-file is for a topic"),
         ):
             with self.assertRaises(usage.UsageError) as raised:
                 self.parse(*arguments)

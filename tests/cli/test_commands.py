@@ -90,7 +90,7 @@ class CommandsTests(CommandTestCase):
     def test_short_help(self) -> None:
         """-h is --help, -V is --version, and dtt help shows the help of a command."""
         for same in (
-            (["--help"], ["-h"], ["help"]),
+            (["--help"], ["-h"], ["help"], ["help", "help"]),
             (["--version"], ["-V"]),
             (["slot", "--help"], ["slot", "-h"], ["help", "slot"], ["help", "slot", "more"]),
             (["dht", "get", "--help"], ["help", "dht", "get"]),

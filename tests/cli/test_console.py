@@ -102,8 +102,8 @@ class PipeTests(ConsoleTestCase):
 
     def test_endless_line(self) -> None:
         """
-        An endless line does not exhaust the memory, is reported once, and no part of it is
-        taken; the next line is.
+        An endless line does not exhaust the memory, is reported once and counts as lost, and no
+        part of it is taken; the next line is.
         """
         for _ in range(10):
             self.console.dataReceived(b"x" * (MAX_LINE // 3))
@@ -112,6 +112,7 @@ class PipeTests(ConsoleTestCase):
         self.console.dataReceived(b"\n")
         self.assertEqual(self.chat.heard, ["after", "more"])
         self.assertEqual(self.written(), "! a line was too long and was not sent\n")
+        self.assertTrue(self.chat.lost)
 
     def test_longest_line(self) -> None:
         """The longest line that need not be complete is taken whole."""

@@ -130,7 +130,13 @@ class RunTests(CommandTestCase):
 
         file = Path(self.mktemp())
         file.touch()
-        for path, reason in ((self.mktemp(), "it does not exist"), (str(file), "it is not a directory")):
+        loop = Path(self.mktemp())
+        loop.symlink_to(loop.name)
+        for path, reason in (
+            (self.mktemp(), "it does not exist"),
+            (str(file), "it is not a directory"),
+            (str(loop), "it can't be used: Too many levels of symbolic links"),
+        ):
             self.assertEqual(run_with_daemon(path, job), NO_SERVICE)
             self.assertIn(f"{reason}; give --state-dir", self.err.getvalue())
 

@@ -34,6 +34,7 @@ class ColorTests(SynchronousTestCase):
         for environ, stream in (
             ({"TERM": "xterm", "NO_COLOR": "1"}, Terminal()),
             ({"TERM": "dumb"}, Terminal()),
+            ({"TERM": ""}, Terminal()),
             ({}, Terminal()),
             ({"TERM": "xterm"}, io.StringIO()),
         ):
@@ -61,9 +62,10 @@ class DoctorTests(CommandTestCase):
         self.assertTrue(any(line.startswith("FAIL") for line in self.printed()))
 
     def test_wrong(self) -> None:
-        """Two topics and a blank one are refused."""
+        """Two topics, a blank one, and a secret without a topic are refused."""
         self.assertEqual(run(["doctor", "a", "b"]), 2)
         self.assertEqual(run(["doctor", " ", "--offline"]), 2)
+        self.assertEqual(run(["doctor", "--secret-file", "x", "--offline"]), 2)
 
     def test_own_id(self) -> None:
         """Our own record does not count; without a key there is none."""

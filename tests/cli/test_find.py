@@ -211,6 +211,8 @@ class ArgumentTests(CommandTestCase):
             (["find", "--ticket-file", "y", "--secret-file", "z"], 2),
             (["find", "--ticket-file", "nowhere"], 1),
             (["find", " "], 2),
+            (["find", "x", "--bind", "::1"], 2),
+            (["find", "x", "--bind", "localhost"], 2),
             (["announce", "x"], 2),
             (["announce", "x", "--content", "nowhere"], 1),
             (["announce", "x", "--content", os.curdir], 1),

@@ -230,6 +230,29 @@ class TopicTests(CommandTestCase):
             (topic,) = self.topics("--ticket-file", str(path), *arguments)
             self.assertEqual((topic.topic_id, topic.secret), (ticket.topic_id, ticket.secret))
 
+    def test_contradictions(self) -> None:
+        """Options of which one would be ignored are refused: two topics, or a secret for no topic."""
+        path, secret = Path(self.mktemp()), Path(self.mktemp())
+        path.write_text(Ticket.make("party", bytes(RANDOM_BYTES)).encode())
+        secret.write_bytes(b"s")
+        for each in (path, secret):
+            each.chmod(0o600)
+        ticket = ("--ticket-file", str(path))
+        for words in (
+            ("--topic", "x", *ticket),
+            (*ticket, *ticket),
+            ("--standalone", "--topic", "x", *ticket),
+            ("--standalone", *ticket, "--secret-file", str(secret)),
+        ):
+            self.assertRaises(UsageError, self.topics, *words)
+        listen = ListenOptions()
+        listen.parseOptions(["--standalone", *ticket, "--topic", "x", "--secret-file", str(secret)])
+        self.assertEqual(len(listen.topics(several=True)), 2)
+        listen = ListenOptions()
+        listen.parseOptions(["--standalone", *ticket, *ticket])
+        error = self.assertRaises(UsageError, listen.topics, several=True)
+        self.assertEqual(str(error), "the topic 'party' is given twice")
+
     def test_no_secret(self) -> None:
         """A topic that is joined without a secret, or with an empty one, causes a warning."""
         secret = Path(self.mktemp())

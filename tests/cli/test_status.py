@@ -131,6 +131,7 @@ class StatusTests(CommandTestCase):
             (StatusOptions(), ["x"]),
             (PeersOptions(), ["a", "b"]),
             (PeersOptions(), ["--ticket-file", ""]),
+            (PeersOptions(), ["a", "--ticket-file", "x"]),
         ):
             self.assertRaises((usage.UsageError, UsageError), options.parseOptions, words)
         StatusOptions().parseOptions(["--interval", "0.1"])

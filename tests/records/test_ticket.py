@@ -124,9 +124,10 @@ class TicketTests(SynchronousTestCase):
         self.assertRaises(UsageError, Ticket.make, "x", ENTROPY[1:])
 
     def test_several(self) -> None:
-        """A file has one ticket a line; empty lines and comments are ignored."""
+        """A file has one ticket a line; empty lines, comments and a byte order mark are ignored."""
         one, two = Ticket.make("one", ENTROPY), Ticket.make("two", ENTROPY[::-1])
         text = f"# old and new\n\n{one.encode()}\r\n  {two.encode()}\n"
         self.assertEqual(parse_tickets(text, 2), (one, two))
+        self.assertEqual(parse_tickets(f"\ufeff{one.encode()}\n", 2), (one,))
         for wrong, limit in ((text, 1), ("", 2), ("# nothing", 2), (f"{text}nonsense", 9)):
             self.assertRaises(UsageError, parse_tickets, wrong, limit)

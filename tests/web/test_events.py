@@ -75,6 +75,18 @@ class StreamTests(WebTestCase):
         """There is no stream of a topic that is not joined."""
         self.assertEqual(parse(self.open(f"/v1/topics/{TOPIC.hex()}/events").received()).status, 404)
 
+    def test_head(self) -> None:
+        """A HEAD request gets the headers of a stream, and takes no place of one."""
+        for _ in range(MAX_STREAMS + 1):
+            connection = self.connect()
+            connection.send(b"HEAD /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = parse(connection.received())
+            self.assertEqual((answer.status, answer.headers["content-type"]), (200, "text/event-stream"))
+            self.assertEqual(answer.body, b"")
+            connection.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.assertTrue(connection.received().startswith(b"HTTP/1.1 "))
+        self.begin()
+
     def test_heartbeat(self) -> None:
         """A stream without events has comments, and no deadline."""
         self.served.stopService()

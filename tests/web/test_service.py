@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 
@@ -91,6 +92,15 @@ class ServiceTests(WebTestCase):
         self.assertTrue(stream.lost)
         self.assertTrue(idle.lost)
         self.assertEqual(self.served._history._observers, {})
+
+    def test_file_gone(self) -> None:
+        """It also stops if the file of the socket was removed, as Twisted then fails to do."""
+        service = self.service()
+        service.startService()
+        (bound,) = service._bound
+        missing = FileNotFoundError(2, "No such file or directory")
+        self.patch(bound.port, "stopListening", lambda: fail(missing))
+        self.successResultOf(service.stopService())
 
     def test_taken(self) -> None:
         """A port that is taken is an error of one line that names it."""
