@@ -445,6 +445,7 @@ class RecordClient:
         """
         self._shared.book.learn(record.publisher, record.addresses, "record")
         if record.publisher not in state.announced:
+            self._shared.book.published(record.publisher)
             state.announced.add(record.publisher)
             self._shared.emit(
                 RecordFound(

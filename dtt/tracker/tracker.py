@@ -228,6 +228,7 @@ class Tracker(MultiService):
             symmetric=self._is_symmetric,
             reached=self._listeners.reached,
             probe=self._listeners.probe,
+            keep_open=self._listeners.keep_open,
             lan=self._lan,
             memory=self._state.memory,
             ahead=self._listeners.clocks.ahead,

@@ -9,7 +9,9 @@ Rules (docs/protocol/quic.md section 3):
   - Every valid PING is answered.  The address that it came from may be forged: it gets at most three of our
     probes until it answers one, whatever ids the PINGs name, and three more after 30 s at the earliest.
   - A PONG to our PING, from the address to which it was sent, proves the path.
-  - No IP address gets more than 60 unanswered probes within 10 minutes, from all peers together.
+  - No IP address gets more than 60 unanswered probes within 10 minutes, from all peers together.  After the
+    first 44 it gets one every 28 s: thus our NAT is open for a peer whose network was gone when that returns.
+    The first answer to a PING does not count: whoever could make us send it also gets a PONG.
 """
 
 from __future__ import annotations
@@ -51,6 +53,14 @@ LEARN_AGAIN: Final = 30.0
 #: Unanswered probes that one IP address gets, and the seconds within which.
 MAX_UNANSWERED: Final = 60
 UNANSWERED_WINDOW: Final = 600.0
+
+#: Those of them that it gets without a pause: a whole schedule.  The pause before each further one (guess: less
+#: than the 30 s for which a NAT keeps an unanswered mapping; this many fill the rest of the window).
+FREE_UNANSWERED: Final = len(SCHEDULE)
+TRICKLE: Final = 28.0
+
+#: IP addresses that have answered, and are therefore no victims (guess).
+MAX_ANSWERED: Final = 512
 
 #: Seconds for which a proved path may be used to open a connection (guess: a NAT keeps
 #: an unused UDP mapping for at least 30 s, RFC 4787 REQ-5 recommends 120).
@@ -150,6 +160,8 @@ class Traversal:
         # When unanswered probes were sent, by IP address.
         self._unanswered: dict[str, deque[float]] = {}
         self._proved: dict[SocketAddress, tuple[float, PeerId]] = {}
+        # IP addresses that have ever answered, the latest last.
+        self._answered: dict[str, None] = {}
 
     # Input
 
@@ -206,7 +218,7 @@ class Traversal:
 
         The limit of unanswered probes is reset for addresses that have answered before: they are not victims.
         """
-        for host, _ in self._proved:
+        for host in self._answered:
             self._unanswered.pop(host, None)
         self._proved.clear()
         for peer_id, targets in self._targets.items():
@@ -311,7 +323,7 @@ class Traversal:
                     self.counters["probe_too_many_peers"] += 1
                 elif of_peer < MAX_LEARNT_ADDRESSES and self._learn(address, now):
                     self._targets.setdefault(probe.sender, {})[address] = target
-                    sending += self._probe(target, now)
+                    sending += self._probe(target, now, in_answer=True)
                     self._schedule(target)
             elif target.sent:
                 # Our next probe may be seconds away, and the path is open now.
@@ -344,6 +356,10 @@ class Traversal:
         self.counters["received_pong"] += 1
         self._unanswered.pop(address[0], None)
         self._learnt.pop(address, None)
+        self._answered.pop(address[0], None)
+        self._answered[address[0]] = None
+        if len(self._answered) > MAX_ANSWERED:
+            del self._answered[next(iter(self._answered))]
         is_new = self.proved(address, now) != probe.sender
         self._proved.pop(address, None)
         self._proved[address] = (now, probe.sender)
@@ -367,9 +383,13 @@ class Traversal:
             due = target.began + SCHEDULE[target.sent]
             heapq.heappush(self._due, (due, self._serial, target))
 
-    def _probe(self, target: _Target, now: float) -> list[tuple[bytes, SocketAddress]]:
+    def _probe(
+        self, target: _Target, now: float, *, in_answer: bool = False
+    ) -> list[tuple[bytes, SocketAddress]]:
         """
         Return one probe of C{target}, unless its IP address has had too many.
+
+        @param in_answer: whether a PING has come from there, so that it always gets one.
         """
         target.sent += 1
         if not self.reached:
@@ -389,10 +409,12 @@ class Traversal:
             sent = self._unanswered[host] = deque()
         while sent and sent[0] <= now - UNANSWERED_WINDOW:
             sent.popleft()
-        if len(sent) >= MAX_UNANSWERED:
-            self.counters["probe_limit"] += 1
-            return []
-        sent.append(now)
+        if not in_answer:
+            used = len(sent)
+            if used >= MAX_UNANSWERED or (used >= FREE_UNANSWERED and now - sent[-1] < TRICKLE):
+                self.counters["probe_limit"] += 1
+                return []
+            sent.append(now)
         nonce = self._rng.getrandbits(8 * NONCE_SIZE).to_bytes(NONCE_SIZE, "big")
         self._pings[nonce] = (now, target)
         self._asked[target.address] += 1
@@ -422,7 +444,8 @@ class Traversal:
         for peer_id in [peer_id for peer_id in self._targets if not self.is_probing(peer_id)]:
             del self._targets[peer_id]
         if len(self._unanswered) > MAX_COUNTED // 2:
-            old = [host for host, sent in self._unanswered.items() if sent[-1] <= now - UNANSWERED_WINDOW]
+            begun = now - UNANSWERED_WINDOW
+            old = [host for host, sent in self._unanswered.items() if not sent or sent[-1] <= begun]
             for host in old:
                 del self._unanswered[host]
 
