@@ -11,7 +11,7 @@ Rules (docs/protocol/quic.md section 3):
   - A PONG to our PING, from the address to which it was sent, proves the path.
   - No IP address gets more than 60 unanswered probes within 10 minutes, from all peers together.  After the
     first 44 it gets one every 28 s: thus our NAT is open for a peer whose network was gone when that returns.
-    The first answer to a PING does not count: whoever could make us send it also gets a PONG.
+    A probe in answer to a PING does not count: whoever could make us send it also gets a PONG.
 """
 
 from __future__ import annotations
@@ -327,7 +327,7 @@ class Traversal:
                     self._schedule(target)
             elif target.sent:
                 # Our next probe may be seconds away, and the path is open now.
-                sending += self._probe(target, now)
+                sending += self._probe(target, now, in_answer=True)
         sending.append((self.probes.pong(probe, self._unix(now)), address))
         self.counters["sent_pong"] += 1
         return sending
