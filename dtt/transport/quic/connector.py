@@ -228,7 +228,7 @@ class QuicConnector:
 
         @return: when the probing of it began that has proved a path; C{None} if none has.
         """
-        self.traversal.stop(peer_id)
+        self.traversal.connected(peer_id)
         cancel_if_active(self._pauses.pop(peer_id, None))
         return self._began.pop(peer_id, None)
 

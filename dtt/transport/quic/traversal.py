@@ -160,6 +160,8 @@ class Traversal:
         # When unanswered probes were sent, by IP address.
         self._unanswered: dict[str, deque[float]] = {}
         self._proved: dict[SocketAddress, tuple[float, PeerId]] = {}
+        # Those of them over which there has been a connection since.
+        self._used: set[SocketAddress] = set()
         # IP addresses that have ever answered, the latest last.
         self._answered: dict[str, None] = {}
 
@@ -204,12 +206,14 @@ class Traversal:
             elif sum(target.limit != LEARNT for target in targets.values()) < MAX_ADDRESSES:
                 self._begin(_Target(peer_id, address, topics, now, limit))
 
-    def stop(self, peer_id: PeerId) -> None:
+    def connected(self, peer_id: PeerId) -> None:
         """
-        Stop probing a peer: it is connected, or no longer wanted.
+        Stop probing a peer: it is connected.  When the connection ends, the path to it may be dead, and must be
+        proved again.
         """
         for target in self._targets.pop(peer_id, {}).values():
             target.limit = 0
+        self._used.update(address for address, (_, proved) in self._proved.items() if proved == peer_id)
 
     def restart(self, now: float) -> None:
         """
@@ -221,6 +225,7 @@ class Traversal:
         for host in self._answered:
             self._unanswered.pop(host, None)
         self._proved.clear()
+        self._used.clear()
         for peer_id, targets in self._targets.items():
             for address, target in list(targets.items()):
                 if target.sent < target.limit:
@@ -289,10 +294,10 @@ class Traversal:
 
     def path_to(self, peer_id: PeerId, now: float) -> SocketAddress | None:
         """
-        Return the address of the latest proved path to a peer, if any.
+        Return the address of the latest proved path to a peer, if there has been no connection since.
         """
         for address, (at, proved) in reversed(self._proved.items()):
-            if proved == peer_id and at + PROVED_FOR >= now:
+            if proved == peer_id and at + PROVED_FOR >= now and address not in self._used:
                 return address
         return None
 
@@ -301,6 +306,7 @@ class Traversal:
         Forget the path to C{address}: no connection could be opened there.
         """
         self._proved.pop(address, None)
+        self._used.discard(address)
 
     # Internals
 
@@ -311,7 +317,7 @@ class Traversal:
         if not self.reached and address[0] not in self._opened:
             self.reached = scope(address[0]) is Scope.GLOBAL
         sending: list[tuple[bytes, SocketAddress]] = []
-        if self.proved(address, now) is None:
+        if self.proved(address, now) is None or address in self._used:
             targets = self._targets.get(probe.sender, {})
             target = targets.get(address)
             if target is None or target.sent >= target.limit:
@@ -360,11 +366,11 @@ class Traversal:
         self._answered[address[0]] = None
         if len(self._answered) > MAX_ANSWERED:
             del self._answered[next(iter(self._answered))]
-        is_new = self.proved(address, now) != probe.sender
-        self._proved.pop(address, None)
+        is_new = self.proved(address, now) != probe.sender or address in self._used
+        self.disprove(address)
         self._proved[address] = (now, probe.sender)
         if len(self._proved) > MAX_PROVED:
-            del self._proved[next(iter(self._proved))]
+            self.disprove(next(iter(self._proved)))
         if not is_new:
             return None
         began = target.began

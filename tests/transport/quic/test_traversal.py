@@ -108,6 +108,21 @@ class TraversalTests(SynchronousTestCase):
         self.alice.disprove(AT_BOB)
         self.assertIsNone(self.alice.path_to(BOB, NOW))
 
+    def test_used_path(self) -> None:
+        """
+        After a connection, the path must be proved again; both sides prove it with one PING.
+        """
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        self.deliver(self.bob, self.alice.poll(NOW))
+        for each, peer, address in ((self.alice, BOB, AT_BOB), (self.bob, ALICE, AT_ALICE)):
+            each.connected(peer)
+            self.assertIsNone(each.path_to(peer, NOW))
+            self.assertEqual(each.proved(address, NOW), peer)
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        paths = self.deliver(self.bob, self.alice.poll(NOW))
+        self.assertCountEqual(paths, [Path(ALICE, AT_ALICE, NOW), Path(BOB, AT_BOB, NOW)])
+        self.assertEqual((self.alice.path_to(BOB, NOW), self.bob.path_to(ALICE, NOW)), (AT_BOB, AT_ALICE))
+
     def test_pong_from_elsewhere(self) -> None:
         """
         A PONG proves nothing if it comes from another address, twice, or unasked.
@@ -270,7 +285,7 @@ class TraversalTests(SynchronousTestCase):
         """
         self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
         self.alice.poll(NOW)
-        self.alice.stop(BOB)
+        self.alice.connected(BOB)
         self.assertEqual(self.run_until(self.alice, 1000.0), [])
 
     def test_topics(self) -> None:
@@ -292,7 +307,7 @@ class TraversalTests(SynchronousTestCase):
                 sent = [probe for time in SCHEDULE[:5] for probe, _ in self.alice.poll(NOW + time)]
                 read = [reader.probes.open(probe, NOW) for probe in sent]
                 self.assertIn(topic_id, [probe.topic_id for probe in read if probe is not None])
-                self.alice.stop(BOB)
+                self.alice.connected(BOB)
         self.alice.want(BOB, [AT_BOB], many[:1], NOW)
         self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
         self.assertEqual(self.alice._targets[BOB][AT_BOB].topic_ids, [TOPIC, many[0]])
