@@ -9,7 +9,8 @@ it while its addresses stay the same.  The addresses at which a peer was last re
 fallback.
 
 After a failed dial, the id is in back-off until it is reached or a new address
-is learned, or, if it was reached before, until it publishes a new record, and the (ip, port) is held for a while, regardless of who names it.
+is learned, or, if it was reached before, until it publishes a new record, and the
+(ip, port) is held for a while, regardless of who names it.
 All collections are bounded, and expire on access: there are no timers.
 """
 

@@ -1,10 +1,10 @@
 """
-Notices that no node answers any more, and that known ones answer again: our network was gone, and has returned.
+Notices that no node answers any more, and that known ones answer again: our network was gone, and is back.
 
 Rules (docs/protocol/dht.md section 7): during an outage, a probe goes out every few seconds.  Without it, the
-return of the network would be noticed up to a minute late: searches for nodes have slowed down by then, and the
-addresses of the machine may be the same as before.  Only a node that has answered before ends an outage: others
-may have been named by hostile nodes, of which the first answer and the others don't.
+return of the network would be noticed up to a minute late: searches for nodes have slowed down by then, and
+the addresses of the machine may be the same as before.  Only a node that has answered before ends an outage:
+hosts that name only nodes that do not exist would otherwise cause one search after another.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from twisted.internet.task import LoopingCall
 #: are to be joined within 10 s).
 PROBE_INTERVAL: Final = 3.0
 
-#: Consecutive timeouts, and seconds since the first of their queries was sent, after which an outage is assumed
-#: (guesses: not the dead nodes of one lookup; the connections of members survive shorter outages).
+#: Consecutive timeouts, and seconds since the first of their queries was sent, after which an outage is
+#: assumed (guesses: not the dead nodes of one lookup; the connections of members survive shorter outages).
 MIN_TIMEOUTS: Final = 4
 MIN_SILENCE: Final = 8.0
 
@@ -51,7 +51,8 @@ class OutageWatch:
         self._returned = returned
         self._heard_at = clock.seconds()
         self._probe = probe
-        # When the first query was sent that has not been answered since the last response; when the outage began.
+        # When the first of the queries was sent that have timed out since the last response; when the
+        # outage began.
         self._unanswered = self._began = 0.0
         self._loop = LoopingCall(self._tick)
         self._loop.clock = clock

@@ -6,8 +6,8 @@ Rules:
     is none, nothing can be reached, and nothing is reported.
   - A check that is much too late shows that the machine has slept, or that its clock was set forward: in both
     cases connections may be dead.
-  - Others tell us when they see us at another address, and the DHT node when nodes answer again after none did.
-    Other nodes can cause both, so the rate of these reports is limited.
+  - Others tell us when they see us at another address, and the DHT node when nodes answer again after an
+    outage.  Other nodes can cause both, so the rate of these reports is limited.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ joining them is faster than a search.  If both sides are behind NATs, both must 
 other side does not know the new address.  It learns the address from a common neighbour, if there is one;
 otherwise it finds the address in the stores, where the member that has moved publishes it at once.
 
-A member whose network is gone comes back later, usually at the same address.  Until then, one probe now and then
-keeps our NAT open for it: it looks for us at once.
+A member whose network is gone comes back later, usually at the same address, and then looks for us at once.
+Until then, one probe now and then keeps our NAT open for it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from dtt.wire.addresses import Address, PeerAddress
 #: dial lasts some seconds).
 PAUSES: Final = (0.0, 2.5, 4.0, 6.0, 8.0, 12.0, 20.0)
 
-#: Seconds between two probes of a former neighbour after these attempts, and for how long they go on (guesses:
-#: less than the 30 s for which a NAT keeps a mapping that was not answered; a twentieth of a datagram a second).
+#: Seconds between two probes of a former neighbour after these attempts, and for how long they go on
+#: (guesses: less than the 30 s for which a NAT keeps a mapping that was not answered; a machine that sleeps).
 KEEP_OPEN_EVERY: Final = 28.0
 KEEP_OPEN_FOR: Final = 2 * 3600.0
 

@@ -78,8 +78,8 @@ class AddressBookTests(SynchronousTestCase):
 
     def test_published(self) -> None:
         """
-        A new record ends the back-off of a peer that was reached before, once; the next failure begins a longer
-        one.
+        A new record ends the back-off of a peer that was reached before, once; the next failure begins a
+        longer one.
         """
         self.book.learn(PEER, [A], "record")
         for _ in range(6):

@@ -171,7 +171,6 @@ class MovingTestCase(SynchronousTestCase):
         self.wait(done, limit)
         return self.net.clock.seconds() - began
 
-
     def settle(self) -> None:
         """Wait until all members are joined and quiet."""
         self.wait_for_joined(60)

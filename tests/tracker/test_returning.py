@@ -49,8 +49,8 @@ class ReturningTests(MovingTestCase):
 
     def test_line(self) -> None:
         """
-        One of two members behind NATs loses its line: the other one, which is then alone, is found at once when
-        it returns.
+        One of two members behind NATs loses its line: the other one, which is then alone, is found at once
+        when it returns.
         """
         for seed in self.sweep(SEEDS):
             one, _ = self.at_home(1)
@@ -158,7 +158,8 @@ class ReturningTests(MovingTestCase):
 
     def test_traffic(self) -> None:
         """
-        A member sends little during an outage: at most 8 datagrams a second in the first ten minutes, 4 later.
+        A member sends little during an outage: at most 8 datagrams a second in the first ten minutes, 4
+        later.
         """
         for seed in self.sweep(sized(1, 10)):
             one, _ = self.at_home(1)

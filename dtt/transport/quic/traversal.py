@@ -54,8 +54,8 @@ LEARN_AGAIN: Final = 30.0
 MAX_UNANSWERED: Final = 60
 UNANSWERED_WINDOW: Final = 600.0
 
-#: Those of them that it gets without a pause: a whole schedule.  The pause before each further one (guess: less
-#: than the 30 s for which a NAT keeps an unanswered mapping; this many fill the rest of the window).
+#: Those of them that it gets without a pause: a whole schedule.  The pause before each further one (guess:
+#: less than the 30 s for which a NAT keeps an unanswered mapping; the rest lasts for the window).
 FREE_UNANSWERED: Final = len(SCHEDULE)
 TRICKLE: Final = 28.0
 
@@ -208,8 +208,8 @@ class Traversal:
 
     def connected(self, peer_id: PeerId) -> None:
         """
-        Stop probing a peer: it is connected.  When the connection ends, the path to it may be dead, and must be
-        proved again.
+        Stop probing a peer: it is connected.  When the connection ends, the path to it may be dead, and must
+        be proved again.
         """
         for target in self._targets.pop(peer_id, {}).values():
             target.limit = 0

@@ -115,8 +115,8 @@ class MovingTests(SynchronousTestCase):
 
     def test_moved_soon(self) -> None:
         """
-        A peer that moves soon after the connection has begun is probed at all its addresses: the path that was
-        proved is that of the dead connection.
+        A peer that moves soon after the connection has begun is probed at all its addresses: the path that
+        was proved is that of the dead connection.
         """
         self.net.udp.nats.place("10.0.0.1", NAT(self.net.clock, "80.0.0.1", rng=Random(1)))
         nat = NAT(self.net.clock, "80.0.0.2", rng=Random(2))

@@ -250,8 +250,8 @@ class TraversalTests(SynchronousTestCase):
 
     def test_answer_beyond_the_limit(self) -> None:
         """
-        An address that has had all its probes gets one in answer to a PING, which proves the path: its network
-        has returned.
+        An address that has had all its probes gets one in answer to a PING, which proves the path: its
+        network has returned.
         """
         for number in range(20):
             self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 30 * number)
