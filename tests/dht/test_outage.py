@@ -131,8 +131,9 @@ class NodeTests(SynchronousTestCase):
             known = len(node.table)
             for seconds in (60, 300, 3600):
                 self.sent, self.returns = 0, 0
-                self.go(self.network.host(1), seconds=seconds + 7.3 * seed)
-                self.assertLess(self.sent / seconds, 4.0, f"seed {seed}")
+                gone = seconds + 7.3 * seed
+                self.go(self.network.host(1), seconds=gone)
+                self.assertLess(self.sent / gone, 4.0, f"seed {seed}")
                 self.assertEqual(self.returns, 0, f"seed {seed}")
                 self.network.udp.advance(2 * PROBE_INTERVAL)
                 self.assertEqual(self.returns, 1, f"seed {seed} {seconds}")
