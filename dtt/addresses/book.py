@@ -9,7 +9,8 @@ it while its addresses stay the same.  The addresses at which a peer was last re
 fallback.
 
 After a failed dial, the id is in back-off until it is reached or a new address
-is learned, and the (ip, port) is held for a while, regardless of who names it.
+is learned, or, if it was reached before, until it publishes a new record, and the
+(ip, port) is held for a while, regardless of who names it.
 All collections are bounded, and expire on access: there are no timers.
 """
 
@@ -314,6 +315,15 @@ class AddressBook:
         """
         entry = self._entries.get(peer_id)
         return entry is not None and entry.has_signed()
+
+    def published(self, peer_id: PeerId) -> None:
+        """
+        Let C{peer_id} be dialled once more now if it was reached before: its network may have been gone.  The
+        next back-off is as long as it would be otherwise.
+        """
+        entry = self._entries.get(peer_id)
+        if entry is not None and entry.reached:
+            entry.retry_at = 0.0
 
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """

@@ -90,6 +90,12 @@ class Resolver:
         if peer_id != self._own_id and is_valid_peer_id(peer_id):
             self._lookups.find(peer_id, signed=self._book.has_signed(peer_id))
 
+    def published(self, peer_id: PeerId) -> None:
+        """
+        Record in the book that a peer has published a new record.
+        """
+        self._book.published(peer_id)
+
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
         Record a failed dial in the book.

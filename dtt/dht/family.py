@@ -21,7 +21,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorSocket
 from twisted.internet.protocol import DatagramProtocol
 
-from dtt.dht.bootstrap import Bootstrap
+from dtt.dht.bootstrap import KNOWN_PER_ROUND, Bootstrap
 from dtt.dht.client.client import Client
 from dtt.dht.maintenance import Neighbourhood
 from dtt.dht.options import NodeOptions
@@ -68,6 +68,11 @@ class SideOwner(Protocol):
     def side_searching(self) -> None:
         """
         A side has started to look for nodes while not ready.
+        """
+
+    def side_returned(self) -> None:
+        """
+        The network of a side has returned after an outage.
         """
 
     def side_mapping_changed(self) -> None:
@@ -126,6 +131,8 @@ class Side:
         self._listening: IListeningPort | None = None
         self._running = False
         self._tried: IDelayedCall | None = None
+        # The number of probes sent during outages.
+        self._probes = 0
 
     @property
     def usable(self) -> bool:
@@ -277,9 +284,12 @@ class Side:
         """
         if self._running:
             self.neighbourhood.network_changed()
-            self._bootstrap.stop()
-            self._bootstrap.succeeded()
-            self._find_first_nodes()
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        self._bootstrap.stop()
+        self._bootstrap.succeeded()
+        self._find_first_nodes()
 
     def _find_first_nodes(self) -> None:
         if not self._running:
@@ -298,6 +308,27 @@ class Side:
         Look for nodes as at the start.
         """
         self._find_first_nodes()
+
+    def probe_network(self) -> None:
+        """
+        Query a node that has answered before, each time a different one; if none is known, a bootstrap host,
+        but only until the first response: hosts that name only nodes that do not exist are not to be asked
+        often.
+        """
+        self._probes += 1
+        known = self.known_nodes()[:KNOWN_PER_ROUND]
+        if known:
+            contact = known[self._probes % len(known)]
+            self._ask_host(contact.host, contact.port, False)
+        elif self.hosts and not self.neighbourhood.outage.ever_heard:
+            self._bootstrap.ask(*self.hosts[self._probes % len(self.hosts)])
+
+    def network_returned(self) -> None:
+        """
+        Look for nodes as at the start, without the intervals of a failed search.
+        """
+        self._begin_again()
+        self._owner.side_returned()
 
     def response_received(self, response: Response, host: str) -> None:
         """

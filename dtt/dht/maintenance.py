@@ -30,6 +30,7 @@ from typing import Any, Final, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
 from dtt.dht.bootstrap import KNOWN_PER_ROUND
 from dtt.dht.client.client import Client
@@ -39,11 +40,13 @@ from dtt.dht.external_address import AddressVotes
 from dtt.dht.mapped_address import MappingVotes
 from dtt.dht.mapping_watch import MappingWatch
 from dtt.dht.options import NodeOptions
+from dtt.dht.outage import OutageWatch
 from dtt.dht.routing.buckets import K
 from dtt.dht.routing.ids import generate, is_valid
 from dtt.dht.routing.table import FRESH, RoutingTable
 from dtt.dht.server.resources import Resources
 from dtt.dht.server.responder import Responder
+from dtt.errors import QueryTimeout
 from dtt.interfaces import Contact
 from dtt.krpc.compact import IPV4, IPV6, Family, decode_address, encode_address
 from dtt.krpc.flood import FloodLimiter
@@ -104,12 +107,6 @@ MAX_SENT_TO: Final = 16384
 MAX_PINGS: Final = 32
 
 
-def _ignore(_: object) -> None:
-    """
-    Ignore the result of a query made only to fill the routing table.
-    """
-
-
 class NeighbourhoodOwner(Protocol):
     """
     The owner of a neighbourhood, as the neighbourhood uses it.
@@ -128,6 +125,16 @@ class NeighbourhoodOwner(Protocol):
     def nodes_lost(self) -> None:
         """
         All nodes in the table are dead or may be unreachable. Called repeatedly.
+        """
+
+    def probe_network(self) -> None:
+        """
+        Nothing answers: query a node that has answered before.
+        """
+
+    def network_returned(self) -> None:
+        """
+        Known nodes answer again, after an outage.
         """
 
     def neighbours_found(self) -> None:
@@ -150,6 +157,7 @@ class Neighbourhood:
     @ivar table: the routing table.
     @ivar responder: answers queries from others.
     @ivar mapping: the votes on the mapped address of our socket.
+    @ivar outage: notices that our network is gone, and that it has returned.
     @ivar mapping_watch: keeps that mapping, and notices that it has changed.
     @ivar krpc: the protocol; a new one after each L{open}.
     @ivar client: sends queries to others over C{krpc}.
@@ -201,9 +209,7 @@ class Neighbourhood:
         self._pings = 0
         # Nodes being pinged only because they have queried us.
         self._uninvited: set[tuple[str, int]] = set()
-        # When the last response arrived; timeouts of queries sent since.
-        self._last_response = now
-        self._timeouts = 0
+        self.outage = OutageWatch(reactor, owner.probe_network, owner.network_returned)
         self._next_upkeep = now + UPKEEP_INTERVAL
         self._searched = now
         self._search_pause = FIRST_SEARCH
@@ -270,6 +276,7 @@ class Neighbourhood:
         self._next_upkeep = now + UPKEEP_INTERVAL
         self._search_pause = FIRST_SEARCH
         self._upkeep.start(UPKEEP_INTERVAL, now=False)
+        self.outage.begin()
         self.mapping_watch.start()
 
     def close(self) -> None:
@@ -279,6 +286,7 @@ class Neighbourhood:
         if self._upkeep.running:
             self._upkeep.stop()
         self.mapping_watch.stop()
+        self.outage.stop()
         for soon in (self._own_lookup, self._id_change):
             if soon is not None:
                 soon.cancel()
@@ -299,7 +307,7 @@ class Neighbourhood:
         changed.
         """
         self.mapping.forget()
-        self._timeouts = 0
+        self.outage.begin()
         self._search_pause = FIRST_SEARCH
 
     # Bootstrapping
@@ -323,7 +331,7 @@ class Neighbourhood:
             # The first nodes of one family may know nodes of the other.
             arguments[b"want"] = [b"n4", b"n6"]
         query = self.krpc.query(host, port, b"find_node", arguments)
-        query.addCallbacks(self._host_answered, _ignore, callbackArgs=(host,))
+        query.addCallbacks(self._host_answered, self._host_failed, callbackArgs=(host,))
 
     @property
     def needs_nodes(self) -> bool:
@@ -352,6 +360,10 @@ class Neighbourhood:
     def _host_answered(self, response: Response, host: str) -> None:
         if self._finding:
             self.client.learn_unverified(self.named_in(response, host))
+
+    def _host_failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, QueryTimeout):
+            self._silence()
 
     def named_in(self, response: Response, host: str) -> list[Contact]:
         """
@@ -427,8 +439,8 @@ class Neighbourhood:
         """
         Process a response to one of our queries.
         """
-        now = self._last_response = self._reactor.seconds()
-        self._timeouts = 0
+        now = self._reactor.seconds()
+        self.outage.heard(Contact(response.node_id, host, port) in self.table)
         address = encode_address(host, port)[:-2]
         self.responder.limits.prove(address, now)
         if not self._reach.allows(host):
@@ -519,13 +531,16 @@ class Neighbourhood:
         """
         Process the timeout of a query.
         """
-        self.table.failed(contact)
-        if self._reactor.seconds() - HARD_TIMEOUT >= self._last_response:
-            self._timeouts += 1
-            if self._timeouts % SILENCE == 0:
-                self._owner.nodes_lost()
+        self.table.failed(contact, replace=not self.outage.silent)
+        before = self.outage.timeouts
+        self._silence()
+        if self.outage.timeouts > before and self.outage.timeouts % SILENCE == 0:
+            self._owner.nodes_lost()
         if not len(self.table):
             self._owner.nodes_lost()
+
+    def _silence(self) -> None:
+        self.outage.timed_out(self._reactor.seconds() - HARD_TIMEOUT)
 
     def _ping(self, contact: Contact, finished: Callable[[], None] = lambda: None) -> None:
         if not self.client.may_ask(contact):

@@ -61,10 +61,12 @@ class NodeObserver:
 
     @ivar on_external_host: called with our external IP address.
     @ivar on_mapping: called when a mapped address has changed.
+    @ivar on_returned: called when nodes answer again after an outage.
     """
 
     on_external_host: Callable[[str], object]
     on_mapping: Callable[[], object]
+    on_returned: Callable[[], object]
 
 
 @implementer(IDHT)
@@ -219,6 +221,7 @@ class DHTNode(Operations, Service):
         self,
         on_external_host: Callable[[str], object] = lambda host: None,
         on_mapping: Callable[[], object] = lambda: None,
+        on_returned: Callable[[], object] = lambda: None,
     ) -> Callable[[], None]:
         """
         Observe changes from now on.
@@ -226,10 +229,11 @@ class DHTNode(Operations, Service):
         @param on_external_host: called with our external IP address once other nodes
             agree on it, and when it changes; with two sides, only for IPv4.
         @param on_mapping: called when L{mapped} or L{mapping_kind} has changed.
+        @param on_returned: called when known nodes answer again after an outage, in which none did.
         @return: a function that ends this.
         """
         key = object()
-        self._observers[key] = NodeObserver(on_external_host, on_mapping)
+        self._observers[key] = NodeObserver(on_external_host, on_mapping, on_returned)
 
         def end() -> None:
             self._observers.pop(key, None)
@@ -536,6 +540,13 @@ class DHTNode(Operations, Service):
             return
         if self.sides[0].hosts or self.known_nodes():
             self._warning = self._reactor.callLater(UNREACHABLE_AFTER, self._warn)
+
+    def side_returned(self) -> None:
+        """
+        Notify the observers.
+        """
+        for observer in tuple(self._observers.values()):
+            observer.on_returned()
 
     def side_mapping_changed(self) -> None:
         """

@@ -405,10 +405,11 @@ class RecordClient:
     def network_changed(self) -> None:
         """
         Allow another of our records in the current slots: its addresses may differ from those of the earlier
-        records.
+        records.  Writing it takes new reads.
         """
         for state in self._slots.values():
             state.may_move = True
+            state.reader.network_changed()
 
     def _earlier_copies(self, reader: SlotReader, read: MutableRead) -> int:
         """
@@ -445,6 +446,7 @@ class RecordClient:
         """
         self._shared.book.learn(record.publisher, record.addresses, "record")
         if record.publisher not in state.announced:
+            self._shared.book.published(record.publisher)
             state.announced.add(record.publisher)
             self._shared.emit(
                 RecordFound(

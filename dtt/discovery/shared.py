@@ -42,6 +42,7 @@ class SharedServices:
         earlier datagram from us.
     @ivar probe: called with a peer id, addresses that may be dialled, and a topic:
         probes them.
+    @ivar keep_open: the same with one probe each, so that our NAT admits the peer's.
     @ivar read_content: reads the contents of records.
     @ivar all_publish: whether every publisher should be found, as in discovery without a swarm; members of a
         swarm need to find only some.
@@ -68,6 +69,7 @@ class SharedServices:
     symmetric: Callable[[], bool] = lambda: False
     reached: Callable[[], bool] = lambda: True
     probe: Callable[[PeerId, Sequence[Address], bytes], object] = lambda *_: None
+    keep_open: Callable[[PeerId, Sequence[Address], bytes], object] = lambda *_: None
     read_content: ContentReader = read_member
     all_publish: bool = False
     budget: LinkBudget = Factory(lambda shared: LinkBudget(shared.reactor, shared.transport), takes_self=True)

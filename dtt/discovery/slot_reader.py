@@ -210,6 +210,13 @@ class SlotReader:
             return
         self._update(again.answers)
 
+    def network_changed(self) -> None:
+        """
+        Do a new lookup with the next read: the write tokens in the answers so far are bound to an address
+        that we may no longer have.
+        """
+        self._read_at = self._looked_up = float("-inf")
+
     def records(self, read: MutableRead) -> list[FoundRecord]:
         """
         Return the records in C{read}, including our own, one for each publisher,

@@ -49,6 +49,11 @@ class IAddressBook(Interface):
         none is known.
         """
 
+    def published(peer_id: PeerId) -> None:
+        """
+        Record that C{peer_id} has published a new record: if it was reached before, this ends its back-off.
+        """
+
     def failed(peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """
         Record that dialling C{peer_id} at C{addresses} failed, or reached

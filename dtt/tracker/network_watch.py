@@ -6,13 +6,15 @@ Rules:
     is none, nothing can be reached, and nothing is reported.
   - A check that is much too late shows that the machine has slept, or that its clock was set forward: in both
     cases connections may be dead.
-  - Others tell us when they see us at another address. They may lie, so the rate of these reports is limited.
+  - Others tell us when they see us at another address, and the DHT node when nodes answer again after an
+    outage.  Other nodes can cause both, so the rate of these reports is limited.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,9 +28,9 @@ INTERVAL: Final = 2.0
 #: lifetime of a NAT's mapping).
 LATE: Final = 15.0
 
-#: The minimum number of seconds between two reports of another mapped address (guess: each report costs each
-#: neighbour one small message).
-MAPPING_PAUSE: Final = 15.0
+#: The minimum number of seconds between two reports of another mapped address, and between two reports of a
+#: network that has returned (guess: each report costs each neighbour one small message).
+PAUSE: Final = 15.0
 
 
 class Change(Enum):
@@ -42,6 +44,38 @@ class Change(Enum):
     SLEPT = "this machine has slept, or its clock was set"
     #: Others see us at another address.
     MAPPING = "others see this machine at another address"
+    #: The DHT answers again.
+    RETURNED = "DHT nodes answer again after an outage"
+
+
+class _Reports:
+    """
+    Reports that may come too often.
+    """
+
+    def __init__(self, clock: IReactorTime, report: Callable[[], object]) -> None:
+        self._clock = clock
+        self._report = report
+        self._at = float("-inf")
+        self._next: IDelayedCall | None = None
+
+    def soon(self) -> None:
+        """
+        Report in the next turn of the reactor, or when the pause since the last report is over.
+        """
+        if self._next is None:
+            wait = self._at + PAUSE - self._clock.seconds()
+            # Never now: the caller is handling a datagram.
+            self._next = self._clock.callLater(min(max(0.0, wait), PAUSE), self._now)
+
+    def stop(self) -> None:
+        cancel_if_active(self._next)
+        self._next = None
+
+    def _now(self) -> None:
+        self._next = None
+        self._at = self._clock.seconds()
+        self._report()
 
 
 class NetworkWatch:
@@ -68,8 +102,8 @@ class NetworkWatch:
         self._was_away = False
         self._due = 0.0
         self._next: IDelayedCall | None = None
-        self._mapping: IDelayedCall | None = None
-        self._mapping_at = float("-inf")
+        self._mapping = _Reports(clock, partial(self._report, Change.MAPPING))
+        self._return = _Reports(clock, partial(self._report, Change.RETURNED))
 
     def start(self) -> None:
         """
@@ -83,27 +117,29 @@ class NetworkWatch:
         """
         Stop to watch.
         """
-        for call in (self._next, self._mapping):
-            cancel_if_active(call)
-        self._next = self._mapping = None
+        cancel_if_active(self._next)
+        self._next = None
+        self._mapping.stop()
+        self._return.stop()
 
     def mapping_changed(self) -> None:
         """
         Report that others see us at another address: in the next turn of the reactor, or
         when the pause since the last report is over.
         """
-        if self._next is None or self._mapping is not None:
-            return
-        now = self._clock.seconds()
-        wait = self._mapping_at + MAPPING_PAUSE - now
-        # Never now: the caller is handling a datagram.
-        self._mapping = self._clock.callLater(min(max(0.0, wait), MAPPING_PAUSE), self._report_mapping)
+        if self._next is not None:
+            self._mapping.soon()
 
-    def _report_mapping(self) -> None:
-        self._mapping = None
-        self._mapping_at = self._clock.seconds()
+    def returned(self) -> None:
+        """
+        Report, likewise, that DHT nodes answer again.
+        """
+        if self._next is not None:
+            self._return.soon()
+
+    def _report(self, change: Change) -> None:
         # Others may notice before the next check that the machine has other addresses.
-        self._changed(Change.ADDRESSES if self._has_moved() else Change.MAPPING)
+        self._changed(Change.ADDRESSES if self._has_moved() else change)
 
     def _schedule(self) -> None:
         self._due = self._clock.seconds() + INTERVAL

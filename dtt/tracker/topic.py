@@ -94,7 +94,12 @@ class TopicService(LeavableService):
         gossip.subscribe(reporter)
         if self._channels.memory is not None:
             gossip.subscribe(self._channels.memory)
-        self._rejoiner = Rejoiner(shared.reactor, gossip, shared.book)
+        self._rejoiner = Rejoiner(
+            shared.reactor,
+            gossip,
+            shared.book,
+            lambda peer_id, addresses: shared.keep_open(peer_id, addresses, topic_id),
+        )
         gossip.subscribe(self._rejoiner)
         self._fetcher = Fetcher(shared, gossip, channels, self._content)
         self._fetcher.setServiceParent(self)

@@ -187,7 +187,9 @@ class Tracker(MultiService):
         self._owns_dht = dht is None
         self.dht = make_dht(reactor, rng, config.dht, known) if dht is None else dht
         self._listeners.claim_socket(self.dht)
-        self._end_observing = self.dht.observe(self._listeners.set_external_host, self._mapping_changed)
+        self._end_observing = self.dht.observe(
+            self._listeners.set_external_host, self._mapping_changed, self._watch.returned
+        )
         if self._owns_dht:
             self.dht.setServiceParent(self)
         self._lan = self._local_search(rng)
@@ -226,6 +228,7 @@ class Tracker(MultiService):
             symmetric=self._is_symmetric,
             reached=self._listeners.reached,
             probe=self._listeners.probe,
+            keep_open=self._listeners.keep_open,
             lan=self._lan,
             memory=self._state.memory,
             ahead=self._listeners.clocks.ahead,
@@ -651,8 +654,9 @@ class Tracker(MultiService):
             self._listeners.clocks.clear()
         if self._lan is not None:
             self._lan.search()
-        if change is not Change.MAPPING:  # votes show that the DHT works
+        if change not in (Change.MAPPING, Change.RETURNED):  # these show that the DHT works
             self.dht.network_changed()
+        if change is not Change.MAPPING:
             self._addresses.network_changed()
             self._port_mapping.network_changed()
         self._addresses_changed()

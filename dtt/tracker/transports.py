@@ -77,6 +77,10 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _sockets(addresses: Sequence[Address]) -> list[HostPort]:
+    return [(each.host, each.port) for each in direct_addresses(addresses, QUIC)]
+
+
 class Listeners:
     """
     The transports of a tracker.
@@ -359,8 +363,14 @@ class Listeners:
         Admit a peer that looks for us: send probes to its QUIC addresses.
         """
         if self._streams is not None and self._streams.quic is not None:
-            sockets = [(each.host, each.port) for each in direct_addresses(addresses, QUIC)]
-            self._streams.quic.let_in(peer_id, sockets, topic_id)
+            self._streams.quic.let_in(peer_id, _sockets(addresses), topic_id)
+
+    def keep_open(self, peer_id: PeerId, addresses: Sequence[Address], topic_id: bytes) -> None:
+        """
+        Admit a peer that may look for us later: send one probe to each of its QUIC addresses.
+        """
+        if self._streams is not None and self._streams.quic is not None:
+            self._streams.quic.let_in(peer_id, _sockets(addresses), topic_id, most=1)
 
     def stop(self) -> Deferred[None]:
         """

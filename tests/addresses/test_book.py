@@ -76,6 +76,28 @@ class AddressBookTests(SynchronousTestCase):
         self.book.network_changed()
         self.assertEqual(self.resolve(), (A,))
 
+    def test_published(self) -> None:
+        """
+        A new record ends the back-off of a peer that was reached before, once; the next failure begins a
+        longer one.
+        """
+        self.book.learn(PEER, [A], "record")
+        for _ in range(6):
+            self.book.failed(PEER, [A])
+        self.clock.advance(held.HOLD_TIME)
+        self.book.published(PEER)
+        self.assertEqual(self.resolve(), ())
+        self.book.succeeded(PEER)
+        for _ in range(6):
+            self.book.failed(PEER, [A])
+        self.clock.advance(held.HOLD_TIME)
+        self.book.published(PEER)
+        self.book.published(OTHER)
+        self.assertEqual(self.resolve(), (A,))
+        self.book.failed(PEER, [A])
+        self.clock.advance(4 * held.HOLD_TIME)
+        self.assertEqual(self.resolve(), ())
+
     def fail_when_free(self) -> float:
         """
         Let the only address fail as soon as it may be dialled. Returns the seconds until

@@ -70,6 +70,19 @@ class ReadTests(RecordClientTestCase):
             self.advance(seconds + 0.1)
         self.assertEqual(self.counting.calls, ["get_mutable", "refresh", "refresh", "get_mutable"])
 
+    def test_network_changed(self) -> None:
+        """
+        After a change of our network, there is a new lookup, also for a put: the tokens so far are for
+        another address.
+        """
+        self.reader.publish()
+        self.advance(1)
+        self.reader.client.network_changed()
+        self.reader.publish()
+        self.advance(1)
+        lookups = [call for call in self.counting.calls if call == "get_mutable"]
+        self.assertEqual(len(lookups), 2)
+
     def test_thin_read(self) -> None:
         """A lookup that found few nodes is repeated soon."""
         self.dht.dead.update(self.dht.contacts[slot_reader.THIN - 1 :])

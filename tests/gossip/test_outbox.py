@@ -112,6 +112,9 @@ class ManualBook:
     def refresh(self, peer_id: PeerId) -> None:
         """Do nothing."""
 
+    def published(self, peer_id: PeerId) -> None:
+        """Do nothing."""
+
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """Record it, unless there are no addresses."""
         if addresses:

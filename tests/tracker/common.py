@@ -71,6 +71,9 @@ class Book:
     def source(self, peer_id: PeerId) -> str:
         return "record" if peer_id in self.known else ""
 
+    def published(self, peer_id: PeerId) -> None:
+        """Do nothing."""
+
     def failed(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         self.backing_off.add(peer_id)
 

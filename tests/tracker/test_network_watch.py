@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.tracker.network_watch import INTERVAL, LATE, MAPPING_PAUSE, Change, NetworkWatch
+from dtt.tracker.network_watch import INTERVAL, LATE, PAUSE, Change, NetworkWatch
 
 
 class NetworkWatchTests(SynchronousTestCase):
@@ -97,14 +97,25 @@ class NetworkWatchTests(SynchronousTestCase):
             self.watch.mapping_changed()
             self.clock.advance(0.5)
         self.assertEqual(self.changes, [Change.MAPPING])
-        self.wait(MAPPING_PAUSE)
+        self.wait(PAUSE)
         self.assertEqual(self.changes, [Change.MAPPING] * 2)
         self.wait(60)
         self.assertEqual(self.changes, [Change.MAPPING] * 2)
 
+    def test_returned(self) -> None:
+        """A network that has returned counts at once, then once in a while."""
+        for _ in range(20):
+            self.watch.returned()
+            self.clock.advance(0.5)
+        self.assertEqual(self.changes, [Change.RETURNED])
+        self.wait(PAUSE)
+        self.assertEqual(self.changes, [Change.RETURNED] * 2)
+
     def test_stop(self) -> None:
         """Nothing is left behind."""
         self.watch.mapping_changed()
+        self.watch.returned()
         self.watch.stop()
         self.watch.mapping_changed()
+        self.watch.returned()
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -12,10 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import TopicLeft
 from dtt.interfaces import IGossip
-from dtt.tracker.rejoin import MAX_LOST, PAUSES, Rejoiner
+from dtt.tracker.rejoin import KEEP_OPEN_EVERY, KEEP_OPEN_FOR, MAX_LOST, PAUSES, Rejoiner
+from dtt.wire.addresses import QUIC, Address, PeerAddress
 from tests.tracker.common import Book
 
 ONE, TWO = b"1" * 32, b"2" * 32
+
+HOME, WITHIN = PeerAddress(QUIC, "80.0.1.1", 4433), PeerAddress(QUIC, "192.168.1.2", 4433)
 
 
 class Gossip:
@@ -51,7 +54,14 @@ class RejoinerTests(SynchronousTestCase):
         self.clock = Clock()
         self.gossip = Gossip()
         self.book = Book()
-        self.rejoiner = Rejoiner(self.clock, cast(IGossip, self.gossip), self.book)
+        self.book.learn(ONE, (HOME, WITHIN), "record")
+        self.probed: list[tuple[bytes, tuple[Address, ...]]] = []
+        self.rejoiner = Rejoiner(
+            self.clock,
+            cast(IGossip, self.gossip),
+            self.book,
+            lambda peer, addresses: self.probed.append((peer, tuple(addresses))),
+        )
 
     def lose(self, peer: bytes, reason: str = "silent") -> None:
         """Lose a neighbour."""
@@ -67,10 +77,32 @@ class RejoinerTests(SynchronousTestCase):
         self.gossip.current = (TWO,)
         self.lose(ONE)
         self.assertEqual(self.gossip.joined, [(ONE,)])
-        self.clock.pump([1.0] * 120)
+        self.clock.pump([1.0] * 60)
         self.assertEqual(self.gossip.joined, [(ONE,)] * len(PAUSES))
         self.assertEqual(self.book.refreshed, [ONE] * len(PAUSES))
         self.assertLess(sum(PAUSES), 60)
+
+    def test_kept_open(self) -> None:
+        """
+        Later, one probe at a time goes to the global addresses that it had, for some hours; its addresses are
+        not looked for any more.
+        """
+        self.lose(ONE)
+        self.clock.pump([1.0] * 60)
+        self.assertEqual(self.probed, [])
+        del self.gossip.joined[:]
+        self.clock.pump([KEEP_OPEN_EVERY] * 10)
+        self.assertEqual(self.probed, [(ONE, (HOME,))] * 10)
+        self.clock.pump([KEEP_OPEN_EVERY] * int(KEEP_OPEN_FOR / KEEP_OPEN_EVERY))
+        self.assertEqual((self.gossip.joined, self.book.refreshed), ([], [ONE] * len(PAUSES)))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_back(self) -> None:
+        """A member that is a neighbour again is not probed any more."""
+        self.lose(ONE)
+        self.clock.pump([1.0] * 100)
+        self.assertEqual(len(self.probed), 1)
+        self.rejoiner.neighbor_up(ONE)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_gone(self) -> None:
@@ -83,13 +115,13 @@ class RejoinerTests(SynchronousTestCase):
         self.assertEqual(self.gossip.joined, [(ONE,)])
 
     def test_moved(self) -> None:
-        """A member that is lost and has another address is joined at once, but not for ever."""
+        """A member that is lost and has another address is joined at once, for some hours."""
         self.rejoiner.peer_moved(ONE)
         self.lose(ONE)
         self.rejoiner.peer_moved(ONE)
         self.clock.advance(0)
         self.assertEqual(self.gossip.joined, [(ONE,), (ONE,)])
-        self.clock.pump([1.0] * 120)
+        self.clock.pump([60.0] * int(KEEP_OPEN_FOR / 60 + 2))
         del self.gossip.joined[:]
         self.rejoiner.peer_moved(ONE)
         self.clock.advance(0)

@@ -184,9 +184,11 @@ class RoutingTable:
                 return False
         return node_id != self.own_id
 
-    def failed(self, contact: Contact) -> None:
+    def failed(self, contact: Contact, *, replace: bool = True) -> None:
         """
         Record that C{contact} did not answer a query in time.
+
+        @param replace: whether a waiting node may take its place.
         """
         entry = self._entry(contact)
         if entry is None:
@@ -199,7 +201,7 @@ class RoutingTable:
         bucket.update()
         # The latest with a valid id, otherwise the latest.
         bucket.waiting.sort(key=lambda place: (self._is_secure(contact_of(place[0])), place[1]))
-        while bucket.waiting:
+        while replace and bucket.waiting:
             compact, seen = bucket.waiting.pop()
             candidate = contact_of(compact)
             if self._claim_place(candidate):

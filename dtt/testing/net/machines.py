@@ -80,8 +80,8 @@ class MachineReactor(MemoryTCPReactor):
         Return the addresses of this machine that have a network: see
         L{MachineNetwork.unplug}.
         """
-        each = (self.host, self.host6)
-        return tuple(host for host in each if host is not None and not self._network.is_silent(host, host))
+        unplugged = self._machines.unplugged
+        return tuple(host for host in (self.host, self.host6) if host is not None and host not in unplugged)
 
     def move(self, host: str) -> None:
         """
@@ -140,6 +140,7 @@ class MachineNetwork:
     @ivar udp: carries the datagrams.
     @ivar tcp: carries the connections.
     @ivar lan: carries multicast datagrams, among machines that share a local network.
+    @ivar unplugged: the addresses that are disconnected.
     """
 
     def __init__(
@@ -179,6 +180,7 @@ class MachineNetwork:
         self._division = self.tcp.division = self.udp.division
         self._times: dict[str, MachineTime] = {}
         self.lan = LocalNetworks(clock)
+        self.unplugged: set[str] = set()
 
     def place(self, host: str, nat: NAT) -> None:
         """
@@ -256,15 +258,25 @@ class MachineNetwork:
 
     def unplug(self, *hosts: str) -> None:
         """
-        Disconnect these addresses from the network: nothing is sent or received there.
+        Disconnect these addresses from the network: nothing is sent or received there, and their machines
+        don't have them meanwhile.
+        """
+        self.unplugged.update(hosts)
+        self.silence(*hosts)
+
+    def silence(self, *hosts: str) -> None:
+        """
+        Let nothing be sent or received at these addresses, which their machines keep: the line behind their
+        router is dead.
         """
         self.udp.dead.update(hosts)
         self.tcp.silent.update(hosts)
 
     def plug(self, *hosts: str) -> None:
         """
-        Reconnect these addresses to the network.
+        Reconnect these addresses to the network: the end of L{unplug} or L{silence}.
         """
+        self.unplugged.difference_update(hosts)
         self.udp.dead.difference_update(hosts)
         self.tcp.silent.difference_update(hosts)
 

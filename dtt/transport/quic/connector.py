@@ -210,12 +210,16 @@ class QuicConnector:
         usable = [(host, port) for host, port in addresses if port and scope(host) is Scope.GLOBAL]
         self.let_in(peer_id, usable, topic_id)
 
-    def let_in(self, peer_id: PeerId, addresses: Sequence[SocketAddress], topic_id: bytes) -> None:
+    def let_in(
+        self, peer_id: PeerId, addresses: Sequence[SocketAddress], topic_id: bytes, most: int = LET_IN
+    ) -> None:
         """
         Probe a peer that looks for us.
+
+        @param most: the maximum number of probes for an address.
         """
         if addresses and not self._stopped and not self._owner.is_connected(peer_id):
-            self.traversal.want(peer_id, addresses, (topic_id,), self._clock.seconds(), LET_IN)
+            self.traversal.want(peer_id, addresses, (topic_id,), self._clock.seconds(), most)
             self._poll()
 
     def connected(self, peer_id: PeerId) -> float | None:
@@ -224,7 +228,7 @@ class QuicConnector:
 
         @return: when the probing of it began that has proved a path; C{None} if none has.
         """
-        self.traversal.stop(peer_id)
+        self.traversal.connected(peer_id)
         cancel_if_active(self._pauses.pop(peer_id, None))
         return self._began.pop(peer_id, None)
 

@@ -9,7 +9,9 @@ Rules (docs/protocol/quic.md section 3):
   - Every valid PING is answered.  The address that it came from may be forged: it gets at most three of our
     probes until it answers one, whatever ids the PINGs name, and three more after 30 s at the earliest.
   - A PONG to our PING, from the address to which it was sent, proves the path.
-  - No IP address gets more than 60 unanswered probes within 10 minutes, from all peers together.
+  - No IP address gets more than 60 unanswered probes within 10 minutes, from all peers together.  After the
+    first 44 it gets one every 28 s: thus our NAT is open for a peer whose network was gone when that returns.
+    A probe in answer to a PING does not count: whoever could make us send it also gets a PONG.
 """
 
 from __future__ import annotations
@@ -51,6 +53,14 @@ LEARN_AGAIN: Final = 30.0
 #: Unanswered probes that one IP address gets, and the seconds within which.
 MAX_UNANSWERED: Final = 60
 UNANSWERED_WINDOW: Final = 600.0
+
+#: Those of them that it gets without a pause: a whole schedule.  The pause before each further one (guess:
+#: less than the 30 s for which a NAT keeps an unanswered mapping; the rest lasts for the window).
+FREE_UNANSWERED: Final = len(SCHEDULE)
+TRICKLE: Final = 28.0
+
+#: IP addresses that have answered, and are therefore no victims (guess).
+MAX_ANSWERED: Final = 512
 
 #: Seconds for which a proved path may be used to open a connection (guess: a NAT keeps
 #: an unused UDP mapping for at least 30 s, RFC 4787 REQ-5 recommends 120).
@@ -150,6 +160,10 @@ class Traversal:
         # When unanswered probes were sent, by IP address.
         self._unanswered: dict[str, deque[float]] = {}
         self._proved: dict[SocketAddress, tuple[float, PeerId]] = {}
+        # Those of them over which there has been a connection since.
+        self._used: set[SocketAddress] = set()
+        # IP addresses that have ever answered, the latest last.
+        self._answered: dict[str, None] = {}
 
     # Input
 
@@ -192,12 +206,14 @@ class Traversal:
             elif sum(target.limit != LEARNT for target in targets.values()) < MAX_ADDRESSES:
                 self._begin(_Target(peer_id, address, topics, now, limit))
 
-    def stop(self, peer_id: PeerId) -> None:
+    def connected(self, peer_id: PeerId) -> None:
         """
-        Stop probing a peer: it is connected, or no longer wanted.
+        Stop probing a peer: it is connected.  When the connection ends, the path to it may be dead, and must
+        be proved again.
         """
         for target in self._targets.pop(peer_id, {}).values():
             target.limit = 0
+        self._used.update(address for address, (_, proved) in self._proved.items() if proved == peer_id)
 
     def restart(self, now: float) -> None:
         """
@@ -206,9 +222,10 @@ class Traversal:
 
         The limit of unanswered probes is reset for addresses that have answered before: they are not victims.
         """
-        for host, _ in self._proved:
+        for host in self._answered:
             self._unanswered.pop(host, None)
         self._proved.clear()
+        self._used.clear()
         for peer_id, targets in self._targets.items():
             for address, target in list(targets.items()):
                 if target.sent < target.limit:
@@ -277,10 +294,10 @@ class Traversal:
 
     def path_to(self, peer_id: PeerId, now: float) -> SocketAddress | None:
         """
-        Return the address of the latest proved path to a peer, if any.
+        Return the address of the latest proved path to a peer, if there has been no connection since.
         """
         for address, (at, proved) in reversed(self._proved.items()):
-            if proved == peer_id and at + PROVED_FOR >= now:
+            if proved == peer_id and at + PROVED_FOR >= now and address not in self._used:
                 return address
         return None
 
@@ -289,6 +306,7 @@ class Traversal:
         Forget the path to C{address}: no connection could be opened there.
         """
         self._proved.pop(address, None)
+        self._used.discard(address)
 
     # Internals
 
@@ -299,7 +317,7 @@ class Traversal:
         if not self.reached and address[0] not in self._opened:
             self.reached = scope(address[0]) is Scope.GLOBAL
         sending: list[tuple[bytes, SocketAddress]] = []
-        if self.proved(address, now) is None:
+        if self.proved(address, now) is None or address in self._used:
             targets = self._targets.get(probe.sender, {})
             target = targets.get(address)
             if target is None or target.sent >= target.limit:
@@ -311,11 +329,11 @@ class Traversal:
                     self.counters["probe_too_many_peers"] += 1
                 elif of_peer < MAX_LEARNT_ADDRESSES and self._learn(address, now):
                     self._targets.setdefault(probe.sender, {})[address] = target
-                    sending += self._probe(target, now)
+                    sending += self._probe(target, now, in_answer=True)
                     self._schedule(target)
             elif target.sent:
                 # Our next probe may be seconds away, and the path is open now.
-                sending += self._probe(target, now)
+                sending += self._probe(target, now, in_answer=True)
         sending.append((self.probes.pong(probe, self._unix(now)), address))
         self.counters["sent_pong"] += 1
         return sending
@@ -344,11 +362,15 @@ class Traversal:
         self.counters["received_pong"] += 1
         self._unanswered.pop(address[0], None)
         self._learnt.pop(address, None)
-        is_new = self.proved(address, now) != probe.sender
-        self._proved.pop(address, None)
+        self._answered.pop(address[0], None)
+        self._answered[address[0]] = None
+        if len(self._answered) > MAX_ANSWERED:
+            del self._answered[next(iter(self._answered))]
+        is_new = self.proved(address, now) != probe.sender or address in self._used
+        self.disprove(address)
         self._proved[address] = (now, probe.sender)
         if len(self._proved) > MAX_PROVED:
-            del self._proved[next(iter(self._proved))]
+            self.disprove(next(iter(self._proved)))
         if not is_new:
             return None
         began = target.began
@@ -367,9 +389,13 @@ class Traversal:
             due = target.began + SCHEDULE[target.sent]
             heapq.heappush(self._due, (due, self._serial, target))
 
-    def _probe(self, target: _Target, now: float) -> list[tuple[bytes, SocketAddress]]:
+    def _probe(
+        self, target: _Target, now: float, *, in_answer: bool = False
+    ) -> list[tuple[bytes, SocketAddress]]:
         """
         Return one probe of C{target}, unless its IP address has had too many.
+
+        @param in_answer: whether a PING has come from there, so that it always gets one.
         """
         target.sent += 1
         if not self.reached:
@@ -389,10 +415,12 @@ class Traversal:
             sent = self._unanswered[host] = deque()
         while sent and sent[0] <= now - UNANSWERED_WINDOW:
             sent.popleft()
-        if len(sent) >= MAX_UNANSWERED:
-            self.counters["probe_limit"] += 1
-            return []
-        sent.append(now)
+        if not in_answer:
+            used = len(sent)
+            if used >= MAX_UNANSWERED or (used >= FREE_UNANSWERED and now - sent[-1] < TRICKLE):
+                self.counters["probe_limit"] += 1
+                return []
+            sent.append(now)
         nonce = self._rng.getrandbits(8 * NONCE_SIZE).to_bytes(NONCE_SIZE, "big")
         self._pings[nonce] = (now, target)
         self._asked[target.address] += 1
@@ -422,7 +450,8 @@ class Traversal:
         for peer_id in [peer_id for peer_id in self._targets if not self.is_probing(peer_id)]:
             del self._targets[peer_id]
         if len(self._unanswered) > MAX_COUNTED // 2:
-            old = [host for host, sent in self._unanswered.items() if sent[-1] <= now - UNANSWERED_WINDOW]
+            begun = now - UNANSWERED_WINDOW
+            old = [host for host, sent in self._unanswered.items() if not sent or sent[-1] <= begun]
             for host in old:
                 del self._unanswered[host]
 

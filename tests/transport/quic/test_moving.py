@@ -112,3 +112,28 @@ class MovingTests(SynchronousTestCase):
         self.net.advance(1)
         self.assertGreaterEqual(self.two.counters["sent_ping"] - before, 5)
         self.assertIsNone(self.two.quic.traversal.path_to(self.one.peer_id, self.net.clock.seconds()))
+
+    def test_moved_soon(self) -> None:
+        """
+        A peer that moves soon after the connection has begun is probed at all its addresses: the path that
+        was proved is that of the dead connection.
+        """
+        self.net.udp.nats.place("10.0.0.1", NAT(self.net.clock, "80.0.0.1", rng=Random(1)))
+        nat = NAT(self.net.clock, "80.0.0.2", rng=Random(2))
+        self.net.udp.nats.place("10.0.0.2", nat)
+        self.one.set_mapped([("80.0.0.1", 49152)])
+        self.two.set_mapped([("80.0.0.2", 49152)])
+        self.one.dial(self.two.peer_id, self.two.addresses()).addErrback(lambda _: None)
+        self.join()
+        nat.change_address("80.0.0.9")
+        self.net.udp.nats.moved()
+        self.two.set_mapped([("80.0.0.9", 49152)])
+        self.two.network_changed()
+        self.one.peer_moved(self.two.peer_id, ())
+        self.net.advance(4)
+        self.assertFalse(self.one.is_connected(self.two.peer_id))
+        dialled = self.one.dial(self.two.peer_id, self.two.addresses())
+        self.two.dial(self.one.peer_id, self.one.addresses()).addErrback(lambda _: None)
+        self.net.advance(2)
+        self.successResultOf(dialled)
+        self.assertTrue(self.hear(self.one, self.two) and self.hear(self.two, self.one))

@@ -5,6 +5,7 @@ Tests for L{dtt.transport.quic.traversal}.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,6 +14,7 @@ from dtt.identity import PeerKey
 from dtt.transport.quic import traversal as traversal_module
 from dtt.transport.quic.probes import Probes
 from dtt.transport.quic.traversal import (
+    FREE_UNANSWERED,
     FURTHER,
     LEARN_AGAIN,
     LEARNT,
@@ -23,6 +25,7 @@ from dtt.transport.quic.traversal import (
     MAX_UNANSWERED,
     PROVED_FOR,
     SCHEDULE,
+    TRICKLE,
     UNANSWERED_WINDOW,
     Path,
     Traversal,
@@ -105,6 +108,21 @@ class TraversalTests(SynchronousTestCase):
         self.alice.disprove(AT_BOB)
         self.assertIsNone(self.alice.path_to(BOB, NOW))
 
+    def test_used_path(self) -> None:
+        """
+        After a connection, the path must be proved again; both sides prove it with one PING.
+        """
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        self.deliver(self.bob, self.alice.poll(NOW))
+        for each, peer, address in ((self.alice, BOB, AT_BOB), (self.bob, ALICE, AT_ALICE)):
+            each.connected(peer)
+            self.assertIsNone(each.path_to(peer, NOW))
+            self.assertEqual(each.proved(address, NOW), peer)
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        paths = self.deliver(self.bob, self.alice.poll(NOW))
+        self.assertCountEqual(paths, [Path(ALICE, AT_ALICE, NOW), Path(BOB, AT_BOB, NOW)])
+        self.assertEqual((self.alice.path_to(BOB, NOW), self.bob.path_to(ALICE, NOW)), (AT_BOB, AT_ALICE))
+
     def test_pong_from_elsewhere(self) -> None:
         """
         A PONG proves nothing if it comes from another address, twice, or unasked.
@@ -181,15 +199,27 @@ class TraversalTests(SynchronousTestCase):
 
     def test_limit_of_an_ip_address(self) -> None:
         """
-        However many peers and ports are named, one IP address gets 60 unanswered probes
-        within 10 minutes.
+        However many peers and ports are named, one IP address gets at most 60 unanswered probes
+        within 10 minutes: as many as a whole schedule has, then one now and then.
         """
         for number in range(40):
             addresses = [("198.51.100.9", 1 + number * 20 + n) for n in range(20)]
             self.alice.want(number.to_bytes(32, "big"), addresses, [TOPIC], NOW)
-        self.assertEqual(len(self.run_until(self.alice, UNANSWERED_WINDOW - 1)), MAX_UNANSWERED)
+        first = len(self.run_until(self.alice, 0.0))
+        self.assertEqual(first, FREE_UNANSWERED)
+        later = [at for at, _ in self.run_until(self.alice, UNANSWERED_WINDOW - 1)]
+        self.assertGreater(len(later), 3)
+        self.assertGreaterEqual(min(b - a for a, b in pairwise((0.0, *later))), TRICKLE)
+        for number in range(100):
+            now = 151.0 + 30 * number
+            self.alice.want(bytes(32), [("198.51.100.9", 1 + number)], [TOPIC], NOW + now)
+            later += [at for at, _ in self.run_until(self.alice, now)]
+        for at in later:
+            within = sum(at - UNANSWERED_WINDOW < each <= at for each in (*[0.0] * first, *later))
+            self.assertLessEqual(within, MAX_UNANSWERED)
         self.assertGreater(self.alice.counters["probe_limit"], 0)
-        late = NOW + UNANSWERED_WINDOW + 151
+        late = NOW + 4000.0
+        self.run_until(self.alice, 4000.0)
         self.alice.want(BOB, [("198.51.100.9", 7)], [TOPIC], late)
         self.assertEqual(len(self.alice.poll(late)), 1)
 
@@ -214,9 +244,40 @@ class TraversalTests(SynchronousTestCase):
         self.run_until(self.alice, 1.0)
         self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 1.0)
         self.assertEqual(self.run_until(self.alice, 1.1), [(1.1, AT_BOB)])
-        self.run_until(self.alice, 200.0)
-        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 201.0)
-        self.assertEqual(len(self.run_until(self.alice, 201.5)), 5)
+        self.run_until(self.alice, 700.0)
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 701.0)
+        self.assertEqual(len(self.run_until(self.alice, 701.5)), 5)
+
+    def test_answer_beyond_the_limit(self) -> None:
+        """
+        An address that has had all its probes gets one in answer to a PING, which proves the path: its
+        network has returned.
+        """
+        for number in range(20):
+            self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 30 * number)
+            self.run_until(self.alice, 30.0 * (number + 1) - 1)
+        now = NOW + 600.0
+        self.bob.want(ALICE, [AT_ALICE], [TOPIC], now)
+        (ping,) = self.bob.poll(now)
+        sending, _ = self.alice.receive(ping[0], AT_BOB, now)
+        self.assertEqual(len(sending), 2)
+        for datagram, _ in sending:
+            for answer, _ in self.bob.receive(datagram, AT_ALICE, now)[0]:
+                self.alice.receive(answer, AT_BOB, now)
+        self.assertEqual(self.alice.proved(AT_BOB, now), BOB)
+
+    def test_restart_allows_more(self) -> None:
+        """
+        When our network has changed, addresses that have ever answered may get as many probes as before.
+        """
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
+        self.deliver(self.bob, self.alice.poll(NOW))
+        self.alice.restart(NOW + 1)
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 1)
+        self.run_until(self.alice, 300.0)
+        self.alice.restart(NOW + 300)
+        self.alice.want(BOB, [AT_BOB], [TOPIC], NOW + 300)
+        self.assertEqual(len(self.run_until(self.alice, 300.5)), 5)
 
     def test_stop(self) -> None:
         """
@@ -224,7 +285,7 @@ class TraversalTests(SynchronousTestCase):
         """
         self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
         self.alice.poll(NOW)
-        self.alice.stop(BOB)
+        self.alice.connected(BOB)
         self.assertEqual(self.run_until(self.alice, 1000.0), [])
 
     def test_topics(self) -> None:
@@ -246,7 +307,7 @@ class TraversalTests(SynchronousTestCase):
                 sent = [probe for time in SCHEDULE[:5] for probe, _ in self.alice.poll(NOW + time)]
                 read = [reader.probes.open(probe, NOW) for probe in sent]
                 self.assertIn(topic_id, [probe.topic_id for probe in read if probe is not None])
-                self.alice.stop(BOB)
+                self.alice.connected(BOB)
         self.alice.want(BOB, [AT_BOB], many[:1], NOW)
         self.alice.want(BOB, [AT_BOB], [TOPIC], NOW)
         self.assertEqual(self.alice._targets[BOB][AT_BOB].topic_ids, [TOPIC, many[0]])
