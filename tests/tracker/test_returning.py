@@ -12,8 +12,8 @@ from dtt.tracker.network_watch import Change
 from tests.sweeps import sized, thorough
 from tests.tracker.test_moving import Member, MovingTestCase
 
-#: Seeds of each test, and the lengths of outages.
-SEEDS = sized(1, 30)
+#: Seeds of each test, and the lengths of outages in seconds.
+SEEDS = sized(1, 8)
 MINUTES = sized(1, 4)
 OUTAGES = (300.0, 60.0, 1200.0, 3600.0)[:MINUTES]
 
