@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dtt.deferreds import Waiters
+from dtt.dht.arguments import check_node
 from dtt.dht.family import Side, make_sides
 from dtt.dht.maintenance import Neighbourhood
 from dtt.dht.mapped_address import MappingKind, MappingVotes
@@ -128,7 +129,10 @@ class DHTNode(Operations, Service):
             unless it is a global address.
         @param rng: the source of ids and tokens, which must be unpredictable; the
             system's by default.
+        @raise WrongType: an argument has a wrong type.
+        @raise UsageError: an argument has a wrong value.
         """
+        check_node(reactor, port, node_id, upload_rate, bootstrap, known_nodes)
         super().__init__()
         self.port = port
         self.unreachable = False
@@ -250,7 +254,12 @@ class DHTNode(Operations, Service):
     def startService(self) -> None:
         """
         Bind the ports if necessary, and start to look for nodes.
+
+        @raise UsageError: the node has started already.
+        @raise ListenError: a port can't be bound.
         """
+        if self.running:
+            raise UsageError("the DHT node has started already; it starts with its parent service")
         self._bind()
         super().startService()
         for side in self.sides:

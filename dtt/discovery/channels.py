@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from dtt.deferreds import Waiters, gather_until
 from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.interfaces import ContentSource, IDiscoveryChannel, RecordSink, SearchState
+from dtt.errors import LocalError, UsageError
 
 T = TypeVar("T")
 
@@ -179,10 +180,16 @@ class Channels:
                 return await question(channel)
             except CancelledError:
                 raise
-            except Exception:
-                self._log.failure(
-                    "Discovery channel {name} failed with an unexpected error (a bug)", name=channel.name
-                )
+            except Exception as error:
+                if isinstance(error, LocalError) and not isinstance(error, UsageError):
+                    # For example, the application has stopped its DHT node.
+                    self._log.warn(
+                        "Discovery channel {name} failed: {reason}", name=channel.name, reason=error
+                    )
+                else:
+                    self._log.failure(
+                        "Discovery channel {name} failed with an unexpected error (a bug)", name=channel.name
+                    )
                 return default
 
         asked = [channel for channel in self._channels if channel not in self._unready]
