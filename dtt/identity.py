@@ -87,7 +87,10 @@ class PeerKey:
     def sign(self, message: bytes) -> bytes:
         """
         Return the 64-byte Ed25519 signature of C{message}.
+
+        @raise WrongType: C{message} is not C{bytes}.
         """
+        check_bytes("message", message)
         return crypto_sign(message, self._pair[1])[:SIGNATURE_BYTES]
 
 

@@ -57,6 +57,8 @@ class PeerKeyTests(SynchronousTestCase):
         wrong: Any
         for wrong in ("x" * 32, None, 32, bytearray(32), [0] * 32):
             self.assertRaises(WrongType, PeerKey.from_seed, wrong)
+        for wrong in ("text", None, bytearray(b"x")):
+            self.assertRaises(WrongType, PeerKey.generate().sign, wrong)
 
     def test_generated_keys_differ(self) -> None:
         """

@@ -14,6 +14,7 @@ import ipaddress
 from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import zip_longest
 from random import Random, SystemRandom
+from types import NoneType
 from typing import Any, Final
 
 from attrs import frozen
@@ -23,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dtt.arguments import check_type
 from dtt.deferreds import Waiters
 from dtt.dht.arguments import check_node
 from dtt.dht.family import Side, make_sides
@@ -133,6 +135,8 @@ class DHTNode(Operations, Service):
         @raise UsageError: an argument has a wrong value.
         """
         check_node(reactor, port, node_id, upload_rate, bootstrap, known_nodes)
+        check_type("external_host", external_host, (str, NoneType), "an IP address in text")
+        check_type("rng", rng, (Random, NoneType), "a random.Random")
         super().__init__()
         self.port = port
         self.unreachable = False

@@ -340,6 +340,8 @@ class LifeTests(SynchronousTestCase):
             ("node_id", "x" * 20),
             ("node_id", bytes(19)),
             ("upload_rate", "fast"),
+            ("external_host", b"192.0.2.1"),
+            ("rng", 5),
             ("known_nodes", None),
             ("known_nodes", [pair]),
             ("bootstrap", None),

@@ -180,6 +180,7 @@ class DHTTests(TrackerTestCase):
             ),
             ({"config": {"state_dir": None}}, "config must be a Config, not dict"),
             ({"on_event": 5}, "on_event must be a function, not int"),
+            ({"rng": 5}, "rng must be a random.Random, not int"),
         ):
             error = self.assertRaises(WrongType, make, self.net.reactor("10.0.0.1"), **arguments)
             self.assertEqual(str(error), message)
