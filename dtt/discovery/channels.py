@@ -88,7 +88,7 @@ class Channels:
             self._waiting.append(waiting)
             waiting.addCallbacks(
                 lambda _, channel=channel: self._became_ready(channel),
-                lambda failure: failure.trap(CancelledError),
+                lambda failure, channel=channel: self._never_ready(failure, channel),
             )
         return ready
 
@@ -128,6 +128,11 @@ class Channels:
     def _became_ready(self, channel: IDiscoveryChannel) -> None:
         self._unready.pop(channel, None)
         self._more_ready.fire(None)
+
+    def _never_ready(self, failure: Failure, channel: IDiscoveryChannel) -> None:
+        if failure.trap(CancelledError, LocalError) is LocalError:
+            # The application has stopped its DHT node, and may start it again: try, and fail until then.
+            self._became_ready(channel)
 
     def find(self, source: str, search: SearchState | None = None) -> Deferred[list[FoundRecord]]:
         """

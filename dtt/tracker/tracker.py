@@ -533,7 +533,9 @@ class Tracker(MultiService):
         self._bind()
         self._started = self._reactor.seconds()
         self._emit(NodeStarted(self.peer_id, self.dht.port, self._listeners.listen_addresses()))
-        self.dht.when_ready().addCallbacks(self._dht_ready, lambda failure: failure.trap(CancelledError))
+        self.dht.when_ready().addCallbacks(
+            self._dht_ready, lambda failure: failure.trap(CancelledError, LocalError)
+        )
         super().startService()
         self._checking.start(CHECK_INTERVAL)
         self._watch.start()
