@@ -52,6 +52,28 @@ def check_bytes(name: str, value: object) -> None:
     check_type(name, value, bytes, "bytes")
 
 
+def check_number(name: str, value: object) -> None:
+    """
+    Check that an argument is a number.
+
+    @raise WrongType: it is not an C{int} or a C{float}.
+    """
+    if isinstance(value, bool):
+        raise WrongType(f"{name} must be a number, not bool")
+    check_type(name, value, (int, float), "a number")
+
+
+def check_integer(name: str, value: object) -> None:
+    """
+    Check that an argument is an integer.
+
+    @raise WrongType: it is not an C{int}.
+    """
+    if isinstance(value, bool):
+        raise WrongType(f"{name} must be an integer, not bool")
+    check_type(name, value, int, "an integer")
+
+
 def check_id(name: str, value: object) -> None:
     """
     Check that an argument has the form of a peer id.
@@ -76,6 +98,19 @@ def check_ids(name: str, values: Any) -> tuple[bytes, ...]:
     for number, each in enumerate(values):
         check_id(f"{name}[{number}]", each)
     return tuple(values)
+
+
+def check_methods(name: str, value: object, methods: Sequence[str], what: str) -> None:
+    """
+    Check that an argument is an object with these methods.
+
+    @param what: what it must be, for the message, such as C{"a Twisted factory"}.
+    @raise WrongType: it is a class, or a method is missing.
+    """
+    if isinstance(value, type):
+        raise WrongType(f"{name} must be {what}, not the class {value.__name__}")
+    if not all(callable(getattr(value, method, None)) for method in methods):
+        raise WrongType(f"{name} must be {what}, not {kind_of(value)}")
 
 
 def check_function(name: str, value: object, optional: bool = False) -> None:

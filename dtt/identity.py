@@ -22,6 +22,7 @@ from nacl.bindings import (
 )
 from nacl.exceptions import BadSignatureError
 
+from dtt.arguments import check_bytes
 from dtt.errors import UsageError
 
 #: Size of a seed and of a peer id (RFC 8032, section 5.1.5).
@@ -34,9 +35,10 @@ _Z32_VALUES = {character: value for value, character in enumerate(_Z32)}
 
 
 def _check_seed(seed: bytes) -> bytes:
+    check_bytes("seed", seed)
     if len(seed) != KEY_BYTES:
         raise UsageError(f"an Ed25519 seed is {KEY_BYTES} bytes, not {len(seed)}")
-    return bytes(seed)
+    return seed
 
 
 @frozen(slots=True)
@@ -71,6 +73,7 @@ class PeerKey:
         """
         Return the key for a 32-byte seed (RFC 8032, section 5.1.5).
 
+        @raise WrongType: C{seed} is not C{bytes}.
         @raise UsageError: C{seed} is not 32 bytes.
         """
         return cls(seed)
@@ -84,7 +87,10 @@ class PeerKey:
     def sign(self, message: bytes) -> bytes:
         """
         Return the 64-byte Ed25519 signature of C{message}.
+
+        @raise WrongType: C{message} is not C{bytes}.
         """
+        check_bytes("message", message)
         return crypto_sign(message, self._pair[1])[:SIGNATURE_BYTES]
 
 

@@ -22,7 +22,8 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from dtt.errors import EnvelopeRefused, UsageError
+from dtt.arguments import check_bytes, check_function, check_methods, check_number, check_type
+from dtt.errors import EnvelopeRefused, TopicLeft, UsageError
 from dtt.events import MessageRefused
 from dtt.feed import Feed
 from dtt.interfaces import GossipMessage, PeerId
@@ -95,10 +96,14 @@ class SignedTopic:
         @param topic: the topic.
         @param window: seconds by which the time of a message may differ from ours, more
             than 0: clocks differ, and messages take time.
+        @raise WrongType: an argument has a wrong type.
         @raise UsageError: the window is not such a number.
+        @raise TopicLeft: the topic was left.
         """
-        if not isinstance(window, int | float) or not 0 < window < float("inf"):
-            raise UsageError(f"window must be a positive number of seconds, not {window!r:.80}")
+        check_type("topic", topic, TopicService, "the result of Tracker.join()")
+        check_number("window", window)
+        if not 0 < window < float("inf"):
+            raise UsageError(f"window must be a positive number of seconds, not {window!r}")
         self.topic = topic
         self._signing = topic.signing
         self._verifier = Verifier(self._signing.topic_id, self._signing.own_id, window)
@@ -107,7 +112,8 @@ class SignedTopic:
         # When each reason was last reported, and how many refusals were not.
         self._reported: dict[str, float] = {}
         self._omitted: Counter[str] = Counter()
-        topic.subscribe(_Receiver(self._received))
+        self._left = False
+        topic.subscribe(_Receiver(self._received, self._topic_left))
 
     def __repr__(self) -> str:
         return f"<SignedTopic {self.topic!r}>"
@@ -118,10 +124,13 @@ class SignedTopic:
         are reported by the topic itself.
 
         @return: a function that ends the subscription.
-        @raise UsageError: the observer has no such method.
+        @raise WrongType: the observer has no such method, or it is a coroutine function.
+        @raise TopicLeft: the topic was left.
         """
-        if not callable(getattr(observer, "message_received", None)):
-            raise UsageError(f"an observer needs a method message_received; {observer!r:.80} has none")
+        check_methods("observer", observer, ("message_received",), "an object with a method message_received")
+        check_function("message_received of the observer", observer.message_received)
+        if self._left:
+            raise TopicLeft("the topic was left")
         key = object()
         self._observers = {**self._observers, key: observer}
 
@@ -183,9 +192,11 @@ class SignedTopic:
     # Internals
 
     def _send(self, send: Callable[[bytes], Deferred[Any]], content: bytes) -> Deferred[Any]:
-        if not isinstance(content, bytes):
-            raise UsageError(f"content must be bytes, not {type(content).__name__}")
+        check_bytes("content", content)
         return send(self._signing.seal(content))
+
+    def _topic_left(self) -> None:
+        self._left = True
 
     def _received(self, message: GossipMessage) -> None:
         try:

@@ -10,7 +10,16 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.arguments import check_bytes, check_function, check_id, check_ids, check_type
+from dtt.arguments import (
+    check_bytes,
+    check_function,
+    check_id,
+    check_ids,
+    check_integer,
+    check_methods,
+    check_number,
+    check_type,
+)
 from dtt.errors import UsageError, WrongType
 
 PEER = bytes(range(32))
@@ -56,6 +65,24 @@ class ArgumentsTests(SynchronousTestCase):
         self.assertEqual(message, "secret must be bytes, not str; encode it")
         self.assertNotIn("hunter2", self.refused(WrongType, check_bytes, "secret", ["hunter2"]))
         self.refused(WrongType, check_bytes, "secret", bytearray(b"x"))
+
+    def test_numbers(self) -> None:
+        """True is not a number."""
+        check_number("size", 1)
+        check_number("size", 1.5)
+        check_integer("size", 1)
+        for wrong in (True, "1", None):
+            self.assertIn("size must be a number", self.refused(WrongType, check_number, "size", wrong))
+            self.assertIn("size must be an integer", self.refused(WrongType, check_integer, "size", wrong))
+        self.refused(WrongType, check_integer, "size", 1.5)
+
+    def test_methods(self) -> None:
+        """An object must have the methods; its class is not the object."""
+        check_methods("size", 1, ("bit_length",), "an integer")
+        message = self.refused(WrongType, check_methods, "size", "1", ("bit_length",), "an integer")
+        self.assertEqual(message, "size must be an integer, not str of length 1")
+        message = self.refused(WrongType, check_methods, "size", int, ("bit_length",), "an integer")
+        self.assertEqual(message, "size must be an integer, not the class int")
 
     def test_id(self) -> None:
         """A peer id is 32 bytes."""

@@ -8,10 +8,11 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.errors import StateError, UsageError
+from dtt.errors import StateError, UsageError, WrongType
 from dtt.identity import PeerKey, is_valid_peer_id, verify, z32_decode, z32_encode
 from dtt.state import load_key, load_or_create_key
 
@@ -53,6 +54,11 @@ class PeerKeyTests(SynchronousTestCase):
         A seed that is not 32 bytes is refused.
         """
         self.assertRaises(UsageError, PeerKey.from_seed, bytes(31))
+        wrong: Any
+        for wrong in ("x" * 32, None, 32, bytearray(32), [0] * 32):
+            self.assertRaises(WrongType, PeerKey.from_seed, wrong)
+        for wrong in ("text", None, bytearray(b"x")):
+            self.assertRaises(WrongType, PeerKey.generate().sign, wrong)
 
     def test_generated_keys_differ(self) -> None:
         """

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from dtt.errors import ContentTooLarge, TopicLeft, UsageError
+from dtt.errors import ContentTooLarge, TopicLeft, UsageError, WrongType
 from dtt.events import MessageRefused, duration
 from dtt.identity import PeerKey
 from dtt.records.envelope import OVERHEAD, seal
@@ -228,15 +228,23 @@ class SignedTopicTests(TopicTestCase):
 
     def test_arguments(self) -> None:
         """Wrong arguments are refused at the call, and contents that are too large."""
+
+        class Asynchronous:
+            async def message_received(self, message: SignedMessage) -> None:
+                """Nobody would wait for it."""
+
         wrong: Any
-        for wrong in (lambda: 0, None, object()):
-            with self.assertRaises(UsageError):
+        for wrong in (lambda: 0, None, object(), Listener, Asynchronous()):
+            with self.assertRaises(WrongType):
                 self.topics[0].subscribe(wrong)
+        for wrong in (None, "topic", self.topics[0]):
+            with self.assertRaises(WrongType):
+                SignedTopic(wrong)
         for wrong in (0, -1, "60", float("nan"), float("inf")):
             with self.assertRaises(UsageError):
                 SignedTopic(self.topic(self.members[0]), wrong)
         for wrong in ("text", None):
-            with self.assertRaises(UsageError):
+            with self.assertRaises(WrongType):
                 self.topics[0].broadcast(wrong)
         self.topics[0].broadcast(bytes(4055 - OVERHEAD))
         with self.assertRaises(ContentTooLarge):
@@ -247,3 +255,5 @@ class SignedTopicTests(TopicTestCase):
         self.advance(1)
         with self.assertRaises(TopicLeft):
             self.topics[0].broadcast(b"late")
+        with self.assertRaises(TopicLeft):
+            self.topics[0].subscribe(Listener())

@@ -19,7 +19,8 @@ Rules:
   - Nothing here is thread-safe: call everything from the thread of the event loop.
 """
 
+from dtt.aio.discovery import AsyncDiscovery
 from dtt.aio.service import AsyncTopic, AsyncTracker, tracker
 from dtt.aio.stream import MAX_WAITING, Stream
 
-__all__ = ["MAX_WAITING", "AsyncTopic", "AsyncTracker", "Stream", "tracker"]
+__all__ = ["MAX_WAITING", "AsyncDiscovery", "AsyncTopic", "AsyncTracker", "Stream", "tracker"]

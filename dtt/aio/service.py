@@ -7,52 +7,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from weakref import ref
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 
+from dtt.aio.discovery import AsyncDiscovery
 from dtt.aio.loops import acquire, release
 from dtt.aio.stream import Stream
+from dtt.aio.waiting import finish, result_of
 from dtt.config import Config
 from dtt.events import EventSink, NeighborDown, NeighborUp
+from dtt.identity import PeerKey
 from dtt.interfaces import GossipMessage
 from dtt.records.topic import Rotation, TopicId, default_rotation
 from dtt.tracker.topic import TopicService
 from dtt.tracker.tracker import Tracker, log_event
 
-T = TypeVar("T")
-
-
-async def _result_of(deferred: Deferred[T]) -> T:
-    """
-    Wait for a Deferred, and cancel it if the task is cancelled.
-    """
-    return await deferred.asFuture(asyncio.get_running_loop())
-
-
-async def _finish(deferred: Deferred[T]) -> None:
-    """
-    Wait until a Deferred has fired, even if the task is cancelled meanwhile; then raise C{CancelledError}
-    afterwards.
-    """
-    future = deferred.asFuture(asyncio.get_running_loop())
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.shield(future)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except Exception:  # that of the Deferred, which is raised below
-            break
-    future.result()
-    if cancelled is not None:
-        raise cancelled
-
 
 @asynccontextmanager
 async def tracker(
-    config: Config | None = None, on_event: EventSink = log_event
+    config: Config | None = None, on_event: EventSink = log_event, *, key: PeerKey | None = None
 ) -> AsyncIterator[AsyncTracker]:
     """
     Run a tracker on the running event loop, for the body of an C{async with} statement.
@@ -60,6 +35,8 @@ async def tracker(
     @param config: the settings; C{None}: the defaults.
     @param on_event: called with each event.  By default, events are logged with Twisted's
         logger.
+    @param key: our key pair; C{None}: the key in the state directory, or a temporary one.
+    @raise WrongType: an argument has a wrong type.
     @raise StateError: the state directory or the key can't be used, or another process
         uses the directory.
     @raise ListenError: a port can't be bound.
@@ -68,7 +45,7 @@ async def tracker(
     loop = asyncio.get_running_loop()
     reactor = acquire(loop)
     try:
-        service = Tracker(reactor, config, on_event)
+        service = Tracker(reactor, config, on_event, key=key)
         running = AsyncTracker(service, reactor)
         try:
             service.privilegedStartService()
@@ -129,10 +106,36 @@ class AsyncTracker:
         self._topics.add(topic)
         return topic
 
+    def discover(
+        self,
+        topic: str | bytes | TopicId,
+        *,
+        secret: bytes = b"",
+        content: bytes | None = None,
+        rotation: Rotation = default_rotation,
+    ) -> AsyncDiscovery:
+        """
+        Publish a content under a topic and find those of others, without joining a swarm.
+
+        This ends with the tracker, or with
+        L{AsyncDiscovery.leave<dtt.aio.discovery.AsyncDiscovery.leave>}, or at the end of an C{async with}
+        statement with the result of this call.
+
+        @param topic: as for L{Tracker.discover<dtt.tracker.tracker.Tracker.discover>}.
+        @param secret: the secret that the publishers share.
+        @param content: the content to publish; C{None}: publish nothing.
+        @param rotation: derives the encryption seed of each minute.
+        @raise WrongType: an argument has a wrong type.
+        @raise AlreadyJoined: the topic is already in use.
+        @raise ContentTooLarge: C{content} is more than 712 bytes.
+        @raise TopicLeft: the tracker has stopped.
+        """
+        return AsyncDiscovery(self.service.discover(topic, secret=secret, content=content, rotation=rotation))
+
     async def _stop(self) -> None:
         for topic in tuple(self._topics):
             topic._end()
-        await _finish(maybeDeferred(self.service.stopService))
+        await finish(maybeDeferred(self.service.stopService))
 
 
 class AsyncTopic:
@@ -168,7 +171,7 @@ class AsyncTopic:
 
         @raise TopicLeft: the topic was left.
         """
-        await _result_of(self.service.when_joined())
+        await result_of(self.service.when_joined())
 
     async def broadcast(self, content: bytes) -> int:
         """
@@ -176,20 +179,20 @@ class AsyncTopic:
         L{TopicService.broadcast<dtt.tracker.topic.TopicService.broadcast>}.  If the task is cancelled while
         it waits, the content was sent nevertheless.
         """
-        return await _result_of(self.service.broadcast(content))
+        return await result_of(self.service.broadcast(content))
 
     async def broadcast_neighbors(self, content: bytes) -> int:
         """
         Send C{content} to direct neighbours only; otherwise as L{broadcast}.
         """
-        return await _result_of(self.service.broadcast_neighbors(content))
+        return await result_of(self.service.broadcast_neighbors(content))
 
     async def send(self, peer_id: bytes, content: bytes) -> None:
         """
         Send C{content} to one direct neighbour; see
         L{TopicService.send<dtt.tracker.topic.TopicService.send>}.
         """
-        await _result_of(self.service.send(peer_id, content))
+        await result_of(self.service.send(peer_id, content))
 
     def neighbors(self) -> tuple[bytes, ...]:
         """
@@ -234,7 +237,7 @@ class AsyncTopic:
         """
         leaving = self.service.leave()
         self._end()
-        await _finish(leaving)
+        await finish(leaving)
 
     def _subscribe(self, stream: Stream[Any], wants: Callable[[object], bool]) -> None:
         """

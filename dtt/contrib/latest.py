@@ -22,14 +22,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from random import Random, SystemRandom
+from types import NoneType
 from typing import Any, Final
 
 from attrs import field, frozen
-from attrs.validators import ge, le
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from dtt.arguments import check_bytes, check_function, check_integer, check_methods, check_type
 from dtt.contrib.latest_wire import (
     FIRST,
     LAST,
@@ -46,7 +47,7 @@ from dtt.contrib.latest_wire import (
     key_of,
 )
 from dtt.deferreds import cancel_if_active
-from dtt.errors import DecodeError, DuplicateContent, LocalError, UsageError
+from dtt.errors import DecodeError, DuplicateContent, LocalError, TopicLeft, UsageError
 from dtt.gossip.proto.config import GossipConfig
 from dtt.interfaces import GossipMessage, PeerId
 from dtt.tracker.topic import TopicService
@@ -55,6 +56,9 @@ __all__ = ["Entry", "LatestValues", "Limits"]
 
 # The maximum size of a content in bytes, in a topic with the default settings.
 MAX_CONTENT: Final = GossipConfig().max_content
+
+#: The maximum of L{Limits.value}: an entry of the longest author must fit into a message.
+MAX_VALUE: Final = MAX_CONTENT - OVERHEAD - MAX_AUTHOR
 
 #: Seconds between two comparisons with a neighbour, and the maximum random addition (guess).
 COMPARE_INTERVAL: Final = 60.0
@@ -77,8 +81,20 @@ class Limits:
     @ivar value: the maximum size of a value in bytes.
     """
 
-    authors: int = field(default=1000, validator=ge(1))
-    value: int = field(default=2048, validator=[ge(0), le(MAX_CONTENT - OVERHEAD - MAX_AUTHOR)])
+    authors: int = field(default=1000)
+    value: int = field(default=2048)
+
+    def __attrs_post_init__(self) -> None:
+        """
+        @raise WrongType: a limit is not an integer.
+        @raise UsageError: it is too small or too large.
+        """
+        for name, least, most in (("authors", 1, None), ("value", 0, MAX_VALUE)):
+            limit = getattr(self, name)
+            check_integer(name, limit)
+            if limit < least or (most is not None and limit > most):
+                expected = f"at least {least}" if most is None else f"{least}..{most}"
+                raise UsageError(f"{name} must be {expected}, not {limit}")
 
 
 class LatestValues:
@@ -104,13 +120,20 @@ class LatestValues:
         """
         @param reactor: the clock.
         @param topic: the topic, which may also carry other messages.
-        @param check: returns whether to accept an entry of another member; an exception refuses it.  It is
-            called only for newer entries.
+        @param check: returns whether to accept an entry of another member, C{True} or C{False}; an exception
+            refuses it.  It is called only for newer entries.
         @param on_change: called with each entry of another member that has been stored.
         @param limits: bounds; C{None}: the defaults.
         @param rng: spreads the comparisons over time; C{None}: the system's.
+        @raise WrongType: an argument has a wrong type.
         @raise TopicLeft: the topic was left.
         """
+        check_methods("reactor", reactor, ("callLater", "seconds"), "a reactor")
+        check_type("topic", topic, TopicService, "the result of Tracker.join()")
+        check_function("check", check)
+        check_function("on_change", on_change)
+        check_type("limits", limits, (Limits, NoneType), "Limits")
+        check_type("rng", rng, (Random, NoneType), "a random.Random")
         self.counters: Counter[str] = Counter()
         self._reactor = reactor
         self._topic = topic
@@ -123,7 +146,7 @@ class LatestValues:
         self._sent: dict[PeerId, tuple[float, dict[bytes, Entry]]] = {}
         # The queue of messages and their recipients.
         self._queue: dict[tuple[PeerId, bytes], None] = {}
-        self._sending = False
+        self._sending = self._closed = self._left = False
         self._telling: IDelayedCall | None = None
         self._comparing: IDelayedCall | None = None
         self._end = topic.subscribe(self)
@@ -144,15 +167,21 @@ class LatestValues:
             example milliseconds of the unix time.
         @param value: the value.
         @return: whether it was stored.
-        @raise UsageError: an argument is too large or too small.
+        @raise WrongType: an argument has a wrong type.
+        @raise UsageError: an argument is too large or too small, or L{close} was called.
+        @raise TopicLeft: the topic was left.
         """
+        check_bytes("author", author)
+        check_integer("version", version)
+        check_bytes("value", value)
+        self._check_open()
         if not 1 <= len(author) <= MAX_AUTHOR:
             raise UsageError(f"an author has 1..{MAX_AUTHOR} bytes, not {len(author)}")
         if not 0 <= version < 2**64:
             raise UsageError(f"a version is 0..2^64-1, not {version}")
         if len(value) > self._limits.value:
             raise UsageError(f"a value has at most {self._limits.value} bytes here, not {len(value)}")
-        entry = Entry(bytes(author), version, bytes(value))
+        entry = Entry(author, version, value)
         key = key_of(author)
         if key not in self._entries and len(self._entries) >= self._limits.authors:
             raise UsageError(f"there are {self._limits.authors} authors already, which is the limit")
@@ -166,7 +195,10 @@ class LatestValues:
     def get(self, author: bytes) -> Entry | None:
         """
         Return the newest entry of an author; C{None} if there is none.
+
+        @raise WrongType: C{author} is not C{bytes}.
         """
+        check_bytes("author", author)
         return self._entries.get(key_of(author))
 
     def entries(self) -> list[Entry]:
@@ -177,8 +209,10 @@ class LatestValues:
 
     def close(self) -> None:
         """
-        Stop.  Call this before the topic is left, or when the state is no longer needed.
+        Stop.  Call this when the state is no longer needed; the end of the topic does it, too.  What is known
+        can still be read.
         """
+        self._closed = True
         self._end()
         cancel_if_active(self._telling)
         cancel_if_active(self._comparing)
@@ -218,7 +252,14 @@ class LatestValues:
         """
         Stop.
         """
+        self._left = True
         self.close()
+
+    def _check_open(self) -> None:
+        if self._left:
+            raise TopicLeft("the topic was left")
+        if self._closed:
+            raise UsageError("close() was called: create a new one")
 
     # Entries
 
@@ -246,7 +287,10 @@ class LatestValues:
 
     def _is_accepted(self, entry: Entry) -> bool:
         try:
-            return self._check(entry)
+            accepted = self._check(entry)
+            if not isinstance(accepted, bool):
+                raise TypeError(f"check must return True or False, not {type(accepted).__name__}")
+            return accepted
         except Exception:
             self._log.failure("check failed")
             return False

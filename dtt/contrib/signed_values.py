@@ -11,11 +11,13 @@ value to another topic.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import NoneType
 from typing import Final
 
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 
+from dtt.arguments import check_bytes, check_function, check_type
 from dtt.contrib.latest import Entry, LatestValues, Limits
 from dtt.errors import UsageError
 from dtt.identity import KEY_BYTES, SIGNATURE_BYTES
@@ -48,8 +50,16 @@ class SignedValues:
         @param on_change: called with the peer id (32 bytes) and the value when another
             member's value is new.
         @param limits: limits; the limit for values does not include the signature.  C{None}: the defaults.
+        @raise WrongType: an argument has a wrong type.
+        @raise UsageError: the topic is not one of the tracker.
         @raise TopicLeft: the topic was left.
         """
+        check_type("tracker", tracker, Tracker, "a Tracker")
+        check_type("topic", topic, TopicService, "the result of Tracker.join()")
+        check_function("on_change", on_change)
+        check_type("limits", limits, (Limits, NoneType), "Limits")
+        if topic.signing.own_id != tracker.peer_id:
+            raise UsageError("the topic is not one of this tracker")
         limits = limits or Limits()
         self._reactor = reactor
         self._tracker = tracker
@@ -68,8 +78,11 @@ class SignedValues:
         Replace our value, at all members.
 
         @param value: the value, at most C{limits.value} bytes.
-        @raise UsageError: it is larger.
+        @raise WrongType: it is not C{bytes}.
+        @raise UsageError: it is larger, or L{close} was called.
+        @raise TopicLeft: the topic was left.
         """
+        check_bytes("value", value)
         if len(value) > self._most:
             raise UsageError(f"a value has at most {self._most} bytes here, not {len(value)}")
         known = self.latest.get(self._tracker.peer_id)

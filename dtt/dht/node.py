@@ -14,6 +14,7 @@ import ipaddress
 from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import zip_longest
 from random import Random, SystemRandom
+from types import NoneType
 from typing import Any, Final
 
 from attrs import frozen
@@ -23,7 +24,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dtt.arguments import check_type
 from dtt.deferreds import Waiters
+from dtt.dht.arguments import check_node
 from dtt.dht.family import Side, make_sides
 from dtt.dht.maintenance import Neighbourhood
 from dtt.dht.mapped_address import MappingKind, MappingVotes
@@ -130,7 +133,12 @@ class DHTNode(Operations, Service):
             unless it is a global address.
         @param rng: the source of ids and tokens, which must be unpredictable; the
             system's by default.
+        @raise WrongType: an argument has a wrong type.
+        @raise UsageError: an argument has a wrong value.
         """
+        check_node(reactor, port, node_id, upload_rate, bootstrap, known_nodes)
+        check_type("external_host", external_host, (str, NoneType), "an IP address in text")
+        check_type("rng", rng, (Random, NoneType), "a random.Random")
         super().__init__()
         self.port = port
         self.unreachable = False
@@ -254,7 +262,12 @@ class DHTNode(Operations, Service):
     def startService(self) -> None:
         """
         Bind the ports if necessary, and start to look for nodes.
+
+        @raise UsageError: the node has started already.
+        @raise ListenError: a port can't be bound.
         """
+        if self.running:
+            raise UsageError("the DHT node has started already; it starts with its parent service")
         self._bind()
         super().startService()
         for side in self.sides:

@@ -24,7 +24,7 @@ from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.direct import DirectQuestion
 from dtt.discovery.interfaces import ContentSource, IDiscoveryChannel, RecordSink, SearchState
 from dtt.discovery.shared import SharedServices
-from dtt.errors import RemoteError
+from dtt.errors import LocalError, RemoteError
 from dtt.net.host_port import HostPort
 from dtt.net.networks import line
 from dtt.records.sealed import EPOCH_MINUTES, announced_info_hash, epoch_of
@@ -190,7 +190,7 @@ class AnnounceChannel:
         try:
             result = await self._dht.announce_peer(info_hash, 0).addTimeout(self._timeout, self._reactor)
             copies = len(result.stored)
-        except (RemoteError, TimeoutError) as error:
+        except (RemoteError, LocalError, TimeoutError) as error:
             self._log.debug("Announcing failed: {error}", error=error)
         finally:
             if not copies:
@@ -221,7 +221,7 @@ class AnnounceChannel:
         info_hash = announced_info_hash(self._keys, epoch)
         try:
             await self._dht.get_peers(info_hash, lambda host, port: look.ask((host, port)))
-        except RemoteError as error:
+        except (RemoteError, LocalError) as error:  # local: the application has stopped its node
             self.counters["look_failed"] += 1
             self._log.debug("Looking for announcements failed: {error}", error=error)
         await look.answered()

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from dtt.deferreds import Waiters, gather_until
 from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.interfaces import ContentSource, IDiscoveryChannel, RecordSink, SearchState
+from dtt.errors import LocalError, UsageError
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class Channels:
             self._waiting.append(waiting)
             waiting.addCallbacks(
                 lambda _, channel=channel: self._became_ready(channel),
-                lambda failure: failure.trap(CancelledError),
+                lambda failure, channel=channel: self._never_ready(failure, channel),
             )
         return ready
 
@@ -127,6 +128,11 @@ class Channels:
     def _became_ready(self, channel: IDiscoveryChannel) -> None:
         self._unready.pop(channel, None)
         self._more_ready.fire(None)
+
+    def _never_ready(self, failure: Failure, channel: IDiscoveryChannel) -> None:
+        if failure.trap(CancelledError, LocalError) is LocalError:
+            # The application has stopped its DHT node, and may start it again: try, and fail until then.
+            self._became_ready(channel)
 
     def find(self, source: str, search: SearchState | None = None) -> Deferred[list[FoundRecord]]:
         """
@@ -179,10 +185,16 @@ class Channels:
                 return await question(channel)
             except CancelledError:
                 raise
-            except Exception:
-                self._log.failure(
-                    "Discovery channel {name} failed with an unexpected error (a bug)", name=channel.name
-                )
+            except Exception as error:
+                if isinstance(error, LocalError) and not isinstance(error, UsageError):
+                    # For example, the application has stopped its DHT node.
+                    self._log.warn(
+                        "Discovery channel {name} failed: {reason}", name=channel.name, reason=error
+                    )
+                else:
+                    self._log.failure(
+                        "Discovery channel {name} failed with an unexpected error (a bug)", name=channel.name
+                    )
                 return default
 
         asked = [channel for channel in self._channels if channel not in self._unready]

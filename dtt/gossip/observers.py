@@ -53,6 +53,12 @@ class Observers:
         # Copied on change, because observers may be added and removed during a notification.
         self._observers: dict[object, GossipObserver] = {}
 
+    def __len__(self) -> int:
+        """
+        Return the number of subscriptions.
+        """
+        return len(self._observers)
+
     def add(self, observer: GossipObserver) -> Callable[[], None]:
         """
         Add an observer.

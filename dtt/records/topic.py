@@ -14,6 +14,7 @@ from typing import Final, Self, TypeAlias
 
 from attrs import Factory, field, frozen
 
+from dtt.arguments import check_bytes, check_type
 from dtt.errors import UsageError
 from dtt.identity import PeerKey
 from dtt.records.hpke import KeyPair
@@ -69,8 +70,10 @@ class TopicId(bytes):
         @param topic_hash: the id, 32 bytes; that of another C{TopicId} comes with its
             label.
         @param name: the name of the topic, if it is known.
+        @raise WrongType: C{topic_hash} is not C{bytes}.
         @raise UsageError: C{topic_hash} is not 32 bytes.
         """
+        check_bytes("a topic id", topic_hash)
         if len(topic_hash) != 32:
             raise UsageError(f"a topic id is 32 bytes, not {len(topic_hash)}")
         topic_id = super().__new__(cls, topic_hash)
@@ -88,8 +91,10 @@ class TopicId(bytes):
         Derive the id from the name of a topic.
 
         @param name: text, which is encoded as UTF-8, or bytes of any length.
+        @raise WrongType: it is neither text nor C{bytes}.
         @raise UsageError: the text is not valid Unicode (it has a lone surrogate).
         """
+        check_type("the name of a topic", name, (str, bytes), "str or bytes")
         if isinstance(name, str):
             try:
                 name = name.encode("utf-8")

@@ -11,8 +11,12 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
 
 from dtt.arguments import check_bytes, check_id
+from dtt.errors import UsageError
 from dtt.records.topic import TopicId
 from dtt.tracker.discover import DiscoveryService, Found, check_content
+
+# The minute of the records of a publisher, unless the test has set another.
+_MINUTE = 30_000_000
 
 
 class FakeDiscoveryService(DiscoveryService):
@@ -38,22 +42,36 @@ class FakeDiscoveryService(DiscoveryService):
         self._feeds = {}
         self._over = False
 
-    def find(self, publisher: bytes, content: bytes, minute: int = 30_000_000) -> None:
+    def find(self, publisher: bytes, content: bytes, minute: int | None = None) -> None:
         """
         Let the application find a publisher.
 
         @param publisher: its peer id, any 32 bytes.
         @param content: the published content.
-        @param minute: the unix minute of its record.
+        @param minute: the unix minute of its record; C{None}: that of its previous one.  An older record is
+            ignored.
+        @raise ContentTooLarge: nobody can publish a content of this size.
+        @raise UsageError: the tracker has not started.
+        @raise TopicLeft: the topic was left.
         """
         check_id("publisher", publisher)
         check_bytes("content", content)
-        known = self._found.get(publisher)
+        check_content(content)
+        self._check_not_left()
+        if not self.running:
+            raise UsageError("the tracker has not started: call its startService() first")
+        known = self._found.pop(publisher, None)
+        if minute is None:
+            minute = _MINUTE if known is None else known.minute
+        if known is not None and minute < known.minute:
+            self._found[publisher] = known
+            return
         found = self._found[publisher] = Found(publisher, content, minute, "fake")
         if known is not None and known.content == content:
             return
-        for observer in tuple(self._observers.values()):
-            self._tell(observer, found)
+        for key, observer in tuple(self._observers.items()):
+            if key in self._observers:  # an earlier one may have ended its subscription
+                self._tell(observer, found)
         for feed in tuple(self._feeds):
             feed.put(found)
 
@@ -72,6 +90,8 @@ class FakeDiscoveryService(DiscoveryService):
         """
         Start; there are no channels to start.
         """
+        if self.running or self._over:
+            raise UsageError("this service was already started: create a new one")
         MultiService.startService(self)
 
     def unreadable(self) -> int:
@@ -90,6 +110,7 @@ class FakeDiscoveryService(DiscoveryService):
         """
         End.
         """
+        self.is_leaving = True
         if self.parent is not None and not self._over:
             self.disownServiceParent()
         return self.stopService()

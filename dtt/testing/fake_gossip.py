@@ -4,24 +4,21 @@ A scripted swarm: L{IGossip} without a state machine or a transport.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dtt.arguments import check_bytes, check_id
 from dtt.deferreds import Waiters
 from dtt.errors import ContentTooLarge, DuplicateContent, NotNeighbor, TopicLeft
-from dtt.gossip.observers import check_observer
-from dtt.gossip.proto.config import GossipConfig
+from dtt.gossip.observers import Observers
+from dtt.gossip.proto.config import MESSAGE_ID_RETENTION, GossipConfig
 from dtt.interfaces import GossipMessage, GossipObserver, IGossip, PeerId
 from dtt.records.record import MAX_MESSAGE_HASHES
 from dtt.records.topic import truncated_sha512
-
-T = TypeVar("T")
 
 
 @implementer(IGossip)
@@ -40,9 +37,13 @@ class FakeGossip:
     @ivar on_join: called with the peers of each L{join}.
     """
 
-    _log = Logger()
-
-    def __init__(self) -> None:
+    def __init__(self, config: GossipConfig | None = None, now: Callable[[], float] = lambda: 0.0) -> None:
+        """
+        @param config: the maximum size of a content; C{None}: the defaults.
+        @param now: returns the time: equal contents within 90 s are refused.
+        """
+        self._most = (config or GossipConfig()).max_content
+        self._now = now
         self.joins: list[tuple[PeerId, ...]] = []
         self.broadcasts: list[bytes] = []
         self.sent: list[tuple[PeerId, bytes]] = []
@@ -54,7 +55,12 @@ class FakeGossip:
         self._neighbors: dict[PeerId, None] = {}
         self._contents: dict[bytes, None] = {}
         self._heard: dict[bytes, None] = {}
-        self._observers: dict[object, GossipObserver] = {}
+        # When each content was last sent to the swarm, or received.
+        self._recent: dict[bytes, float] = {}
+        self._observers = Observers()
+        self._unheard = False
+        self._notifying = 0
+        self._idle: Waiters[None] = Waiters()
         self._joining: Waiters[None] = Waiters()
         self._left = False
 
@@ -65,6 +71,7 @@ class FakeGossip:
         Make C{peer_id} a neighbour.
         """
         self._neighbors[peer_id] = None
+        self._unheard = False
         self._notify(lambda observer: observer.neighbor_up(peer_id))
         self._joining.fire(None)
 
@@ -75,14 +82,61 @@ class FakeGossip:
         del self._neighbors[peer_id]
         self._notify(lambda observer: observer.neighbor_down(peer_id))
 
+    def break_link(self, peer_id: PeerId, reason: str, unconfirmed: int) -> None:
+        """
+        Break the connection to the neighbour C{peer_id}.
+        """
+        with self._notifications():
+            self._observers.notify_optional("link_broken", peer_id, reason, unconfirmed)
+        if peer_id in self._neighbors:  # an observer may have left
+            self.down(peer_id)
+
     def receive(self, content: bytes, delivered_from: PeerId) -> None:
         """
         Deliver a message that C{delivered_from} passed on.
         """
         self._contents.pop(content, None)
         self._contents[content] = None
-        message = GossipMessage(content, "swarm", delivered_from)
+        self._recent[content] = self._now()
+        self.deliver(GossipMessage(content, "swarm", delivered_from))
+
+    def deliver(self, message: GossipMessage) -> None:
+        """
+        Notify the observers of a message.
+        """
         self._notify(lambda observer: observer.message_received(message))
+
+    def check_size(self, content: bytes) -> None:
+        """
+        Check that a message can have a content.
+
+        @raise WrongType: it is not C{bytes}.
+        @raise TopicLeft: the topic was left.
+        @raise ContentTooLarge: it is too large.
+        """
+        check_bytes("content", content)
+        self._check()
+        if len(content) > self._most:
+            raise ContentTooLarge(f"{len(content)} bytes; at most {self._most} can be sent")
+
+    def check_content(self, content: bytes) -> None:
+        """
+        Check that the swarm would deliver a content.
+
+        @raise DuplicateContent: it was broadcast with a neighbour, or received, in the last 90 s.
+        """
+        self.check_size(content)
+        sent = self._recent.get(content)
+        if sent is not None and self._now() - sent < MESSAGE_ID_RETENTION:
+            raise DuplicateContent(
+                "the same content was broadcast or received in the last 90 s; make each message unique"
+            )
+
+    def when_idle(self) -> Deferred[None]:
+        """
+        Return a Deferred that fires when no observer is being notified.
+        """
+        return self._idle.wait() if self._notifying else succeed(None)
 
     # IGossip
 
@@ -102,21 +156,24 @@ class FakeGossip:
 
         @raise TopicLeft: the topic was left.
         @raise WrongType: it is not C{bytes}.
-        @raise ContentTooLarge: it exceeds 4055 bytes.
+        @raise ContentTooLarge: it exceeds 4055 bytes by default.
         @raise DuplicateContent: it was broadcast with a neighbour, or received, before.
         """
-        self._check_content(content)
+        self.check_content(content)
         self.broadcasts.append(content)
         if self._neighbors:
             self._heard[content] = None
+            self._recent[content] = self._now()
+        self._note_unheard()
         return succeed(len(self._neighbors))
 
     def broadcast_neighbors(self, content: bytes) -> Deferred[int]:
         """
         Record the content in L{broadcasts}, and fire with the number of neighbours.
         """
-        self._check_content(content)
+        self.check_content(content)
         self.broadcasts.append(content)
+        self._note_unheard()
         return succeed(len(self._neighbors))
 
     def send(self, peer_id: PeerId, content: bytes) -> Deferred[None]:
@@ -126,7 +183,7 @@ class FakeGossip:
         @raise NotNeighbor: C{peer_id} is not a neighbour.
         """
         check_id("peer_id", peer_id)
-        self._check_content(content)
+        self.check_content(content)
         if peer_id not in self._neighbors:
             raise NotNeighbor(f"{peer_id.hex()[:10]} is not a neighbour; nothing was sent")
         self.sent.append((peer_id, content))
@@ -195,13 +252,11 @@ class FakeGossip:
 
         @return: a function that ends the subscription.
         """
-        check_observer(observer)
         self._check()
-        key = object()
-        self._observers[key] = observer
+        end = self._observers.add(observer)
         for peer in tuple(self._neighbors):
-            self._guard(observer.neighbor_up, peer)
-        return lambda: self._unsubscribe(key)
+            self._observers.guard(observer.neighbor_up, peer)
+        return end
 
     def leave(self) -> Deferred[None]:
         """
@@ -210,36 +265,34 @@ class FakeGossip:
         """
         if not self._left:
             self._left = True
-            self._notify(lambda observer: getattr(observer, "topic_left", lambda: None)())
-        self._observers.clear()
+            with self._notifications():
+                self._observers.end()
         self._neighbors.clear()
         self._joining.fire(Failure(TopicLeft("the topic was left")))
         return succeed(None)
 
     # Internals
 
-    def _check_content(self, content: bytes) -> None:
-        check_bytes("content", content)
-        self._check()
-        if len(content) > GossipConfig().max_content:
-            raise ContentTooLarge(f"{len(content)} bytes")
-        if content in self._heard or content in self._contents:
-            raise DuplicateContent("the same content was broadcast or received recently")
-
     def _check(self) -> None:
         if self._left:
             raise TopicLeft("the topic was left")
 
-    def _unsubscribe(self, key: object) -> None:
-        self._observers.pop(key, None)
+    def _note_unheard(self) -> None:
+        if not self._neighbors and not self._unheard:
+            self._unheard = True
+            with self._notifications():
+                self._observers.notify_optional("broadcast_unheard")
+
+    @contextmanager
+    def _notifications(self) -> Iterator[None]:
+        self._notifying += 1
+        try:
+            yield
+        finally:
+            self._notifying -= 1
+        if not self._notifying:
+            self._idle.fire(None)
 
     def _notify(self, call: Callable[[GossipObserver], object]) -> None:
-        for key, observer in tuple(self._observers.items()):
-            if key in self._observers:
-                self._guard(call, observer)
-
-    def _guard(self, call: Callable[[T], object], argument: T) -> None:
-        try:
-            call(argument)
-        except Exception:
-            self._log.failure("an observer of the topic failed")
+        with self._notifications():
+            self._observers.notify(call)

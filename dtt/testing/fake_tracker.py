@@ -19,23 +19,29 @@ Example::
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import Any
 
+from attrs import asdict
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults
 from twisted.internet.task import Clock
 
 from dtt._version import __version__
-from dtt.arguments import check_bytes, check_function, check_id, check_ids
+from dtt.arguments import check_bytes, check_function, check_id, check_ids, check_type
 from dtt.config import Config
 from dtt.errors import LocalError, TopicLeft, UsageError
 from dtt.events import Event
 from dtt.feed import Feed
+from dtt.gossip.acceptance import Acceptance
 from dtt.gossip.feed import MessageFeed
+from dtt.gossip.proto.config import GossipConfig
 from dtt.identity import PeerKey
 from dtt.interfaces import GossipMessage, GossipObserver
 from dtt.records.topic import Rotation, TopicId, default_rotation
+from dtt.testing.fake_dht import FakeDHT
 from dtt.testing.fake_discovery import FakeDiscoveryService
 from dtt.testing.fake_gossip import FakeGossip
 from dtt.tracker.app_streams import CONNECT_TIMEOUT
@@ -60,28 +66,28 @@ class FakeTopicService(TopicService):
 
     def __init__(
         self,
+        tracker: FakeTracker,
         topic_id: TopicId,
         secret: bytes,
         accept: Callable[[bytes], bool] | None,
-        signing: Signing,
-        forget: Callable[[FakeTopicService], None],
     ) -> None:
         """
+        @param tracker: the tracker.
         @param topic_id: the topic.
         @param secret: the secret that was passed to C{join}.
         @param accept: the callable that was passed to C{join}.
-        @param signing: signs messages.
-        @param forget: called when the topic is left.
         """
         MultiService.__init__(self)
-        self.signing = signing
+        clock = tracker.clock
+        self.signing = Signing(topic_id, tracker._key, clock.seconds, lambda event: None)
         self.topic_id = topic_id
         self.secret = secret
         self.accept = accept
-        self._forget_fake = forget
-        self._fake = FakeGossip()
-        self._is_left = False
-        self._unheard = 0
+        self._forget_fake = tracker._forget_fake
+        self._fake = FakeGossip(GossipConfig(**asdict(tracker.config.gossip)), clock.seconds)
+        self._counts: Counter[str] = Counter()
+        self._acceptance = None if accept is None else Acceptance(clock, accept, self._counts)
+        self._is_left = self._was_started = False
 
     # Controls for tests
 
@@ -109,21 +115,45 @@ class FakeTopicService(TopicService):
 
     def up(self, peer_id: bytes) -> None:
         """
-        Make a member a neighbour, unless the application does not accept it.
+        Make a member a neighbour, unless the application does not accept it.  As in a real topic, C{accept}
+        is not called again for a refused member for 10 minutes of L{FakeTracker.clock}.
 
         @param peer_id: any 32 bytes.
+        @raise UsageError: it is a neighbour already, or the tracker has not started.
+        @raise TopicLeft: the topic was left.
         """
         check_id("peer_id", peer_id)
-        if self.accept is None or self.accept(peer_id):
-            self._fake.up(peer_id)
+        self._check_running()
+        if peer_id in self._fake.neighbors():
+            raise UsageError(f"{peer_id.hex()} is a neighbour already")
+        if self._acceptance is not None:
+            self._acceptance.ask([peer_id])
+            if self._acceptance.is_refused(peer_id) or self._is_left:
+                return
+        self._fake.up(peer_id)
 
     def down(self, peer_id: bytes) -> None:
         """
         Remove a neighbour.
+
+        @raise UsageError: it is not a neighbour.
         """
-        if peer_id not in self._fake.neighbors():
-            raise UsageError(f"{peer_id.hex()} is not a neighbour")
+        self._check_neighbor(peer_id)
         self._fake.down(peer_id)
+
+    def break_link(self, peer_id: bytes, reason: str = "connection lost", unconfirmed: int = 0) -> None:
+        """
+        Break the connection to a neighbour, and remove it: observers are notified by C{link_broken} and
+        C{neighbor_down}.
+
+        @param reason: the reason that they get.
+        @param unconfirmed: the number of messages to it that may be lost.
+        @raise UsageError: it is not a neighbour.
+        """
+        self._check_neighbor(peer_id)
+        self._counts["links_broken"] += 1
+        self._counts["unconfirmed"] += unconfirmed
+        self._fake.break_link(peer_id, reason, unconfirmed)
 
     def receive(self, content: bytes, delivered_from: bytes) -> None:
         """
@@ -131,8 +161,15 @@ class FakeTopicService(TopicService):
 
         @param content: its content.
         @param delivered_from: the neighbour that delivered it, 32 bytes.
+        @raise ContentTooLarge: nobody can send a message of this size.
+        @raise DuplicateContent: the same content was broadcast or received in the last 90 s of
+            L{FakeTracker.clock}: a swarm would not deliver it.
+        @raise UsageError: the tracker has not started.
+        @raise TopicLeft: the topic was left.
         """
         check_id("delivered_from", delivered_from)
+        self._check_running()
+        self._fake.check_content(content)
         self._fake.receive(content, delivered_from)
 
     def receive_directly(self, content: bytes, peer_id: bytes) -> None:
@@ -141,10 +178,14 @@ class FakeTopicService(TopicService):
 
         @param content: its content.
         @param peer_id: the neighbour, 32 bytes.
+        @raise ContentTooLarge: nobody can send a message of this size.
+        @raise UsageError: the tracker has not started.
+        @raise TopicLeft: the topic was left.
         """
         check_id("peer_id", peer_id)
-        message = GossipMessage(content, "neighbors", peer_id)
-        self._fake._notify(lambda observer: observer.message_received(message))
+        self._check_running()
+        self._fake.check_size(content)
+        self._fake.deliver(GossipMessage(content, "neighbors", peer_id))
 
     # What the application calls
 
@@ -155,18 +196,21 @@ class FakeTopicService(TopicService):
         """
         Allow broadcasts.
         """
+        if self._was_started or self._is_left:
+            raise UsageError("this member was already started: create a new one")
+        self._was_started = True
         MultiService.startService(self)
 
     def stopService(self) -> Deferred[None]:
         """
-        Leave the topic.
+        Leave the topic.  As with a real one, it can't be joined again while an observer is notified.
         """
         if not self._is_left:
             self._is_left = True
-            self._forget_fake(self)
             self._fake.leave()
+            self._fake.when_idle().addCallback(lambda _: self._forget_fake(self))
         MultiService.stopService(self)
-        return succeed(None)
+        return self._fake.when_idle()
 
     def when_joined(self) -> Deferred[None]:
         """
@@ -178,30 +222,26 @@ class FakeTopicService(TopicService):
         """
         Notify C{observer} of L{up}, L{down} and L{receive}.
         """
-        self._check_left()
         return self._fake.subscribe(observer)
 
     def broadcast(self, content: bytes) -> Deferred[int]:
         """
         Record the content in L{sent}, and fire with the number of neighbours.
         """
-        self._check_running()
-        sending = self._fake.broadcast(content)
-        if not self._fake.neighbors():
-            self._unheard += 1
-        return sending
+        return self._sent(self._fake.broadcast, content)
 
     def broadcast_neighbors(self, content: bytes) -> Deferred[int]:
         """
         Record the content in L{sent}, and fire with the number of neighbours.
         """
-        self._check_running()
-        return self._fake.broadcast_neighbors(content)
+        return self._sent(self._fake.broadcast_neighbors, content)
 
     def send(self, peer_id: bytes, content: bytes) -> Deferred[None]:
         """
         Record the content in L{sent_to}.
         """
+        check_id("peer_id", peer_id)
+        check_bytes("content", content)
         self._check_running()
         return self._fake.send(peer_id, content)
 
@@ -219,9 +259,10 @@ class FakeTopicService(TopicService):
 
     def counters(self) -> dict[str, int]:
         """
-        Return how many messages were sent without a neighbour.
+        Return how many messages were sent without a neighbour, how many members C{accept} has refused, and
+        what L{break_link} has lost.
         """
-        return {"broadcast_unheard": self._unheard} if self._unheard else {}
+        return dict(self._counts)
 
     def record_counters(self) -> dict[str, int]:
         """
@@ -264,13 +305,17 @@ class FakeTopicService(TopicService):
         """
         Record the peers in L{asked_for}.
         """
+        peers = check_ids("peer_ids", peer_ids)
         self._check_running()
-        self._fake.join(check_ids("peer_ids", peer_ids))
+        if self._acceptance is not None:
+            self._acceptance.ask(peer for peer in peers if peer not in self._fake.neighbors())
+        self._fake.join(peers)
 
     def leave(self) -> Deferred[None]:
         """
         Leave the topic.
         """
+        self.is_leaving = True
         if self.parent is not None and not self._is_left:
             self.disownServiceParent()
         return self.stopService()
@@ -290,12 +335,22 @@ class FakeTopicService(TopicService):
         Do nothing: there is no network.
         """
 
-    def _check_left(self) -> None:
-        if self._is_left:
-            raise TopicLeft("the topic was left")
+    def _sent(self, send: Callable[[bytes], Deferred[int]], content: bytes) -> Deferred[int]:
+        check_bytes("content", content)
+        self._check_running()
+        sent = send(content)
+        if not self._fake.neighbors():
+            self._counts["broadcast_unheard"] += 1
+        return sent
+
+    def _check_neighbor(self, peer_id: bytes) -> None:
+        check_id("peer_id", peer_id)
+        if peer_id not in self._fake.neighbors():
+            raise UsageError(f"{peer_id.hex()} is not a neighbour")
 
     def _check_running(self) -> None:
-        self._check_left()
+        if self._is_left:
+            raise TopicLeft("the topic was left")
         if not self.running:
             raise UsageError("the topic has not been started yet: wait for when_joined()")
 
@@ -304,21 +359,28 @@ class FakeTracker(Tracker):
     """
     A tracker without a network.  It opens nothing and writes nothing.
 
-    @ivar clock: its time, which the test advances.  Only the time of signed messages
-        depends on it.
+    @ivar clock: its time, which the test advances.  The time of signed messages depends on it, for how long
+        an equal content is refused (90 s), and for how long a refused member (10 minutes).
+    @ivar dht: a L{FakeDHT<dtt.testing.fake_dht.FakeDHT>}.
     """
+
+    dht: Any
 
     def __init__(self, config: Config | None = None, key: PeerKey | None = None) -> None:
         """
         @param config: the value of C{config}.
         @param key: the key of the member; C{None}: always the same.
+        @raise WrongType: an argument has a wrong type.
         """
+        check_type("config", config, (Config, NoneType), "a Config")
+        check_type("key", key, (PeerKey, NoneType), "a PeerKey")
         MultiService.__init__(self)
         self.config = config or Config()
         self._key = key or PeerKey.from_seed(bytes(32))
         self.peer_id = self._key.peer_id
         self.clock = Clock()
         self.clock.rightNow = _MINUTE * 60.0
+        self.dht = FakeDHT(self.clock)
         self._stopped = False
         self._topics = {}
         self._discoveries = {}
@@ -359,8 +421,7 @@ class FakeTracker(Tracker):
         if self.config.transport == ():
             raise UsageError("this tracker has no transports (transport=()): it can only discover")
         topic_id = self._tried(name, secret, rotation)
-        signing = Signing(topic_id, self._key, self.clock.seconds, lambda event: None)
-        topic = FakeTopicService(topic_id, secret, accept, signing, self._forget_fake)
+        topic = FakeTopicService(self, topic_id, secret, accept)
         self._topics[topic.topic_id] = topic
         topic.setServiceParent(self)
         return topic
@@ -417,6 +478,7 @@ class FakeTracker(Tracker):
         """
         Observe nothing: there are no events.
         """
+        check_function("observer", observer)
         return lambda: None
 
     def status(self) -> TrackerStatus:
@@ -444,9 +506,12 @@ class FakeTracker(Tracker):
         Start the topics.
 
         @raise LocalError: the tracker has stopped.
+        @raise UsageError: it has started already.
         """
         if self._stopped:
             raise LocalError("a stopped tracker can't be restarted; make a new one")
+        if self.running:
+            raise UsageError("the tracker has started already; it starts with its parent service")
         MultiService.startService(self)
 
     def stopService(self) -> Deferred[None]:
@@ -454,16 +519,14 @@ class FakeTracker(Tracker):
         Leave every topic.
         """
         self._stopped = True
-        for each in self._all():
-            each.leave()
+        left = gatherResults([each.leave() for each in self._all()])
         MultiService.stopService(self)
-        return succeed(None)
+        return left.addCallback(lambda _: None)
 
     def _tried(self, name: str | bytes | TopicId, secret: bytes, rotation: Rotation) -> TopicId:
         """
         Check arguments as the real one does.
         """
-        check_bytes("secret", secret)
         keys = self._keys(name, secret, rotation)
         keys.encryption_key(keys.slot(_MINUTE))  # raises UsageError
         return keys.topic_id

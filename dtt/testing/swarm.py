@@ -26,11 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from types import NoneType
 from typing import Any, Final, Self
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
 
+from dtt.arguments import check_bytes, check_integer, check_type
 from dtt.config import Config
 from dtt.dht.node import DHTNode
 from dtt.errors import UsageError
@@ -90,8 +92,15 @@ class VirtualSwarm:
         @param config: settings of all members. Its addresses and bootstrap nodes are
             replaced, C{state_dir} must be C{None}, and C{transport} may not contain C{iroh}, which does its
             own networking; C{None}: the defaults.
+        @raise WrongType: an argument has a wrong type.
         @raise UsageError: an argument is invalid.
         """
+        check_integer("members", members)
+        check_integer("dht_nodes", dht_nodes)
+        check_integer("seed", seed)
+        check_type("name", name, (str, bytes), "str or bytes")
+        check_bytes("secret", secret)
+        check_type("config", config, (Config, NoneType), "a Config")
         config = config or Config(transport="streams")
         if config.transport is None:
             config = evolve(config, transport=("streams",))

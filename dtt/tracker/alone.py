@@ -206,9 +206,10 @@ class AloneReporter(Service):
         """
         Return the known or probable reason why there is no neighbour.
         """
-        ready = self._shared.dht.when_ready()
-        if not ready.called:
-            ready.addErrback(lambda _: None)
+        reached: list[int] = []
+        # It fails if the application has stopped its node.
+        ready = self._shared.dht.when_ready().addCallbacks(reached.append, lambda _: None)
+        if not reached:
             ready.cancel()
             return NO_DHT
         summary = self._records.summary()

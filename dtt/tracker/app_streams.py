@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
+from dtt.arguments import check_id, check_number
 from dtt.errors import DialFailed, NoRoom, UsageError
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IAddressBook, PeerId
@@ -56,12 +57,14 @@ class AppStreams:
         <dtt.tracker.tracker.Tracker.client_endpoint>}.
         """
         own_id = self._used().peer_id
-        if not isinstance(peer_id, bytes) or not is_valid_peer_id(peer_id):
-            raise UsageError(f"peer_id must be the id of a member, 32 bytes, not {peer_id!r:.80}")
+        check_id("peer_id", peer_id)
+        if not is_valid_peer_id(peer_id):
+            raise UsageError(f"peer_id must be the id of a member: {peer_id.hex()} is not a public key")
         if peer_id == own_id:
             raise UsageError("peer_id is our own id; give that of another member")
-        if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-            raise UsageError(f"timeout must be a positive number of seconds, not {timeout!r:.80}")
+        check_number("timeout", timeout)
+        if not 0 < timeout < math.inf:
+            raise UsageError(f"timeout must be a positive number of seconds, not {timeout!r}")
         address = StreamAddress(peer_id, check_name(name))
         return StreamClientEndpoint(self._reactor, address, self._open, timeout)
 

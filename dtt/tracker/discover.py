@@ -29,7 +29,7 @@ from dtt.discovery.configured import channels_of
 from dtt.discovery.direct import OptionalContentSource
 from dtt.discovery.interfaces import SearchState
 from dtt.discovery.shared import SharedServices
-from dtt.errors import TopicLeft
+from dtt.errors import TopicLeft, UsageError
 from dtt.events import count_of
 from dtt.feed import Feed
 from dtt.records.record import OpaqueContent, check_content_size
@@ -212,8 +212,12 @@ class DiscoveryService(LeavableService):
 
     def startService(self) -> None:
         """
-        Publish and search.
+        Publish and search.  The tracker calls this.
+
+        @raise UsageError: the service has started already, or was left.
         """
+        if self.running or self._over:
+            raise UsageError("this service was already started: create a new one")
         self._channels.start()
         super().startService()
 

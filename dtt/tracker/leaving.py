@@ -12,8 +12,11 @@ from twisted.python.failure import Failure
 class LeavableService(MultiService):
     """
     A child service of a tracker that its user can leave, even before the tracker has started.
+
+    @ivar is_leaving: whether L{leave} was called.
     """
 
+    is_leaving = False
     _leaving: Deferred[None] | None = None
 
     def leave(self) -> Deferred[None]:
@@ -24,6 +27,7 @@ class LeavableService(MultiService):
         @return: fires once all coroutines have ended and, in a swarm, the disconnect
             messages are sent.
         """
+        self.is_leaving = True
         if self._leaving is None:
             if self.running:
                 self._leaving = maybeDeferred(self.disownServiceParent)

@@ -148,6 +148,7 @@ class Tracker(MultiService):
         """
         check_type("config", config, (Config, NoneType), "a Config")
         check_function("on_event", on_event)
+        check_type("rng", rng, (Random, NoneType), "a random.Random")
         check_parts(reactor, key, dht)
         super().__init__()
         self.config = config = config or Config()
@@ -421,11 +422,16 @@ class Tracker(MultiService):
         check_bytes("secret", secret)
         check_function("rotation", rotation)
         topic_id = name if isinstance(name, TopicId) else TopicId.from_name(name)
+        self._check_not_stopped()
+        used = self._topics.get(topic_id) or self._discoveries.get(topic_id)
+        if used is not None:
+            what = "wait for the Deferred of leave()" if used.is_leaving else "leave it first"
+            raise AlreadyJoined(f"topic {topic_id.hex()} is still in use: {what}")
+        return TopicKeys(topic_id, initial_secret_hash(secret), rotation)
+
+    def _check_not_stopped(self) -> None:
         if self._stopped:
             raise TopicLeft("the tracker has stopped; make a new one")
-        if topic_id in self._topics or topic_id in self._discoveries:
-            raise AlreadyJoined(f"topic {topic_id.hex()} is already in use; leave it first")
-        return TopicKeys(topic_id, initial_secret_hash(secret), rotation)
 
     def client_endpoint(
         self, peer_id: bytes, name: bytes, timeout: float = CONNECT_TIMEOUT
@@ -440,8 +446,11 @@ class Tracker(MultiService):
         @param timeout: seconds for C{connect}, which fails with
             L{DialFailed<dtt.errors.DialFailed>} or
             L{StreamRefused<dtt.errors.StreamRefused>}.
+        @raise WrongType: an argument has a wrong type.
         @raise UsageError: an argument is invalid, or neither streams nor quic is configured.
+        @raise TopicLeft: the tracker has stopped.
         """
+        self._check_not_stopped()
         return self._app_streams.client_endpoint(peer_id, name, timeout)
 
     def server_endpoint(self, name: bytes) -> StreamServerEndpoint:
@@ -451,9 +460,12 @@ class Tracker(MultiService):
         returns C{None}, the stream is refused.
 
         @param name: 1..255 bytes.
+        @raise WrongType: the name is not C{bytes}.
         @raise UsageError: the name has another size, or neither streams nor quic is
             configured.
+        @raise TopicLeft: the tracker has stopped.
         """
+        self._check_not_stopped()
         return self._app_streams.server_endpoint(name)
 
     def observe_events(self, observer: Callable[[Event, float], None]) -> Callable[[], None]:
@@ -462,7 +474,9 @@ class Tracker(MultiService):
 
         @param observer: must not raise.
         @return: a function that stops this.
+        @raise WrongType: C{observer} is not a function.
         """
+        check_function("observer", observer)
         return self._history.observe(observer)
 
     def status(self) -> TrackerStatus:
@@ -513,13 +527,18 @@ class Tracker(MultiService):
         Start the DHT node and all topics.
 
         @raise LocalError: the tracker has stopped.
+        @raise UsageError: it has started already.
         @raise StateError: as L{privilegedStartService}.
         @raise ListenError: a port can't be bound.
         """
+        if self.running and not self._stopped:
+            raise UsageError("the tracker has started already; it starts with its parent service")
         self._bind()
         self._started = self._reactor.seconds()
         self._emit(NodeStarted(self.peer_id, self.dht.port, self._listeners.listen_addresses()))
-        self.dht.when_ready().addCallbacks(self._dht_ready, lambda failure: failure.trap(CancelledError))
+        self.dht.when_ready().addCallbacks(
+            self._dht_ready, lambda failure: failure.trap(CancelledError, LocalError)
+        )
         super().startService()
         self._checking.start(CHECK_INTERVAL)
         self._watch.start()

@@ -44,5 +44,5 @@ class GossipMessage(NamedTuple):
     def __repr__(self) -> str:
         return (
             f"GossipMessage(content=<{len(self.content)} bytes>, scope={self.scope!r},"
-            f" delivered_from={self.delivered_from!r}, round={self.round})"
+            f" delivered_from={self.delivered_from.hex()}, round={self.round})"
         )

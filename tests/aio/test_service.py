@@ -8,10 +8,9 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.aio.service import AsyncTopic, AsyncTracker, _finish
+from dtt.aio.service import AsyncTopic, AsyncTracker
 from dtt.errors import DuplicateContent, TopicLeft
 from dtt.events import NeighborDown, NeighborUp
 from dtt.testing.fake_tracker import FakeTopicService, FakeTracker
@@ -230,44 +229,3 @@ class AsyncTopicTests(SynchronousTestCase):
             self.assertIn(member.topic.topic_id.hex()[:10], repr(member.topic))
 
         self.run_with_member(test)
-
-
-class FinishTests(SynchronousTestCase):
-    """
-    Tests for the end of C{async with} statements.
-    """
-
-    def test_cancelled(self) -> None:
-        """
-        Who is cancelled, even twice, while something ends waits for the end, and is cancelled
-        then.
-        """
-
-        async def main() -> None:
-            ending: Deferred[None] = Deferred()
-            task = await soon(_finish(ending))
-            for _ in range(2):
-                task.cancel()
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-                self.assertFalse(task.done())
-            ending.callback(None)
-            with self.assertRaises(asyncio.CancelledError):
-                await task
-
-        asyncio.run(main())
-
-    def test_results(self) -> None:
-        """
-        An end that has come already is not waited for; a failure is raised.
-        """
-
-        async def main() -> None:
-            await _finish(succeed(None))
-            ending: Deferred[None] = Deferred()
-            task = await soon(_finish(ending))
-            ending.errback(ZeroDivisionError())
-            with self.assertRaises(ZeroDivisionError):
-                await task
-
-        asyncio.run(main())

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.contrib.latest import COMPARE_INTERVAL, COMPARE_JITTER, REPEAT_DELAY, LatestValues, Limits
+from dtt.contrib.latest import COMPARE_INTERVAL, COMPARE_JITTER, MAX_VALUE, REPEAT_DELAY, LatestValues, Limits
 from dtt.contrib.latest_wire import (
     FIRST,
     LAST,
@@ -23,7 +24,7 @@ from dtt.contrib.latest_wire import (
     encode_summary,
     key_of,
 )
-from dtt.errors import UsageError
+from dtt.errors import TopicLeft, UsageError, WrongType
 from dtt.testing.fake_tracker import FakeTopicService, FakeTracker
 from dtt.testing.swarm import VirtualSwarm
 from tests.sweeps import sized
@@ -128,7 +129,40 @@ class LatestValuesTests(SynchronousTestCase):
             self.assertRaises(UsageError, values.put, author, version, value)
         values.put(b"a", 1, bytes(10))
         self.assertRaises(UsageError, values.put, b"b", 1, b"")
-        self.assertRaises(ValueError, Limits, value=4000)
+        error = self.assertRaises(UsageError, Limits, value=4000)
+        self.assertEqual(str(error), f"value must be 0..{MAX_VALUE}, not 4000")
+        self.assertEqual(Limits(value=MAX_VALUE).value, MAX_VALUE)
+        error = self.assertRaises(UsageError, Limits, authors=0)
+        self.assertEqual(str(error), "authors must be at least 1, not 0")
+
+    def test_wrong_types(self) -> None:
+        """
+        A wrong type is refused as such, and leaves nothing behind.
+        """
+
+        async def asynchronous(entry: Entry) -> bool:
+            return True
+
+        wrong: Any
+        for wrong in (None, "text", 1.5, True):
+            self.assertRaises(WrongType, Limits, authors=wrong)
+            self.assertRaises(WrongType, Limits, value=wrong)
+            self.assertRaises(WrongType, LatestValues, wrong, self.topic)
+            self.assertRaises(WrongType, LatestValues, self.clock, wrong)
+        for name in ("check", "on_change"):
+            for wrong in (None, "text", asynchronous):
+                self.assertRaises(WrongType, LatestValues, self.clock, self.topic, **{name: wrong})
+        for name in ("limits", "rng"):
+            wrong = {name: 5}
+            self.assertRaises(WrongType, LatestValues, self.clock, self.topic, **wrong)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        values = self.values()
+        for wrong in (None, "text", bytearray(b"a"), [], 5):
+            self.assertRaises(WrongType, values.put, wrong, 1, b"")
+            self.assertRaises(WrongType, values.put, b"a", 1, wrong)
+            self.assertRaises(WrongType, values.get, wrong)
+        for wrong in (None, "1", 1.0, True):
+            self.assertRaises(WrongType, values.put, b"a", wrong, b"")
 
     def test_learn(self) -> None:
         """
@@ -224,8 +258,14 @@ class LatestValuesTests(SynchronousTestCase):
         def broken(entry: Entry) -> bool:
             raise ZeroDivisionError
 
+        wrong: Any = lambda entry: "no"  # noqa: E731
+        values = self.values(check=wrong)
+        self.receive(encode_entry(BOB, TO_NEIGHBOR))
+        self.assertEqual(values.entries(), [])
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        values.close()
         values = self.values(check=broken)
-        self.receive(encode_entry(BOB, TO_SWARM), "swarm")
+        self.receive(encode_entry(BOB, TO_NEIGHBOR))
         self.assertEqual(values.entries(), [])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
@@ -279,14 +319,17 @@ class LatestValuesTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.receive(encode_entry(BOB, TO_NEIGHBOR))
         self.assertEqual((values.entries(), self.sent()), ([ANN], []))
+        self.assertIn("create a new one", str(self.assertRaises(UsageError, values.put, b"a", 1, b"")))
 
     def test_left(self) -> None:
         """
         With the topic, the state ends.
         """
-        self.values()
+        values = self.values()
         self.topic.leave()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertRaises(TopicLeft, values.put, b"a", 1, b"")
+        self.assertRaises(TopicLeft, self.values)
 
 
 class SwarmTests(SynchronousTestCase):

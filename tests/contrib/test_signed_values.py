@@ -4,13 +4,15 @@ Tests for L{dtt.contrib.signed_values}.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.contrib.latest import Entry, Limits
 from dtt.contrib.latest_wire import TO_SWARM, decode, encode_entry
 from dtt.contrib.signed_values import SignedValues
-from dtt.errors import UsageError
+from dtt.errors import TopicLeft, UsageError, WrongType
 from dtt.identity import PeerKey
 from dtt.testing.fake_tracker import FakeTracker
 from dtt.testing.swarm import VirtualSwarm
@@ -69,8 +71,10 @@ class SignedValuesTests(SynchronousTestCase):
         peer = one.tracker.peer_id
         entries = [one.entry(value) for value in (b"first", b"", b"last")]
         self.assertEqual([entry.version for entry in entries], [1_800_000_000_000 + n for n in range(3)])
-        for entry in (*entries, *entries):
-            other.receive(entry)
+        for _ in range(2):
+            for entry in entries:
+                other.receive(entry)
+            other.tracker.clock.advance(90)  # the swarm delivers equal contents again
         self.assertEqual((one.values.get(peer), other.values.get(peer)), (b"last", b"last"))
         self.assertEqual(other.changes, [(peer, b"first"), (peer, b""), (peer, b"last")])
         self.assertEqual(other.values.values(), {peer: b"last"})
@@ -108,6 +112,23 @@ class SignedValuesTests(SynchronousTestCase):
         self.assertRaises(UsageError, one.values.set, bytes(11))
         other.receive(one.entry(bytes(10)))
         self.assertEqual(other.values.get(one.tracker.peer_id), bytes(10))
+
+    def test_arguments(self) -> None:
+        """
+        Wrong types, and a topic of another tracker, are refused at the call.
+        """
+        one, other = Member(b"1" * 32), Member(b"2" * 32)
+        wrong: Any
+        for wrong in ("text", None, bytearray(b"x")):
+            self.assertRaises(WrongType, one.values.set, wrong)
+            self.assertRaises(WrongType, SignedValues, one.clock, wrong, one.topic)
+            self.assertRaises(WrongType, SignedValues, one.clock, one.tracker, wrong)
+        for name in ("on_change", "limits"):
+            wrong = {name: 5}
+            self.assertRaises(WrongType, SignedValues, one.clock, one.tracker, one.topic, **wrong)
+        self.assertRaises(UsageError, SignedValues, one.clock, one.tracker, other.topic)
+        one.topic.leave()
+        self.assertRaises(TopicLeft, one.values.set, b"late")
 
     def test_swarm(self) -> None:
         """

@@ -5,10 +5,12 @@ Tests for L{dtt.dht.arguments}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.dht.arguments import check_immutable, check_key, check_port, check_target, item_to_put
+from dtt.errors import WrongType
 from dtt.interfaces import MutableRead
 from dtt.krpc.items import MAX_SALT_SIZE, MAX_SEQ, MAX_VALUE_SIZE
 from tests.dht.network import PUBLIC_KEY, SALT, SEED
@@ -62,7 +64,9 @@ class ArgumentTests(SynchronousTestCase):
             [lambda: check_port(1), lambda: check_port(65535), lambda: check_port(0, 0)],
             [lambda: check_port(-1, 0), lambda: check_port(65536)],
         )
-        self.assertEqual(str(self.assertRaises(ValueError, check_port, 0)), "a port must be within 1..65535")
+        self.assertEqual(
+            str(self.assertRaises(ValueError, check_port, 0)), "a port must be within 1..65535, not 0"
+        )
 
     def test_immutable(self) -> None:
         """
@@ -92,5 +96,27 @@ class ArgumentTests(SynchronousTestCase):
                 lambda: item_to_put(SEED, SALT, 1, b"value", MAX_SEQ + 1, None),
                 lambda: item_to_put(SEED, b"", 1, b"value", None, read),
                 lambda: item_to_put(bytes(32), SALT, 1, b"value", None, read),
+                lambda: item_to_put(bytes(31), SALT, 1, b"value", None, None),
             ],
         )
+
+    def test_wrong_types(self) -> None:
+        """
+        A wrong type is refused as such.  Text with as many characters as bytes are expected is one, too.
+        """
+        wrong: Any
+        for wrong in (None, 5, "x" * 20, "x" * 32, ["x"] * 20, bytearray(20)):
+            self.assertRaises(WrongType, check_target, wrong)
+            self.assertRaises(WrongType, check_key, wrong, b"")
+            self.assertRaises(WrongType, check_key, bytes(32), wrong)
+            self.assertRaises(WrongType, check_immutable, wrong)
+            self.assertRaises(WrongType, item_to_put, wrong, SALT, 1, b"value", None, None)
+            self.assertRaises(WrongType, item_to_put, SEED, wrong, 1, b"value", None, None)
+            self.assertRaises(WrongType, item_to_put, SEED, SALT, 1, wrong, None, None)
+        for wrong in ("6881", 6881.0, None, True):
+            self.assertRaises(WrongType, check_port, wrong)
+            self.assertRaises(WrongType, item_to_put, SEED, SALT, wrong, b"value", None, None)
+        for wrong in ("1", 1.0, True):
+            self.assertRaises(WrongType, item_to_put, SEED, SALT, 1, b"value", wrong, None)
+        wrong = b"value"
+        self.assertRaises(WrongType, item_to_put, SEED, SALT, 1, b"value", None, wrong)

@@ -8,11 +8,13 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dtt.errors import ListenError, LocalError, LookupFailed
+from dtt.dht.node import DHTNode
+from dtt.errors import ListenError, LocalError, LookupFailed, UsageError, WrongType
 from dtt.interfaces import Contact
 from dtt.krpc.messages import Query, decode
 from tests.dht.network import PUBLIC_KEY, SALT, Network, PublicNetwork, outcome
@@ -316,6 +318,43 @@ class LifeTests(SynchronousTestCase):
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
         self.failureResultOf(waiting.when_ready(), LocalError)
         self.failureResultOf(busy.get_mutable(PUBLIC_KEY), LocalError)
+
+    def test_start_twice(self) -> None:
+        """
+        A node that runs can't be started again; it goes on.
+        """
+        self.network.node()
+        node = self.network.node()
+        self.assertIn("has started already", str(self.assertRaises(UsageError, node.startService)))
+        self.network.result(node.when_ready())
+
+    def test_wrong_arguments(self) -> None:
+        """
+        Wrong arguments are refused by the constructor; the message names the argument.
+        """
+        pair: Any = ("router.example", 6881)
+        wrong: Any
+        for name, wrong in (
+            ("port", "6881"),
+            ("port", 65536),
+            ("node_id", "x" * 20),
+            ("node_id", bytes(19)),
+            ("upload_rate", "fast"),
+            ("external_host", b"192.0.2.1"),
+            ("rng", 5),
+            ("known_nodes", None),
+            ("known_nodes", [pair]),
+            ("bootstrap", None),
+            ("bootstrap", "router.example:6881"),
+            ("bootstrap", pair),
+            ("bootstrap", ["router.example:6881"]),
+            ("bootstrap", [("router.example", "6881")]),
+        ):
+            expected = "port" if wrong == [("router.example", "6881")] else name
+            error = self.assertRaises(UsageError, DHTNode, Clock(), **{name: wrong})
+            self.assertIn(expected, str(error))
+        self.assertRaises(WrongType, DHTNode, None)
+        DHTNode(Clock(), bootstrap=[pair])
 
     def test_restart(self) -> None:
         """

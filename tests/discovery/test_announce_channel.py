@@ -28,7 +28,7 @@ from dtt.discovery.announce_channel import (
 from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.direct import DirectQuestion
 from dtt.discovery.interfaces import IDiscoveryChannel, SearchState
-from dtt.errors import LookupFailed
+from dtt.errors import LocalError, LookupFailed
 from dtt.interfaces import PutResult
 from dtt.net.host_port import HostPort
 from dtt.records.record import GossipContent
@@ -238,6 +238,15 @@ class AloneTests(AnnounceChannelTestCase):
         self.assertEqual(self.successResultOf(waiting), 0)
         self.assertEqual(len(self.dht.announced), 3)
         self.assertEqual(self.channel.counters["announce_failed"], 3)
+
+    def test_stopped_node(self) -> None:
+        """A node that the application has stopped is a failure like others: it may start it again."""
+        self.dht.looking = fail(LocalError("the DHT node has been stopped"))
+        self.dht.looking.addErrback(lambda failure: failure)
+        self.dht.result = lambda: fail(LocalError("the DHT node has been stopped"))
+        self.assertEqual(self.successResultOf(self.find()), [])
+        self.assertGreater(self.channel.counters["look_failed"], 0)
+        self.assertEqual(self.channel.counters["announce_failed"], 1)
 
     def test_cancel(self) -> None:
         """Calls can be cancelled; a cancelled announcement is tried again."""

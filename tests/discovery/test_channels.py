@@ -7,11 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.channels import Channels
 from dtt.discovery.interfaces import ContentSource, SearchState
+from dtt.errors import LocalError
 from dtt.records.record import GossipContent
 from dtt.testing.memory_channel import MemoryChannel
 from tests.tracker.common import IDS, MINUTE, start_clock
@@ -127,6 +129,21 @@ class ChannelsTests(SynchronousTestCase):
         self.assertEqual([record.publisher for record in self.successResultOf(found)], [IDS[1]])
         self.assertEqual(self.successResultOf(published), 1)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
+    def test_stopped_node(self) -> None:
+        """If the application stops its DHT node, a channel says so: this is no bug of dtt."""
+
+        class Stopped(MemoryChannel):
+            def find(self, source: str, search: SearchState | None = None) -> Deferred[Any]:
+                raise LocalError("the DHT node has been stopped")
+
+        with capturedLogs() as logs:
+            found = Channels([Stopped(self.clock, IDS[0], {}), self.quick]).find("test")
+            self.pump()
+        self.assertEqual([record.publisher for record in self.successResultOf(found)], [IDS[1]])
+        (event,) = logs
+        self.assertEqual(event["log_level"], LogLevel.warn)
+        self.assertTrue((formatEvent(event) or "").endswith("failed: the DHT node has been stopped"))
 
     def test_cancel(self) -> None:
         """Cancelling a call cancels it on all channels, without an error in the log."""

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.errors import UsageError
+from dtt.errors import UsageError, WrongType
 from dtt.identity import PeerKey
 from dtt.records.hpke import x25519_public_key
 from dtt.records.topic import (
@@ -82,6 +83,11 @@ class TopicIdTests(SynchronousTestCase):
         self.assertEqual(TopicId(b"a" * 32), b"a" * 32)
         for size in (0, 31, 33):
             self.assertRaises(UsageError, TopicId, bytes(size))
+        wrong: Any
+        for wrong in ("x" * 32, None, 32, [0] * 32):
+            self.assertRaises(WrongType, TopicId, wrong)
+        for wrong in (None, 5, ["name"]):
+            self.assertRaises(WrongType, TopicId.from_name, wrong)
 
     def test_label(self) -> None:
         """

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.errors import DTTError, TopicLeft
+from dtt.errors import ContentTooLarge, DTTError, TopicLeft, UsageError
 from dtt.records.topic import TopicId
 from dtt.testing.fake_discovery import FakeDiscoveryService
 from dtt.tracker.discover import Found
@@ -32,11 +32,14 @@ class FakeDiscoveryTests(SynchronousTestCase):
         """
         What the test lets it find is reported, again only if its content has changed.
         """
+        self.assertRaises(UsageError, self.service.find, ALICE, b"early")
+        self.service.startService()
         self.service.subscribe(self.seen.append)
         self.service.find(ALICE, b"1")
         self.service.find(ALICE, b"1", minute=30_000_001)
         self.service.find(ALICE, b"2")
         self.service.find(BOB, b"1")
+        self.service.find(ALICE, b"old", minute=29_999_999)
         self.assertEqual(
             [(each.publisher, each.content) for each in self.seen],
             [(ALICE, b"1"), (ALICE, b"2"), (BOB, b"1")],
@@ -49,6 +52,7 @@ class FakeDiscoveryTests(SynchronousTestCase):
         wrong: Any = "text"
         self.assertRaises(DTTError, self.service.find, b"short", b"1")
         self.assertRaises(DTTError, self.service.find, ALICE, wrong)
+        self.assertRaises(ContentTooLarge, self.service.find, ALICE, bytes(713))
         self.assertRaises(DTTError, self.service.publish, bytes(5000))
         self.assertRaises(DTTError, FakeDiscoveryService, TOPIC, bytes(5000), self.forgotten.append)
 
@@ -64,7 +68,7 @@ class FakeDiscoveryTests(SynchronousTestCase):
             self.successResultOf(self.service.leave())
         self.assertEqual((self.forgotten, self.service.parent), ([self.service], None))
         self.assertRaises(TopicLeft, self.service.publish, b"more")
-        self.service.find(ALICE, b"1")
+        self.assertRaises(TopicLeft, self.service.find, ALICE, b"1")
         self.assertEqual(self.seen, [])
 
     def test_nothing_else(self) -> None:

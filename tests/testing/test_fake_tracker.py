@@ -5,13 +5,15 @@ memory and for the fakes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
 from dtt import Config, GossipMessage, TopicId, TopicService, Tracker
+from dtt.config import GossipSettings
 from dtt.errors import (
     AlreadyJoined,
     ContentTooLarge,
@@ -20,8 +22,10 @@ from dtt.errors import (
     NotNeighbor,
     TopicLeft,
     UsageError,
+    WrongType,
 )
 from dtt.identity import PeerKey
+from dtt.interfaces import IDHT
 from dtt.signed import SignedMessage, SignedTopic
 from dtt.testing.fake_discovery import FakeDiscoveryService
 from dtt.testing.fake_tracker import FakeTopicService, FakeTracker
@@ -237,8 +241,64 @@ class TrackerContract(_Base):
             lambda: self.topic.broadcast("text"),  # type: ignore[arg-type]
             lambda: self.topic.subscribe(object()),  # type: ignore[arg-type]
             lambda: self.topic.join_peers([b"short"]),
+            lambda: self.tracker.observe_events(None),  # type: ignore[arg-type]
         ):
             self.assertRaises(ValueError, call)
+
+    def test_type_before_state(self) -> None:
+        """A wrong type is reported as such, even if the call came too early."""
+        topic = self.new_tracker().join("other")
+        self.assertRaises(WrongType, topic.broadcast, "text")
+        self.assertRaises(WrongType, topic.broadcast_neighbors, "text")
+        self.assertRaises(WrongType, topic.send, PEER, "text")
+        self.assertRaises(WrongType, topic.join_peers, 5)
+
+    def test_start_twice(self) -> None:
+        """What runs can't be started again; the error says why, and nothing has changed."""
+        error = self.assertRaises(UsageError, self.tracker.startService)
+        self.assertIn("has started already", str(error))
+        self.assertRaises(UsageError, self.topic.startService)
+        service = self.tracker.discover("other")
+        self.assertRaises(UsageError, service.startService)
+        self.up()
+        self.assertEqual(len(self.topic.neighbors()), 1)
+        self.fired(service.leave())
+        self.assertRaises(UsageError, service.startService)
+
+    def test_unheard(self) -> None:
+        """An observer is notified once that nobody receives its messages, until there was a neighbour."""
+        seen = LeavingRecorder()
+        self.topic.subscribe(seen)
+        self.fired(self.topic.broadcast(b"one"))
+        self.fired(self.topic.broadcast_neighbors(b"two"))
+        self.assertEqual(seen.reported, ["unheard"])
+        self.assertEqual(self.topic.counters()["broadcast_unheard"], 2)
+        self.up()
+        self.down()
+        self.fired(self.topic.broadcast(b"three"))
+        self.assertEqual(seen.reported, ["unheard", "up", "down", "unheard"])
+
+    def test_join_while_leaving(self) -> None:
+        """
+        In an observer, a topic that is being left can't be joined again: the error says what to wait for.
+        """
+        again: list[Deferred[TopicService]] = []
+
+        def join(_: object) -> TopicService:
+            return self.tracker.join(NAME, SECRET)
+
+        def leave(_: object) -> None:
+            left = self.topic.leave()
+            error = self.assertRaises(AlreadyJoined, join, None)
+            self.assertIn("wait for the Deferred of leave()", str(error))
+            again.append(left.addCallback(join))
+
+        seen: Any = Recorder()
+        seen.message_received = leave
+        self.topic.subscribe(seen)
+        self.up()
+        self.receive(b"hello")
+        self.assertIsInstance(self.fired(again[0]), TopicService)
 
     def test_discover(self) -> None:
         """What is published can be changed until the end; its size is checked."""
@@ -270,6 +330,12 @@ class LeavingRecorder(Recorder):
 
     def topic_left(self) -> None:
         self.reported.append("left")
+
+    def broadcast_unheard(self) -> None:
+        self.reported.append("unheard")
+
+    def link_broken(self, peer_id: bytes, reason: str, unconfirmed: int) -> None:
+        self.reported.append(("broken", reason, unconfirmed))
 
 
 class RealTests(TrackerContract, SynchronousTestCase):
@@ -340,6 +406,26 @@ class FakeTests(TrackerContract, SynchronousTestCase):
         self.assertRaises(KeyError, self.tracker.topic, "other")
 
     def test_impossible(self) -> None:
+        """What can't happen in a swarm is refused, instead of a test that means nothing."""
+        self.assertRaises(WrongType, self.topic.receive, "text", PEER)
+        self.assertRaises(ContentTooLarge, self.topic.receive, bytes(4056), PEER)
+        self.assertRaises(ContentTooLarge, self.topic.receive_directly, bytes(4056), PEER)
+        self.up()
+        self.assertRaises(UsageError, self.topic.up, PEER)
+        self.receive(b"once")
+        self.assertRaises(DuplicateContent, self.topic.receive, b"once", PEER)
+        self.tracker.clock.advance(90)
+        self.receive(b"once")
+        self.down()
+        early = FakeTracker().join("early")
+        self.assertRaises(UsageError, early.up, PEER)
+        self.assertRaises(UsageError, early.receive, b"", PEER)
+        self.topic.leave()
+        self.assertRaises(TopicLeft, self.topic.up, PEER)
+        self.assertRaises(TopicLeft, self.topic.receive, b"", PEER)
+        self.assertRaises(TopicLeft, self.topic.receive_directly, b"", PEER)
+
+    def test_ids(self) -> None:
         """Peers that can't exist, and neighbours that have not come, are refused."""
         self.assertRaises(UsageError, self.topic.up, b"short")
         self.assertRaises(UsageError, self.topic.receive, b"", b"short")
@@ -360,6 +446,70 @@ class FakeTests(TrackerContract, SynchronousTestCase):
         topic.up(PEER)
         topic.up(b"q" * 32)
         self.assertEqual(topic.neighbors(), (b"q" * 32,))
+        self.assertEqual(topic.counters(), {"peers_refused": 1})
+
+    def test_accept_later(self) -> None:
+        """C{accept} is not called for a refused member for 10 minutes; then it may be accepted."""
+        asked: list[bytes] = []
+
+        def accept(peer: bytes) -> bool:
+            asked.append(peer)
+            return len(asked) > 1
+
+        topic = self.tracker.join("other", accept=accept)
+        for _ in range(2):
+            topic.up(PEER)
+            topic.join_peers([PEER])
+        self.assertEqual((topic.neighbors(), asked), ((), [PEER]))
+        self.tracker.clock.advance(601)
+        topic.up(PEER)
+        self.assertEqual((topic.neighbors(), asked), ((PEER,), [PEER, PEER]))
+
+    def test_accept_fails(self) -> None:
+        """An C{accept} that raises, or does not return a bool, refuses; this is logged."""
+        answers: Any = {b"a" * 32: "yes", b"b" * 32: None}
+        topic = self.tracker.join("other", accept=lambda peer: answers[peer])
+        for peer in (*answers, PEER):
+            topic.up(peer)
+        self.assertEqual(topic.neighbors(), ())
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 2)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_accept_leaves(self) -> None:
+        """C{accept} may leave the topic."""
+        topic = self.tracker.join("other", accept=lambda peer: not topic.leave())
+        topic.up(PEER)
+        self.flushLoggedErrors()
+        self.assertEqual((topic.neighbors(), self.tracker.topics()), ((), (self.topic,)))
+
+    def test_break_link(self) -> None:
+        """A broken connection is reported with what may be lost, then the neighbour is gone."""
+        seen = LeavingRecorder()
+        self.topic.subscribe(seen)
+        self.up()
+        self.topic.break_link(PEER, "timeout", unconfirmed=2)
+        self.assertEqual(seen.reported, ["up", ("broken", "timeout", 2), "down"])
+        self.assertEqual(self.topic.counters(), {"links_broken": 1, "unconfirmed": 2})
+        self.assertRaises(UsageError, self.topic.break_link, PEER)
+
+    def test_max_message_size(self) -> None:
+        """The setting C{max_message_size} counts."""
+        tracker = FakeTracker(Config(gossip=GossipSettings(max_message_size=65536)))
+        tracker.startService()
+        topic = tracker.join("other")
+        topic.up(PEER)
+        self.successResultOf(topic.broadcast(bytes(60_000)))
+
+    def test_wrong_parts(self) -> None:
+        """Settings and a key of a wrong type are refused."""
+        wrong: Any = "wrong"
+        self.assertRaises(WrongType, FakeTracker, wrong)
+        self.assertRaises(WrongType, FakeTracker, None, wrong)
+
+    def test_dht(self) -> None:
+        """The tracker has a DHT, in memory."""
+        self.assertTrue(verifyObject(IDHT, self.tracker.dht))
+        self.successResultOf(self.tracker.dht.get_peers(bytes(20)))
 
     def test_find(self) -> None:
         """The test decides whom the application finds."""
@@ -379,6 +529,7 @@ class FakeTests(TrackerContract, SynchronousTestCase):
         with what a fake has: none reaches for a part that it does not have.
         """
         work = {"topics", "discoveries", "sign", "verify", "content", "found", "subscribe", "results"}
+        work.add("is_leaving")
         for real, fake in (
             (Tracker, FakeTracker),
             (TopicService, FakeTopicService),

@@ -10,12 +10,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import dtt
 from dtt.config import Config
-from dtt.errors import TopicLeft, UsageError
+from dtt.errors import TopicLeft, UsageError, WrongType
 from dtt.testing.swarm import VirtualSwarm
 from tests.sweeps import sized, thorough
 
@@ -230,3 +231,7 @@ class VirtualSwarmTests(SynchronousTestCase):
         self.assertRaises(UsageError, VirtualSwarm, 1, 0)
         self.assertRaises(UsageError, VirtualSwarm, config=Config(transport="streams,iroh"))
         self.assertRaises(UsageError, VirtualSwarm, config=Config(state_dir="somewhere"))
+        wrong: Any
+        for name in ("members", "dht_nodes", "seed", "name", "secret", "config"):
+            wrong = {name: 1.5}
+            self.assertIn(name, str(self.assertRaises(WrongType, VirtualSwarm, **wrong)))

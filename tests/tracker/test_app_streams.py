@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dtt.config import Config
-from dtt.errors import DialFailed, StreamRefused, UsageError
+from dtt.errors import DialFailed, StreamRefused, TopicLeft, UsageError, WrongType
 from dtt.tracker.tracker import Tracker
 from tests.sweeps import sized
 from tests.tracker.common import without_iroh
@@ -146,20 +146,34 @@ class EndpointTests(SynchronousTestCase):
         for wrong in (0, -1.0, "5", float("nan"), float("inf")):
             with self.assertRaises(UsageError):
                 tracker.client_endpoint(other, b"app/1", wrong)
+        for call in (
+            lambda: tracker.client_endpoint(other, b"app/1").connect,
+            lambda: tracker.server_endpoint(b"app/1").listen,
+        ):
+            for wrong in (None, Recorder, Recorder(), Recorders):
+                error = self.assertRaises(WrongType, call(), wrong)
+                self.assertIn("Factory.forProtocol", str(error))
+        self.successResultOf(tracker.server_endpoint(b"app/1").listen(Recorders()))
         tracker._app_streams._transport = None
         with self.assertRaises(UsageError):
             tracker.server_endpoint(b"app/1")
 
     def test_tracker_stops(self) -> None:
-        """When a tracker stops, its streams end on both sides."""
+        """When a tracker stops, its streams end on both sides; it makes no endpoints any more."""
         one, other = self.start("public", "public")
+        endpoint = one.tracker.client_endpoint(other.tracker.peer_id, b"app/1")
         client: Recorder = self.exchange(one, other)
         one.tracker.stopService()
         self.internet.advance(5)
         self.assertEqual(len(client.lost), 1)
-        late = one.tracker.client_endpoint(other.tracker.peer_id, b"app/1").connect(Recorders())
+        late = endpoint.connect(Recorders())
         self.internet.advance(1)
         self.failureResultOf(late, DialFailed)
+        for call in (
+            lambda: one.tracker.client_endpoint(other.tracker.peer_id, b"app/1"),
+            lambda: one.tracker.server_endpoint(b"app/1"),
+        ):
+            self.assertRaises(TopicLeft, call)
 
     def setUp(self) -> None:
         without_iroh(self)

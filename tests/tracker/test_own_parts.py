@@ -117,6 +117,27 @@ class DHTTests(TrackerTestCase):
         self.assertFalse((state_dir / DHT_FILE).exists())
         self.successResultOf(node.stopService())
 
+    def test_node_stops_first(self) -> None:
+        """
+        An application may stop its node before the tracker, even before a topic is joined: nothing fails
+        unhandled.  With the node started again, members meet.
+        """
+        node = self.node(1)
+        one, two = self.tracker(1, node=node), self.tracker(2)
+        early = one.join("early")
+        self.net.advance(5)
+        self.successResultOf(node.stopService())
+        late, theirs = one.join("late"), two.join("late")
+        found = one.discover("printers", content=b"ours")
+        self.net.advance(200)
+        self.assertEqual((early.neighbors(), late.neighbors(), found.found()), ((), (), ()))
+        node.startService()
+        self.assertIsNotNone(node.port)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.net.advance(200)
+        self.assertEqual(late.neighbors(), (two.peer_id,))
+        self.assertEqual(theirs.neighbors(), (one.peer_id,))
+
     def test_two_trackers(self) -> None:
         """Two trackers can share one node, and meet."""
         node = self.node(1)
@@ -180,6 +201,7 @@ class DHTTests(TrackerTestCase):
             ),
             ({"config": {"state_dir": None}}, "config must be a Config, not dict"),
             ({"on_event": 5}, "on_event must be a function, not int"),
+            ({"rng": 5}, "rng must be a random.Random, not int"),
         ):
             error = self.assertRaises(WrongType, make, self.net.reactor("10.0.0.1"), **arguments)
             self.assertEqual(str(error), message)

@@ -53,9 +53,9 @@ class GossipMessageTests(SynchronousTestCase):
 
     def test_repr(self) -> None:
         """
-        The content does not appear, only its size.
+        The content does not appear, only its size; a peer id is in hex.
         """
         shown = repr(GossipMessage(b"private", "neighbors", b"a" * 32, 3))
         self.assertNotIn("private", shown)
         self.assertTrue(shown.startswith("GossipMessage(content=<7 bytes>, scope='neighbors'"), shown)
-        self.assertTrue(shown.endswith("round=3)"), shown)
+        self.assertTrue(shown.endswith(f"delivered_from={'61' * 32}, round=3)"), shown)

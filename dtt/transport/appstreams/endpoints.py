@@ -23,9 +23,24 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from dtt.arguments import check_methods
 from dtt.errors import DialFailed
 from dtt.transport.appstreams.services import Services, StreamPort, check_name
 from dtt.transport.appstreams.stream import AppStream, StreamAddress
+
+
+def check_factory(factory: object) -> None:
+    """
+    Check a factory of protocols.
+
+    @raise WrongType: it is a class, such as a protocol, or lacks a method of a factory.
+    """
+    check_methods(
+        "protocolFactory",
+        factory,
+        ("buildProtocol", "doStart", "doStop"),
+        "a Twisted factory, such as Factory.forProtocol(YourProtocol)",
+    )
 
 
 @implementer(IStreamClientEndpoint)
@@ -63,7 +78,9 @@ class StreamClientEndpoint:
             L{DialFailed<dtt.errors.DialFailed>} if the member can't be reached within the
             timeout, and with L{StreamRefused<dtt.errors.StreamRefused>} if it does not
             accept the stream.  Can be cancelled.
+        @raise WrongType: C{protocolFactory} is not a factory.
         """
+        check_factory(protocolFactory)
 
         def timed_out(_: object, seconds: float) -> IProtocol:
             raise DialFailed(f"no answer within {seconds:g} s")
@@ -101,6 +118,7 @@ class StreamServerEndpoint:
         """
         @param services: those of the transport.
         @param name: 1..255 bytes.
+        @raise WrongType: the name is not C{bytes}.
         @raise UsageError: the name has another size.
         """
         self._services = services
@@ -115,6 +133,8 @@ class StreamServerEndpoint:
 
         @return: fires with a port; its C{stopListening} ends the service.  Fails with
             L{ListenError<dtt.errors.ListenError>} if this name is already served.
+        @raise WrongType: C{protocolFactory} is not a factory.
         """
+        check_factory(protocolFactory)
         port = StreamPort(self._services, self._name, protocolFactory)
         return execute(port.startListening).addCallback(lambda _: port)

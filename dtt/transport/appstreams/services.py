@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort, IProtocol, IProtocolFactory, IReactorTime
 from zope.interface import implementer
 
+from dtt.arguments import check_bytes
 from dtt.errors import ListenError, UsageError
 from dtt.interfaces import PeerId
 from dtt.transport.appstreams.flow import Backlog
@@ -25,10 +26,12 @@ def check_name(name: bytes) -> bytes:
     """
     Return C{name} if it can be the name of streams.
 
+    @raise WrongType: it is not C{bytes}.
     @raise UsageError: it is not 1..255 bytes.
     """
-    if not isinstance(name, bytes) or not 1 <= len(name) <= MAX_NAME:
-        raise UsageError(f"the name of a stream is 1..{MAX_NAME} bytes, not {name!r:.80}")
+    check_bytes("name", name)
+    if not 1 <= len(name) <= MAX_NAME:
+        raise UsageError(f"the name of a stream is 1..{MAX_NAME} bytes, not {len(name)}")
     return name
 
 

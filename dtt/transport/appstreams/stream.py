@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -86,7 +86,7 @@ class StreamAddress:
     @ivar name: the name under which the stream was opened, 1..255 bytes.
     """
 
-    peer_id: PeerId
+    peer_id: PeerId = field(repr=bytes.hex)
     name: bytes
 
 
