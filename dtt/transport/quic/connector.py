@@ -38,8 +38,9 @@ from dtt.wire.addresses import QUIC
 SMALLER_WAITS = 0.5
 
 #: Seconds without a byte after which the client sends a PING, which keeps the mappings of
-#: both sides' NATs (docs/protocol/quic.md section 4).
-KEEP_ALIVE = 20.0
+#: both sides' NATs (docs/protocol/quic.md section 4); after which the server sends one, if none has
+#: come; and for the answer to either.
+KEEP_ALIVE, SERVER_PING_AFTER, ANSWERED_WITHIN = 20.0, 25.0, 15.0
 
 #: Seconds that a first packet waits for the proof of its path, and the most that wait
 #: (guesses: a packet that overtakes another one is milliseconds early).
@@ -305,6 +306,7 @@ class QuicConnector:
             return
         connection = self._owner.build(peer_id, QUIC)
         connection.ping_after = KEEP_ALIVE
+        connection.silence_limit = KEEP_ALIVE + ANSWERED_WITHIN
         self._connecting[peer_id] = connection
         authenticated = connection.when_authenticated()
         self.endpoint.connect(connection, peer_id, address)
@@ -314,7 +316,10 @@ class QuicConnector:
         authenticated.addErrback(self._log_failure)
 
     def _build(self) -> StreamsConnection:
-        return self._owner.build(None, QUIC)
+        connection = self._owner.build(None, QUIC)
+        connection.ping_after = SERVER_PING_AFTER
+        connection.silence_limit = SERVER_PING_AFTER + ANSWERED_WITHIN
+        return connection
 
     def _authenticated(self, _: object, peer_id: PeerId) -> None:
         del self._connecting[peer_id]

@@ -1,8 +1,8 @@
 """
 One connection: TCP, TLS, frames.
 
-Rules (docs/protocol/streams.md section 1): a handshake takes at most 10 s; after 30 s
-without a byte from the peer a PING is sent, after 75 s the connection is closed.  When
+Rules (docs/protocol/streams.md section 1): a handshake takes at most 10 s; after 15 s
+without a byte from the peer a PING is sent, after 27 s the connection is closed.  When
 there is reason to think that it is dead, a PING is sent at once, and the connection is
 closed after 3 s without a byte: when the network of this machine or the peer's address
 has changed, and, over QUIC, when nothing has come for 5 s after something was sent: a
@@ -56,9 +56,10 @@ from dtt.transport.streams.frames import IDLE_KINDS, LENGTH_SIZE, PING_SIZE, Fra
 from dtt.transport.streams.multiplexer import Link, Multiplexer
 from dtt.wire.addresses import QUIC, STREAMS, TRANSPORT_NAMES, PeerAddress
 
-#: Seconds without a byte from the peer until a PING is sent, and until the connection is closed
-#: (docs/protocol/streams.md section 1).
-PING_AFTER, SILENCE_LIMIT = 30.0, 75.0
+#: Seconds without a byte from the peer until a PING is sent, and until the connection is closed if
+#: nothing waits to be sent, or something does: a PING comes after it, and slow readers have their own
+#: limits (docs/protocol/streams.md section 1).
+PING_AFTER, SILENCE_LIMIT, BUSY_SILENCE_LIMIT = 15.0, 27.0, 75.0
 
 #: Seconds without a byte from a peer to whom something is sent until it is asked for an answer
 #: (guess: a quarter of the time in which messages are to flow again when an address has changed).
@@ -151,6 +152,8 @@ class StreamsConnection(Protocol):
     @ivar secured: authenticates the peer.
     @ivar kind: C{STREAMS} over TCP, C{QUIC} over QUIC.
     @ivar ping_after: seconds without a byte from the peer until a PING is sent.
+    @ivar silence_limit: seconds without a byte from the peer until the connection is closed,
+        if nothing waits to be sent.
     """
 
     _log = Logger()
@@ -159,6 +162,7 @@ class StreamsConnection(Protocol):
     exporter = b""
     kind = STREAMS
     ping_after = PING_AFTER
+    silence_limit = SILENCE_LIMIT
 
     def __init__(self, reactor: IReactorTime, owner: ConnectionOwner, dialled: PeerId | None) -> None:
         """
@@ -457,12 +461,13 @@ class StreamsConnection(Protocol):
     def _check_silence(self) -> None:
         # Rounded: otherwise a remainder of 1e-15 s would be scheduled again and again.
         silence = round(self._reactor.seconds() - self._last_received, 3)
-        if silence >= SILENCE_LIMIT:
+        limit = BUSY_SILENCE_LIMIT if self._paused or self._queue else self.silence_limit
+        if silence >= limit:
             self.abort("silent")
             return
         if silence >= self.ping_after:
             self.send(encode_frame(Ping(bytes(PING_SIZE))))
-            delay = min(self.ping_after, SILENCE_LIMIT - silence)
+            delay = min(self.ping_after, limit - silence)
         else:
             delay = self.ping_after - silence
         self._timer = self._reactor.callLater(delay, self._check_silence)

@@ -67,6 +67,34 @@ class MovingTests(SynchronousTestCase):
         self.assertTrue(self.hear(self.one, self.two) and self.hear(self.two, self.one))
         self.assertEqual(self.one.counters["closed_silent"], 0)
 
+    def test_idle(self) -> None:
+        """
+        An idle connection stays, with few datagrams: the client sends a PING every 20 s.
+        """
+        self.join()
+        self.net.sent.clear()
+        self.net.advance(600)
+        self.assertTrue(self.one.is_connected(self.two.peer_id) and self.two.is_connected(self.one.peer_id))
+        # A PING or a PONG every 20 s, and an acknowledgement of the other's.
+        self.assertLessEqual(max(self.net.sent.values()), 600 / 20 * 2 + 4, self.net.sent)
+
+    def test_silent(self) -> None:
+        """
+        An idle connection whose other end falls silent is closed: by the client within 35 s,
+        by the server within 40 s.
+        """
+        for dead, limit in (("10.0.0.1", 35), ("10.0.0.2", 40)):
+            self.setUp()
+            left = self.two if dead == "10.0.0.1" else self.one
+            self.join()
+            self.net.advance(50)
+            self.net.udp.dead.add(dead)
+            self.net.advance(14)
+            self.assertEqual(len(left.connections), 1)
+            self.net.advance(limit - 14 + 0.1)
+            self.assertEqual(len(left.connections), 0)
+            self.assertEqual(left.counters["closed_silent"], 1)
+
     def test_clock_set_back(self) -> None:
         """
         When the wall clock is set back by an hour, connections last, lost datagrams are sent again, and
