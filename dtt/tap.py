@@ -181,7 +181,6 @@ class Options(TrackerOptions):
             self.config = evolve(self.config, web=evolve(self.config.web, listen=self["web"]))
         if self.config.state_dir is None:
             raise usage.UsageError("there is no home directory for the state; give --state-dir DIR")
-        self.refuse_lone_secret(bool(self["topics"]))
         self.secret = secret = self.read_secret()
         self.topics = [TopicSettings(name, topic_to_join(name), secret) for name in self["topics"]]
         self.topics.extend(self.read_tickets())
@@ -192,6 +191,7 @@ class Options(TrackerOptions):
             raise usage.UsageError(
                 "no topic; give --topic NAME or --ticket-file FILE, or [[topic]] in the file of --config"
             )
+        self.refuse_lone_secret(bool(self["topics"]))
 
 
 class TrackerRunner(MultiService):

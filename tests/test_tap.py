@@ -29,6 +29,7 @@ from dtt import tap
 from dtt.app.background import FinalUser, KeptStandardError
 from dtt.config import Config
 from dtt.errors import LocalError
+from dtt.records.ticket import Ticket
 from dtt.records.topic import TopicId
 from dtt.testing.net.machines import MachineNetwork
 from dtt.tracker.tracker import Tracker
@@ -173,6 +174,18 @@ class OptionsTests(TapTestCase):
         """A secret can't come from a closed standard input."""
         self.patch(sys, "stdin", None)
         self.assertIn("standard input is closed", self.refused("--topic", "x", "--secret-file", "-"))
+
+    def test_lone_secret(self) -> None:
+        """
+        A secret without a topic: what is missing is the topic.  With a ticket only, the secret is superfluous.
+        """
+        secret, ticket = Path(self.mktemp()), Path(self.mktemp())
+        for path, content in ((secret, "a secret"), (ticket, Ticket.make("garden", bytes(64)).encode())):
+            path.touch(0o600)
+            path.write_text(content)
+        self.assertIn("no topic; give --topic", self.refused("--secret-file", str(secret)))
+        superfluous = self.refused("--secret-file", str(secret), "--ticket-file", str(ticket))
+        self.assertIn("--secret-file is for a topic", superfluous)
 
     def test_no_log_file(self) -> None:
         """A log file that can't be opened is reported in one line."""
