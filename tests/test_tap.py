@@ -177,7 +177,8 @@ class OptionsTests(TapTestCase):
 
     def test_lone_secret(self) -> None:
         """
-        A secret without a topic: what is missing is the topic.  With a ticket only, the secret is superfluous.
+        A secret without a topic: what is missing is the topic.  With a ticket only, the secret is
+        superfluous.
         """
         secret, ticket = Path(self.mktemp()), Path(self.mktemp())
         for path, content in ((secret, "a secret"), (ticket, Ticket.make("garden", bytes(64)).encode())):
