@@ -28,12 +28,11 @@ class AddressTests(StageCase):
         Give one the other's id, repeatedly, until they are neighbours.
         """
         known = asked.peer_id
-        before = len(asking.reported("neighbor.up"))
         for _ in range(int(PATIENCE)):
             asking.say("join", known)
             await stage.rest(1)
-            if len(asking.reported("neighbor.up")) > before:
-                break
+            if known in asking.neighbors():
+                return
         await stage.become("they are neighbours", lambda: known in asking.neighbors(), 1)
 
     async def _started(self, stage: Stage, *actors: Actor) -> None:

@@ -53,7 +53,7 @@ class StoppedMemberTests(SynchronousTestCase):
             finally:
                 stopped.signal(signal.SIGCONT)
             self.assertLess(largest - before, MEMORY)
-            time.sleep(2.0)  # let it notice that its connections have ended
+            time.sleep(5.0)  # let it notice that its connections have ended
             stopped.join([speaker, listener])
             self.assertEqual(trio.spread(500, SIZE, "again").lost, 0)
 
