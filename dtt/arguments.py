@@ -10,6 +10,7 @@ not shown: it may be a secret.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -58,9 +59,7 @@ def check_number(name: str, value: object) -> None:
 
     @raise WrongType: it is not an C{int} or a C{float}.
     """
-    if isinstance(value, bool):
-        raise WrongType(f"{name} must be a number, not bool")
-    check_type(name, value, (int, float), "a number")
+    _check_number(name, value, (int, float), "a number")
 
 
 def check_integer(name: str, value: object) -> None:
@@ -69,9 +68,46 @@ def check_integer(name: str, value: object) -> None:
 
     @raise WrongType: it is not an C{int}.
     """
+    _check_number(name, value, int, "an integer")
+
+
+def _check_number(name: str, value: object, expected: type | tuple[type, ...], what: str) -> None:
     if isinstance(value, bool):
-        raise WrongType(f"{name} must be an integer, not bool")
-    check_type(name, value, int, "an integer")
+        raise WrongType(f"{name} must be {what}, not bool")
+    check_type(name, value, expected, what)
+
+
+def check_seconds(name: str, value: float) -> None:
+    """
+    Check that an argument is a positive number of seconds.
+
+    @raise WrongType: it is not an C{int} or a C{float}.
+    @raise UsageError: it is zero, negative, infinite, or not a number.
+    """
+    check_number(name, value)
+    if not 0 < value < math.inf:
+        raise UsageError(f"{name} must be a positive number of seconds, not {value!r}")
+
+
+def check_reactor(name: str, value: object) -> None:
+    """
+    Check that an argument has the methods of a clock.
+
+    @raise WrongType: it has not.
+    """
+    check_methods(name, value, ("callLater", "seconds"), "a reactor")
+
+
+def truth_of(function: str, answer: object) -> bool:
+    """
+    Return what a function of the application has answered.
+
+    @param function: its name, for the message.
+    @raise TypeError: the answer is neither C{True} nor C{False}.
+    """
+    if not isinstance(answer, bool):
+        raise TypeError(f"{function} must return True or False, not {type(answer).__name__}")
+    return answer
 
 
 def check_id(name: str, value: object) -> None:

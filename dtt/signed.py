@@ -22,8 +22,8 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from dtt.arguments import check_bytes, check_function, check_methods, check_number, check_type
-from dtt.errors import EnvelopeRefused, TopicLeft, UsageError
+from dtt.arguments import check_bytes, check_function, check_methods, check_seconds, check_type
+from dtt.errors import EnvelopeRefused, TopicLeft
 from dtt.events import MessageRefused
 from dtt.feed import Feed
 from dtt.interfaces import GossipMessage, PeerId
@@ -101,9 +101,7 @@ class SignedTopic:
         @raise TopicLeft: the topic was left.
         """
         check_type("topic", topic, TopicService, "the result of Tracker.join()")
-        check_number("window", window)
-        if not 0 < window < float("inf"):
-            raise UsageError(f"window must be a positive number of seconds, not {window!r}")
+        check_seconds("window", window)
         self.topic = topic
         self._signing = topic.signing
         self._verifier = Verifier(self._signing.topic_id, self._signing.own_id, window)

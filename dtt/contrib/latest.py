@@ -30,7 +30,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from dtt.arguments import check_bytes, check_function, check_integer, check_methods, check_type
+from dtt.arguments import (
+    check_bytes,
+    check_function,
+    check_integer,
+    check_reactor,
+    check_type,
+    truth_of,
+)
 from dtt.contrib.latest_wire import (
     FIRST,
     LAST,
@@ -128,7 +135,7 @@ class LatestValues:
         @raise WrongType: an argument has a wrong type.
         @raise TopicLeft: the topic was left.
         """
-        check_methods("reactor", reactor, ("callLater", "seconds"), "a reactor")
+        check_reactor("reactor", reactor)
         check_type("topic", topic, TopicService, "the result of Tracker.join()")
         check_function("check", check)
         check_function("on_change", on_change)
@@ -287,10 +294,7 @@ class LatestValues:
 
     def _is_accepted(self, entry: Entry) -> bool:
         try:
-            accepted = self._check(entry)
-            if not isinstance(accepted, bool):
-                raise TypeError(f"check must return True or False, not {type(accepted).__name__}")
-            return accepted
+            return truth_of("check", self._check(entry))
         except Exception:
             self._log.failure("check failed")
             return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import NoneType
 
-from dtt.arguments import check_bytes, check_integer, check_methods, check_number, check_type, kind_of
+from dtt.arguments import check_bytes, check_integer, check_number, check_reactor, check_type, kind_of
 from dtt.dht.routing.ids import ID_SIZE
 from dtt.errors import DecodeError, UsageError, WrongType
 from dtt.identity import KEY_BYTES
@@ -22,19 +22,19 @@ from dtt.krpc.items import MAX_SALT_SIZE, MAX_SEQ, MAX_VALUE_SIZE, PUBLIC_KEY_SI
 def check_node(
     reactor: object,
     port: int,
-    node_id: object,
+    node_id: bytes | None,
     upload_rate: object,
     bootstrap: object,
-    known_nodes: object,
+    known_nodes: Sequence[Contact],
 ) -> None:
     """
     Check the arguments of a L{DHTNode<dtt.dht.node.DHTNode>}.
     """
-    check_methods("the first argument", reactor, ("callLater", "seconds"), "a reactor")
+    check_reactor("the first argument", reactor)
     check_port(port, 0)
     if node_id is not None:
         check_bytes("node_id", node_id)
-        if len(node_id) != ID_SIZE:  # type: ignore[arg-type]
+        if len(node_id) != ID_SIZE:
             raise UsageError(f"node_id must have {ID_SIZE} bytes")
     check_number("upload_rate", upload_rate)
     if isinstance(bootstrap, str | bytes) or not isinstance(bootstrap, Sequence):
@@ -44,7 +44,7 @@ def check_node(
             raise WrongType(f"bootstrap[{number}] must be a (host, port) pair, not {kind_of(pair)}")
         check_port(pair[1], 0)
     check_type("known_nodes", known_nodes, Sequence, "the result of known_nodes()")
-    if not all(isinstance(each, Contact) for each in known_nodes):  # type: ignore[attr-defined]
+    if not all(isinstance(each, Contact) for each in known_nodes):
         raise WrongType("known_nodes must be the result of known_nodes()")
 
 

@@ -440,13 +440,14 @@ class Neighbourhood:
         Process a response to one of our queries.
         """
         now = self._reactor.seconds()
-        self.outage.heard(Contact(response.node_id, host, port) in self.table)
+        contact = Contact(response.node_id, host, port)
+        # Only the end of an outage depends on whether it is known.
+        self.outage.heard(self.outage.silent and contact in self.table)
         address = encode_address(host, port)[:-2]
         self.responder.limits.prove(address, now)
         if not self._reach.allows(host):
             # A user has queried it, although it is outside our network: it is not a node of our network.
             return
-        contact = Contact(response.node_id, host, port)
         if not self._is_router(response, host, port):
             doubtful = self.table.responded(contact, now)
             if doubtful is not None:
@@ -532,15 +533,13 @@ class Neighbourhood:
         Process the timeout of a query.
         """
         self.table.failed(contact, replace=not self.outage.silent)
-        before = self.outage.timeouts
-        self._silence()
-        if self.outage.timeouts > before and self.outage.timeouts % SILENCE == 0:
+        if self._silence() and self.outage.timeouts % SILENCE == 0:
             self._owner.nodes_lost()
         if not len(self.table):
             self._owner.nodes_lost()
 
-    def _silence(self) -> None:
-        self.outage.timed_out(self._reactor.seconds() - HARD_TIMEOUT)
+    def _silence(self) -> bool:
+        return self.outage.timed_out(self._reactor.seconds() - HARD_TIMEOUT)
 
     def _ping(self, contact: Contact, finished: Callable[[], None] = lambda: None) -> None:
         if not self.client.may_ask(contact):

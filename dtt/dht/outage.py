@@ -77,7 +77,7 @@ class OutageWatch:
         """
         Handle a response.
 
-        @param is_known: whether its sender has answered before.
+        @param is_known: whether its sender has answered before; has a meaning only while L{silent}.
         """
         self.ever_heard = True
         self.timeouts = 0
@@ -86,14 +86,15 @@ class OutageWatch:
             self.stop()
             self._returned()
 
-    def timed_out(self, sent_at: float) -> None:
+    def timed_out(self, sent_at: float) -> bool:
         """
         Handle the timeout of a query.
 
         @param sent_at: when it was sent.
+        @return: whether it counts: nothing has answered since then.
         """
         if sent_at < self._heard_at:
-            return
+            return False
         self._unanswered = min(self._unanswered, sent_at) if self.timeouts else sent_at
         self.timeouts += 1
         now = self._clock.seconds()
@@ -101,6 +102,7 @@ class OutageWatch:
             self.silent = True
             self._began = now
             self._loop.start(PROBE_INTERVAL, now=False)
+        return True
 
     def _tick(self) -> None:
         if self._heard_at >= self._began and self._clock.seconds() - self._heard_at >= KNOWN_WITHIN:

@@ -17,6 +17,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from dtt.arguments import truth_of
 from dtt.gossip.proto.messages import ForwardJoin, Message, Shuffle, ShuffleReply
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import PeerId
@@ -84,14 +85,11 @@ class Acceptance:
                 self._ask(peer)
 
     def _ask(self, peer: PeerId) -> None:
-        accepted: object = False
+        accepted = False
         try:
-            accepted = self._accept(peer)
-            if not isinstance(accepted, bool):
-                raise TypeError(f"accept must return True or False, not {type(accepted).__name__}")
+            accepted = truth_of("accept", self._accept(peer))
         except Exception:
             self._log.failure("{peer} is refused: the topic's accept function failed", peer=peer.hex()[:10])
-            accepted = False
         if not accepted:
             now = self._clock.seconds()
             self._counters["peers_refused"] += 1

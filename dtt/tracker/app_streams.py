@@ -8,13 +8,12 @@ addresses that the address book knows or finds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
-from dtt.arguments import check_id, check_number
+from dtt.arguments import check_id, check_seconds
 from dtt.errors import DialFailed, NoRoom, UsageError
 from dtt.identity import is_valid_peer_id
 from dtt.interfaces import IAddressBook, PeerId
@@ -62,9 +61,7 @@ class AppStreams:
             raise UsageError(f"peer_id must be the id of a member: {peer_id.hex()} is not a public key")
         if peer_id == own_id:
             raise UsageError("peer_id is our own id; give that of another member")
-        check_number("timeout", timeout)
-        if not 0 < timeout < math.inf:
-            raise UsageError(f"timeout must be a positive number of seconds, not {timeout!r}")
+        check_seconds("timeout", timeout)
         address = StreamAddress(peer_id, check_name(name))
         return StreamClientEndpoint(self._reactor, address, self._open, timeout)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from dtt.arguments import kind_of
+from dtt.arguments import check_reactor, kind_of
 from dtt.config import DHTConfig
 from dtt.dht.node import DHTNode
 from dtt.dht.saved import SavedNode
@@ -49,8 +49,7 @@ def check_parts(reactor: object, key: object, dht: object) -> None:
 
     @raise WrongType: the reactor has no clock, the key is not a L{PeerKey}, or the node is not a L{DHTNode}.
     """
-    if not callable(getattr(reactor, "callLater", None)):
-        raise WrongType(f"the first argument must be a reactor, not {kind_of(reactor)}")
+    check_reactor("the first argument", reactor)
     if key is not None and not isinstance(key, PeerKey):
         raise WrongType(f"key must be a PeerKey, such as PeerKey.from_seed(seed), not {kind_of(key)}")
     if dht is not None and not isinstance(dht, DHTNode):

@@ -4,6 +4,7 @@ Members whose network is gone for a while: they are joined again within 10 s of 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from random import Random
 
 from dtt.events import Event, LinkBroken, NetworkChanged
@@ -43,6 +44,21 @@ class ReturningTests(MovingTestCase):
         self.wait_for_joined(WITHIN)
         self.wait_for_messages(WITHIN)
 
+    def assert_survives(
+        self, outages: Sequence[float], lose: Callable[..., object], *members: Member
+    ) -> None:
+        """
+        Assert that members are joined again after each of several outages.
+
+        @param outages: their lengths in seconds.
+        @param lose: takes the network from the members; L{plug} returns it.
+        """
+        for seconds in outages:
+            lose(*members)
+            self.wait_for(seconds)
+            self.plug(*members)
+            self.assert_joined()
+
     def reasons(self, member: Member) -> list[str]:
         """Return the changes that a member has noticed."""
         return [event.reason for event in member.events if isinstance(event, NetworkChanged)]
@@ -56,11 +72,7 @@ class ReturningTests(MovingTestCase):
             one, _ = self.at_home(1)
             self.at_home(2)
             self.settle()
-            for seconds in OUTAGES:
-                self.silence(one)
-                self.wait_for(seconds)
-                self.plug(one)
-                self.assert_joined()
+            self.assert_survives(OUTAGES, self.silence, one)
             self.assertIn(Change.RETURNED.value, self.reasons(one), f"seed {seed}")
 
     def test_cable(self) -> None:
@@ -69,11 +81,7 @@ class ReturningTests(MovingTestCase):
             one, _nat = self.at_home(1)
             self.at_home(2)
             self.settle()
-            for seconds in (6.0, *OUTAGES):
-                self.net.unplug(one.reactor.host)
-                self.wait_for(seconds)
-                self.plug(one)
-                self.assert_joined()
+            self.assert_survives((6.0, *OUTAGES), lambda member: self.net.unplug(member.reactor.host), one)
 
     def test_three(self) -> None:
         """The same if the others have each other meanwhile."""
@@ -82,22 +90,14 @@ class ReturningTests(MovingTestCase):
             self.at_home(2)
             self.at_home(3)
             self.settle()
-            for seconds in OUTAGES:
-                self.silence(one)
-                self.wait_for(seconds)
-                self.plug(one)
-                self.assert_joined()
+            self.assert_survives(OUTAGES, self.silence, one)
 
     def test_all(self) -> None:
         """All members lose their lines, and these return at the same time."""
         for _ in self.sweep(SEEDS):
             members = [self.at_home(number)[0] for number in range(1, 4)]
             self.settle()
-            for seconds in OUTAGES:
-                self.silence(*members)
-                self.wait_for(seconds)
-                self.plug(*members)
-                self.assert_joined()
+            self.assert_survives(OUTAGES, self.silence, *members)
 
     def test_sleep(self) -> None:
         """A machine sleeps for an hour."""
@@ -150,11 +150,7 @@ class ReturningTests(MovingTestCase):
         for _ in self.sweep(SEEDS):
             one, _two = self.member("81.0.1.1"), self.member("81.0.2.1")
             self.settle()
-            for seconds in OUTAGES:
-                self.silence(one)
-                self.wait_for(seconds)
-                self.plug(one)
-                self.assert_joined()
+            self.assert_survives(OUTAGES, self.silence, one)
 
     def test_traffic(self) -> None:
         """
