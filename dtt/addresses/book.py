@@ -261,6 +261,11 @@ class AddressBook:
         Do nothing: there is nowhere to look.
         """
 
+    def peek(self, peer_id: PeerId) -> None:
+        """
+        Do nothing: there is nowhere to look.
+        """
+
     def source(self, peer_id: PeerId) -> str:
         """
         Return the origin of the most likely address of a peer; C{""} if none is known.

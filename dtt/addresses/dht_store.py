@@ -9,8 +9,11 @@ packets are counted by reason.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Final
 
+from attrs import define, evolve
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -28,6 +31,38 @@ _NEWER = frozenset((301, 302))
 #: The number of nodes that store a packet (k of the mainline crate: iroh queries as
 #: many).
 COPIES = 20
+
+#: L{DHTStore.peek} queries two nodes, of the nearest twenty in turn, and looks them up again after C{PEEKS}
+#: calls (guesses: a packet is put on 20 nodes, but some may refuse it, or be asked too often to be asked now;
+#: the nodes change little in ten minutes).
+PEEKED: Final = 2
+PEEK_WIDTH: Final = COPIES
+PEEKS: Final = 120
+
+#: The peers whose nodes are known to L{DHTStore.peek}, the latest.
+MAX_PEEKED: Final = 5
+
+
+@define(slots=True)
+class _Peeked:
+    """
+    The nodes that store the packet of a peer.
+
+    @ivar read: their answers.
+    @ivar left: the number of calls for which they are used.
+    """
+
+    read: MutableRead
+    left: int = PEEKS
+
+    def next(self) -> MutableRead:
+        """
+        Return the answers of those to query now.
+        """
+        self.left -= 1
+        answers = self.read.answers[:PEEK_WIDTH]
+        first = PEEKED * self.left % max(1, len(answers))
+        return evolve(self.read, answers=(*answers[first:], *answers[:first])[:PEEKED])
 
 
 @implementer(IPacketStore)
@@ -47,6 +82,7 @@ class DHTStore:
         """
         self.counters = counters
         self._dht = dht
+        self._peeked: OrderedDict[PeerId, _Peeked] = OrderedDict()
 
     def when_ready(self) -> Deferred[None]:
         """
@@ -57,6 +93,30 @@ class DHTStore:
     def find(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
         """
         Read the packets of a peer from the DHT.
+        """
+        reading = self._dht.get_mutable(peer_id, b"", self._reader(peer_id, on_packet))
+        return reading.addCallbacks(lambda _: None, self._failed)
+
+    def peek(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
+        """
+        Read the packet of a peer from two of the nodes that store it; look them up first if they are unknown.
+        """
+
+        def found(read: MutableRead) -> None:
+            self._peeked[peer_id] = _Peeked(read)
+            if len(self._peeked) > MAX_PEEKED:
+                self._peeked.popitem(last=False)
+
+        answered = self._reader(peer_id, on_packet)
+        peeked = self._peeked.get(peer_id)
+        if peeked is None or not peeked.left:
+            return self._dht.get_mutable(peer_id, b"", answered).addCallbacks(found, self._failed)
+        self._peeked.move_to_end(peer_id)
+        return self._dht.refresh(peeked.next(), answered, PEEKED).addCallbacks(lambda _: None, self._failed)
+
+    def _reader(self, peer_id: PeerId, on_packet: PacketSink) -> Callable[[NodeAnswer], None]:
+        """
+        Return a function that takes the answers of nodes, and passes on each distinct packet once.
         """
         seen: set[tuple[int, bytes]] = set()
 
@@ -74,11 +134,11 @@ class DHTStore:
             else:
                 on_packet(packet)
 
-        def failed(failure: Failure) -> None:
-            failure.trap(DTTError)
-            self.counters[f"{self.name}: {snake_case(_reason(failure.value))}"] += 1
+        return answered
 
-        return self._dht.get_mutable(peer_id, b"", answered).addCallbacks(lambda _: None, failed)
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(DTTError)
+        self.counters[f"{self.name}: {snake_case(_reason(failure.value))}"] += 1
 
     def publish(self, key: PeerKey, packet: Packet) -> Deferred[None]:
         """

@@ -45,6 +45,14 @@ class IPacketStore(Interface):
             be cancelled.
         """
 
+    def peek(peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
+        """
+        Look for a newer packet of C{peer_id} at little cost, for a caller that repeats this every few
+        seconds.  A store without a cheap way does nothing.
+
+        @return: as for L{find}.
+        """
+
     def publish(key: PeerKey, packet: Packet) -> Deferred[None]:
         """
         Sign C{packet} with C{key}, and store it.

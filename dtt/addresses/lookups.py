@@ -101,6 +101,7 @@ class Lookups:
         self._learn = learn
         self._is_usable = is_usable
         self._searches: dict[PeerId, _Search] = {}
+        self._peeks: dict[PeerId, list[Deferred[None]]] = {}
         self._turns: deque[_Search] = deque()
         # The end and the length of the hold of each id; the oldest first.
         self._holds: dict[PeerId, tuple[float, float]] = {}
@@ -133,12 +134,32 @@ class Lookups:
         self._next_turn()
         return waiter
 
+    def peek(self, peer_id: PeerId) -> None:
+        """
+        Look for a newer packet of a peer at little cost, unless it is searched already.  The caller limits
+        the rate, and the number of peers.
+        """
+        if self._stopped or peer_id in self._searches or peer_id in self._peeks:
+            return
+        peeks = self._peeks[peer_id] = [
+            store.peek(peer_id, self._peeked).addTimeout(TIMEOUT, self._reactor) for store in self._stores
+        ]
+        for store, peek in zip(self._stores, peeks, strict=True):
+            peek.addErrback(self._failed, store.name)
+        DeferredList(peeks).addCallback(lambda _: self._peeks.pop(peer_id, None))
+
+    def _peeked(self, packet: Packet) -> None:
+        if not self._stopped:
+            self._learn(packet)
+
     def stop(self) -> None:
         """
         Cancel all searches, and notify all waiting callers.
         """
         self._stopped = True
         self._turns.clear()
+        for peek in [each for peeks in self._peeks.values() for each in peeks]:
+            peek.cancel()
         for search in tuple(self._searches.values()):
             for running in tuple(search.running):
                 running.cancel()

@@ -125,6 +125,12 @@ class Relay:
             if packet is not None:
                 on_packet(packet)
 
+    def peek(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
+        """
+        Do nothing: relays limit the rate of requests.
+        """
+        return succeed(None)
+
     def publish(self, key: PeerKey, packet: Packet) -> Deferred[None]:
         """
         Put a packet at the relay.

@@ -90,6 +90,13 @@ class Resolver:
         if peer_id != self._own_id and is_valid_peer_id(peer_id):
             self._lookups.find(peer_id, signed=self._book.has_signed(peer_id))
 
+    def peek(self, peer_id: PeerId) -> None:
+        """
+        Ask a few DHT nodes for a newer signed packet of a peer.
+        """
+        if peer_id != self._own_id and is_valid_peer_id(peer_id):
+            self._lookups.peek(peer_id)
+
     def published(self, peer_id: PeerId) -> None:
         """
         Record in the book that a peer has published a new record.

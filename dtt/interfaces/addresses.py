@@ -43,6 +43,11 @@ class IAddressBook(Interface):
         Look for newer addresses of C{peer_id}, although some may be known.
         """
 
+    def peek(peer_id: PeerId) -> None:
+        """
+        The same at little cost, for a caller that repeats this every few seconds: usually two datagrams.
+        """
+
     def source(peer_id: PeerId) -> str:
         """
         Return the origin of the most likely address of C{peer_id}, see L{learn}; C{""} if

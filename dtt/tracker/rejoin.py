@@ -7,7 +7,10 @@ other side does not know the new address.  It learns the address from a common n
 otherwise it finds the address in the stores, where the member that has moved publishes it at once.
 
 A member whose network is gone comes back later, usually at the same address, and then looks for us at once.
-Until then, one probe now and then keeps our NAT open for it.
+Until then, one probe now and then keeps our NAT open for it.  If it comes back at another address, our NAT
+lets nothing in from there before we have sent something.  A member that is alone has nobody to tell it.  It
+therefore asks two of the nodes that store the signed packet of a former neighbour every few seconds: it reads
+the slots less often.
 """
 
 from __future__ import annotations
@@ -35,6 +38,10 @@ PAUSES: Final = (0.0, 2.5, 4.0, 6.0, 8.0, 12.0, 20.0)
 #: (guesses: less than the 30 s for which a NAT keeps a mapping that was not answered; a machine that sleeps).
 KEEP_OPEN_EVERY: Final = 28.0
 KEEP_OPEN_FOR: Final = 2 * 3600.0
+
+#: Seconds between two looks at the packet of a former neighbour after these attempts (guess: a member that
+#: is back has stored its packet within 5 s, and is to be joined within 10 s).
+PEEK_EVERY: Final = 4.5
 
 #: Former neighbours that are remembered, the latest (the default number of neighbours).
 MAX_LOST: Final = 5
@@ -80,6 +87,8 @@ class Rejoiner:
         self._gossip = gossip
         self._book = book
         self._keep_open = keep_open
+        self._peek: IDelayedCall | None = None
+        self._peeks = 0
         self._lost: OrderedDict[PeerId, _Lost] = OrderedDict()
 
     def stop(self) -> None:
@@ -113,6 +122,8 @@ class Rejoiner:
             self._forget(peer_id)
             lost = self._lost[peer_id] = _Lost(self._clock.seconds(), self._addresses(peer_id))
             self._schedule(peer_id, lost)
+            if self._peek is None:
+                self._peek = self._clock.callLater(PEEK_EVERY, self._peek_next)
             if len(self._lost) > MAX_LOST:
                 self._forget(next(iter(self._lost)))
 
@@ -145,7 +156,7 @@ class Rejoiner:
 
     def _try(self, peer_id: PeerId, lost: _Lost) -> None:
         if self._clock.seconds() - lost.since > KEEP_OPEN_FOR:
-            del self._lost[peer_id]
+            self._forget(peer_id)
             return
         lost.tries += 1
         self._schedule(peer_id, lost)
@@ -156,6 +167,16 @@ class Rejoiner:
         self._book.refresh(peer_id)
         self._join(peer_id)
 
+    def _peek_next(self) -> None:
+        """
+        If we are alone, look for a new address of one former neighbour, of each in turn.
+        """
+        late = [peer_id for peer_id, lost in self._lost.items() if lost.tries >= len(PAUSES)]
+        if late and not self._gossip.neighbors():
+            self._book.peek(late[self._peeks % len(late)])
+            self._peeks += 1
+        self._peek = self._clock.callLater(PEEK_EVERY, self._peek_next) if self._lost else None
+
     def _join(self, peer_id: PeerId) -> None:
         if peer_id not in self._gossip.neighbors():
             with suppress(TopicLeft):
@@ -165,3 +186,6 @@ class Rejoiner:
         lost = self._lost.pop(peer_id, None)
         if lost is not None:
             cancel_if_active(lost.next)
+        if not self._lost:
+            cancel_if_active(self._peek)
+            self._peek = None

@@ -50,6 +50,7 @@ class ManualStore:
 
     @ivar ready: the result of L{when_ready}.
     @ivar finding: the searches: the peer, and how to answer and to end each.
+    @ivar peeking: the same for L{peek}.
     @ivar publishing: the packets, and the Deferreds of their publication.
     @ivar cancelled: the number of cancelled calls.
     """
@@ -58,6 +59,7 @@ class ManualStore:
         self.name = name
         self.ready: Deferred[None] = succeed(None)
         self.finding: list[tuple[PeerId, PacketSink, Deferred[None]]] = []
+        self.peeking: list[tuple[PeerId, PacketSink, Deferred[None]]] = []
         self.publishing: list[tuple[Packet, Deferred[None]]] = []
         self.cancelled = 0
 
@@ -73,6 +75,14 @@ class ManualStore:
         """
         over = self._open()
         self.finding.append((peer_id, on_packet, over))
+        return over
+
+    def peek(self, peer_id: PeerId, on_packet: PacketSink) -> Deferred[None]:
+        """
+        Start a look that the test completes.
+        """
+        over = self._open()
+        self.peeking.append((peer_id, on_packet, over))
         return over
 
     def publish(self, key: PeerKey, packet: Packet) -> Deferred[None]:

@@ -79,6 +79,18 @@ class ContractMixin:
         self.wait(self.store.publish(ALICE, packet(6, port=2)))
         self.assertEqual(self.find(self.other), [packet(6, port=2)])
 
+    def test_peek(self) -> None:
+        """
+        A store may look for packets at little cost, and reports none that C{find} does not.
+        """
+        peeked: list[Packet] = []
+        self.wait(self.store.publish(ALICE, packet(5)))
+        for _ in range(3):
+            self.wait(self.other.peek(ALICE.peer_id, peeked.append))
+        self.wait(self.other.peek(BOB.peer_id, peeked.append))
+        self.assertEqual(peeked, [packet(5)] * len(peeked))
+        self.assertEqual(self.counters, {})
+
     def test_again(self) -> None:
         """
         The same packet may be published again.

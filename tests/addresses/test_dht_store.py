@@ -14,9 +14,10 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dtt.addresses.dht_store import DHTStore
+from dtt.addresses.dht_store import COPIES, MAX_PEEKED, PEEKED, PEEKS, DHTStore
 from dtt.addresses.pkarr import Packet
 from dtt.errors import LocalError, PublishFailed
+from dtt.identity import PeerKey
 from dtt.interfaces import Contact, PutResult
 from dtt.krpc.items import mutable_target
 from dtt.krpc.messages import Query, encode_error
@@ -70,6 +71,60 @@ class DHTStoreTests(ContractMixin, SynchronousTestCase):
         self.put(packet(6, port=2))
         self.dht.dead = set()
         self.assertEqual(sorted(p.seq for p in self.find(self.store)), [5, 6])
+
+    def peek(self, key: PeerKey = ALICE) -> tuple[list[int], int]:
+        """
+        The numbers of the packets that L{DHTStore.peek} reports, and how many nodes it asks.
+        """
+        found: list[Packet] = []
+        asked = 0
+
+        def answer(real: Callable[..., bytes | None], *arguments: Any) -> bytes | None:
+            nonlocal asked
+            asked += 1
+            return real(*arguments)
+
+        patches = [
+            self.patch(responder, "answer", partial(answer, responder.answer))
+            for responder in self.dht.responders.values()
+        ]
+        self.wait(self.store.peek(key.peer_id, found.append))
+        for patch in patches:
+            patch.restore()
+        return [each.seq for each in found], asked
+
+    def test_peek_is_cheap(self) -> None:
+        """
+        L{DHTStore.peek} asks two of the nodes that store the packet, others each time, and looks them up
+        again now and then.
+        """
+        self.assertGreater(self.peek()[1], COPIES)
+        self.put(packet(5))
+        self.dht.dead = set(self.dht.nearest(mutable_target(ALICE.peer_id))[2:])
+        self.put(packet(6, port=2))
+        self.dht.dead = set()
+        found = [self.peek() for _ in range(PEEKS)]
+        self.assertEqual({asked for _, asked in found}, {PEEKED})
+        self.assertEqual([seqs for seqs, _ in found].count([6]), PEEKS * PEEKED // COPIES)
+        self.assertGreater(self.peek()[1], COPIES)
+        self.assertEqual(self.peek()[1], PEEKED)
+
+    def test_peek_is_bounded(self) -> None:
+        """
+        The nodes of few peers are remembered, the latest.
+        """
+        keys = [PeerKey.from_seed(bytes([number]) * 32) for number in range(1, MAX_PEEKED + 2)]
+        self.assertTrue(all(self.peek(key)[1] > COPIES for key in keys))
+        self.assertEqual(self.peek(keys[1])[1], PEEKED)
+        self.assertGreater(self.peek(keys[0])[1], COPIES)
+
+    def test_peek_fails(self) -> None:
+        """
+        Failures are counted as those of L{DHTStore.find}.
+        """
+        self.dht.dead = set(self.dht.contacts)
+        self.assertEqual(self.peek(), ([], 0))
+        self.assertEqual(self.counters, {"dht: no_node_answered": 1})
 
     def test_no_packet(self) -> None:
         """

@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 from dtt.addresses.book import EXPIRY
 from dtt.addresses.lookups import (
     FIRST_HOLD,
+    TIMEOUT,
 )
 from dtt.addresses.resolver import Resolver
 from dtt.interfaces import IAddressBook
@@ -150,13 +151,51 @@ class ResolverTests(ResolverTestCase):
         self.over()
         self.assertEqual(self.successResultOf(self.resolve()), (A, B))
 
+    def test_peek(self) -> None:
+        """
+        C{peek} asks the stores for newer packets, once at a time, and not while the peer is looked up.
+        Time-outs are counted; an older packet changes nothing.
+        """
+        moved: list[bytes] = []
+        self.book.on_moved = lambda peer, _: moved.append(peer)
+        self.resolver.learn(ALICE.peer_id, [A], "record")
+        self.resolver.peek(ALICE.peer_id)
+        self.resolver.peek(ALICE.peer_id)
+        (peer_id, on_packet, over) = self.dht.peeking[0]
+        self.assertEqual((len(self.dht.peeking), len(self.relay.peeking), peer_id), (1, 1, ALICE.peer_id))
+        on_packet(packet_of(ALICE, 5, B))
+        on_packet(packet_of(ALICE, 4, C))
+        self.assertEqual((self.successResultOf(self.resolve()), moved), ((A, B), [ALICE.peer_id]))
+        over.callback(None)
+        self.clock.advance(TIMEOUT)
+        self.assertEqual(self.counters, {"relay: search_timed_out": 1})
+        self.resolver.refresh(ALICE.peer_id)
+        self.resolver.peek(ALICE.peer_id)
+        self.assertEqual(len(self.dht.peeking), 1)
+        self.over()
+        self.resolver.peek(ALICE.peer_id)
+        self.assertEqual(len(self.dht.peeking), 2)
+
+    def test_peek_stopped(self) -> None:
+        """
+        The end cancels looks, and nothing is looked at afterwards.
+        """
+        self.resolver.peek(ALICE.peer_id)
+        self.resolver.stop()
+        self.assertEqual((self.dht.cancelled, self.relay.cancelled), (1, 1))
+        self.dht.peeking[0][1](packet_of(ALICE, 5, B))
+        self.assertEqual(self.book.known(ALICE.peer_id), ())
+        self.resolver.peek(ALICE.peer_id)
+        self.assertEqual(len(self.dht.peeking), 1)
+
     def test_refresh_nobody(self) -> None:
         """
-        C{refresh} does not look up invalid ids, nor our own.
+        C{refresh} and C{peek} do not look up invalid ids, nor our own.
         """
         for peer_id in (bytes(32), b"short", OWN.peer_id):
             self.resolver.refresh(peer_id)
-        self.assertEqual(self.count(), 0)
+            self.resolver.peek(peer_id)
+        self.assertEqual((self.count(), self.dht.peeking), (0, []))
 
     def test_stop(self) -> None:
         """

@@ -112,6 +112,8 @@ class ManualBook:
     def refresh(self, peer_id: PeerId) -> None:
         """Do nothing."""
 
+    peek = refresh
+
     def published(self, peer_id: PeerId) -> None:
         """Do nothing."""
 

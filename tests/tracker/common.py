@@ -62,6 +62,7 @@ class Book:
         self.slow: dict[bytes, Deferred[tuple[Address, ...]]] = {}
         self.asked: list[bytes] = []
         self.refreshed: list[bytes] = []
+        self.peeked: list[bytes] = []
         self.known: dict[bytes, tuple[Address, ...]] = {}
         self.backing_off: set[bytes] = set()
 
@@ -82,6 +83,9 @@ class Book:
 
     def refresh(self, peer_id: PeerId) -> None:
         self.refreshed.append(peer_id)
+
+    def peek(self, peer_id: PeerId) -> None:
+        self.peeked.append(peer_id)
 
     def resolve(self, peer_id: bytes) -> Deferred[tuple[Address, ...]]:
         self.asked.append(peer_id)

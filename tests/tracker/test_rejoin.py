@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.errors import TopicLeft
 from dtt.interfaces import IGossip
-from dtt.tracker.rejoin import KEEP_OPEN_EVERY, KEEP_OPEN_FOR, MAX_LOST, PAUSES, Rejoiner
+from dtt.tracker.rejoin import KEEP_OPEN_EVERY, KEEP_OPEN_FOR, MAX_LOST, PAUSES, PEEK_EVERY, Rejoiner
 from dtt.wire.addresses import QUIC, Address, PeerAddress
 from tests.tracker.common import Book
 
@@ -113,6 +113,27 @@ class RejoinerTests(SynchronousTestCase):
         self.rejoiner.neighbor_up(ONE)
         self.clock.pump([1.0] * 120)
         self.assertEqual(self.gossip.joined, [(ONE,)])
+
+    def test_peeks(self) -> None:
+        """
+        A member that is alone then looks for a new address of each lost one in turn, at little cost, as
+        long as they are kept; one that has a neighbour does not.
+        """
+        self.lose(ONE)
+        self.lose(TWO)
+        self.clock.pump([1.0] * int(sum(PAUSES)))
+        self.assertEqual(self.book.peeked, [])
+        self.clock.pump([PEEK_EVERY] * 6)
+        self.assertEqual(sorted(self.book.peeked), [ONE] * 3 + [TWO] * 3)
+        self.gossip.current = (b"3" * 32,)
+        self.clock.pump([PEEK_EVERY] * 6)
+        self.assertEqual(len(self.book.peeked), 6)
+        self.gossip.current = ()
+        self.rejoiner.neighbor_up(TWO)
+        self.clock.pump([PEEK_EVERY] * 2)
+        self.assertEqual(self.book.peeked[6:], [ONE] * 2)
+        self.clock.pump([60.0] * int(KEEP_OPEN_FOR / 60))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_moved(self) -> None:
         """A member that is lost and has another address is joined at once, for some hours."""
