@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from random import Random
 
 #: Neighbours below which a member with a limited view asks urgently (guess: with one, a lost
-#: connection cuts it off).
+#: connection cuts it off), and above which members seldom ask for more.
 _ENOUGH = 2
 
 #: Name of the shuffle timer; a request's timer is named after its peer id.
@@ -113,6 +113,12 @@ _CONTACTS = (4, 5.0)  # name others to it when we refuse it
 #: five times as many contents at a loss of one message in twenty.
 _SEARCHES = (30, 5.0)
 _REFILLS = (10, 15.0)
+
+#: The same for the last free place, and for how many seconds a peer that has refused is not asked again by a
+#: member with more than C{_ENOUGH} neighbours: where all are full, another neighbour is never found, and
+#: each attempt costs three messages.  Guesses.
+_LAST = (4, 120.0)
+_REFUSED_FOR = 150.0
 
 #: Members that are named to a stranger who compares its part of the swarm with ours: neighbours
 #: first (guess: as many as in a Shuffle).
@@ -170,6 +176,8 @@ class HyParView:
         self._contacts = Allowances(*_CONTACTS)
         self._searches = Allowances(*_SEARCHES)
         self._refills = Allowances(*_REFILLS)
+        self._refused: OrderedDict[bytes, float] = OrderedDict()
+        self._last = Allowances(*_LAST)
         self._rejected: OrderedDict[bytes, float] = OrderedDict()
         # Whether our last Shuffle has not been answered yet.
         self._awaits_reply = False
@@ -363,6 +371,9 @@ class HyParView:
             self._out.append(PeerCompared(peer, named))
             return
         asked = refused = peer in self.pending
+        if refused:
+            make_room(self._refused, self._now, MAX_REJECTED)
+            self._refused[peer] = self._now + _REFUSED_FOR
         if not asked and peer not in self.views.active:
             # A Shuffle is answered by a member that is usually no neighbour.
             asked, self._awaits_reply = self._awaits_reply, False
@@ -374,6 +385,8 @@ class HyParView:
             elif not self._add_unasked(node, peer, peer):
                 break
         allowances = self._searches if refused else self._refills
+        if _ENOUGH < len(self.views.active) == self._capacity - 1:
+            allowances = self._last
         if not self.views.active or allowances.take(self._me, self._now):
             self._refill()
 
@@ -584,10 +597,17 @@ class HyParView:
         asked = sum(not named for named in self.pending.values())
         if len(self.views.active) + asked >= self._capacity:
             return
-        candidate = self.views.random_passive((*self.pending, skip))
+        tried = self._tried() if len(self.views.active) > _ENOUGH else ()
+        candidate = self.views.random_passive((*self.pending, skip, *tried))
         if candidate is not None:
             urgent = not self.views.active or (self._limited() and len(self.views.active) < _ENOUGH)
             self._request(candidate, Priority.HIGH if urgent else Priority.LOW)
+
+    def _tried(self) -> list[bytes]:
+        """
+        Return the peers that have refused us recently.
+        """
+        return [peer for peer, until in self._refused.items() if until > self._now]
 
     # Sending
 

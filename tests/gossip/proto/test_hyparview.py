@@ -599,6 +599,47 @@ class ShuffleTests(SynchronousTestCase):
         self.assertEqual(out, [PeerDataLearned(B, b"b"), SendMessage(B, Neighbor(LOW, b"mine"))])
         self.assertEqual(list(machine.view.views.passive), [B])
 
+    def asked(self, machine: Machine, refuser: bytes) -> list[bytes]:
+        """Refuse a request, and return the peers that are asked then."""
+        asked = [peer for peer, _ in sent(machine.hear(refuser, ShuffleReply()), Neighbor)]
+        machine.hear(refuser, Disconnect(True))
+        return asked
+
+    def ask_around(self, machine: Machine, seconds: float) -> list[bytes]:
+        """
+        Let C{A} answer one Shuffle a minute, and all peers refuse; return those that were asked.
+        """
+        everybody = []
+        for _ in range(int(seconds / 60)):
+            machine.wait(60.0)
+            asking = [peer for peer, _ in sent(machine.hear(A, ShuffleReply()), Neighbor)]
+            while asking:
+                everybody += asking
+                machine.wait(0.1)
+                asking = self.asked(machine, asking[0])
+        return everybody
+
+    def test_last_place(self) -> None:
+        """
+        A member with one free place, whom all others refuse, asks few of them: each attempt costs three
+        messages.
+        """
+        others = [peer(number) for number in range(100, 130)]
+        machine = Machine(active=[A, B, C, D], passive=others)
+        asked = self.ask_around(machine, 600.0)
+        self.assertLessEqual(len(asked), 4 + 600 / 120 + 1)
+        self.assertGreaterEqual(len(asked), 600 / 120)
+
+    def test_refusers(self) -> None:
+        """
+        A member with enough neighbours does not ask a peer again soon that has refused; one with few does.
+        """
+        few = Machine(active=[A], passive=[B, C])
+        self.assertGreater(len(self.ask_around(few, 120.0)), 4)
+        enough = Machine(active=[A, D, E], passive=[B, C])
+        self.assertEqual(sorted(self.ask_around(enough, 120.0)), [B, C])
+        self.assertEqual(sorted(self.ask_around(enough, 120.0)), [B, C])
+
     def test_passive_is_bounded(self) -> None:
         """The passive view and the state of its peers are bounded, however many introduce others."""
         machine = Machine(active=[A])
