@@ -208,8 +208,8 @@ class PeerRefused(Event):
 @frozen(slots=True)
 class ClockSkewed(Event):
     """
-    Our clock differs from those of most members, or of half of them, by 30 s or more.
-    Emitted when this is noticed, when the difference has changed by a minute, and then once
+    Our clock differs by 30 s or more from those of most members, of half of them, or of the only one whose
+    clock is known.  Emitted when this is noticed, when the difference has changed by a minute, and then once
     an hour.
 
     @ivar seconds: by how much our clock is ahead of theirs; negative: behind.
@@ -227,9 +227,12 @@ class ClockSkewed(Event):
         by = f"{abs(self.seconds)} s" if abs(self.seconds) < 120 else duration(abs(self.seconds))
         which = "ahead of" if self.seconds > 0 else "behind"
         since = f", for {duration(self.since)}" if self.since >= 60 else ""
+        whose, clocks = f"those of {self.members} members", "this machine's clock"
+        if self.members == 1:
+            whose, clocks = "that of the only member whose clock is known", "the clocks of both machines"
         return (
-            f"Our clock is {by} {which} those of {count_of(self.members, 'member')}{since}. Members whose "
-            "clocks differ find each other late or not at all: synchronise this machine's clock (NTP)."
+            f"Our clock is {by} {which} {whose}{since}. Members whose clocks differ find each other late or "
+            f"not at all: synchronise {clocks} (NTP)."
         )
 
 

@@ -97,5 +97,15 @@ class SkewEstimate:
             (each for each in samples if abs(each) >= HARMLESS and self.agreeing(each, now) >= enough), 0.0
         )
 
+    def only(self, now: float) -> float:
+        """
+        Return by how many seconds the clock of the only other member whose clock is known is ahead of ours; 0
+        if the difference is small, or if there are others.  It is uncertain which of the two is right.
+
+        @param now: unix seconds of our clock.
+        """
+        samples = self._recent(now)
+        return samples[0] if len(samples) == 1 and abs(samples[0]) >= HARMLESS else 0.0
+
     def _recent(self, now: float) -> list[float]:
         return [ahead for ahead, at in self._samples.values() if 0 <= now - at < SAMPLE_FOR]

@@ -1,18 +1,19 @@
 """
 Reports whether our clock differs from the clocks of the other members.
 
-Rules (docs/protocol/clock.md): a difference of 30 s or more is reported when it is noticed,
-when it has changed by a minute, and then once an hour.  It is also reported if only half of the other clocks
-differ, although it is uncertain which half is right.  Slots are also read, and our record is written, for the
-time that most members have.
+Rules (docs/protocol/clock.md): a difference of 30 s or more is reported when it is noticed, when it has
+changed by a minute, and then once an hour.  It is also reported if only half of the other clocks differ, and
+if only one other clock is known for a while, although it is uncertain which are right.  Slots are also read,
+and our record is written, for the time that most members have.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from dtt.deferreds import cancel_if_active
 from dtt.discovery.skew import SkewEstimate
 from dtt.events import ClockSkewed, EventSink
 from dtt.interfaces import PeerId
@@ -21,6 +22,10 @@ from dtt.interfaces import PeerId
 #: once (guesses).
 INTERVAL: Final = 3600.0
 CHANGE: Final = 60.0
+
+#: The difference to the only known clock of another member is reported after so many seconds (guess: a member
+#: that joins a swarm usually hears others sooner).
+ONE_AFTER: Final = 20.0
 
 
 class ClockWatch:
@@ -40,6 +45,7 @@ class ClockWatch:
         self._emit = emit
         self._since: float | None = None
         self._reported: tuple[float, float] | None = None
+        self._later: IDelayedCall | None = None
 
     def ahead(self) -> float:
         """
@@ -57,7 +63,9 @@ class ClockWatch:
         """
         now = self._clock.seconds()
         self.estimate.add(peer, time - now, now)
-        self._report(now)
+        self._report(now, self.estimate.ahead(now) or self.estimate.dissent(now))
+        cancel_if_active(self._later)
+        self._later = self._clock.callLater(ONE_AFTER, self._report_one) if self.estimate.only(now) else None
 
     def clear(self) -> None:
         """
@@ -65,9 +73,20 @@ class ClockWatch:
         """
         self.estimate.clear()
         self._since = self._reported = None
+        self.stop()
 
-    def _report(self, now: float) -> None:
-        ahead = self.estimate.ahead(now) or self.estimate.dissent(now)
+    def stop(self) -> None:
+        """
+        Report nothing more until another clock is heard.
+        """
+        cancel_if_active(self._later)
+        self._later = None
+
+    def _report_one(self) -> None:
+        now = self._clock.seconds()
+        self._report(now, self.estimate.only(now))
+
+    def _report(self, now: float, ahead: float) -> None:
         if not ahead:
             self._since = self._reported = None
             return

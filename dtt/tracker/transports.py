@@ -378,6 +378,7 @@ class Listeners:
 
         @return: fires when everything is closed, within 1.5 s.
         """
+        self.clocks.stop()
         return gatherResults([listener.stop() for listener in self._hosts]).addCallback(self._release)
 
     def _release(self, _: object) -> None:

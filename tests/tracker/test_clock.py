@@ -7,8 +7,9 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dtt.discovery.skew import HARMLESS
 from dtt.events import ClockSkewed, Event
-from dtt.tracker.clock import CHANGE, INTERVAL, ClockWatch
+from dtt.tracker.clock import CHANGE, INTERVAL, ONE_AFTER, ClockWatch
 from tests.tracker.common import IDS
 
 
@@ -33,6 +34,8 @@ class ClockWatchTests(SynchronousTestCase):
     def test_behind(self) -> None:
         """If two members say so, our clock is behind; the warning says by how much."""
         self.assertEqual(self.hear(600.0, 1), [])
+        self.clock.advance(ONE_AFTER - 1)
+        self.assertEqual(self.events, [])
         (event,) = self.hear(600.0, 2)
         self.assertEqual(event, ClockSkewed(-600, 2, 0))
         self.assertEqual(self.watch.ahead(), 600.0)
@@ -43,6 +46,31 @@ class ClockWatchTests(SynchronousTestCase):
         (event,) = self.hear(-90.0, 1, 2)
         self.assertEqual(event, ClockSkewed(90, 2, 0))
         self.assertIn("90 s ahead of those", event.text())
+
+    def test_one(self) -> None:
+        """
+        The difference to the only clock that is known is reported after some time, and changes no estimate:
+        either may be wrong.
+        """
+        self.hear(-10800.0, 1)
+        self.clock.advance(ONE_AFTER)
+        (event,) = self.events
+        self.assertEqual(event, ClockSkewed(10800, 1, 0))
+        self.assertIn("3 hours ahead of that of the only member whose clock is known. ", event.text())
+        self.assertIn("synchronise the clocks of both machines", event.text())
+        self.assertEqual(self.watch.ahead(), 0.0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_one_of_several(self) -> None:
+        """If others are heard meanwhile, and after the end, it is not reported."""
+        self.hear(600.0, 1)
+        self.assertEqual(self.hear(0.1, 2), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.watch.clear()
+        self.hear(600.0, 1)
+        self.watch.clear()
+        self.hear(HARMLESS - 1, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_again(self) -> None:
         """It is said again when it has changed much, and once an hour, with the time since."""
