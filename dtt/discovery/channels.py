@@ -52,6 +52,7 @@ class Channels:
         self.on_published: Callable[[str], object] = lambda channel: None
         self.on_found: RecordSink = lambda _: None
         self._channels = tuple(channels)
+        self._sinks: list[RecordSink] = []
         self._unready: dict[IDiscoveryChannel, None] = {}
         self._waiting: list[Deferred[None]] = []
         self._more_ready: Waiters[None] = Waiters()
@@ -115,6 +116,8 @@ class Channels:
         if channel.name in SLOTS:
             self.on_slot_record(record)
         self.on_record(record)
+        for sink in tuple(self._sinks):
+            sink(record)
 
     def _stored(self, copies: int, channel: IDiscoveryChannel) -> int:
         if copies:
@@ -145,14 +148,24 @@ class Channels:
         """
         return self._search(lambda channel: channel.find(source, search))
 
-    def watch(self, source: str) -> Deferred[list[FoundRecord]]:
+    def watch(self, source: str, on_record: RecordSink | None = None) -> Deferred[list[FoundRecord]]:
         """
         Look for newcomers on all channels, at little cost.
 
         @param source: the service that watches.
+        @param on_record: called with each record that arrives by any channel before the end, which nodes that
+            are silent delay.
         @return: as for L{find}.
         """
-        return self._search(lambda channel: channel.watch(source))
+        looking = self._search(lambda channel: channel.watch(source))
+        if on_record is not None and not looking.called:
+            self._sinks.append(on_record)
+            looking.addBoth(partial(self._forget_sink, on_record))
+        return looking
+
+    def _forget_sink(self, sink: RecordSink, result: T) -> T:
+        self._sinks.remove(sink)
+        return result
 
     def publish(self, content: ContentSource, source: str, urgent: bool = False) -> Deferred[int]:
         """

@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from dtt.config import BubbleMergeConfig, MessageOverlapMergeConfig
+from dtt.deferreds import abandon, first_of
 from dtt.discovery.candidates import FoundRecord
 from dtt.discovery.channels import Channels
 from dtt.discovery.hearsay import Hearsay
@@ -26,6 +28,10 @@ from dtt.tracker.loop import PeriodicService
 #: Seconds from joining to the early look: members that start together may form several bubbles,
 #: and see each other's records a second later (docs/protocol/records.md section 6, "Quiet parts").
 EARLY_LOOK: Final = (2.0, 3.0)
+
+#: Seconds after which the early look uses the records that have arrived: silent nodes delay its end by
+#: several seconds (guess: some round trips).
+LOOK_FOR: Final = 1.5
 
 
 class _Merger(PeriodicService):
@@ -110,12 +116,27 @@ class BubbleMerge(_Merger):
         """
         Join a few members that have started at the same time and are not known to be in our partition.
         """
-        records = await self._channels.watch("bubble merge")
-        if not self._has_enough():
-            strangers = [each for each in records if not self._gossip.is_of_our_part(each.publisher)]
-            if strangers:
-                self._join_some(strangers)
+        arrived: list[FoundRecord] = []
+        looking = self._channels.watch("bubble merge", arrived.append)
+        pause: Deferred[None] = deferLater(self._reactor, LOOK_FOR)
+        try:
+            await first_of(looking, pause)
+            if not self._join_strangers(arrived):
+                self._join_strangers(await looking)
+        finally:
+            abandon(looking, pause)
         self.on_looked()
+
+    def _join_strangers(self, records: Sequence[FoundRecord]) -> bool:
+        """
+        Join some of those that are not known to be in our partition.
+
+        @return: whether no others need be found.
+        """
+        strangers = [each for each in records if not self._gossip.is_of_our_part(each.publisher)]
+        if strangers and not self._has_enough():
+            self._join_some(strangers)
+        return bool(strangers)
 
     async def tick(self) -> None:
         """

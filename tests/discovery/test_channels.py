@@ -87,6 +87,18 @@ class ChannelsTests(SynchronousTestCase):
         self.assertEqual(self.reported, [(1.0, IDS[1]), (3.0, IDS[2])])
         self.assertEqual([record.publisher for record in self.successResultOf(found)], [IDS[2], IDS[1]])
 
+    def test_watch(self) -> None:
+        """Looks report records as they arrive, until the end."""
+        arrived: list[tuple[float, bytes]] = []
+        looking = self.channels.watch("test", lambda each: arrived.append((self.elapsed(), each.publisher)))
+        self.clock.pump([0.5] * 5)
+        self.assertEqual(arrived, [(1.0, IDS[1])])
+        looking.addErrback(lambda _: None).cancel()
+        found = self.channels.watch("test")
+        self.pump()
+        self.assertEqual(len(self.successResultOf(found)), 2)
+        self.assertEqual(arrived, [(1.0, IDS[1])])
+
     def test_publish(self) -> None:
         """A record is published on all channels, and the places are added up."""
         published = self.channels.publish(content, "test")

@@ -7,15 +7,16 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from dtt.config import BubbleMergeConfig, MessageOverlapMergeConfig
 from dtt.discovery.candidates import FoundRecord
+from dtt.discovery.interfaces import RecordSink
 from dtt.records.topic import truncated_sha512
 from dtt.testing.fake_gossip import FakeGossip
 from dtt.testing.net.clock import advance
-from dtt.tracker.merger import BubbleMerge, MessageOverlapMerge
+from dtt.tracker.merger import LOOK_FOR, BubbleMerge, MessageOverlapMerge
 from tests.tracker.common import IDS, MINUTE, start_clock
 
 
@@ -33,6 +34,8 @@ class MergerTestCase(SynchronousTestCase):
         self.searches: list[tuple[float, str]] = []
         self.looks: list[tuple[float, str]] = []
         self.seen_early: list[FoundRecord] = []
+        self.arrives_early: list[FoundRecord] = []
+        self.look_ends: Deferred[list[FoundRecord]] | None = None
         self.channels: Any = self
         self.reading: Deferred[Any] | None = None
 
@@ -43,10 +46,12 @@ class MergerTestCase(SynchronousTestCase):
             await self.reading
         return self.records
 
-    async def watch(self, source: str) -> list[FoundRecord]:
+    def watch(self, source: str, on_record: RecordSink) -> Deferred[list[FoundRecord]]:
         """The same for the early look."""
         self.looks.append((self.clock.seconds() - MINUTE * 60, source))
-        return self.seen_early
+        for record in self.arrives_early:
+            on_record(record)
+        return self.look_ends or succeed(self.seen_early)
 
     def joined(self) -> list[bytes]:
         """The members that were asked to join."""
@@ -95,6 +100,29 @@ class BubbleMergeTests(MergerTestCase):
         self.assertTrue(12.0 <= at <= 13.0, at)
         self.assertEqual((source, self.joined(), len(looked)), ("bubble merge", [IDS[3]], 1))
         self.assertEqual(self.searches, [])
+
+    def test_slow_look(self) -> None:
+        """
+        Silent nodes do not delay the use of the records that have arrived; if these name nobody, its end is
+        awaited.
+        """
+        self.gossip.part = {IDS[2]}
+        self.arrives_early = [FoundRecord(IDS[number], MINUTE) for number in (1, 2)]
+        self.look_ends = Deferred()
+        looked: list[float] = []
+        self.start().on_looked = lambda: looked.append(self.clock.seconds())
+        advance(self.clock, 3.0 + LOOK_FOR)
+        self.assertEqual((self.joined(), looked), ([], []))
+        self.look_ends.callback([FoundRecord(IDS[3], MINUTE)])
+        self.assertEqual((self.joined(), len(looked)), ([IDS[3]], 1))
+
+        self.gossip.joins.clear()
+        self.arrives_early = [FoundRecord(IDS[4], MINUTE)]
+        cancelled: list[object] = []
+        self.look_ends = Deferred(cancelled.append)
+        self.start()
+        advance(self.clock, 3.0 + LOOK_FOR)
+        self.assertEqual((self.joined(), len(cancelled)), ([IDS[4]], 1))
 
     def test_early_look_with_neighbors(self) -> None:
         """With enough neighbours nobody is joined by the early look."""
