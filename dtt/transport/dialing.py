@@ -130,6 +130,22 @@ class Dials(Generic[A]):
             self._next(dial)
         return result
 
+    def restart(self, which: Callable[[A], bool]) -> None:
+        """
+        Try addresses of all dials in progress again, with a new time limit: the network has changed, and what
+        was sent before may have been lost.  The attempts in progress continue.
+
+        @param which: whether to try an address again.
+        """
+        for dial in tuple(self._dials.values()):
+            tried = [address for address in dial.known if address not in dial.todo]
+            again = [address for address in tried if which(address)]
+            if again:
+                dial.timeout.reset(DIAL_TIMEOUT)
+                dial.todo += again
+                if dial.next_attempt is None:
+                    self._next(dial)
+
     def connected(self, peer_id: PeerId) -> bool:
         """
         Fire the dial of C{peer_id}: an authenticated connection exists, opened by

@@ -151,7 +151,10 @@ class ReturningTests(MovingTestCase):
             self.assertEqual(broken, [], f"seed {seed}")
 
     def test_public(self) -> None:
-        """The same as L{test_line} over TCP between machines with global addresses."""
+        """
+        The same as L{test_line} over TCP between machines with global addresses.  A dial that began just
+        before the return of the network is repeated, rather than waited for (seed 7).
+        """
         self.transport = "streams"
         for _ in self.sweep(SEEDS):
             one, _two = self.member("81.0.1.1"), self.member("81.0.2.1")

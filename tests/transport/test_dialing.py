@@ -151,6 +151,36 @@ class DialsTests(SynchronousTestCase):
         self.dials.dial(PEER, [address(2)])
         self.assertEqual(len(self.attempts), 2)
 
+    def test_restart(self) -> None:
+        """
+        After a change of the network, the chosen addresses that were tried already are tried again, after the
+        ones still waiting; the earlier attempts go on, and the time limit begins again.
+        """
+        result = self.dials.dial(PEER, [address(1), address(2), address(3)])
+        self.clock.advance(ATTEMPT_DELAY)
+        self.dials.restart(lambda target: target != address(2))
+        for _ in range(4):
+            self.clock.advance(ATTEMPT_DELAY)
+        self.assertEqual(self.hosts(), ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.1"])
+        self.clock.advance(DIAL_TIMEOUT - 5 * ATTEMPT_DELAY)
+        self.assertNoResult(result)
+        self.assertEqual(self.cancelled, [])
+        self.clock.advance(ATTEMPT_DELAY)
+        self.assertEqual(self.reason(result), "timed out")
+
+    def test_restart_after_the_last_attempt_began(self) -> None:
+        """
+        An address is tried again at once if no other attempt is due.
+        """
+        result = self.dials.dial(PEER, [address(1)])
+        self.clock.advance(5)
+        self.dials.restart(lambda target: True)
+        self.assertEqual(self.hosts(), ["192.0.2.1", "192.0.2.1"])
+        self.attempts[1][2].callback(None)
+        self.successResultOf(result)
+        self.dials.restart(lambda target: True)
+        self.assertEqual(len(self.attempts), 2)
+
     def test_cancelled_by_all(self) -> None:
         """
         When the last caller cancels, the dial ends; the next dial starts afresh.

@@ -270,10 +270,11 @@ class StreamsTransport:
 
     def network_changed(self) -> None:
         """
-        Check all connections, and probe again: the network of this machine has changed.
+        Check all connections, and dial and probe again: the network of this machine has changed.
         """
         for connection in tuple(self.connections):
             connection.check()
+        self._dials.restart(lambda target: isinstance(target, PeerAddress))
         if self.quic is not None:
             self.quic.network_changed()
 
