@@ -40,10 +40,14 @@ MAX_CONTENT: Final = max_content(DEFAULT_MESSAGE_SIZE)
 
 
 #: Initial ttl of a ForwardJoin, the ttl at which it is also added to the passive view, and the
-#: initial ttl of a Shuffle.  Upstream.
+#: maximum ttl of a Shuffle.  Upstream.
 ACTIVE_RANDOM_WALK_LENGTH: Final = 6
 PASSIVE_RANDOM_WALK_LENGTH: Final = 3
 SHUFFLE_RANDOM_WALK_LENGTH: Final = 6
+
+#: Initial ttl of our Shuffles: one less than upstream's.  They are most of the messages of an idle
+#: member, and five steps lead to a random one of a thousand members.
+SHUFFLE_TTL: Final = 5
 
 #: Neighbours and passive peers in a Shuffle.  Upstream.
 SHUFFLE_ACTIVE_VIEW_COUNT: Final = 3

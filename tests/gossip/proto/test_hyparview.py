@@ -542,7 +542,7 @@ class ShuffleTests(SynchronousTestCase):
             ((target, message),) = sent(machine.wait(60.0))
             assert isinstance(message, Shuffle)
             named = [node.peer_id for node in message.nodes]
-            self.assertEqual((message.origin, message.ttl, len(named), named[-1]), (ME, 6, 8, ME))
+            self.assertEqual((message.origin, message.ttl, len(named), named[-1]), (ME, 5, 8, ME))
             self.assertEqual(len(set(named) & {A, B, C, D, E}), 3)
             self.assertNotIn(target, named)
             self.assertEqual(message.nodes[-1].data, b"mine")
