@@ -55,7 +55,7 @@ class SwarmMemoryChannel:
         self._own_id = shared.key.peer_id
         self._memory = memory
         self._key = memory_key(keys.topic_id, keys.secret_hash)
-        self._neighbors: set[PeerId] = set()
+        self._neighbors: dict[PeerId, None] = {}
 
     def when_ready(self) -> Deferred[None]:
         """
@@ -100,14 +100,14 @@ class SwarmMemoryChannel:
         """
         Remember a member.
         """
-        self._neighbors.add(peer_id)
+        self._neighbors[peer_id] = None
         self._remember(peer_id)
 
     def neighbor_down(self, peer_id: PeerId) -> None:
         """
         Remember until when it was a neighbour.
         """
-        self._neighbors.discard(peer_id)
+        self._neighbors.pop(peer_id, None)
         self._remember(peer_id)
 
     def message_received(self, message: GossipMessage) -> None:

@@ -207,7 +207,8 @@ class Placement:
 
     def _survey(self, read: MutableRead, value: bytes) -> _Survey:
         answers = read.answers[:CANDIDATES]
-        known = {held: self._classify(held) for held in {answer.value for answer in answers} if held}
+        values = dict.fromkeys(answer.value for answer in answers)
+        known = {held: self._classify(held) for held in values if held}
         known[value] = self.own_id
         publishers: dict[bytes, bytes] = {}
         junk = set()
