@@ -138,8 +138,7 @@ class Dials(Generic[A]):
         @param which: whether to try an address again.
         """
         for dial in tuple(self._dials.values()):
-            tried = [address for address in dial.known if address not in dial.todo]
-            again = [address for address in tried if which(address)]
+            again = [address for address in dial.known if address not in dial.todo and which(address)]
             if again:
                 dial.timeout.reset(DIAL_TIMEOUT)
                 dial.todo += again

@@ -106,6 +106,15 @@ class SwarmMemoryChannelTests(SynchronousTestCase):
         )
         self.assertEqual(len(changes), 4)
 
+    def test_order(self) -> None:
+        """Neighbours are remembered in the order in which they came: it is the same in each process."""
+        came = IDS[1:]
+        for peer_id in came:
+            self.channel.neighbor_up(peer_id)
+        self.channel.update()
+        remembered = [each.peer_id for each in self.memory.members(KEY, START)]
+        self.assertEqual(remembered, came[::-1][: len(remembered)])
+
     def test_slow_look_up(self) -> None:
         """No look-up of addresses is waited for."""
         self.member.book.slow[IDS[1]] = Deferred()

@@ -45,8 +45,8 @@ ACTIVE_RANDOM_WALK_LENGTH: Final = 6
 PASSIVE_RANDOM_WALK_LENGTH: Final = 3
 SHUFFLE_RANDOM_WALK_LENGTH: Final = 6
 
-#: Initial ttl of our Shuffles: one less than upstream's.  They are most of the messages of an idle
-#: member, and five steps lead to a random one of a thousand members.
+#: Initial ttl of our Shuffles: one less than upstream's.  Most messages of an idle member are
+#: Shuffles, and five steps with five neighbours each can reach a thousand members.
 SHUFFLE_TTL: Final = 5
 
 #: Neighbours and passive peers in a Shuffle.  Upstream.

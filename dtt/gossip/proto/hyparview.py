@@ -122,8 +122,8 @@ _LAST = (4, 120.0)
 _REFUSED_FOR = 150.0
 
 #: Members that are named to a stranger who compares its part of the swarm with ours: neighbours
-#: first.  With 8, one of 25 comparisons within a swarm of 100 found nobody in common; with 16, one
-#: of 400 should.
+#: first.  A member of a swarm of 100 knows about 30 at a time: of 8 named members it would know none
+#: in one of 25 comparisons, of 16 in one of 400.
 MAX_COMPARED = 16
 
 #: Peers whose answer to a comparison is awaited; the oldest are forgotten first (guess).

@@ -80,6 +80,20 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual(set(inner[MIDDLE:]), set(range(21, 33)))
         self.assertEqual(outer, inner[MIDDLE:])
 
+    def test_order_of_values(self) -> None:
+        """
+        Each value is classified once, in the order of the nodes: simulations are the same in each process.
+        """
+        classified: list[bytes] = []
+
+        def record(value: bytes) -> bytes | None:
+            classified.append(value)
+            return classify(value)
+
+        held = {f"r{number}": other(number % 12) for number in range(1, 25)}
+        Placement(OURS, record).plan(make_read(32, **held), VALUE)
+        self.assertEqual(classified, [other(number % 12) for number in range(1, 13)])
+
     def test_few_nodes(self) -> None:
         """
         With fewer than 21 nodes both copies are inner.
